@@ -1,0 +1,108 @@
+//! Affine pixel-to-world transforms and axis-aligned bounds.
+
+use super::Crs;
+
+/// An axis-aligned box in the units of some coordinate system.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// Western edge.
+    pub min_x: f64,
+    /// Southern edge.
+    pub min_y: f64,
+    /// Eastern edge.
+    pub max_x: f64,
+    /// Northern edge.
+    pub max_y: f64,
+}
+
+impl Bounds {
+    /// Whether the two boxes share an area.
+    pub fn intersects(&self, other: &Bounds) -> bool {
+        self.min_x < other.max_x && other.min_x < self.max_x && self.min_y < other.max_y && other.min_y < self.max_y
+    }
+}
+
+/// GDAL's six affine coefficients: `x = origin_x + col * pixel_width + row * row_skew`,
+/// `y = origin_y + col * col_skew + row * pixel_height` (pixel corners; north-up rasters have a negative `pixel_height`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GeoTransform {
+    /// World x of the top-left corner of pixel (0, 0).
+    pub origin_x: f64,
+    /// World x per column.
+    pub pixel_width: f64,
+    /// World x per row.
+    pub row_skew: f64,
+    /// World y of the top-left corner of pixel (0, 0).
+    pub origin_y: f64,
+    /// World y per column.
+    pub col_skew: f64,
+    /// World y per row.
+    pub pixel_height: f64,
+}
+
+impl GeoTransform {
+    /// A transform without rotation whose top-left corner is (`origin_x`, `origin_y`); rows go south.
+    pub fn north_up(origin_x: f64, origin_y: f64, pixel_width: f64, pixel_height: f64) -> Self {
+        Self { origin_x, pixel_width, row_skew: 0.0, origin_y, col_skew: 0.0, pixel_height: -pixel_height }
+    }
+
+    /// World position of the (fractional) pixel position; (0, 0) is the top-left corner of the first pixel.
+    pub fn apply(&self, col: f64, row: f64) -> (f64, f64) {
+        (
+            self.origin_x + col * self.pixel_width + row * self.row_skew,
+            self.origin_y + col * self.col_skew + row * self.pixel_height,
+        )
+    }
+
+    /// The inverse transform (world to pixel), or `None` where it is singular or not finite.
+    pub fn inverse(&self) -> Option<GeoTransform> {
+        let det = self.pixel_width * self.pixel_height - self.row_skew * self.col_skew;
+        if !det.is_finite() || det == 0.0 {
+            return None;
+        }
+        let (a, b, d, e) = (self.pixel_height / det, -self.row_skew / det, -self.col_skew / det, self.pixel_width / det);
+        Some(GeoTransform {
+            origin_x: -(a * self.origin_x + b * self.origin_y),
+            pixel_width: a,
+            row_skew: b,
+            origin_y: -(d * self.origin_x + e * self.origin_y),
+            col_skew: d,
+            pixel_height: e,
+        })
+    }
+
+    /// The transform of the window whose top-left pixel is (`col`, `row`).
+    pub fn shifted(&self, col: f64, row: f64) -> GeoTransform {
+        let (origin_x, origin_y) = self.apply(col, row);
+        GeoTransform { origin_x, origin_y, ..*self }
+    }
+}
+
+/// A pixel grid on the Earth: a coordinate system, a transform and a size in pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Georef {
+    /// The coordinate system of `transform`'s world side.
+    pub crs: Crs,
+    /// Pixel corners to world.
+    pub transform: GeoTransform,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl Georef {
+    /// The box around the grid's four corners, in the units of its coordinate system.
+    pub fn bounds(&self) -> Bounds {
+        let (w, h) = (self.width as f64, self.height as f64);
+        let corners = [(0.0, 0.0), (w, 0.0), (0.0, h), (w, h)].map(|(col, row)| self.transform.apply(col, row));
+        let fold =
+            |pick: fn(&(f64, f64)) -> f64, f: fn(f64, f64) -> f64, start: f64| corners.iter().map(pick).fold(start, f);
+        Bounds {
+            min_x: fold(|c| c.0, f64::min, f64::INFINITY),
+            min_y: fold(|c| c.1, f64::min, f64::INFINITY),
+            max_x: fold(|c| c.0, f64::max, f64::NEG_INFINITY),
+            max_y: fold(|c| c.1, f64::max, f64::NEG_INFINITY),
+        }
+    }
+}

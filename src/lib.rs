@@ -1,0 +1,12 @@
+//! An HTTP tile-inference server for AllenAI's SatlasPretrain models.
+//!
+//! One request's path: [`api`] parses it, [`engine`] plans windows, [`raster`] reads and warps pixels, [`nn`] runs the
+//! network over [`ops`] on the device thread, [`outputs`] encodes the [`prediction`].
+
+pub mod error;
+pub mod georef;
+pub mod outputs;
+pub mod prediction;
+pub mod raster;
+pub mod tiles;
+pub mod zoo;

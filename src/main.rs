@@ -1,0 +1,2 @@
+//! The `satlas-serve` program.
+fn main() {}

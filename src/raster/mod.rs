@@ -1,0 +1,144 @@
+//! Reading imagery: rasters by pixel window, sources warped to any grid.
+//!
+//! Pixels are `f32` in file units (8-, 16- and 24-bit integers are exact), channels last, with a validity mask.
+
+use crate::error::ErrorKind;
+use crate::georef::Georef;
+
+/// The type of a raster's samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SampleType {
+    /// Unsigned 8-bit.
+    U8,
+    /// Unsigned 16-bit.
+    U16,
+    /// Signed 16-bit.
+    I16,
+    /// Unsigned 32-bit.
+    U32,
+    /// Signed 32-bit.
+    I32,
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+}
+
+/// One band of a raster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BandInfo {
+    /// The description in the file (`B04`, `red`), if it has one.
+    pub description: Option<String>,
+    /// The value that stands for "no data".
+    pub nodata: Option<f64>,
+    /// Whether the band is a mask rather than data.
+    pub is_alpha: bool,
+}
+
+/// What is known of a raster without reading pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RasterInfo {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Bands in file order.
+    pub bands: Vec<BandInfo>,
+    /// Type of every sample.
+    pub sample_type: SampleType,
+    /// Where it lies, if it says so.
+    pub georef: Option<Georef>,
+    /// Sizes of the reduced-resolution copies, largest first.
+    pub overviews: Vec<(usize, usize)>,
+}
+
+/// A rectangle of pixels; it may reach beyond the raster, where nothing is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PixelWindow {
+    /// First column.
+    pub col: i64,
+    /// First row.
+    pub row: i64,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+/// Pixels with their validity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patch {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Bands.
+    pub bands: usize,
+    /// `[height, width, bands]`; 0 where invalid.
+    pub pixels: Vec<f32>,
+    /// `[height, width]`: whether the pixel has data in every band.
+    pub valid: Vec<bool>,
+}
+
+impl Patch {
+    /// A patch without any data.
+    pub fn empty(width: usize, height: usize, bands: usize) -> Self {
+        Self { width, height, bands, pixels: vec![0.0; width * height * bands], valid: vec![false; width * height] }
+    }
+
+    /// Whether no pixel is valid.
+    pub fn is_empty(&self) -> bool {
+        !self.valid.iter().any(|valid| *valid)
+    }
+}
+
+/// How a warped pixel is made from its neighbours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Resampling {
+    /// The pixel that holds the position.
+    Nearest,
+    /// Weighted mean of the four around it.
+    #[default]
+    Bilinear,
+    /// Catmull-Rom over sixteen.
+    Cubic,
+    /// Mean of all that fall into the output pixel.
+    Average,
+}
+
+/// A grid of pixels that can be read by window.
+pub trait Raster: Send + Sync {
+    /// Size, bands, place, overviews.
+    fn info(&self) -> &RasterInfo;
+
+    /// Reads `window` of the full-resolution image (`level` 0) or of overview `level - 1`, in that level's pixels;
+    /// `bands` are 0-based and may repeat.
+    ///
+    /// # Errors
+    /// [`RasterError`] when a band does not exist or the file cannot be decoded there.
+    fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError>;
+}
+
+/// What can be wrong with a raster.
+#[derive(Debug, thiserror::Error)]
+pub enum RasterError {
+    /// The file is damaged, or not what its name says.
+    #[error("{name} cannot be read as {format}: {reason}")]
+    Undecodable {
+        /// The file or upload.
+        name: String,
+        /// The format tried.
+        format: &'static str,
+        /// What the decoder says.
+        reason: String,
+    },
+}
+
+impl RasterError {
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Undecodable { .. } => ErrorKind::Unusable,
+        }
+    }
+}
