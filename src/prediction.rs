@@ -72,8 +72,22 @@ pub struct ObjectMask {
 pub struct Embedding {
     /// `backbone.0` … `fpn.3`, `upsample`.
     pub layer: String,
+    /// How it was summed up over space.
+    pub pool: Pool,
     /// `[C]` when pooled, else `[C, H, W]`.
     pub shape: Vec<usize>,
     /// Row-major values of `shape`.
     pub values: Vec<f32>,
+}
+
+/// How a feature map is summed up over space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// The mean.
+    #[default]
+    Mean,
+    /// The maximum.
+    Max,
+    /// Not at all.
+    None,
 }
