@@ -6,6 +6,7 @@
 mod device;
 mod embedding;
 mod error;
+mod merge;
 mod models;
 mod pixels;
 mod scene;

@@ -23,13 +23,24 @@ pub struct Span {
     pub core_start: usize,
     /// First pixel it no longer owns.
     pub core_end: usize,
+    /// Pixels of the whole raster along the axis.
+    pub limit: usize,
     /// Pixels over which it fades in from its first pixel; 0 at the raster's border.
     pub fade_in: usize,
     /// Pixels over which it fades out towards its last pixel; 0 at the raster's border.
     pub fade_out: usize,
 }
 
+/// How far outside its own part, in pixels, an object's centre may lie and still be reported by a window: two windows
+/// may see the same object a few pixels apart, and merging removes the second report.
+const OWNERSHIP_SLACK_PX: f32 = 16.0;
+
 impl Span {
+    /// Whether an object centred at `position` is this window's to report.
+    pub fn nearly_owns(&self, position: f32) -> bool {
+        position >= self.core_start as f32 - OWNERSHIP_SLACK_PX && position < self.core_end as f32 + OWNERSHIP_SLACK_PX
+    }
+
     /// The blending weight of the pixel at `offset` from the start; weights of overlapping windows add up to 1.
     ///
     /// Two windows that overlap by n pixels fade over the same n pixels, one up and one down, in steps of 1 / n.
@@ -67,6 +78,7 @@ fn spans(length: usize, window_px: usize, overlap_px: usize) -> Vec<Span> {
             Span {
                 start: here,
                 len: window,
+                limit: length,
                 core_start: here + fade_in / 2,
                 core_end: if last { length } else { start(index + 1) + fade_out / 2 },
                 fade_in,
