@@ -9,4 +9,5 @@ pub mod outputs;
 pub mod prediction;
 pub mod raster;
 pub mod tiles;
+pub mod weights;
 pub mod zoo;

@@ -1,0 +1,12 @@
+//! From a file name to named tensors: find, download, read, check and fill weights; no networks here.
+
+mod backing;
+mod error;
+mod keys;
+mod safetensors;
+mod store;
+mod synthetic;
+
+pub use error::WeightsError;
+pub use store::{Weights, WeightsKind};
+pub use synthetic::synthetic_values;
