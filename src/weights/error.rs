@@ -15,6 +15,12 @@ pub enum WeightsError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The model's weights are nowhere on this machine.
+    #[error("the weights of {model} are not on this machine")]
+    NotFound {
+        /// The model.
+        model: String,
+    },
     /// The file is cut short, damaged, or not what its name says.
     #[error("{file} is not a readable checkpoint: {reason}")]
     Damaged {
@@ -76,6 +82,7 @@ impl WeightsError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            Self::NotFound { .. } => ErrorKind::Unavailable,
             Self::Io { .. } | Self::Device { .. } => ErrorKind::Internal,
             Self::Damaged { .. }
             | Self::Refused { .. }

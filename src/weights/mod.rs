@@ -3,10 +3,12 @@
 mod backing;
 mod error;
 mod keys;
+mod locator;
 mod safetensors;
 mod store;
 mod synthetic;
 
 pub use error::WeightsError;
+pub use locator::{EmbeddedFiles, WeightsLocator, WeightsMode, WeightsPlace};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;
