@@ -3,6 +3,8 @@
 mod backing;
 mod error;
 mod keys;
+mod pickle;
+mod pth;
 mod safetensors;
 mod store;
 mod synthetic;
