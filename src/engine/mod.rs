@@ -10,6 +10,7 @@ mod merge;
 mod models;
 mod pixels;
 mod scene;
+mod shim;
 mod sources;
 mod tile;
 mod window;

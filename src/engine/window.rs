@@ -192,7 +192,7 @@ impl Answer {
     /// Memory held.
     fn bytes(&self) -> usize {
         let values = match self {
-            Answer::Head(HeadOutput::Dense { values, .. }) => values.len(),
+            Answer::Head(HeadOutput::Dense(dense)) => dense.values.len(),
             Answer::Head(HeadOutput::Scores(scores)) => scores.len(),
             Answer::Head(HeadOutput::Objects(objects)) => {
                 objects.iter().map(|object| 8 + object.mask.as_ref().map_or(0, |mask| mask.values.len())).sum()
