@@ -15,7 +15,6 @@ mod sources;
 mod tile;
 mod window;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -47,8 +46,6 @@ pub struct EngineOptions {
     pub scenes: SceneOptions,
     /// Imagery.
     pub sources: SourceOptions,
-    /// Where manifests of registered models lie.
-    pub models_dir: Option<PathBuf>,
 }
 
 /// Models, sources, caches and the device.

@@ -174,11 +174,11 @@ impl Sources {
             if !path.starts_with(&root) {
                 return Err(outside());
             }
-            let source = Source::open_path(&id, &path, &chunks)?;
-            Ok(match title {
-                Some(title) => Source { title, ..source },
-                None => source,
-            })
+            let mut source = Source::open_path(&id, &path, &chunks)?;
+            if let Some(title) = title {
+                source.title = title;
+            }
+            Ok(source)
         })
         .await
         .unwrap_or(Err(EngineError::Panicked))?;
@@ -272,8 +272,9 @@ fn open_stored(id: &str, directory: &Path, chunks: &ChunkCache) -> Result<Source
     let failed = |source: io::Error| EngineError::Store { what: format!("source {id:?}"), source: Arc::new(source) };
     let text = std::fs::read(directory.join("source.json")).map_err(failed)?;
     let stored: Stored = serde_json::from_slice(&text).map_err(|error| failed(io::Error::other(error)))?;
-    let source = Source::open_path(id, &directory.join(safe_file_name(&stored.file)), chunks)?;
-    Ok(Source { title: stored.title, ..source })
+    let mut source = Source::open_path(id, &directory.join(safe_file_name(&stored.file)), chunks)?;
+    source.title = stored.title;
+    Ok(source)
 }
 
 fn store(root: &Path, id: &str, stored: &Stored, bytes: &[u8]) -> io::Result<PathBuf> {
