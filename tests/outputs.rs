@@ -167,7 +167,7 @@ fn a_geotiff_of_classes_carries_place_colours_names_and_nodata() {
     assert!(keys.chunks(4).any(|key| key == [3072, 0, 1, 32632]), "{keys:?}");
     assert_eq!(decoder.get_tag_f64_vec(Tag::ModelTiepointTag).unwrap(), [0.0, 0.0, 0.0, 500_000.0, 5_300_000.0, 0.0]);
     assert_eq!(decoder.get_tag_ascii_string(Tag::GdalNodata).unwrap(), "255");
-    assert!(decoder.get_tag_ascii_string(Tag::Unknown(42112)).unwrap().contains(">b &amp; &lt;c&gt;<"));
+    assert!(decoder.get_tag_ascii_string(Tag::Unknown(42112)).unwrap().contains(">b &amp;amp; &amp;lt;c&amp;gt;<"));
     let colors = decoder.get_tag_u16_vec(Tag::ColorMap).unwrap();
     assert_eq!((colors.len(), colors[1], colors[256 + 1]), (768, 40 * 257, 50 * 257));
 }
