@@ -30,7 +30,7 @@ fn field(side: usize, period: f32, phase: f32) -> impl Iterator<Item = f32> {
     (0..side * side).map(move |pixel| {
         let (x, y) = ((pixel % side) as f32 / period, (pixel / side) as f32 / period);
         let noise = (pixel as u32).wrapping_mul(2_654_435_761) >> 24;
-        0.5 + 0.4 * (x + phase + (y * 1.7).sin()).sin() * (y - phase).cos() + noise as f32 / 255.0 * 0.1
+        0.5 + 0.4 * (x + phase + (y * 1.7).sin()).sin() * (y - phase).cos() + noise as f32 / 255.0 * 0.01
     })
 }
 
