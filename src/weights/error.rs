@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Fit;
 use crate::error::ErrorKind;
 
 /// Weights that cannot be found, read or used.
@@ -61,6 +62,16 @@ pub enum WeightsError {
         /// Its element type in the file.
         found: String,
     },
+    /// The file is of another model.
+    #[error("{file} does not fit model {model}: {fit}")]
+    DoesNotFit {
+        /// The file.
+        file: String,
+        /// The model.
+        model: String,
+        /// Missing, misshapen and unused tensors by name.
+        fit: Box<Fit>,
+    },
     /// A tensor could not be placed on the device.
     #[error("tensor {name:?} could not be placed on the device: {source}")]
     Device {
@@ -80,6 +91,7 @@ impl WeightsError {
             Self::Damaged { .. }
             | Self::Refused { .. }
             | Self::Missing { .. }
+            | Self::DoesNotFit { .. }
             | Self::Misshapen { .. }
             | Self::ElementType { .. } => ErrorKind::Unusable,
         }

@@ -2,7 +2,9 @@
 
 mod backing;
 mod error;
+mod fit;
 mod keys;
+mod parameters;
 mod pickle;
 mod pth;
 mod safetensors;
@@ -10,5 +12,7 @@ mod store;
 mod synthetic;
 
 pub use error::WeightsError;
+pub use fit::{Fit, Misshapen};
+pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;
