@@ -109,7 +109,7 @@ impl Weights {
                 (None, _) => {}
             }
         }
-        fit.missing = needed.into_keys().collect();
+        fit.missing = needed.into_keys().filter(|name| !self.contains(name)).collect();
         fit
     }
 }

@@ -3,6 +3,7 @@
 mod backing;
 mod error;
 mod fit;
+mod hub;
 mod keys;
 mod parameters;
 mod pickle;
@@ -13,6 +14,7 @@ mod synthetic;
 
 pub use error::WeightsError;
 pub use fit::{Fit, Misshapen};
+pub use hub::{Hub, HubOptions, Progress};
 pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;
