@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod georef;
+pub mod kernels;
 pub mod outputs;
 pub mod prediction;
 pub mod raster;
