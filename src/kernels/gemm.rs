@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::memory::{Aligned, Out, with_scratch};
+use super::memory::{Aligned, Out, Scratch};
 use super::micro::{CHUNK, Start, Tile, Words, group_sizes, multiply};
 use super::simd::{Level, Simd, Task, to_bf16_pair};
 use super::{Activation, Precision};
@@ -202,42 +202,41 @@ impl<R: Rows> Task for Job<'_, R> {
         let width = 2 * S::LANES;
         let words = matrix.precision.words(matrix.inputs);
         let block = BLOCK_WORDS.min(words.next_multiple_of(CHUNK));
-        with_scratch(rows.len().next_multiple_of(S::ROWS) * block, |packed| {
-            // A product over nothing is the bias alone: one empty block.
-            for first in (0..words.max(1)).step_by(BLOCK_WORDS) {
-                let count = BLOCK_WORDS.min(words - first);
-                pack_rows(simd, matrix.precision, x, rows.clone(), matrix.inputs, first, count, packed);
-                for panel in panels.clone() {
-                    let column = panel * width;
-                    let columns = width.min(matrix.outputs - column);
-                    let right = &matrix.words[(panel * words + first) * width..][..count * width];
-                    let mut row = rows.start;
-                    for size in group_sizes(rows.len(), S::ROWS) {
-                        let place = row * matrix.outputs + column;
-                        let valid = size.min(rows.end - row);
-                        let start = if first > 0 {
-                            Start::Partial
-                        } else {
-                            let residual = residual.map(|r| r[place..].as_ptr());
-                            Start::Bias { bias: matrix.bias[column..].as_ptr(), residual }
-                        };
-                        let left = &packed[(row - rows.start) * count.next_multiple_of(CHUNK)..];
-                        let tile = Tile {
-                            to: out.at(place, (valid - 1) * matrix.outputs + columns),
-                            stride: matrix.outputs,
-                            rows: valid,
-                            columns,
-                            start,
-                            activation: if first + count == words { activation } else { Activation::None },
-                        };
-                        let sides = Words { left, right, count, precision: matrix.precision };
-                        // SAFETY: this job alone writes its rows and columns; the sides hold `count` words.
-                        unsafe { multiply(simd, size, sides, tile) };
-                        row += valid;
-                    }
+        let mut packed = Scratch::take(rows.len().next_multiple_of(S::ROWS) * block);
+        // A product over nothing is the bias alone: one empty block.
+        for first in (0..words.max(1)).step_by(BLOCK_WORDS) {
+            let count = BLOCK_WORDS.min(words - first);
+            pack_rows(simd, matrix.precision, x, rows.clone(), matrix.inputs, first, count, &mut packed);
+            for panel in panels.clone() {
+                let column = panel * width;
+                let columns = width.min(matrix.outputs - column);
+                let right = &matrix.words[(panel * words + first) * width..][..count * width];
+                let mut row = rows.start;
+                for size in group_sizes(rows.len(), S::ROWS) {
+                    let place = row * matrix.outputs + column;
+                    let valid = size.min(rows.end - row);
+                    let start = if first > 0 {
+                        Start::Partial
+                    } else {
+                        let residual = residual.map(|r| r[place..].as_ptr());
+                        Start::Bias { bias: matrix.bias[column..].as_ptr(), residual }
+                    };
+                    let left = &packed[(row - rows.start) * count.next_multiple_of(CHUNK)..];
+                    let tile = Tile {
+                        to: out.at(place, (valid - 1) * matrix.outputs + columns),
+                        stride: matrix.outputs,
+                        rows: valid,
+                        columns,
+                        start,
+                        activation: if first + count == words { activation } else { Activation::None },
+                    };
+                    let sides = Words { left, right, count, precision: matrix.precision };
+                    // SAFETY: this job alone writes its rows and columns; the sides hold `count` words.
+                    unsafe { multiply(simd, size, sides, tile) };
+                    row += valid;
                 }
             }
-        });
+        }
     }
 }
 

@@ -42,16 +42,39 @@ thread_local! {
     static FREE: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends `len` values of this thread's scratch memory, with whatever the last user left in them.
-pub(crate) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.lines.len() * 16 < len {
-        buffer = Aligned::zeros(len);
+/// Memory lent by the thread's pool, returned when dropped. (A guard and not a closure's argument: closures are not
+/// compiled for the instruction set of the kernel around them.)
+pub(crate) struct Scratch(Aligned);
+
+impl Scratch {
+    /// `len` values, holding whatever the last user left in them.
+    pub(crate) fn take(len: usize) -> Self {
+        let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if buffer.lines.len() * 16 < len {
+            buffer = Aligned::zeros(len);
+        }
+        buffer.len = len;
+        Self(buffer)
     }
-    buffer.len = len;
-    let result = work(&mut buffer);
-    FREE.with_borrow_mut(|free| free.push(buffer));
-    result
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        FREE.with_borrow_mut(|free| free.push(std::mem::take(&mut self.0)));
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
 }
 
 /// A result under construction: threads write disjoint parts of it, together all of it.

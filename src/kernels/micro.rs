@@ -92,30 +92,39 @@ unsafe fn run<S: Simd, const R: usize, const C: usize, const BF16: bool>(s: S, s
     unsafe {
         let mut acc = begin::<S, R, C>(s, tile);
         let (mut left, mut right) = (sides.left.as_ptr(), sides.right.as_ptr());
-        let mut step = |left: *const f32, right: *const f32| {
-            let mut columns = [s.splat(0.0); C];
-            for (c, column) in columns.iter_mut().enumerate() {
-                *column = s.load(right.add(c * S::LANES));
-            }
-            for (r, row) in acc.iter_mut().enumerate() {
-                let value = s.splat(*left.add(r * CHUNK));
-                for c in 0..C {
-                    row[c] =
-                        if BF16 { s.dot_bf16(row[c], value, columns[c]) } else { s.mul_add(value, columns[c], row[c]) };
-                }
-            }
-        };
         for _ in 0..sides.count / CHUNK {
             for k in 0..CHUNK {
-                step(left.add(k), right.add(k * 2 * S::LANES));
+                step::<S, R, C, BF16>(s, &mut acc, left.add(k), right.add(k * 2 * S::LANES));
             }
             left = left.add(R * CHUNK);
             right = right.add(CHUNK * 2 * S::LANES);
         }
         for k in 0..sides.count % CHUNK {
-            step(left.add(k), right.add(k * 2 * S::LANES));
+            step::<S, R, C, BF16>(s, &mut acc, left.add(k), right.add(k * 2 * S::LANES));
         }
         end::<S, R, C>(s, acc, tile);
+    }
+}
+
+/// One word of the inner dimension. (A closure would not be compiled for the instruction set of its surroundings.)
+#[inline(always)]
+unsafe fn step<S: Simd, const R: usize, const C: usize, const BF16: bool>(
+    s: S,
+    acc: &mut [[S::V; C]; R],
+    left: *const f32,
+    right: *const f32,
+) {
+    let mut columns = [s.splat(0.0); C];
+    for (c, column) in columns.iter_mut().enumerate() {
+        // SAFETY: the panel holds two registers for this word.
+        *column = unsafe { s.load(right.add(c * S::LANES)) };
+    }
+    for (r, row) in acc.iter_mut().enumerate() {
+        // SAFETY: the group holds this word for R rows.
+        let value = s.splat(unsafe { *left.add(r * CHUNK) });
+        for (v, column) in row.iter_mut().zip(columns) {
+            *v = if BF16 { s.dot_bf16(*v, value, column) } else { s.mul_add(value, column, *v) };
+        }
     }
 }
 

@@ -23,6 +23,20 @@ unsafe fn mask(count: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(BITS.as_ptr().add(8 - count).cast()) }
 }
 
+/// The first values of bf16 pairs.
+#[inline(always)]
+unsafe fn low(v: __m256) -> __m256 {
+    // SAFETY: called by `Avx2` alone.
+    unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
+}
+
+/// The second values of bf16 pairs.
+#[inline(always)]
+unsafe fn high(v: __m256) -> __m256 {
+    // SAFETY: called by `Avx2` alone.
+    unsafe { _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32))) }
+}
+
 // SAFETY (every block below): `self` proves the instructions; pointers are the caller's word.
 impl Simd for Avx2 {
     type V = __m256;
@@ -106,11 +120,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn dot_bf16(self, acc: __m256, a: __m256, b: __m256) -> __m256 {
-        unsafe {
-            let low = |v| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v)));
-            let high = |v| _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32)));
-            _mm256_fmadd_ps(low(a), low(b), _mm256_fmadd_ps(high(a), high(b), acc))
-        }
+        unsafe { _mm256_fmadd_ps(low(a), low(b), _mm256_fmadd_ps(high(a), high(b), acc)) }
     }
     #[inline(always)]
     unsafe fn load_as_bf16(self, from: *const f32) -> __m256 {

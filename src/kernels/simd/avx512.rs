@@ -27,6 +27,32 @@ fn mask(count: usize) -> __mmask16 {
     u16::MAX.checked_shr(16 - count as u32).unwrap_or(0)
 }
 
+/// The first values of bf16 pairs.
+#[inline(always)]
+unsafe fn low(v: __m512) -> __m512 {
+    // SAFETY: called by `Avx512` alone.
+    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
+}
+
+/// The second values of bf16 pairs.
+#[inline(always)]
+unsafe fn high(v: __m512) -> __m512 {
+    // SAFETY: called by `Avx512` alone.
+    unsafe { _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32))) }
+}
+
+/// Rounds to the nearest bf16, ties to even: adds 0x7fff and the lowest kept bit, keeps the high half.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m256i {
+    // SAFETY: called by `Avx512` alone.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(sum))
+    }
+}
+
 // SAFETY (every block below): `self` proves the instructions; pointers are the caller's word.
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
@@ -107,8 +133,6 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
                     std::mem::transmute::<__m512, __m512bh>(b),
                 );
             }
-            let low = |v| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v)));
-            let high = |v| _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32)));
             _mm512_fmadd_ps(low(a), low(b), _mm512_fmadd_ps(high(a), high(b), acc))
         }
     }
@@ -119,13 +143,6 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             if BF16 {
                 return std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first));
             }
-            // Round to nearest even: add 0x7fff and the lowest kept bit, keep the high half, gather the halves.
-            let rounded = |v| {
-                let bits = _mm512_castps_si512(v);
-                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(sum))
-            };
             let low = _mm512_castsi256_si512(rounded(first));
             _mm512_castsi512_ps(_mm512_inserti64x4::<1>(low, rounded(second)))
         }

@@ -14,6 +14,20 @@ impl Neon {
     }
 }
 
+/// The first values of bf16 pairs.
+#[inline(always)]
+unsafe fn low(v: float32x4_t) -> float32x4_t {
+    // SAFETY: called by `Neon` alone.
+    unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(v))) }
+}
+
+/// The second values of bf16 pairs.
+#[inline(always)]
+unsafe fn high(v: float32x4_t) -> float32x4_t {
+    // SAFETY: called by `Neon` alone.
+    unsafe { vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0xffff_0000))) }
+}
+
 // SAFETY (every block below): NEON is always there; pointers are the caller's word.
 impl Simd for Neon {
     type V = float32x4_t;
@@ -97,11 +111,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn dot_bf16(self, acc: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        unsafe {
-            let low = |v| vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(v)));
-            let high = |v| vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0xffff_0000)));
-            vfmaq_f32(vfmaq_f32(acc, high(a), high(b)), low(a), low(b))
-        }
+        unsafe { vfmaq_f32(vfmaq_f32(acc, high(a), high(b)), low(a), low(b)) }
     }
     #[inline(always)]
     unsafe fn load_as_bf16(self, from: *const f32) -> float32x4_t {
