@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use satlas_serve::kernels::{Activation, PackedMatrix, Precision};
+use satlas_serve::kernels::{Activation, Maps, PackedMatrix, Precision, Winograd};
 
 fn noise(len: usize) -> Vec<f32> {
     (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
@@ -51,9 +51,35 @@ fn gemm(c: &mut Criterion) {
     group.finish();
 }
 
+/// The decoder's maps (128 channels), its last layer (12 classes), and the 3x3 layers of ResNet-50, at 512 px.
+fn winograd(c: &mut Criterion) {
+    let mut group = c.benchmark_group("winograd");
+    for (side, inputs, outputs) in
+        [(512, 128, 128), (256, 128, 128), (512, 128, 12), (128, 64, 64), (64, 128, 128), (32, 256, 256), (16, 512, 512)]
+    {
+        let maps = Maps { count: 1, height: side, width: side };
+        let layer = Winograd::convolution(&noise(9 * inputs * outputs), &noise(outputs), outputs, inputs);
+        let x = noise(maps.pixels() * inputs);
+        group.throughput(Throughput::Elements(2 * 9 * (maps.pixels() * inputs * outputs) as u64));
+        group.bench_function(format!("3x3 {side} {inputs}-{outputs}"), |b| {
+            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+        });
+    }
+    for side in [128, 256] {
+        let maps = Maps { count: 1, height: side, width: side };
+        let layer = Winograd::transposed(&noise(16 * 128 * 128), &noise(128), 128, 128);
+        let x = noise(maps.pixels() * 128);
+        group.throughput(Throughput::Elements(2 * 16 * (maps.pixels() * 128 * 128) as u64));
+        group.bench_function(format!("4x4 transposed {side} 128-128"), |b| {
+            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
-    targets = gemm
+    targets = gemm, winograd
 }
 criterion_main!(benches);

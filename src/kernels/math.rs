@@ -1,5 +1,6 @@
 //! Vectorised exponential and erf-GELU.
 
+use super::Activation;
 use super::simd::Simd;
 
 /// e^v, within 2e-7 relative: range reduction by ln 2 and the Taylor polynomial of degree 7 on |r| <= 0.35.
@@ -51,6 +52,16 @@ pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
         sum = s.mul_add(sum, t, s.splat(*factor));
     }
     s.mul(x, s.mul_add(clamped, sum, s.splat(0.5)))
+}
+
+/// The activation of one register.
+#[inline(always)]
+pub(crate) fn activate<S: Simd>(s: S, v: S::V, activation: Activation) -> S::V {
+    match activation {
+        Activation::None => v,
+        Activation::Relu => s.max(v, s.splat(0.0)),
+        Activation::Gelu => gelu(s, v),
+    }
 }
 
 #[cfg(test)]

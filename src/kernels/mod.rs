@@ -13,8 +13,10 @@ mod micro;
 #[cfg(test)]
 mod reference;
 mod simd;
+mod winograd;
 
 pub use gemm::PackedMatrix;
+pub use winograd::{Maps, Winograd};
 
 /// What is applied to a result as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
