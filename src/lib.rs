@@ -6,8 +6,11 @@
 pub mod error;
 pub mod georef;
 pub mod kernels;
+pub mod nn;
+pub mod ops;
 pub mod outputs;
 pub mod prediction;
 pub mod raster;
 pub mod tiles;
+pub mod weights;
 pub mod zoo;

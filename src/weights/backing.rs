@@ -1,0 +1,53 @@
+//! The bytes of a checkpoint: a mapped file or the program's own read-only data.
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use super::WeightsError;
+
+/// A whole checkpoint file as bytes.
+#[derive(Debug)]
+pub(super) enum Backing {
+    Mapped(Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl Backing {
+    /// Maps a file; pages are read when a tensor is.
+    ///
+    /// # Errors
+    /// [`WeightsError::Io`] where the file cannot be opened or mapped.
+    #[expect(unsafe_code, reason = "mapping a file is unsafe because another process may change it")]
+    pub(super) fn map(path: &Path) -> Result<Self, WeightsError> {
+        let io = |source| WeightsError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        if !file.metadata().map_err(io)?.is_file() {
+            return Err(io(std::io::Error::other("not a file")));
+        }
+        // SAFETY: the map is read-only and private to this value. A checkpoint is never written in place: this program
+        // replaces files by renaming, which leaves a mapped one as it was. Its bytes are only ever read as numbers.
+        unsafe { Mmap::map(&file) }.map(Self::Mapped).map_err(io)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
+
+    /// Lets the system forget the pages of a range that has been copied, so that a loading model is not in memory twice.
+    #[expect(unsafe_code, reason = "advice that drops pages is unsafe for maps that hold unsaved changes")]
+    pub(super) fn forget(&self, start: usize, len: usize) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: the map is read-only and file-backed, so a dropped page is read again from the file when touched.
+            // Failure costs only memory, so it is not reported.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+        }
+        #[cfg(not(unix))]
+        let _ = (start, len);
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong between a file name and a tensor.
+
+use std::path::PathBuf;
+
+use crate::error::ErrorKind;
+
+/// Weights that cannot be found, read or used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The model's weights are nowhere on this machine.
+    #[error("the weights of {model} are not on this machine")]
+    NotFound {
+        /// The model.
+        model: String,
+    },
+    /// The file is cut short, damaged, or not what its name says.
+    #[error("{file} is not a readable checkpoint: {reason}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What was found and what is needed.
+        reason: String,
+    },
+    /// A checkpoint in a form that is refused on purpose.
+    #[error("{file}: {reason}")]
+    Refused {
+        /// The file.
+        file: String,
+        /// Why, and what to do instead.
+        reason: String,
+    },
+    /// The network asks for a tensor that the file lacks.
+    #[error("{file} holds no tensor {name:?}")]
+    Missing {
+        /// The file.
+        file: String,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor of another shape.
+    #[error("{file}: tensor {name:?} has shape {found:?}, and {needed:?} is needed")]
+    Misshapen {
+        /// The file.
+        file: String,
+        /// The tensor.
+        name: String,
+        /// Its shape in the file.
+        found: Vec<usize>,
+        /// The shape the network needs.
+        needed: Vec<usize>,
+    },
+    /// A tensor whose element type no network can use.
+    #[error("{file}: tensor {name:?} holds {found}, and a floating-point type is needed")]
+    ElementType {
+        /// The file.
+        file: String,
+        /// The tensor.
+        name: String,
+        /// Its element type in the file.
+        found: String,
+    },
+    /// A tensor could not be placed on the device.
+    #[error("tensor {name:?} could not be placed on the device: {source}")]
+    Device {
+        /// The tensor.
+        name: String,
+        /// What candle says.
+        source: candle_core::Error,
+    },
+}
+
+impl WeightsError {
+    /// Why, as far as a caller can act on it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            Self::NotFound { .. } => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::Device { .. } => ErrorKind::Internal,
+            Self::Damaged { .. }
+            | Self::Refused { .. }
+            | Self::Missing { .. }
+            | Self::Misshapen { .. }
+            | Self::ElementType { .. } => ErrorKind::Unusable,
+        }
+    }
+}

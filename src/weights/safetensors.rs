@@ -1,0 +1,33 @@
+//! Where each tensor of a `.safetensors` file lies.
+
+use std::collections::BTreeMap;
+
+use candle_core::DType;
+use safetensors::SafeTensors;
+
+use super::WeightsError;
+use super::store::StoredTensor;
+
+/// Bytes of the length field that opens the file.
+const LENGTH_BYTES: usize = 8;
+
+/// Reads the header; the library checks every offset against the file's length.
+///
+/// # Errors
+/// [`WeightsError::Damaged`] where the header is not one, or does not describe exactly this file.
+pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
+    let damaged = |reason: String| WeightsError::Damaged { file: file.to_owned(), reason };
+    let (header_len, header) =
+        SafeTensors::read_metadata(bytes).map_err(|error| damaged(format!("its safetensors header: {error}")))?;
+    let data_start = LENGTH_BYTES + header_len;
+    let mut tensors = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        // Element types that candle does not know belong to no network of ours: such tensors are left out.
+        let Ok(dtype) = DType::try_from(info.dtype) else { continue };
+        let (start, end) = info.data_offsets;
+        let stored =
+            StoredTensor { dtype, shape: info.shape.clone(), strides: None, start: data_start + start, len: end - start };
+        tensors.insert(name, stored);
+    }
+    Ok(tensors)
+}

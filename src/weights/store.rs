@@ -1,0 +1,362 @@
+//! [`Weights`]: named tensors that are read when the network asks for them.
+//!
+//! Behind it lies a mapped `.safetensors` or `.pth` file, bytes embedded in the program, or the synthetic rule. Names are
+//! those of the newest torchvision generation without wrappers' prefixes. A tensor is copied once, straight to its device.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+
+use super::backing::Backing;
+use super::{WeightsError, keys, pth, safetensors, synthetic};
+use crate::zoo::Origin;
+
+/// Where the numbers of a model come from; every answer names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightsKind {
+    /// A released SatlasPretrain checkpoint.
+    Pretrained,
+    /// A released fine-tuned Satlas model, or a user's own checkpoint.
+    FineTuned,
+    /// The models embedded in the program.
+    Demo,
+    /// The synthetic rule: numbers without meaning.
+    Synthetic,
+}
+
+impl WeightsKind {
+    /// The word that answers carry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pretrained => "pretrained",
+            Self::FineTuned => "fine-tuned",
+            Self::Demo => "demo",
+            Self::Synthetic => "synthetic",
+        }
+    }
+}
+
+impl From<Origin> for WeightsKind {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Pretrained => Self::Pretrained,
+            Origin::FineTuned | Origin::Registered => Self::FineTuned,
+            Origin::Demo => Self::Demo,
+        }
+    }
+}
+
+/// Where one tensor lies in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct StoredTensor {
+    pub(super) dtype: DType,
+    pub(super) shape: Vec<usize>,
+    /// Elements between neighbours a dimension, where the tensor is not row-major.
+    pub(super) strides: Option<Vec<usize>>,
+    /// First byte in the file.
+    pub(super) start: usize,
+    /// Bytes from the first element to behind the last.
+    pub(super) len: usize,
+}
+
+#[derive(Debug)]
+enum Source {
+    Stored { backing: Backing, tensors: BTreeMap<String, StoredTensor> },
+    Synthetic { seed: u64 },
+}
+
+/// Named tensors of one model.
+#[derive(Debug)]
+pub struct Weights {
+    /// Named in errors.
+    file: String,
+    kind: WeightsKind,
+    revision: String,
+    source: Source,
+    used: Mutex<BTreeSet<String>>,
+}
+
+impl Weights {
+    /// Opens a checkpoint file without reading its tensors.
+    ///
+    /// # Errors
+    /// [`WeightsError`] where the file cannot be opened, is damaged, or is none of `.safetensors` and zipped `.pth`.
+    pub fn open(path: &Path, kind: WeightsKind) -> Result<Self, WeightsError> {
+        let file = path.display().to_string();
+        let backing = Backing::map(path)?;
+        let tensors = index(&file, backing.bytes())?;
+        Ok(Self::stored(file, kind, backing, tensors))
+    }
+
+    /// Reads a `.safetensors` file that is part of the program; `name` is for errors.
+    ///
+    /// # Errors
+    /// [`WeightsError::Damaged`] where the bytes are not such a file.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
+        let tensors = safetensors::index(name, bytes)?;
+        Ok(Self::stored(name.to_owned(), WeightsKind::Demo, Backing::Embedded(bytes), tensors))
+    }
+
+    /// Weights for any model, by the synthetic rule.
+    pub fn synthetic(seed: u64) -> Self {
+        Self {
+            file: format!("synthetic:{seed}"),
+            kind: WeightsKind::Synthetic,
+            revision: format!("synthetic-{seed}"),
+            source: Source::Synthetic { seed },
+            used: Mutex::default(),
+        }
+    }
+
+    fn stored(file: String, kind: WeightsKind, backing: Backing, tensors: BTreeMap<String, StoredTensor>) -> Self {
+        let tensors = keys::canonical(tensors);
+        let revision = fingerprint(&backing, &tensors);
+        Self { file, kind, revision, source: Source::Stored { backing, tensors }, used: Mutex::default() }
+    }
+
+    /// The tensor of that name, in the file's floating-point type (float64 becomes float32).
+    ///
+    /// # Errors
+    /// [`WeightsError`] where there is none, or one of another shape or not of floating point.
+    pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor, WeightsError> {
+        let placed = |source| WeightsError::Device { name: name.to_owned(), source };
+        let tensor = match &self.source {
+            Source::Synthetic { seed } => {
+                Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)?
+            }
+            Source::Stored { backing, tensors } => {
+                let stored = tensors
+                    .get(name)
+                    .ok_or_else(|| WeightsError::Missing { file: self.file.clone(), name: name.to_owned() })?;
+                self.check(name, stored, shape)?;
+                let tensor = stored.read(backing.bytes(), device).map_err(placed)?;
+                backing.forget(stored.start, stored.len);
+                if stored.dtype == DType::F64 { tensor.to_dtype(DType::F32).map_err(placed)? } else { tensor }
+            }
+        };
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Ok(tensor)
+    }
+
+    fn check(&self, name: &str, stored: &StoredTensor, needed: &[usize]) -> Result<(), WeightsError> {
+        let (file, name) = (self.file.clone(), name.to_owned());
+        if stored.shape != needed {
+            return Err(WeightsError::Misshapen { file, name, found: stored.shape.clone(), needed: needed.to_vec() });
+        }
+        if !stored.dtype.is_float() {
+            return Err(WeightsError::ElementType { file, name, found: stored.dtype.as_str().to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The shape of a stored tensor; `None` where there is none, and for synthetic weights, which have every shape.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match &self.source {
+            Source::Stored { tensors, .. } => tensors.get(name).map(|stored| stored.shape.clone()),
+            Source::Synthetic { .. } => None,
+        }
+    }
+
+    /// Whether [`Weights::get`] knows the name; synthetic weights know every one.
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Stored { tensors, .. } => tensors.contains_key(name),
+            Source::Synthetic { .. } => true,
+        }
+    }
+
+    /// Names of the stored tensors in alphabetical order; none for synthetic weights.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let tensors = match &self.source {
+            Source::Stored { tensors, .. } => Some(tensors),
+            Source::Synthetic { .. } => None,
+        };
+        tensors.into_iter().flat_map(|tensors| tensors.keys().map(String::as_str))
+    }
+
+    /// Stored tensors that nobody asked for, without those that no network reads.
+    pub fn unused(&self) -> Vec<String> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        self.names().filter(|name| !used.contains(*name) && !keys::is_ignored(name)).map(str::to_owned).collect()
+    }
+
+    /// The file, or what stands for one.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Where the numbers come from.
+    pub fn kind(&self) -> WeightsKind {
+        self.kind
+    }
+
+    /// Whether the numbers are made up.
+    pub fn is_synthetic(&self) -> bool {
+        self.kind == WeightsKind::Synthetic
+    }
+
+    /// Tells one set of weights from another, the same on every machine and in every file format.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Bytes of the tensors that networks read; 0 for synthetic weights.
+    pub fn bytes(&self) -> u64 {
+        match &self.source {
+            Source::Stored { tensors, .. } => {
+                let read = tensors.iter().filter(|(name, _)| !keys::is_ignored(name));
+                read.map(|(_, stored)| stored.len as u64).sum()
+            }
+            Source::Synthetic { .. } => 0,
+        }
+    }
+}
+
+impl StoredTensor {
+    fn read(&self, file: &[u8], device: &Device) -> candle_core::Result<Tensor> {
+        let bytes = &file[self.start..self.start + self.len];
+        match &self.strides {
+            None => Tensor::from_raw_buffer(bytes, self.dtype, &self.shape, device),
+            Some(strides) => Tensor::from_raw_buffer(&self.row_major(bytes, strides), self.dtype, &self.shape, device),
+        }
+    }
+
+    /// The elements in row-major order, gathered by their strides.
+    fn row_major(&self, bytes: &[u8], strides: &[usize]) -> Vec<u8> {
+        let size = self.dtype.size_in_bytes();
+        let count: usize = self.shape.iter().product();
+        let mut gathered = Vec::with_capacity(count * size);
+        let mut position = vec![0; self.shape.len()];
+        let mut offset = 0;
+        for _ in 0..count {
+            gathered.extend_from_slice(&bytes[offset * size..(offset + 1) * size]);
+            for axis in (0..position.len()).rev() {
+                position[axis] += 1;
+                offset += strides[axis];
+                if position[axis] < self.shape[axis] {
+                    break;
+                }
+                offset -= strides[axis] * self.shape[axis];
+                position[axis] = 0;
+            }
+        }
+        gathered
+    }
+}
+
+/// Finds the tensors of a file of either format, which its first bytes tell apart.
+pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
+    if bytes.starts_with(pth::ZIP_MAGIC) {
+        return pth::index(file, bytes);
+    }
+    if bytes.starts_with(pth::LEGACY_MAGIC) {
+        let reason = "written in the format before PyTorch 1.6, which is not read. Save it again: \
+                      torch.save(torch.load(path, weights_only=True), path)";
+        return Err(WeightsError::Refused { file: file.to_owned(), reason: reason.to_owned() });
+    }
+    safetensors::index(file, bytes)
+}
+
+/// A hash of every name, type and shape and of both ends of every tensor: quick for big files, and any training step
+/// changes it.
+fn fingerprint(backing: &Backing, tensors: &BTreeMap<String, StoredTensor>) -> String {
+    const END: usize = 64;
+    const HEX_DIGITS: usize = 16;
+    let mut hasher = blake3::Hasher::new();
+    for (name, stored) in tensors.iter().filter(|(name, _)| !keys::is_ignored(name)) {
+        let bytes = &backing.bytes()[stored.start..stored.start + stored.len];
+        hasher.update(format!("{name}\0{:?}\0{:?}\0{:?}\0", stored.dtype, stored.shape, stored.strides).as_bytes());
+        hasher.update(&bytes[..bytes.len().min(END)]);
+        hasher.update(&bytes[bytes.len() - bytes.len().min(END)..]);
+    }
+    hasher.finalize().to_hex()[..HEX_DIGITS].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORLD: &[u8] = include_bytes!("../../static/demo/world.safetensors");
+
+    #[test]
+    fn a_tensor_has_its_stored_type_and_counts_as_used() {
+        let weights = Weights::embedded("world", WORLD).unwrap();
+        let name = "backbone.backbone.features.0.0.weight";
+        let tensor = weights.get(name, &[24, 3, 4, 4], &Device::Cpu).unwrap();
+        assert_eq!((tensor.dims(), tensor.dtype()), (&[24, 3, 4, 4][..], DType::F16));
+        assert!(!weights.unused().iter().any(|unused| unused == name));
+        assert!(weights.unused().iter().any(|unused| unused == "backbone.backbone.features.0.0.bias"));
+    }
+
+    #[test]
+    fn another_shape_is_an_error_that_names_both() {
+        let weights = Weights::embedded("world", WORLD).unwrap();
+        let error = weights.get("backbone.backbone.features.0.0.bias", &[25], &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("features.0.0.bias") && error.contains("[24]") && error.contains("[25]"), "{error}");
+    }
+
+    #[test]
+    fn every_cut_of_a_file_is_an_error() {
+        for len in [0, 4, 8, 100, WORLD.len() / 2, WORLD.len() - 1] {
+            let error = Weights::embedded("cut", &WORLD[..len]).unwrap_err();
+            assert!(matches!(error, WeightsError::Damaged { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_revision_follows_the_numbers() {
+        let changed: &'static [u8] = {
+            let mut bytes = WORLD.to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            bytes.leak()
+        };
+        let revision = |bytes| Weights::embedded("world", bytes).unwrap().revision().to_owned();
+        assert_eq!(revision(WORLD), revision(WORLD));
+        assert_ne!(revision(WORLD), revision(changed));
+    }
+
+    #[test]
+    fn every_format_gives_the_same_tensors() {
+        let open = |name: &str| {
+            let path = format!("{}/tests/fixtures/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"));
+            Weights::open(Path::new(&path), WeightsKind::FineTuned)
+        };
+        for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth", "plain.safetensors"] {
+            let weights = open(name).unwrap();
+            for (tensor, shape) in [
+                ("intermediates.0.fpn.inner_blocks.0.0.weight", &[2, 3, 1, 1][..]),
+                ("heads.0.rpn.head.conv.0.0.bias", &[4]),
+                ("backbone.backbone.features.0.0.weight", &[2, 3]),
+            ] {
+                let read = |weights: &Weights| {
+                    let tensor = weights.get(tensor, shape, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
+                    tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                };
+                assert_eq!(read(&weights), read(&open("plain.safetensors").unwrap()), "{name}: {tensor}");
+            }
+            assert!(weights.unused().is_empty(), "{name}: {:?}", weights.unused());
+        }
+        let error = open("legacy.pth").unwrap_err().to_string();
+        assert!(error.contains("legacy.pth") && error.contains("torch.save(torch.load("), "{error}");
+    }
+
+    #[test]
+    fn strides_are_followed() {
+        let bytes: Vec<u8> = (0..6u8).collect();
+        let stored = StoredTensor { dtype: DType::U8, shape: vec![2, 3], strides: Some(vec![1, 2]), start: 0, len: 6 };
+        let rows = stored.read(&bytes, &Device::Cpu).unwrap().to_vec2::<u8>().unwrap();
+        assert_eq!(rows, [[0, 2, 4], [1, 3, 5]]);
+    }
+
+    #[test]
+    fn synthetic_weights_have_every_tensor() {
+        let weights = Weights::synthetic(7);
+        assert!(weights.contains("anything.weight"));
+        assert_eq!(weights.get("anything.weight", &[2, 5], &Device::Cpu).unwrap().dims(), [2, 5]);
+        assert_eq!((weights.unused().len(), weights.kind().as_str()), (0, "synthetic"));
+    }
+}
