@@ -6,6 +6,7 @@
 pub mod engine;
 pub mod error;
 pub mod georef;
+pub mod kernels;
 pub mod nn;
 pub mod ops;
 pub mod outputs;
