@@ -26,7 +26,7 @@ function modelOptions(models) {
   const origins = [...new Set([...Object.keys(ORIGINS), ...models.map(({ origin }) => origin)])];
   return origins.flatMap((origin) => {
     const own = models.filter((model) => model.origin === origin);
-    const entries = own.map(({ id, title }) => el("option", { value: id }, title === id ? id : `${title} (${id})`));
+    const entries = own.map(({ id, title }) => el("option", { value: id, title: id }, title));
     return own.length > 0 ? [el("optgroup", { label: ORIGINS[origin] ?? words(origin ?? "other") }, ...entries)] : [];
   });
 }
@@ -35,9 +35,10 @@ function modelOptions(models) {
 const taskOption = (task) =>
   el("option", { value: task.name, disabled: !drawnAs(task) }, `${words(task.name)}${drawnAs(task) ? "" : " (API only)"}`);
 
-function modelFacts({ bands, weights, max_images: images }) {
+function modelFacts({ id, bands, weights, max_images: images }) {
   const names = bands.map(({ name }) => name);
   const facts = [
+    id,
     `${names.length} bands: ${names.join(", ")}`,
     images > 1 ? `up to ${images} captures` : "",
     weights?.bytes ? `${bytes(weights.bytes)}, ${STATES[weights.state] ?? weights.state}` : (STATES[weights?.state] ?? ""),

@@ -127,7 +127,7 @@ export class FileRuns {
 
   /** Brings a result into view. */
   #see(run) {
-    if (run.bounds) this.mapView.fitTo(run.bounds, { maxZoom: 22 });
+    if (run.bounds) this.mapView.fitTo(run.bounds);
     else if (!run.onMap)
       this.pixelPanel.open(
         { ...run, file: new Blob([run.file], { type: mediaType(run.file) }), image: run.isImage ? run.blob : undefined },

@@ -69,9 +69,9 @@ export class MapView extends EventTarget {
   }
 
   /** Flies to bounds `[west, south, east, north]`. */
-  fitTo([west, south, east, north], { animate = true, maxZoom } = {}) {
+  fitTo([west, south, east, north], { animate = true } = {}) {
     const bounds = [[west, Math.max(south, -85)], [east, Math.min(north, 85)]];
-    this.map.fitBounds(bounds, { padding: this.#padding(), maxZoom, animate, duration: 1200 });
+    this.map.fitBounds(bounds, { padding: this.#padding(), animate, duration: 1200 });
   }
 
   /** Free space around what is flown to, more where the panel of pixel results lies over the map. */
