@@ -5,6 +5,8 @@
 
 pub mod error;
 pub mod georef;
+pub mod nn;
+pub mod ops;
 pub mod outputs;
 pub mod prediction;
 pub mod raster;

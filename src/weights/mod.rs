@@ -4,6 +4,8 @@ mod backing;
 mod error;
 mod keys;
 mod locator;
+mod pickle;
+mod pth;
 mod safetensors;
 mod store;
 mod synthetic;

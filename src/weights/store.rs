@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::backing::Backing;
-use super::{WeightsError, keys, safetensors, synthetic};
+use super::{WeightsError, keys, pth, safetensors, synthetic};
 use crate::zoo::Origin;
 
 /// Where the numbers of a model come from; every answer names it.
@@ -84,11 +84,11 @@ impl Weights {
     /// Opens a checkpoint file without reading its tensors.
     ///
     /// # Errors
-    /// [`WeightsError`] where the file cannot be opened, or is not a whole `.safetensors` file.
+    /// [`WeightsError`] where the file cannot be opened, is damaged, or is none of `.safetensors` and zipped `.pth`.
     pub fn open(path: &Path, kind: WeightsKind) -> Result<Self, WeightsError> {
         let file = path.display().to_string();
         let backing = Backing::map(path)?;
-        let tensors = safetensors::index(&file, backing.bytes())?;
+        let tensors = index(&file, backing.bytes())?;
         Ok(Self::stored(file, kind, backing, tensors))
     }
 
@@ -248,6 +248,19 @@ impl StoredTensor {
     }
 }
 
+/// Finds the tensors of a file of either format, which its first bytes tell apart.
+pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
+    if bytes.starts_with(pth::ZIP_MAGIC) {
+        return pth::index(file, bytes);
+    }
+    if bytes.starts_with(pth::LEGACY_MAGIC) {
+        let reason = "written in the format before PyTorch 1.6, which is not read. Save it again: \
+                      torch.save(torch.load(path, weights_only=True), path)";
+        return Err(WeightsError::Refused { file: file.to_owned(), reason: reason.to_owned() });
+    }
+    safetensors::index(file, bytes)
+}
+
 /// A hash of every name, type and shape and of both ends of every tensor: quick for big files, and any training step
 /// changes it.
 fn fingerprint(backing: &Backing, tensors: &BTreeMap<String, StoredTensor>) -> String {
@@ -304,6 +317,31 @@ mod tests {
         let revision = |bytes| Weights::embedded("world", bytes).unwrap().revision().to_owned();
         assert_eq!(revision(WORLD), revision(WORLD));
         assert_ne!(revision(WORLD), revision(changed));
+    }
+
+    #[test]
+    fn every_format_gives_the_same_tensors() {
+        let open = |name: &str| {
+            let path = format!("{}/tests/fixtures/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"));
+            Weights::open(Path::new(&path), WeightsKind::FineTuned)
+        };
+        for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth", "plain.safetensors"] {
+            let weights = open(name).unwrap();
+            for (tensor, shape) in [
+                ("intermediates.0.fpn.inner_blocks.0.0.weight", &[2, 3, 1, 1][..]),
+                ("heads.0.rpn.head.conv.0.0.bias", &[4]),
+                ("backbone.backbone.features.0.0.weight", &[2, 3]),
+            ] {
+                let read = |weights: &Weights| {
+                    let tensor = weights.get(tensor, shape, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
+                    tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                };
+                assert_eq!(read(&weights), read(&open("plain.safetensors").unwrap()), "{name}: {tensor}");
+            }
+            assert!(weights.unused().is_empty(), "{name}: {:?}", weights.unused());
+        }
+        let error = open("legacy.pth").unwrap_err().to_string();
+        assert!(error.contains("legacy.pth") && error.contains("torch.save(torch.load("), "{error}");
     }
 
     #[test]

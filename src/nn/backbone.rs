@@ -1,0 +1,49 @@
+//! The backbone of a model on one or more captures of the same place.
+//!
+//! Every capture goes through the same network, and each map is the maximum over the captures, as in the public
+//! `AggregationBackbone`; the Python package forgets it for ResNets, the trained configurations do not.
+
+use candle_core::{Result, Tensor};
+
+use super::LoadError;
+use super::loader::Loader;
+use super::resnet::ResNet;
+use super::swin_v2::{SwinConfig, SwinV2};
+use crate::ops::max_over_captures;
+use crate::zoo::{Backbone as Architecture, Layout, ModelSpec};
+
+#[derive(Debug)]
+pub(super) enum Backbone {
+    SwinV2(SwinV2),
+    ResNet(ResNet),
+}
+
+impl Backbone {
+    /// From `backbone.…`.
+    pub(super) fn load(loader: &Loader<'_>, spec: &ModelSpec) -> std::result::Result<Self, LoadError> {
+        let bands = spec.bands.len();
+        let root = loader.pp("backbone");
+        match spec.backbone {
+            Architecture::SwinV2 { patch_size, embed_dim, depths, num_heads, window_size } => {
+                let aggregated = if spec.multi_image { root.pp("backbone") } else { root };
+                let config = SwinConfig { patch_size, embed_dim, depths, num_heads, window_size };
+                Ok(Self::SwinV2(SwinV2::load(&aggregated.pp("backbone"), config, bands)?))
+            }
+            Architecture::Resnet { depth } => {
+                // The package never wraps its ResNets.
+                let aggregated = spec.multi_image && spec.layout == Layout::Satlas;
+                let root = if aggregated { root.pp("backbone") } else { root };
+                Ok(Self::ResNet(ResNet::load(&root.pp("resnet"), depth, bands)?))
+            }
+        }
+    }
+
+    /// `[N·T, H, W, bands] -> ` four maps `[N, h, w, C]`.
+    pub(super) fn forward(&self, images: &Tensor, captures: usize) -> Result<Vec<Tensor>> {
+        let maps = match self {
+            Self::SwinV2(network) => network.forward(images)?,
+            Self::ResNet(network) => network.forward(images)?,
+        };
+        maps.iter().map(|map| max_over_captures(map, captures)).collect()
+    }
+}

@@ -1,0 +1,111 @@
+//! Feature maps of a batch of images: what heads read and what embeddings are.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use candle_core::Tensor;
+
+/// Maps of one batch, kept between the heads that read them.
+///
+/// The backbone's maps are there from the start, the pyramid's once something has asked for them. The full-resolution map is
+/// not kept: it is as large as 32 inputs.
+#[derive(Debug)]
+pub struct Features {
+    /// Rows of the images, in pixels.
+    pub(super) height: usize,
+    /// Columns of the images, in pixels.
+    pub(super) width: usize,
+    /// Four maps `[N, h, w, C]`, maximum over the captures.
+    pub(super) backbone: Vec<Tensor>,
+    /// Four maps `[N, h, w, C]`.
+    pub(super) fpn: OnceLock<Vec<Tensor>>,
+}
+
+impl Features {
+    /// Rows of the images, in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Columns of the images, in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Images, each with all its captures.
+    pub fn items(&self) -> usize {
+        self.backbone.first().map_or(0, |map| map.dims()[0])
+    }
+
+    /// Memory that the maps hold now.
+    pub fn bytes(&self) -> usize {
+        let maps = self.backbone.iter().chain(self.fpn.get().into_iter().flatten());
+        maps.map(|map| map.elem_count() * map.dtype().size_in_bytes()).sum()
+    }
+}
+
+/// A feature map by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layer {
+    /// `backbone.0 … backbone.3`, from 1/4 to 1/32 of the image.
+    Backbone(usize),
+    /// `fpn.0 … fpn.3`, of the same sizes.
+    Fpn(usize),
+    /// `upsample`, at full resolution.
+    Upsample,
+}
+
+impl Layer {
+    /// All of them, from the backbone's finest map to full resolution.
+    pub const ALL: [Self; 9] = [
+        Self::Backbone(0),
+        Self::Backbone(1),
+        Self::Backbone(2),
+        Self::Backbone(3),
+        Self::Fpn(0),
+        Self::Fpn(1),
+        Self::Fpn(2),
+        Self::Fpn(3),
+        Self::Upsample,
+    ];
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backbone(index) => write!(f, "backbone.{index}"),
+            Self::Fpn(index) => write!(f, "fpn.{index}"),
+            Self::Upsample => f.write_str("upsample"),
+        }
+    }
+}
+
+/// The text names no layer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is no layer; there are backbone.0 … backbone.3, fpn.0 … fpn.3 and upsample")]
+pub struct ParseLayer {
+    found: String,
+}
+
+impl FromStr for Layer {
+    type Err = ParseLayer;
+
+    fn from_str(text: &str) -> Result<Self, ParseLayer> {
+        let named = |layer: &Self| layer.to_string() == text;
+        Self::ALL.into_iter().find(named).ok_or_else(|| ParseLayer { found: text.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_is_found_by_its_own_name() {
+        for layer in Layer::ALL {
+            assert_eq!(layer.to_string().parse(), Ok(layer));
+        }
+        assert!("backbone.4".parse::<Layer>().is_err());
+    }
+}

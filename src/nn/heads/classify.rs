@@ -1,0 +1,63 @@
+//! One score a category: over the mean of the coarsest map (the public `ClassifyHead`), or over the maximum of a convolved
+//! finest map (`SimpleHead` for classification).
+
+use candle_core::{Result, Tensor};
+
+use super::activate;
+use crate::nn::LoadError;
+use crate::nn::loader::Loader;
+use crate::ops::{Activation as Inner, Conv2d, ConvShape, Linear, max_over_space, mean_over_space};
+use crate::zoo::Activation;
+
+#[derive(Debug)]
+pub(super) struct MeanPooledHead {
+    layer: Linear,
+    activation: Activation,
+}
+
+impl MeanPooledHead {
+    /// From `layer`.
+    pub(super) fn load(
+        loader: &Loader<'_>,
+        channels: usize,
+        outputs: usize,
+        activation: Activation,
+    ) -> std::result::Result<Self, LoadError> {
+        Ok(Self { layer: loader.pp("layer").linear(channels, outputs, Inner::None)?, activation })
+    }
+
+    /// `[N, h, w, C] -> [N, K]`
+    pub(super) fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        let mean = mean_over_space(map)?.to_dtype(map.dtype())?;
+        activate(&self.layer.forward(&mean)?, self.activation)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct MaxPooledHead {
+    hidden: Conv2d,
+    extra: Linear,
+    activation: Activation,
+}
+
+impl MaxPooledHead {
+    /// From `layers.0.0` and `extra`.
+    pub(super) fn load(
+        loader: &Loader<'_>,
+        channels: usize,
+        outputs: usize,
+        activation: Activation,
+    ) -> std::result::Result<Self, LoadError> {
+        Ok(Self {
+            hidden: loader.pp("layers.0.0").conv2d(channels, channels, ConvShape::SAME_3X3, Inner::Relu)?,
+            extra: loader.pp("extra").linear(channels, outputs, Inner::None)?,
+            activation,
+        })
+    }
+
+    /// `[N, h, w, C] -> [N, K]`
+    pub(super) fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        let max = max_over_space(&self.hidden.forward(map)?)?.to_dtype(map.dtype())?;
+        activate(&self.extra.forward(&max)?, self.activation)
+    }
+}

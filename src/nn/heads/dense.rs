@@ -1,0 +1,45 @@
+//! Values per pixel: two 3x3 convolutions over the finest map (the public `SimpleHead`).
+
+use candle_core::{Result, Tensor};
+
+use super::{HeadOutput, activate};
+use crate::nn::LoadError;
+use crate::nn::loader::Loader;
+use crate::ops::{Activation as Inner, Conv2d, ConvShape};
+use crate::prediction::Dense;
+use crate::zoo::Activation;
+
+#[derive(Debug)]
+pub(super) struct DenseHead {
+    hidden: Conv2d,
+    out: Conv2d,
+    activation: Activation,
+}
+
+impl DenseHead {
+    /// From `layers.0.0` and `layers.1`.
+    pub(super) fn load(
+        loader: &Loader<'_>,
+        channels: usize,
+        outputs: usize,
+        activation: Activation,
+    ) -> std::result::Result<Self, LoadError> {
+        let layers = loader.pp("layers");
+        Ok(Self {
+            hidden: layers.pp("0.0").conv2d(channels, channels, ConvShape::SAME_3X3, Inner::Relu)?,
+            out: layers.pp(1).conv2d(channels, outputs, ConvShape::SAME_3X3, Inner::None)?,
+            activation,
+        })
+    }
+
+    /// `[N, H, W, C] -> ` one map an item.
+    pub(super) fn forward(&self, map: &Tensor) -> Result<Vec<HeadOutput>> {
+        let values = activate(&self.out.forward(&self.hidden.forward(map)?)?, self.activation)?;
+        let (items, height, width, channels) = values.dims4()?;
+        let item = |item| {
+            let values = values.get(item)?.flatten_all()?.to_vec1::<f32>()?;
+            Ok(HeadOutput::Dense(Dense { width, height, channels, values, valid: None }))
+        };
+        (0..items).map(item).collect()
+    }
+}

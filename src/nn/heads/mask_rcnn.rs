@@ -1,0 +1,62 @@
+//! The mask branch of Mask R-CNN (He et al. 2017), as torchvision's `MaskRCNNHeads` and `MaskRCNNPredictor`.
+
+use candle_core::{DType, Result, Tensor};
+
+use crate::nn::LoadError;
+use crate::nn::loader::Loader;
+use crate::ops::{Activation, Conv2d, ConvShape, ConvTranspose2d, TransposeShape, sigmoid};
+use crate::prediction::ObjectMask;
+
+/// Bins a side that boxes are pooled to.
+pub(super) const POOLED_SIDE: usize = 14;
+const CHANNELS: usize = 256;
+const CONVOLUTIONS: usize = 4;
+/// Boxes that run at a time: 32 take 26 MB a layer.
+const BOXES: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct MaskHead {
+    convolutions: Vec<Conv2d>,
+    double: ConvTranspose2d,
+    logits: Conv2d,
+}
+
+impl MaskHead {
+    /// From `mask_head.N.0` and `mask_predictor`.
+    pub(super) fn load(loader: &Loader<'_>, channels: usize, categories: usize) -> std::result::Result<Self, LoadError> {
+        let convolution = |index: usize| {
+            let inputs = if index == 0 { channels } else { CHANNELS };
+            loader.pp("mask_head").pp(index).pp(0).conv2d(inputs, CHANNELS, ConvShape::SAME_3X3, Activation::Relu)
+        };
+        let predictor = loader.pp("mask_predictor");
+        Ok(Self {
+            convolutions: (0..CONVOLUTIONS).map(convolution).collect::<std::result::Result<_, _>>()?,
+            double: predictor.pp("conv5_mask").conv_transpose2d(
+                CHANNELS,
+                CHANNELS,
+                TransposeShape::Disjoint2,
+                Activation::Relu,
+            )?,
+            logits: predictor.pp("mask_fcn_logits").conv2d(CHANNELS, categories, ConvShape::POINTWISE, Activation::None)?,
+        })
+    }
+
+    /// Pooled boxes `[R, 14, 14, C]` to the 28x28 mask of each one's category.
+    pub(super) fn forward(&self, pooled: &Tensor, categories: &[usize]) -> Result<Vec<ObjectMask>> {
+        let mut masks = Vec::with_capacity(categories.len());
+        for (chunk, categories) in categories.chunks(BOXES).enumerate() {
+            let mut x = pooled.narrow(0, chunk * BOXES, categories.len())?;
+            for convolution in &self.convolutions {
+                x = convolution.forward(&x)?;
+            }
+            let logits = self.logits.forward(&self.double.forward(&x)?)?;
+            for (index, category) in categories.iter().enumerate() {
+                // [28, 28, K] -> [28, 28]
+                let logits = logits.get(index)?.narrow(2, *category, 1)?.squeeze(2)?.to_dtype(DType::F32)?;
+                let side = logits.dim(0)?;
+                masks.push(ObjectMask { side, values: sigmoid(&logits)?.flatten_all()?.to_vec1()? });
+            }
+        }
+        Ok(masks)
+    }
+}

@@ -1,0 +1,181 @@
+//! From named tensors to operators: a [`Loader`] stands at one prefix of the checkpoint's names.
+//!
+//! A missing or misshapen tensor does not end the loading: zeros take its place, its name is noted, and the whole list
+//! becomes one error at the end. Names repeat the checkpoint exactly.
+
+use std::cell::RefCell;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::LoadError;
+use crate::ops::{
+    Activation, Conv2d, ConvShape, ConvTranspose2d, LayerNorm, Linear, OpsContext, TransposeShape, WindowAttention,
+    WindowAttentionWeights,
+};
+use crate::weights::{Weights, WeightsError};
+
+/// torchvision's `BatchNorm2d` in every ResNet.
+const BATCH_NORM_EPSILON: f64 = 1e-5;
+/// Width of the position bias network of torchvision's `ShiftedWindowAttentionV2`.
+const POSITION_HIDDEN: usize = 512;
+
+/// What loading asked for and did not get.
+#[derive(Debug, Default)]
+pub(super) struct LoadLog {
+    pub(super) missing: Vec<String>,
+    pub(super) misshapen: Vec<String>,
+    /// Every name asked for, with its shape.
+    pub(super) parameters: Vec<(String, Vec<usize>)>,
+}
+
+/// A place among the names of a checkpoint.
+#[derive(Clone)]
+pub(super) struct Loader<'a> {
+    weights: &'a Weights,
+    ops: &'a OpsContext,
+    log: &'a RefCell<LoadLog>,
+    model: &'a str,
+    prefix: String,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(weights: &'a Weights, ops: &'a OpsContext, log: &'a RefCell<LoadLog>, model: &'a str) -> Self {
+        Self { weights, ops, log, model, prefix: String::new() }
+    }
+
+    /// One level deeper.
+    pub(super) fn pp(&self, name: impl std::fmt::Display) -> Self {
+        let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Self { prefix, ..self.clone() }
+    }
+
+    /// The error for a network that the specification describes wrongly.
+    pub(super) fn specification(&self, reason: String) -> LoadError {
+        LoadError::Specification { model: self.model.to_owned(), reason }
+    }
+
+    fn device_error(&self, source: candle_core::Error) -> LoadError {
+        LoadError::Device { model: self.model.to_owned(), source }
+    }
+
+    /// A tensor as float32 in PyTorch's layout, in main memory.
+    pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
+        let mut log = self.log.borrow_mut();
+        let tensor = match self.weights.get(&name, shape, &Device::Cpu) {
+            Ok(tensor) => tensor.to_dtype(DType::F32),
+            Err(WeightsError::Missing { .. }) => {
+                log.missing.push(name.clone());
+                Tensor::zeros(shape, DType::F32, &Device::Cpu)
+            }
+            Err(WeightsError::Misshapen { found, needed, .. }) => {
+                log.misshapen.push(format!("{name} {found:?} instead of {needed:?}"));
+                Tensor::zeros(shape, DType::F32, &Device::Cpu)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        log.parameters.push((name, shape.to_vec()));
+        tensor.map_err(|source| self.device_error(source))
+    }
+
+    pub(super) fn linear(&self, inputs: usize, outputs: usize, activation: Activation) -> Result<Linear, LoadError> {
+        let (weight, bias) = (self.tensor("weight", &[outputs, inputs])?, self.tensor("bias", &[outputs])?);
+        self.linear_from(&weight, &bias, activation)
+    }
+
+    /// A layer whose tensors were rearranged after reading.
+    pub(super) fn linear_from(&self, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Linear, LoadError> {
+        Linear::new(self.ops, weight, Some(bias), activation).map_err(|source| self.device_error(source))
+    }
+
+    pub(super) fn layer_norm(&self, channels: usize) -> Result<LayerNorm, LoadError> {
+        let (weight, bias) = (self.tensor("weight", &[channels])?, self.tensor("bias", &[channels])?);
+        LayerNorm::new(self.ops, &weight, &bias).map_err(|source| self.device_error(source))
+    }
+
+    pub(super) fn conv2d(
+        &self,
+        inputs: usize,
+        outputs: usize,
+        shape: ConvShape,
+        activation: Activation,
+    ) -> Result<Conv2d, LoadError> {
+        let weight = self.tensor("weight", &[outputs, inputs, shape.kernel, shape.kernel])?;
+        let bias = self.tensor("bias", &[outputs])?;
+        self.conv2d_from(&weight, Some(&bias), shape, activation)
+    }
+
+    /// A convolution whose tensors were rearranged after reading.
+    pub(super) fn conv2d_from(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        shape: ConvShape,
+        activation: Activation,
+    ) -> Result<Conv2d, LoadError> {
+        Conv2d::new(self.ops, weight, bias, shape, activation).map_err(|source| self.device_error(source))
+    }
+
+    /// The convolution `conv` without bias and the batch norm `norm` behind it, folded into one.
+    pub(super) fn conv2d_norm(
+        &self,
+        (conv, norm): (&str, &str),
+        inputs: usize,
+        outputs: usize,
+        shape: ConvShape,
+        activation: Activation,
+    ) -> Result<Conv2d, LoadError> {
+        let weight = self.pp(conv).tensor("weight", &[outputs, inputs, shape.kernel, shape.kernel])?;
+        let norm = self.pp(norm);
+        let [gain, offset, mean, var] = ["weight", "bias", "running_mean", "running_var"];
+        let (gain, offset) = (norm.tensor(gain, &[outputs])?, norm.tensor(offset, &[outputs])?);
+        let (mean, var) = (norm.tensor(mean, &[outputs])?, norm.tensor(var, &[outputs])?);
+        // gain (conv(x) - mean) / sqrt(var + ε) + offset = conv(x) · factor + (offset - mean · factor)
+        let fold = || -> candle_core::Result<(Tensor, Tensor)> {
+            let [gain, offset, mean, var] = [gain, offset, mean, var].map(|tensor| tensor.to_dtype(DType::F64));
+            let factor = (gain? / (var? + BATCH_NORM_EPSILON)?.sqrt()?)?;
+            let bias = (offset? - (mean? * &factor)?)?.to_dtype(DType::F32)?;
+            let weight = weight.broadcast_mul(&factor.to_dtype(DType::F32)?.reshape((outputs, 1, 1, 1))?)?;
+            Ok((weight, bias))
+        };
+        let (weight, bias) = fold().map_err(|source| self.device_error(source))?;
+        self.conv2d_from(&weight, Some(&bias), shape, activation)
+    }
+
+    pub(super) fn conv_transpose2d(
+        &self,
+        inputs: usize,
+        outputs: usize,
+        shape: TransposeShape,
+        activation: Activation,
+    ) -> Result<ConvTranspose2d, LoadError> {
+        let weight = self.tensor("weight", &[inputs, outputs, shape.kernel(), shape.kernel()])?;
+        let bias = self.tensor("bias", &[outputs])?;
+        ConvTranspose2d::new(self.ops, &weight, Some(&bias), shape, activation).map_err(|source| self.device_error(source))
+    }
+
+    pub(super) fn window_attention(
+        &self,
+        channels: usize,
+        heads: usize,
+        window: usize,
+        shift: usize,
+    ) -> Result<WindowAttention, LoadError> {
+        let weights = WindowAttentionWeights {
+            qkv_weight: self.tensor("qkv.weight", &[3 * channels, channels])?,
+            qkv_bias: self.tensor("qkv.bias", &[3 * channels])?,
+            proj_weight: self.tensor("proj.weight", &[channels, channels])?,
+            proj_bias: self.tensor("proj.bias", &[channels])?,
+            logit_scale: self.tensor("logit_scale", &[heads, 1, 1])?,
+            position_hidden_weight: self.tensor("cpb_mlp.0.weight", &[POSITION_HIDDEN, 2])?,
+            position_hidden_bias: self.tensor("cpb_mlp.0.bias", &[POSITION_HIDDEN])?,
+            position_out_weight: self.tensor("cpb_mlp.2.weight", &[heads, POSITION_HIDDEN])?,
+        };
+        WindowAttention::new(self.ops, &weights, window, shift, heads).map_err(|source| self.device_error(source))
+    }
+
+    /// Runs a rearrangement of tensors.
+    pub(super) fn rearrange(&self, f: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Tensor, LoadError> {
+        f().map_err(|source| self.device_error(source))
+    }
+}

@@ -1,0 +1,274 @@
+//! A whole network, put together from a [`ModelSpec`] and named tensors.
+
+use std::cell::RefCell;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::backbone::Backbone;
+use super::detect::ImageSize;
+use super::error::{LoadError, NnError};
+use super::features::{Features, Layer};
+use super::fpn::Fpn;
+use super::heads::{HeadNetwork, HeadOutput, MapSpec};
+use super::loader::{LoadLog, Loader};
+use super::upsample::Upsample;
+use crate::ops::OpsContext;
+use crate::weights::Weights;
+use crate::zoo::{Backbone as Architecture, Head, HeadKind, Layout, ModelSpec, TaskType};
+
+/// The coarsest map is at 1/32, and holds at least one cell.
+const MIN_SIDE_PX: usize = 32;
+
+/// Backbone, pyramid, decoder and heads of one model on one device.
+#[derive(Debug)]
+pub struct Network {
+    ops: OpsContext,
+    bands: usize,
+    multi_image: bool,
+    backbone: Backbone,
+    fpn: Option<Fpn>,
+    upsample: Option<Upsample>,
+    heads: Vec<(Head, HeadNetwork)>,
+    parameters: Vec<(String, Vec<usize>)>,
+    unused: Vec<String>,
+}
+
+impl Network {
+    /// Prepares `weights` as `spec` says, with the head variant whose shapes fit them (the largest for synthetic weights).
+    ///
+    /// Tensors that the network does not use are no error: see [`Network::unused`].
+    ///
+    /// # Errors
+    /// [`LoadError::Tensors`] with every missing and misshapen name; other [`LoadError`]s where the specification cannot be
+    /// built, a tensor cannot be read or the device is out of memory.
+    pub fn load(weights: &Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
+        Self::load_variant(weights, spec, fitting_variant(weights, spec), device, dtype)
+    }
+
+    /// As [`Network::load`] with the given one of the specification's head variants.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn load_variant(
+        weights: &Weights,
+        spec: &ModelSpec,
+        variant: usize,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, LoadError> {
+        let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
+        let ops = OpsContext::new(device, dtype).map_err(device_error)?;
+        let log = RefCell::new(LoadLog::default());
+        let root = Loader::new(weights, &ops, &log, &spec.id);
+
+        let backbone = Backbone::load(&root, spec)?;
+        let (fpn, upsample, maps) = pyramid(&root, spec)?;
+        let no_heads = Vec::new();
+        let heads = spec.head_variants.get(variant).unwrap_or(&no_heads);
+        let heads = heads
+            .iter()
+            .map(|head| Ok((head.clone(), HeadNetwork::load(&root.pp(head_prefix(spec, head)), head, &maps)?)))
+            .collect::<Result<Vec<_>, LoadError>>()?;
+
+        let LoadLog { missing, misshapen, parameters } = log.into_inner();
+        let unused = weights.unused();
+        if !missing.is_empty() || !misshapen.is_empty() {
+            let (file, model) = (weights.file().to_owned(), spec.id.clone());
+            return Err(LoadError::Tensors { file, model, missing, misshapen, unused });
+        }
+        let (bands, multi_image) = (spec.bands.len(), spec.multi_image);
+        Ok(Self { ops, bands, multi_image, backbone, fpn, upsample, heads, parameters, unused })
+    }
+
+    /// The heads of the chosen variant, in the order that [`Network::predict`] counts them.
+    pub fn heads(&self) -> impl ExactSizeIterator<Item = &Head> {
+        self.heads.iter().map(|(head, _)| head)
+    }
+
+    /// Names and shapes of the tensors that the network was made of.
+    pub fn parameters(&self) -> &[(String, Vec<usize>)] {
+        &self.parameters
+    }
+
+    /// Names of the weights' tensors that the network does not use.
+    pub fn unused(&self) -> &[String] {
+        &self.unused
+    }
+
+    /// Memory that the prepared weights take.
+    pub fn weight_bytes(&self) -> usize {
+        let elements: usize = self.parameters.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        elements * self.ops.dtype().size_in_bytes()
+    }
+
+    /// The type that weights and activations have.
+    pub fn dtype(&self) -> DType {
+        self.ops.dtype()
+    }
+
+    /// Where the network runs.
+    pub fn device(&self) -> &Device {
+        self.ops.device()
+    }
+
+    /// Runs the backbone: `images` is `[N·T, H, W, bands]`, normalised to 0-1, the `captures` T of an item in succession.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] where the bands, the size or the number of captures are not what the network reads.
+    pub fn features(&self, images: &Tensor, captures: usize) -> Result<Features, NnError> {
+        let dims = images.dims();
+        let needed = || {
+            let times = if self.multi_image { "captures of each place in succession" } else { "one capture a place" };
+            format!("[images, height, width, {}] with sides of at least {MIN_SIDE_PX} px, {times}", self.bands)
+        };
+        let refuse = || Err(NnError::Input { found: format!("{dims:?} with {captures} captures"), needed: needed() });
+        let [images_count, height, width, bands] = dims[..] else { return refuse() };
+        let whole = captures > 0 && images_count > 0 && images_count % captures == 0;
+        if !whole || bands != self.bands || height.min(width) < MIN_SIDE_PX || (captures > 1 && !self.multi_image) {
+            return refuse();
+        }
+        let images = images.to_device(self.ops.device())?.to_dtype(self.ops.dtype())?.contiguous()?;
+        let backbone = self.backbone.forward(&images, captures)?;
+        Ok(Features { height, width, backbone, fpn: std::sync::OnceLock::new() })
+    }
+
+    /// What one head says about every item of `features`.
+    ///
+    /// # Errors
+    /// [`NnError::Absent`] where there is no such head.
+    pub fn predict(&self, features: &Features, head: usize) -> Result<Vec<HeadOutput>, NnError> {
+        Ok(self.predict_many(features, &[head])?.pop().unwrap_or_default())
+    }
+
+    /// What several heads say, in their order; the full-resolution map is computed once for all of them.
+    ///
+    /// # Errors
+    /// [`NnError::Absent`] where there is no such head.
+    pub fn predict_many(&self, features: &Features, heads: &[usize]) -> Result<Vec<Vec<HeadOutput>>, NnError> {
+        let mut upsampled = None;
+        let image = ImageSize { height: features.height, width: features.width };
+        let predict = |head: &usize| {
+            let absent = || NnError::Absent { what: format!("head {head} of {}", self.heads.len()) };
+            let (_, network) = self.heads.get(*head).ok_or_else(absent)?;
+            let mut maps = Vec::with_capacity(network.inputs().len());
+            for layer in network.inputs() {
+                maps.push(match (layer, &upsampled) {
+                    (Layer::Upsample, Some(map)) => Tensor::clone(map),
+                    (layer, _) => {
+                        let map = self.map(features, *layer)?;
+                        if *layer == Layer::Upsample {
+                            upsampled = Some(map.clone());
+                        }
+                        map
+                    }
+                });
+            }
+            Ok(network.forward(&maps, image)?)
+        };
+        heads.iter().map(predict).collect()
+    }
+
+    /// A feature map as `[N, h, w, C]`, float32.
+    ///
+    /// # Errors
+    /// [`NnError::Absent`] where the model has no such map.
+    pub fn embedding(&self, features: &Features, layer: Layer) -> Result<Tensor, NnError> {
+        Ok(self.map(features, layer)?.to_dtype(DType::F32)?)
+    }
+
+    fn map(&self, features: &Features, layer: Layer) -> Result<Tensor, NnError> {
+        let absent = || NnError::Absent { what: format!("feature map {layer}") };
+        match layer {
+            Layer::Backbone(index) => features.backbone.get(index).cloned().ok_or_else(absent),
+            Layer::Fpn(index) => self.pyramid(features, layer)?.get(index).cloned().ok_or_else(absent),
+            Layer::Upsample => {
+                let upsample = self.upsample.as_ref().ok_or_else(absent)?;
+                let map = self.pyramid(features, layer)?.first().ok_or_else(absent)?;
+                Ok(upsample.forward(map)?)
+            }
+        }
+    }
+
+    /// The pyramid's maps, computed at the first call.
+    fn pyramid<'a>(&self, features: &'a Features, layer: Layer) -> Result<&'a [Tensor], NnError> {
+        if let Some(maps) = features.fpn.get() {
+            return Ok(maps);
+        }
+        let fpn = self.fpn.as_ref().ok_or_else(|| NnError::Absent { what: format!("feature map {layer}") })?;
+        let maps = fpn.forward(&features.backbone)?;
+        Ok(features.fpn.get_or_init(|| maps))
+    }
+}
+
+/// Pyramid and decoder, and the list of maps that heads read: decoder, pyramid, backbone (where `prepend` is set), or the
+/// backbone's alone.
+fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<(Option<Fpn>, Option<Upsample>, Vec<MapSpec>), LoadError> {
+    let channels = spec.backbone.channels();
+    let backbone =
+        channels.iter().enumerate().map(|(i, channels)| MapSpec { layer: Layer::Backbone(i), channels: *channels });
+    let Some(fpn_spec) = spec.fpn else {
+        return Ok((None, None, backbone.collect()));
+    };
+    let (fpn_prefix, upsample_prefix) = match spec.layout {
+        Layout::Satlas => ("intermediates.0.fpn", "intermediates.1"),
+        Layout::Package => ("fpn.fpn", "upsample"),
+    };
+    let fpn = Fpn::load(&root.pp(fpn_prefix), &channels, fpn_spec.out_channels)?;
+    let mut maps = Vec::new();
+    let upsample = match spec.upsample {
+        Some(upsample) => {
+            let stride = match spec.backbone {
+                Architecture::SwinV2 { patch_size, .. } => patch_size,
+                Architecture::Resnet { .. } => 4,
+            };
+            let loader = root.pp(upsample_prefix);
+            let upsample = Upsample::load(&loader, stride.max(1), fpn_spec.out_channels, upsample.out_channels)?;
+            maps.push(MapSpec { layer: Layer::Upsample, channels: upsample.channels() });
+            Some(upsample)
+        }
+        None => None,
+    };
+    maps.extend((0..channels.len()).map(|i| MapSpec { layer: Layer::Fpn(i), channels: fpn_spec.out_channels }));
+    if fpn_spec.prepend {
+        maps.extend(backbone);
+    }
+    Ok((Some(fpn), upsample, maps))
+}
+
+/// Where a head's tensors lie.
+fn head_prefix(spec: &ModelSpec, head: &Head) -> String {
+    match spec.layout {
+        Layout::Satlas => format!("heads.{}", head.index),
+        Layout::Package => "head".to_owned(),
+    }
+}
+
+/// The head variant of which the fewest last layers are missing from the file or differ, and among equals the largest.
+fn fitting_variant(weights: &Weights, spec: &ModelSpec) -> usize {
+    if weights.is_synthetic() || spec.head_variants.len() < 2 {
+        return spec.largest_variant();
+    }
+    let misfits = |variant: &Vec<Head>| {
+        let fits = |head: &&Head| {
+            let outputs = head.task.categories.len().max(1);
+            let name = format!("{}.{}", head_prefix(spec, head), last_layer(head));
+            weights.shape(&name).is_some_and(|shape| shape.first() == Some(&outputs))
+        };
+        variant.iter().filter(|head| !fits(head)).count()
+    };
+    let order = |index: &usize| {
+        let variant = &spec.head_variants[*index];
+        (misfits(variant), std::cmp::Reverse(variant.len()))
+    };
+    (0..spec.head_variants.len()).min_by_key(order).unwrap_or(0)
+}
+
+/// The tensor whose first dimension is a head's number of categories.
+fn last_layer(head: &Head) -> &'static str {
+    match (&head.kind, head.task.task_type) {
+        (HeadKind::Simple { .. }, TaskType::Classification | TaskType::MultiLabelClassification) => "extra.weight",
+        (HeadKind::Simple { .. }, _) => "layers.1.weight",
+        (HeadKind::Classify { .. }, _) => "layer.weight",
+        (HeadKind::Frcnn { .. }, _) => "roi_heads.box_predictor.cls_score.weight",
+    }
+}

@@ -1,0 +1,113 @@
+//! ResNet (He et al. 2015), as torchvision's `resnet18 … resnet152` (stride in the 3x3 convolution of a bottleneck).
+//!
+//! Batch norms run on their stored statistics and are folded into the convolutions at load. `[N, H, W, C] -> ` four maps at
+//! 1/4, 1/8, 1/16 and 1/32. torchvision's classifier is not part of it.
+
+use candle_core::{Result, Tensor};
+
+use super::LoadError;
+use super::loader::Loader;
+use crate::ops::{Activation, Conv2d, ConvShape, max_pool2d};
+
+const STEM_CHANNELS: usize = 64;
+/// Channels of the 3x3 convolutions a stage.
+const STAGE_CHANNELS: [usize; 4] = [64, 128, 256, 512];
+/// A bottleneck's output over its 3x3 convolution.
+const BOTTLENECK_EXPANSION: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct ResNet {
+    stem: Conv2d,
+    stages: Vec<Vec<Block>>,
+}
+
+/// The convolutions of the branch, and the one on the way around it where the shape changes.
+#[derive(Debug)]
+struct Block {
+    /// Every one but the last, which ends behind the sum.
+    branch: Vec<Conv2d>,
+    last: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+impl ResNet {
+    /// From torchvision's `conv1`, `bn1`, `layerN.M…`.
+    pub(super) fn load(loader: &Loader<'_>, depth: usize, bands: usize) -> std::result::Result<Self, LoadError> {
+        let (blocks, bottleneck) = match depth {
+            18 => ([2, 2, 2, 2], false),
+            34 => ([3, 4, 6, 3], false),
+            50 => ([3, 4, 6, 3], true),
+            101 => ([3, 4, 23, 3], true),
+            152 => ([3, 8, 36, 3], true),
+            _ => return Err(loader.specification(format!("ResNet-{depth} is not one of 18, 34, 50, 101, 152"))),
+        };
+        let stem = ConvShape { kernel: 7, stride: 2, padding: 3 };
+        let stem = loader.conv2d_norm(("conv1", "bn1"), bands, STEM_CHANNELS, stem, Activation::Relu)?;
+        let mut inputs = STEM_CHANNELS;
+        let mut stages = Vec::with_capacity(blocks.len());
+        for (stage, (blocks, channels)) in blocks.into_iter().zip(STAGE_CHANNELS).enumerate() {
+            let mut loaded = Vec::with_capacity(blocks);
+            for block in 0..blocks {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                let loader = loader.pp(format!("layer{}", stage + 1)).pp(block);
+                loaded.push(Block::load(&loader, inputs, channels, stride, bottleneck)?);
+                inputs = if bottleneck { BOTTLENECK_EXPANSION * channels } else { channels };
+            }
+            stages.push(loaded);
+        }
+        Ok(Self { stem, stages })
+    }
+
+    /// `[N, H, W, bands] -> ` four maps `[N, h, w, C]`.
+    pub(super) fn forward(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        let mut x = max_pool2d(&self.stem.forward(images)?)?;
+        let mut maps = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            for block in stage {
+                x = block.forward(&x)?;
+            }
+            maps.push(x.clone());
+        }
+        Ok(maps)
+    }
+}
+
+impl Block {
+    fn load(
+        loader: &Loader<'_>,
+        inputs: usize,
+        channels: usize,
+        stride: usize,
+        bottleneck: bool,
+    ) -> std::result::Result<Self, LoadError> {
+        let strided = ConvShape { stride, ..ConvShape::SAME_3X3 };
+        let conv = |names, inputs, outputs, shape| loader.conv2d_norm(names, inputs, outputs, shape, Activation::Relu);
+        let (outputs, branch, last) = if bottleneck {
+            let outputs = BOTTLENECK_EXPANSION * channels;
+            let first = conv(("conv1", "bn1"), inputs, channels, ConvShape::POINTWISE)?;
+            let second = conv(("conv2", "bn2"), channels, channels, strided)?;
+            (outputs, vec![first, second], conv(("conv3", "bn3"), channels, outputs, ConvShape::POINTWISE)?)
+        } else {
+            let first = conv(("conv1", "bn1"), inputs, channels, strided)?;
+            (channels, vec![first], conv(("conv2", "bn2"), channels, channels, ConvShape::SAME_3X3)?)
+        };
+        let shortcut = if stride != 1 || inputs != outputs {
+            let shape = ConvShape { stride, ..ConvShape::POINTWISE };
+            Some(loader.conv2d_norm(("downsample.0", "downsample.1"), inputs, outputs, shape, Activation::None)?)
+        } else {
+            None
+        };
+        Ok(Self { branch, last, shortcut })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut branch = x.clone();
+        for conv in &self.branch {
+            branch = conv.forward(&branch)?;
+        }
+        match &self.shortcut {
+            Some(shortcut) => self.last.forward_add(&branch, &shortcut.forward(x)?),
+            None => self.last.forward_add(&branch, x),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `torch.nn.Conv2d` on channels-last maps, and what follows it.
+//!
+//! 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch merging) see every pixel
+//! once, so they are one matrix product; the others go to candle, which wants channels first.
+
+use candle_core::{Result, Tensor};
+
+use super::{Activation, Linear, OpsContext};
+
+/// How a square kernel walks over the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Pixels from one output to the next.
+    pub stride: usize,
+    /// Zeros added at every border.
+    pub padding: usize,
+}
+
+impl ConvShape {
+    /// One pixel at a time.
+    pub const POINTWISE: Self = Self { kernel: 1, stride: 1, padding: 0 };
+    /// 3x3, the map keeps its size.
+    pub const SAME_3X3: Self = Self { kernel: 3, stride: 1, padding: 1 };
+
+    /// Patches that do not overlap.
+    pub fn patches(side: usize) -> Self {
+        Self { kernel: side, stride: side, padding: 0 }
+    }
+}
+
+/// `activation(conv(x) + bias)`, `[N, H, W, in] -> [N, H', W', out]`.
+#[derive(Debug)]
+pub struct Conv2d(Form);
+
+#[derive(Debug)]
+enum Form {
+    /// Kernel = stride, or 1x1: the pixels of a patch side by side, then one product.
+    Patches { shape: ConvShape, linear: Linear },
+    /// `weight` is `[out, in, k, k]`.
+    Sliding { shape: ConvShape, weight: Tensor, bias: Option<Tensor>, activation: Activation },
+}
+
+impl Conv2d {
+    /// Prepares `weight [out, in, k, k]` and `bias [out]`.
+    ///
+    /// # Errors
+    /// Where the weight has another kernel than `shape`, or the device is out of memory.
+    pub fn new(
+        ops: &OpsContext,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        shape: ConvShape,
+        activation: Activation,
+    ) -> Result<Self> {
+        let (out, inputs, rows, cols) = weight.dims4()?;
+        if (rows, cols) != (shape.kernel, shape.kernel) || shape.stride == 0 {
+            candle_core::bail!("a {rows}x{cols} kernel was given where {shape:?} is needed");
+        }
+        let one_product = shape.padding == 0 && (shape.kernel == shape.stride || shape.kernel == 1);
+        if one_product {
+            // [out, in, row, col] -> [out, (row, col, in)], the order in which a patch of an NHWC map lies in memory
+            let weight = weight.permute((0, 2, 3, 1))?.reshape((out, rows * cols * inputs))?;
+            return Ok(Self(Form::Patches { shape, linear: Linear::new(ops, &weight, bias, activation)? }));
+        }
+        let bias = bias.map(|bias| ops.place(bias)).transpose()?;
+        Ok(Self(Form::Sliding { shape, weight: ops.place(weight)?, bias, activation }))
+    }
+
+    /// `[N, H, W, in] -> [N, H', W', out]`
+    ///
+    /// # Errors
+    /// Where `x` has another number of channels or is smaller than the kernel.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.0 {
+            Form::Patches { shape, linear } => linear.forward(&patches(x, *shape)?),
+            Form::Sliding { activation, .. } => activation.apply(self.slide(x)?),
+        }
+    }
+
+    /// The same with `residual [N, H', W', out]` added before the activation, as ResNet blocks end.
+    ///
+    /// # Errors
+    /// As [`Conv2d::forward`], and where the residual has another shape.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        match &self.0 {
+            Form::Patches { shape, linear } => linear.forward_add(&patches(x, *shape)?, residual),
+            Form::Sliding { activation, .. } => activation.apply((self.slide(x)? + residual)?),
+        }
+    }
+
+    fn slide(&self, x: &Tensor) -> Result<Tensor> {
+        let Form::Sliding { shape, weight, bias, .. } = &self.0 else {
+            candle_core::bail!("convolutions of patches do not slide");
+        };
+        let nchw = x.permute((0, 3, 1, 2))?.contiguous()?;
+        let y = nchw.conv2d(weight, shape.padding, shape.stride, 1, 1)?;
+        let y = y.permute((0, 2, 3, 1))?.contiguous()?;
+        match bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+}
+
+/// `[N, H, W, C] -> [N, H', W', kernel² C]`; what does not fill a patch is dropped, as a convolution does.
+fn patches(x: &Tensor, shape: ConvShape) -> Result<Tensor> {
+    let (n, height, width, channels) = x.dims4()?;
+    let ConvShape { kernel, stride, .. } = shape;
+    if (kernel, stride) == (1, 1) {
+        return Ok(x.clone());
+    }
+    if kernel == 1 {
+        let every = |len: usize| Tensor::arange_step(0u32, len as u32, stride as u32, x.device());
+        return x.contiguous()?.index_select(&every(height)?, 1)?.index_select(&every(width)?, 2);
+    }
+    let (rows, cols) = (height / kernel, width / kernel);
+    let x = x.narrow(1, 0, rows * kernel)?.narrow(2, 0, cols * kernel)?.contiguous()?;
+    let x = x.reshape((n, rows, kernel, cols, kernel, channels))?.permute((0, 1, 3, 2, 4, 5))?;
+    x.reshape((n, rows, cols, kernel * kernel * channels))
+}

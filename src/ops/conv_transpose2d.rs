@@ -1,0 +1,145 @@
+//! `torch.nn.ConvTranspose2d` with stride 2 on channels-last maps, and what follows it.
+//!
+//! Output pixel `o` takes from input `i` the tap `k = o + padding - 2i`. So the outputs of one parity see the same taps
+//! at the same offsets: each of the four (row, column) parities is an ordinary convolution with a quarter of the kernel,
+//! here a product over shifted copies of the map, and the four results are interleaved.
+
+use candle_core::{Result, Tensor};
+
+use super::{Activation, Linear, OpsContext};
+
+/// The two kernels that double a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransposeShape {
+    /// 4x4, stride 2, padding 1: the decoder to full resolution.
+    Overlapping4,
+    /// 2x2, stride 2: the mask head.
+    Disjoint2,
+}
+
+impl TransposeShape {
+    /// Side of the kernel.
+    pub fn kernel(self) -> usize {
+        match self {
+            Self::Overlapping4 => 4,
+            Self::Disjoint2 => 2,
+        }
+    }
+
+    fn padding(self) -> usize {
+        match self {
+            Self::Overlapping4 => 1,
+            Self::Disjoint2 => 0,
+        }
+    }
+
+    /// Kernel index and the input's first pixel in the padded map, for outputs of that parity.
+    fn taps(self, parity: usize) -> Vec<(usize, usize)> {
+        let padding = self.padding();
+        let reach = |kernel: usize| parity + padding + 2 * padding - kernel;
+        (0..self.kernel()).filter(|k| (parity + padding + k) % 2 == 0).map(|k| (k, reach(k) / 2)).collect()
+    }
+}
+
+/// `activation(conv_transpose(x) + bias)`, `[N, H, W, in] -> [N, 2H, 2W, out]`.
+#[derive(Debug)]
+pub struct ConvTranspose2d {
+    shape: TransposeShape,
+    /// One a (row parity, column parity), over the taps' channels side by side.
+    phases: Vec<Linear>,
+}
+
+impl ConvTranspose2d {
+    /// Prepares `weight [in, out, k, k]` and `bias [out]`.
+    ///
+    /// # Errors
+    /// Where the weight has another kernel than `shape`, or the device is out of memory.
+    pub fn new(
+        ops: &OpsContext,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        shape: TransposeShape,
+        activation: Activation,
+    ) -> Result<Self> {
+        let (_, _, rows, cols) = weight.dims4()?;
+        if (rows, cols) != (shape.kernel(), shape.kernel()) {
+            candle_core::bail!("a {rows}x{cols} kernel was given where {shape:?} is needed");
+        }
+        let phase = |(row_parity, col_parity): (usize, usize)| {
+            let mut taps = Vec::new();
+            for (row, _) in shape.taps(row_parity) {
+                for (col, _) in shape.taps(col_parity) {
+                    // [in, out, k, k] -> [out, in] of this tap
+                    taps.push(weight.narrow(2, row, 1)?.narrow(3, col, 1)?.squeeze(3)?.squeeze(2)?.t()?.contiguous()?);
+                }
+            }
+            Linear::new(ops, &Tensor::cat(&taps, 1)?, bias, activation)
+        };
+        let phases = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().map(phase).collect::<Result<_>>()?;
+        Ok(Self { shape, phases })
+    }
+
+    /// `[N, H, W, in] -> [N, 2H, 2W, out]`
+    ///
+    /// # Errors
+    /// Where `x` has another number of channels.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, height, width, _) = x.dims4()?;
+        let padding = self.shape.padding();
+        let padded = x.pad_with_zeros(1, padding, padding)?.pad_with_zeros(2, padding, padding)?;
+        let phase = |row_parity: usize, col_parity: usize| {
+            let mut seen = Vec::new();
+            for (_, top) in self.shape.taps(row_parity) {
+                for (_, left) in self.shape.taps(col_parity) {
+                    seen.push(padded.narrow(1, top, height)?.narrow(2, left, width)?);
+                }
+            }
+            self.phases[2 * row_parity + col_parity].forward(&Tensor::cat(&seen, 3)?.contiguous()?)
+        };
+        let row = |parity: usize| {
+            // two [N, H, W, out] -> [N, H, W, 2, out] -> [N, H, 2W, out]
+            let pair = Tensor::stack(&[phase(parity, 0)?, phase(parity, 1)?], 3)?;
+            let out = pair.dim(4)?;
+            pair.reshape((n, height, 2 * width, out))
+        };
+        let pair = Tensor::stack(&[row(0)?, row(1)?], 2)?;
+        let out = pair.dim(4)?;
+        pair.reshape((n, 2 * height, 2 * width, out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn against_candle(shape: TransposeShape, height: usize, width: usize) {
+        let device = Device::Cpu;
+        let kernel = shape.kernel();
+        let ramp = |dims: &[usize]| {
+            let count: usize = dims.iter().product();
+            let values: Vec<f32> = (0..count).map(|i| ((i * 37 + 11) % 101) as f32 / 101.0 - 0.5).collect();
+            Tensor::from_vec(values, dims, &device).unwrap()
+        };
+        let (weight, bias) = (ramp(&[5, 3, kernel, kernel]), ramp(&[3]));
+        let x = ramp(&[2, height, width, 5]);
+        let ops = OpsContext::new(&device, DType::F32).unwrap();
+        let ours = ConvTranspose2d::new(&ops, &weight, Some(&bias), shape, Activation::None).unwrap();
+        let ours = ours.forward(&x).unwrap();
+        let theirs = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+        let theirs = theirs.conv_transpose2d(&weight, shape.padding(), 0, 2, 1).unwrap();
+        let theirs = theirs.permute((0, 2, 3, 1)).unwrap().broadcast_add(&bias).unwrap();
+        assert_eq!(ours.dims(), [2, 2 * height, 2 * width, 3]);
+        let gap = (ours - theirs).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(gap < 1e-5, "{shape:?}: {gap}");
+    }
+
+    #[test]
+    fn four_parities_make_a_transposed_convolution() {
+        for (height, width) in [(1, 1), (3, 4), (7, 2)] {
+            against_candle(TransposeShape::Overlapping4, height, width);
+            against_candle(TransposeShape::Disjoint2, height, width);
+        }
+    }
+}

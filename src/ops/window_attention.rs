@@ -1,0 +1,275 @@
+//! Shifted-window cosine attention of Swin v2, after torchvision's `shifted_window_attention`.
+//!
+//! A map `[N, H, W, C]` is padded with zeros to whole windows, rolled by the shift, cut into windows of `T` tokens, and
+//! every window attends to itself. Logits are `cos(q, k) · exp(min(scale, ln 100)) + bias`, in float32 whatever the type
+//! of the network: the factor may reach 100 and would lift bfloat16's error above every difference.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{D, DType, Result, Tensor};
+
+use super::{Activation, Linear, OpsContext, pad_to_multiple, softmax};
+
+/// Added to the logits of tokens that the roll has made neighbours although they are not.
+const MASKED: f32 = -100.0;
+/// Bound of the learned logarithm of the logits' scale.
+const MAX_SCALE: f32 = 100.0;
+/// `torch.nn.functional.normalize` divides by no less.
+const MIN_NORM: f64 = 1e-12;
+
+/// The tensors of torchvision's `ShiftedWindowAttentionV2`, float32.
+#[derive(Debug)]
+pub struct WindowAttentionWeights {
+    /// `[3C, C]`
+    pub qkv_weight: Tensor,
+    /// `[3C]`; its middle third, the key bias, is not used.
+    pub qkv_bias: Tensor,
+    /// `[C, C]`
+    pub proj_weight: Tensor,
+    /// `[C]`
+    pub proj_bias: Tensor,
+    /// `[heads, 1, 1]`, a natural logarithm.
+    pub logit_scale: Tensor,
+    /// `cpb_mlp.0.weight`, `[hidden, 2]`
+    pub position_hidden_weight: Tensor,
+    /// `cpb_mlp.0.bias`, `[hidden]`
+    pub position_hidden_bias: Tensor,
+    /// `cpb_mlp.2.weight`, `[heads, hidden]`
+    pub position_out_weight: Tensor,
+}
+
+/// Attention within windows of `window x window` tokens, `[N, H, W, C] -> [N, H, W, C]`.
+#[derive(Debug)]
+pub struct WindowAttention {
+    window: usize,
+    shift: usize,
+    heads: usize,
+    qkv: Linear,
+    proj: Linear,
+    /// `[1, heads, 1, 1]`, float32
+    scale: Tensor,
+    /// `[1, heads, T, T]`, float32
+    position_bias: Tensor,
+    /// The mask of the last map, which most often has the size of the next one.
+    mask: Mutex<Option<Mask>>,
+}
+
+#[derive(Clone, Debug)]
+struct Mask {
+    layout: MaskLayout,
+    /// `[1, windows, 1, T, T]`, float32
+    values: Tensor,
+}
+
+/// What a mask depends on: rows and columns of the padded map, and the shift of either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MaskLayout {
+    height: usize,
+    width: usize,
+    shift_rows: usize,
+    shift_cols: usize,
+}
+
+impl WindowAttention {
+    /// Prepares the weights; `shift` is 0 or half a window.
+    ///
+    /// # Errors
+    /// Where the shapes do not belong together or the device is out of memory.
+    pub fn new(
+        ops: &OpsContext,
+        weights: &WindowAttentionWeights,
+        window: usize,
+        shift: usize,
+        heads: usize,
+    ) -> Result<Self> {
+        let channels = weights.proj_bias.dims1()?;
+        if heads == 0 || channels % heads != 0 || window < 2 {
+            candle_core::bail!("{channels} channels cannot attend with {heads} heads in windows of {window}");
+        }
+        let no_key_bias = Tensor::cat(
+            &[
+                &weights.qkv_bias.narrow(0, 0, channels)?,
+                &weights.qkv_bias.narrow(0, channels, channels)?.zeros_like()?,
+                &weights.qkv_bias.narrow(0, 2 * channels, channels)?,
+            ],
+            0,
+        )?;
+        let scale = weights.logit_scale.reshape((1, heads, 1, 1))?.minimum(f64::from(MAX_SCALE.ln()))?.exp()?;
+        Ok(Self {
+            window,
+            shift,
+            heads,
+            qkv: Linear::new(ops, &weights.qkv_weight, Some(&no_key_bias), Activation::None)?,
+            proj: Linear::new(ops, &weights.proj_weight, Some(&weights.proj_bias), Activation::None)?,
+            scale: ops.place_f32(&scale)?,
+            position_bias: ops.place_f32(&position_bias(weights, window, heads)?)?,
+            mask: Mutex::default(),
+        })
+    }
+
+    /// `[N, H, W, C] -> [N, H, W, C]`
+    ///
+    /// # Errors
+    /// Where `x` has another number of channels.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, height, width, channels) = x.dims4()?;
+        let (window, tokens) = (self.window, self.window * self.window);
+        let x = pad_to_multiple(x, window)?;
+        let (_, padded_height, padded_width, _) = x.dims4()?;
+        // torchvision: a window that covers the whole side has no neighbour to exchange tokens with
+        let shift = |side: usize| if window >= side { 0 } else { self.shift };
+        let layout = MaskLayout {
+            height: padded_height,
+            width: padded_width,
+            shift_rows: shift(padded_height),
+            shift_cols: shift(padded_width),
+        };
+        let (shift_rows, shift_cols) = (layout.shift_rows as i32, layout.shift_cols as i32);
+        let x = roll(&x, -shift_rows, -shift_cols)?;
+
+        let (rows, cols) = (padded_height / window, padded_width / window);
+        // [N, H, W, C] -> [N, rows, cols, window, window, C] -> [N·windows, T, C]
+        let x = x.reshape((n, rows, window, cols, window, channels))?.permute((0, 1, 3, 2, 4, 5))?;
+        let x = x.reshape((n * rows * cols, tokens, channels))?;
+        let x = self.proj.forward(&self.attend(&x, n, layout)?)?;
+
+        let x = x.reshape((n, rows, cols, window, window, channels))?.permute((0, 1, 3, 2, 4, 5))?;
+        let x = roll(&x.reshape((n, padded_height, padded_width, channels))?, shift_rows, shift_cols)?;
+        x.narrow(1, 0, height)?.narrow(2, 0, width)?.contiguous()
+    }
+
+    /// Windows `[N·windows, T, C]` to what their tokens gather, the same shape.
+    fn attend(&self, x: &Tensor, n: usize, layout: MaskLayout) -> Result<Tensor> {
+        let (windows, tokens, channels) = x.dims3()?;
+        let head_channels = channels / self.heads;
+        // [B, T, 3C] -> three of [B, heads, T, C/heads]
+        let qkv = self.qkv.forward(x)?.reshape((windows, tokens, 3, self.heads, head_channels))?;
+        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+        let query = unit(&part(0)?)?.broadcast_mul(&self.scale)?;
+        let key = unit(&part(1)?)?;
+        let logits = query.matmul(&key.transpose(2, 3)?)?.broadcast_add(&self.position_bias)?;
+        let logits = if layout.shift_rows + layout.shift_cols > 0 {
+            let mask = self.mask(layout, x)?;
+            let by_image = logits.reshape((n, windows / n.max(1), self.heads, tokens, tokens))?;
+            by_image.broadcast_add(&mask)?.reshape((windows, self.heads, tokens, tokens))?
+        } else {
+            logits
+        };
+        let gathered = softmax(&logits)?.to_dtype(x.dtype())?.matmul(&part(2)?)?;
+        // [B, heads, T, C/heads] -> [B, T, C]
+        gathered.transpose(1, 2)?.reshape((windows, tokens, channels))
+    }
+
+    fn mask(&self, layout: MaskLayout, like: &Tensor) -> Result<Tensor> {
+        let mut last = self.mask.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mask) = last.as_ref()
+            && mask.layout == layout
+        {
+            return Ok(mask.values.clone());
+        }
+        let (rows, cols) = (layout.height / self.window, layout.width / self.window);
+        let tokens = self.window * self.window;
+        let values = layout.values(self.window);
+        let values = Tensor::from_vec(values, (1, rows * cols, 1, tokens, tokens), like.device())?;
+        *last = Some(Mask { layout, values: values.clone() });
+        Ok(values)
+    }
+}
+
+impl MaskLayout {
+    /// `[windows, T, T]`: 0 where two tokens come from the same part of the map, [`MASKED`] elsewhere.
+    fn values(self, window: usize) -> Vec<f32> {
+        // After the roll, the last window of a side holds `window - shift` tokens from the end and `shift` from the start.
+        let part = |i: usize, side: usize, shift: usize| {
+            if shift == 0 || i < side - window {
+                0
+            } else if i < side - shift {
+                1
+            } else {
+                2
+            }
+        };
+        let tokens = window * window;
+        let mut values = Vec::with_capacity(self.height * self.width * tokens);
+        for top in (0..self.height).step_by(window) {
+            for left in (0..self.width).step_by(window) {
+                let region = |token: usize| {
+                    let (row, col) = (top + token / window, left + token % window);
+                    (part(row, self.height, self.shift_rows), part(col, self.width, self.shift_cols))
+                };
+                let regions: Vec<_> = (0..tokens).map(region).collect();
+                for from in &regions {
+                    values.extend(regions.iter().map(|to| if from == to { 0.0 } else { MASKED }));
+                }
+            }
+        }
+        values
+    }
+}
+
+fn roll(x: &Tensor, rows: i32, cols: i32) -> Result<Tensor> {
+    let x = if rows == 0 { x.clone() } else { x.roll(rows, 1)? };
+    if cols == 0 { Ok(x) } else { x.roll(cols, 2) }
+}
+
+/// Vectors of the last dimension at length 1, in float32.
+fn unit(x: &Tensor) -> Result<Tensor> {
+    let x = x.to_dtype(DType::F32)?;
+    let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(MIN_NORM)?;
+    x.broadcast_div(&norm)
+}
+
+/// The continuous position bias `16 sigmoid(mlp(offset))` of every pair of tokens, `[1, heads, T, T]`.
+///
+/// It depends on weights alone, so it is computed once, in float64.
+fn position_bias(weights: &WindowAttentionWeights, window: usize, heads: usize) -> Result<Tensor> {
+    let hidden_weight = weights.position_hidden_weight.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    let hidden_bias = weights.position_hidden_bias.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let out_weight = weights.position_out_weight.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    // Offsets -(window-1) … window-1 on a logarithmic scale, 8 standing for a whole window (Swin v2, equation 4).
+    let side = 2 * window - 1;
+    let coordinate = |i: usize| {
+        let offset = 8.0 * (i as f64 - (window - 1) as f64) / (window - 1) as f64;
+        offset.signum() * (offset.abs() + 1.0).log2() / 3.0
+    };
+    let mut table = vec![0f32; heads * side * side];
+    for row in 0..side {
+        for col in 0..side {
+            let (y, x) = (coordinate(row), coordinate(col));
+            let hidden: Vec<f64> =
+                hidden_weight.iter().zip(&hidden_bias).map(|(w, b)| (w[0] * y + w[1] * x + b).max(0.0)).collect();
+            for (head, weights) in out_weight.iter().enumerate() {
+                let raw: f64 = weights.iter().zip(&hidden).map(|(w, h)| w * h).sum();
+                table[(head * side + row) * side + col] = (16.0 / (1.0 + (-raw).exp())) as f32;
+            }
+        }
+    }
+    let tokens = window * window;
+    let mut bias = Vec::with_capacity(heads * tokens * tokens);
+    for head in 0..heads {
+        for from in 0..tokens {
+            for to in 0..tokens {
+                let row = from / window + window - 1 - to / window;
+                let col = from % window + window - 1 - to % window;
+                bias.push(table[(head * side + row) * side + col]);
+            }
+        }
+    }
+    Tensor::from_vec(bias, (1, heads, tokens, tokens), &candle_core::Device::Cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_from_both_ends_of_the_map_do_not_see_each_other() {
+        let layout = MaskLayout { height: 4, width: 2, shift_rows: 1, shift_cols: 0 };
+        let values = layout.values(2);
+        // first window: all from the same part; second: its rows come from the end and from the start
+        assert!(values[..16].iter().all(|value| *value == 0.0));
+        let second: Vec<bool> = values[16..].iter().map(|value| *value == MASKED).collect();
+        let (same, other) = ([false, false, true, true], [true, true, false, false]);
+        assert_eq!(second, [same, same, other, other].concat());
+    }
+}
