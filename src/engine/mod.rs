@@ -6,6 +6,7 @@
 mod device;
 mod embedding;
 mod error;
+mod hardware;
 mod merge;
 mod models;
 mod pixels;
@@ -17,11 +18,13 @@ mod window;
 
 use std::sync::Arc;
 
-use candle_core::Device;
+/// The type of the device that [`Engine::start`] takes.
+pub use candle_core::Device;
 
 pub use device::{DeviceOptions, DeviceWorker};
 pub use embedding::EmbeddingOptions;
 pub use error::EngineError;
+pub use hardware::{DeviceChoice, DtypeChoice};
 pub use models::{EMBEDDING, LoadedModel, ModelOptions, ModelStatus, Models, WeightsState};
 pub use pixels::PixelOptions;
 pub use scene::{SceneOptions, SceneRequest};
