@@ -32,6 +32,7 @@ fn engine() -> Engine {
         device: DeviceOptions { queue_capacity: 64, max_batch: 4, max_delay: Duration::ZERO },
         scenes: SceneOptions::default(),
         sources: SourceOptions { data_dir: None, source_root: None, max_sources: 8, chunks: chunks.clone() },
+        models_dir: None,
     };
     let locator = WeightsLocator { mode: WeightsMode::Offline, models_dir: None, embedded };
     let specs = demo_models(include_str!("../static/demo/demo.json")).unwrap();
