@@ -1,10 +1,12 @@
 //! From a file name to named tensors: find, download, read, check and fill weights; no networks here.
 
 mod backing;
+mod convert;
 mod error;
 mod fit;
 mod hub;
 mod keys;
+mod library;
 mod parameters;
 mod pickle;
 mod pth;
@@ -12,9 +14,11 @@ mod safetensors;
 mod store;
 mod synthetic;
 
+pub use convert::mapped_copy;
 pub use error::WeightsError;
 pub use fit::{Fit, Misshapen};
 pub use hub::{Hub, HubOptions, Progress};
+pub use library::Library;
 pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;

@@ -3,6 +3,7 @@
 //! Behind it lies a mapped `.safetensors` or `.pth` file, bytes embedded in the program, or the synthetic rule. Names are
 //! those of the newest torchvision generation without wrappers' prefixes. A tensor is copied once, straight to its device.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -225,7 +226,7 @@ impl Weights {
         self.kind == WeightsKind::Synthetic
     }
 
-    /// Tells one set of weights from another, the same on every machine and in every file format.
+    /// Tells one set of weights from another, the same on every machine, whatever the format of a row-major file.
     pub fn revision(&self) -> &str {
         &self.revision
     }
@@ -244,15 +245,19 @@ impl Weights {
 
 impl StoredTensor {
     fn read(&self, file: &[u8], device: &Device) -> candle_core::Result<Tensor> {
+        Tensor::from_raw_buffer(&self.row_major_bytes(file), self.dtype, &self.shape, device)
+    }
+
+    /// The elements in row-major order; copied only where the file has another.
+    pub(super) fn row_major_bytes<'a>(&self, file: &'a [u8]) -> Cow<'a, [u8]> {
         let bytes = &file[self.start..self.start + self.len];
         match &self.strides {
-            None => Tensor::from_raw_buffer(bytes, self.dtype, &self.shape, device),
-            Some(strides) => Tensor::from_raw_buffer(&self.row_major(bytes, strides), self.dtype, &self.shape, device),
+            None => Cow::Borrowed(bytes),
+            Some(strides) => Cow::Owned(self.gather(bytes, strides)),
         }
     }
 
-    /// The elements in row-major order, gathered by their strides.
-    fn row_major(&self, bytes: &[u8], strides: &[usize]) -> Vec<u8> {
+    fn gather(&self, bytes: &[u8], strides: &[usize]) -> Vec<u8> {
         let size = self.dtype.size_in_bytes();
         let count: usize = self.shape.iter().product();
         let mut gathered = Vec::with_capacity(count * size);
