@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::backing::Backing;
-use super::{WeightsError, keys, pth, safetensors, synthetic};
+use super::{TensorInfo, WeightsError, keys, pth, safetensors, synthetic};
 use crate::zoo::Origin;
 
 /// Where the numbers of a model come from; every answer names it.
@@ -78,6 +78,8 @@ enum Source {
 pub struct Weights {
     /// Named in errors.
     file: String,
+    /// What wrappers had put before every name.
+    prefix: String,
     kind: WeightsKind,
     revision: String,
     source: Source,
@@ -111,6 +113,7 @@ impl Weights {
     pub fn synthetic(seed: u64) -> Self {
         Self {
             file: format!("synthetic:{seed}"),
+            prefix: String::new(),
             kind: WeightsKind::Synthetic,
             revision: format!("synthetic-{seed}"),
             source: Source::Synthetic { seed },
@@ -120,9 +123,18 @@ impl Weights {
     }
 
     fn stored(file: String, kind: WeightsKind, backing: Backing, tensors: BTreeMap<String, StoredTensor>) -> Self {
+        let prefix = keys::common_wrappers(&tensors);
         let tensors = keys::canonical(tensors);
         let revision = fingerprint(&backing, &tensors);
-        Self { file, kind, revision, source: Source::Stored { backing, tensors }, new_heads: None, used: Mutex::default() }
+        Self {
+            file,
+            prefix,
+            kind,
+            revision,
+            source: Source::Stored { backing, tensors },
+            new_heads: None,
+            used: Mutex::default(),
+        }
     }
 
     /// The same weights under heads of a manifest ([`crate::zoo::FIRST_NEW_HEAD`] and following), drawn at random from a
@@ -203,6 +215,24 @@ impl Weights {
             Source::Synthetic { .. } => None,
         };
         tensors.into_iter().flat_map(|tensors| tensors.keys().map(String::as_str))
+    }
+
+    /// Every stored tensor in alphabetical order; none for synthetic weights.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorInfo> {
+        let tensors = match &self.source {
+            Source::Stored { tensors, .. } => Some(tensors),
+            Source::Synthetic { .. } => None,
+        };
+        tensors.into_iter().flatten().map(|(name, stored)| TensorInfo {
+            name: name.clone(),
+            dtype: stored.dtype.as_str().to_owned(),
+            shape: stored.shape.clone(),
+        })
+    }
+
+    /// What wrappers such as `DistributedDataParallel` had put before every name.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// Stored tensors that nobody asked for, without those that no network reads.
