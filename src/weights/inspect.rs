@@ -103,8 +103,12 @@ impl fmt::Display for Inspection {
         if self.candidates.is_empty() {
             writeln!(f, "It fits no known model; describe it with a manifest.")?;
         }
-        for Candidate { model, tasks, fit } in &self.candidates {
-            let verdict = if fit.is_complete() { "fits" } else { "does not fit" };
+        // Where a model fits, what the others lack is of no interest.
+        let fits = self.candidates.iter().any(|candidate| candidate.fit.is_complete());
+        for Candidate { model, tasks, fit } in
+            self.candidates.iter().filter(|candidate| !fits || candidate.fit.is_complete())
+        {
+            let verdict = if fits { "It fits" } else { "It nearly fits" };
             writeln!(f, "{verdict} {model} (tasks {}): {fit}", tasks.join(", "))?;
         }
         Ok(())
@@ -124,7 +128,7 @@ mod tests {
         let best = &inspection.candidates[0];
         assert_eq!((best.model.as_str(), best.fit.is_complete()), ("trees", true));
         assert_eq!(inspection.layout, Some(Layout::Satlas));
-        assert!(inspection.to_string().contains("fits trees (tasks tree_crown)"), "{inspection}");
+        assert!(inspection.to_string().contains("It fits trees (tasks tree_crown)"), "{inspection}");
     }
 
     #[test]
