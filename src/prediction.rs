@@ -72,8 +72,33 @@ pub struct ObjectMask {
 pub struct Embedding {
     /// `backbone.0` … `fpn.3`, `upsample`.
     pub layer: String,
+    /// How the map was pooled over space.
+    pub pool: Pool,
     /// `[C]` when pooled, else `[C, H, W]`.
     pub shape: Vec<usize>,
     /// Row-major values of `shape`.
     pub values: Vec<f32>,
+}
+
+/// How a feature map is pooled over space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// The mean of every channel.
+    #[default]
+    Mean,
+    /// The maximum of every channel.
+    Max,
+    /// Not at all.
+    None,
+}
+
+impl Pool {
+    /// The name in requests and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Max => "max",
+            Self::None => "none",
+        }
+    }
 }

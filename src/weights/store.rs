@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::backing::Backing;
-use super::{WeightsError, keys, safetensors, synthetic};
+use super::{WeightsError, keys, pth, safetensors, synthetic};
 use crate::zoo::Origin;
 
 /// Where the numbers of a model come from; every answer names it.
@@ -26,6 +26,8 @@ pub enum WeightsKind {
     Demo,
     /// The synthetic rule: numbers without meaning.
     Synthetic,
+    /// A trained backbone under heads that nobody has trained yet.
+    UntrainedHeads,
 }
 
 impl WeightsKind {
@@ -36,6 +38,7 @@ impl WeightsKind {
             Self::FineTuned => "fine-tuned",
             Self::Demo => "demo",
             Self::Synthetic => "synthetic",
+            Self::UntrainedHeads => "untrained-heads",
         }
     }
 }
@@ -77,6 +80,8 @@ pub struct Weights {
     kind: WeightsKind,
     revision: String,
     source: Source,
+    /// Seed of the heads that the file does not hold, where a manifest adds some.
+    new_heads: Option<u64>,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -84,11 +89,11 @@ impl Weights {
     /// Opens a checkpoint file without reading its tensors.
     ///
     /// # Errors
-    /// [`WeightsError`] where the file cannot be opened, or is not a whole `.safetensors` file.
+    /// [`WeightsError`] where the file cannot be opened, is damaged, or is none of `.safetensors` and zipped `.pth`.
     pub fn open(path: &Path, kind: WeightsKind) -> Result<Self, WeightsError> {
         let file = path.display().to_string();
         let backing = Backing::map(path)?;
-        let tensors = safetensors::index(&file, backing.bytes())?;
+        let tensors = index(&file, backing.bytes())?;
         Ok(Self::stored(file, kind, backing, tensors))
     }
 
@@ -108,6 +113,7 @@ impl Weights {
             kind: WeightsKind::Synthetic,
             revision: format!("synthetic-{seed}"),
             source: Source::Synthetic { seed },
+            new_heads: None,
             used: Mutex::default(),
         }
     }
@@ -115,7 +121,24 @@ impl Weights {
     fn stored(file: String, kind: WeightsKind, backing: Backing, tensors: BTreeMap<String, StoredTensor>) -> Self {
         let tensors = keys::canonical(tensors);
         let revision = fingerprint(&backing, &tensors);
-        Self { file, kind, revision, source: Source::Stored { backing, tensors }, used: Mutex::default() }
+        Self { file, kind, revision, source: Source::Stored { backing, tensors }, new_heads: None, used: Mutex::default() }
+    }
+
+    /// The same weights under heads of a manifest ([`crate::zoo::FIRST_NEW_HEAD`] and following), drawn at random from a
+    /// seed. Synthetic weights stay as they are: they have every head.
+    #[must_use]
+    pub fn with_new_heads(mut self, seed: u64) -> Self {
+        if !self.is_synthetic() {
+            self.revision = format!("{}-heads{seed}", self.revision);
+            self.kind = WeightsKind::UntrainedHeads;
+            self.new_heads = Some(seed);
+        }
+        self
+    }
+
+    /// The seed that a tensor is drawn from, where it belongs to a new head.
+    fn new_head_seed(&self, name: &str) -> Option<u64> {
+        self.new_heads.filter(|_| keys::is_new_head(name))
     }
 
     /// The tensor of that name, in the file's floating-point type (float64 becomes float32).
@@ -129,6 +152,9 @@ impl Weights {
                 Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)?
             }
             Source::Stored { backing, tensors } => {
+                if let Some(seed) = self.new_head_seed(name) {
+                    return Tensor::from_vec(synthetic::untrained_values(name, shape, seed), shape, device).map_err(placed);
+                }
                 let stored = tensors
                     .get(name)
                     .ok_or_else(|| WeightsError::Missing { file: self.file.clone(), name: name.to_owned() })?;
@@ -161,10 +187,10 @@ impl Weights {
         }
     }
 
-    /// Whether [`Weights::get`] knows the name; synthetic weights know every one.
+    /// Whether [`Weights::get`] knows the name; synthetic weights know every one, and new heads all of theirs.
     pub fn contains(&self, name: &str) -> bool {
         match &self.source {
-            Source::Stored { tensors, .. } => tensors.contains_key(name),
+            Source::Stored { tensors, .. } => tensors.contains_key(name) || self.new_head_seed(name).is_some(),
             Source::Synthetic { .. } => true,
         }
     }
@@ -248,6 +274,19 @@ impl StoredTensor {
     }
 }
 
+/// Finds the tensors of a file of either format, which its first bytes tell apart.
+pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
+    if bytes.starts_with(pth::ZIP_MAGIC) {
+        return pth::index(file, bytes);
+    }
+    if bytes.starts_with(pth::LEGACY_MAGIC) {
+        let reason = "written in the format before PyTorch 1.6, which is not read. Save it again: \
+                      torch.save(torch.load(path, weights_only=True), path)";
+        return Err(WeightsError::Refused { file: file.to_owned(), reason: reason.to_owned() });
+    }
+    safetensors::index(file, bytes)
+}
+
 /// A hash of every name, type and shape and of both ends of every tensor: quick for big files, and any training step
 /// changes it.
 fn fingerprint(backing: &Backing, tensors: &BTreeMap<String, StoredTensor>) -> String {
@@ -307,11 +346,49 @@ mod tests {
     }
 
     #[test]
+    fn every_format_gives_the_same_tensors() {
+        let open = |name: &str| {
+            let path = format!("{}/tests/fixtures/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"));
+            Weights::open(Path::new(&path), WeightsKind::FineTuned)
+        };
+        for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth", "plain.safetensors"] {
+            let weights = open(name).unwrap();
+            for (tensor, shape) in [
+                ("intermediates.0.fpn.inner_blocks.0.0.weight", &[2, 3, 1, 1][..]),
+                ("heads.0.rpn.head.conv.0.0.bias", &[4]),
+                ("backbone.backbone.features.0.0.weight", &[2, 3]),
+            ] {
+                let read = |weights: &Weights| {
+                    let tensor = weights.get(tensor, shape, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
+                    tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                };
+                assert_eq!(read(&weights), read(&open("plain.safetensors").unwrap()), "{name}: {tensor}");
+            }
+            assert!(weights.unused().is_empty(), "{name}: {:?}", weights.unused());
+        }
+        let error = open("legacy.pth").unwrap_err().to_string();
+        assert!(error.contains("legacy.pth") && error.contains("torch.save(torch.load("), "{error}");
+    }
+
+    #[test]
     fn strides_are_followed() {
         let bytes: Vec<u8> = (0..6u8).collect();
         let stored = StoredTensor { dtype: DType::U8, shape: vec![2, 3], strides: Some(vec![1, 2]), start: 0, len: 6 };
         let rows = stored.read(&bytes, &Device::Cpu).unwrap().to_vec2::<u8>().unwrap();
         assert_eq!(rows, [[0, 2, 4], [1, 3, 5]]);
+    }
+
+    #[test]
+    fn new_heads_are_drawn_from_their_seed() {
+        let open = |seed| Weights::embedded("world", WORLD).unwrap().with_new_heads(seed);
+        let name = "heads.100.layers.0.0.weight";
+        let draw =
+            |seed| open(seed).get(name, &[2, 3, 3, 3], &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let (first, again, other): (Vec<f32>, _, _) = (draw(1), draw(1), draw(2));
+        assert!(first == again && first != other);
+        assert!(first.iter().all(|value| value.abs() <= (27f32).sqrt().recip()));
+        assert!(open(1).contains(name) && !open(1).contains("heads.9.layers.0.0.weight"));
+        assert_eq!(open(1).kind().as_str(), "untrained-heads");
     }
 
     #[test]

@@ -1,0 +1,190 @@
+//! Everything that can go wrong between a request and its prediction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::ErrorKind;
+use crate::georef::CrsError;
+use crate::nn::{LoadError, NnError};
+use crate::raster::RasterError;
+use crate::tiles::TileError;
+use crate::weights::WeightsError;
+use crate::zoo::CatalogError;
+
+/// An error of the engine; cheap to clone, since requests that waited for one load share its failure.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No such model.
+    #[error("there is no model {id:?}; GET /v1/models lists the {count} there are{}", did_you_mean(.suggestion))]
+    UnknownModel {
+        /// The id found.
+        id: String,
+        /// How many there are.
+        count: usize,
+        /// The most similar id.
+        suggestion: Option<String>,
+    },
+    /// The model has no such task.
+    #[error("model {model} has no task {task:?}; it has {}", available.join(", "))]
+    UnknownTask {
+        /// The model.
+        model: String,
+        /// The task found.
+        task: String,
+        /// The tasks it has.
+        available: Vec<String>,
+    },
+    /// No such source.
+    #[error("there is no source {id:?}; GET /v1/sources lists those there are")]
+    UnknownSource {
+        /// The id found.
+        id: String,
+    },
+    /// A zoom outside the range of the tile set.
+    #[error("zoom {zoom} is outside {min_zoom} to {max_zoom}, the zooms of this tile set")]
+    ZoomOutOfRange {
+        /// Zoom found.
+        zoom: u8,
+        /// Least zoom served.
+        min_zoom: u8,
+        /// Greatest zoom served.
+        max_zoom: u8,
+    },
+    /// The id is taken.
+    #[error("{what} {id:?} exists already")]
+    Exists {
+        /// `model` or `source`.
+        what: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// A built-in thing cannot be removed.
+    #[error("{what} {id:?} is built in and cannot be removed")]
+    BuiltIn {
+        /// `model` or `source`.
+        what: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// A request value that contradicts the model.
+    #[error("{detail}")]
+    Invalid {
+        /// What was found and what is needed.
+        detail: String,
+    },
+    /// A raster that was read but does not fit.
+    #[error("{detail}")]
+    Unusable {
+        /// What was found and what is needed.
+        detail: String,
+    },
+    /// More pixels or values than allowed.
+    #[error("{what}: {found} is more than the limit of {limit}")]
+    TooLarge {
+        /// The thing counted.
+        what: &'static str,
+        /// The count found.
+        found: u64,
+        /// The most allowed.
+        limit: u64,
+    },
+    /// The queue of the device is full.
+    #[error("{waiting} requests wait for the device already; try again in {} s", retry_after.as_secs())]
+    Overloaded {
+        /// Requests in the queue.
+        waiting: usize,
+        /// When a place is likely to be free.
+        retry_after: Duration,
+    },
+    /// The server is shutting down.
+    #[error("the server is stopping")]
+    Stopping,
+    /// A worker panicked; the details are in the log.
+    #[error("an internal fault stopped this request; it has been logged")]
+    Panicked,
+    /// Writing under the data directory failed.
+    #[error("{what} could not be stored: {source}")]
+    Store {
+        /// The thing to be stored.
+        what: String,
+        /// What the file system says.
+        source: Arc<std::io::Error>,
+    },
+    /// A raster failed.
+    #[error(transparent)]
+    Raster(Arc<RasterError>),
+    /// Weights failed.
+    #[error(transparent)]
+    Weights(Arc<WeightsError>),
+    /// Weights and model do not fit.
+    #[error(transparent)]
+    Load(Arc<LoadError>),
+    /// The network failed.
+    #[error(transparent)]
+    Network(Arc<NnError>),
+    /// The catalogue failed.
+    #[error(transparent)]
+    Catalog(Arc<CatalogError>),
+    /// A coordinate system failed.
+    #[error(transparent)]
+    Crs(Arc<CrsError>),
+    /// A tile that cannot exist.
+    #[error(transparent)]
+    Tile(Arc<TileError>),
+}
+
+fn did_you_mean(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map(|id| format!(" (did you mean {id:?}?)")).unwrap_or_default()
+}
+
+impl EngineError {
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownModel { .. }
+            | Self::UnknownTask { .. }
+            | Self::UnknownSource { .. }
+            | Self::ZoomOutOfRange { .. } => ErrorKind::NotFound,
+            Self::Exists { .. } | Self::BuiltIn { .. } => ErrorKind::Conflict,
+            Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::Unusable { .. } => ErrorKind::Unusable,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Overloaded { .. } => ErrorKind::Overloaded,
+            Self::Stopping => ErrorKind::Unavailable,
+            Self::Panicked | Self::Store { .. } => ErrorKind::Internal,
+            Self::Raster(error) => error.kind(),
+            Self::Weights(error) => error.kind(),
+            Self::Load(error) => error.kind(),
+            Self::Network(error) => error.kind(),
+            Self::Catalog(error) => error.kind(),
+            Self::Crs(error) => error.kind(),
+            Self::Tile(error) => error.kind(),
+        }
+    }
+}
+
+macro_rules! from_shared {
+    ($($error:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$error> for EngineError {
+            fn from(error: $error) -> Self {
+                Self::$variant(Arc::new(error))
+            }
+        })*
+    };
+}
+
+from_shared! {
+    RasterError => Raster,
+    WeightsError => Weights,
+    LoadError => Load,
+    NnError => Network,
+    CatalogError => Catalog,
+    CrsError => Crs,
+    TileError => Tile,
+}
+
+impl From<Arc<EngineError>> for EngineError {
+    fn from(error: Arc<EngineError>) -> Self {
+        Arc::unwrap_or_clone(error)
+    }
+}

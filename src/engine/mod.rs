@@ -1,0 +1,103 @@
+//! The one facade that the API and the command line talk to.
+//!
+//! [`Engine::predict_tile`] answers for a tile of a source, [`Engine::predict_scene`] for uploaded rasters. Behind it stand
+//! the model cache, the source store, the window caches and the device thread.
+
+mod device;
+mod embedding;
+mod error;
+mod hardware;
+mod merge;
+mod models;
+mod pixels;
+mod scene;
+mod shim;
+mod sources;
+mod tile;
+mod window;
+
+use std::sync::Arc;
+
+/// The type of the device that [`Engine::start`] takes.
+pub use candle_core::Device;
+
+pub use device::{DeviceOptions, DeviceWorker};
+pub use embedding::EmbeddingOptions;
+pub use error::EngineError;
+pub use hardware::{DeviceChoice, DtypeChoice};
+pub use models::{EMBEDDING, LoadedModel, ModelOptions, ModelStatus, Models, WeightsState};
+pub use pixels::PixelOptions;
+pub use scene::{SceneOptions, SceneRequest};
+pub use sources::{SourceOptions, Sources};
+pub use tile::{ObjectRule, TileRequest, zoom_range};
+pub use window::{Timings, WindowOptions};
+
+use crate::weights::WeightsLocator;
+use crate::zoo::ModelSpec;
+use window::Windows;
+
+/// Everything an engine is made with.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Model cache.
+    pub models: ModelOptions,
+    /// Window caches.
+    pub windows: WindowOptions,
+    /// Queue and batches.
+    pub device: DeviceOptions,
+    /// Uploads.
+    pub scenes: SceneOptions,
+    /// Imagery.
+    pub sources: SourceOptions,
+}
+
+/// Models, sources, caches and the device.
+pub struct Engine {
+    models: Models,
+    sources: Sources,
+    windows: Windows,
+    worker: Arc<DeviceWorker>,
+    scenes: SceneOptions,
+}
+
+impl Engine {
+    /// An engine over `specs` whose forward passes run on `device`.
+    ///
+    /// # Errors
+    /// When the device thread cannot be started or stored sources cannot be listed.
+    pub fn start(
+        specs: Vec<ModelSpec>,
+        locator: WeightsLocator,
+        device: Device,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let store = |what: &str| {
+            let what = what.to_owned();
+            move |source: std::io::Error| EngineError::Store { what, source: Arc::new(source) }
+        };
+        let worker = DeviceWorker::start(device.clone(), options.device).map_err(store("the device thread"))?;
+        let worker = Arc::new(worker);
+        Ok(Self {
+            models: Models::new(specs, locator, device, &options.models),
+            sources: Sources::open(&options.sources)?,
+            windows: Windows::new(worker.clone(), &options.windows),
+            worker,
+            scenes: options.scenes,
+        })
+    }
+
+    /// Registry and cache of models.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// Imagery.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Requests that wait for the device.
+    pub fn waiting(&self) -> usize {
+        self.worker.waiting()
+    }
+}

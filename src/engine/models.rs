@@ -1,0 +1,289 @@
+//! Which models can be asked, and which of them are in memory.
+//!
+//! The registry knows every [`ModelSpec`]; the moka cache holds loaded networks, weighed in MiB. A load runs in a task of
+//! its own: a hundred first requests cause one load, a caller that leaves does not abort it, and a load blocks no other
+//! model. Eviction drops the cache's reference only: a running request keeps the network until it is done.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device};
+use moka::future::Cache;
+
+use super::error::EngineError;
+use crate::nn::Network;
+use crate::telemetry;
+use crate::weights::{Weights, WeightsKind, WeightsLocator, WeightsPlace};
+use crate::zoo::{ModelSpec, Origin, TaskType};
+
+const MIB: usize = 1 << 20;
+
+/// A network in memory.
+pub struct LoadedModel {
+    /// What it is.
+    pub spec: Arc<ModelSpec>,
+    /// The prepared network.
+    pub network: Network,
+    /// Where its weights came from.
+    pub kind: WeightsKind,
+}
+
+impl LoadedModel {
+    /// The position of the head that answers `task`.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTask`] with the tasks of the loaded head variant.
+    pub fn head(&self, task: &str) -> Result<usize, EngineError> {
+        let mut heads = self.network.heads();
+        heads.position(|head| head.task.name == task).ok_or_else(|| EngineError::UnknownTask {
+            model: self.spec.id.clone(),
+            task: task.to_owned(),
+            available: self.network.heads().map(|head| head.task.name.clone()).chain([EMBEDDING.to_owned()]).collect(),
+        })
+    }
+}
+
+/// The task every model has.
+pub const EMBEDDING: &str = "embedding";
+
+/// How far a model's weights are from being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightsState {
+    /// Not on this machine.
+    Remote,
+    /// On this machine.
+    Cached,
+    /// On the way into memory.
+    Loading,
+    /// In memory.
+    Loaded,
+}
+
+/// A model as the API lists it.
+#[derive(Clone, Debug)]
+pub struct ModelStatus {
+    /// What it is.
+    pub spec: Arc<ModelSpec>,
+    /// How far its weights are.
+    pub state: WeightsState,
+    /// What its weights are.
+    pub kind: WeightsKind,
+    /// Bytes in memory, while loaded.
+    pub loaded_bytes: Option<usize>,
+}
+
+/// Options of the model cache.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Memory for loaded weights.
+    pub memory_mib: u64,
+    /// A model not used for so long is unloaded.
+    pub idle: Option<Duration>,
+    /// The number type networks run in.
+    pub dtype: DType,
+}
+
+/// The registry and the cache.
+#[derive(Clone)]
+pub struct Models {
+    shared: Arc<Shared>,
+    loaded: Cache<String, Arc<LoadedModel>>,
+}
+
+struct Shared {
+    specs: RwLock<BTreeMap<String, Arc<ModelSpec>>>,
+    loading: Mutex<HashSet<String>>,
+    locator: WeightsLocator,
+    device: Device,
+    dtype: DType,
+}
+
+impl Models {
+    /// A registry of `specs` whose networks will run on `device`.
+    pub fn new(specs: Vec<ModelSpec>, locator: WeightsLocator, device: Device, options: &ModelOptions) -> Self {
+        let mut loaded = Cache::builder()
+            .name("models")
+            .max_capacity(options.memory_mib)
+            .weigher(|_, model: &Arc<LoadedModel>| {
+                (model.network.weight_bytes().div_ceil(MIB)).try_into().unwrap_or(u32::MAX)
+            })
+            .eviction_listener(|id, model, cause| {
+                tracing::info!(model = %id, ?cause, "model unloaded");
+                metrics::gauge!(telemetry::MODEL_BYTES).decrement(model.network.weight_bytes() as f64);
+            });
+        if let Some(idle) = options.idle {
+            loaded = loaded.time_to_idle(idle);
+        }
+        let specs = specs.into_iter().map(|spec| (spec.id.clone(), Arc::new(spec))).collect();
+        let shared = Shared { specs: RwLock::new(specs), loading: Mutex::default(), locator, device, dtype: options.dtype };
+        Self { shared: Arc::new(shared), loaded: loaded.build() }
+    }
+
+    /// What is known of a model.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`], with the most similar id.
+    pub fn spec(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
+        let specs = self.shared.specs.read().unwrap_or_else(PoisonError::into_inner);
+        specs.get(id).cloned().ok_or_else(|| {
+            let similar =
+                |known: &&String| known.eq_ignore_ascii_case(id) || known.to_lowercase().contains(&id.to_lowercase());
+            let suggestion = specs.keys().find(similar).filter(|_| !id.is_empty()).cloned();
+            EngineError::UnknownModel { id: id.to_owned(), count: specs.len(), suggestion }
+        })
+    }
+
+    /// Every model, by id.
+    pub fn list(&self) -> Vec<ModelStatus> {
+        let specs: Vec<_> = self.shared.specs.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        specs.into_iter().map(|spec| self.status_of(spec)).collect()
+    }
+
+    /// One model.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`].
+    pub fn status(&self, id: &str) -> Result<ModelStatus, EngineError> {
+        Ok(self.status_of(self.spec(id)?))
+    }
+
+    fn status_of(&self, spec: Arc<ModelSpec>) -> ModelStatus {
+        let loading = self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).contains(&spec.id);
+        let loaded = self.loaded.contains_key(&spec.id);
+        let place = self.shared.locator.place(&spec);
+        let state = match (loaded, loading, &place) {
+            (true, ..) => WeightsState::Loaded,
+            (_, true, _) => WeightsState::Loading,
+            (_, _, WeightsPlace::Remote) => WeightsState::Remote,
+            _ => WeightsState::Cached,
+        };
+        // Reading the cached model would count as a use and keep it from going idle.
+        let loaded_bytes =
+            self.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
+        let kind = self.shared.locator.kind(&spec);
+        ModelStatus { spec, state, kind, loaded_bytes }
+    }
+
+    /// A short name of the weights a model would be loaded from, cheap to find.
+    ///
+    /// # Errors
+    /// What the file system says of the weights file.
+    pub fn revision(&self, spec: &ModelSpec) -> Result<String, EngineError> {
+        Ok(self.shared.locator.revision(spec)?)
+    }
+
+    /// Whether a model has a task, as far as that is known without its weights; loaded models answer for their own variant.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`], [`EngineError::UnknownTask`].
+    pub fn task(&self, model: &str, task: &str) -> Result<Arc<crate::zoo::Task>, EngineError> {
+        let spec = self.spec(model)?;
+        if task == EMBEDDING {
+            return Ok(Arc::new(crate::zoo::Task {
+                name: EMBEDDING.to_owned(),
+                task_type: TaskType::Embedding,
+                categories: Vec::new(),
+                colors: Vec::new(),
+                background_invalid: false,
+            }));
+        }
+        let heads = || spec.head_variants.iter().flatten();
+        heads().find(|head| head.task.name == task).map(|head| head.task.clone()).ok_or_else(|| {
+            let mut available: Vec<String> = heads().map(|head| head.task.name.clone()).collect();
+            available.sort();
+            available.dedup();
+            available.push(EMBEDDING.to_owned());
+            EngineError::UnknownTask { model: model.to_owned(), task: task.to_owned(), available }
+        })
+    }
+
+    /// The network of a model, loaded if need be.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`] and what locating, reading or preparing the weights says.
+    pub async fn load(&self, id: &str) -> Result<Arc<LoadedModel>, EngineError> {
+        if let Some(model) = self.loaded.get(id).await {
+            return Ok(model);
+        }
+        let spec = self.spec(id)?;
+        let models = self.clone();
+        // The spawned task owns the load: it goes on when this request is cancelled.
+        tokio::spawn(async move {
+            let load = models.load_once(spec.clone());
+            models.loaded.try_get_with(spec.id.clone(), load).await.map_err(EngineError::from)
+        })
+        .await
+        .unwrap_or(Err(EngineError::Panicked))
+    }
+
+    async fn load_once(&self, spec: Arc<ModelSpec>) -> Result<Arc<LoadedModel>, EngineError> {
+        let started = Instant::now();
+        let id = spec.id.clone();
+        self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        let shared = self.shared.clone();
+        let loaded = tokio::task::spawn_blocking(move || shared.read(spec)).await.unwrap_or(Err(EngineError::Panicked));
+        self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let seconds = started.elapsed().as_secs_f64();
+        match &loaded {
+            Ok(model) => {
+                let bytes = model.network.weight_bytes();
+                tracing::info!(model = id, mib = bytes / MIB, seconds, "model loaded");
+                metrics::counter!(telemetry::MODEL_LOADS_TOTAL, "outcome" => "ok").increment(1);
+                metrics::histogram!(telemetry::MODEL_LOAD_SECONDS).record(seconds);
+                metrics::gauge!(telemetry::MODEL_BYTES).increment(bytes as f64);
+            }
+            Err(error) => {
+                tracing::warn!(model = id, %error, "model not loaded");
+                metrics::counter!(telemetry::MODEL_LOADS_TOTAL, "outcome" => "error").increment(1);
+            }
+        }
+        loaded.map(Arc::new)
+    }
+
+    /// Drops a model from memory; says whether it was there.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`].
+    pub async fn unload(&self, id: &str) -> Result<bool, EngineError> {
+        self.spec(id)?;
+        Ok(self.loaded.remove(id).await.is_some())
+    }
+
+    /// Adds a model.
+    ///
+    /// # Errors
+    /// [`EngineError::Exists`].
+    pub fn register(&self, spec: ModelSpec) -> Result<Arc<ModelSpec>, EngineError> {
+        let mut specs = self.shared.specs.write().unwrap_or_else(PoisonError::into_inner);
+        if specs.contains_key(&spec.id) {
+            return Err(EngineError::Exists { what: "model", id: spec.id });
+        }
+        let spec = Arc::new(spec);
+        specs.insert(spec.id.clone(), spec.clone());
+        Ok(spec)
+    }
+
+    /// Removes a registered model.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`], or [`EngineError::BuiltIn`] for the catalogue's own.
+    pub async fn remove(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
+        let spec = self.spec(id)?;
+        if spec.origin != Origin::Registered {
+            return Err(EngineError::BuiltIn { what: "model", id: id.to_owned() });
+        }
+        self.shared.specs.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.loaded.invalidate(id).await;
+        Ok(spec)
+    }
+}
+
+impl Shared {
+    fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
+        let weights: Weights = self.locator.open(&spec)?;
+        let kind = weights.kind();
+        let network = Network::load(&weights, &spec, &self.device, self.dtype)?;
+        Ok(LoadedModel { spec, network, kind })
+    }
+}

@@ -1,0 +1,328 @@
+//! Whole rasters: one pass where they fit into a window, overlapping windows where they do not.
+//!
+//! Dense answers are blended with weights that fade over the overlaps, objects are kept by the window that owns their
+//! centre and merged across windows, and feature maps are put together cell by cell.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+
+use super::Engine;
+use super::device::{Answer, Ask, FeatureMap, Input};
+use super::embedding::{EmbeddingOptions, pooled};
+use super::error::EngineError;
+use super::merge::merge_objects;
+use super::models::LoadedModel;
+use super::pixels::{PixelOptions, WindowPixels, check_captures, read_scene_window};
+use super::window::Timings;
+use crate::nn::HeadOutput;
+use crate::prediction::{Dense, Object, Output, Prediction};
+use crate::raster::{PixelWindow, Raster};
+use crate::tiles::{SceneWindow, Span, scene_windows};
+use crate::zoo::{Task, TaskType};
+
+/// Bounds of scene predictions.
+#[derive(Clone, Copy, Debug)]
+pub struct SceneOptions {
+    /// Side of a window; a raster that fits into it runs as one image.
+    pub window_px: usize,
+    /// Least overlap of neighbouring windows.
+    pub overlap_px: usize,
+    /// Most pixels of a raster.
+    pub max_pixels: u64,
+    /// Most values of an answer (pixels times categories).
+    pub max_values: u64,
+}
+
+impl Default for SceneOptions {
+    fn default() -> Self {
+        Self { window_px: 640, overlap_px: 128, max_pixels: 1 << 27, max_values: 1 << 29 }
+    }
+}
+
+/// What to predict on uploaded rasters.
+pub struct SceneRequest {
+    /// Model id.
+    pub model: String,
+    /// Task name, or `embedding`.
+    pub task: String,
+    /// One raster a capture, in time order, all of one size.
+    pub captures: Vec<Arc<dyn Raster>>,
+    /// Whether the values are the network's input already (floating-point npy).
+    pub normalised: bool,
+    /// Bands and scaling.
+    pub pixels: PixelOptions,
+    /// Layers and pooling of embeddings.
+    pub embedding: EmbeddingOptions,
+}
+
+/// Windows read ahead of the device.
+const WINDOWS_IN_FLIGHT: usize = 2;
+
+impl Engine {
+    /// Predicts a whole raster.
+    ///
+    /// # Errors
+    /// Unknown model or task, rasters that do not fit the model or exceed the limits, a full queue, and what reading or
+    /// running says.
+    pub async fn predict_scene(&self, request: &SceneRequest) -> Result<(Prediction, Timings), EngineError> {
+        let spec = self.models.spec(&request.model)?;
+        let task = self.models.task(&request.model, &request.task)?;
+        let (width, height) = check_captures(&spec, &request.captures)?;
+        limit("pixels", (width * height) as u64, self.scenes.max_pixels)?;
+        if matches!(task.task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress) {
+            let values = (width * height * task.categories.len().max(1)) as u64;
+            limit("values in the answer (pixels times categories)", values, self.scenes.max_values)?;
+        }
+        let model = self.models.load(&request.model).await?;
+        let ask = match task.task_type {
+            TaskType::Embedding => Ask::Embedding(request.embedding.layers.clone()),
+            _ => Ask::Head { head: model.head(&task.name)?, crop: None },
+        };
+        let windows = scene_windows(width, height, self.scenes.window_px, self.scenes.overlap_px);
+        let mut scene = Assembly::new(&task, width, height, windows.len() > 1);
+        let mut timings = Timings::default();
+        let mut answers = futures::stream::iter(windows)
+            .map(|window| self.scene_window(request, &model, &ask, window))
+            .buffered(WINDOWS_IN_FLIGHT);
+        while let Some(answered) = answers.next().await {
+            let (window, answer, spent) = answered?;
+            timings.add(&spent);
+            // Blending touches a window's worth of pixels: too long for the runtime's thread.
+            scene = tokio::task::spawn_blocking(move || {
+                scene.add(window, answer);
+                scene
+            })
+            .await
+            .map_err(|_| EngineError::Panicked)?;
+        }
+        let pool = request.embedding.pool;
+        let (output, warnings) =
+            tokio::task::spawn_blocking(move || scene.finish(pool)).await.map_err(|_| EngineError::Panicked)?;
+        let georef = request.captures.first().and_then(|raster| raster.info().georef.clone());
+        Ok((Prediction { output, width, height, georef, warnings }, timings))
+    }
+
+    async fn scene_window(
+        &self,
+        request: &SceneRequest,
+        model: &Arc<LoadedModel>,
+        ask: &Ask,
+        window: SceneWindow,
+    ) -> Result<(SceneWindow, Option<SceneAnswer>, Timings), EngineError> {
+        let started = Instant::now();
+        let (captures, spec) = (request.captures.clone(), model.spec.clone());
+        let (options, normalised) = (request.pixels.clone(), request.normalised);
+        let area = PixelWindow {
+            col: window.cols.start as i64,
+            row: window.rows.start as i64,
+            width: window.cols.len,
+            height: window.rows.len,
+        };
+        let pixels = tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, normalised, &options))
+            .await
+            .unwrap_or(Err(EngineError::Panicked))?;
+        let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
+        let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
+        let [_, padded_height, padded_width, _] = shape;
+        let reply = self.worker.run(model.clone(), Input::Images { values, shape }, ask.clone()).await?;
+        timings.queue = reply.queued;
+        timings.infer = reply.ran;
+        let answer = SceneAnswer { answer: reply.answer, padded: (padded_width, padded_height), valid, warnings };
+        Ok((window, Some(answer), timings))
+    }
+}
+
+fn limit(what: &'static str, found: u64, limit: u64) -> Result<(), EngineError> {
+    if found > limit { Err(EngineError::TooLarge { what, found, limit }) } else { Ok(()) }
+}
+
+/// A window's answer, with the size its input was padded to.
+struct SceneAnswer {
+    answer: Answer,
+    padded: (usize, usize),
+    valid: Option<Vec<bool>>,
+    warnings: Vec<String>,
+}
+
+/// A scene's answer as it grows.
+struct Assembly {
+    width: usize,
+    height: usize,
+    tiled: bool,
+    valid: Option<Vec<bool>>,
+    warnings: Vec<String>,
+    parts: Parts,
+}
+
+enum Parts {
+    Dense {
+        channels: usize,
+        values: Vec<f32>,
+        weights: Vec<f32>,
+    },
+    /// Sums of scores weighted by the pixels each window owns.
+    Scores {
+        sums: Vec<f64>,
+        pixels: f64,
+    },
+    Objects(Vec<(usize, Object)>),
+    Maps(Vec<FeatureMap>),
+}
+
+impl Assembly {
+    fn new(task: &Task, width: usize, height: usize, tiled: bool) -> Self {
+        let parts = match task.task_type {
+            TaskType::Segment | TaskType::BinSegment | TaskType::Regress => {
+                let channels = task.categories.len().max(1);
+                let weights = vec![0.0; if tiled { width * height } else { 0 }];
+                Parts::Dense { channels, values: vec![0.0; width * height * channels], weights }
+            }
+            TaskType::Classification | TaskType::MultiLabelClassification => {
+                Parts::Scores { sums: vec![0.0; task.categories.len()], pixels: 0.0 }
+            }
+            TaskType::Detect | TaskType::Instance => Parts::Objects(Vec::new()),
+            TaskType::Embedding => Parts::Maps(Vec::new()),
+        };
+        Self { width, height, tiled, valid: None, warnings: Vec::new(), parts }
+    }
+
+    fn add(&mut self, window: SceneWindow, answer: Option<SceneAnswer>) {
+        let (cols, rows) = (window.cols, window.rows);
+        let Some(SceneAnswer { answer, padded, valid, warnings }) = answer else {
+            let valid = self.valid.get_or_insert_with(|| vec![true; self.width * self.height]);
+            for row in rows.start..rows.start + rows.len {
+                valid[row * self.width + cols.start..][..cols.len].fill(false);
+            }
+            return;
+        };
+        for warning in warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        if let Some(window_valid) = &valid {
+            let valid = self.valid.get_or_insert_with(|| vec![true; self.width * self.height]);
+            for (row, line) in (rows.start..).zip(window_valid.chunks_exact(padded.0)).take(rows.len) {
+                valid[row * self.width + cols.start..][..cols.len].copy_from_slice(&line[..cols.len]);
+            }
+        }
+        match (&mut self.parts, answer) {
+            (
+                Parts::Dense { channels, values, weights },
+                Answer::Head(HeadOutput::Dense(Dense { values: window_values, width, channels: found, .. })),
+            ) if found == *channels => {
+                for row in 0..rows.len {
+                    let line = &window_values[row * width * found..][..cols.len * found];
+                    let at = (rows.start + row) * self.width + cols.start;
+                    let into = &mut values[at * found..][..cols.len * found];
+                    if self.tiled {
+                        let row_weight = rows.weight(row);
+                        for col in 0..cols.len {
+                            let weight = row_weight * cols.weight(col);
+                            weights[at + col] += weight;
+                            for (sum, value) in into[col * found..][..found].iter_mut().zip(&line[col * found..]) {
+                                *sum += weight * value;
+                            }
+                        }
+                    } else {
+                        into.copy_from_slice(line);
+                    }
+                }
+            }
+            (Parts::Scores { sums, pixels }, Answer::Head(HeadOutput::Scores(scores))) => {
+                let owned = ((cols.core_end - cols.core_start) * (rows.core_end - rows.core_start)) as f64;
+                *pixels += owned;
+                sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += owned * f64::from(score));
+            }
+            (Parts::Objects(objects), Answer::Head(HeadOutput::Objects(found))) => {
+                let (left, top) = (cols.start as f32, rows.start as f32);
+                let (right, bottom) = (self.width as f32, self.height as f32);
+                let id = rows.start * self.width + cols.start;
+                for object in found {
+                    let [x0, y0, x1, y1] = object.bbox_px;
+                    let bbox_px = [x0 + left, y0 + top, (x1 + left).min(right), (y1 + top).min(bottom)];
+                    let (x, y) = ((bbox_px[0] + bbox_px[2]) / 2.0, (bbox_px[1] + bbox_px[3]) / 2.0);
+                    let data = self
+                        .valid
+                        .as_ref()
+                        .is_none_or(|valid| valid.get(y as usize * self.width + x as usize).copied().unwrap_or(false));
+                    if bbox_px[0] < bbox_px[2]
+                        && bbox_px[1] < bbox_px[3]
+                        && data
+                        && cols.nearly_owns(x)
+                        && rows.nearly_owns(y)
+                    {
+                        objects.push((id, Object { bbox_px, ..object }));
+                    }
+                }
+            }
+            (Parts::Maps(maps), Answer::Maps(found)) => {
+                if maps.is_empty() {
+                    let whole = (self.width, self.height);
+                    *maps = found.iter().map(|map| blank_map(map, padded, self.tiled.then_some(whole))).collect();
+                }
+                for (whole, part) in maps.iter_mut().zip(&found) {
+                    paste_cells(whole, part, &window, padded);
+                }
+            }
+            // The network answers in the kind its head has, and the assembly was made for that head.
+            (_, _) => tracing::error!("a window's answer is not of its task's kind"),
+        }
+    }
+
+    fn finish(self, pool: crate::prediction::Pool) -> (Output, Vec<String>) {
+        let Self { width, height, tiled, valid, warnings, parts } = self;
+        let output = match parts {
+            Parts::Dense { channels, mut values, weights } => {
+                for (pixel, weight) in values.chunks_exact_mut(channels).zip(&weights) {
+                    if *weight > 0.0 {
+                        pixel.iter_mut().for_each(|value| *value /= weight);
+                    }
+                }
+                Output::Dense(Dense { width, height, channels, values, valid })
+            }
+            Parts::Scores { sums, pixels } if pixels > 0.0 => {
+                Output::Scores(sums.into_iter().map(|sum| (sum / pixels) as f32).collect())
+            }
+            Parts::Scores { .. } => Output::Scores(Vec::new()),
+            Parts::Objects(objects) if tiled => Output::Objects(merge_objects(objects)),
+            Parts::Objects(objects) => Output::Objects(objects.into_iter().map(|(_, object)| object).collect()),
+            Parts::Maps(maps) => Output::Embedding(maps.iter().map(|map| pooled(map, pool)).collect()),
+        };
+        (output, warnings)
+    }
+}
+
+/// An empty map for a scene of `whole` pixels with the stride and channels of a window's map; of the window's own size
+/// where the scene is one window.
+fn blank_map(like: &FeatureMap, padded: (usize, usize), whole: Option<(usize, usize)>) -> FeatureMap {
+    let [rows, cols, channels] = like.shape;
+    let cells = |pixels: usize, input: usize, cells: usize| pixels.div_ceil(input.div_ceil(cells));
+    let shape = match whole {
+        Some((width, height)) => [cells(height, padded.1, rows), cells(width, padded.0, cols), channels],
+        None => like.shape,
+    };
+    FeatureMap { layer: like.layer, shape, values: vec![0.0; shape.iter().product()] }
+}
+
+/// Copies into `whole` the cells whose centre the window owns.
+fn paste_cells(whole: &mut FeatureMap, part: &FeatureMap, window: &SceneWindow, padded: (usize, usize)) {
+    let [rows, cols, channels] = part.shape;
+    let stride = (padded.1.div_ceil(rows), padded.0.div_ceil(cols));
+    let [whole_rows, whole_cols, _] = whole.shape;
+    let source = |cell: usize, stride: usize, span: &Span, cells: usize| {
+        // The last cell of a raster may have its centre beyond the border.
+        let centre = (cell * stride + stride / 2).min(span.limit - 1);
+        (span.core_start..span.core_end).contains(&centre).then(|| ((centre - span.start) / stride).min(cells - 1))
+    };
+    for row in 0..whole_rows {
+        let Some(from_row) = source(row, stride.0, &window.rows, rows) else { continue };
+        for col in 0..whole_cols {
+            let Some(from_col) = source(col, stride.1, &window.cols, cols) else { continue };
+            let (to, from) = ((row * whole_cols + col) * channels, (from_row * cols + from_col) * channels);
+            whole.values[to..to + channels].copy_from_slice(&part.values[from..from + channels]);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One tile's prediction: its part of its window's answer.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::device::{Answer, Ask, Crop};
+use super::embedding::{EmbeddingOptions, pooled};
+use super::error::EngineError;
+use super::pixels::PixelOptions;
+use super::window::{Timings, WindowAnswer, WindowKey};
+use crate::nn::HeadOutput;
+use crate::prediction::{Dense, Object, Output, Prediction};
+use crate::tiles::TileCoord;
+use crate::zoo::{ModelSpec, Task, TaskType};
+
+/// What to predict on a tile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TileRequest {
+    /// Model id.
+    pub model: String,
+    /// Task name, or `embedding`.
+    pub task: String,
+    /// Source id.
+    pub source: String,
+    /// Which tile.
+    pub tile: TileCoord,
+    /// 256 or 512.
+    pub tile_size_px: usize,
+    /// Bands, scaling, captures.
+    pub pixels: PixelOptions,
+    /// Layers and pooling of embeddings.
+    pub embedding: EmbeddingOptions,
+    /// Which objects belong to the tile.
+    pub objects: ObjectRule,
+}
+
+/// Which objects an answer for a tile holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ObjectRule {
+    /// Those whose centre lies in the tile, so that no two tiles report the same one.
+    #[default]
+    Centre,
+    /// Those that touch the tile, so that a drawing of it is complete.
+    Touching,
+}
+
+/// Zooms at which a tile set is served: three coarser than the training resolution, one finer.
+///
+/// The least zoom is 0; `tile_size_px` 512 halves the resolution a zoom stands for and so takes one off.
+pub fn zoom_range(spec: &ModelSpec, tile_size_px: usize) -> (u8, u8) {
+    let native = spec.native_zoom_512 + u8::from(tile_size_px == 256);
+    (native.saturating_sub(3), native + 1)
+}
+
+impl Engine {
+    /// A name for the answer to `request` that changes whenever the answer could: for ETags, before any work.
+    ///
+    /// # Errors
+    /// Unknown model, task or source, a zoom that is not served, or weights that cannot be found.
+    pub fn tile_identity(&self, request: &TileRequest) -> Result<String, EngineError> {
+        let (key, _) = self.window_key(request)?;
+        let TileRequest { task, tile, tile_size_px, embedding, objects, .. } = request;
+        let identity =
+            format!("{key:?} {task} {tile:?} {tile_size_px} {embedding:?} {objects:?} {:?}", self.windows.grid());
+        Ok(blake3::hash(identity.as_bytes()).to_hex()[..32].to_owned())
+    }
+
+    fn window_key(&self, request: &TileRequest) -> Result<(WindowKey, Arc<Task>), EngineError> {
+        let spec = self.models.spec(&request.model)?;
+        let task = self.models.task(&request.model, &request.task)?;
+        let source = self.sources.get(&request.source)?;
+        let (min_zoom, max_zoom) = zoom_range(&spec, request.tile_size_px);
+        let zoom = request.tile.z();
+        if !(min_zoom..=max_zoom).contains(&zoom) {
+            return Err(EngineError::ZoomOutOfRange { zoom, min_zoom, max_zoom });
+        }
+        let revision = self.models.revision(&spec)?;
+        let key = WindowKey {
+            model: (spec.id.clone(), revision),
+            source: (source.id.clone(), source.version.clone()),
+            window: self.windows.grid().window_of(request.tile, request.tile_size_px),
+            pixels: request.pixels.clone(),
+        };
+        Ok((key, task))
+    }
+
+    /// Predicts a tile.
+    ///
+    /// # Errors
+    /// Those of [`Engine::tile_identity`], a full queue, and what reading or running says.
+    pub async fn predict_tile(&self, request: &TileRequest) -> Result<(Prediction, Timings), EngineError> {
+        let (key, task) = self.window_key(request)?;
+        let size = request.tile_size_px;
+        let georef = request.tile.georef(size);
+        let source = self.sources.get(&request.source)?;
+        let mut prediction = Prediction {
+            output: empty(&task, size),
+            width: size,
+            height: size,
+            georef: Some(georef),
+            warnings: Vec::new(),
+        };
+        if !source.covers(&self.windows.grid().georef(key.window)) {
+            return Ok((prediction, Timings::default()));
+        }
+        let model = self.models.load(&request.model).await?;
+        let (col, row) = self.windows.grid().offset_of(request.tile, size);
+        let area = Crop { col, row, width: size, height: size };
+        let ask = match task.task_type {
+            TaskType::Embedding => Ask::Embedding(request.embedding.layers.clone()),
+            // The network sees the window; only the tile's part of its maps is summed up.
+            TaskType::Classification | TaskType::MultiLabelClassification => {
+                Ask::Head { head: model.head(&task.name)?, crop: Some(area) }
+            }
+            _ => Ask::Head { head: model.head(&task.name)?, crop: None },
+        };
+        let (answer, timings) = self.windows.answer(key, &model, &source, ask).await?;
+        prediction.warnings.clone_from(&answer.warnings);
+        if let Some(output) = cut(&answer, area, self.windows.grid().input_px(), request) {
+            prediction.output = output;
+        }
+        Ok((prediction, timings))
+    }
+}
+
+/// The output of a tile without data.
+fn empty(task: &Task, size: usize) -> Output {
+    match task.task_type {
+        TaskType::Segment | TaskType::BinSegment | TaskType::Regress => {
+            let channels = task.categories.len().max(1);
+            let values = vec![0.0; size * size * channels];
+            Output::Dense(Dense { width: size, height: size, channels, values, valid: Some(vec![false; size * size]) })
+        }
+        TaskType::Detect | TaskType::Instance => Output::Objects(Vec::new()),
+        TaskType::Classification | TaskType::MultiLabelClassification => Output::Scores(Vec::new()),
+        TaskType::Embedding => Output::Embedding(Vec::new()),
+    }
+}
+
+fn cut(window: &WindowAnswer, area: Crop, input_px: usize, request: &TileRequest) -> Option<Output> {
+    let valid = window.valid.as_deref().map(|valid| rows(valid, input_px, 1, area));
+    if valid.as_ref().is_some_and(|valid| !valid.contains(&true)) {
+        return None;
+    }
+    Some(match window.answer.as_ref()? {
+        Answer::Head(HeadOutput::Dense(Dense { values, width, channels, .. })) => Output::Dense(Dense {
+            width: area.width,
+            height: area.height,
+            channels: *channels,
+            values: rows(values, *width, *channels, area),
+            valid,
+        }),
+        Answer::Head(HeadOutput::Scores(scores)) => Output::Scores(scores.clone()),
+        Answer::Head(HeadOutput::Objects(objects)) => {
+            let has_data = |col: f32, row: f32| {
+                let at = row as usize * input_px + col as usize;
+                window.valid.as_deref().is_none_or(|valid| valid.get(at).copied().unwrap_or(false))
+            };
+            Output::Objects(objects.iter().filter_map(|object| place(object, area, request.objects, has_data)).collect())
+        }
+        Answer::Maps(maps) => {
+            Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area, input_px), request.embedding.pool)).collect())
+        }
+    })
+}
+
+/// The object in the tile's pixels, if it belongs to the tile and does not lie on nodata.
+fn place(object: &Object, area: Crop, rule: ObjectRule, has_data: impl Fn(f32, f32) -> bool) -> Option<Object> {
+    let [x0, y0, x1, y1] = object.bbox_px;
+    let (left, top) = (area.col as f32, area.row as f32);
+    let (right, bottom) = (left + area.width as f32, top + area.height as f32);
+    let (centre_x, centre_y) = ((x0 + x1) / 2.0, (y0 + y1) / 2.0);
+    let belongs = match rule {
+        ObjectRule::Centre => (left..right).contains(&centre_x) && (top..bottom).contains(&centre_y),
+        ObjectRule::Touching => x0 < right && x1 > left && y0 < bottom && y1 > top,
+    };
+    let moved = || Object { bbox_px: [x0 - left, y0 - top, x1 - left, y1 - top], ..object.clone() };
+    (belongs && has_data(centre_x, centre_y)).then(moved)
+}
+
+/// The rectangle `area` of a row-major `[_, width, channels]` array.
+fn rows<T: Copy>(values: &[T], width: usize, channels: usize, area: Crop) -> Vec<T> {
+    (area.row..area.row + area.height)
+        .flat_map(|row| {
+            let start = (row * width + area.col) * channels;
+            &values[start..start + area.width * channels]
+        })
+        .copied()
+        .collect()
+}

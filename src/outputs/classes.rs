@@ -1,0 +1,150 @@
+//! From probabilities per pixel to one category per pixel.
+//!
+//! Probabilities are `[height, width, categories]`. A segment pixel takes its likeliest category; a bin_segment pixel,
+//! whose categories are independent of each other, the likeliest that is shown and reaches the threshold.
+
+use super::filter::{SHOWN_THRESHOLD, draws, shows};
+use super::{Format, OutputError, RenderOptions};
+use crate::prediction::Dense;
+use crate::zoo::{Task, TaskType};
+
+/// The label of a pixel without a category: no data, below the threshold, or a category not asked for.
+pub(super) const NO_CATEGORY: u8 = 255;
+
+/// One category a pixel, `[height, width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ClassMap {
+    /// Columns.
+    pub(super) width: usize,
+    /// Rows.
+    pub(super) height: usize,
+    /// Category or [`NO_CATEGORY`], row-major.
+    pub(super) labels: Vec<u8>,
+}
+
+/// Whether the pixel at a row-major position had data.
+pub(super) fn has_data(dense: &Dense, pixel: usize) -> bool {
+    dense.valid.as_ref().is_none_or(|valid| valid[pixel])
+}
+
+/// Checks what encoders rely on: as many values as the sizes say, and for classes as many channels as categories, which
+/// must fit below [`NO_CATEGORY`].
+pub(super) fn check(dense: &Dense, task: &Task, format: Format) -> Result<(), OutputError> {
+    let pixels = dense.width.checked_mul(dense.height);
+    let values = pixels.and_then(|pixels| pixels.checked_mul(dense.channels));
+    let valid_fits = dense.valid.as_ref().is_none_or(|valid| Some(valid.len()) == pixels);
+    let wanted = if task.task_type == TaskType::Regress { 1 } else { task.categories.len() };
+    if values != Some(dense.values.len()) || !valid_fits || dense.channels != wanted {
+        let reason = format!(
+            "{} values for {} x {} pixels of {} channels, and {wanted} channels are needed",
+            dense.values.len(),
+            dense.width,
+            dense.height,
+            dense.channels
+        );
+        return Err(OutputError::encode(format, reason));
+    }
+    if dense.channels > usize::from(NO_CATEGORY) {
+        let reason = format!("it has {} categories, and pixels can tell {NO_CATEGORY} apart", dense.channels);
+        return Err(OutputError::NotRenderable { task: task.name.clone(), reason });
+    }
+    Ok(())
+}
+
+/// The category of every pixel.
+pub(super) fn class_map(dense: &Dense, task: &Task, options: &RenderOptions) -> ClassMap {
+    let shown: Vec<bool> = (0..dense.channels).map(|category_id| shows(options, category_id)).collect();
+    let drawn: Vec<bool> = (0..dense.channels).map(|category_id| draws(task, options, category_id)).collect();
+    let threshold = options.threshold.unwrap_or(SHOWN_THRESHOLD);
+    let exclusive = task.task_type == TaskType::Segment;
+    let labels = (0..dense.width * dense.height)
+        .map(|pixel| {
+            let probabilities = &dense.values[pixel * dense.channels..][..dense.channels];
+            let (best, wanted) = if exclusive {
+                let (best, _) = likeliest(probabilities, |_| true);
+                (best, best.is_some_and(|best| shown[best]))
+            } else {
+                let (best, probability) = likeliest(probabilities, |category_id| drawn[category_id]);
+                (best, probability >= threshold)
+            };
+            best.filter(|_| wanted && has_data(dense, pixel)).map_or(NO_CATEGORY, |category_id| category_id as u8)
+        })
+        .collect();
+    ClassMap { width: dense.width, height: dense.height, labels }
+}
+
+/// Where one category of a bin_segment task reaches the threshold; `None` where it does nowhere.
+pub(super) fn category_map(dense: &Dense, category_id: usize, options: &RenderOptions) -> Option<ClassMap> {
+    let threshold = options.threshold.unwrap_or(SHOWN_THRESHOLD);
+    let mut any = false;
+    let labels = (0..dense.width * dense.height)
+        .map(|pixel| {
+            let hit = dense.values[pixel * dense.channels + category_id] >= threshold && has_data(dense, pixel);
+            any |= hit;
+            if hit { category_id as u8 } else { NO_CATEGORY }
+        })
+        .collect();
+    any.then_some(ClassMap { width: dense.width, height: dense.height, labels })
+}
+
+/// The first of the greatest values among the candidates, with that value; NaN is never the greatest.
+#[inline]
+fn likeliest(probabilities: &[f32], is_candidate: impl Fn(usize) -> bool) -> (Option<usize>, f32) {
+    let (mut best, mut greatest) = (None, f32::NEG_INFINITY);
+    for (category_id, probability) in probabilities.iter().enumerate() {
+        if *probability > greatest && is_candidate(category_id) {
+            (best, greatest) = (Some(category_id), *probability);
+        }
+    }
+    (best, greatest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(task_type: TaskType, background_invalid: bool) -> Task {
+        let categories = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        Task { name: "t".to_owned(), task_type, categories, colors: Vec::new(), background_invalid }
+    }
+
+    fn dense(values: &[[f32; 3]]) -> Dense {
+        Dense { width: values.len(), height: 1, channels: 3, values: values.as_flattened().to_vec(), valid: None }
+    }
+
+    #[test]
+    fn a_segment_pixel_takes_its_likeliest_category_and_nothing_where_that_is_not_shown() {
+        let dense = dense(&[[0.2, 0.5, 0.3], [0.4, 0.1, 0.2], [f32::NAN; 3], [0.4, 0.4, 0.2]]);
+        let task = task(TaskType::Segment, false);
+        assert_eq!(class_map(&dense, &task, &RenderOptions::default()).labels, [1, 0, NO_CATEGORY, 0]);
+        let only_b = RenderOptions { categories: Some(vec![1]), ..RenderOptions::default() };
+        assert_eq!(class_map(&dense, &task, &only_b).labels, [1, NO_CATEGORY, NO_CATEGORY, NO_CATEGORY]);
+    }
+
+    #[test]
+    fn a_bin_segment_pixel_takes_the_likeliest_shown_category_above_the_threshold() {
+        let dense = dense(&[[0.9, 0.6, 0.7], [0.4, 0.1, 0.2], [f32::NAN, 0.5, 0.0]]);
+        let plain = task(TaskType::BinSegment, false);
+        assert_eq!(class_map(&dense, &plain, &RenderOptions::default()).labels, [0, NO_CATEGORY, 1]);
+        let without_background = task(TaskType::BinSegment, true);
+        assert_eq!(class_map(&dense, &without_background, &RenderOptions::default()).labels, [2, NO_CATEGORY, 1]);
+        let low = RenderOptions { threshold: Some(0.2), categories: Some(vec![1, 2]), ..RenderOptions::default() };
+        assert_eq!(class_map(&dense, &plain, &low).labels, [2, 2, 1]);
+    }
+
+    #[test]
+    fn pixels_without_data_have_no_category() {
+        let dense = Dense { valid: Some(vec![true, false]), ..dense(&[[1.0, 0.0, 0.0]; 2]) };
+        let task = task(TaskType::Segment, false);
+        assert_eq!(class_map(&dense, &task, &RenderOptions::default()).labels, [0, NO_CATEGORY]);
+    }
+
+    #[test]
+    fn sizes_that_contradict_the_values_are_errors() {
+        let mut dense = dense(&[[0.0; 3]; 2]);
+        let task = task(TaskType::Segment, false);
+        assert!(check(&dense, &task, Format::Png).is_ok());
+        dense.height = 2;
+        assert!(check(&dense, &task, Format::Png).is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! Predictions as polygons in pixel coordinates, which vector formats then only have to project.
+
+use super::classes::{self, NO_CATEGORY, category_map, class_map};
+use super::filter::{SHOWN_THRESHOLD, draws, objects};
+use super::mask::{PixelRect, paste};
+use super::polygonize::polygonize;
+use super::{Format, OutputError, RenderOptions};
+use crate::prediction::{Dense, Object, Output, Prediction};
+use crate::zoo::{Task, TaskType};
+
+/// A ring's corners in pixels of the image, not closed; the exterior's shoelace area is positive with rows going down.
+pub(super) type PixelRing = Vec<[f64; 2]>;
+
+/// One feature: polygons (the exterior ring first, then holes) of one category.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PixelFeature {
+    /// One polygon, or the parts of an object's mask.
+    pub(super) polygons: Vec<Vec<PixelRing>>,
+    /// Index into the task's categories.
+    pub(super) category_id: usize,
+    /// The object's score, or the mean probability of a region.
+    pub(super) score: f32,
+}
+
+/// The features of a dense prediction or of detections. Boxes and masks are cut to `canvas`.
+pub(super) fn features(
+    prediction: &Prediction,
+    task: &Task,
+    format: Format,
+    options: &RenderOptions,
+    canvas: PixelRect,
+) -> Result<Vec<PixelFeature>, OutputError> {
+    match (&prediction.output, task.task_type) {
+        (Output::Dense(dense), TaskType::Segment | TaskType::BinSegment) => {
+            classes::check(dense, task, format)?;
+            Ok(regions(dense, task, options))
+        }
+        (Output::Objects(found), TaskType::Detect | TaskType::Instance) => {
+            let kept = objects(found, options, SHOWN_THRESHOLD);
+            Ok(kept.into_iter().filter_map(|object| outline(object, canvas)).collect())
+        }
+        _ => Err(OutputError::mismatch(format, task.task_type)),
+    }
+}
+
+/// Regions of categories: of a segment task they tile the image, of a bin_segment task they may overlap.
+fn regions(dense: &Dense, task: &Task, options: &RenderOptions) -> Vec<PixelFeature> {
+    let drawn = (0..dense.channels).filter(|category_id| draws(task, options, *category_id));
+    let maps = if task.task_type == TaskType::Segment {
+        let mut map = class_map(dense, task, options);
+        let hidden = |label: u8| label != NO_CATEGORY && !draws(task, options, usize::from(label));
+        map.labels.iter_mut().filter(|label| hidden(**label)).for_each(|label| *label = NO_CATEGORY);
+        vec![map]
+    } else {
+        drawn.filter_map(|category_id| category_map(dense, category_id, options)).collect()
+    };
+    maps.iter()
+        .flat_map(|map| {
+            let probability = |pixel: usize| dense.values[pixel * dense.channels + usize::from(map.labels[pixel])];
+            polygonize(&map.labels, (map.width, map.height), NO_CATEGORY, probability)
+        })
+        .map(|region| PixelFeature {
+            polygons: vec![region.rings.iter().map(|ring| shifted(ring, 0, 0)).collect()],
+            category_id: usize::from(region.label),
+            score: region.score,
+        })
+        .collect()
+}
+
+/// An object's mask, or its box where it has none; `None` where nothing of it lies on the canvas.
+fn outline(object: &Object, canvas: PixelRect) -> Option<PixelFeature> {
+    let polygons = if object.mask.is_some() {
+        let mask = paste(object, canvas)?;
+        let labels: Vec<u8> = mask.inside.iter().map(|inside| if *inside { 0 } else { NO_CATEGORY }).collect();
+        let parts = polygonize(&labels, (mask.rect.width(), mask.rect.height()), NO_CATEGORY, |_| object.score);
+        let polygon = |rings: Vec<Vec<(u32, u32)>>| {
+            rings.iter().map(|ring| shifted(ring, mask.rect.x0, mask.rect.y0)).collect::<Vec<PixelRing>>()
+        };
+        parts.into_iter().map(|part| polygon(part.rings)).collect::<Vec<_>>()
+    } else {
+        let [x0, y0, x1, y1] = object.bbox_px.map(f64::from);
+        let (x0, x1) = (x0.max(canvas.x0 as f64), x1.min(canvas.x1 as f64));
+        let (y0, y1) = (y0.max(canvas.y0 as f64), y1.min(canvas.y1 as f64));
+        if x0 >= x1 || y0 >= y1 {
+            return None;
+        }
+        vec![vec![vec![[x0, y0], [x1, y0], [x1, y1], [x0, y1]]]]
+    };
+    let found = !polygons.is_empty();
+    found.then_some(PixelFeature { polygons, category_id: object.category_id, score: object.score })
+}
+
+fn shifted(ring: &[(u32, u32)], x0: i64, y0: i64) -> PixelRing {
+    ring.iter().map(|(x, y)| [f64::from(*x) + x0 as f64, f64::from(*y) + y0 as f64]).collect()
+}

@@ -1,0 +1,72 @@
+//! Which formats there are, what they are called and which task types have them.
+
+use crate::zoo::TaskType;
+
+/// The formats an answer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Palette or colour-mapped image.
+    Png,
+    /// The same, lossless WebP.
+    Webp,
+    /// GeoTIFF with colour table, nodata and category names.
+    Tif,
+    /// RFC 7946 features.
+    Geojson,
+    /// Mapbox vector tile.
+    Mvt,
+    /// NumPy array.
+    Npy,
+    /// Plain JSON.
+    Json,
+    /// Named tensors.
+    Safetensors,
+}
+
+impl Format {
+    /// The formats of a task type, the default first.
+    pub fn of(task_type: TaskType) -> &'static [Format] {
+        use Format::{Geojson, Json, Mvt, Npy, Png, Safetensors, Tif, Webp};
+        match task_type {
+            TaskType::Segment | TaskType::BinSegment => &[Png, Webp, Tif, Geojson, Mvt, Npy],
+            TaskType::Regress => &[Png, Webp, Tif, Npy],
+            TaskType::Detect | TaskType::Instance => &[Geojson, Mvt, Png, Json, Safetensors],
+            TaskType::Classification | TaskType::MultiLabelClassification => &[Json, Geojson],
+            TaskType::Embedding => &[Json, Npy, Safetensors],
+        }
+    }
+
+    /// The file extension, which is also the name in `format=`.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Webp => "webp",
+            Self::Tif => "tif",
+            Self::Geojson => "geojson",
+            Self::Mvt => "mvt",
+            Self::Npy => "npy",
+            Self::Json => "json",
+            Self::Safetensors => "safetensors",
+        }
+    }
+
+    /// The format of a name such as `png`.
+    pub fn by_extension(name: &str) -> Option<Format> {
+        use Format::{Geojson, Json, Mvt, Npy, Png, Safetensors, Tif, Webp};
+        [Png, Webp, Tif, Geojson, Mvt, Npy, Json, Safetensors].into_iter().find(|format| format.extension() == name)
+    }
+
+    /// The media type of answers.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Webp => "image/webp",
+            Self::Tif => "image/tiff; application=geotiff",
+            Self::Geojson => "application/geo+json",
+            Self::Mvt => "application/vnd.mapbox-vector-tile",
+            Self::Npy => "application/x-npy",
+            Self::Json => "application/json",
+            Self::Safetensors => "application/x-safetensors",
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Plain JSON: classification scores, boxes in pixels, embeddings. Numbers are the shortest that read back as the same f32;
+//! what is not finite becomes null.
+
+use serde::{Serialize, Serializer};
+
+use super::filter::{RAW_THRESHOLD, objects};
+use super::{Format, OutputError, RenderOptions, category_name};
+use crate::prediction::{Embedding, Output, Prediction};
+use crate::zoo::{Task, TaskType};
+
+/// Scores as a map from category names, in the task's order.
+#[derive(Clone, Copy)]
+pub(super) struct ByCategory<'a> {
+    pub(super) task: &'a Task,
+    pub(super) scores: &'a [f32],
+}
+
+impl Serialize for ByCategory<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.task.categories.iter().zip(self.scores))
+    }
+}
+
+#[derive(Serialize)]
+struct Answer<'a, B> {
+    #[serde(flatten)]
+    body: B,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Classification<'a> {
+    category: Option<&'a str>,
+    score: Option<f32>,
+    scores: ByCategory<'a>,
+}
+
+#[derive(Serialize)]
+struct Detections<'a> {
+    boxes: Vec<[f32; 4]>,
+    scores: Vec<f32>,
+    labels: Vec<usize>,
+    categories: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Vector<'a> {
+    layer: &'a str,
+    pool: &'static str,
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+#[derive(Serialize)]
+struct Vectors<'a> {
+    embeddings: Vec<Vector<'a>>,
+}
+
+/// Writes scores, objects or embeddings; several layers come as a list named `embeddings`.
+pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
+    match (&prediction.output, task.task_type) {
+        (Output::Scores(scores), TaskType::Classification | TaskType::MultiLabelClassification) => {
+            let best = best_score(scores);
+            let category = best.map(|(category_id, _)| category_name(task, category_id));
+            let score = best.map(|(_, score)| score);
+            write(prediction, Classification { category, score, scores: ByCategory { task, scores } })
+        }
+        (Output::Objects(found), TaskType::Detect | TaskType::Instance) => {
+            let kept = objects(found, options, RAW_THRESHOLD);
+            let detections = Detections {
+                boxes: kept.iter().map(|object| object.bbox_px).collect(),
+                scores: kept.iter().map(|object| object.score).collect(),
+                labels: kept.iter().map(|object| object.category_id).collect(),
+                categories: kept.iter().map(|object| category_name(task, object.category_id)).collect(),
+            };
+            write(prediction, detections)
+        }
+        (Output::Embedding(layers), TaskType::Embedding) => match layers.as_slice() {
+            [layer] => write(prediction, vector(layer)),
+            layers => write(prediction, Vectors { embeddings: layers.iter().map(vector).collect() }),
+        },
+        _ => Err(OutputError::mismatch(Format::Json, task.task_type)),
+    }
+}
+
+/// The first of the greatest scores and its category; `None` without a score that is a number.
+pub(super) fn best_score(scores: &[f32]) -> Option<(usize, f32)> {
+    let numbers = scores.iter().copied().enumerate().filter(|(_, score)| !score.is_nan());
+    numbers.reduce(|best, candidate| if candidate.1 > best.1 { candidate } else { best })
+}
+
+fn vector(embedding: &Embedding) -> Vector<'_> {
+    let Embedding { layer, pool, shape, values } = embedding;
+    Vector { layer, pool: pool.name(), shape, values }
+}
+
+fn write(prediction: &Prediction, body: impl Serialize) -> Result<Vec<u8>, OutputError> {
+    let answer = Answer { body, warnings: &prediction.warnings };
+    serde_json::to_vec(&answer).map_err(|e| OutputError::encode(Format::Json, e))
+}

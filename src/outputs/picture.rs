@@ -1,0 +1,131 @@
+//! Dense predictions as pictures.
+//!
+//! A map of classes or of one value needs at most 256 colours, so it stays indices and a palette until a format asks for
+//! more: a palette PNG is a quarter of an RGBA one before compression, and is written in a quarter of the time.
+
+use super::classes::{self, NO_CATEGORY, class_map, has_data};
+use super::filter::draws;
+use super::{Format, OutputError, Render, RenderOptions};
+use crate::prediction::Dense;
+use crate::zoo::{Task, TaskType};
+
+/// Red, green, blue, opacity.
+pub(super) type Rgba = [u8; 4];
+
+/// Transparent, and black for readers that ignore opacity.
+pub(super) const TRANSPARENT: Rgba = [0; 4];
+
+/// Steps of a colour map; the next palette index is transparent.
+const COLOR_STEPS: u8 = 255;
+
+/// A picture that formats for the eye can write.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Picture {
+    /// Columns.
+    pub(super) width: usize,
+    /// Rows.
+    pub(super) height: usize,
+    /// `[height, width]`, row-major.
+    pub(super) pixels: Pixels,
+}
+
+/// The pixels of a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Pixels {
+    /// Positions in a palette of at most 256 colours.
+    Indexed {
+        /// `[height, width]`.
+        indices: Vec<u8>,
+        /// The colours.
+        palette: Vec<Rgba>,
+    },
+    /// Numbers rather than colours, [`NO_CATEGORY`] being transparent: `[height, width]`.
+    Numbers(Vec<u8>),
+    /// `[height, width, 4]`.
+    Rgba(Vec<u8>),
+}
+
+/// Draws a dense prediction.
+///
+/// # Errors
+/// [`OutputError::NotRenderable`] where the task has no such rendering.
+pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &RenderOptions) -> Result<Picture, OutputError> {
+    classes::check(dense, task, format)?;
+    let refuse = |reason: &str| OutputError::NotRenderable { task: task.name.clone(), reason: reason.to_owned() };
+    let regress = task.task_type == TaskType::Regress;
+    let pixels = match options.render {
+        Render::Color if regress => {
+            let (low, high) = task.value_range();
+            // Labels of 0 mean "no valid label" and are whole numbers.
+            let least = if task.background_invalid { 0.5 } else { f32::NEG_INFINITY };
+            color_mapped(dense, 0, options, |value| (value >= least).then(|| (value - low) / (high - low)))
+        }
+        Render::Color => category_colors(dense, task, options),
+        Render::Index if regress => return Err(refuse("render=index shows categories, and a regression has none")),
+        Render::Index => Pixels::Numbers(class_map(dense, task, options).labels),
+        Render::Probability { .. } if regress => {
+            return Err(refuse("render=probability shows one category, and a regression has none"));
+        }
+        Render::Probability { category_id } if category_id >= dense.channels => {
+            return Err(refuse(&format!("render=probability names category {category_id} of {}", dense.channels)));
+        }
+        Render::Probability { category_id } => color_mapped(dense, category_id, options, Some),
+    };
+    Ok(Picture { width: dense.width, height: dense.height, pixels })
+}
+
+/// Opacity as the alpha of a colour.
+pub(super) fn alpha(opacity: f32) -> u8 {
+    (opacity.clamp(0.0, 1.0) * 255.0).round() as u8
+}
+
+fn category_colors(dense: &Dense, task: &Task, options: &RenderOptions) -> Pixels {
+    let mut palette: Vec<Rgba> = (0..dense.channels)
+        .map(|category_id| {
+            let [r, g, b] = task.color(category_id);
+            if draws(task, options, category_id) { [r, g, b, alpha(options.opacity)] } else { TRANSPARENT }
+        })
+        .collect();
+    let transparent = palette.len() as u8;
+    palette.push(TRANSPARENT);
+    let mut indices = class_map(dense, task, options).labels;
+    indices.iter_mut().filter(|index| **index == NO_CATEGORY).for_each(|index| *index = transparent);
+    Pixels::Indexed { indices, palette }
+}
+
+/// One channel through the colour map; `position` says where on it (0 to 1) a value lies, if it is drawn at all.
+fn color_mapped(dense: &Dense, channel: usize, options: &RenderOptions, position: impl Fn(f32) -> Option<f32>) -> Pixels {
+    let last = f32::from(COLOR_STEPS - 1);
+    let mut palette: Vec<Rgba> = (0..COLOR_STEPS)
+        .map(|step| {
+            let [r, g, b] = options.colormap.color(f32::from(step) / last);
+            [r, g, b, alpha(options.opacity)]
+        })
+        .collect();
+    palette.push(TRANSPARENT);
+    let values = dense.values.iter().skip(channel).step_by(dense.channels);
+    let indices = values
+        .enumerate()
+        .map(|(pixel, value)| match position(*value).filter(|position| !position.is_nan()) {
+            Some(position) if has_data(dense, pixel) => (position.clamp(0.0, 1.0) * last).round() as u8,
+            _ => COLOR_STEPS,
+        })
+        .collect();
+    Pixels::Indexed { indices, palette }
+}
+
+impl Picture {
+    /// The picture as `[height, width, 4]`.
+    pub(super) fn into_rgba(self) -> Vec<u8> {
+        match self.pixels {
+            Pixels::Rgba(rgba) => rgba,
+            Pixels::Numbers(numbers) => {
+                let color = |n: u8| if n == NO_CATEGORY { TRANSPARENT } else { [n, n, n, 255] };
+                numbers.into_iter().flat_map(color).collect()
+            }
+            Pixels::Indexed { indices, palette } => {
+                indices.into_iter().flat_map(|index| palette[usize::from(index)]).collect()
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A writer of tiled, deflate-compressed TIFF files with one sample a pixel (TIFF 6.0, little-endian), laid out as a
+//! cloud-optimised GeoTIFF: header, all directories with their values, then tiles from the smallest overview to the image.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use rayon::prelude::*;
+
+/// Side of a tile.
+const TILE_PX: usize = 256;
+
+const HEADER_BYTES: usize = 8;
+const ENTRY_BYTES: usize = 12;
+
+const NEW_SUBFILE_TYPE: u16 = 254;
+const IMAGE_WIDTH: u16 = 256;
+const IMAGE_LENGTH: u16 = 257;
+const BITS_PER_SAMPLE: u16 = 258;
+const COMPRESSION: u16 = 259;
+const SAMPLES_PER_PIXEL: u16 = 277;
+const TILE_WIDTH: u16 = 322;
+const TILE_LENGTH: u16 = 323;
+const TILE_OFFSETS: u16 = 324;
+const TILE_BYTE_COUNTS: u16 = 325;
+
+const DEFLATE: u16 = 8;
+const REDUCED_RESOLUTION: u32 = 1;
+
+/// Tags that the overviews repeat: how samples are read. The others speak of the whole file.
+const PER_LEVEL: [u16; 4] = [262, 320, 339, 42113];
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tag {
+    id: u16,
+    /// TIFF's number of the type: 2 ASCII, 3 SHORT, 4 LONG, 12 DOUBLE.
+    kind: u16,
+    count: usize,
+    bytes: Vec<u8>,
+}
+
+impl Tag {
+    /// One 16-bit number.
+    pub(super) fn short(id: u16, value: u16) -> Self {
+        Self::shorts(id, [value])
+    }
+
+    /// 16-bit numbers.
+    pub(super) fn shorts(id: u16, values: impl IntoIterator<Item = u16>) -> Self {
+        let bytes: Vec<u8> = values.into_iter().flat_map(u16::to_le_bytes).collect();
+        Self { id, kind: 3, count: bytes.len() / 2, bytes }
+    }
+
+    /// 64-bit floats.
+    pub(super) fn doubles(id: u16, values: &[f64]) -> Self {
+        Self { id, kind: 12, count: values.len(), bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
+    }
+
+    /// A text, which gets its terminating zero here.
+    pub(super) fn ascii(id: u16, text: &str) -> Self {
+        let bytes = [text.as_bytes(), &[0]].concat();
+        Self { id, kind: 2, count: bytes.len(), bytes }
+    }
+
+    fn longs(id: u16, values: impl IntoIterator<Item = u32>) -> Self {
+        let bytes: Vec<u8> = values.into_iter().flat_map(u32::to_le_bytes).collect();
+        Self { id, kind: 4, count: bytes.len() / 4, bytes }
+    }
+
+    /// Bytes that do not fit into the entry, to an even number.
+    fn outside_bytes(&self) -> usize {
+        if self.bytes.len() > 4 { self.bytes.len().next_multiple_of(2) } else { 0 }
+    }
+}
+
+/// One resolution of the image, its tiles compressed.
+pub(super) struct Level {
+    width: usize,
+    height: usize,
+    bits: usize,
+    /// Row by row.
+    tiles: Vec<Vec<u8>>,
+}
+
+impl Level {
+    /// Cuts `[height, width]` samples into tiles, filling up with `fill`, and compresses them on all cores.
+    pub(super) fn new<T: Copy + Sync, const BYTES: usize>(
+        samples: &[T],
+        width: usize,
+        height: usize,
+        fill: T,
+        to_bytes: impl Fn(T) -> [u8; BYTES] + Sync,
+    ) -> Self {
+        let (columns, rows) = (width.div_ceil(TILE_PX), height.div_ceil(TILE_PX));
+        let tile = |index: usize| {
+            let (left, top) = (index % columns * TILE_PX, index / columns * TILE_PX);
+            let mut raw = Vec::with_capacity(TILE_PX * TILE_PX * BYTES);
+            for y in top..top + TILE_PX {
+                let row = if y < height { &samples[y * width + left..y * width + width.min(left + TILE_PX)] } else { &[] };
+                let padding = TILE_PX - row.len();
+                raw.extend(row.iter().copied().chain(std::iter::repeat_n(fill, padding)).flat_map(&to_bytes));
+            }
+            deflate(&raw)
+        };
+        let tiles = (0..columns * rows).into_par_iter().map(tile).collect();
+        Self { width, height, bits: BYTES * 8, tiles }
+    }
+
+    /// The level's directory, tiles beginning at `offset`, in the order of tag numbers.
+    fn directory(&self, tags: &[Tag], reduced: bool, offset: usize) -> Vec<Tag> {
+        let mut at = offset;
+        let offsets = self.tiles.iter().map(|tile| {
+            at += tile.len();
+            (at - tile.len()) as u32
+        });
+        let mut directory = vec![
+            Tag::longs(NEW_SUBFILE_TYPE, [if reduced { REDUCED_RESOLUTION } else { 0 }]),
+            Tag::longs(IMAGE_WIDTH, [self.width as u32]),
+            Tag::longs(IMAGE_LENGTH, [self.height as u32]),
+            Tag::short(BITS_PER_SAMPLE, self.bits as u16),
+            Tag::short(COMPRESSION, DEFLATE),
+            Tag::short(SAMPLES_PER_PIXEL, 1),
+            Tag::short(TILE_WIDTH, TILE_PX as u16),
+            Tag::short(TILE_LENGTH, TILE_PX as u16),
+            Tag::longs(TILE_OFFSETS, offsets),
+            Tag::longs(TILE_BYTE_COUNTS, self.tiles.iter().map(|tile| tile.len() as u32)),
+        ];
+        directory.extend(tags.iter().filter(|tag| !reduced || PER_LEVEL.contains(&tag.id)).cloned());
+        directory.sort_by_key(|tag| tag.id);
+        directory
+    }
+
+    fn bytes(&self) -> usize {
+        self.tiles.iter().map(Vec::len).sum()
+    }
+}
+
+/// The file of an image (first) and its overviews with these further tags; `None` where 32-bit offsets do not reach.
+pub(super) fn write_tiles(levels: &[Level], tags: &[Tag]) -> Option<Vec<u8>> {
+    let directory_bytes = |directory: &[Tag]| {
+        let outside: usize = directory.iter().map(Tag::outside_bytes).sum();
+        2 + directory.len() * ENTRY_BYTES + 4 + outside
+    };
+    // Directories have the same size wherever their tiles lie, so their total is known before any offset is.
+    let size = |(index, level): (usize, &Level)| directory_bytes(&level.directory(tags, index > 0, 0));
+    let header_and_directories: usize = HEADER_BYTES + levels.iter().enumerate().map(size).sum::<usize>();
+    let total = header_and_directories + levels.iter().map(Level::bytes).sum::<usize>();
+    u32::try_from(total).ok()?;
+
+    let mut file = Vec::with_capacity(total);
+    file.extend(b"II\x2a\0");
+    file.extend((HEADER_BYTES as u32).to_le_bytes());
+    for (index, level) in levels.iter().enumerate() {
+        let smaller: usize = levels[index + 1..].iter().map(Level::bytes).sum();
+        let directory = level.directory(tags, index > 0, header_and_directories + smaller);
+        let end = file.len() + directory_bytes(&directory);
+        let next = if index + 1 < levels.len() { end as u32 } else { 0 };
+        write_directory(&mut file, &directory, next);
+    }
+    for tile in levels.iter().rev().flat_map(|level| &level.tiles) {
+        file.extend(tile);
+    }
+    Some(file)
+}
+
+fn write_directory(file: &mut Vec<u8>, directory: &[Tag], next: u32) {
+    let mut outside = file.len() + 2 + directory.len() * ENTRY_BYTES + 4;
+    file.extend((directory.len() as u16).to_le_bytes());
+    for tag in directory {
+        file.extend(tag.id.to_le_bytes());
+        file.extend(tag.kind.to_le_bytes());
+        file.extend((tag.count as u32).to_le_bytes());
+        if tag.outside_bytes() > 0 {
+            file.extend((outside as u32).to_le_bytes());
+            outside += tag.outside_bytes();
+        } else {
+            let mut inline = [0; 4];
+            inline[..tag.bytes.len()].copy_from_slice(&tag.bytes);
+            file.extend(inline);
+        }
+    }
+    file.extend(next.to_le_bytes());
+    for tag in directory.iter().filter(|tag| tag.outside_bytes() > 0) {
+        file.extend(&tag.bytes);
+        file.extend(std::iter::repeat_n(0, tag.outside_bytes() - tag.bytes.len()));
+    }
+}
+
+fn deflate(raw: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(6));
+    encoder.write_all(raw).and_then(|()| encoder.finish()).expect("a Vec takes every write")
+}

@@ -1,0 +1,53 @@
+//! Logging set-up and every metric name in one place.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// Requests answered, by route and status.
+pub const HTTP_REQUESTS_TOTAL: &str = "satlas_http_requests_total";
+/// Seconds from a request's head to its answer's head, by route.
+pub const HTTP_REQUEST_SECONDS: &str = "satlas_http_request_seconds";
+/// Requests that wait for the device.
+pub const QUEUE_DEPTH: &str = "satlas_queue_depth";
+/// Requests refused because the queue was full.
+pub const QUEUE_REFUSED_TOTAL: &str = "satlas_queue_refused_total";
+/// Items in a forward pass.
+pub const BATCH_SIZE: &str = "satlas_batch_size";
+/// Seconds of a forward pass.
+pub const FORWARD_SECONDS: &str = "satlas_forward_seconds";
+/// Models loaded, by outcome.
+pub const MODEL_LOADS_TOTAL: &str = "satlas_model_loads_total";
+/// Seconds from a file to a model that can run.
+pub const MODEL_LOAD_SECONDS: &str = "satlas_model_load_seconds";
+/// Bytes of weights in memory.
+pub const MODEL_BYTES: &str = "satlas_model_bytes";
+/// Cache look-ups, by cache and outcome (`hit`, `miss`).
+pub const CACHE_LOOKUPS_TOTAL: &str = "satlas_cache_lookups_total";
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error; `RUST_LOG` overrides `level` (such as `info` or `satlas_serve=debug`).
+pub fn start_logging(level: &str, format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second call (tests) keeps the first one's settings.
+    let _ = match format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().try_init(),
+    };
+}
+
+/// Installs the metrics recorder of this process and returns the handle that renders it; `None` when one is installed already.
+pub fn start_metrics() -> Option<PrometheusHandle> {
+    const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+    PrometheusBuilder::new().set_buckets(&SECONDS).ok()?.install_recorder().ok()
+}

@@ -1,0 +1,128 @@
+//! Overlapping windows over a raster of any size, and the weights with which their answers are blended.
+//!
+//! All windows of a scene have the same size: the last one is moved back inside the raster rather than padded, so that
+//! the network never sees an invented border.
+
+/// A window of a scene along with the part of the raster it answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SceneWindow {
+    /// Columns read.
+    pub cols: Span,
+    /// Rows read.
+    pub rows: Span,
+}
+
+/// A stretch of pixels along one axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First pixel.
+    pub start: usize,
+    /// Pixels.
+    pub len: usize,
+    /// First pixel this window owns: the middle of its overlap with the window before it.
+    pub core_start: usize,
+    /// First pixel it no longer owns.
+    pub core_end: usize,
+    /// Pixels of the whole raster along the axis.
+    pub limit: usize,
+    /// Pixels over which it fades in from its first pixel; 0 at the raster's border.
+    pub fade_in: usize,
+    /// Pixels over which it fades out towards its last pixel; 0 at the raster's border.
+    pub fade_out: usize,
+}
+
+/// How far outside its own part, in pixels, an object's centre may lie and still be reported by a window: two windows
+/// may see the same object a few pixels apart, and merging removes the second report.
+const OWNERSHIP_SLACK_PX: f32 = 16.0;
+
+impl Span {
+    /// Whether an object centred at `position` is this window's to report.
+    pub fn nearly_owns(&self, position: f32) -> bool {
+        position >= self.core_start as f32 - OWNERSHIP_SLACK_PX && position < self.core_end as f32 + OWNERSHIP_SLACK_PX
+    }
+
+    /// The blending weight of the pixel at `offset` from the start; weights of overlapping windows add up to 1.
+    ///
+    /// Two windows that overlap by n pixels fade over the same n pixels, one up and one down, in steps of 1 / n.
+    pub fn weight(&self, offset: usize) -> f32 {
+        let ramp = |distance: usize, fade: usize| {
+            if distance < fade { (distance as f32 + 0.5) / fade as f32 } else { 1.0 }
+        };
+        ramp(offset, self.fade_in) * ramp(self.len - 1 - offset, self.fade_out)
+    }
+}
+
+/// The windows over a raster of `width` x `height`, row by row.
+///
+/// `window_px` is the side of a window, `overlap_px` (at most half of it) the least overlap of neighbours. A raster that
+/// fits into one window gets one window of its own size.
+pub fn scene_windows(width: usize, height: usize, window_px: usize, overlap_px: usize) -> Vec<SceneWindow> {
+    let cols = spans(width, window_px, overlap_px);
+    spans(height, window_px, overlap_px)
+        .into_iter()
+        .flat_map(|rows| cols.iter().map(move |cols| SceneWindow { cols: *cols, rows }))
+        .collect()
+}
+
+fn spans(length: usize, window_px: usize, overlap_px: usize) -> Vec<Span> {
+    let window = window_px.min(length);
+    let count = if length <= window_px { 1 } else { (length - overlap_px).div_ceil(window_px - overlap_px) };
+    // Spread evenly: every overlap is at least `overlap_px`, none is much larger than the others.
+    let start = |index: usize| if count == 1 { 0 } else { index * (length - window) / (count - 1) };
+    (0..count)
+        .map(|index| {
+            let (first, last) = (index == 0, index + 1 == count);
+            let here = start(index);
+            let fade_in = if first { 0 } else { start(index - 1) + window - here };
+            let fade_out = if last { 0 } else { here + window - start(index + 1) };
+            Span {
+                start: here,
+                len: window,
+                limit: length,
+                core_start: here + fade_in / 2,
+                core_end: if last { length } else { start(index + 1) + fade_out / 2 },
+                fade_in,
+                fade_out,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn windows_cover_every_pixel_once_and_their_weights_add_up(length in 1usize..3000, overlap in 0usize..128) {
+            let spans = spans(length, 256, overlap);
+            let mut owners = vec![0; length];
+            let mut weights = vec![0.0; length];
+            for span in &spans {
+                prop_assert!(span.start + span.len <= length);
+                for pixel in span.core_start..span.core_end {
+                    owners[pixel] += 1;
+                }
+                for offset in 0..span.len {
+                    weights[span.start + offset] += span.weight(offset);
+                }
+            }
+            prop_assert!(owners.iter().all(|count| *count == 1));
+            // Three windows share a pixel only where evenly spread windows overlap by more than half.
+            if overlap <= 100 && length > 256 {
+                prop_assert!(weights.iter().all(|weight| (0.5..=1.5).contains(weight)), "{:?}", spans);
+            }
+        }
+    }
+
+    #[test]
+    fn two_windows_fade_into_each_other() {
+        let spans = spans(400, 256, 64);
+        assert_eq!(spans.len(), 2);
+        assert_eq!((spans[0].fade_out, spans[1].fade_in), (112, 112));
+        let sum = spans[0].weight(200) + spans[1].weight(200 - spans[1].start);
+        assert!((sum - 1.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,217 @@
+//! Where each tensor of a PyTorch `.pth` file lies: a zip archive, never compressed, of one pickle and a file a storage.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+
+use candle_core::DType;
+use zip::{CompressionMethod, ZipArchive};
+
+use super::WeightsError;
+use super::pickle::{Id, Pickle, TensorRef};
+use super::store::StoredTensor;
+
+/// A state dict of thousand tensors takes some 100 kB.
+const MAX_PICKLE_BYTES: u64 = 32 << 20;
+/// Keys under which training scripts put the state dict.
+const NESTING_KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
+const MAX_NESTING: usize = 4;
+
+/// How a zip archive begins.
+pub(super) const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+/// How the format before PyTorch 1.6 begins: a bare pickle of protocol 2.
+pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e";
+
+/// Finds the tensors and checks every byte that they refer to against the archive's checksums.
+///
+/// # Errors
+/// [`WeightsError::Refused`] for what is not a state dict, [`WeightsError::Damaged`] for a file that is cut short or altered.
+pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
+    let damaged = |reason: String| WeightsError::Damaged { file: file.to_owned(), reason };
+    let refused = |reason: String| WeightsError::Refused { file: file.to_owned(), reason };
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| damaged(format!("its zip archive: {error}")))?;
+    let root = archive
+        .file_names()
+        .find_map(|name| name.ok()?.strip_suffix("data.pkl").map(str::to_owned))
+        .ok_or_else(|| damaged("a zip archive without data.pkl; a file written by torch.save is needed".to_owned()))?;
+    let pickle = read_member(&mut archive, &format!("{root}data.pkl"), MAX_PICKLE_BYTES).map_err(damaged)?;
+    if archive.index_for_name(&format!("{root}byteorder")).is_some() {
+        let order = read_member(&mut archive, &format!("{root}byteorder"), 16).map_err(damaged)?;
+        if order != b"little" {
+            return Err(refused("its numbers are big-endian; save it again on a little-endian machine".to_owned()));
+        }
+    }
+    let pickle = Pickle::read(&pickle).map_err(&refused)?;
+    let state = state_dict(&pickle, pickle.root(), 0)
+        .ok_or_else(|| refused(format!("no state dict in it ({}); a dictionary of tensors is needed", keys_of(&pickle))))?;
+
+    let mut storages: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in state {
+        let Some(dtype) = tensor.dtype else { continue };
+        let (start, len) = match storages.get(tensor.key.as_str()) {
+            Some(range) => *range,
+            None => {
+                let range =
+                    storage_range(&mut archive, &format!("{root}data/{}", tensor.key), bytes.len()).map_err(damaged)?;
+                *storages.entry(&tensor.key).or_insert(range)
+            }
+        };
+        let stored = place(tensor, dtype, start, len).map_err(|reason| damaged(format!("tensor {name:?} {reason}")))?;
+        tensors.insert(name.to_owned(), stored);
+    }
+    Ok(tensors)
+}
+
+type Archive<'a> = ZipArchive<Cursor<&'a [u8]>>;
+
+fn read_member(archive: &mut Archive<'_>, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+    let member = archive.by_name(name).map_err(|error| format!("{name}: {error}"))?;
+    if member.size() > limit {
+        return Err(format!("{name} has {} bytes, and at most {limit} are read", member.size()));
+    }
+    let mut bytes = Vec::new();
+    member.take(limit).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
+    Ok(bytes)
+}
+
+/// First byte and length of a storage, read once to the end so that its checksum is compared.
+fn storage_range(archive: &mut Archive<'_>, name: &str, file_len: usize) -> Result<(usize, usize), String> {
+    let mut member = archive.by_name(name).map_err(|error| format!("{name}: {error}"))?;
+    if member.compression() != CompressionMethod::Stored {
+        return Err(format!("{name} is compressed; torch.save never does that"));
+    }
+    let range =
+        member.data_start().and_then(|start| Some((usize::try_from(start).ok()?, usize::try_from(member.size()).ok()?)));
+    let (start, len) = range
+        .filter(|(start, len)| start.checked_add(*len).is_some_and(|end| end <= file_len))
+        .ok_or_else(|| format!("{name} reaches beyond the end of the file"))?;
+    std::io::copy(&mut member, &mut std::io::sink()).map_err(|error| format!("{name}: {error}"))?;
+    Ok((start, len))
+}
+
+/// The innermost dictionary of tensors under the usual keys.
+fn state_dict(pickle: &Pickle, id: Id, depth: usize) -> Option<Vec<(&str, &TensorRef)>> {
+    if depth > MAX_NESTING {
+        return None;
+    }
+    let nested = NESTING_KEYS.iter().find_map(|key| {
+        let (_, inner) = pickle.entries(id)?.find(|(name, _)| name == key)?;
+        state_dict(pickle, inner, depth + 1)
+    });
+    nested.or_else(|| {
+        let tensors: Vec<_> = pickle.entries(id)?.filter_map(|(name, id)| Some((name, pickle.tensor(id)?))).collect();
+        (!tensors.is_empty()).then_some(tensors)
+    })
+}
+
+fn keys_of(pickle: &Pickle) -> String {
+    const SHOWN: usize = 8;
+    match pickle.entries(pickle.root()) {
+        Some(entries) => format!("keys: {}", entries.take(SHOWN).map(|(name, _)| name).collect::<Vec<_>>().join(", ")),
+        None => "not a dictionary".to_owned(),
+    }
+}
+
+/// Turns a view of a storage into bytes of the file, where it lies inside that storage.
+fn place(tensor: &TensorRef, dtype: DType, start: usize, storage_len: usize) -> Result<StoredTensor, String> {
+    let size = dtype.size_in_bytes();
+    let elements = storage_len / size;
+    let outside = || format!("of shape {:?} does not fit its storage of {elements} elements", tensor.shape);
+    let count = tensor.shape.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim)).ok_or_else(outside)?;
+    // Elements from the first to behind the last; an empty tensor spans none.
+    let span = if count == 0 {
+        Some(0)
+    } else {
+        let steps = tensor.shape.iter().zip(&tensor.strides);
+        steps.into_iter().try_fold(1usize, |span, (dim, stride)| span.checked_add((dim - 1).checked_mul(*stride)?))
+    };
+    let span = span.ok_or_else(outside)?;
+    // A view that repeats elements (stride 0) could claim any size; no state dict holds one.
+    if count > elements || tensor.offset.checked_add(span).is_none_or(|end| end > elements) {
+        return Err(outside());
+    }
+    Ok(StoredTensor {
+        dtype,
+        shape: tensor.shape.clone(),
+        strides: (!is_row_major(&tensor.shape, &tensor.strides)).then(|| tensor.strides.clone()),
+        start: start + tensor.offset * size,
+        len: span * size,
+    })
+}
+
+fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
+    let mut expected = 1usize;
+    shape.iter().zip(strides).rev().all(|(dim, stride)| {
+        let fits = *dim <= 1 || *stride == expected;
+        expected = expected.saturating_mul(*dim);
+        fits
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/tests/fixtures/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    #[test]
+    fn tensors_are_found_at_any_nesting() {
+        for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth"] {
+            let tensors = index(name, &fixture(name)).unwrap();
+            assert!(
+                tensors
+                    .keys()
+                    .any(|key| key.ends_with("inner_blocks.0.0.weight") || key.ends_with("inner_blocks.0.weight")),
+                "{name}: {tensors:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pickle_with_code_is_refused_and_the_code_named() {
+        let error = index("malicious.pth", &fixture("malicious.pth")).unwrap_err();
+        assert!(matches!(&error, WeightsError::Refused { reason, .. } if reason.contains("posix.system")), "{error}");
+    }
+
+    #[test]
+    fn every_cut_of_a_file_is_an_error_that_names_it() {
+        let bytes = fixture("plain_fp32.pth");
+        for tenth in 0..10 {
+            let error = index("cut.pth", &bytes[..bytes.len() * tenth / 10]).unwrap_err().to_string();
+            assert!(error.contains("cut.pth"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_changed_number_is_found_by_its_checksum() {
+        let mut bytes = fixture("plain_fp32.pth");
+        let tensor = index("whole.pth", &bytes).unwrap().into_values().next().unwrap();
+        bytes[tensor.start] ^= 1;
+        assert!(matches!(index("changed.pth", &bytes), Err(WeightsError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_view_outside_its_storage_is_an_error() {
+        let view = |shape: &[usize], strides: &[usize], offset| TensorRef {
+            key: "0".into(),
+            dtype: Some(DType::F32),
+            offset,
+            shape: shape.into(),
+            strides: strides.into(),
+        };
+        assert!(place(&view(&[2, 3], &[3, 1], 0), DType::F32, 0, 24).is_ok());
+        assert!(place(&view(&[0, 3], &[3, 1], 6), DType::F32, 0, 24).is_ok());
+        for (shape, strides, offset) in [
+            (&[2, 3][..], &[3, 1][..], 1),
+            (&[2, 4], &[4, 1], 0),
+            (&[usize::MAX, usize::MAX], &[0, 0], 0),
+            (&[1 << 40], &[0], 0),
+            (&[2], &[usize::MAX], 0),
+            (&[1], &[1], usize::MAX),
+        ] {
+            assert!(place(&view(shape, strides, offset), DType::F32, 0, 24).is_err(), "{shape:?} {strides:?} {offset}");
+        }
+    }
+}
