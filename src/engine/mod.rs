@@ -12,7 +12,6 @@ mod merge;
 mod models;
 mod pixels;
 mod scene;
-mod shim;
 mod sources;
 mod tile;
 mod window;
