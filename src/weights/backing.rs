@@ -38,6 +38,17 @@ impl Backing {
         }
     }
 
+    /// Brings the pages of a range in at one stroke, which is cheaper than one fault after another.
+    pub(super) fn prepare(&self, start: usize, len: usize) {
+        #[cfg(target_os = "linux")]
+        if let Self::Mapped(map) = self {
+            // Kernels before 5.14 do not know this advice; then the pages come as they are touched.
+            let _ = map.advise_range(memmap2::Advice::PopulateRead, start, len);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, len);
+    }
+
     /// Lets the system forget the pages of a range that has been copied, so that a loading model is not in memory twice.
     #[expect(unsafe_code, reason = "advice that drops pages is unsafe for maps that hold unsaved changes")]
     pub(super) fn forget(&self, start: usize, len: usize) {

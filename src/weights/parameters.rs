@@ -236,10 +236,11 @@ impl List {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::Path;
 
     use super::*;
     use crate::weights::keys;
-    use crate::zoo::pretrained_models;
+    use crate::zoo::{Manifest, pretrained_models};
 
     /// FNV-1a over `name:dim,dim,…;` of every parameter in alphabetical order, from the public code's state dicts.
     const REFERENCE: &str = include_str!("../../tests/fixtures/checkpoints/parameters.json");
@@ -262,11 +263,53 @@ mod tests {
     fn every_public_model_has_the_parameters_of_the_public_code() {
         let reference: BTreeMap<String, Vec<(usize, u64)>> = serde_json::from_str(REFERENCE).unwrap();
         let models = pretrained_models().unwrap();
-        assert_eq!(reference.len(), models.len());
+        assert_eq!(reference.keys().filter(|name| !name.starts_with("package.")).count(), models.len());
         for model in &models {
             for (variant, expected) in reference[&model.id].iter().enumerate() {
                 assert_eq!(digest(parameters(model, variant)), *expected, "{} variant {variant}", model.id);
             }
+        }
+    }
+
+    /// The cases are called `package.BACKBONE.fpn|backbone.HEAD.…`.
+    #[test]
+    fn every_head_of_the_python_package_has_its_parameters() {
+        let reference: BTreeMap<String, Vec<(usize, u64)>> = serde_json::from_str(REFERENCE).unwrap();
+        for (bands, categories, case) in [
+            (3, 5, "package.swint.fpn.classify.1x128x128"),
+            (3, 5, "package.swint.fpn.multiclassify.1x128x128"),
+            (3, 5, "package.swint.fpn.detect.1x128x128"),
+            (3, 5, "package.swint.fpn.instance.1x128x128"),
+            (3, 5, "package.swint.fpn.segment.1x128x128"),
+            (3, 5, "package.swint.fpn.binsegment.1x128x128"),
+            (3, 5, "package.swint.fpn.regress.1x128x128"),
+            (9, 4, "package.resnet50.backbone.classify.1x128x128"),
+            (9, 4, "package.resnet50.backbone.segment.1x128x128"),
+            (11, 0, "package.swinb.backbone.none.2x64x64"),
+            (3, 3, "package.resnet50.fpn.instance.1x128x160"),
+        ] {
+            let words: Vec<&str> = case.split('.').collect();
+            let kind = match words[3] {
+                "classify" => "classification",
+                "multiclassify" => "multi_label_classification",
+                "binsegment" => "bin_segment",
+                other => other,
+            };
+            let names: Vec<String> = (0..categories).map(|i| format!("\"c{i}\"")).collect();
+            let mut manifest = format!(
+                "id = \"x\"\nbackbone = \"{}\"\nfpn = {}\nmulti_image = {}\ncheckpoint = {{ path = \"x.pth\", layout = \"package\" }}\n",
+                words[1],
+                words[2] == "fpn",
+                words[4].starts_with('2'),
+            );
+            for band in 0..bands {
+                manifest += &format!("[[bands]]\nname = \"b{band}\"\noffset = 0\nscale = 255\n");
+            }
+            if kind != "none" {
+                manifest += &format!("[[heads]]\ntask = \"t\"\ntype = \"{kind}\"\ncategories = [{}]\n", names.join(", "));
+            }
+            let spec = Manifest::from_toml(&manifest).unwrap().to_spec(Path::new("/models"), |_| None).unwrap();
+            assert_eq!(digest(parameters(&spec, 0)), reference[case][0], "{case}");
         }
     }
 }

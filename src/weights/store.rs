@@ -172,6 +172,7 @@ impl Weights {
                     .get(name)
                     .ok_or_else(|| WeightsError::Missing { file: self.file.clone(), name: name.to_owned() })?;
                 self.check(name, stored, shape)?;
+                backing.prepare(stored.start, stored.len);
                 let tensor = stored.read(backing.bytes(), device).map_err(placed)?;
                 backing.forget(stored.start, stored.len);
                 if stored.dtype == DType::F64 { tensor.to_dtype(DType::F32).map_err(placed)? } else { tensor }
