@@ -127,9 +127,10 @@ impl Case {
         parity::values(&GOLDENS, &format!("{}/{name}", self.name))
     }
 
-    /// Compares every recorded output.
+    /// Compares the names and shapes of parameters and every recorded output.
     fn compare(&self, dtype: DType) -> Worst {
         let network = self.network(dtype);
+        self.check_parameters(&network);
         let features = self.features(&network, self.spec().bands.len());
         let mut worst = Worst::default();
         for (name, output) in &self.outputs {
@@ -349,13 +350,6 @@ fn the_package_agrees() {
 }
 
 #[test]
-fn every_parameter_has_the_name_and_the_shape_that_pytorch_gives_it() {
-    for case in CASES.iter() {
-        case.check_parameters(&case.network(DType::F32));
-    }
-}
-
-#[test]
 fn half_precision_is_near() {
     for name in ["Sentinel2_SwinT_SI_RGB.0.1x96x136", "package.resnet50.backbone.segment.1x128x128"] {
         let case = CASES.iter().find(|case| case.name == name).unwrap();
@@ -364,6 +358,7 @@ fn half_precision_is_near() {
             let Worst { mean, relative, relative_of, .. } = &worst;
             println!("{name} in {dtype:?}: {mean:.1e} in the mean, {relative:.1e} at the largest ({relative_of})");
             assert!(worst.mean <= DENSE_HALF, "{name} in {dtype:?}: {worst:?}");
+            assert!(dtype == DType::BF16 || worst.relative <= DENSE_HALF, "{name} in {dtype:?}: {worst:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What follows a layer: ReLU and GELU inside networks, softmax and sigmoid at their end.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// The function applied to a layer's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,7 @@ impl Activation {
 /// # Errors
 /// Where the device fails.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    let x = x.to_dtype(DType::F32)?.contiguous()?;
-    if x.device().is_cpu() {
-        return candle_nn::ops::softmax_last_dim(&x);
-    }
-    candle_nn::ops::softmax(&x, D::Minus1)
+    candle_nn::ops::softmax_last_dim(&x.to_dtype(DType::F32)?.contiguous()?)
 }
 
 /// The logistic function, in float32 whatever the type of `x`.
