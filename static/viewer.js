@@ -1,6 +1,6 @@
 /** The page: loads the catalogue, keeps URL, form, map and messages in step with one state. */
 
-import { getJson, sourceTileJson, sourceTiles } from "./viewer/api.js";
+import { apiKey, getJson, sourceTileJson, sourceTiles } from "./viewer/api.js";
 import { loadCatalog, resolve } from "./viewer/catalog.js";
 import { drawControls, listenToControls } from "./viewer/controls.js";
 import { byId, debounced } from "./viewer/dom.js";
@@ -40,6 +40,10 @@ class Viewer {
       mapView: this.mapView,
       pixelPanel: this.pixelPanel,
       current: () => ({ ...this.#selection, state: this.store.state }),
+      addSource: async ({ id }) => {
+        this.#catalog = await loadCatalog();
+        this.store.set({ source: id });
+      },
     });
   }
 
@@ -170,23 +174,32 @@ class Viewer {
 
   #hint(tileJson) {
     const { map } = this.mapView;
-    const [west, south, east, north] = tileJson.bounds ?? [-180, -90, 180, 90];
     const seen = map.getBounds();
-    if (seen.getWest() > east || seen.getEast() < west || seen.getSouth() > north || seen.getNorth() < south)
+    const isInView = ([w, s, e, n]) => seen.getWest() <= e && seen.getEast() >= w && seen.getSouth() <= n && seen.getNorth() >= s;
+    if (this.files.places.some(isInView)) return null;
+    if (!isInView(tileJson.bounds ?? [-180, -90, 180, 90]))
       return { text: "The imagery is somewhere else.", label: "Go there", action: () => this.#goToSource() };
-    // Image tiles are half the size the map counts zooms by, so theirs begin one zoom earlier.
-    const first = tileJson.minzoom - (tilesOf(this.#selection, this.store.state).kind === "raster" ? 1 : 0);
+    const first = this.#firstZoom(tileJson);
     if (map.getZoom() < first - 0.01)
       return { text: "Too far out for this model.", label: "Zoom in", action: () => map.easeTo({ zoom: first }) };
     return null;
   }
 
+  /** The map zoom from which there are results: image tiles are half the size the map counts zooms by. */
+  #firstZoom({ minzoom }) {
+    return minzoom - (tilesOf(this.#selection, this.store.state).kind === "raster" ? 1 : 0);
+  }
+
   #goToSource(animate = true) {
     const { bounds } = this.#tileJson.imagery ?? {};
     if (!bounds) return;
-    if (bounds[2] - bounds[0] < WORLD_WIDTH_DEG) this.mapView.fitTo(bounds, { animate });
-    else if (animate) this.mapView.map.flyTo({ center: [WORLD_VIEW.lon, WORLD_VIEW.lat], zoom: WORLD_VIEW.zoom, duration: 1600 });
-    else this.mapView.jumpTo(WORLD_VIEW);
+    if (bounds[2] - bounds[0] >= WORLD_WIDTH_DEG) {
+      const { zoom, lat, lon } = WORLD_VIEW;
+      this.mapView.map.flyTo({ center: [lon, lat], zoom, animate, duration: animate ? 1600 : 0 });
+      return;
+    }
+    const minZoom = this.#tileJson.result ? this.#firstZoom(this.#tileJson.result) : 0;
+    this.mapView.fitTo(bounds, { animate, minZoom });
   }
 
   /** The URL states what is shown, including what was chosen for the user. */
@@ -208,7 +221,12 @@ function listenToPanel() {
 /** Nothing works without the catalogue: say so, and offer to try again. */
 function failToStart(error) {
   byId("fatal-text").textContent = error.message;
-  byId("fatal-retry").onclick = () => location.reload();
+  byId("key-field").hidden = error.status !== 401;
+  byId("fatal-form").onsubmit = (event) => {
+    event.preventDefault();
+    if (byId("key").value) apiKey.set(byId("key").value);
+    location.reload();
+  };
   byId("fatal").hidden = false;
   document.body.classList.remove("starting");
 }

@@ -28,11 +28,21 @@ export class Problem extends Error {
   }
 }
 
+const KEY_SLOT = "satlas-serve-api-key";
+
+/** The key for servers that ask for one; kept for this tab only. */
+export const apiKey = {
+  get: () => sessionStorage.getItem(KEY_SLOT),
+  set: (key) => sessionStorage.setItem(KEY_SLOT, key),
+};
+
 /** `fetch` that throws a [`Problem`] unless the answer is a good one. */
 export async function request(path, options = {}) {
   let response;
   try {
-    response = await fetch(absolute(path), options);
+    const key = apiKey.get();
+    const headers = { ...options.headers, ...(key && { "X-Api-Key": key }) };
+    response = await fetch(absolute(path), { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ status: 0, detail: "The server cannot be reached. Is satlas-serve still running?" });
@@ -79,6 +89,9 @@ export const taskTileJson = (model, task, params) => `v1/tiles/${taskPath(model,
 /** Path template of a task's tiles. */
 export const taskTiles = (model, task, format, params) =>
   `v1/tiles/${taskPath(model, task)}/{z}/{x}/{y}.${format}${query(params)}`;
+
+/** Path that registers an uploaded raster as a source. */
+export const uploadPath = (title) => `v1/sources${query({ title })}`;
 
 /** Path of a prediction on an uploaded raster. */
 export const predictPath = (model, task, params) => `v1/predict/${taskPath(model, task)}${query(params)}`;

@@ -70,7 +70,7 @@ export async function loadCatalog() {
 
 /**
  * The model, task and source a state names; what it does not name, or names wrongly, is chosen for it. A model's own
- * source is the one of the same name, as in the demo bundle, else one of the same sensor, else the first.
+ * source is the one of the same name, as in the demo bundle, else the first.
  */
 export function resolve(catalog, wanted) {
   const find = (list, key, name) => list.find((entry) => entry[key] === name);
@@ -78,10 +78,7 @@ export function resolve(catalog, wanted) {
   const drawable = model?.tasks.filter((one) => drawnAs(one)) ?? [];
   const preferred = model?.id === FIRST_CHOICE.model ? FIRST_CHOICE.task : undefined;
   const task = find(drawable, "name", wanted.task) ?? find(drawable, "name", preferred) ?? drawable[0];
-  const source =
-    find(catalog.sources, "id", wanted.source) ??
-    find(catalog.sources, "id", model?.id) ??
-    catalog.sources.find((one) => one.sensor && one.sensor === model?.sensor) ??
-    catalog.sources[0];
+  const placed = catalog.sources.filter(({ bounds }) => bounds);
+  const source = find(placed, "id", wanted.source) ?? find(placed, "id", model?.id) ?? placed[0];
   return { model, task, source };
 }

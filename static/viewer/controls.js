@@ -46,6 +46,10 @@ function modelFacts({ id, bands, weights, max_images: images }) {
   return facts.filter(Boolean).join(" · ");
 }
 
+/** A source in the list; tiles need a place on the Earth. */
+const sourceOption = ({ id, title, bounds }) =>
+  el("option", { value: id, disabled: !bounds }, bounds ? title : `${title} (not georeferenced)`);
+
 function sourceFacts({ bands, crs }) {
   const names = (bands ?? []).map((band) => band.name ?? band);
   return [names.length > 0 ? `${names.length} bands` : "", crs ?? ""].filter(Boolean).join(" · ");
@@ -57,7 +61,7 @@ export function drawControls(catalog, { model, task, source }, state) {
   byId("model-facts").textContent = modelFacts(model);
   byId("synthetic").hidden = model.weights?.kind !== "synthetic";
   options(byId("task"), model.tasks.map(taskOption), task?.name);
-  options(byId("source"), catalog.sources.map(({ id, title }) => el("option", { value: id }, title)), source?.id);
+  options(byId("source"), catalog.sources.map(sourceOption), source?.id);
   byId("source-facts").textContent = source ? sourceFacts(source) : "No imagery yet: start the server with --source, or drop a file here.";
   byId("go-to-source").disabled = !source;
   byId("display").hidden = !task;

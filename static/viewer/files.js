@@ -1,9 +1,10 @@
 /** Files dropped on the page: sent to the model that is chosen, their answers put on the map or beside it. */
 
-import { predictPath, request, serverTiming, timingText } from "./api.js";
+import { predictPath, request, serverTiming, timingText, uploadPath } from "./api.js";
 import { byId, bytes, el, icon, words } from "./dom.js";
 import { boundsOf, corners, positions } from "./projection.js";
 import { keyOf, uploadOptions } from "./result.js";
+import { announce } from "./status.js";
 
 /** Media types by file ending; browsers do not know all of them. */
 const MEDIA_TYPES = {
@@ -40,9 +41,11 @@ function summary(task, features) {
 export class FileRuns {
   #next = 1;
 
-  /** `current` tells the chosen `{ model, task }` and the state. */
-  constructor({ mapView, pixelPanel, current }) {
-    Object.assign(this, { mapView, pixelPanel, current });
+  #placed = new Map();
+
+  /** `current` tells the chosen `{ model, task }` and the state; `addSource` is told of a file that became a source. */
+  constructor({ mapView, pixelPanel, current, addSource }) {
+    Object.assign(this, { mapView, pixelPanel, current, addSource });
     const input = byId("file");
     byId("browse").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
@@ -50,6 +53,11 @@ export class FileRuns {
       input.value = "";
     });
     this.#listenToDrops();
+  }
+
+  /** Bounds of the results on the map. */
+  get places() {
+    return [...this.#placed.values()];
   }
 
   #listenToDrops() {
@@ -122,6 +130,7 @@ export class FileRuns {
       }
     }
     run.onMap ||= Boolean(run.bounds);
+    if (run.bounds) this.#placed.set(run.prefix, run.bounds);
     this.#see(run);
   }
 
@@ -135,8 +144,22 @@ export class FileRuns {
       );
   }
 
+  /** Makes the file itself a source of the server, so that its picture lies under the result. */
+  async #addSource(run, button) {
+    button.disabled = true;
+    try {
+      const response = await request(uploadPath(run.title), { method: "POST", ...body([run.file]) });
+      await this.addSource(await response.json());
+      button.remove();
+    } catch (problem) {
+      button.disabled = false;
+      announce(problem);
+    }
+  }
+
   #remove(run) {
     this.mapView.remove(run.prefix);
+    this.#placed.delete(run.prefix);
     if (run.url) URL.revokeObjectURL(run.url);
     if (run.url === undefined && !run.onMap) this.pixelPanel.close();
   }
@@ -167,6 +190,7 @@ export class FileRuns {
         if (warnings) text.after(el("p", { className: "warning" }, warnings));
         actions.replaceChildren(
           action("target", "Show", () => this.#see(done)),
+          done.bounds && files.length === 1 ? action("upload", "Add as imagery", ({ currentTarget }) => this.#addSource(done, currentTarget)) : "",
           action("download", "Download", () => this.#download(done)),
           action("close", "Remove", () => (this.#remove(done), remove())),
         );

@@ -3,12 +3,18 @@
 import { byId, el, swatch, words } from "./dom.js";
 import { hasColormap, lookOf, probabilityCategory } from "./result.js";
 
-/** Stops of the server's colour maps, evenly spaced. */
+/** The server's colour maps: colours evenly spaced from the least value to the greatest, blended between. */
 export const RAMPS = {
-  viridis: ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"],
-  inferno: ["#000004", "#1b0c41", "#4a0c6b", "#781c6d", "#a52c60", "#cf4446", "#ed6925", "#fb9b06", "#f7d13d", "#fcffa4"],
+  viridis: [
+    "#440154", "#47186a", "#472c7b", "#424085", "#3a528b", "#32628d", "#2c728e", "#26818e", "#20908c",
+    "#1e9e88", "#27ad80", "#3dbb74", "#5bc862", "#81d34c", "#aadb32", "#d4e11a", "#fde724",
+  ],
+  inferno: [
+    "#000003", "#0a0723", "#200c4a", "#3c0965", "#570f6d", "#70196e", "#892269", "#a32b61", "#bb3754",
+    "#d04544", "#e35832", "#f0701e", "#f98c09", "#fbaa0e", "#f8c931", "#f1e864", "#fcfea4",
+  ],
   gray: ["#000000", "#ffffff"],
-  terrain: ["#2a6f4e", "#7fae5c", "#d9cf8b", "#a5794a", "#ffffff"],
+  terrain: ["#00665e", "#358c4c", "#8cb258", "#decd80", "#ad7f52", "#806054", "#ffffff"],
 };
 
 function ramp(task, state) {

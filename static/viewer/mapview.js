@@ -68,10 +68,11 @@ export class MapView extends EventTarget {
     this.map.jumpTo({ zoom, center: [lon, lat] });
   }
 
-  /** Flies to bounds `[west, south, east, north]`. */
-  fitTo([west, south, east, north], { animate = true } = {}) {
+  /** Flies to bounds `[west, south, east, north]`, closer than all of them where `minZoom` says so. */
+  fitTo([west, south, east, north], { animate = true, minZoom = 0 } = {}) {
     const bounds = [[west, Math.max(south, -85)], [east, Math.min(north, 85)]];
-    this.map.fitBounds(bounds, { padding: this.#padding(), animate, duration: 1200 });
+    const { center, zoom } = this.map.cameraForBounds(bounds, { padding: this.#padding() });
+    this.map.flyTo({ center, zoom: Math.max(zoom, minZoom), animate, duration: animate ? 1200 : 0 });
   }
 
   /** Free space around what is flown to, more where the panel of pixel results lies over the map. */

@@ -71,8 +71,8 @@ export class PixelPanel {
     if (picture) context.drawImage(picture, 0, 0);
     context.globalAlpha = state.opacity;
     if (overlay) context.drawImage(overlay, 0, 0, width, height);
-    // Lines keep their width on the screen however far the picture is scaled down.
-    const scale = Math.max(width / (this.canvas.clientWidth || width), 1);
+    // Lines keep their width on the screen however the picture is scaled.
+    const scale = width / (this.canvas.clientWidth || width);
     for (const item of items) {
       if (!isShown(task, state, item.properties)) continue;
       const color = task.categories.find(({ name }) => name === item.properties.category)?.color ?? "#ff00aa";

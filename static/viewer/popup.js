@@ -27,12 +27,18 @@ export function describe(task, properties) {
   );
 }
 
+/** Features without the repetitions of those that reach over the edge of a tile. */
+function distinct(features) {
+  const seen = new Map(features.map((feature) => [JSON.stringify(feature.properties), feature]));
+  return [...seen.values()];
+}
+
 /** Opens a popup where a feature is clicked, and says with the cursor that one can be. */
 export function addPopups(mapView) {
   const { map } = mapView;
   const popup = new Popup({ maxWidth: "260px", offset: 6 });
   map.on("click", ({ point, lngLat }) => {
-    const [best, ...others] = mapView.featuresAt(point);
+    const [best, ...others] = distinct(mapView.featuresAt(point));
     if (!best) return;
     const content = describe(best.task, best.properties);
     if (others.length > 0) content.append(el("p", { className: "quiet" }, `and ${others.length} more here`));

@@ -1,6 +1,6 @@
 /** The same answers without this page: curl commands and URLs for what is shown, ready to copy. */
 
-import { absolute, predictPath } from "./api.js";
+import { absolute, apiKey, predictPath } from "./api.js";
 import { byId, icon } from "./dom.js";
 import { sharedTiles, tilesOf, uploadOptions } from "./result.js";
 
@@ -22,9 +22,11 @@ function commands(selection, tileJson, view, state) {
   const tilePath = path.replace("{z}", tile.z).replace("{x}", tile.x).replace("{y}", tile.y);
   const upload = uploadOptions(task, state);
   if (upload.format === "geojson" && task.type !== "bin_segment") delete upload.threshold;
+  // The key itself stays out of what may be pasted anywhere.
+  const key = apiKey.get() ? `-H "X-Api-Key: $SATLAS_API_KEY" \\\n  ` : "";
   return {
-    tile: `curl -o tile.${format} \\\n  '${absolute(tilePath)}'`,
-    file: `curl --data-binary @image.tif \\\n  -H 'Content-Type: image/tiff' -o result.${upload.format} \\\n  '${absolute(predictPath(model.id, task.name, upload))}'`,
+    tile: `curl ${key}-o tile.${format} \\\n  '${absolute(tilePath)}'`,
+    file: `curl ${key}--data-binary @image.tif \\\n  -H 'Content-Type: image/tiff' -o result.${upload.format} \\\n  '${absolute(predictPath(model.id, task.name, upload))}'`,
     tilejson: absolute(tilesOf(selection, state).tileJson),
     xyz: unescaped(absolute(path)),
   };

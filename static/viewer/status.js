@@ -33,7 +33,7 @@ export function followTraffic(traffic, retry) {
         : "Ready";
     byId("timing").textContent = traffic.timing.length > 0 ? `Last tile: ${timingText(traffic.timing)}` : "";
     byId("failures").hidden = count === 0;
-    if (count > 0) byId("failures-text").textContent = `${count} tile${count === 1 ? "" : "s"} failed. ${problem.message}`;
+    if (count > 0) byId("failures-text").textContent = `${count} tile${count === 1 ? "" : "s"} failed: ${problem.message}`;
   };
   traffic.addEventListener("change", () => {
     if (!scheduled) requestAnimationFrame(draw);

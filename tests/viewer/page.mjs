@@ -15,9 +15,10 @@ export const fixture = (name) => join(HERE, "..", "fixtures", "viewer", name);
 /** What software WebGL says about screenshots; it says nothing about the page. */
 const DRIVER_NOISE = /GPU stall due to ReadPixels/;
 
-/** Opens the viewer at a fragment; `answers` and `troubles` fill with what it gets and what it complains about. */
-export async function open(browser, address, fragment = "", options = {}) {
+/** Opens the viewer at a fragment, after `prepare`; `answers` and `troubles` fill with what it gets and what it complains about. */
+export async function open(browser, address, fragment = "", { prepare, ...options } = {}) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, ...options });
+  await prepare?.(page);
   const answers = [];
   const troubles = [];
   page.on("response", (response) => answers.push({ status: response.status(), url: response.url() }));

@@ -33,6 +33,28 @@ const see = (name, fragment, check, options) =>
     }
   });
 
+/** Gives the world model a classification task, which no demo model has. */
+async function fakeClassification(page) {
+  await page.route("**/v1/models", async (route) => {
+    const response = await route.fetch();
+    const body = await response.json();
+    const world = body.models.find(({ id }) => id === "world");
+    world.tasks.push({ name: "scene", type: "classification", categories: ["harbour", "field"], formats: ["json", "geojson"] });
+    await route.fulfill({ response, json: body });
+  });
+  await page.route("**/v1/tiles/world/scene/**", (route) => {
+    const url = route.request().url();
+    if (url.includes("tilejson")) return route.fulfill({ json: { tilejson: "3.0.0", tiles: [], minzoom: 1, maxzoom: 5 } });
+    const [, z, x, y] = /scene\/(\d+)\/(\d+)\/(\d+)/.exec(url).map(Number);
+    const lon = (column) => (column / 2 ** z) * 360 - 180;
+    const lat = (row) => (Math.atan(Math.sinh(Math.PI * (1 - (2 * row) / 2 ** z))) * 180) / Math.PI;
+    const corner = (dx, dy) => [lon(x + dx), lat(y + dy)];
+    const geometry = { type: "Polygon", coordinates: [[[0, 0], [0, 1], [1, 1], [1, 0], [0, 0]].map(([dx, dy]) => corner(dx, dy))] };
+    const properties = { category: "harbour", category_id: 0, score: 0.8 };
+    return route.fulfill({ json: { type: "FeatureCollection", features: [{ type: "Feature", geometry, properties }] } });
+  });
+}
+
 const tiles = (answers, part) => answers.filter(({ url }) => url.includes(part) && /\/\d+\/\d+\/\d+\.\w+/.test(url));
 
 /** Clicks the best object in view and returns what its popup says. */
@@ -143,6 +165,11 @@ see("a_dropped_geotiff_shows_its_objects_at_its_place", "#model=trees", async ({
   const { lon, lat } = await page.evaluate(() => globalThis.viewer.mapView.view);
   assert.ok(Math.abs(lon + 81.98) < 0.05 && Math.abs(lat - 29.69) < 0.05, `the map is at ${lon}, ${lat}`);
   assert.match(await clickBestObject(page), /Tree/);
+  await page.locator(".card button", { hasText: "Add as imagery" }).click();
+  await page.waitForFunction(() => globalThis.viewer.store.state.source);
+  await settled(page);
+  await screenshot(page, "dropped-geotiff-as-imagery");
+  assert.match(await page.locator("#source option:checked").innerText(), /trees_osbs/);
   await page.locator(".card button", { hasText: "Remove" }).click();
   assert.equal(await page.locator(".card").count(), 0);
 });
@@ -194,7 +221,7 @@ test("failed_tiles_are_counted_and_can_be_asked_for_again", async () => {
   await page.waitForSelector("#failures:not([hidden])");
   await settled(page);
   await screenshot(page, "failed-tiles");
-  assert.match(await page.locator("#failures").innerText(), /\d+ tiles? failed\. the forward pass failed/);
+  assert.match(await page.locator("#failures").innerText(), /\d+ tiles? failed: the forward pass failed/);
   await page.unroute("**/v1/tiles/world/coast/*/*/*.png*");
   await page.locator("#retry").click();
   await page.waitForSelector("#failures", { state: "hidden" });
@@ -218,6 +245,28 @@ test("tiles_wait_while_the_server_is_loading", async () => {
   assert.ok(await page.locator("#failures").isHidden());
   await page.close();
 });
+
+test("a_server_that_wants_a_key_is_given_one", async () => {
+  const page = await browser.newPage();
+  await page.route("**/v1/**", (route) => {
+    if (route.request().headers()["x-api-key"] === "correct-horse") return route.continue();
+    const body = JSON.stringify({ title: "Unauthorized", status: 401, detail: "an API key is needed" });
+    return route.fulfill({ status: 401, contentType: "application/problem+json", body });
+  });
+  await page.goto(`${server.address}/`);
+  await page.locator("#key").fill("correct-horse");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.getElementById("activity")?.textContent === "Ready");
+  await settled(page);
+  assert.ok(await page.locator("#fatal").isHidden());
+  await page.close();
+});
+
+see("a_classification_colours_the_footprints_of_tiles", "#model=world&task=scene", async ({ page }) => {
+  await settled(page);
+  await page.waitForFunction(() => globalThis.viewer.mapView.map.queryRenderedFeatures().length > 0);
+  assert.match(await clickBestObject(page), /Harbour/);
+}, { prepare: fakeClassification });
 
 test("a_server_without_its_catalogue_is_reported", async () => {
   const page = await browser.newPage();
