@@ -29,7 +29,7 @@ pub(super) struct Mapping<'a> {
     source_crs: &'a Crs,
     same_crs: bool,
     world_to_source: GeoTransform,
-    /// Middle of a source in degrees: longitudes are turned by 360 until they are nearest to it.
+    /// Middle of a source in degrees: longitudes are turned by 360 until they lie within 180 of it.
     middle_lon: Option<f64>,
 }
 
@@ -56,7 +56,8 @@ impl<'a> Mapping<'a> {
         };
         let Some((mut x, y)) = world else { return NOWHERE };
         if let Some(middle) = self.middle_lon {
-            x += 360.0 * ((middle - x) / 360.0).round();
+            let west = middle - 180.0;
+            x = west + (x - west).rem_euclid(360.0);
         }
         self.world_to_source.apply(x, y)
     }

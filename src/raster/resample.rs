@@ -3,6 +3,9 @@
 
 use super::{Patch, Resampling};
 
+/// Kernels keep their own width up to this ratio (GDAL: output scales of 0.95 and more).
+const WIDEN_ABOVE: f64 = 1.0 / 0.95;
+
 /// A kernel with its extent along one axis.
 #[derive(Clone, Copy, Debug)]
 struct Kernel {
@@ -75,6 +78,7 @@ pub(super) fn margin(resampling: Resampling, scale: f64) -> f64 {
 impl<'a> Sampler<'a> {
     /// A sampler whose output pixels are `scale` source pixels wide and high.
     pub(super) fn new(patch: &'a Patch, resampling: Resampling, scale: (f64, f64)) -> Self {
+        let scale = if scale.0.max(scale.1) <= WIDEN_ABOVE { (1.0, 1.0) } else { scale };
         Self {
             patch,
             all_valid: patch.valid.iter().all(|valid| *valid),
