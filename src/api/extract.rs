@@ -62,6 +62,7 @@ query_of_groups!(A);
 query_of_groups!(A, B);
 query_of_groups!(A, B, C);
 query_of_groups!(A, B, C, D);
+query_of_groups!(A, B, C, D, E);
 
 fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
     axum::extract::Query::try_from_uri(&parts.uri)
