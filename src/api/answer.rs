@@ -1,5 +1,8 @@
 //! An encoded prediction with everything its headers say.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,8 +10,10 @@ use bytes::Bytes;
 
 use super::error::Problem;
 use crate::engine::Timings;
-use crate::outputs::{Encoded, Format, RenderOptions, encode};
+use crate::georef::Georef;
+use crate::outputs::{Encoded, Format, RenderOptions, encode, encode_imagery};
 use crate::prediction::Prediction;
+use crate::raster::RgbaTile;
 use crate::weights::WeightsKind;
 use crate::zoo::Task;
 
@@ -42,34 +47,49 @@ impl Answer {
     /// What the encoder says.
     pub async fn encode(
         prediction: Prediction,
-        task: std::sync::Arc<Task>,
+        task: Arc<Task>,
         format: Format,
         render: RenderOptions,
         weights: WeightsKind,
         timings: Timings,
     ) -> Result<Self, Problem> {
         tokio::task::spawn_blocking(move || {
-            let started = std::time::Instant::now();
+            let started = Instant::now();
             let encoded = encode(&prediction, &task, format, &render)?;
             let timing = server_timing(&timings, started.elapsed());
-            Ok(Self::new(encoded, &prediction, weights, &timing))
+            let mut answer = Self::new(encoded, prediction.georef.as_ref(), &timing);
+            answer.headers.insert(MODEL_WEIGHTS, HeaderValue::from_static(weights.as_str()));
+            if !prediction.warnings.is_empty() {
+                insert(&mut answer.headers, INPUT_WARNINGS, &prediction.warnings.join(" | "));
+            }
+            Ok(answer)
         })
         .await
         .map_err(Problem::internal)?
     }
 
-    fn new(encoded: Encoded, prediction: &Prediction, weights: WeightsKind, timing: &str) -> Self {
+    /// Encodes imagery that took `read` to read; blocks.
+    ///
+    /// # Errors
+    /// What the encoder says.
+    pub fn imagery(tile: &RgbaTile, georef: &Georef, read: Duration) -> Result<Self, Problem> {
+        let started = Instant::now();
+        let pixels = tile.rgba.chunks_exact(4);
+        let rgb: Vec<u8> = pixels.clone().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        let valid: Vec<bool> = pixels.map(|pixel| pixel[3] != 0).collect();
+        let encoded = encode_imagery(&rgb, &valid, tile.width, tile.height)?;
+        let timing = server_timing(&Timings { read, ..Timings::default() }, started.elapsed());
+        Ok(Self::new(encoded, Some(georef), &timing))
+    }
+
+    fn new(encoded: Encoded, georef: Option<&Georef>, timing: &str) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(encoded.media_type));
-        headers.insert(MODEL_WEIGHTS, HeaderValue::from_static(weights.as_str()));
         insert(&mut headers, SERVER_TIMING, timing);
-        if let Some(georef) = &prediction.georef {
+        if let Some(georef) = georef {
             let b = georef.bounds();
             insert(&mut headers, CONTENT_BBOX, &format!("{},{},{},{}", b.min_x, b.min_y, b.max_x, b.max_y));
             insert(&mut headers, CONTENT_CRS, &georef.crs.to_string());
-        }
-        if !prediction.warnings.is_empty() {
-            insert(&mut headers, INPUT_WARNINGS, &prediction.warnings.join(" | "));
         }
         Self { body: encoded.bytes, headers }
     }
@@ -87,9 +107,9 @@ impl IntoResponse for Answer {
     }
 }
 
-fn server_timing(timings: &Timings, encode: std::time::Duration) -> String {
+fn server_timing(timings: &Timings, encode: Duration) -> String {
     let parts = [("read", timings.read), ("queue", timings.queue), ("infer", timings.infer), ("encode", encode)];
-    let entry = |(name, time): (&str, std::time::Duration)| format!("{name};dur={:.3}", time.as_secs_f64() * 1e3);
+    let entry = |(name, time): (&str, Duration)| format!("{name};dur={:.3}", time.as_secs_f64() * 1e3);
     parts.map(entry).join(", ")
 }
 
@@ -117,8 +137,8 @@ mod tests {
 
     #[test]
     fn timings_are_milliseconds() {
-        let timings = Timings { read: std::time::Duration::from_micros(1500), ..Timings::default() };
-        let text = server_timing(&timings, std::time::Duration::from_millis(2));
+        let timings = Timings { read: Duration::from_micros(1500), ..Timings::default() };
+        let text = server_timing(&timings, Duration::from_millis(2));
         assert_eq!(text, "read;dur=1.500, queue;dur=0.000, infer;dur=0.000, encode;dur=2.000");
     }
 }

@@ -8,8 +8,8 @@ mod tile_name;
 mod tilejson;
 
 pub use model::{BackboneDto, BandDto, ModelDto, ModelList, TaskDto, WeightsDto};
-pub use params::{EmbeddingParams, PixelParams, PredictParams, TileParams, TileSize};
+pub use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, TileSize};
 pub use render::{RenderParams, render_identity};
 pub use source::{SourceBandDto, SourceDto, SourceList, SourceReference, UploadParams};
 pub use tile_name::TileName;
-pub use tilejson::{TileJson, VectorLayer};
+pub use tilejson::{TileJson, VectorLayer, imagery_zooms};

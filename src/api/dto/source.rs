@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::tilejson::imagery_zooms;
 use crate::raster::{BandSummary, SampleType, Source, SourceInfo};
 
 /// Every source, by id.
@@ -49,10 +50,10 @@ pub struct SourceDto {
     /// Metres a pixel in the middle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution_m: Option<f64>,
-    /// Least useful zoom of 256 px tiles.
+    /// Least zoom of its imagery tiles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minzoom: Option<u8>,
-    /// The zoom of 256 px tiles that have the source's own resolution.
+    /// Greatest zoom of its imagery tiles; maps enlarge them beyond.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maxzoom: Option<u8>,
 }
@@ -97,8 +98,8 @@ impl SourceDto {
             crs: place.map(|place| place.crs.clone()),
             bounds,
             resolution_m: place.map(|place| place.resolution_m),
-            minzoom: place.map(|place| place.min_zoom),
-            maxzoom: place.map(|place| place.max_zoom),
+            minzoom: place.map(|place| imagery_zooms(place).0),
+            maxzoom: place.map(|place| imagery_zooms(place).1),
         }
     }
 }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::raster::Source;
+use crate::raster::{Place, Source};
+use crate::tiles::MAX_ZOOM;
 
 /// A tile set.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,6 +65,16 @@ impl VectorLayer {
 
 /// Web Mercator ends here.
 const MAX_LAT: f64 = 85.051_128_779_806_6;
+
+/// How far the imagery's own tiles go beyond the zooms [`Place`] recommends: two levels coarser, which cost nothing with
+/// overviews, and one finer, since the recommended zoom may have pixels up to 1.4 times the source's.
+const COARSER: u8 = 2;
+const FINER: u8 = 1;
+
+/// Zooms at which a source's own tiles are served.
+pub fn imagery_zooms(place: &Place) -> (u8, u8) {
+    (place.min_zoom.saturating_sub(COARSER), (place.max_zoom + FINER).min(MAX_ZOOM))
+}
 
 impl TileJson {
     /// A tile set over the area of `source`.
