@@ -11,11 +11,11 @@ mod merge;
 mod models;
 mod pixels;
 mod scene;
+mod shim;
 mod sources;
 mod tile;
 mod window;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The type of the device that [`Engine::start`] takes.
@@ -49,8 +49,6 @@ pub struct EngineOptions {
     pub scenes: SceneOptions,
     /// Imagery.
     pub sources: SourceOptions,
-    /// Where manifests of registered models lie.
-    pub models_dir: Option<PathBuf>,
 }
 
 /// Models, sources, caches and the device.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::error::EngineError;
+use super::shim::{Preset, Scaling, match_bands};
 use crate::georef::Georef;
-use crate::raster::{Patch, PixelWindow, Preset, Raster, RasterInfo, Resampling, Scaling, Source, match_bands};
+use crate::raster::{Patch, PixelWindow, Raster, RasterInfo, Resampling, Source};
 use crate::zoo::ModelSpec;
 
 /// How pixels are picked and scaled.
@@ -67,8 +68,7 @@ pub(super) fn read_scene_window(
 ) -> Result<Option<WindowPixels>, EngineError> {
     let Some(first) = captures.first() else { return Ok(None) };
     let bands = match_bands(spec, first.info(), options.bands.as_deref())?;
-    let scaling =
-        if normalised { Scaling::none(spec) } else { Scaling::new(spec, options.preset, options.dn_offset)? };
+    let scaling = if normalised { Scaling::none(spec) } else { Scaling::new(spec, options.preset, options.dn_offset)? };
     let read = |raster: &Arc<dyn Raster>| Ok(raster.read(0, window, &bands)?);
     let patches = captures.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
     let side = |pixels: usize| pixels.next_multiple_of(SIDE_MULTIPLE_PX).max(MIN_SIDE_PX);
@@ -112,7 +112,11 @@ pub(super) fn check_captures(spec: &ModelSpec, captures: &[Arc<dyn Raster>]) -> 
     if let Some(at) = sizes.iter().position(|size| *size != first) {
         let detail = format!(
             "captures must lie on one grid: the first has {} x {} px, number {} has {} x {} px",
-            first.0, first.1, at + 1, sizes[at].0, sizes[at].1
+            first.0,
+            first.1,
+            at + 1,
+            sizes[at].0,
+            sizes[at].1
         );
         return Err(EngineError::Unusable { detail });
     }

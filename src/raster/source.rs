@@ -192,6 +192,15 @@ impl Source {
         Ok(rendering.paint(&patch))
     }
 
+    /// Whether any of the source may lie on the grid `target`; a source without a place lies nowhere.
+    pub fn covers(&self, target: &Georef) -> bool {
+        let place = self.raster_info().georef.as_ref().and_then(Place::of);
+        let middle_lon = |place: &Place| (place.bounds_lon_lat.min_x + place.bounds_lon_lat.max_x) / 2.0;
+        place.is_some_and(|place| {
+            bounds_lon_lat(target, middle_lon(&place)).is_some_and(|bounds| bounds.intersects(&place.bounds_lon_lat))
+        })
+    }
+
     /// What is known without reading pixels.
     pub fn describe(&self) -> SourceInfo {
         let info = self.raster_info();

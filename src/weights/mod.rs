@@ -2,8 +2,11 @@
 
 mod backing;
 mod error;
+mod fit;
+mod hub;
 mod keys;
 mod locator;
+mod parameters;
 mod pickle;
 mod pth;
 mod safetensors;
@@ -11,6 +14,9 @@ mod store;
 mod synthetic;
 
 pub use error::WeightsError;
+pub use fit::{Fit, Misshapen};
+pub use hub::{Hub, HubOptions, Progress};
 pub use locator::{EmbeddedFiles, WeightsLocator, WeightsMode, WeightsPlace};
+pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;

@@ -1,0 +1,85 @@
+//! Single kernels at the sizes the networks use them, beside candle's own form where it has one.
+//!
+//! `cargo bench --bench kernels -- gemm` runs one group. Throughput is counted in the multiplications and additions of
+//! the direct form (1 Gelem/s = 1 GFLOP/s), so that Winograd and plain forms can be compared.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use candle_core::{Device, Tensor};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use satlas_serve::kernels::{Activation, Maps, PackedMatrix, Precision, Winograd};
+
+fn noise(len: usize) -> Vec<f32> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+fn gemm(c: &mut Criterion) {
+    let mut group = c.benchmark_group("gemm");
+    // Rows, inputs, outputs: the matrix products of Swin-v2-B at 512 px, and the 3x3 convolution of the decoder's rows.
+    for (m, k, n) in [
+        (16384, 128, 384),
+        (16384, 512, 128),
+        (4096, 256, 1024),
+        (1024, 512, 2048),
+        (1024, 2048, 512),
+        (1024, 512, 512),
+        (256, 1024, 4096),
+        (256, 4096, 1024),
+    ] {
+        let (x, w, bias) = (noise(m * k), noise(n * k), noise(n));
+        group.throughput(Throughput::Elements(2 * (m * k * n) as u64));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let packed = PackedMatrix::new(&w, &bias, n, k, precision);
+            group.bench_function(format!("{m}x{k}x{n}/{precision:?}"), |b| {
+                b.iter(|| black_box(packed.forward(&x, None, Activation::None)));
+            });
+        }
+        let (a, b) = (
+            Tensor::from_slice(&x, (m, k), &Device::Cpu).unwrap(),
+            Tensor::from_slice(&w, (n, k), &Device::Cpu).unwrap().t().unwrap().contiguous().unwrap(),
+        );
+        group.bench_function(format!("{m}x{k}x{n}/candle"), |bench| bench.iter(|| black_box(a.matmul(&b).unwrap())));
+    }
+    let (m, k, n) = (1024, 512, 2048);
+    let packed = PackedMatrix::new(&noise(n * k), &noise(n), n, k, Precision::F32);
+    let x = noise(m * k);
+    group.bench_function(format!("{m}x{k}x{n}/F32 gelu"), |b| {
+        b.iter(|| black_box(packed.forward(&x, None, Activation::Gelu)))
+    });
+    group.finish();
+}
+
+/// The decoder's maps (128 channels), its last layer (12 classes), and the 3x3 layers of ResNet-50, at 512 px.
+fn winograd(c: &mut Criterion) {
+    let mut group = c.benchmark_group("winograd");
+    for (side, inputs, outputs) in
+        [(512, 128, 128), (256, 128, 128), (512, 128, 12), (128, 64, 64), (64, 128, 128), (32, 256, 256), (16, 512, 512)]
+    {
+        let maps = Maps { count: 1, height: side, width: side };
+        let layer = Winograd::convolution(&noise(9 * inputs * outputs), &noise(outputs), outputs, inputs);
+        let x = noise(maps.pixels() * inputs);
+        group.throughput(Throughput::Elements(2 * 9 * (maps.pixels() * inputs * outputs) as u64));
+        group.bench_function(format!("3x3 {side} {inputs}-{outputs}"), |b| {
+            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+        });
+    }
+    for side in [128, 256] {
+        let maps = Maps { count: 1, height: side, width: side };
+        let layer = Winograd::transposed(&noise(16 * 128 * 128), &noise(128), 128, 128);
+        let x = noise(maps.pixels() * 128);
+        group.throughput(Throughput::Elements(2 * 16 * (maps.pixels() * 128 * 128) as u64));
+        group.bench_function(format!("4x4 transposed {side} 128-128"), |b| {
+            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
+    targets = gemm, winograd
+}
+criterion_main!(benches);

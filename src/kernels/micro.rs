@@ -1,0 +1,199 @@
+//! The matrix micro-kernel: a tile of a few rows by two registers of columns, kept in registers while the inner
+//! dimension runs by. Every matrix product of the crate's kernels ends here.
+
+use super::simd::Simd;
+use super::{Activation, Precision, math};
+
+/// Words of each row that lie together on the left-hand side: [chunk][row][CHUNK].
+pub(crate) const CHUNK: usize = 16;
+
+/// Both sides of a product of `count` words.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'a> {
+    /// One group of rows, [chunk][row][CHUNK].
+    pub(crate) left: &'a [f32],
+    /// One panel, [word][2 * LANES].
+    pub(crate) right: &'a [f32],
+    pub(crate) count: usize,
+    pub(crate) precision: Precision,
+}
+
+/// What the accumulators hold at first.
+#[derive(Clone, Copy)]
+pub(crate) enum Start {
+    /// Nothing.
+    Zero,
+    /// A bias for each column (2 * LANES values), plus a residual laid out like the result.
+    Bias { bias: *const f32, residual: Option<*const f32> },
+    /// What an earlier block of the inner dimension left in the result.
+    Partial,
+}
+
+/// Where a tile goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    pub(crate) to: *mut f32,
+    /// Values from one row to the next.
+    pub(crate) stride: usize,
+    /// Rows and columns that exist; what the tile has beyond them is dropped.
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) start: Start,
+    pub(crate) activation: Activation,
+}
+
+/// Cuts `rows` into groups: full ones, then one of a third, two thirds or all of a full one.
+#[inline(always)]
+pub(crate) fn group_sizes(rows: usize, full: usize) -> impl Iterator<Item = usize> {
+    let (whole, rest) = (rows / full, rows % full);
+    let last = rest.div_ceil(full / 3) * (full / 3);
+    (0..whole).map(move |_| full).chain((last > 0).then_some(last))
+}
+
+/// Multiplies one group of `size` rows (one of [`group_sizes`]) with one panel.
+///
+/// # Safety
+/// The sides must hold `count` words for `size` rows and two registers of columns (`left` rounded up to chunks is not
+/// needed), and the tile's pointers must be good for its rows and columns, `to` for writing by this thread alone.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Simd>(s: S, size: usize, sides: Words<'_>, tile: Tile) {
+    debug_assert!(sides.right.len() >= sides.count * 2 * S::LANES);
+    debug_assert!(sides.left.len() >= sides.count / CHUNK * CHUNK * size);
+    // SAFETY: handed on.
+    unsafe {
+        match (S::ROWS, size) {
+            (12, 12) => by_width::<S, 12>(s, sides, tile),
+            (12, 8) => by_width::<S, 8>(s, sides, tile),
+            (12, 4) => by_width::<S, 4>(s, sides, tile),
+            (6, 6) => by_width::<S, 6>(s, sides, tile),
+            (6, 4) => by_width::<S, 4>(s, sides, tile),
+            _ => by_width::<S, 2>(s, sides, tile),
+        }
+    }
+}
+
+/// Leaves the second register of columns out where it holds nothing.
+#[inline(always)]
+unsafe fn by_width<S: Simd, const R: usize>(s: S, sides: Words<'_>, tile: Tile) {
+    // SAFETY: handed on.
+    unsafe {
+        match (tile.columns > S::LANES, sides.precision) {
+            (true, Precision::F32) => run::<S, R, 2, false>(s, sides, tile),
+            (false, Precision::F32) => run::<S, R, 1, false>(s, sides, tile),
+            (true, Precision::Bf16) => run::<S, R, 2, true>(s, sides, tile),
+            (false, Precision::Bf16) => run::<S, R, 1, true>(s, sides, tile),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn run<S: Simd, const R: usize, const C: usize, const BF16: bool>(s: S, sides: Words<'_>, tile: Tile) {
+    // SAFETY: the caller's promise, with offsets that stay inside what it names.
+    unsafe {
+        let mut acc = begin::<S, R, C>(s, tile);
+        let (mut left, mut right) = (sides.left.as_ptr(), sides.right.as_ptr());
+        for _ in 0..sides.count / CHUNK {
+            for k in 0..CHUNK {
+                step::<S, R, C, BF16>(s, &mut acc, left.add(k), right.add(k * 2 * S::LANES));
+            }
+            left = left.add(R * CHUNK);
+            right = right.add(CHUNK * 2 * S::LANES);
+        }
+        for k in 0..sides.count % CHUNK {
+            step::<S, R, C, BF16>(s, &mut acc, left.add(k), right.add(k * 2 * S::LANES));
+        }
+        end::<S, R, C>(s, acc, tile);
+    }
+}
+
+/// One word of the inner dimension. (A closure would not be compiled for the instruction set of its surroundings.)
+#[inline(always)]
+unsafe fn step<S: Simd, const R: usize, const C: usize, const BF16: bool>(
+    s: S,
+    acc: &mut [[S::V; C]; R],
+    left: *const f32,
+    right: *const f32,
+) {
+    let mut columns = [s.splat(0.0); C];
+    for (c, column) in columns.iter_mut().enumerate() {
+        // SAFETY: the panel holds two registers for this word.
+        *column = unsafe { s.load(right.add(c * S::LANES)) };
+    }
+    for (r, row) in acc.iter_mut().enumerate() {
+        // SAFETY: the group holds this word for R rows.
+        let value = s.splat(unsafe { *left.add(r * CHUNK) });
+        for (v, column) in row.iter_mut().zip(columns) {
+            *v = if BF16 { s.dot_bf16(*v, value, column) } else { s.mul_add(value, column, *v) };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn begin<S: Simd, const R: usize, const C: usize>(s: S, tile: Tile) -> [[S::V; C]; R] {
+    let mut acc = [[s.splat(0.0); C]; R];
+    // SAFETY: rows below `tile.rows` and columns below `tile.columns` exist; the bias is padded to whole panels.
+    unsafe {
+        match tile.start {
+            Start::Zero => {}
+            Start::Partial => add_rows(s, &mut acc, tile.to, tile),
+            Start::Bias { bias, residual } => {
+                for row in &mut acc {
+                    for (c, v) in row.iter_mut().enumerate() {
+                        *v = s.load(bias.add(c * S::LANES));
+                    }
+                }
+                if let Some(residual) = residual {
+                    add_rows(s, &mut acc, residual, tile);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// Adds a tile laid out like the result.
+#[inline(always)]
+unsafe fn add_rows<S: Simd, const R: usize, const C: usize>(s: S, acc: &mut [[S::V; C]; R], from: *const f32, tile: Tile) {
+    for (r, row) in acc.iter_mut().enumerate() {
+        if r < tile.rows {
+            for (c, v) in row.iter_mut().enumerate() {
+                // SAFETY: this row and these columns exist.
+                let other = unsafe {
+                    let from = from.add(r * tile.stride + c * S::LANES);
+                    let count = tile.columns - c * S::LANES;
+                    if count >= S::LANES { s.load(from) } else { s.load_part(from, count) }
+                };
+                *v = s.add(*v, other);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R], tile: Tile) {
+    let (zero, relu) = (s.splat(0.0), tile.activation == Activation::Relu);
+    // SAFETY: rows below `tile.rows` and columns below `tile.columns` exist.
+    unsafe {
+        for (r, row) in acc.iter().enumerate() {
+            if r < tile.rows {
+                for (c, v) in row.iter().enumerate() {
+                    let v = if relu { s.max(*v, zero) } else { *v };
+                    let to = tile.to.add(r * tile.stride + c * S::LANES);
+                    let count = tile.columns - c * S::LANES;
+                    if count >= S::LANES { s.store(to, v) } else { s.store_part(to, v, count) }
+                }
+            }
+        }
+        // In a second sweep, over values still in the first-level cache: inside the first one the accumulators
+        // would have to leave their registers.
+        if tile.activation == Activation::Gelu {
+            for r in 0..tile.rows {
+                for c in (0..tile.columns).step_by(S::LANES) {
+                    let to = tile.to.add(r * tile.stride + c);
+                    let count = (tile.columns - c).min(S::LANES);
+                    s.store_part(to, math::gelu(s, s.load_part(to, count)), count);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The hot CPU loops: pure functions over slices of f32, channels-last, with weights packed once at load.
+//!
+//! Every kernel is written once over [`simd`]'s vector vocabulary and compiled for each instruction set; the best one
+//! the processor has is chosen at run time. Threads are rayon's. Only [`crate::ops`] calls these, and each is tested
+//! against a slow reference on odd sizes, on every instruction set at hand; the portable form also runs under Miri.
+#![expect(unsafe_code, reason = "vector instructions and disjoint writes from several threads")]
+#![cfg_attr(not(test), expect(dead_code))]
+
+mod gemm;
+mod math;
+mod memory;
+mod micro;
+#[cfg(test)]
+mod reference;
+mod simd;
+mod winograd;
+
+pub use gemm::PackedMatrix;
+pub use winograd::{Maps, Winograd};
+
+/// What is applied to a result as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// max(x, 0)
+    Relu,
+    /// x Φ(x), in the erf form.
+    Gelu,
+}
+
+/// What numbers are multiplied in; sums, inputs and outputs are f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// f32
+    #[default]
+    F32,
+    /// Both factors rounded to bf16.
+    Bf16,
+}
+
+impl Precision {
+    /// 32-bit words that hold `values` factors.
+    fn words(self, values: usize) -> usize {
+        values.div_ceil(self.values(1))
+    }
+
+    /// Factors that `words` 32-bit words hold.
+    fn values(self, words: usize) -> usize {
+        match self {
+            Self::F32 => words,
+            Self::Bf16 => 2 * words,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! AVX-512, with or without its bf16 dot products.
+
+use std::arch::x86_64::*;
+
+use super::{Simd, Task};
+
+/// Proof of avx512f/bw/dq/vl (and avx512bf16 if `BF16`): made only by [`run`] and [`run_bf16`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512<const BF16: bool>(());
+
+/// Runs a task compiled for AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn run<T: Task>(task: T) -> T::Output {
+    task.run(Avx512::<false>(()))
+}
+
+/// Runs a task compiled for AVX-512 with bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+pub(super) fn run_bf16<T: Task>(task: T) -> T::Output {
+    task.run(Avx512::<true>(()))
+}
+
+/// The first `count` lanes.
+#[inline(always)]
+fn mask(count: usize) -> __mmask16 {
+    debug_assert!(count <= 16);
+    u16::MAX.checked_shr(16 - count as u32).unwrap_or(0)
+}
+
+/// The first values of bf16 pairs.
+#[inline(always)]
+unsafe fn low(v: __m512) -> __m512 {
+    // SAFETY: called by `Avx512` alone.
+    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
+}
+
+/// The second values of bf16 pairs.
+#[inline(always)]
+unsafe fn high(v: __m512) -> __m512 {
+    // SAFETY: called by `Avx512` alone.
+    unsafe { _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32))) }
+}
+
+/// Rounds to the nearest bf16, ties to even: adds 0x7fff and the lowest kept bit, keeps the high half.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m256i {
+    // SAFETY: called by `Avx512` alone.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(sum))
+    }
+}
+
+// SAFETY (every block below): `self` proves the instructions; pointers are the caller's word.
+impl<const BF16: bool> Simd for Avx512<BF16> {
+    type V = __m512;
+    const LANES: usize = 16;
+    const ROWS: usize = 12;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: __m512) {
+        unsafe { _mm512_storeu_ps(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, from: *const f32, count: usize) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(mask(count), from) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, v: __m512, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, mask(count), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn round(self, v: __m512) -> __m512 {
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
+    }
+    #[inline(always)]
+    fn scale(self, v: __m512, power: __m512) -> __m512 {
+        unsafe { _mm512_scalef_ps(v, power) }
+    }
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        unsafe { _mm512_reduce_add_ps(v) }
+    }
+    #[inline(always)]
+    fn largest(self, v: __m512) -> f32 {
+        unsafe { _mm512_reduce_max_ps(v) }
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: __m512, a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            if BF16 {
+                return _mm512_dpbf16_ps(
+                    acc,
+                    std::mem::transmute::<__m512, __m512bh>(a),
+                    std::mem::transmute::<__m512, __m512bh>(b),
+                );
+            }
+            _mm512_fmadd_ps(low(a), low(b), _mm512_fmadd_ps(high(a), high(b), acc))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_as_bf16(self, from: *const f32) -> __m512 {
+        unsafe {
+            let (first, second) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)));
+            if BF16 {
+                return std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first));
+            }
+            let low = _mm512_castsi256_si512(rounded(first));
+            _mm512_castsi512_ps(_mm512_inserti64x4::<1>(low, rounded(second)))
+        }
+    }
+}

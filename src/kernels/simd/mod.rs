@@ -1,0 +1,151 @@
+//! One vocabulary of vector operations for every instruction set, so that each kernel is written once.
+//!
+//! A [`Simd`] value is a proof that the processor has the instructions: only [`dispatch`] makes one, after asking the
+//! processor, and kernels receive it as an argument. Register arithmetic is therefore safe to call; memory access is
+//! not, because it works on raw pointers.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+use std::sync::OnceLock;
+
+/// Vector operations of one instruction set.
+///
+/// # Safety
+/// Of all `unsafe` functions here: `count` lanes (or [`Simd::LANES`]) must be readable or writable at the pointer.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// A register of [`Simd::LANES`] f32 values.
+    type V: Copy;
+    /// f32 values in a register.
+    const LANES: usize;
+    /// Rows of the matrix micro-kernel: as many as leave its accumulators (two registers a row) in registers.
+    const ROWS: usize;
+
+    fn splat(self, value: f32) -> Self::V;
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    unsafe fn store(self, to: *mut f32, v: Self::V);
+    /// The first `count <= LANES` lanes, zeros after them.
+    unsafe fn load_part(self, from: *const f32, count: usize) -> Self::V;
+    unsafe fn store_part(self, to: *mut f32, v: Self::V, count: usize);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger; where `a` is NaN, `b`.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, fused where the processor can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn round(self, v: Self::V) -> Self::V;
+    /// `v * 2^power` for whole powers in -126 ..= 127.
+    fn scale(self, v: Self::V, power: Self::V) -> Self::V;
+    fn sum(self, v: Self::V) -> f32;
+    fn largest(self, v: Self::V) -> f32;
+
+    /// Adds to each lane the two products of the bf16 pairs held in the lanes of `a` and `b`.
+    fn dot_bf16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `2 * LANES` f32 values, rounded to bf16, as pairs in the lanes of one register (pair i = values 2i, 2i + 1).
+    unsafe fn load_as_bf16(self, from: *const f32) -> Self::V;
+}
+
+/// A piece of work that can run on any instruction set.
+pub(crate) trait Task {
+    type Output;
+    /// Must be `#[inline(always)]`, as must be what it calls with `simd`: only then is it compiled for that set.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// The instruction sets there is a form for, best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+}
+
+impl Level {
+    /// The best that this processor has.
+    pub(crate) fn detect() -> Self {
+        static LEVEL: OnceLock<Level> = OnceLock::new();
+        *LEVEL.get_or_init(|| Self::supported().last().copied().unwrap_or(Self::Portable))
+    }
+
+    /// Everything this processor has.
+    pub(crate) fn supported() -> Vec<Self> {
+        let mut levels = vec![Self::Portable];
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        levels.push(Self::Neon);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            levels.push(Self::Avx2);
+            let base = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+            if base && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+                levels.push(Self::Avx512);
+                if is_x86_feature_detected!("avx512bf16") {
+                    levels.push(Self::Avx512Bf16);
+                }
+            }
+        }
+        levels
+    }
+
+    /// f32 values in a register.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Self::Portable => portable::Portable::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Avx512Bf16 => avx512::Avx512::<true>::LANES,
+        }
+    }
+
+    /// Runs a task with this instruction set; a set the processor lacks runs as the best it has.
+    #[inline]
+    pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
+        match self {
+            Self::Portable => task.run(portable::Portable),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => task.run(neon::Neon::new()),
+            // SAFETY (all three): a `Level` other than `Portable` comes from `supported`, which asked the processor.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { avx2::run(task) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512::run(task) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => unsafe { avx512::run_bf16(task) },
+        }
+    }
+}
+
+/// Runs a task with the best instruction set of this processor.
+#[inline]
+pub(crate) fn dispatch<T: Task>(task: T) -> T::Output {
+    Level::detect().run(task)
+}
+
+/// The two halves of a bf16 pair as f32: the first value sits in the low 16 bits.
+fn bf16_pair(word: f32) -> [f32; 2] {
+    let bits = word.to_bits();
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
+}
+
+/// Two f32 values rounded to a bf16 pair, carried in the bits of an f32.
+pub(crate) fn to_bf16_pair(first: f32, second: f32) -> f32 {
+    let bits = |v: f32| u32::from(half::bf16::from_f32(v).to_bits());
+    f32::from_bits(bits(first) | (bits(second) << 16))
+}
