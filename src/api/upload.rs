@@ -1,5 +1,7 @@
 //! Rasters out of request bodies: raw, or as parts of a form.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, header};
@@ -9,6 +11,7 @@ use super::dto::MAX_IMAGES;
 use super::error::Problem;
 use super::extract::{body_problem, form_problem};
 use crate::error::ErrorKind;
+use crate::raster::{ChunkCache, Limits, Raster, open_upload};
 
 /// An uploaded file.
 pub struct File {
@@ -143,6 +146,22 @@ fn position(field: &str) -> Result<usize, Problem> {
         None => None,
     };
     position.ok_or_else(|| Problem::invalid(format!("found a part named {field:?}; image, image_2 … image_{MAX_IMAGES} are needed")))
+}
+
+/// Memory for decoded chunks of one request's rasters: windows that overlap read them again.
+const CHUNK_BYTES: u64 = 64 << 20;
+
+/// Opens files as captures in time order; `images` of them are stacked in each file. Blocks.
+///
+/// # Errors
+/// Formats that are not known, sizes beyond the limits, damaged files.
+pub fn open(files: Vec<File>, images: Option<usize>, limits: &Limits) -> Result<Vec<Arc<dyn Raster>>, Problem> {
+    let cache = ChunkCache::new(CHUNK_BYTES);
+    let mut captures = Vec::new();
+    for File { name, bytes } in files {
+        captures.extend(open_upload(&name, bytes, images, limits, &cache)?);
+    }
+    Ok(captures)
 }
 
 #[cfg(test)]

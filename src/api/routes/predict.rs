@@ -14,7 +14,7 @@ use crate::api::state::AppState;
 use crate::api::upload::{self, RasterForm};
 use crate::engine::SceneRequest;
 use crate::outputs::{Format, OutputError};
-use crate::raster::{Limits, Upload, open_captures};
+use crate::raster::Limits;
 
 /// Inference on uploaded rasters
 ///
@@ -49,12 +49,8 @@ pub async fn predict(
     let images = params.images()?;
     let files = upload::read(request, state.options().max_upload_bytes).await?;
     let limits = Limits { max_bytes: state.options().max_upload_bytes, max_pixels: state.options().max_pixels };
-    let Upload { captures, normalised } = tokio::task::spawn_blocking(move || {
-        let files = files.into_iter().map(|file| (file.name, file.bytes)).collect();
-        open_captures(files, images, &limits)
-    })
-    .await
-    .map_err(Problem::internal)??;
+    let captures = tokio::task::spawn_blocking(move || upload::open(files, images, &limits)).await.map_err(Problem::internal)??;
+    let normalised = captures.iter().all(|capture| capture.info().is_normalised);
     let weights = engine.models().status(&model)?.kind;
     let scene = SceneRequest { model, task, captures, normalised, pixels, embedding };
     let (prediction, timings) = engine.predict_scene(&scene).await?;
