@@ -13,7 +13,7 @@ use satlas_serve::engine::{
 use satlas_serve::prediction::{Output, Prediction};
 use satlas_serve::raster::{ChunkCache, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
-use satlas_serve::weights::{WeightsLocator, WeightsMode};
+use satlas_serve::weights::{HubOptions, Library, WeightsLocator, WeightsMode};
 use satlas_serve::zoo::demo_models;
 
 fn embedded(file: &str) -> Option<&'static [u8]> {
@@ -32,8 +32,12 @@ fn engine() -> Engine {
         device: DeviceOptions { queue_capacity: 64, max_batch: 4, max_delay: Duration::ZERO },
         scenes: SceneOptions::default(),
         sources: SourceOptions { data_dir: None, source_root: None, max_sources: 8, chunks: chunks.clone() },
+        models_dir: None,
     };
-    let locator = WeightsLocator { mode: WeightsMode::Offline, models_dir: None, embedded };
+    let nowhere = std::path::PathBuf::from("there-is-no-such-directory");
+    let hub = HubOptions { offline: true, ..HubOptions::from_variables(|_| None) };
+    let library = Library::new(nowhere.clone(), nowhere, hub);
+    let locator = WeightsLocator { mode: WeightsMode::Offline, library, embedded };
     let specs = demo_models(include_str!("../static/demo/demo.json")).unwrap();
     let engine = Engine::start(specs, locator, Device::Cpu, &options).unwrap();
     let world = Bytes::from_static(include_bytes!("../static/demo/world.tif"));

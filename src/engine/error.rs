@@ -9,7 +9,7 @@ use crate::nn::{LoadError, NnError};
 use crate::raster::RasterError;
 use crate::tiles::TileError;
 use crate::weights::WeightsError;
-use crate::zoo::CatalogError;
+use crate::zoo::{CatalogError, ManifestError};
 
 /// An error of the engine; cheap to clone, since requests that waited for one load share its failure.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -125,6 +125,9 @@ pub enum EngineError {
     /// The catalogue failed.
     #[error(transparent)]
     Catalog(Arc<CatalogError>),
+    /// A manifest describes no model.
+    #[error(transparent)]
+    Manifest(Arc<ManifestError>),
     /// A coordinate system failed.
     #[error(transparent)]
     Crs(Arc<CrsError>),
@@ -157,6 +160,7 @@ impl EngineError {
             Self::Load(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
             Self::Crs(error) => error.kind(),
             Self::Tile(error) => error.kind(),
         }
@@ -179,6 +183,7 @@ from_shared! {
     LoadError => Load,
     NnError => Network,
     CatalogError => Catalog,
+    ManifestError => Manifest,
     CrsError => Crs,
     TileError => Tile,
 }

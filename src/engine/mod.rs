@@ -8,6 +8,7 @@ mod device;
 mod embedding;
 mod error;
 mod hardware;
+mod manifests;
 mod merge;
 mod models;
 mod pixels;
@@ -17,6 +18,7 @@ mod sources;
 mod tile;
 mod window;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The type of the device that [`Engine::start`] takes.
@@ -51,6 +53,8 @@ pub struct EngineOptions {
     pub scenes: SceneOptions,
     /// Imagery.
     pub sources: SourceOptions,
+    /// Where manifests of users' own models lie; without it they last until the process ends.
+    pub models_dir: Option<PathBuf>,
 }
 
 /// Models, sources, caches and the device.
@@ -60,6 +64,7 @@ pub struct Engine {
     windows: Windows,
     worker: Arc<DeviceWorker>,
     scenes: SceneOptions,
+    models_dir: Option<PathBuf>,
 }
 
 impl Engine {
@@ -79,12 +84,17 @@ impl Engine {
         };
         let worker = DeviceWorker::start(device.clone(), options.device).map_err(store("the device thread"))?;
         let worker = Arc::new(worker);
+        let models = Models::new(specs, locator, device, &options.models);
+        if let Some(models_dir) = &options.models_dir {
+            manifests::register_stored(&models, models_dir);
+        }
         Ok(Self {
-            models: Models::new(specs, locator, device, &options.models),
+            models,
             sources: Sources::open(&options.sources)?,
             windows: Windows::new(worker.clone(), &options.windows),
             worker,
             scenes: options.scenes,
+            models_dir: options.models_dir.clone(),
         })
     }
 

@@ -281,7 +281,7 @@ impl Models {
 
 impl Shared {
     fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
-        let weights: Weights = self.locator.open(&spec)?;
+        let weights: Weights = self.locator.open(&spec, &mut |_| ())?;
         let kind = weights.kind();
         let network = Network::load(&weights, &spec, &self.device, self.dtype)?;
         Ok(LoadedModel { spec, network, kind })

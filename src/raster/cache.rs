@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::geotiff::Samples;
+use super::samples::Samples;
 
 /// What names a chunk: raster, image within it, chunk within that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

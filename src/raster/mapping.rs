@@ -3,8 +3,8 @@
 
 use crate::georef::{Crs, GeoTransform, Georef};
 
-/// The approximation may be off by this much, in pixels of whichever grid is coarser (GDAL's default for its warper).
-const MAX_ERROR_PX: f64 = 0.125;
+/// The approximation may be off by this much, in pixels of whichever grid is coarser (GDAL allows its warper 0.125).
+const MAX_ERROR_PX: f64 = 0.02;
 
 /// Pixels a side below which every position is computed exactly.
 const EXACT_BELOW_PX: usize = 3;

@@ -2,23 +2,35 @@
 //!
 //! Pixels are `f32` in file units (8-, 16- and 24-bit integers are exact), channels last, with a validity mask.
 
+mod bands;
 mod byte_source;
 mod cache;
 mod error;
 mod geotiff;
 mod mapping;
+mod memory;
+mod npy;
 mod resample;
 mod rgb;
+mod samples;
+mod scaling;
 mod source;
+mod upload;
 mod warp;
 
+pub use bands::{BandChoice, BandNumbers};
 pub use byte_source::{ByteSource, FileBytes};
 pub use cache::ChunkCache;
 pub use error::RasterError;
 pub use geotiff::GeoTiff;
+pub use memory::MemoryRaster;
 pub use rgb::RgbaTile;
+pub use scaling::{InputOptions, InputPlan, Preset, resolution_warning};
 pub use source::{BandSummary, Capture, Place, Source, SourceInfo};
+pub use upload::{Limits, open_upload};
 pub use warp::warp;
+
+use std::ops::Range;
 
 use crate::georef::Georef;
 
@@ -75,6 +87,8 @@ pub struct RasterInfo {
     pub sample_type: SampleType,
     /// Where it lies, if it says so.
     pub georef: Option<Georef>,
+    /// Whether the samples are network input already (a float array), not pixel values that need scaling.
+    pub is_normalised: bool,
     /// Sizes of the reduced-resolution copies, largest first.
     pub overviews: Vec<(usize, usize)>,
 }
@@ -90,6 +104,29 @@ pub struct PixelWindow {
     pub width: usize,
     /// Rows.
     pub height: usize,
+}
+
+impl PixelWindow {
+    /// Its columns that lie in a raster of `width`.
+    fn cols_within(&self, width: usize) -> Range<usize> {
+        overlap(self.col, self.width, width)
+    }
+
+    /// Its rows that lie in a raster of `height`.
+    fn rows_within(&self, height: usize) -> Range<usize> {
+        overlap(self.row, self.height, height)
+    }
+
+    /// Where in the window a raster's pixel lies, which must be inside.
+    fn index_of(&self, col: usize, row: usize) -> usize {
+        (row as i64 - self.row) as usize * self.width + (col as i64 - self.col) as usize
+    }
+}
+
+/// The part of `start .. start + len` that lies in `0 .. size`.
+fn overlap(start: i64, len: usize, size: usize) -> Range<usize> {
+    let clamp = |edge: i64| edge.clamp(0, size as i64) as usize;
+    clamp(start)..clamp(start.saturating_add_unsigned(len as u64))
 }
 
 /// Pixels with their validity.
@@ -111,6 +148,14 @@ impl Patch {
     /// A patch without any data.
     pub fn empty(width: usize, height: usize, bands: usize) -> Self {
         Self { width, height, bands, pixels: vec![0.0; width * height * bands], valid: vec![false; width * height] }
+    }
+
+    /// Makes invalid what `covered` (`[height, width]`) leaves out.
+    fn mask(&mut self, covered: &[bool]) {
+        for (index, _) in covered.iter().enumerate().filter(|(_, covered)| !**covered) {
+            self.valid[index] = false;
+            self.pixels[index * self.bands..][..self.bands].fill(0.0);
+        }
     }
 
     /// Whether no pixel is valid.

@@ -7,7 +7,11 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 
 use super::rgb::{Rendering, RgbaTile};
-use super::{ChunkCache, GeoTiff, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType, warp};
+use super::upload::is_tiff;
+use super::{
+    ByteSource, ChunkCache, FileBytes, GeoTiff, Limits, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
+    open_upload, warp,
+};
 use crate::georef::{Bounds, Georef};
 use crate::tiles::{MAX_ZOOM, resolution_m};
 
@@ -116,29 +120,47 @@ impl Source {
         Ok(Self { id, title, attribution: None, version, captures, rendering: OnceLock::new() })
     }
 
-    /// A file on this machine, read as it is needed.
+    /// A file on this machine: a GeoTIFF is read as it is needed, a picture or array is held in memory.
     ///
     /// # Errors
-    /// [`RasterError`] where the file cannot be read.
-    pub fn open_path(id: &str, path: &Path, cache: &ChunkCache) -> Result<Self, RasterError> {
-        let io = |source| RasterError::Io { name: path.display().to_string(), source };
-        let metadata = path.metadata().map_err(io)?;
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        let version = format!("{}:{}:{}", path.display(), metadata.len(), modified.as_nanos());
-        let version = blake3::hash(version.as_bytes()).to_hex()[..16].to_owned();
+    /// [`RasterError`] where the file cannot be read, or is larger than `limits` and not a GeoTIFF.
+    pub fn open_path(id: &str, path: &Path, limits: &Limits, cache: &ChunkCache) -> Result<Self, RasterError> {
+        let name = path.display().to_string();
+        let io = |source| RasterError::Io { name: name.clone(), source };
+        let file = FileBytes::open(path).map_err(io)?;
+        let start = file.read_at(0, file.len().min(4) as usize).map_err(io)?;
         let title = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-        let raster = Arc::new(GeoTiff::open_path(path, cache)?);
+        if !is_tiff(&start) {
+            let found = file.len();
+            if found > limits.max_bytes {
+                return Err(RasterError::TooLarge { name, what: "bytes", found, limit: limits.max_bytes });
+            }
+            let bytes = file.read_at(0, found as usize).map_err(io)?;
+            return Self::from_bytes(id, &title, bytes, None, limits, cache);
+        }
+        let modified = path.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
+        let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let version = version(format!("{name}:{}:{modified}", file.len()).as_bytes());
+        let raster = Arc::new(GeoTiff::open(&name, Arc::new(file), cache)?);
         Self::new(id, &title, version, vec![Capture { datetime: None, raster }])
     }
 
-    /// A GeoTIFF in memory (embedded or uploaded).
+    /// A file in memory (embedded or uploaded); `images` as in [`open_upload`].
     ///
     /// # Errors
-    /// [`RasterError`] where the bytes cannot be read.
-    pub fn from_bytes(id: &str, title: &str, bytes: Bytes, cache: &ChunkCache) -> Result<Self, RasterError> {
-        let version = blake3::hash(&bytes).to_hex()[..16].to_owned();
-        let raster = Arc::new(GeoTiff::open(title, Arc::new(bytes), cache)?);
-        Self::new(id, title, version, vec![Capture { datetime: None, raster }])
+    /// As [`open_upload`].
+    pub fn from_bytes(
+        id: &str,
+        title: &str,
+        bytes: Bytes,
+        images: Option<usize>,
+        limits: &Limits,
+        cache: &ChunkCache,
+    ) -> Result<Self, RasterError> {
+        let version = version(&bytes);
+        let rasters = open_upload(title, bytes, images, limits, cache)?;
+        let captures = rasters.into_iter().map(|raster| Capture { datetime: None, raster });
+        Self::new(id, title, version, captures.collect())
     }
 
     /// The captures in time order.
@@ -219,6 +241,11 @@ impl Source {
             place: info.georef.as_ref().and_then(Place::of),
         }
     }
+}
+
+/// Sixteen hexadecimal digits of a hash.
+fn version(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
 impl Place {

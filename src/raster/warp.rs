@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::mapping::{Block, Mapping, Position};
 use super::resample::{Sampler, margin};
-use super::{Patch, PixelWindow, Raster, RasterError, Resampling};
-use crate::georef::Georef;
+use super::{Patch, PixelWindow, Raster, RasterError, RasterInfo, Resampling};
+use crate::georef::{Crs, Georef};
 
 /// Side of the blocks that are warped in parallel.
 const BLOCK_PX: usize = 128;
@@ -30,21 +30,32 @@ pub fn warp(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: R
         let needed = "at least one band is needed".to_owned();
         return Err(RasterError::InvalidOption { what: "bands", value: String::new(), needed });
     }
-    let name = || "the raster".to_owned();
     let info = raster.info();
-    let source = info.georef.as_ref().ok_or_else(|| RasterError::NotGeoreferenced { name: name() })?;
+    let source = info.georef.as_ref().ok_or_else(|| RasterError::NotGeoreferenced { name: NAME.to_owned() })?;
     if let Some(window) = aligned_window(source, target) {
         return raster.read(0, window, bands);
     }
+    let level = Level::choose(info, source, target);
+    project(raster, source, target, level, bands, resampling)
+}
+
+/// What errors call the raster, which has no name of its own here.
+const NAME: &str = "the raster";
+
+/// Samples one level of a raster at the inversely mapped position of every pixel of `target`.
+fn project(
+    raster: &dyn Raster,
+    source: &Georef,
+    target: &Georef,
+    level: Level,
+    bands: &[usize],
+    resampling: Resampling,
+) -> Result<Patch, RasterError> {
     let mapping = Mapping::new(source, target).ok_or_else(|| RasterError::BadGeoreference {
-        name: name(),
+        name: NAME.to_owned(),
         reason: "its transform cannot be inverted".to_owned(),
     })?;
-    let mut patch = Patch::empty(target.width, target.height, bands.len());
-    let whole = Block { col: 0, row: 0, width: target.width, height: target.height };
-    let Some(scale) = mapping.scale(whole) else { return Ok(patch) };
-    let job = Job { raster, mapping, level: Level::choose(raster, scale), bands, resampling };
-
+    let job = Job { raster, mapping, level, bands, resampling };
     let blocks: Vec<Block> = (0..target.height.div_ceil(BLOCK_PX))
         .flat_map(|down| (0..target.width.div_ceil(BLOCK_PX)).map(move |across| (across * BLOCK_PX, down * BLOCK_PX)))
         .map(|(col, row)| Block {
@@ -55,6 +66,7 @@ pub fn warp(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: R
         })
         .collect();
     let parts = blocks.par_iter().map(|block| job.run(*block)).collect::<Result<Vec<_>, _>>()?;
+    let mut patch = Patch::empty(target.width, target.height, bands.len());
     for (block, part) in blocks.iter().zip(parts).filter_map(|(block, part)| Some((block, part?))) {
         paste(&part, block, &mut patch);
     }
@@ -97,23 +109,70 @@ struct Level {
 }
 
 impl Level {
-    /// The coarsest level that is not coarser than the output.
-    fn choose(raster: &dyn Raster, scale: (f64, f64)) -> Self {
-        let info = raster.info();
-        let level = |index: usize, (width, height): (usize, usize)| Self {
-            index,
-            width,
-            height,
-            factor: (width as f64 / info.width as f64, height as f64 / info.height as f64),
-        };
-        // Half a percent of slack: 4096 px halved seven times by a writer that rounds is still that level.
-        let wanted = (scale.0 * scale.1).sqrt() * 1.005;
-        let overviews = info.overviews.iter().enumerate().map(|(index, size)| level(index + 1, *size));
-        overviews
-            .filter(|level| 1.0 / (level.factor.0 * level.factor.1).sqrt() <= wanted)
-            .min_by_key(|level| level.width)
-            .unwrap_or_else(|| level(0, (info.width, info.height)))
+    /// Level 0 is full resolution, the others are overviews.
+    fn new(info: &RasterInfo, index: usize) -> Self {
+        let full = (info.width, info.height);
+        let (width, height) = if index == 0 { full } else { info.overviews[index - 1] };
+        Self { index, width, height, factor: (width as f64 / full.0 as f64, height as f64 / full.1 as f64) }
     }
+
+    /// The coarsest level that is not coarser than the target. It depends on the whole raster and the target's pixel size
+    /// alone, so that neighbouring tiles are made from the same level.
+    fn choose(info: &RasterInfo, source: &Georef, target: &Georef) -> Self {
+        let (width, height) = pixel_size(target);
+        let scale = native_resolution(source, target).map_or(1.0, |native| (width * height).sqrt() / native);
+        // Half a percent of slack: sizes that a writer rounded are still the overview that was meant.
+        let levels = (0..=info.overviews.len()).map(|index| Self::new(info, index));
+        levels
+            .filter(|level| 1.0 / (level.factor.0 * level.factor.1).sqrt() <= scale.max(1.0) * 1.005)
+            .min_by_key(|level| level.width)
+            .unwrap_or_else(|| Self::new(info, 0))
+    }
+}
+
+/// Width and height of a grid's pixels in the units of its coordinate system.
+fn pixel_size(georef: &Georef) -> (f64, f64) {
+    let t = &georef.transform;
+    (t.pixel_width.hypot(t.col_skew), t.pixel_height.hypot(t.row_skew))
+}
+
+/// The pixel size that keeps as many pixels along the diagonal of the whole raster, in units of the target's coordinate
+/// system (GDAL's rule for the size of a warped raster).
+fn native_resolution(source: &Georef, target: &Georef) -> Option<f64> {
+    const STEPS: usize = 20;
+    if source.crs == target.crs {
+        let (width, height) = pixel_size(source);
+        return Some((width * height).sqrt());
+    }
+    let (top, bottom) = mercator_rows(source, target);
+    let middle = source.transform.apply(source.width as f64 / 2.0, (top + bottom) / 2.0);
+    let middle_lon = source.crs.to_lon_lat(middle.0, middle.1)?.0;
+    let (mut min, mut max) = ((f64::INFINITY, f64::INFINITY), (f64::NEG_INFINITY, f64::NEG_INFINITY));
+    for step in 0..(STEPS + 1) * (STEPS + 1) {
+        let share = |index: usize| index as f64 / STEPS as f64;
+        let (col, row) =
+            (share(step % (STEPS + 1)) * source.width as f64, top + share(step / (STEPS + 1)) * (bottom - top));
+        let (x, y) = source.transform.apply(col, row);
+        let Some((lon, lat)) = source.crs.to_lon_lat(x, y) else { continue };
+        let lon = lon + 360.0 * ((middle_lon - lon) / 360.0).round();
+        let Some((x, y)) = target.crs.from_lon_lat(lon, lat) else { continue };
+        min = (min.0.min(x), min.1.min(y));
+        max = (max.0.max(x), max.1.max(y));
+    }
+    let diagonal = (max.0 - min.0).hypot(max.1 - min.1) / (source.width as f64).hypot(bottom - top);
+    (diagonal.is_finite() && diagonal > 0.0).then_some(diagonal)
+}
+
+/// First and last row of a raster that its target can show: Web Mercator grows without bound towards the poles.
+fn mercator_rows(source: &Georef, target: &Georef) -> (f64, f64) {
+    const MAX_LAT: f64 = 85.06;
+    let (t, height) = (&source.transform, source.height as f64);
+    if target.crs != Crs::web_mercator() || !source.crs.is_geographic() || t.pixel_height == 0.0 {
+        return (0.0, height);
+    }
+    let row = |lat: f64| ((lat - t.origin_y) / t.pixel_height).clamp(0.0, height);
+    let (a, b) = (row(MAX_LAT), row(-MAX_LAT));
+    if a < b { (a, b) } else { (b, a) }
 }
 
 struct Job<'a> {

@@ -16,12 +16,6 @@ pub enum WeightsError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The model's weights are nowhere on this machine.
-    #[error("the weights of {model} are not on this machine")]
-    NotFound {
-        /// The model.
-        model: String,
-    },
     /// The file is cut short, damaged, or not what its name says.
     #[error("{file} is not a readable checkpoint: {reason}")]
     Damaged {
@@ -117,7 +111,6 @@ impl WeightsError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::NotFound { .. } => ErrorKind::Unavailable,
             Self::Offline { .. } | Self::NotHere { .. } => ErrorKind::Unavailable,
             Self::Download { .. } => ErrorKind::Upstream,
             Self::Io { .. } | Self::Device { .. } => ErrorKind::Internal,

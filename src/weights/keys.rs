@@ -25,7 +25,8 @@ pub(super) fn canonical<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> 
     renamed
 }
 
-fn common_wrappers<T>(tensors: &BTreeMap<String, T>) -> String {
+/// The wrappers' prefixes that every name carries.
+pub(super) fn common_wrappers<T>(tensors: &BTreeMap<String, T>) -> String {
     let mut prefix = String::new();
     while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
         !tensors.is_empty()

@@ -1,8 +1,8 @@
-//! Where a model's weights are on this machine, before anything is read.
+//! The one place that decides where a model's weights come from: the program, the synthetic rule, or the [`Library`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Weights, WeightsError, WeightsKind};
+use super::{Library, Progress, Weights, WeightsError, WeightsKind};
 use crate::zoo::{ModelSpec, WeightsSpec};
 
 /// How weights may be got.
@@ -41,8 +41,8 @@ pub type EmbeddedFiles = fn(&str) -> Option<&'static [u8]>;
 pub struct WeightsLocator {
     /// How weights may be got.
     pub mode: WeightsMode,
-    /// Searched first, by the file name of the model's weights and by model id.
-    pub models_dir: Option<PathBuf>,
+    /// Files on this machine and on the hub.
+    pub library: Library,
     /// The demo bundle.
     pub embedded: EmbeddedFiles,
 }
@@ -50,36 +50,20 @@ pub struct WeightsLocator {
 impl WeightsLocator {
     /// Where a model's weights are.
     pub fn place(&self, spec: &ModelSpec) -> WeightsPlace {
-        if let WeightsSpec::Embedded { file } = &spec.weights {
-            return (self.embedded)(file).map_or(WeightsPlace::Remote, WeightsPlace::Embedded);
-        }
-        if let WeightsMode::Synthetic { seed } = self.mode {
-            return WeightsPlace::Synthetic(seed);
-        }
-        let file = match &spec.weights {
-            WeightsSpec::File { path } => path.is_file().then(|| path.clone()),
-            WeightsSpec::Hub { file, .. } | WeightsSpec::Archive { file, .. } => {
-                self.in_models_dir(&spec.id, Path::new(file))
+        match (&spec.weights, &self.mode) {
+            (WeightsSpec::Embedded { file }, _) => {
+                (self.embedded)(file).map_or(WeightsPlace::Remote, WeightsPlace::Embedded)
             }
-            WeightsSpec::Embedded { .. } | WeightsSpec::NewHeads { .. } => None,
-        };
-        file.map_or(WeightsPlace::Remote, WeightsPlace::File)
-    }
-
-    /// `DIR/<file>`, its last part, or `DIR/<id>`, as `.safetensors` or `.pth`; the memory-mappable form first.
-    fn in_models_dir(&self, id: &str, file: &Path) -> Option<PathBuf> {
-        let dir = self.models_dir.as_ref()?;
-        let stems =
-            [Some(dir.join(file)), file.file_name().map(|name| dir.join(name)), Some(dir.join(format!("{id}.pth")))];
-        let candidates = stems.into_iter().flatten().flat_map(|path| [path.with_extension("safetensors"), path]);
-        candidates.into_iter().find(|path| path.is_file())
+            (_, WeightsMode::Synthetic { seed }) => WeightsPlace::Synthetic(*seed),
+            _ => self.library.find(spec).map_or(WeightsPlace::Remote, WeightsPlace::File),
+        }
     }
 
     /// What a model's weights are.
     pub fn kind(&self, spec: &ModelSpec) -> WeightsKind {
-        match (&self.mode, &spec.weights) {
-            (_, WeightsSpec::Embedded { .. }) => WeightsKind::Demo,
-            (WeightsMode::Synthetic { .. }, _) => WeightsKind::Synthetic,
+        match (&spec.weights, &self.mode) {
+            (WeightsSpec::Embedded { .. }, _) => WeightsKind::Demo,
+            (_, WeightsMode::Synthetic { .. }) => WeightsKind::Synthetic,
             _ => WeightsKind::from(spec.origin),
         }
     }
@@ -98,22 +82,23 @@ impl WeightsLocator {
                 let failed = |source| WeightsError::Io { path: path.clone(), source };
                 let metadata = path.metadata().map_err(failed)?;
                 let modified = metadata.modified().map_err(failed)?;
-                let identity = format!("{} {} {modified:?}", path.display(), metadata.len());
+                // New heads are part of what is named: two models may stand on one file.
+                let identity = format!("{} {} {modified:?} {:?}", path.display(), metadata.len(), spec.weights);
                 Ok(blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned())
             }
         }
     }
 
-    /// Opens a model's weights.
+    /// Opens a model's weights, downloading them first where that is allowed and needed.
     ///
     /// # Errors
-    /// [`WeightsError::NotFound`] where they are not on this machine, and what opening says.
-    pub fn open(&self, spec: &ModelSpec) -> Result<Weights, WeightsError> {
-        match self.place(spec) {
-            WeightsPlace::Synthetic(seed) => Ok(Weights::synthetic(seed)),
-            WeightsPlace::Embedded(bytes) => Weights::embedded(&spec.id, bytes),
-            WeightsPlace::File(path) => Weights::open(&path, WeightsKind::from(spec.origin)),
-            WeightsPlace::Remote => Err(WeightsError::NotFound { model: spec.id.clone() }),
+    /// What finding, downloading and opening say.
+    pub fn open(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<Weights, WeightsError> {
+        match (&spec.weights, &self.mode) {
+            (WeightsSpec::Embedded { .. }, _) | (_, WeightsMode::Auto | WeightsMode::Offline) => {
+                self.library.open(spec, self.embedded, progress)
+            }
+            (_, WeightsMode::Synthetic { seed }) => Ok(Weights::synthetic(*seed)),
         }
     }
 }

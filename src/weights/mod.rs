@@ -1,11 +1,14 @@
 //! From a file name to named tensors: find, download, read, check and fill weights; no networks here.
 
 mod backing;
+mod convert;
 mod error;
 mod fit;
 mod hub;
+mod inspect;
 mod keys;
 mod locator;
+mod library;
 mod parameters;
 mod pickle;
 mod pth;
@@ -13,10 +16,13 @@ mod safetensors;
 mod store;
 mod synthetic;
 
+pub use convert::mapped_copy;
 pub use error::WeightsError;
 pub use fit::{Fit, Misshapen};
 pub use hub::{Hub, HubOptions, Progress};
 pub use locator::{EmbeddedFiles, WeightsLocator, WeightsMode, WeightsPlace};
+pub use inspect::{Candidate, Inspection, TensorInfo, inspect};
+pub use library::Library;
 pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;

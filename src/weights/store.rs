@@ -3,6 +3,7 @@
 //! Behind it lies a mapped `.safetensors` or `.pth` file, bytes embedded in the program, or the synthetic rule. Names are
 //! those of the newest torchvision generation without wrappers' prefixes. A tensor is copied once, straight to its device.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::backing::Backing;
-use super::{WeightsError, keys, pth, safetensors, synthetic};
+use super::{TensorInfo, WeightsError, keys, pth, safetensors, synthetic};
 use crate::zoo::Origin;
 
 /// Where the numbers of a model come from; every answer names it.
@@ -77,6 +78,8 @@ enum Source {
 pub struct Weights {
     /// Named in errors.
     file: String,
+    /// What wrappers had put before every name.
+    prefix: String,
     kind: WeightsKind,
     revision: String,
     source: Source,
@@ -110,6 +113,7 @@ impl Weights {
     pub fn synthetic(seed: u64) -> Self {
         Self {
             file: format!("synthetic:{seed}"),
+            prefix: String::new(),
             kind: WeightsKind::Synthetic,
             revision: format!("synthetic-{seed}"),
             source: Source::Synthetic { seed },
@@ -119,9 +123,18 @@ impl Weights {
     }
 
     fn stored(file: String, kind: WeightsKind, backing: Backing, tensors: BTreeMap<String, StoredTensor>) -> Self {
+        let prefix = keys::common_wrappers(&tensors);
         let tensors = keys::canonical(tensors);
         let revision = fingerprint(&backing, &tensors);
-        Self { file, kind, revision, source: Source::Stored { backing, tensors }, new_heads: None, used: Mutex::default() }
+        Self {
+            file,
+            prefix,
+            kind,
+            revision,
+            source: Source::Stored { backing, tensors },
+            new_heads: None,
+            used: Mutex::default(),
+        }
     }
 
     /// The same weights under heads of a manifest ([`crate::zoo::FIRST_NEW_HEAD`] and following), drawn at random from a
@@ -204,6 +217,24 @@ impl Weights {
         tensors.into_iter().flat_map(|tensors| tensors.keys().map(String::as_str))
     }
 
+    /// Every stored tensor in alphabetical order; none for synthetic weights.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorInfo> {
+        let tensors = match &self.source {
+            Source::Stored { tensors, .. } => Some(tensors),
+            Source::Synthetic { .. } => None,
+        };
+        tensors.into_iter().flatten().map(|(name, stored)| TensorInfo {
+            name: name.clone(),
+            dtype: stored.dtype.as_str().to_owned(),
+            shape: stored.shape.clone(),
+        })
+    }
+
+    /// What wrappers such as `DistributedDataParallel` had put before every name.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Stored tensors that nobody asked for, without those that no network reads.
     pub fn unused(&self) -> Vec<String> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,7 +256,7 @@ impl Weights {
         self.kind == WeightsKind::Synthetic
     }
 
-    /// Tells one set of weights from another, the same on every machine and in every file format.
+    /// Tells one set of weights from another, the same on every machine, whatever the format of a row-major file.
     pub fn revision(&self) -> &str {
         &self.revision
     }
@@ -244,15 +275,19 @@ impl Weights {
 
 impl StoredTensor {
     fn read(&self, file: &[u8], device: &Device) -> candle_core::Result<Tensor> {
+        Tensor::from_raw_buffer(&self.row_major_bytes(file), self.dtype, &self.shape, device)
+    }
+
+    /// The elements in row-major order; copied only where the file has another.
+    pub(super) fn row_major_bytes<'a>(&self, file: &'a [u8]) -> Cow<'a, [u8]> {
         let bytes = &file[self.start..self.start + self.len];
         match &self.strides {
-            None => Tensor::from_raw_buffer(bytes, self.dtype, &self.shape, device),
-            Some(strides) => Tensor::from_raw_buffer(&self.row_major(bytes, strides), self.dtype, &self.shape, device),
+            None => Cow::Borrowed(bytes),
+            Some(strides) => Cow::Owned(self.gather(bytes, strides)),
         }
     }
 
-    /// The elements in row-major order, gathered by their strides.
-    fn row_major(&self, bytes: &[u8], strides: &[usize]) -> Vec<u8> {
+    fn gather(&self, bytes: &[u8], strides: &[usize]) -> Vec<u8> {
         let size = self.dtype.size_in_bytes();
         let count: usize = self.shape.iter().product();
         let mut gathered = Vec::with_capacity(count * size);

@@ -10,46 +10,7 @@ use image::ImageDecoder;
 use tiff::decoder::{Decoder, DecodingResult};
 
 use super::image::{COMPRESSION_JPEG, COMPRESSION_WEBP, Format, Image};
-
-/// Decoded samples, `[rows, chunk_width, chunk_samples]`.
-#[derive(Debug)]
-pub(in crate::raster) enum Samples {
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    I16(Vec<i16>),
-    U32(Vec<u32>),
-    I32(Vec<i32>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-}
-
-impl Samples {
-    /// Bytes held in memory.
-    pub(in crate::raster) fn byte_len(&self) -> usize {
-        match self {
-            Self::U8(samples) => samples.len(),
-            Self::U16(samples) => samples.len() * 2,
-            Self::I16(samples) => samples.len() * 2,
-            Self::U32(samples) => samples.len() * 4,
-            Self::I32(samples) => samples.len() * 4,
-            Self::F32(samples) => samples.len() * 4,
-            Self::F64(samples) => samples.len() * 8,
-        }
-    }
-
-    /// Number of samples.
-    fn len(&self) -> usize {
-        match self {
-            Self::U8(samples) => samples.len(),
-            Self::U16(samples) => samples.len(),
-            Self::I16(samples) => samples.len(),
-            Self::U32(samples) => samples.len(),
-            Self::I32(samples) => samples.len(),
-            Self::F32(samples) => samples.len(),
-            Self::F64(samples) => samples.len(),
-        }
-    }
-}
+use crate::raster::samples::Samples;
 
 fn invalid(reason: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidData, reason.into())

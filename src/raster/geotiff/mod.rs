@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-pub(super) use self::chunk::Samples;
 use self::image::Image;
 use super::byte_source::{ByteSource, FileBytes};
 use super::cache::{ChunkCache, ChunkKey};
+use super::samples::{Run, Samples};
 use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo};
 
 const FORMAT: &str = "GeoTIFF";
@@ -113,6 +113,7 @@ impl GeoTiff {
                 .collect(),
             sample_type: pixels.sample_type(),
             georef: geo::read(name, &*source, main, pixels.width, pixels.height)?,
+            is_normalised: false,
             overviews: overviews.iter().map(|overview| (overview.width, overview.height)).collect(),
         };
         let levels = std::iter::once(pixels)
@@ -136,8 +137,7 @@ impl GeoTiff {
         bands: &[usize],
         mut put: impl FnMut(usize, usize, Run<'_>),
     ) -> Result<(), RasterError> {
-        let (cols, rows) =
-            (overlap(window.col, window.width, image.width), overlap(window.row, window.height, image.height));
+        let (cols, rows) = (window.cols_within(image.width), window.rows_within(image.height));
         if cols.is_empty() || rows.is_empty() {
             return Ok(());
         }
@@ -202,86 +202,6 @@ impl GeoTiff {
     }
 }
 
-/// The part of `start .. start + len` that lies in `0 .. size`.
-fn overlap(start: i64, len: usize, size: usize) -> std::ops::Range<usize> {
-    let clamp = |edge: i64| edge.clamp(0, size as i64) as usize;
-    clamp(start)..clamp(start.saturating_add_unsigned(len as u64))
-}
-
-/// Samples of one band in one row of a chunk.
-struct Run<'a> {
-    samples: &'a Samples,
-    start: usize,
-    step: usize,
-    len: usize,
-}
-
-/// A sample type's way to `f32` and its comparison with the nodata value of the file.
-trait Sample: Copy {
-    fn to_f32(self) -> f32;
-    fn is(self, nodata: f64) -> bool;
-}
-
-macro_rules! sample {
-    ($($type:ty),*) => {$(
-        impl Sample for $type {
-            fn to_f32(self) -> f32 {
-                self as f32
-            }
-            fn is(self, nodata: f64) -> bool {
-                self as f64 == nodata
-            }
-        }
-    )*};
-}
-sample!(u8, u16, i16, u32, i32, f64);
-
-impl Sample for f32 {
-    fn to_f32(self) -> f32 {
-        self
-    }
-    fn is(self, nodata: f64) -> bool {
-        // The tag holds decimal digits of a value that was an f32.
-        self == nodata as f32
-    }
-}
-
-impl Run<'_> {
-    /// Calls `put(offset, value)` for every sample that is neither NaN nor `nodata`.
-    fn for_each_valid(&self, nodata: Option<f64>, put: impl FnMut(usize, f32)) {
-        fn each<T: Sample>(samples: &[T], run: &Run<'_>, nodata: Option<f64>, mut put: impl FnMut(usize, f32)) {
-            let samples = samples[run.start..].iter().step_by(run.step).take(run.len).enumerate();
-            match nodata {
-                Some(nodata) => {
-                    for (offset, sample) in samples.filter(|(_, sample)| !sample.is(nodata)) {
-                        let value = sample.to_f32();
-                        if !value.is_nan() {
-                            put(offset, value);
-                        }
-                    }
-                }
-                None => {
-                    for (offset, sample) in samples {
-                        let value = sample.to_f32();
-                        if !value.is_nan() {
-                            put(offset, value);
-                        }
-                    }
-                }
-            }
-        }
-        match self.samples {
-            Samples::U8(samples) => each(samples, self, nodata, put),
-            Samples::U16(samples) => each(samples, self, nodata, put),
-            Samples::I16(samples) => each(samples, self, nodata, put),
-            Samples::U32(samples) => each(samples, self, nodata, put),
-            Samples::I32(samples) => each(samples, self, nodata, put),
-            Samples::F32(samples) => each(samples, self, nodata, put),
-            Samples::F64(samples) => each(samples, self, nodata, put),
-        }
-    }
-}
-
 impl Raster for GeoTiff {
     fn info(&self) -> &RasterInfo {
         &self.info
@@ -309,14 +229,11 @@ impl Raster for GeoTiff {
             (None, None) => None,
         };
         if let Some((mask, id, band)) = mask {
-            let mut covered = vec![false; valid.len()];
+            let mut covered = vec![false; patch.valid.len()];
             self.visit(mask, id, window, &[band], |to, _, run| {
                 run.for_each_valid(Some(0.0), |offset, _| covered[to + offset] = true);
             })?;
-            for (index, _) in covered.iter().enumerate().filter(|(_, covered)| !**covered) {
-                valid[index] = false;
-                pixels[index * bands.len()..][..bands.len()].fill(0.0);
-            }
+            patch.mask(&covered);
         }
         Ok(patch)
     }

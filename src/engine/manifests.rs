@@ -1,0 +1,100 @@
+//! Users' own models: manifests in the models directory, read at start, added and removed over HTTP.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Engine;
+use super::error::EngineError;
+use super::models::{ModelStatus, Models};
+use crate::zoo::{Manifest, ModelSpec, Origin};
+
+/// Largest manifest read; a table of 64 categories is a few kilobytes.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+impl Engine {
+    /// Adds the model that `manifest` describes and keeps the manifest in the models directory.
+    ///
+    /// # Errors
+    /// A manifest that contradicts itself, an id that is taken, or what the file system says.
+    pub async fn register_model(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
+        let models_dir = self.models_dir.clone();
+        let spec = describe(&manifest, models_dir.as_deref().unwrap_or(Path::new("")), &self.models)?;
+        let id = spec.id.clone();
+        // Registered first: of two requests for one id the second fails here and writes nothing.
+        self.models.register(spec)?;
+        let Some(models_dir) = models_dir else { return self.models.status(&id) };
+        let name = id.clone();
+        let written = tokio::task::spawn_blocking(move || write(&manifest, &models_dir, &name))
+            .await
+            .unwrap_or(Err(EngineError::Panicked));
+        if let Err(error) = written {
+            self.models.remove(&id).await?;
+            return Err(error);
+        }
+        self.models.status(&id)
+    }
+
+    /// Removes a registered model and its manifest; its weights file stays.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`], [`EngineError::BuiltIn`], or what the file system says.
+    pub async fn remove_model(&self, id: &str) -> Result<(), EngineError> {
+        self.models.remove(id).await?;
+        let Some(models_dir) = &self.models_dir else { return Ok(()) };
+        let path = models_dir.join(format!("{id}.toml"));
+        match tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await {
+            Ok(Err(source)) if source.kind() != io::ErrorKind::NotFound => Err(store_error(id, source)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(EngineError::Panicked),
+        }
+    }
+}
+
+/// Registers every manifest of the models directory; one that cannot be used is logged and left alone.
+pub(super) fn register_stored(models: &Models, models_dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(models_dir) else { return };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    for path in paths {
+        let registered =
+            read(&path).and_then(|manifest| describe(&manifest, models_dir, models)).and_then(|spec| models.register(spec));
+        if let Err(error) = registered {
+            tracing::warn!(manifest = %path.display(), %error, "a model is left out");
+        }
+    }
+}
+
+fn describe(manifest: &Manifest, models_dir: &Path, models: &Models) -> Result<ModelSpec, EngineError> {
+    let built_in = |id: &str| {
+        let spec = models.spec(id).ok().filter(|spec| spec.origin != Origin::Registered)?;
+        Some(ModelSpec::clone(&spec))
+    };
+    Ok(manifest.to_spec(models_dir, built_in)?)
+}
+
+fn read(path: &Path) -> Result<Manifest, EngineError> {
+    let failed = |source| store_error(&path.display().to_string(), source);
+    let len = path.metadata().map_err(failed)?.len();
+    if len > MAX_MANIFEST_BYTES {
+        return Err(EngineError::TooLarge { what: "bytes of a manifest", found: len, limit: MAX_MANIFEST_BYTES });
+    }
+    Ok(Manifest::from_toml(&std::fs::read_to_string(path).map_err(failed)?)?)
+}
+
+fn write(manifest: &Manifest, models_dir: &Path, id: &str) -> Result<(), EngineError> {
+    let text = manifest.to_toml()?;
+    let path = models_dir.join(format!("{id}.toml"));
+    let unfinished = models_dir.join(format!(".{id}.toml.{}", std::process::id()));
+    let write = || {
+        std::fs::create_dir_all(models_dir)?;
+        std::fs::write(&unfinished, text)?;
+        std::fs::rename(&unfinished, &path)
+    };
+    write().map_err(|source| store_error(id, source))
+}
+
+fn store_error(id: &str, source: io::Error) -> EngineError {
+    EngineError::Store { what: format!("the manifest of model {id:?}"), source: Arc::new(source) }
+}

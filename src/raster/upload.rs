@@ -1,0 +1,117 @@
+//! Uploaded files: which format the bytes are, whether they are within limits, and which captures they hold.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::memory::BandRange;
+use super::{ChunkCache, GeoTiff, MemoryRaster, Raster, RasterError, npy};
+
+/// What an upload may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the file.
+    pub max_bytes: u64,
+    /// Pixels of one image, whatever its bands.
+    pub max_pixels: u64,
+}
+
+impl Limits {
+    /// Checks the size of an image.
+    pub(super) fn check_pixels(&self, name: &str, width: u64, height: u64) -> Result<(), RasterError> {
+        let found = width.saturating_mul(height);
+        if found <= self.max_pixels {
+            return Ok(());
+        }
+        Err(RasterError::TooLarge { name: name.to_owned(), what: "pixels", found, limit: self.max_pixels })
+    }
+}
+
+/// Opens the bytes of a file as one raster per capture. The format is told by the first bytes, never by name or media type.
+///
+/// `images` says how many captures are stacked in the bands of a picture or GeoTIFF; a `[T, C, H, W]` array says so itself.
+///
+/// # Errors
+/// [`RasterError::UnsupportedMedia`] for another format, [`RasterError::TooLarge`] beyond the limits,
+/// [`RasterError::BandMismatch`] where the bands cannot be divided, else what the format's reader says.
+pub fn open_upload(
+    name: &str,
+    bytes: Bytes,
+    images: Option<usize>,
+    limits: &Limits,
+    cache: &ChunkCache,
+) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
+    let found = bytes.len() as u64;
+    if found > limits.max_bytes {
+        return Err(RasterError::TooLarge { name: name.to_owned(), what: "bytes", found, limit: limits.max_bytes });
+    }
+    let raster: Arc<dyn Raster> = match &bytes[..] {
+        start if is_tiff(start) => {
+            let tiff = GeoTiff::open(name, Arc::new(bytes), cache)?;
+            limits.check_pixels(name, tiff.info().width as u64, tiff.info().height as u64)?;
+            Arc::new(tiff)
+        }
+        [0x89, b'P', b'N', b'G', ..] => Arc::new(MemoryRaster::from_picture(name, &bytes, true, limits)?),
+        [0xff, 0xd8, 0xff, ..] => Arc::new(MemoryRaster::from_picture(name, &bytes, false, limits)?),
+        start if start.starts_with(npy::MAGIC) => {
+            let rasters = npy::open(name, &bytes, limits)?;
+            if rasters.len() > 1 || images.is_none() {
+                return match images {
+                    Some(images) if images != rasters.len() => Err(RasterError::BandMismatch {
+                        found: format!("the array holds {} captures", rasters.len()),
+                        needed: format!("images={images} was asked for"),
+                    }),
+                    _ => Ok(rasters.into_iter().map(|raster| Arc::new(raster) as Arc<dyn Raster>).collect()),
+                };
+            }
+            rasters
+                .into_iter()
+                .next()
+                .map(|raster| Arc::new(raster) as Arc<dyn Raster>)
+                .ok_or_else(|| RasterError::NoSuchPart { what: "capture", index: 0, count: 0 })?
+        }
+        start => return Err(RasterError::UnsupportedMedia { name: name.to_owned(), found: looks_like(start) }),
+    };
+    split(raster, images.unwrap_or(1))
+}
+
+/// Whether the first four bytes are those of a TIFF or BigTIFF.
+pub(super) fn is_tiff(start: &[u8]) -> bool {
+    matches!(start, [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..])
+}
+
+/// Captures that are stacked in the bands of one raster.
+fn split(raster: Arc<dyn Raster>, images: usize) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
+    if images == 1 {
+        return Ok(vec![raster]);
+    }
+    let bands = raster.info().bands.iter().take_while(|band| !band.is_alpha).count();
+    if images == 0 || bands == 0 || bands % images != 0 {
+        return Err(RasterError::BandMismatch {
+            found: format!("the file has {bands} bands"),
+            needed: format!("images={images} needs a whole number of bands in each image"),
+        });
+    }
+    let count = bands / images;
+    Ok((0..images).map(|image| Arc::new(BandRange::new(raster.clone(), image * count, count)) as Arc<dyn Raster>).collect())
+}
+
+/// What the first bytes of an unknown file say to a person.
+fn looks_like(start: &[u8]) -> String {
+    let known: [(&[u8], &str); 9] = [
+        (b"", "empty"),
+        (b"GIF8", "a GIF"),
+        (b"RIFF", "a WebP picture or another RIFF file"),
+        (b"PK\x03\x04", "a zip archive (npz?)"),
+        (b"\x1f\x8b", "gzip-compressed"),
+        (b"\x89HDF", "HDF5 or netCDF"),
+        (b"\x00\x00\x00\x0cjP", "JPEG 2000"),
+        (b"%PDF", "a PDF"),
+        (b"BM", "a BMP"),
+    ];
+    let matches = |(magic, _): &&(&[u8], &str)| if magic.is_empty() { start.is_empty() } else { start.starts_with(magic) };
+    known.iter().find(matches).map_or_else(
+        || format!("not a known image (it starts with {:02x?})", &start[..start.len().min(4)]),
+        |(_, name)| (*name).to_owned(),
+    )
+}

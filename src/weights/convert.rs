@@ -1,0 +1,167 @@
+//! A `.safetensors` copy of a `.pth` file, checked once against its checksums, so that the next start is instant.
+//!
+//! The copy remembers size and time of its source and is written again when they change. It appears by a rename: another
+//! process sees the old one or the new one, never half of it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use ::safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
+
+use super::backing::Backing;
+use super::store::{self, StoredTensor};
+use super::{WeightsError, keys, pth};
+
+const SOURCE_KEY: &str = "satlas-serve.source";
+
+/// The copy of a `.pth` file in `copies_dir`, made where there is none or an outdated one; any other file is its own copy.
+///
+/// # Errors
+/// [`WeightsError`] where the source cannot be read, or the copy cannot be written.
+pub fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, WeightsError> {
+    let backing = Backing::map(source)?;
+    if !backing.bytes().starts_with(pth::ZIP_MAGIC) {
+        return Ok(source.to_owned());
+    }
+    let stamp = stamp(source)?;
+    let copy = copies_dir.join(copy_name(source));
+    if is_current(&copy, &stamp) {
+        return Ok(copy);
+    }
+    fs::create_dir_all(copies_dir).map_err(|error| io(copies_dir, error))?;
+    write(&backing, source, &copy, stamp)?;
+    Ok(copy)
+}
+
+/// The source's own name for people, and a hash of its place for the many files that are called `best.pth`.
+fn copy_name(source: &Path) -> String {
+    const HASH_DIGITS: usize = 16;
+    let place = fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
+    let hash = blake3::hash(place.as_os_str().as_encoded_bytes()).to_hex();
+    let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{stem}-{}.safetensors", &hash[..HASH_DIGITS])
+}
+
+/// Size and time of the last change.
+fn stamp(source: &Path) -> Result<String, WeightsError> {
+    let metadata = fs::metadata(source).map_err(|error| io(source, error))?;
+    let modified = metadata.modified().map_err(|error| io(source, error))?;
+    let since_epoch = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} bytes, changed at {} ns", metadata.len(), since_epoch.as_nanos()))
+}
+
+fn is_current(copy: &Path, stamp: &str) -> bool {
+    let Ok(backing) = Backing::map(copy) else { return false };
+    let Ok((_, header)) = SafeTensors::read_metadata(backing.bytes()) else { return false };
+    header.metadata().as_ref().and_then(|metadata| metadata.get(SOURCE_KEY)).is_some_and(|found| found == stamp)
+}
+
+fn write(backing: &Backing, source: &Path, copy: &Path, stamp: String) -> Result<(), WeightsError> {
+    let tensors = keys::canonical(store::index(&source.display().to_string(), backing.bytes())?);
+    let views = tensors
+        .iter()
+        .filter(|(name, _)| !keys::is_ignored(name))
+        .map(|(name, stored)| (name, RowMajor { stored, file: backing.bytes() }));
+    let metadata = HashMap::from([(SOURCE_KEY.to_owned(), stamp)]);
+    let partial = copy.with_extension(format!("partial-{}", std::process::id()));
+    let written = serialize_to_file(views, Some(metadata), &partial)
+        .map_err(std::io::Error::other)
+        .and_then(|()| File::open(&partial)?.sync_all())
+        .and_then(|()| fs::rename(&partial, copy));
+    written.map_err(|error| {
+        // What is left of a failed attempt is of no use; that it cannot be removed either is no news.
+        let _ = fs::remove_file(&partial);
+        io(copy, error)
+    })
+}
+
+fn io(path: &Path, source: std::io::Error) -> WeightsError {
+    WeightsError::Io { path: path.to_owned(), source }
+}
+
+struct RowMajor<'a> {
+    stored: &'a StoredTensor,
+    file: &'a [u8],
+}
+
+impl View for RowMajor<'_> {
+    fn dtype(&self) -> Dtype {
+        self.stored.dtype.into()
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.stored.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.stored.row_major_bytes(self.file)
+    }
+
+    fn data_len(&self) -> usize {
+        self.stored.shape.iter().product::<usize>() * self.stored.dtype.size_in_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::weights::{Weights, WeightsKind};
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(name)
+    }
+
+    #[test]
+    fn a_copy_holds_the_tensors_of_its_source() {
+        let copies = tempfile::tempdir().unwrap();
+        for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth"] {
+            let copy = mapped_copy(&fixture(name), copies.path()).unwrap();
+            let open = |path: &Path| Weights::open(path, WeightsKind::FineTuned).unwrap();
+            for (tensor, shape) in
+                [("heads.0.rpn.head.conv.0.0.bias", &[4][..]), ("backbone.backbone.features.0.0.weight", &[2, 3])]
+            {
+                let read = |path| open(path).get(tensor, shape, &Device::Cpu).unwrap().to_string();
+                assert_eq!(read(&copy), read(&fixture(name)), "{name}: {tensor}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_is_kept_until_its_source_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("best.pth");
+        fs::copy(fixture("plain_fp32.pth"), &source).unwrap();
+        let copy = mapped_copy(&source, dir.path()).unwrap();
+        let inode_time = || fs::metadata(&copy).unwrap().modified().unwrap();
+        let first = inode_time();
+        assert_eq!(mapped_copy(&source, dir.path()).unwrap(), copy);
+        assert_eq!(inode_time(), first);
+        fs::copy(fixture("nested_module_bf16.pth"), &source).unwrap();
+        mapped_copy(&source, dir.path()).unwrap();
+        let weights = Weights::open(&copy, WeightsKind::FineTuned).unwrap();
+        let tensor = weights.get("heads.0.rpn.head.conv.0.0.bias", &[4], &Device::Cpu).unwrap();
+        assert_eq!(tensor.dtype(), candle_core::DType::BF16);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_written_again_and_nothing_half_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = mapped_copy(&fixture("plain_fp32.pth"), dir.path()).unwrap();
+        fs::write(&copy, b"cut").unwrap();
+        mapped_copy(&fixture("plain_fp32.pth"), dir.path()).unwrap();
+        assert!(Weights::open(&copy, WeightsKind::FineTuned).is_ok());
+        assert!(mapped_copy(&fixture("malicious.pth"), dir.path()).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_safetensors_file_needs_no_copy() {
+        let path = fixture("plain.safetensors");
+        assert_eq!(mapped_copy(&path, Path::new("/nowhere")).unwrap(), path);
+    }
+}

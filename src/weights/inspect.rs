@@ -1,0 +1,143 @@
+//! What a checkpoint file holds, and which model it fits: for people who have a file and wonder.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Fit, Weights, WeightsError, WeightsKind};
+use crate::zoo::{Layout, ModelSpec};
+
+/// Models named in an answer.
+const MAX_CANDIDATES: usize = 3;
+
+/// What a file holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// Its path.
+    pub file: String,
+    /// The start that every tensor name had, such as `module.`; removed below.
+    pub prefix: String,
+    /// Which code base wrote it, where the names tell.
+    pub layout: Option<Layout>,
+    /// Every tensor, in alphabetical order.
+    pub tensors: Vec<TensorInfo>,
+    /// The models that fit best, the best first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One tensor of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorInfo {
+    /// Its name in the newest torchvision generation.
+    pub name: String,
+    /// `f32`, `f16`, `bf16`, …
+    pub dtype: String,
+    /// Its dimensions, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// A model that the file may be of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// The model.
+    pub model: String,
+    /// Tasks of the head variant that fits best.
+    pub tasks: Vec<String>,
+    /// How well.
+    pub fit: Fit,
+}
+
+/// Reads a file's header and compares it with every model given.
+///
+/// # Errors
+/// [`WeightsError`] where the file cannot be read.
+pub fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, WeightsError> {
+    let weights = Weights::open(path, WeightsKind::FineTuned)?;
+    let mut candidates: Vec<Candidate> = models
+        .iter()
+        .map(|spec| {
+            let fit = weights.fit(spec);
+            let heads = spec.head_variants.get(fit.variant);
+            let tasks = heads.into_iter().flatten().map(|head| head.task.name.clone()).collect();
+            Candidate { model: spec.id.clone(), tasks, fit }
+        })
+        // Head names are short and shared: a model of which not even half the tensors fit is no candidate.
+        .filter(|candidate| candidate.fit.matched > candidate.fit.missing.len() + candidate.fit.misshapen.len())
+        .collect();
+    candidates.sort_by_key(|Candidate { fit, .. }| (fit.missing.len() + fit.misshapen.len(), fit.unused.len()));
+    candidates.truncate(MAX_CANDIDATES);
+    Ok(Inspection {
+        file: path.display().to_string(),
+        prefix: weights.prefix().to_owned(),
+        layout: layout(&weights),
+        tensors: weights.tensors().collect(),
+        candidates,
+    })
+}
+
+fn layout(weights: &Weights) -> Option<Layout> {
+    let has = |prefix: &str| weights.names().any(|name| name.starts_with(prefix));
+    match (has("intermediates.") || has("heads."), has("fpn.fpn.") || has("head.") || has("upsample.")) {
+        (true, false) => Some(Layout::Satlas),
+        (false, true) => Some(Layout::Package),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for TensorInfo { name, dtype, shape } in &self.tensors {
+            writeln!(f, "{dtype:>5}  {name}  {shape:?}")?;
+        }
+        let layout = match self.layout {
+            Some(Layout::Satlas) => "layout satlas",
+            Some(Layout::Package) => "layout package",
+            None => "layout not clear from the names",
+        };
+        write!(f, "{}: {} tensors, {layout}", self.file, self.tensors.len())?;
+        if !self.prefix.is_empty() {
+            write!(f, ", every name starts with {:?}", self.prefix)?;
+        }
+        writeln!(f)?;
+        if self.candidates.is_empty() {
+            writeln!(f, "It fits no known model; describe it with a manifest.")?;
+        }
+        // Where a model fits, what the others lack is of no interest.
+        let fits = self.candidates.iter().any(|candidate| candidate.fit.is_complete());
+        for Candidate { model, tasks, fit } in
+            self.candidates.iter().filter(|candidate| !fits || candidate.fit.is_complete())
+        {
+            let verdict = if fits { "It fits" } else { "It nearly fits" };
+            writeln!(f, "{verdict} {model} (tasks {}): {fit}", tasks.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::demo_models;
+
+    #[test]
+    fn a_file_is_recognised_by_its_shapes() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let models = demo_models(include_str!("../../static/demo/demo.json")).unwrap();
+        let inspection = inspect(&root.join("static/demo/trees.safetensors"), &models).unwrap();
+        let best = &inspection.candidates[0];
+        assert_eq!((best.model.as_str(), best.fit.is_complete()), ("trees", true));
+        assert_eq!(inspection.layout, Some(Layout::Satlas));
+        assert!(inspection.to_string().contains("It fits trees (tasks tree_crown)"), "{inspection}");
+    }
+
+    #[test]
+    fn a_foreign_file_fits_nothing_and_its_prefix_is_told() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints/nested_module_bf16.pth");
+        let models = demo_models(include_str!("../../static/demo/demo.json")).unwrap();
+        let inspection = inspect(&path, &models).unwrap();
+        assert!(inspection.candidates.is_empty());
+        assert_eq!(inspection.prefix, "module.");
+        assert!(inspection.tensors.iter().any(|tensor| tensor.dtype == "bf16" && tensor.shape == [2, 3]));
+    }
+}
