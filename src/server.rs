@@ -79,7 +79,8 @@ pub fn engine(config: &Config) -> Result<Engine, ServerError> {
     let engine = Engine::start(models(config)?, config.weights_locator(assets::demo_file), device, &options)?;
     for (id, title, file) in DEMO_SOURCES.into_iter().filter(|_| config.demo) {
         let bytes = Bytes::from_static(assets::demo_file(file).unwrap_or_default());
-        let source = demo_source(id, title, bytes, config, &chunks).map_err(|source| ServerError::Source { id: id.into(), source })?;
+        let source = demo_source(id, title, bytes, config, &chunks)
+            .map_err(|source| ServerError::Source { id: id.into(), source })?;
         engine.sources().add_built_in(source)?;
     }
     for (id, place) in &config.sources {
@@ -117,7 +118,10 @@ pub fn api_options(config: &Config) -> ApiOptions {
 /// [`ServerError`], before the first request or when the listener fails.
 pub async fn serve(config: Config) -> Result<(), ServerError> {
     if !config.address.ip().is_loopback() && config.api_keys.is_empty() {
-        tracing::warn!("{} is open to the network and no --api-key is set: anyone who reaches it may use it", config.address);
+        tracing::warn!(
+            "{} is open to the network and no --api-key is set: anyone who reaches it may use it",
+            config.address
+        );
     }
     let metrics = telemetry::start_metrics();
     let engine = engine(&config)?;
@@ -197,7 +201,11 @@ pub async fn check_health(address: SocketAddr) -> std::io::Result<()> {
         let mut head = [0; 12];
         stream.read_exact(&mut head).await?;
         let ready = head.ends_with(b" 200");
-        if ready { Ok(()) } else { Err(std::io::Error::other(format!("the answer was {}", String::from_utf8_lossy(&head)))) }
+        if ready {
+            Ok(())
+        } else {
+            Err(std::io::Error::other(format!("the answer was {}", String::from_utf8_lossy(&head))))
+        }
     };
     tokio::time::timeout(HEALTH_TIMEOUT, ask).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
 }

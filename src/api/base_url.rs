@@ -34,7 +34,9 @@ fn is_host(host: &str) -> bool {
 }
 
 fn is_prefix(prefix: &str) -> bool {
-    prefix.starts_with('/') && !prefix.starts_with("//") && prefix.chars().all(|c| c.is_ascii_alphanumeric() || "/.-_~".contains(c))
+    prefix.starts_with('/')
+        && !prefix.starts_with("//")
+        && prefix.chars().all(|c| c.is_ascii_alphanumeric() || "/.-_~".contains(c))
 }
 
 #[cfg(test)]

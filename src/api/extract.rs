@@ -122,7 +122,10 @@ pub fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64
 
 fn too_large_or(status: axum::http::StatusCode, text: &str, limit: u64) -> Problem {
     if status == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(crate::error::ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes"));
+        return Problem::new(
+            crate::error::ErrorKind::TooLarge,
+            format!("the body is larger than the limit of {limit} bytes"),
+        );
     }
     Problem::rejected(status, text)
 }

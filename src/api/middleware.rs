@@ -26,7 +26,8 @@ const MAX_REQUEST_ID: usize = 128;
 /// Outermost: names the request, measures it, and turns a [`Problem`] into its JSON.
 pub async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = Instant::now();
     let mut response = next.run(request).await;
@@ -50,9 +51,14 @@ pub async fn observe(request: Request, next: Next) -> Response {
 /// The client's own id if it is harmless, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let harmless = |id: &&str| {
-        (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        (1..=MAX_REQUEST_ID).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
     };
-    headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(harmless).map_or_else(new_request_id, str::to_owned)
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(harmless)
+        .map_or_else(new_request_id, str::to_owned)
 }
 
 fn new_request_id() -> String {

@@ -26,11 +26,11 @@ use tower_http::compression::predicate::Predicate;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_swagger_ui::SwaggerUi;
 
-pub use error::{PROBLEM_JSON, ProblemBody, ProblemKind, Row, TABLE};
+pub use dto::{EmbeddingParams, ModelDto, PixelParams, RenderParams};
+pub use error::{PROBLEM_JSON, Problem, ProblemBody, ProblemKind, Row, TABLE};
 pub use state::{ApiOptions, AppState};
 
 use crate::error::ErrorKind;
-use error::Problem;
 
 /// Headers of answers that scripts of other origins may read.
 const EXPOSED_HEADERS: [HeaderName; 9] = [
@@ -79,7 +79,13 @@ fn cors(origins: &[String]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
-        .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_NONE_MATCH, middleware::API_KEY])
+        .allow_headers([
+            header::ACCEPT,
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_NONE_MATCH,
+            middleware::API_KEY,
+        ])
         .expose_headers(EXPOSED_HEADERS)
         .max_age(std::time::Duration::from_secs(86_400))
 }
@@ -93,7 +99,8 @@ const LEAST_COMPRESSED_BYTES: u64 = 1024;
 
 impl Predicate for IsText {
     fn should_compress<B: axum::body::HttpBody>(&self, response: &axum::http::Response<B>) -> bool {
-        let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type =
+            response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default();
         let is_text = essence.starts_with("text/")
             || essence.ends_with("json")

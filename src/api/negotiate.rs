@@ -16,7 +16,8 @@ pub fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<
     if let Some(name) = wanted {
         return by_extension(task, name);
     }
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let accept =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     if accept.trim().is_empty() {
         return Ok(available[0]);
     }

@@ -63,12 +63,27 @@ const ALWAYS: [ErrorKind; 2] = [Internal, TimedOut];
 
 /// Headers of successful answers: name, description, example, and the operations that send it.
 const HEADERS: [(&str, &str, &str, &[&str]); 8] = [
-    ("X-Request-Id", "The id under which the server's log knows the request; a client may send its own", "5f2b8c1e9a3d4706", &[]),
+    (
+        "X-Request-Id",
+        "The id under which the server's log knows the request; a client may send its own",
+        "5f2b8c1e9a3d4706",
+        &[],
+    ),
     ("ETag", "Names the answer's bytes; send it back as If-None-Match", "\"3f1c…\"", TILES),
     ("Cache-Control", "How long the answer may be kept", "public, max-age=3600, must-revalidate", TILES),
-    ("Content-Bbox", "Bounds of the pixels: minx,miny,maxx,maxy in Content-Crs; absent without a georeference", "0,0,10,10", PIXELS),
+    (
+        "Content-Bbox",
+        "Bounds of the pixels: minx,miny,maxx,maxy in Content-Crs; absent without a georeference",
+        "0,0,10,10",
+        PIXELS,
+    ),
     ("Content-Crs", "Coordinate system of Content-Bbox", "EPSG:3857", PIXELS),
-    ("Server-Timing", "Milliseconds of read, queue, infer and encode", "read;dur=3.1, queue;dur=0.0, infer;dur=41.2, encode;dur=0.8", PIXELS),
+    (
+        "Server-Timing",
+        "Milliseconds of read, queue, infer and encode",
+        "read;dur=3.1, queue;dur=0.0, infer;dur=41.2, encode;dur=0.8",
+        PIXELS,
+    ),
     ("X-Model-Weights", "What the weights are: pretrained, fine-tuned, demo or synthetic", "demo", PREDICTIONS),
     ("X-Input-Warnings", "Sentences about input that looks wrong, separated by |", "band 1 holds zeros only", PREDICTIONS),
 ];
@@ -147,7 +162,8 @@ fn problem_response(kind: ProblemKind) -> Response {
     let schema = Ref::from_schema_name(<ProblemBody as ToSchema>::name());
     let content = ContentBuilder::new().schema(Some(schema)).example(serde_json::to_value(example).ok()).build();
     let mut response = ResponseBuilder::new().description(row.title).content(PROBLEM_JSON, content);
-    response = response.header("X-Request-Id", header("The id under which the server's log knows the request", "5f2b8c1e9a3d4706"));
+    response = response
+        .header("X-Request-Id", header("The id under which the server's log knows the request", "5f2b8c1e9a3d4706"));
     if matches!(kind, ProblemKind::Domain(Overloaded | Unavailable)) {
         response = response.header("Retry-After", header("Seconds after which to try again", "2"));
     }
@@ -167,8 +183,10 @@ fn example_of(kind: ProblemKind) -> &'static str {
             NotAcceptable => "elevation cannot be answered as geojson; it can be png, webp, tif, npy",
             Conflict => "model \"world\" is built in and cannot be removed",
             TooLarge => "the body is larger than the limit of 536870912 bytes",
-            UnsupportedMedia => "Content-Type: found text/plain; image/tiff, image/png, image/jpeg, application/x-npy, \
-                application/octet-stream or multipart/form-data is needed",
+            UnsupportedMedia => {
+                "Content-Type: found text/plain; image/tiff, image/png, image/jpeg, application/x-npy, \
+                application/octet-stream or multipart/form-data is needed"
+            }
             Unusable => "the file has 4 bands; model world needs 3: red, green, blue",
             Overloaded => "256 requests wait for the device already; try again in 33 s",
             Internal | Upstream => "",
@@ -184,7 +202,10 @@ fn bearer() -> SecurityScheme {
 }
 
 fn api_key() -> SecurityScheme {
-    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description("X-Api-Key", "The same key in a header of its own")))
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+        "X-Api-Key",
+        "The same key in a header of its own",
+    )))
 }
 
 /// The router takes one parameter a segment; clients know the last one as `{y}.{format}` (or `{y}.png`).
@@ -192,10 +213,16 @@ fn as_clients_write(path: String, mut item: PathItem) -> (String, PathItem) {
     let Some(stem) = path.strip_suffix("{tile}") else { return (path.replace("{*path}", "{path}"), item) };
     let imagery = path.starts_with("/v1/sources/");
     if let Some(parameters) = item.get.as_mut().and_then(|get| get.parameters.as_mut()) {
-        let position = parameters.iter().position(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "tile"));
+        let position =
+            parameters.iter().position(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "tile"));
         let position = position.unwrap_or(parameters.len());
         let row = path_parameter("y", "Row, from the north; `@2x` behind it asks for 512 px", Type::Integer, json!(3));
-        let format = path_parameter("format", "`png`, `webp`, `tif`, `geojson`, `mvt`, `npy`, `json` or `safetensors`", Type::String, json!("png"));
+        let format = path_parameter(
+            "format",
+            "`png`, `webp`, `tif`, `geojson`, `mvt`, `npy`, `json` or `safetensors`",
+            Type::String,
+            json!("png"),
+        );
         let replacement = [Some(row), (!imagery).then_some(format)];
         let end = (position + 1).min(parameters.len());
         parameters.splice(position..end, replacement.into_iter().flatten());
@@ -203,7 +230,12 @@ fn as_clients_write(path: String, mut item: PathItem) -> (String, PathItem) {
     (format!("{stem}{}", if imagery { "{y}.png" } else { "{y}.{format}" }), item)
 }
 
-fn path_parameter(name: &str, description: &str, kind: Type, example: serde_json::Value) -> RefOr<utoipa::openapi::path::Parameter> {
+fn path_parameter(
+    name: &str,
+    description: &str,
+    kind: Type,
+    example: serde_json::Value,
+) -> RefOr<utoipa::openapi::path::Parameter> {
     let schema = ObjectBuilder::new().schema_type(SchemaType::Type(kind)).build();
     ParameterBuilder::new()
         .name(name)

@@ -30,11 +30,7 @@ impl TileCache {
     ///
     /// # Errors
     /// What `make` says, to all who waited.
-    pub async fn get(
-        &self,
-        etag: &str,
-        make: impl Future<Output = Result<Answer, Problem>>,
-    ) -> Result<Answer, Problem> {
+    pub async fn get(&self, etag: &str, make: impl Future<Output = Result<Answer, Problem>>) -> Result<Answer, Problem> {
         let entry = self.answers.entry_by_ref(etag).or_try_insert_with(make).await.map_err(Arc::unwrap_or_clone)?;
         let outcome = if entry.is_fresh() { "miss" } else { "hit" };
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "tiles", "outcome" => outcome).increment(1);

@@ -83,7 +83,8 @@ pub async fn read(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
         None => vec![read_raw(request, limit).await?],
         Some(essence) if RASTER_TYPES.contains(&essence) => vec![read_raw(request, limit).await?],
         Some(found) => {
-            let needed = "image/tiff, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data";
+            let needed =
+                "image/tiff, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data";
             let hint = if found == "application/x-www-form-urlencoded" {
                 " (curl: add -H 'Content-Type: image/tiff')"
             } else {
@@ -142,10 +143,14 @@ async fn read_form(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
 fn position(field: &str) -> Result<usize, Problem> {
     let position = match field.strip_prefix("image") {
         Some("") => Some(1),
-        Some(rest) => rest.strip_prefix('_').and_then(|number| number.parse().ok()).filter(|n| (1..=MAX_IMAGES).contains(n)),
+        Some(rest) => {
+            rest.strip_prefix('_').and_then(|number| number.parse().ok()).filter(|n| (1..=MAX_IMAGES).contains(n))
+        }
         None => None,
     };
-    position.ok_or_else(|| Problem::invalid(format!("found a part named {field:?}; image, image_2 … image_{MAX_IMAGES} are needed")))
+    position.ok_or_else(|| {
+        Problem::invalid(format!("found a part named {field:?}; image, image_2 … image_{MAX_IMAGES} are needed"))
+    })
 }
 
 /// Memory for decoded chunks of one request's rasters: windows that overlap read them again.

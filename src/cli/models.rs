@@ -1,6 +1,8 @@
 //! `satlas-serve models`: list, show, pull, inspect.
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
@@ -8,8 +10,8 @@ use super::{Failure, engine_config, print};
 use crate::api::ModelDto;
 use crate::config::EngineSettings;
 use crate::engine::{ModelStatus, WeightsState};
-use crate::server;
-use crate::weights::{Inspection, inspect};
+use crate::weights::{Progress, inspect};
+use crate::{assets, server};
 
 #[derive(Subcommand)]
 pub(super) enum ModelsCommand {
@@ -50,9 +52,6 @@ pub(super) struct PullArgs {
 pub(super) struct InspectArgs {
     /// A .pth or .safetensors file
     file: PathBuf,
-    /// Print every tensor, not only how many there are
-    #[arg(long)]
-    tensors: bool,
 }
 
 pub(super) fn execute(command: ModelsCommand) -> Result<(), Failure> {
@@ -69,9 +68,9 @@ pub(super) fn execute(command: ModelsCommand) -> Result<(), Failure> {
             print(&(serde_json::to_string_pretty(&model)? + "\n"))
         }
         ModelsCommand::Pull(PullArgs { ids, engine }) => pull(&ids, engine),
-        ModelsCommand::Inspect(InspectArgs { file, tensors }) => {
+        ModelsCommand::Inspect(InspectArgs { file }) => {
             let models = server::models(&crate::config::Config::resolve(EngineSettings::default(), Default::default())?)?;
-            print(&report(&inspect(&file, &models)?, tensors))
+            print(&inspect(&file, &models)?.to_string())
         }
     }
 }
@@ -87,46 +86,25 @@ fn line(ModelStatus { spec, state, kind, .. }: &ModelStatus, widest: usize) -> S
 }
 
 fn pull(ids: &[String], settings: EngineSettings) -> Result<(), Failure> {
-    let engine = server::engine(&engine_config(settings)?)?;
+    let config = engine_config(settings)?;
+    let (models, library) = (server::models(&config)?, config.weights_locator(assets::demo_file).library);
     for id in ids {
-        let spec = engine.models().spec(id)?;
-        let place = engine.models().fetch(&spec, &mut |progress| show_progress(id, progress))?;
+        let unknown = || format!("there is no model {id:?}; satlas-serve models list shows those there are");
+        let spec = models.iter().find(|spec| spec.id == *id).ok_or_else(unknown)?;
+        let mut shown = Instant::now();
+        let place = library.fetch(spec, &mut |progress| show(id, progress, &mut shown))?;
         print(&format!("{id}: {}\n", place.map_or_else(|| "built in".to_owned(), |path| path.display().to_string())))?;
     }
     Ok(())
 }
 
-fn report(inspection: &Inspection, with_tensors: bool) -> String {
-    let Inspection { file, prefix, layout, tensors, candidates } = inspection;
-    let layout = layout.map_or("unknown", |layout| match layout {
-        crate::zoo::Layout::Satlas => "satlas",
-        crate::zoo::Layout::Package => "package",
-    });
-    let mut text = format!("{file}: {} tensors, layout {layout}", tensors.len());
-    if !prefix.is_empty() {
-        text += &format!(", names begin with {prefix:?}");
+/// One line a second on stderr.
+fn show(id: &str, Progress { received_bytes, total_bytes }: Progress, shown: &mut Instant) {
+    if shown.elapsed() < Duration::from_secs(1) {
+        return;
     }
-    text += "\n";
-    if with_tensors {
-        let widest = tensors.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
-        for tensor in tensors {
-            text += &format!("  {:widest$}  {:4}  {:?}\n", tensor.name, tensor.dtype, tensor.shape);
-        }
-    }
-    for candidate in candidates {
-        let fit = &candidate.fit;
-        text += &format!(
-            "{}: {} tensors fit, {} missing, {} of another shape, {} unused; tasks {}\n",
-            candidate.model,
-            fit.matched,
-            fit.missing.len(),
-            fit.misshapen.len(),
-            fit.unused.len(),
-            candidate.tasks.join(", ")
-        );
-    }
-    if candidates.is_empty() {
-        text += "it fits no model of the catalogue; a manifest (POST /v1/models, or a .toml file in the models directory) can describe it\n";
-    }
-    text
+    *shown = Instant::now();
+    let total = total_bytes.map_or_else(String::new, |total| format!(" of {} MiB", total >> 20));
+    // Without a stderr there is nobody to show it to.
+    let _ = writeln!(std::io::stderr(), "{id}: {} MiB{total}", received_bytes >> 20);
 }

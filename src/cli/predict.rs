@@ -74,7 +74,8 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let encoded = encode(&prediction, &task, format, &render)?;
-    Ok(std::fs::write(&arguments.output, encoded.bytes).map_err(|error| format!("{}: {error}", arguments.output.display()))?)
+    Ok(std::fs::write(&arguments.output, encoded.bytes)
+        .map_err(|error| format!("{}: {error}", arguments.output.display()))?)
 }
 
 fn format(task: &Task, wanted: Option<&str>, output: &std::path::Path) -> Result<Format, Failure> {

@@ -42,9 +42,13 @@ const MAX_RUNS: usize = 100_000;
 /// A task the model does not have, sizes out of range, and what the network says.
 pub fn measure(model: &LoadedModel, request: &BenchRequest) -> Result<Measured, EngineError> {
     let BenchRequest { task, size_px, images, runs } = request;
-    for (what, found, most) in [("size", *size_px, MAX_SIZE_PX), ("images", *images, model.spec.max_images), ("runs", *runs, MAX_RUNS)] {
+    for (what, found, most) in
+        [("size", *size_px, MAX_SIZE_PX), ("images", *images, model.spec.max_images), ("runs", *runs, MAX_RUNS)]
+    {
         if !(1..=most).contains(&found) {
-            return Err(EngineError::Invalid { detail: format!("{what}: found {found}; a number from 1 to {most} is needed") });
+            return Err(EngineError::Invalid {
+                detail: format!("{what}: found {found}; a number from 1 to {most} is needed"),
+            });
         }
     }
     let head = if task == EMBEDDING { None } else { Some(model.head(task)?) };
@@ -59,7 +63,13 @@ pub fn measure(model: &LoadedModel, request: &BenchRequest) -> Result<Measured, 
         match head {
             Some(head) => drop(network.predict(&features, head)?),
             // One value fetched from the last map: GPUs have finished by then.
-            None => drop(network.embedding(&features, Layer::Backbone(3))?.sum_all().and_then(|sum| sum.to_scalar::<f32>()).map_err(NnError::from)?),
+            None => drop(
+                network
+                    .embedding(&features, Layer::Backbone(3))?
+                    .sum_all()
+                    .and_then(|sum| sum.to_scalar::<f32>())
+                    .map_err(NnError::from)?,
+            ),
         }
         Ok(())
     };
@@ -70,7 +80,11 @@ pub fn measure(model: &LoadedModel, request: &BenchRequest) -> Result<Measured, 
         Ok(started.elapsed().as_secs_f64())
     };
     let seconds = (0..*runs).map(timed).collect::<Result<_, EngineError>>()?;
-    Ok(Measured { seconds, device: device_name(network.device()).to_owned(), dtype: dtype_name(network.dtype()).to_owned() })
+    Ok(Measured {
+        seconds,
+        device: device_name(network.device()).to_owned(),
+        dtype: dtype_name(network.dtype()).to_owned(),
+    })
 }
 
 /// Numbers between 0 and 1 without a pattern that caches could profit from (a linear congruential generator).

@@ -7,9 +7,9 @@ mod source;
 mod tile_name;
 mod tilejson;
 
-pub use model::{BackboneDto, BandDto, ModelDto, ModelList, TaskDto, WeightsDto};
-pub use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, TileSize};
+pub use model::{ModelDto, ModelList};
+pub use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams};
 pub use render::{RenderParams, render_identity};
-pub use source::{SourceBandDto, SourceDto, SourceList, SourceReference, UploadParams};
+pub use source::{SourceDto, SourceList, SourceReference, UploadParams};
 pub use tile_name::TileName;
 pub use tilejson::{TileJson, VectorLayer, imagery_zooms};

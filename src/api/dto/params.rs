@@ -38,7 +38,9 @@ impl TileParams {
     /// Without one.
     pub fn source(&self) -> Result<&str, Problem> {
         self.source.as_deref().ok_or_else(|| {
-            Problem::invalid("source: found none; the id of a source is needed, such as ?source=world (GET /v1/sources lists them)")
+            Problem::invalid(
+                "source: found none; the id of a source is needed, such as ?source=world (GET /v1/sources lists them)",
+            )
         })
     }
 
@@ -50,29 +52,35 @@ impl TileParams {
         match (self.tilesize.as_deref(), doubled) {
             (None | Some("256"), false) => Ok(TileSize(256)),
             (None | Some("512"), true) | (Some("512"), false) => Ok(TileSize(512)),
-            (Some("256"), true) => Err(Problem::invalid("tilesize: found 256 together with @2x, which is 512; one of them is needed")),
+            (Some("256"), true) => {
+                Err(Problem::invalid("tilesize: found 256 together with @2x, which is 512; one of them is needed"))
+            }
             (Some(found), _) => Err(Problem::parameter("tilesize", found, "256 or 512")),
         }
     }
 }
 
 /// How pixels become the network's input.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, clap::Args, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PixelParams {
     /// 1-based bands of the raster in the order of the model's bands; without it, band descriptions are matched to the model's
     /// band names, else the file's order is taken when the count fits.
     #[param(example = "3,2,1")]
+    #[arg(long)]
     pub bands: Option<String>,
     /// The scaling of pixel values: `auto` (the model's own), `tci` (8-bit RGB / 255, other bands / 8160) or `reflectance`
     /// (Sentinel-2 without a TCI image: RGB / 3000).
     #[param(example = "auto")]
+    #[arg(long)]
     pub preset: Option<String>,
     /// Added to every pixel value before scaling: -1000 for Sentinel-2 of processing baseline 04.00 and later.
     #[param(value_type = Option<i32>, example = 0)]
+    #[arg(long)]
     pub dn_offset: Option<String>,
     /// 1-based captures of a stack to use, in time order; all by default.
     #[param(example = "1")]
+    #[arg(long)]
     pub captures: Option<String>,
 }
 
@@ -104,7 +112,8 @@ impl PixelParams {
 
 /// A list such as `3,2,1`, counted from 0 afterwards.
 fn one_based(name: &str, text: &str) -> Result<Vec<usize>, Problem> {
-    let needed = || Problem::parameter(name, text, format!("a list of at most {MAX_LISTED} numbers from 1 on, such as 3,2,1"));
+    let needed =
+        || Problem::parameter(name, text, format!("a list of at most {MAX_LISTED} numbers from 1 on, such as 3,2,1"));
     let numbers: Vec<usize> = text
         .split(',')
         .map(|number| number.trim().parse::<usize>().ok().and_then(|number| number.checked_sub(1)))
@@ -114,14 +123,16 @@ fn one_based(name: &str, text: &str) -> Result<Vec<usize>, Problem> {
 }
 
 /// Which feature maps an embedding is made of.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, clap::Args, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EmbeddingParams {
     /// Embeddings only: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`, or `all` of them.
     #[param(example = "backbone.3", default = "backbone.3")]
+    #[arg(long)]
     pub layer: Option<String>,
     /// Embeddings only: `mean` or `max` over space, or `none` for whole maps.
     #[param(example = "mean", default = "mean")]
+    #[arg(long)]
     pub pool: Option<String>,
 }
 

@@ -11,30 +11,37 @@ use crate::zoo::Task;
 const MAX_DETECTIONS: usize = 100_000;
 
 /// How a prediction is filtered and drawn.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, clap::Args, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RenderParams {
     /// Least score of objects and least probability of binary categories. Default: 0.5; for json and safetensors the
     /// network's own 0.05.
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 0.5)]
+    #[arg(long)]
     pub threshold: Option<String>,
     /// Categories to show, by name, separated by commas; all by default.
     #[param(example = "water")]
+    #[arg(long)]
     pub categories: Option<String>,
     /// Most objects in the answer, best first.
     #[param(value_type = Option<u32>, minimum = 0, maximum = 100000, example = 100)]
+    #[arg(long)]
     pub max_detections: Option<String>,
     /// What an image's pixels say: `color` of the category, its `index`, or the `probability` of one category.
     #[param(example = "color", default = "color")]
+    #[arg(long)]
     pub render: Option<String>,
     /// The category of `render=probability`.
     #[param(example = "water")]
+    #[arg(long)]
     pub category: Option<String>,
     /// Colours of regressions and probabilities: `viridis`, `gray`, `inferno` or `terrain`.
     #[param(example = "viridis", default = "viridis")]
+    #[arg(long)]
     pub colormap: Option<String>,
     /// From 0 (invisible) to 1.
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 1.0)]
+    #[arg(long)]
     pub opacity: Option<String>,
 }
 
@@ -77,11 +84,17 @@ impl RenderParams {
                 [_] => Render::Probability { category_id: 0 },
                 several => {
                     let needed = several.join(", ");
-                    return Err(Problem::invalid(format!("category: found none; render=probability needs one of {needed}")));
+                    return Err(Problem::invalid(format!(
+                        "category: found none; render=probability needs one of {needed}"
+                    )));
                 }
             },
             (None | Some("color" | "index"), Some(found)) => {
-                return Err(Problem::parameter("category", found, "render=probability beside it, or categories= to filter,"));
+                return Err(Problem::parameter(
+                    "category",
+                    found,
+                    "render=probability beside it, or categories= to filter,",
+                ));
             }
             (Some(found), _) => return Err(Problem::parameter("render", found, "color, index or probability")),
         };

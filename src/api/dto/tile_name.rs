@@ -22,7 +22,10 @@ impl TileName {
     /// No extension, numbers that are none, and tiles that do not exist.
     pub fn parse(z: &str, x: &str, last: &str) -> Result<Self, Problem> {
         let (row, extension) = last.rsplit_once('.').ok_or_else(|| {
-            Problem::new(ErrorKind::NotFound, format!("{last:?} is no tile; row and format, such as 3.png or 3@2x.png, are needed"))
+            Problem::new(
+                ErrorKind::NotFound,
+                format!("{last:?} is no tile; row and format, such as 3.png or 3@2x.png, are needed"),
+            )
         })?;
         let (row, doubled) = row.strip_suffix("@2x").map_or((row, false), |row| (row, true));
         let coord = TileCoord::try_new(number("z", z)?, number("x", x)?, number("y", row)?)?;
@@ -43,7 +46,10 @@ mod tests {
     #[test]
     fn a_name_holds_row_size_and_format() {
         let name = TileName::parse("3", "4", "5@2x.png").unwrap();
-        assert_eq!((name.coord, name.doubled, name.extension.as_str()), (TileCoord::try_new(3, 4, 5).unwrap(), true, "png"));
+        assert_eq!(
+            (name.coord, name.doubled, name.extension.as_str()),
+            (TileCoord::try_new(3, 4, 5).unwrap(), true, "png")
+        );
         assert!(!TileName::parse("3", "4", "5.geojson").unwrap().doubled);
     }
 

@@ -81,7 +81,10 @@ pub async fn get_imagery_tile(
     let source = state.engine().sources().get(&path.source)?;
     let TileName { coord, doubled, extension } = TileName::parse(&path.z, &path.x, &path.tile)?;
     if extension != "png" {
-        return Err(Problem::new(ErrorKind::NotAcceptable, format!("imagery cannot be answered as {extension}; it can be png")));
+        return Err(Problem::new(
+            ErrorKind::NotAcceptable,
+            format!("imagery cannot be answered as {extension}; it can be png"),
+        ));
     }
     let (size_px, capture) = (params.size_px(doubled)?, params.capture(&source)?);
     check_zoom(&source, coord.z())?;
@@ -117,7 +120,10 @@ fn check_zoom(source: &Source, zoom: u8) -> Result<(), Problem> {
 fn zooms(source: &Source) -> Result<(u8, u8), Problem> {
     source.describe().place.as_ref().map(imagery_zooms).ok_or_else(|| {
         let id = &source.id;
-        Problem::new(ErrorKind::Unusable, format!("source {id} has no georeference; a map needs a coordinate system and a transform"))
+        Problem::new(
+            ErrorKind::Unusable,
+            format!("source {id} has no georeference; a map needs a coordinate system and a transform"),
+        )
     })
 }
 

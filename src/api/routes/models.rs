@@ -57,10 +57,9 @@ pub async fn create_model(
     _: NoQuery,
     Json(manifest): Json<Manifest>,
 ) -> Result<impl IntoResponse, Problem> {
-    let spec = state.engine().register_model(&manifest).await?;
-    let model = state.engine().models().status(&spec.id)?;
-    let location = format!("/v1/models/{}", spec.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(ModelDto::from(model))))
+    let model = ModelDto::from(state.engine().register_model(manifest).await?);
+    let location = format!("/v1/models/{}", model.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(model)))
 }
 
 /// Remove a registered model

@@ -49,7 +49,8 @@ pub async fn predict(
     let images = params.images()?;
     let files = upload::read(request, state.options().max_upload_bytes).await?;
     let limits = Limits { max_bytes: state.options().max_upload_bytes, max_pixels: state.options().max_pixels };
-    let captures = tokio::task::spawn_blocking(move || upload::open(files, images, &limits)).await.map_err(Problem::internal)??;
+    let captures =
+        tokio::task::spawn_blocking(move || upload::open(files, images, &limits)).await.map_err(Problem::internal)??;
     let normalised = captures.iter().all(|capture| capture.info().is_normalised);
     let weights = engine.models().status(&model)?.kind;
     let scene = SceneRequest { model, task, captures, normalised, pixels, embedding };

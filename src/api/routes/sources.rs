@@ -11,7 +11,6 @@ use crate::api::error::Problem;
 use crate::api::extract::{Json, NoQuery, Path, Query};
 use crate::api::state::AppState;
 use crate::api::upload::{self, RasterForm};
-use crate::error::ErrorKind;
 
 /// A source.
 #[derive(Deserialize, IntoParams)]

@@ -127,7 +127,13 @@ fn object_rule(format: Format) -> ObjectRule {
 pub async fn get_tilejson(
     State(state): State<AppState>,
     Path(TaskPath { model, task }): Path<TaskPath>,
-    Query((tile, tilejson, pixels, embedding, render)): Query<(TileParams, TileJsonParams, PixelParams, EmbeddingParams, RenderParams)>,
+    Query((tile, tilejson, pixels, embedding, render)): Query<(
+        TileParams,
+        TileJsonParams,
+        PixelParams,
+        EmbeddingParams,
+        RenderParams,
+    )>,
     BaseUrl(base): BaseUrl,
     uri: Uri,
 ) -> Result<axum::Json<TileJson>, Problem> {
