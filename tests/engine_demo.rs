@@ -11,7 +11,7 @@ use satlas_serve::engine::{
     SceneRequest, SourceOptions, TileRequest, WindowOptions,
 };
 use satlas_serve::prediction::{Output, Prediction};
-use satlas_serve::raster::{ChunkCache, Source};
+use satlas_serve::raster::{ChunkCache, Limits, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
 use satlas_serve::weights::{HubOptions, Library, WeightsLocator, WeightsMode};
 use satlas_serve::zoo::demo_models;
@@ -24,6 +24,8 @@ fn embedded(file: &str) -> Option<&'static [u8]> {
     }
 }
 
+const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_pixels: 1 << 24 };
+
 fn engine() -> Engine {
     let chunks = ChunkCache::new(64 << 20);
     let options = EngineOptions {
@@ -31,7 +33,13 @@ fn engine() -> Engine {
         windows: WindowOptions { grid: WindowGrid::default(), features_mib: 256, answers_mib: 256 },
         device: DeviceOptions { queue_capacity: 64, max_batch: 4, max_delay: Duration::ZERO },
         scenes: SceneOptions::default(),
-        sources: SourceOptions { data_dir: None, source_root: None, max_sources: 8, chunks: chunks.clone() },
+        sources: SourceOptions {
+            data_dir: None,
+            source_root: None,
+            max_sources: 8,
+            limits: LIMITS,
+            chunks: chunks.clone(),
+        },
         models_dir: None,
     };
     let nowhere = std::path::PathBuf::from("there-is-no-such-directory");
@@ -43,7 +51,7 @@ fn engine() -> Engine {
     let world = Bytes::from_static(include_bytes!("../static/demo/world.tif"));
     let trees = Bytes::from_static(include_bytes!("../static/demo/trees.tif"));
     for (id, bytes) in [("world", world), ("trees", trees)] {
-        engine.sources().add_built_in(Source::from_bytes(id, id, bytes, &chunks).unwrap()).unwrap();
+        engine.sources().add_built_in(Source::from_bytes(id, id, bytes, None, &LIMITS, &chunks).unwrap()).unwrap();
     }
     engine
 }
@@ -100,7 +108,6 @@ async fn trees_are_found_on_the_held_out_image() {
         model: "trees".to_owned(),
         task: "tree_crown".to_owned(),
         captures: vec![raster],
-        normalised: false,
         pixels: PixelOptions::default(),
         embedding: EmbeddingOptions::default(),
     };
@@ -147,6 +154,7 @@ async fn an_upload_survives_a_restart_and_can_be_removed() {
         data_dir: Some(directory.path().to_owned()),
         source_root: None,
         max_sources: 2,
+        limits: LIMITS,
         chunks: ChunkCache::new(1 << 20),
     };
     let bytes = Bytes::from_static(include_bytes!("../static/demo/trees_osbs.tif"));

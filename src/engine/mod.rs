@@ -13,7 +13,6 @@ mod merge;
 mod models;
 mod pixels;
 mod scene;
-mod shim;
 mod sources;
 mod tile;
 mod window;

@@ -3,22 +3,29 @@
 use std::sync::Arc;
 
 use super::error::EngineError;
-use super::shim::{Preset, Scaling, match_bands};
 use crate::georef::Georef;
-use crate::raster::{Patch, PixelWindow, Raster, RasterInfo, Resampling, Source};
+use crate::raster::{
+    BandNumbers, InputOptions, InputPlan, Patch, PixelWindow, Place, Preset, Raster, Resampling, Source, resolution_warning,
+};
 use crate::zoo::ModelSpec;
 
 /// How pixels are picked and scaled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PixelOptions {
-    /// 0-based bands in the model's order; `None` matches them by name, else by count.
-    pub bands: Option<Vec<usize>>,
-    /// A named scaling; `None` is the model's own.
-    pub preset: Option<Preset>,
-    /// Added to 16-bit counts before scaling (`-1000` for Sentinel-2 baseline 04.00 and later).
-    pub dn_offset: Option<i32>,
-    /// 0-based captures of a source; `None` takes all, up to the model's most.
+    /// Bands in the model's order; `None` matches them by name, else by count.
+    pub bands: Option<BandNumbers>,
+    /// A named scaling.
+    pub preset: Preset,
+    /// Added to Sentinel-2 counts before scaling (`-1000` for baseline 04.00 and later where the provider left it in).
+    pub dn_offset: i32,
+    /// 0-based captures of a source; `None` takes all.
     pub captures: Option<Vec<usize>>,
+}
+
+impl PixelOptions {
+    fn input(&self) -> InputOptions {
+        InputOptions { preset: self.preset, dn_offset: self.dn_offset as f32, bands: self.bands.clone() }
+    }
 }
 
 /// The network's input for one window.
@@ -50,12 +57,10 @@ pub(super) fn read_source_window(
         None => (0..source.captures().len()).collect(),
     };
     check_count(spec, chosen.len())?;
-    let info = source.raster_info();
-    let bands = match_bands(spec, info, options.bands.as_deref())?;
-    let scaling = Scaling::new(spec, options.preset, options.dn_offset)?;
-    let read = |capture: &usize| Ok(source.read(*capture, target, &bands, Resampling::Bilinear)?);
+    let plan = InputPlan::new(source.raster_info(), spec, &options.input())?;
+    let read = |capture: &usize| Ok(source.read(*capture, target, plan.bands(), Resampling::Bilinear)?);
     let patches = chosen.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
-    Ok(input(&patches, &scaling, info, target.width, target.height))
+    Ok(input(&patches, &plan, target.width, target.height, None))
 }
 
 /// Reads a window of uploaded captures in their own pixels; `None` where no capture has data there.
@@ -63,27 +68,35 @@ pub(super) fn read_scene_window(
     captures: &[Arc<dyn Raster>],
     spec: &ModelSpec,
     window: PixelWindow,
-    normalised: bool,
     options: &PixelOptions,
 ) -> Result<Option<WindowPixels>, EngineError> {
     let Some(first) = captures.first() else { return Ok(None) };
-    let bands = match_bands(spec, first.info(), options.bands.as_deref())?;
-    let scaling = if normalised { Scaling::none(spec) } else { Scaling::new(spec, options.preset, options.dn_offset)? };
-    let read = |raster: &Arc<dyn Raster>| Ok(raster.read(0, window, &bands)?);
+    let plan = InputPlan::new(first.info(), spec, &options.input())?;
+    let place = first.info().georef.as_ref().and_then(Place::of);
+    let other_resolution = place.and_then(|place| resolution_warning(place.resolution_m, spec.native_gsd_m));
+    let read = |raster: &Arc<dyn Raster>| Ok(raster.read(0, window, plan.bands())?);
     let patches = captures.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
     let side = |pixels: usize| pixels.next_multiple_of(SIDE_MULTIPLE_PX).max(MIN_SIDE_PX);
-    Ok(input(&patches, &scaling, first.info(), side(window.width), side(window.height)))
+    Ok(input(&patches, &plan, side(window.width), side(window.height), other_resolution))
 }
 
 /// Scales the captures that have data and stacks them; pixels beyond a patch are padding.
-fn input(patches: &[Patch], scaling: &Scaling, info: &RasterInfo, width: usize, height: usize) -> Option<WindowPixels> {
+///
+/// `warning` is one more than what the values themselves say.
+fn input(
+    patches: &[Patch],
+    plan: &InputPlan,
+    width: usize,
+    height: usize,
+    warning: Option<String>,
+) -> Option<WindowPixels> {
     let present: Vec<&Patch> = patches.iter().filter(|patch| !patch.is_empty()).collect();
     let bands = present.first()?.bands;
     let mut values = Vec::with_capacity(present.len() * width * height * bands);
     let mut valid = vec![false; width * height];
-    let mut warnings = Vec::new();
+    let mut warnings = Vec::from_iter(warning);
     for patch in &present {
-        let scaled = scaling.apply(patch);
+        let scaled = plan.normalise(patch);
         for row in 0..height {
             let inside = row < patch.height;
             if inside {
@@ -93,7 +106,7 @@ fn input(patches: &[Patch], scaling: &Scaling, info: &RasterInfo, width: usize, 
             }
             values.resize(values.len() + (width - if inside { patch.width } else { 0 }) * bands, 0.0);
         }
-        for warning in scaling.warnings(info, patch) {
+        for warning in plan.warnings(patch) {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }

@@ -49,8 +49,6 @@ pub struct SceneRequest {
     pub task: String,
     /// One raster a capture, in time order, all of one size.
     pub captures: Vec<Arc<dyn Raster>>,
-    /// Whether the values are the network's input already (floating-point npy).
-    pub normalised: bool,
     /// Bands and scaling.
     pub pixels: PixelOptions,
     /// Layers and pooling of embeddings.
@@ -113,14 +111,14 @@ impl Engine {
     ) -> Result<(SceneWindow, Option<SceneAnswer>, Timings), EngineError> {
         let started = Instant::now();
         let (captures, spec) = (request.captures.clone(), model.spec.clone());
-        let (options, normalised) = (request.pixels.clone(), request.normalised);
+        let options = request.pixels.clone();
         let area = PixelWindow {
             col: window.cols.start as i64,
             row: window.rows.start as i64,
             width: window.cols.len,
             height: window.rows.len,
         };
-        let pixels = tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, normalised, &options))
+        let pixels = tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, &options))
             .await
             .unwrap_or(Err(EngineError::Panicked))?;
         let mut timings = Timings { read: started.elapsed(), ..Timings::default() };

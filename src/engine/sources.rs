@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
-use crate::raster::{ChunkCache, Source};
+use crate::raster::{ChunkCache, Limits, Source};
 
 /// Options of the source store.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct SourceOptions {
     pub source_root: Option<PathBuf>,
     /// Most registered sources.
     pub max_sources: usize,
+    /// What one file may hold.
+    pub limits: Limits,
     /// Decoded chunks, shared by all rasters.
     pub chunks: ChunkCache,
 }
@@ -70,7 +72,7 @@ impl Sources {
                 if check_id(&id).is_err() {
                     continue;
                 }
-                match open_stored(&id, &path, &options.chunks) {
+                match open_stored(&id, &path, options) {
                     Ok(source) => {
                         let entry = Entry { source: Arc::new(source), built_in: false, stored: Some(path) };
                         known.insert(id, entry);
@@ -136,15 +138,15 @@ impl Sources {
         let file = safe_file_name(file_name);
         let root = sources_dir(&self.options);
         let name = id.clone();
-        let chunks = self.options.chunks.clone();
+        let options = self.options.clone();
         let (source, stored) = tokio::task::spawn_blocking(move || -> Result<_, EngineError> {
             // Opened before it is stored: a file that is no raster leaves nothing behind.
-            let source = Source::from_bytes(&name, &title, bytes.clone(), &chunks)?;
+            let source = Source::from_bytes(&name, &title, bytes.clone(), None, &options.limits, &options.chunks)?;
             let Some(root) = root else { return Ok((source, None)) };
             let stored = store(&root, &name, &Stored { title, file }, &bytes)
                 .map_err(|source| EngineError::Store { what: format!("source {name:?}"), source: Arc::new(source) })?;
             // From here on the stored copy is read, and the upload's memory is given back.
-            Ok((open_stored(&name, &stored, &chunks)?, Some(stored)))
+            Ok((open_stored(&name, &stored, &options)?, Some(stored)))
         })
         .await
         .unwrap_or(Err(EngineError::Panicked))?;
@@ -166,7 +168,7 @@ impl Sources {
             });
         };
         let wanted = root.join(path);
-        let chunks = self.options.chunks.clone();
+        let options = self.options.clone();
         let source = tokio::task::spawn_blocking(move || -> Result<Source, EngineError> {
             let outside =
                 || EngineError::Invalid { detail: format!("{} is not a file under the source root", wanted.display()) };
@@ -174,7 +176,7 @@ impl Sources {
             if !path.starts_with(&root) {
                 return Err(outside());
             }
-            let mut source = Source::open_path(&id, &path, &chunks)?;
+            let mut source = Source::open_path(&id, &path, &options.limits, &options.chunks)?;
             if let Some(title) = title {
                 source.title = title;
             }
@@ -268,11 +270,12 @@ fn safe_file_name(name: &str) -> String {
     if kept.is_empty() { "raster".to_owned() } else { kept[kept.len().saturating_sub(MAX_ID)..].to_owned() }
 }
 
-fn open_stored(id: &str, directory: &Path, chunks: &ChunkCache) -> Result<Source, EngineError> {
+fn open_stored(id: &str, directory: &Path, options: &SourceOptions) -> Result<Source, EngineError> {
     let failed = |source: io::Error| EngineError::Store { what: format!("source {id:?}"), source: Arc::new(source) };
     let text = std::fs::read(directory.join("source.json")).map_err(failed)?;
     let stored: Stored = serde_json::from_slice(&text).map_err(|error| failed(io::Error::other(error)))?;
-    let mut source = Source::open_path(id, &directory.join(safe_file_name(&stored.file)), chunks)?;
+    let path = directory.join(safe_file_name(&stored.file));
+    let mut source = Source::open_path(id, &path, &options.limits, &options.chunks)?;
     source.title = stored.title;
     Ok(source)
 }
