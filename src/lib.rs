@@ -3,6 +3,10 @@
 //! One request's path: [`api`] parses it, [`engine`] plans windows, [`raster`] reads and warps pixels, [`nn`] runs the
 //! network over [`ops`] on the device thread, [`outputs`] encodes the [`prediction`].
 
+pub mod api;
+pub mod assets;
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod georef;
@@ -12,6 +16,7 @@ pub mod ops;
 pub mod outputs;
 pub mod prediction;
 pub mod raster;
+pub mod server;
 pub mod telemetry;
 pub mod tiles;
 pub mod weights;

@@ -1,2 +1,7 @@
 //! The `satlas-serve` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    satlas_serve::cli::run(std::env::args_os())
+}

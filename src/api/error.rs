@@ -54,7 +54,12 @@ pub const TABLE: [Row; 14] = [
     row(ErrorKind::NotAcceptable, StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer cannot have this format"),
     row(ErrorKind::Conflict, StatusCode::CONFLICT, "conflict", "It exists already or cannot be changed"),
     row(ErrorKind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, "too_large", "More than the limit"),
-    row(ErrorKind::UnsupportedMedia, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The media type is not understood"),
+    row(
+        ErrorKind::UnsupportedMedia,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "The media type is not understood",
+    ),
     row(ErrorKind::Unusable, StatusCode::UNPROCESSABLE_ENTITY, "unusable", "The input was read but does not fit"),
     row(ErrorKind::Overloaded, StatusCode::TOO_MANY_REQUESTS, "overloaded", "The queue is full"),
     row(ErrorKind::Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the server"),
@@ -216,8 +221,18 @@ mod tests {
         }
         use ErrorKind::*;
         for kind in [
-            Invalid, NotFound, NotAcceptable, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Internal, Upstream,
-            Unavailable, TimedOut,
+            Invalid,
+            NotFound,
+            NotAcceptable,
+            Conflict,
+            TooLarge,
+            UnsupportedMedia,
+            Unusable,
+            Overloaded,
+            Internal,
+            Upstream,
+            Unavailable,
+            TimedOut,
         ] {
             assert_eq!(ProblemKind::Domain(kind).row().kind, ProblemKind::Domain(kind));
         }

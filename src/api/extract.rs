@@ -62,6 +62,7 @@ query_of_groups!(A);
 query_of_groups!(A, B);
 query_of_groups!(A, B, C);
 query_of_groups!(A, B, C, D);
+query_of_groups!(A, B, C, D, E);
 
 fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
     axum::extract::Query::try_from_uri(&parts.uri)
@@ -121,7 +122,10 @@ pub fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64
 
 fn too_large_or(status: axum::http::StatusCode, text: &str, limit: u64) -> Problem {
     if status == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(crate::error::ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes"));
+        return Problem::new(
+            crate::error::ErrorKind::TooLarge,
+            format!("the body is larger than the limit of {limit} bytes"),
+        );
     }
     Problem::rejected(status, text)
 }

@@ -10,15 +10,14 @@ use crate::zoo::Task;
 /// The format for `task`.
 ///
 /// # Errors
-/// A name that is no format is invalid; a format the task does not have is not acceptable, and the problem lists those it has.
+/// What the task cannot be answered as is not acceptable, and the problem lists what it can.
 pub fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
     let available = Format::of(task.task_type);
     if let Some(name) = wanted {
-        let format = Format::by_extension(name)
-            .ok_or_else(|| Problem::parameter("format", name, format!("one of {}", names(available))))?;
-        return check(task, format);
+        return by_extension(task, name);
     }
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let accept =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     if accept.trim().is_empty() {
         return Ok(available[0]);
     }
@@ -26,13 +25,13 @@ pub fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<
     best.ok_or_else(|| not_acceptable(task, &format!("Accept: {accept}")))
 }
 
-/// `format`, if the task has it.
+/// The format of an extension such as `png`, if the task has it.
 ///
 /// # Errors
 /// Not acceptable, with the formats there are.
-pub fn check(task: &Task, format: Format) -> Result<Format, Problem> {
-    let has = Format::of(task.task_type).contains(&format);
-    if has { Ok(format) } else { Err(not_acceptable(task, format.extension())) }
+pub fn by_extension(task: &Task, extension: &str) -> Result<Format, Problem> {
+    let format = Format::by_extension(extension).filter(|format| Format::of(task.task_type).contains(format));
+    format.ok_or_else(|| not_acceptable(task, extension))
 }
 
 fn not_acceptable(task: &Task, wanted: &str) -> Problem {
@@ -123,7 +122,7 @@ mod tests {
         assert!(problem.detail.contains("png, webp, tif, npy"), "{}", problem.detail);
         assert_eq!(problem.kind.row().status, 406);
         let unknown = choose(&task(TaskType::Regress), Some("bmp"), &HeaderMap::new()).unwrap_err();
-        assert_eq!(unknown.kind.row().status, 400);
+        assert_eq!(unknown.kind.row().status, 406);
         let other = choose(&task(TaskType::Regress), Some("mvt"), &HeaderMap::new()).unwrap_err();
         assert_eq!(other.kind.row().status, 406);
     }

@@ -72,6 +72,8 @@ pub struct Config {
     pub feature_memory: ByteSize,
     /// Memory for windows' answers.
     pub answer_memory: ByteSize,
+    /// Memory for decoded pieces of imagery.
+    pub chunk_memory: ByteSize,
     /// Memory for encoded tiles.
     pub tile_memory: ByteSize,
     /// Largest request body.
@@ -150,6 +152,7 @@ impl Config {
             halo_px: server.halo.unwrap_or(64),
             feature_memory: server.feature_memory.unwrap_or(ByteSize::mib(1024)),
             answer_memory: server.answer_memory.unwrap_or(ByteSize::mib(512)),
+            chunk_memory: server.chunk_memory.unwrap_or(ByteSize::mib(512)),
             tile_memory: server.tile_memory.unwrap_or(ByteSize::mib(256)),
             max_upload: server.max_upload_bytes.unwrap_or(ByteSize::mib(512)),
             request_timeout: server.request_timeout.unwrap_or(Span::seconds(120)),
@@ -191,7 +194,11 @@ impl Config {
             return invalid("max-upload-bytes", &self.max_upload, "a size above 0");
         }
         if self.api_keys.iter().any(|key| key.len() < 8 || !key.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return invalid("api-key", &"a key that is too short or has odd characters", "8 or more printable ASCII characters without spaces");
+            return invalid(
+                "api-key",
+                &"a key that is too short or has odd characters",
+                "8 or more printable ASCII characters without spaces",
+            );
         }
         if let Some(origin) = self.cors.iter().find(|origin| *origin != "*" && !origin.contains("://")) {
             return invalid("cors", origin, "an origin such as https://maps.example.org, * or none");
@@ -247,6 +254,7 @@ impl Config {
             halo: Some(self.halo_px),
             feature_memory: Some(self.feature_memory),
             answer_memory: Some(self.answer_memory),
+            chunk_memory: Some(self.chunk_memory),
             tile_memory: Some(self.tile_memory),
             max_upload_bytes: Some(self.max_upload),
             request_timeout: Some(self.request_timeout),
@@ -259,8 +267,7 @@ impl Config {
 
 /// The settings of a TOML file; keys that are no settings are errors, since a misspelt one would be ignored silently.
 fn read_file(path: &Path) -> Result<(EngineSettings, ServerSettings), ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let malformed = |reason: toml::de::Error| ConfigError::Malformed { path: path.to_owned(), reason: reason.to_string() };
     let table: toml::Table = text.parse().map_err(malformed)?;
     let known = keys();

@@ -1,11 +1,13 @@
 //! From the [`Config`] to the options of the modules.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Config;
 use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
+use crate::raster::ChunkCache;
 use crate::tiles::WindowGrid;
-use crate::weights::{EmbeddedFiles, WeightsLocator};
+use crate::weights::{EmbeddedFiles, HubOptions, Library, WeightsLocator, WeightsMode};
 
 /// Batches pay on GPUs; on a CPU one image fills all cores already.
 const GPU_BATCH: usize = 16;
@@ -35,13 +37,28 @@ impl Config {
                 data_dir: self.data_dir.clone(),
                 source_root: self.source_root.clone(),
                 max_sources: self.max_sources,
+                chunks: ChunkCache::new(self.chunk_memory.0),
             },
             models_dir: self.models_dir.clone(),
         }
     }
 
     /// Where weights are looked for; `embedded` looks files of the demo bundle up.
+    ///
+    /// The hub's own variables (`HF_HOME`, `HF_TOKEN` …) are honoured, so that its cache is shared with other tools.
     pub fn weights_locator(&self, embedded: EmbeddedFiles) -> WeightsLocator {
-        WeightsLocator { mode: self.weights.0.clone(), models_dir: self.models_dir.clone(), embedded }
+        let mut hub = HubOptions::from_variables(|name| std::env::var(name).ok());
+        hub.offline |= self.weights.0 != WeightsMode::Auto;
+        let own = self.data_dir.clone().unwrap_or_else(user_cache_dir);
+        let models_dir = self.models_dir.clone().unwrap_or_else(|| own.join("models"));
+        let library = Library::new(models_dir, own.join("copies"), hub);
+        WeightsLocator { mode: self.weights.0.clone(), library, embedded }
     }
+}
+
+/// The user's cache directory, as the XDG base directory specification has it.
+fn user_cache_dir() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    cache.unwrap_or_else(std::env::temp_dir).join("satlas-serve")
 }

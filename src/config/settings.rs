@@ -25,10 +25,10 @@ pub struct EngineSettings {
     #[arg(long, env = "SATLAS_CONFIG", value_name = "FILE.toml")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// Directory with checkpoints (.pth, .safetensors) and manifests (.toml) [default: DATA_DIR/models]
+    /// Directory with checkpoints (.pth, .safetensors) and manifests (.toml) [default: DATA_DIR/models, else in the user's cache directory]
     #[arg(long, env = "SATLAS_MODELS_DIR", value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
-    /// Directory for everything that outlives a restart: uploaded sources, downloaded models; without it uploads live in memory
+    /// Directory for everything that outlives a restart: uploaded sources and quick-loading copies of checkpoints; without it, uploads live in memory
     #[arg(long, env = "SATLAS_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where networks run: auto, cpu, cuda, cuda:N or metal [default: auto]
@@ -110,6 +110,9 @@ pub struct ServerSettings {
     /// Memory for answers of windows, from which tiles of every format are cut [default: 512MiB]
     #[arg(long, env = "SATLAS_ANSWER_MEMORY", value_name = "SIZE")]
     pub answer_memory: Option<ByteSize>,
+    /// Memory for decoded pieces of imagery files [default: 512MiB]
+    #[arg(long, env = "SATLAS_CHUNK_MEMORY", value_name = "SIZE")]
+    pub chunk_memory: Option<ByteSize>,
     /// Memory for encoded tiles [default: 256MiB]
     #[arg(long, env = "SATLAS_TILE_MEMORY", value_name = "SIZE")]
     pub tile_memory: Option<ByteSize>,
@@ -150,7 +153,7 @@ impl ServerSettings {
     pub fn over(self, under: Self) -> Self {
         lay_over!(self, under;
             host port source_root max_sources no_demo queue max_batch batch_delay window halo feature_memory answer_memory
-            tile_memory max_upload_bytes request_timeout max_age drain;
+            chunk_memory tile_memory max_upload_bytes request_timeout max_age drain;
             source allow_host api_key cors)
     }
 }

@@ -67,8 +67,7 @@ impl fmt::Display for ByteSize {
 pub struct Span(pub Duration);
 
 /// Units in seconds; a bare number is seconds.
-const TIME_UNITS: [(&str, f64); 6] =
-    [("ms", 0.001), ("s", 1.0), ("min", 60.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
+const TIME_UNITS: [(&str, f64); 6] = [("ms", 0.001), ("s", 1.0), ("min", 60.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
 
 /// The longest time accepted: a year.
 const LONGEST_S: f64 = 365.0 * 86_400.0;

@@ -3,6 +3,7 @@
 //! [`Engine::predict_tile`] answers for a tile of a source, [`Engine::predict_scene`] for uploaded rasters. Behind it stand
 //! the model cache, the source store, the window caches and the device thread.
 
+mod bench;
 mod device;
 mod embedding;
 mod error;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 /// The type of the device that [`Engine::start`] takes.
 pub use candle_core::Device;
 
+pub use bench::{BenchRequest, Measured, measure};
 pub use device::{DeviceOptions, DeviceWorker};
 pub use embedding::EmbeddingOptions;
 pub use error::EngineError;

@@ -1,0 +1,144 @@
+//! An encoded prediction with everything its headers say.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use super::error::Problem;
+use crate::engine::Timings;
+use crate::georef::Georef;
+use crate::outputs::{Encoded, Format, RenderOptions, encode, encode_imagery};
+use crate::prediction::Prediction;
+use crate::raster::RgbaTile;
+use crate::weights::WeightsKind;
+use crate::zoo::Task;
+
+/// The bounds of the answer's pixels in its own coordinate system: `minx,miny,maxx,maxy`.
+pub const CONTENT_BBOX: HeaderName = HeaderName::from_static("content-bbox");
+/// The coordinate system of `Content-Bbox`: `EPSG:3857`, or a PROJ string.
+pub const CONTENT_CRS: HeaderName = HeaderName::from_static("content-crs");
+/// How long reading, queueing, inference and encoding took, in milliseconds.
+pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// What the weights are: `pretrained`, `fine-tuned`, `demo` or `synthetic`.
+pub const MODEL_WEIGHTS: HeaderName = HeaderName::from_static("x-model-weights");
+/// Sentences about input that looks wrong, separated by ` | `.
+pub const INPUT_WARNINGS: HeaderName = HeaderName::from_static("x-input-warnings");
+
+/// Longest value of `X-Input-Warnings`: proxies refuse headers of more than a few kilobytes.
+const MAX_WARNINGS_BYTES: usize = 2048;
+
+/// An encoded prediction.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The body.
+    pub body: Bytes,
+    /// Media type, place, weights, warnings.
+    pub headers: HeaderMap,
+}
+
+impl Answer {
+    /// Encodes a prediction on a blocking thread; `timings` gives `Server-Timing`.
+    ///
+    /// # Errors
+    /// What the encoder says.
+    pub async fn encode(
+        prediction: Prediction,
+        task: Arc<Task>,
+        format: Format,
+        render: RenderOptions,
+        weights: WeightsKind,
+        timings: Timings,
+    ) -> Result<Self, Problem> {
+        tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let encoded = encode(&prediction, &task, format, &render)?;
+            let timing = server_timing(&timings, started.elapsed());
+            let mut answer = Self::new(encoded, prediction.georef.as_ref(), &timing);
+            answer.headers.insert(MODEL_WEIGHTS, HeaderValue::from_static(weights.as_str()));
+            if !prediction.warnings.is_empty() {
+                insert(&mut answer.headers, INPUT_WARNINGS, &prediction.warnings.join(" | "));
+            }
+            Ok(answer)
+        })
+        .await
+        .map_err(Problem::internal)?
+    }
+
+    /// Encodes imagery that took `read` to read; blocks.
+    ///
+    /// # Errors
+    /// What the encoder says.
+    pub fn imagery(tile: &RgbaTile, georef: &Georef, read: Duration) -> Result<Self, Problem> {
+        let started = Instant::now();
+        let pixels = tile.rgba.chunks_exact(4);
+        let rgb: Vec<u8> = pixels.clone().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        let valid: Vec<bool> = pixels.map(|pixel| pixel[3] != 0).collect();
+        let encoded = encode_imagery(&rgb, &valid, tile.width, tile.height)?;
+        let timing = server_timing(&Timings { read, ..Timings::default() }, started.elapsed());
+        Ok(Self::new(encoded, Some(georef), &timing))
+    }
+
+    fn new(encoded: Encoded, georef: Option<&Georef>, timing: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(encoded.media_type));
+        insert(&mut headers, SERVER_TIMING, timing);
+        if let Some(georef) = georef {
+            let b = georef.bounds();
+            insert(&mut headers, CONTENT_BBOX, &format!("{},{},{},{}", b.min_x, b.min_y, b.max_x, b.max_y));
+            insert(&mut headers, CONTENT_CRS, &georef.crs.to_string());
+        }
+        Self { body: encoded.bytes, headers }
+    }
+}
+
+impl IntoResponse for Answer {
+    /// 200, or 204 for a vector tile without a feature.
+    fn into_response(self) -> Response {
+        let Answer { body, mut headers } = self;
+        if body.is_empty() {
+            headers.remove(header::CONTENT_TYPE);
+            return (StatusCode::NO_CONTENT, headers).into_response();
+        }
+        (headers, Body::from(body)).into_response()
+    }
+}
+
+fn server_timing(timings: &Timings, encode: Duration) -> String {
+    let parts = [("read", timings.read), ("queue", timings.queue), ("infer", timings.infer), ("encode", encode)];
+    let entry = |(name, time): (&str, Duration)| format!("{name};dur={:.3}", time.as_secs_f64() * 1e3);
+    parts.map(entry).join(", ")
+}
+
+/// Adds a header whose text comes from data; characters that headers cannot hold become `?`.
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    let allowed = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    let text: String = text.chars().take(MAX_WARNINGS_BYTES).map(allowed).collect();
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_holds_any_text() {
+        let mut headers = HeaderMap::new();
+        insert(&mut headers, INPUT_WARNINGS, "band β:\r\nX-Evil: 1");
+        assert_eq!(headers[INPUT_WARNINGS], "band ?:??X-Evil: 1");
+        insert(&mut headers, INPUT_WARNINGS, &"w".repeat(10_000));
+        assert_eq!(headers[INPUT_WARNINGS].len(), MAX_WARNINGS_BYTES);
+    }
+
+    #[test]
+    fn timings_are_milliseconds() {
+        let timings = Timings { read: Duration::from_micros(1500), ..Timings::default() };
+        let text = server_timing(&timings, Duration::from_millis(2));
+        assert_eq!(text, "read;dur=1.500, queue;dur=0.000, infer;dur=0.000, encode;dur=2.000");
+    }
+}

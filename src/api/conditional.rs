@@ -1,0 +1,69 @@
+//! ETags and conditional requests (RFC 9110, section 13).
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// A strong ETag of texts that together determine the answer's bytes.
+pub fn etag(parts: &[&str]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        // The length first, so that no two lists of parts run into the same text.
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    format!("\"{}\"", &hasher.finalize().to_hex()[..32])
+}
+
+/// Whether the client has the answer with this ETag already.
+pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    // If-None-Match compares weakly: W/ in front does not matter.
+    values
+        .flat_map(|value| value.split(','))
+        .map(|tag| tag.trim().trim_start_matches("W/"))
+        .any(|tag| tag == etag || tag == "*")
+}
+
+/// 304, for a client that has the answer already.
+pub fn not_modified(etag: &str, cache_control: &str) -> Response {
+    with_validators(StatusCode::NOT_MODIFIED.into_response(), etag, cache_control)
+}
+
+/// The answer with its ETag and how long it keeps.
+pub fn with_validators(mut response: Response, etag: &str, cache_control: &str) -> Response {
+    for (name, text) in [(header::ETAG, etag), (header::CACHE_CONTROL, cache_control)] {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// `Cache-Control` of tiles. With API keys, shared caches must not hand answers to those without one.
+pub fn cache_control(max_age: Duration, needs_key: bool) -> String {
+    let scope = if needs_key { "private" } else { "public" };
+    format!("{scope}, max-age={}, must-revalidate", max_age.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        assert_ne!(etag(&["ab", "c"]), etag(&["a", "bc"]));
+        assert_eq!(etag(&["ab", "c"]), etag(&["ab", "c"]));
+    }
+
+    #[test]
+    fn if_none_match_is_a_list_of_tags() {
+        let known = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, value.parse().unwrap());
+            is_known(&headers, "\"abc\"")
+        };
+        assert!(known("\"abc\"") && known("\"x\", W/\"abc\"") && known("*"));
+        assert!(!known("abc") && !known("\"abcd\"") && !is_known(&HeaderMap::new(), "\"abc\""));
+    }
+}

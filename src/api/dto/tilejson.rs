@@ -1,0 +1,106 @@
+//! TileJSON 3.0.0, as map libraries read it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::raster::{Place, Source};
+use crate::tiles::MAX_ZOOM;
+
+/// A tile set.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TileJson {
+    /// `3.0.0`.
+    #[schema(example = "3.0.0")]
+    pub tilejson: &'static str,
+    /// One line for people.
+    pub name: String,
+    /// URL templates with `{z}`, `{x}` and `{y}`.
+    #[schema(example = json!(["http://127.0.0.1:8080/v1/tiles/world/water/{z}/{x}/{y}.png?source=world"]))]
+    pub tiles: Vec<String>,
+    /// Rows are counted from the north.
+    #[schema(example = "xyz")]
+    pub scheme: &'static str,
+    /// West, south, east, north in degrees.
+    #[schema(example = json!([-180.0, -85.0, 180.0, 85.0]))]
+    pub bounds: [f64; 4],
+    /// Longitude, latitude and zoom to start at.
+    #[schema(example = json!([0.0, 0.0, 1.0]))]
+    pub center: [f64; 3],
+    /// Least zoom served.
+    pub minzoom: u8,
+    /// Greatest zoom served; maps enlarge its tiles beyond.
+    pub maxzoom: u8,
+    /// Side of a tile in pixels.
+    #[serde(rename = "tileSize")]
+    #[schema(example = 256)]
+    pub tile_size: usize,
+    /// Extension of the tiles.
+    #[schema(example = "png")]
+    pub format: String,
+    /// Whom a map has to name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<String>,
+    /// Layers of vector tiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vector_layers: Option<Vec<VectorLayer>>,
+}
+
+/// A layer of vector tiles.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VectorLayer {
+    /// Its name in the tiles, which is the task's.
+    pub id: String,
+    /// Types of its features' properties.
+    #[schema(example = json!({"category": "String", "category_id": "Number", "score": "Number"}))]
+    pub fields: std::collections::BTreeMap<&'static str, &'static str>,
+}
+
+impl VectorLayer {
+    /// The layer of a task.
+    pub fn of(task: &str) -> Self {
+        let fields = [("category", "String"), ("category_id", "Number"), ("score", "Number")];
+        Self { id: task.to_owned(), fields: fields.into() }
+    }
+}
+
+/// Web Mercator ends here.
+const MAX_LAT: f64 = 85.051_128_779_806_6;
+
+/// How far the imagery's own tiles go beyond the zooms [`Place`] recommends: two levels coarser, which cost nothing with
+/// overviews, and one finer, since the recommended zoom may have pixels up to 1.4 times the source's.
+const COARSER: u8 = 2;
+const FINER: u8 = 1;
+
+/// Zooms at which a source's own tiles are served.
+pub fn imagery_zooms(place: &Place) -> (u8, u8) {
+    (place.min_zoom.saturating_sub(COARSER), (place.max_zoom + FINER).min(MAX_ZOOM))
+}
+
+impl TileJson {
+    /// A tile set over the area of `source`.
+    pub fn over(source: &Source, name: String, url: String, zooms: (u8, u8), tile_size: usize, format: &str) -> Self {
+        let place = source.describe().place;
+        let bounds = place.map_or([-180.0, -MAX_LAT, 180.0, MAX_LAT], |place| {
+            let b = place.bounds_lon_lat;
+            [b.min_x, b.min_y.max(-MAX_LAT), b.max_x, b.max_y.min(MAX_LAT)]
+        });
+        let [west, south, east, north] = bounds;
+        let (minzoom, maxzoom) = zooms;
+        // The zoom at which the area is about one tile wide.
+        let fitting = (360.0 / (east - west).max(1e-6)).log2().floor().clamp(f64::from(minzoom), f64::from(maxzoom));
+        Self {
+            tilejson: "3.0.0",
+            name,
+            tiles: vec![url],
+            scheme: "xyz",
+            bounds,
+            center: [(west + east) / 2.0, (south + north) / 2.0, fitting],
+            minzoom,
+            maxzoom,
+            tile_size,
+            format: format.to_owned(),
+            attribution: source.attribution.clone(),
+            vector_layers: None,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What surrounds every handler: request ids, logs, metrics, problems as JSON, API keys, time limits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error::{PROBLEM_JSON, Problem, ProblemKind};
+use super::state::AppState;
+use crate::error::ErrorKind;
+use crate::telemetry;
+
+/// The name under which client, proxy and log know a request.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// An alternative to `Authorization: Bearer`.
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Longest request id taken over from a client.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Outermost: names the request, measures it, and turns a [`Problem`] into its JSON.
+pub async fn observe(request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let started = Instant::now();
+    let mut response = next.run(request).await;
+    let (status, seconds) = (response.status(), started.elapsed().as_secs_f64());
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if status.is_server_error() {
+            tracing::error!(request_id = id, %method, path, status = status.as_u16(), detail = problem.detail, "failed");
+        }
+        response = as_json(&problem, &id, response.headers().clone());
+    }
+    tracing::debug!(request_id = id, %method, path, status = status.as_u16(), seconds, "answered");
+    let labels = [("route", route), ("status", status.as_u16().to_string())];
+    metrics::counter!(telemetry::HTTP_REQUESTS_TOTAL, &labels).increment(1);
+    metrics::histogram!(telemetry::HTTP_REQUEST_SECONDS, &labels[..1]).record(seconds);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The client's own id if it is harmless, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let harmless = |id: &&str| {
+        (1..=MAX_REQUEST_ID).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+    };
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(harmless)
+        .map_or_else(new_request_id, str::to_owned)
+}
+
+fn new_request_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unique = [now.as_nanos() as u64, COUNT.fetch_add(1, Ordering::Relaxed), u64::from(std::process::id())];
+    let bytes: Vec<u8> = unique.iter().flat_map(|part| part.to_le_bytes()).collect();
+    blake3::hash(&bytes).to_hex()[..16].to_owned()
+}
+
+/// The problem as its JSON; headers that a layer below added (CORS, Allow) stay.
+fn as_json(problem: &Problem, request_id: &str, mut headers: HeaderMap) -> Response {
+    for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG] {
+        headers.remove(name);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(after) = problem.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    if problem.kind == ProblemKind::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"satlas-serve\""));
+    }
+    let mut response = (problem.kind.row().status, Json(problem.body(request_id))).into_response();
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// Lets requests with one of the keys through; without keys, all of them.
+pub async fn require_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let keys = &state.options().api_keys;
+    if keys.is_empty() || given_key(request.headers()).is_some_and(|given| is_one_of(given, keys)) {
+        return next.run(request).await;
+    }
+    let detail = "found no valid key; Authorization: Bearer KEY or X-Api-Key: KEY is needed".to_owned();
+    Problem { kind: ProblemKind::Unauthorized, detail, retry_after: None }.into_response()
+}
+
+fn given_key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    bearer.or_else(|| headers.get(API_KEY)?.to_str().ok())
+}
+
+/// Hashes are compared in constant time, and hashing hides where two keys differ.
+fn is_one_of(given: &str, keys: &[String]) -> bool {
+    let given = blake3::hash(given.as_bytes());
+    keys.iter().fold(false, |known, key| known | (blake3::hash(key.as_bytes()) == given))
+}
+
+/// Gives a request up when its time is over.
+pub async fn limit_time(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let limit = state.options().request_timeout;
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs_f64())).into_response(),
+    }
+}
+
+/// A handler that panicked.
+pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::http::Response<Body> {
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Problem::internal(format!("a handler panicked: {}", message.unwrap_or("no message"))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_harmless_request_id_is_kept_and_others_are_replaced() {
+        let id = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(id(b"trace-1:2_3.4"), "trace-1:2_3.4");
+        for odd in [&b""[..], b"a b", b"<script>", &[b'x'; 200], b"\xff"] {
+            assert_eq!(id(odd).len(), 16);
+        }
+        assert_ne!(new_request_id(), new_request_id());
+    }
+
+    #[test]
+    fn a_key_is_taken_from_either_header() {
+        let keys = ["first-key".to_owned(), "second-key".to_owned()];
+        let given = |name: HeaderName, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            given_key(&headers).is_some_and(|key| is_one_of(key, &keys))
+        };
+        assert!(given(header::AUTHORIZATION, "Bearer first-key") && given(API_KEY, "second-key"));
+        assert!(given(header::AUTHORIZATION, "bearer second-key"));
+        assert!(!given(header::AUTHORIZATION, "Basic first-key") && !given(API_KEY, "first-ke"));
+    }
+}

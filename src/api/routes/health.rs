@@ -1,0 +1,59 @@
+//! Liveness, readiness, metrics.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::error::Problem;
+use crate::api::state::AppState;
+use crate::error::ErrorKind;
+
+/// That the server is well.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `live` or `ready`.
+    #[schema(example = "ready")]
+    status: &'static str,
+    /// The server's version.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+}
+
+impl Health {
+    fn new(status: &'static str) -> axum::Json<Self> {
+        axum::Json(Self { status, version: env!("CARGO_PKG_VERSION") })
+    }
+}
+
+/// Whether the process runs
+///
+/// Answers as long as the process can answer at all; a failure means that it has to be restarted.
+#[utoipa::path(get, path = "/health/live", operation_id = "get_liveness", tag = "health",
+    responses((status = 200, description = "The process runs", body = Health)))]
+pub async fn get_liveness() -> impl IntoResponse {
+    Health::new("live")
+}
+
+/// Whether requests can be served
+///
+/// 503 while the server is stopping: load balancers should send new requests elsewhere.
+#[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "health",
+    responses((status = 200, description = "Requests can be served", body = Health)))]
+pub async fn get_readiness(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
+    if state.is_stopping() {
+        return Err(Problem::new(ErrorKind::Unavailable, "the server is stopping"));
+    }
+    Ok(Health::new("ready"))
+}
+
+/// Metrics
+///
+/// Counters, gauges and histograms in Prometheus' text format; every name starts with `satlas_` and ends in its unit.
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "health",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
+pub async fn get_metrics(State(state): State<AppState>) -> Response {
+    let text = state.metrics().map(|metrics| metrics.render()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}

@@ -1,0 +1,151 @@
+//! The imagery itself as RGB tiles.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::sources::SourcePath;
+use crate::api::answer::Answer;
+use crate::api::base_url::BaseUrl;
+use crate::api::conditional::{etag, is_known, not_modified, with_validators};
+use crate::api::dto::{TileJson, TileName, TileParams, imagery_zooms};
+use crate::api::error::Problem;
+use crate::api::extract::{Path, Query};
+use crate::api::state::AppState;
+use crate::error::ErrorKind;
+use crate::georef::Georef;
+use crate::raster::Source;
+
+/// Which tile of which source, as the router sees it.
+#[derive(Deserialize)]
+pub struct ImageryPath {
+    source: String,
+    z: String,
+    x: String,
+    tile: String,
+}
+
+/// Size and capture of imagery tiles.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ImageryParams {
+    /// Side of the tile in pixels, 256 or 512; `@2x` before the extension is the same as 512.
+    #[param(value_type = Option<u32>, example = 256, default = 256)]
+    pub tilesize: Option<String>,
+    /// 1-based capture of a stack.
+    #[param(value_type = Option<u32>, minimum = 1, example = 1, default = 1)]
+    pub capture: Option<String>,
+}
+
+impl ImageryParams {
+    fn size_px(&self, doubled: bool) -> Result<usize, Problem> {
+        Ok(TileParams { source: None, tilesize: self.tilesize.clone() }.size(doubled)?.0)
+    }
+
+    fn capture(&self, source: &Source) -> Result<usize, Problem> {
+        let Some(text) = &self.capture else { return Ok(0) };
+        let count = source.captures().len();
+        let capture = text.parse::<usize>().ok().filter(|capture| (1..=count).contains(capture));
+        let capture = capture.ok_or_else(|| Problem::parameter("capture", text, format!("a number from 1 to {count}")))?;
+        Ok(capture - 1)
+    }
+}
+
+/// A tile of the imagery
+///
+/// RGB as PNG: the bands described as red, green and blue, else the first three, else one as grey. 8-bit imagery is shown as it
+/// is, anything else stretched between its 2nd and 98th percentile. Transparent where there is no data.
+#[utoipa::path(get, path = "/v1/sources/{source}/tiles/{z}/{x}/{tile}", operation_id = "get_imagery_tile", tag = "sources",
+    params(
+        SourcePath,
+        ("z" = u32, Path, description = "Zoom", minimum = 0, maximum = 24, example = 3),
+        ("x" = u32, Path, description = "Column, from the west", example = 4),
+        ("tile" = String, Path, description = "Row and format", example = "3.png"),
+        ImageryParams,
+        ("If-None-Match" = Option<String>, Header, description = "ETag of the answer at hand"),
+    ),
+    responses(
+        (status = 200, description = "The tile", body = Vec<u8>, content_type = "image/png"),
+        (status = 304, description = "The client has this answer already"),
+    ))]
+pub async fn get_imagery_tile(
+    State(state): State<AppState>,
+    Path(path): Path<ImageryPath>,
+    Query((params,)): Query<(ImageryParams,)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let source = state.engine().sources().get(&path.source)?;
+    let TileName { coord, doubled, extension } = TileName::parse(&path.z, &path.x, &path.tile)?;
+    if extension != "png" {
+        return Err(Problem::new(
+            ErrorKind::NotAcceptable,
+            format!("imagery cannot be answered as {extension}; it can be png"),
+        ));
+    }
+    let (size_px, capture) = (params.size_px(doubled)?, params.capture(&source)?);
+    check_zoom(&source, coord.z())?;
+    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {capture}")]);
+    let cache_control = state.cache_control();
+    if is_known(&headers, &etag) {
+        return Ok(not_modified(&etag, &cache_control));
+    }
+    let make = draw(source, capture, coord.georef(size_px));
+    let answer = state.tiles().get(&etag, make).await?;
+    Ok(with_validators(answer.into_response(), &etag, &cache_control))
+}
+
+async fn draw(source: Arc<Source>, capture: usize, target: Georef) -> Result<Answer, Problem> {
+    tokio::task::spawn_blocking(move || {
+        let started = std::time::Instant::now();
+        let tile = source.read_rgba(capture, &target)?;
+        Answer::imagery(&tile, &target, started.elapsed())
+    })
+    .await
+    .map_err(Problem::internal)?
+}
+
+fn check_zoom(source: &Source, zoom: u8) -> Result<(), Problem> {
+    let (least, most) = zooms(source)?;
+    if (least..=most).contains(&zoom) {
+        return Ok(());
+    }
+    let id = &source.id;
+    Err(Problem::new(ErrorKind::NotFound, format!("zoom {zoom} is outside {least} to {most}, the zooms of source {id}")))
+}
+
+fn zooms(source: &Source) -> Result<(u8, u8), Problem> {
+    source.describe().place.as_ref().map(imagery_zooms).ok_or_else(|| {
+        let id = &source.id;
+        Problem::new(
+            ErrorKind::Unusable,
+            format!("source {id} has no georeference; a map needs a coordinate system and a transform"),
+        )
+    })
+}
+
+/// Description of a source's tile set
+///
+/// TileJSON 3.0.0 for map libraries.
+#[utoipa::path(get, path = "/v1/sources/{source}/tilejson.json", operation_id = "get_imagery_tilejson", tag = "sources",
+    params(SourcePath, ImageryParams),
+    responses((status = 200, description = "The tile set", body = TileJson)))]
+pub async fn get_imagery_tilejson(
+    State(state): State<AppState>,
+    Path(SourcePath { source }): Path<SourcePath>,
+    Query((params,)): Query<(ImageryParams,)>,
+    BaseUrl(base): BaseUrl,
+) -> Result<axum::Json<TileJson>, Problem> {
+    let source = state.engine().sources().get(&source)?;
+    let (size_px, capture) = (params.size_px(false)?, params.capture(&source)?);
+    let query = match (size_px, capture) {
+        (256, 0) => String::new(),
+        (_, 0) => format!("?tilesize={size_px}"),
+        _ => format!("?tilesize={size_px}&capture={}", capture + 1),
+    };
+    let url = format!("{base}/v1/sources/{}/tiles/{{z}}/{{x}}/{{y}}.png{query}", source.id);
+    Ok(axum::Json(TileJson::over(&source, source.title.clone(), url, zooms(&source)?, size_px, "png")))
+}

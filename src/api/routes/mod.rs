@@ -1,0 +1,54 @@
+//! The routes, each handler beside its documentation.
+
+mod health;
+mod imagery;
+mod models;
+mod pages;
+mod predict;
+mod sources;
+mod tiles;
+
+use axum::extract::DefaultBodyLimit;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::state::{ApiOptions, AppState};
+
+/// Largest JSON body.
+const MAX_JSON_BYTES: usize = 1 << 20;
+
+/// Routes that never need a key: health, metrics, the page.
+pub(super) fn open() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(health::get_liveness))
+        .routes(routes!(health::get_readiness))
+        .routes(routes!(health::get_metrics))
+        .routes(routes!(pages::get_viewer))
+        .routes(routes!(pages::get_static_file))
+}
+
+/// Routes under `/v1`.
+pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
+    let max_upload = usize::try_from(options.max_upload_bytes).unwrap_or(usize::MAX);
+    let uploads = OpenApiRouter::new()
+        .routes(routes!(predict::predict))
+        .routes(routes!(sources::list_sources, sources::create_source))
+        .layer(DefaultBodyLimit::max(max_upload));
+    OpenApiRouter::new()
+        .routes(routes!(models::list_models, models::create_model))
+        .routes(routes!(models::get_model, models::delete_model))
+        .routes(routes!(models::load_model))
+        .routes(routes!(models::unload_model))
+        .routes(routes!(sources::get_source, sources::delete_source))
+        .routes(routes!(imagery::get_imagery_tilejson))
+        .routes(routes!(imagery::get_imagery_tile))
+        .routes(routes!(tiles::get_tilejson))
+        .routes(routes!(tiles::get_tile))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .merge(uploads)
+}
+
+/// All of them, for the documentation.
+pub(super) fn all(options: &ApiOptions) -> OpenApiRouter<AppState> {
+    open().merge(v1(options))
+}

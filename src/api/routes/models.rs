@@ -1,0 +1,107 @@
+//! Models: list, describe, register, remove, warm up, evict.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::api::dto::{ModelDto, ModelList};
+use crate::api::error::Problem;
+use crate::api::extract::{Json, NoQuery, Path};
+use crate::api::state::AppState;
+use crate::zoo::Manifest;
+
+/// A model.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct ModelPath {
+    /// An id of `GET /v1/models`.
+    #[param(example = "world")]
+    model: String,
+}
+
+/// Every model
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",
+    responses((status = 200, description = "The models, by id", body = ModelList)))]
+pub async fn list_models(State(state): State<AppState>, _: NoQuery) -> Result<axum::Json<ModelList>, Problem> {
+    // States of 28 models are as many looks into directories: off the runtime's thread.
+    let models = tokio::task::spawn_blocking(move || state.engine().models().list()).await.map_err(Problem::internal)?;
+    Ok(axum::Json(ModelList { models: models.into_iter().map(ModelDto::from).collect() }))
+}
+
+/// One model
+#[utoipa::path(get, path = "/v1/models/{model}", operation_id = "get_model", tag = "models", params(ModelPath),
+    responses((status = 200, description = "The model", body = ModelDto)))]
+pub async fn get_model(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+) -> Result<axum::Json<ModelDto>, Problem> {
+    Ok(axum::Json(state.engine().models().status(&model)?.into()))
+}
+
+/// Register a model
+///
+/// From a manifest: a checkpoint in the server's models directory, or a built-in model with new heads, which are random and
+/// reproducible by their seed.
+#[utoipa::path(post, path = "/v1/models", operation_id = "create_model", tag = "models",
+    request_body(content = Manifest, description = "The model", example = json!({
+        "id": "my_cover", "base": "Sentinel2_SwinB_SI_RGB", "seed": 7, "fpn": true,
+        "heads": [{"task": "cover", "type": "segment", "categories": ["land", "water"]}]
+    })),
+    responses((status = 201, description = "The model", body = ModelDto,
+        headers(("Location" = String, description = "The model's address")))))]
+pub async fn create_model(
+    State(state): State<AppState>,
+    _: NoQuery,
+    Json(manifest): Json<Manifest>,
+) -> Result<impl IntoResponse, Problem> {
+    let model = ModelDto::from(state.engine().register_model(manifest).await?);
+    let location = format!("/v1/models/{}", model.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(model)))
+}
+
+/// Remove a registered model
+///
+/// Built-in models cannot be removed (409).
+#[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models", params(ModelPath),
+    responses((status = 204, description = "It is gone")))]
+pub async fn delete_model(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+) -> Result<StatusCode, Problem> {
+    state.engine().remove_model(&model).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Load a model into memory
+///
+/// Answers when the model can run. Other models' requests are not held up; a client that leaves does not stop the load.
+#[utoipa::path(post, path = "/v1/models/{model}/load", operation_id = "load_model", tag = "models", params(ModelPath),
+    responses((status = 200, description = "The loaded model", body = ModelDto)))]
+pub async fn load_model(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+) -> Result<axum::Json<ModelDto>, Problem> {
+    let models = state.engine().models();
+    models.load(&model).await?;
+    Ok(axum::Json(models.status(&model)?.into()))
+}
+
+/// Drop a model from memory
+///
+/// Requests under way keep it until they are done; the next request loads it again.
+#[utoipa::path(post, path = "/v1/models/{model}/unload", operation_id = "unload_model", tag = "models", params(ModelPath),
+    responses((status = 200, description = "The model", body = ModelDto)))]
+pub async fn unload_model(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+) -> Result<axum::Json<ModelDto>, Problem> {
+    let models = state.engine().models();
+    models.unload(&model).await?;
+    Ok(axum::Json(models.status(&model)?.into()))
+}

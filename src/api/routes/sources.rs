@@ -1,0 +1,100 @@
+//! Imagery: list, register, describe, remove.
+
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::api::dto::{SourceDto, SourceList, SourceReference, UploadParams};
+use crate::api::error::Problem;
+use crate::api::extract::{Json, NoQuery, Path, Query};
+use crate::api::state::AppState;
+use crate::api::upload::{self, RasterForm};
+
+/// A source.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct SourcePath {
+    /// An id of `GET /v1/sources`.
+    #[param(example = "world")]
+    pub source: String,
+}
+
+/// Every source
+#[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "sources",
+    responses((status = 200, description = "The sources, by id", body = SourceList)))]
+pub async fn list_sources(State(state): State<AppState>, _: NoQuery) -> axum::Json<SourceList> {
+    let sources = state.engine().sources();
+    let describe = |source: &std::sync::Arc<crate::raster::Source>| SourceDto::of(source, sources.is_built_in(&source.id));
+    axum::Json(SourceList { sources: sources.list().iter().map(describe).collect() })
+}
+
+/// Register a source
+///
+/// By upload: the raster as the body (GeoTIFF, PNG or JPEG), or as the field `image` of a form. By reference: JSON with a `path` under
+/// the server's source root, or a `url` on an allowed host.
+#[utoipa::path(post, path = "/v1/sources", operation_id = "create_source", tag = "sources", params(UploadParams),
+    request_body(description = "The raster, or where it lies", content(
+        (Vec<u8> = "image/tiff"), (Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (RasterForm = "multipart/form-data"),
+        (SourceReference = "application/json", example = json!({"id": "harbour", "path": "2024/harbour.tif"})),
+    )),
+    responses((status = 201, description = "The source", body = SourceDto,
+        headers(("Location" = String, description = "The source's address")))))]
+pub async fn create_source(
+    State(state): State<AppState>,
+    Query((names,)): Query<(UploadParams,)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let sources = state.engine().sources();
+    let source = if upload::essence(request.headers()).as_deref() == Some("application/json") {
+        let Json(SourceReference { id, title, path, url }) = Json::from_request(request, &()).await?;
+        match (path, url) {
+            (Some(path), None) => sources.register_path(id, title, std::path::Path::new(&path)).await?,
+            (None, Some(_)) => return Err(Problem::invalid("url: this server takes sources by upload and by path")),
+            _ => return Err(Problem::invalid("found both or neither of path and url; one of them is needed")),
+        }
+    } else {
+        let mut files = upload::read(request, state.options().max_upload_bytes).await?;
+        let count = files.len();
+        let (Some(file), 1) = (files.pop(), count) else {
+            return Err(Problem::invalid(format!("found {count} rasters; one is needed")));
+        };
+        sources.register_upload(names.id, names.title, &file.name, file.bytes).await?
+    };
+    let location = format!("/v1/sources/{}", source.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(SourceDto::of(&source, false))).into_response())
+}
+
+/// One source
+#[utoipa::path(get, path = "/v1/sources/{source}", operation_id = "get_source", tag = "sources", params(SourcePath),
+    responses((status = 200, description = "The source", body = SourceDto)))]
+pub async fn get_source(
+    State(state): State<AppState>,
+    Path(SourcePath { source }): Path<SourcePath>,
+    _: NoQuery,
+) -> Result<axum::Json<SourceDto>, Problem> {
+    let sources = state.engine().sources();
+    let source = sources.get(&source)?;
+    Ok(axum::Json(SourceDto::of(&source, sources.is_built_in(&source.id))))
+}
+
+/// Remove a source
+///
+/// Sources that came with the server cannot be removed (409).
+#[utoipa::path(delete, path = "/v1/sources/{source}", operation_id = "delete_source", tag = "sources", params(SourcePath),
+    responses((status = 204, description = "It is gone")))]
+pub async fn delete_source(
+    State(state): State<AppState>,
+    Path(SourcePath { source }): Path<SourcePath>,
+    _: NoQuery,
+) -> Result<StatusCode, Problem> {
+    state.engine().sources().remove(&source).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<crate::raster::RasterError> for Problem {
+    fn from(error: crate::raster::RasterError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}

@@ -1,0 +1,94 @@
+//! Encoded tiles by ETag: a thousand requests for one tile cost one prediction and one encoding.
+
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+use moka::future::Cache;
+
+use super::answer::{Answer, SERVER_TIMING};
+use super::error::Problem;
+use crate::telemetry;
+
+/// The cache.
+#[derive(Clone)]
+pub struct TileCache {
+    answers: Cache<String, Answer>,
+}
+
+/// What a header map and its entry cost beside the body, roughly.
+const OVERHEAD_BYTES: usize = 1024;
+
+impl TileCache {
+    /// An empty cache of at most `bytes`.
+    pub fn new(bytes: u64) -> Self {
+        let weigh = |_: &String, answer: &Answer| u32::try_from(answer.body.len() + OVERHEAD_BYTES).unwrap_or(u32::MAX);
+        Self { answers: Cache::builder().name("tiles").max_capacity(bytes).weigher(weigh).build() }
+    }
+
+    /// The answer with this ETag, made by `make` where it is not there; callers that ask meanwhile wait for the same one.
+    /// When the caller that makes it goes away, another one of those takes over.
+    ///
+    /// # Errors
+    /// What `make` says, to all who waited.
+    pub async fn get(&self, etag: &str, make: impl Future<Output = Result<Answer, Problem>>) -> Result<Answer, Problem> {
+        let entry = self.answers.entry_by_ref(etag).or_try_insert_with(make).await.map_err(Arc::unwrap_or_clone)?;
+        let outcome = if entry.is_fresh() { "miss" } else { "hit" };
+        metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "tiles", "outcome" => outcome).increment(1);
+        let fresh = entry.is_fresh();
+        let mut answer = entry.into_value();
+        if !fresh {
+            answer.headers.insert(SERVER_TIMING, HeaderValue::from_static(NOTHING_DONE));
+        }
+        Ok(answer)
+    }
+}
+
+/// `Server-Timing` of an answer that was there already.
+const NOTHING_DONE: &str = "read;dur=0, queue;dur=0, infer;dur=0, encode;dur=0, cache;desc=hit";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::http::HeaderMap;
+
+    use super::*;
+
+    fn answer() -> Answer {
+        Answer { body: bytes::Bytes::from_static(b"tile"), headers: HeaderMap::new() }
+    }
+
+    #[tokio::test]
+    async fn equal_requests_share_one_answer() {
+        let (cache, made) = (TileCache::new(1 << 20), AtomicUsize::new(0));
+        let ask = || {
+            cache.get("a", async {
+                tokio::task::yield_now().await;
+                made.fetch_add(1, Ordering::Relaxed);
+                Ok(answer())
+            })
+        };
+        let (one, two, three) = tokio::join!(ask(), ask(), ask());
+        assert!(one.is_ok() && two.is_ok() && three.is_ok());
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_does_not_take_the_others_answer_with_it() {
+        let cache = TileCache::new(1 << 20);
+        let leaver = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.get("a", std::future::pending()).await }
+        });
+        tokio::task::yield_now().await;
+        leaver.abort();
+        assert!(cache.get("a", async { Ok(answer()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn failures_are_not_kept() {
+        let cache = TileCache::new(1 << 20);
+        assert!(cache.get("a", async { Err(Problem::internal("no")) }).await.is_err());
+        assert!(cache.get("a", async { Ok(answer()) }).await.is_ok());
+    }
+}

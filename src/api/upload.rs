@@ -1,0 +1,191 @@
+//! Rasters out of request bodies: raw, or as parts of a form.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::{HeaderMap, header};
+use utoipa::ToSchema;
+
+use super::dto::MAX_IMAGES;
+use super::error::Problem;
+use super::extract::{body_problem, form_problem};
+use crate::error::ErrorKind;
+use crate::raster::{ChunkCache, Limits, Raster, open_upload};
+
+/// An uploaded file.
+pub struct File {
+    /// The client's name for it, or its part's.
+    pub name: String,
+    /// Its content.
+    pub bytes: Bytes,
+}
+
+/// Rasters in a form: one binary a part name, in time order.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it documents the form; parts are read one by one")]
+pub struct RasterForm {
+    /// The raster, or the first capture. May be repeated instead of naming further captures.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    image: Vec<u8>,
+    /// The second capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_2: Option<Vec<u8>>,
+    /// The third capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_3: Option<Vec<u8>>,
+    /// The fourth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_4: Option<Vec<u8>>,
+    /// The fifth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_5: Option<Vec<u8>>,
+    /// The sixth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_6: Option<Vec<u8>>,
+    /// The seventh capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_7: Option<Vec<u8>>,
+    /// The eighth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_8: Option<Vec<u8>>,
+}
+
+const FORM: &str = "multipart/form-data";
+
+/// Media types of raw bodies; what is in them is found out by their first bytes.
+const RASTER_TYPES: [&str; 9] = [
+    "image/tiff",
+    "image/geotiff",
+    "image/png",
+    "image/jpeg",
+    "image/jpg",
+    "application/x-npy",
+    "application/npy",
+    "application/octet-stream",
+    "binary/octet-stream",
+];
+
+/// The media type of a body, without its parameters.
+pub fn essence(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("unreadable");
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// The files of a body, in time order.
+///
+/// # Errors
+/// Media types that are no raster's, bodies above the limit, empty bodies, malformed forms and parts that are not known.
+pub async fn read(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
+    check_declared_length(request.headers(), limit)?;
+    let files = match essence(request.headers()).as_deref() {
+        Some(FORM) => read_form(request, limit).await?,
+        None => vec![read_raw(request, limit).await?],
+        Some(essence) if RASTER_TYPES.contains(&essence) => vec![read_raw(request, limit).await?],
+        Some(found) => {
+            let needed =
+                "image/tiff, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data";
+            let hint = if found == "application/x-www-form-urlencoded" {
+                " (curl: add -H 'Content-Type: image/tiff')"
+            } else {
+                ""
+            };
+            let detail = format!("Content-Type: found {found}; {needed} is needed{hint}");
+            return Err(Problem::new(ErrorKind::UnsupportedMedia, detail));
+        }
+    };
+    match files.iter().find(|file| file.bytes.is_empty()) {
+        Some(file) => Err(Problem::invalid(format!("{}: found no bytes; a raster is needed", file.name))),
+        None => Ok(files),
+    }
+}
+
+/// Answers before the body is sent, where the client says how long it is.
+fn check_declared_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match declared {
+        Some(length) if length > limit => {
+            Err(Problem::new(ErrorKind::TooLarge, format!("the body has {length} bytes; the limit is {limit}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read_raw(request: Request, limit: u64) -> Result<File, Problem> {
+    let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| body_problem(&rejection, limit))?;
+    Ok(File { name: "the body".to_owned(), bytes })
+}
+
+async fn read_form(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|rejection| Problem::invalid(format!("the multipart form is malformed: {}", rejection.body_text())))?;
+    let mut files: Vec<(usize, File)> = Vec::new();
+    while let Some(part) = form.next_field().await.map_err(|error| form_problem(&error, limit))? {
+        let field = part.name().unwrap_or_default().to_owned();
+        let position = position(&field)?;
+        if files.len() == MAX_IMAGES {
+            return Err(Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")));
+        }
+        let name = part.file_name().filter(|name| !name.is_empty()).map_or_else(|| field.clone(), str::to_owned);
+        let bytes = part.bytes().await.map_err(|error| form_problem(&error, limit))?;
+        files.push((position, File { name, bytes }));
+    }
+    if files.is_empty() {
+        return Err(Problem::invalid("found a form without a part; a part named image is needed"));
+    }
+    // Stable: parts of one name stay in the order they came.
+    files.sort_by_key(|(position, _)| *position);
+    Ok(files.into_iter().map(|(_, file)| file).collect())
+}
+
+/// 1 for `image`, 2 for `image_2` and so on.
+fn position(field: &str) -> Result<usize, Problem> {
+    let position = match field.strip_prefix("image") {
+        Some("") => Some(1),
+        Some(rest) => {
+            rest.strip_prefix('_').and_then(|number| number.parse().ok()).filter(|n| (1..=MAX_IMAGES).contains(n))
+        }
+        None => None,
+    };
+    position.ok_or_else(|| {
+        Problem::invalid(format!("found a part named {field:?}; image, image_2 … image_{MAX_IMAGES} are needed"))
+    })
+}
+
+/// Memory for decoded chunks of one request's rasters: windows that overlap read them again.
+const CHUNK_BYTES: u64 = 64 << 20;
+
+/// Opens files as captures in time order; `images` of them are stacked in each file. Blocks.
+///
+/// # Errors
+/// Formats that are not known, sizes beyond the limits, damaged files.
+pub fn open(files: Vec<File>, images: Option<usize>, limits: &Limits) -> Result<Vec<Arc<dyn Raster>>, Problem> {
+    let cache = ChunkCache::new(CHUNK_BYTES);
+    let mut captures = Vec::new();
+    for File { name, bytes } in files {
+        captures.extend(open_upload(&name, bytes, images, limits, &cache)?);
+    }
+    Ok(captures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_ordered_by_their_number() {
+        assert_eq!(["image", "image_1", "image_2", "image_8"].map(|name| position(name).unwrap()), [1, 1, 2, 8]);
+        for name in ["", "images", "image_0", "image_9", "image_x", "file", "image_-1"] {
+            assert!(position(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_above_the_limit_is_refused_at_once() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, "11".parse().unwrap());
+        assert!(check_declared_length(&headers, 10).unwrap_err().detail.contains("limit is 10"));
+        assert!(check_declared_length(&headers, 11).is_ok());
+    }
+}

@@ -1,0 +1,190 @@
+//! The command line: serve, models, predict, openapi, bench.
+//!
+//! Errors are one line on stderr; the exit code is 1 for what failed and 2 for a command that is no command.
+
+mod bench;
+mod models;
+mod predict;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, EngineSettings, ServerSettings};
+use crate::{api, server, telemetry};
+
+/// Whatever a command failed with; it is printed, not handled.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Masks, objects and embeddings from satellite imagery over HTTP, with AllenAI's SatlasPretrain models.
+///
+/// Without a command the server starts: `satlas-serve --port 9000` is `satlas-serve serve --port 9000`. With no arguments at all it
+/// serves the built-in demo on http://127.0.0.1:8080 without any network, file or set-up.
+#[derive(Parser)]
+#[command(name = "satlas-serve", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server (the default)
+    Serve(ServeArgs),
+    /// List and describe models, download their weights, look into a checkpoint file
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+    /// Run a model on image files and write the answer to a file, without a server
+    Predict(predict::PredictArgs),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
+    /// Measure a model on a made-up image and print the figures as JSON
+    Bench(bench::BenchArgs),
+    /// Ask a running server whether it is ready (exit code 0 or 1); for container health checks
+    Health(HealthArgs),
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    server: ServerSettings,
+    #[command(flatten)]
+    engine: EngineSettings,
+    /// Print the configuration in use as TOML, secrets hidden, and stop
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Args)]
+struct HealthArgs {
+    /// Port of the server
+    #[arg(long, env = "SATLAS_PORT", default_value_t = 8080)]
+    port: u16,
+}
+
+/// The commands; anything else that comes first belongs to `serve`.
+const COMMANDS: [&str; 7] = ["serve", "models", "predict", "openapi", "bench", "health", "help"];
+/// Flags of the program itself.
+const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
+
+/// Runs the command that `arguments` (the program's name first) ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(with_default_command(arguments)) {
+        Ok(cli) => cli,
+        // Help and version are "errors" of clap's that go to stdout with code 0.
+        Err(error) => error.exit(),
+    };
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // A closed stderr leaves nobody to tell.
+            let _ = writeln!(std::io::stderr(), "satlas-serve: {}", one_line(&failure.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Inserts `serve` where the first argument is no command.
+fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let first = arguments.get(1).map(|first| first.to_string_lossy().into_owned());
+    let is_serve = match first.as_deref() {
+        None => true,
+        Some(first) => first.starts_with('-') && !OWN_FLAGS.contains(&first) && !COMMANDS.contains(&first),
+    };
+    if is_serve {
+        arguments.insert(1.min(arguments.len()), OsString::from("serve"));
+    }
+    arguments
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(ServeArgs { server, engine, print_config }) => {
+            let config = Config::resolve(engine, server)?;
+            if print_config {
+                return print(&config.to_toml()?);
+            }
+            telemetry::start_logging(&config.log_level, config.log_format);
+            Ok(runtime()?.block_on(server::serve(config))?)
+        }
+        Command::Models(command) => models::execute(command),
+        Command::Predict(arguments) => predict::execute(arguments),
+        Command::Openapi => print(&(api::openapi().to_pretty_json()? + "\n")),
+        Command::Bench(arguments) => bench::execute(arguments),
+        Command::Health(HealthArgs { port }) => {
+            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+            runtime()?.block_on(server::check_health(address)).map_err(|error| format!("{address}: {error}").into())
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// The configuration of a command without a server, with logging started.
+fn engine_config(engine: EngineSettings) -> Result<Config, Failure> {
+    let quiet = engine.log_level.is_none();
+    let mut config = Config::resolve(engine, ServerSettings::default())?;
+    if quiet {
+        // Whoever runs a command wants its answer; what the server would log is noise beside it.
+        config.log_level = "warn".to_owned();
+    }
+    telemetry::start_logging(&config.log_level, config.log_format);
+    Ok(config)
+}
+
+/// Writes to stdout; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn defaulted(arguments: &[&str]) -> Vec<String> {
+        let arguments = arguments.iter().map(OsString::from);
+        with_default_command(arguments).into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_known_to_the_default_rule() {
+        for command in Cli::command().get_subcommands() {
+            assert!(COMMANDS.contains(&command.get_name()), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn without_a_command_the_server_starts() {
+        assert_eq!(defaulted(&["satlas-serve"]), ["satlas-serve", "serve"]);
+        assert_eq!(defaulted(&["satlas-serve", "--port", "0"]), ["satlas-serve", "serve", "--port", "0"]);
+        assert_eq!(defaulted(&["satlas-serve", "models", "list"]), ["satlas-serve", "models", "list"]);
+        assert_eq!(defaulted(&["satlas-serve", "--help"]), ["satlas-serve", "--help"]);
+        assert_eq!(defaulted(&["satlas-serve", "sevre"]), ["satlas-serve", "sevre"]);
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        assert_eq!(one_line("a file:\n  line 2\n"), "a file: line 2");
+    }
+}

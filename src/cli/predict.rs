@@ -1,0 +1,90 @@
+//! `satlas-serve predict`: files in, a file out, through the same engine as the server.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::Args;
+
+use super::{Failure, engine_config, runtime};
+use crate::api::{EmbeddingParams, PixelParams, RenderParams};
+use crate::config::EngineSettings;
+use crate::engine::SceneRequest;
+use crate::outputs::{Format, encode};
+use crate::raster::{ChunkCache, Limits, open_upload};
+use crate::server;
+use crate::zoo::Task;
+
+#[derive(Args)]
+pub(super) struct PredictArgs {
+    /// The model's id (see `satlas-serve models list`)
+    #[arg(long)]
+    model: String,
+    /// One of the model's tasks, or embedding
+    #[arg(long)]
+    task: String,
+    /// GeoTIFF, PNG, JPEG or npy file; several are captures in time order
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    input: Vec<PathBuf>,
+    /// Where the answer goes
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Format of the answer [default: the output's extension]
+    #[arg(long)]
+    format: Option<String>,
+    /// Captures that are stacked in the bands of one file
+    #[arg(long)]
+    images: Option<usize>,
+    #[command(flatten)]
+    pixels: PixelParams,
+    #[command(flatten)]
+    embedding: EmbeddingParams,
+    #[command(flatten)]
+    render: RenderParams,
+    #[command(flatten)]
+    engine: EngineSettings,
+}
+
+/// Memory for decoded chunks of the input.
+const CHUNK_BYTES: u64 = 256 << 20;
+
+pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
+    let config = engine_config(arguments.engine)?;
+    let engine = server::engine(&config)?;
+    let task = engine.models().task(&arguments.model, &arguments.task)?;
+    let format = format(&task, arguments.format.as_deref(), &arguments.output)?;
+    let problem = |problem: crate::api::Problem| Failure::from(problem.detail);
+    let render = arguments.render.options(&task).map_err(problem)?;
+    let (chunks, mut captures) = (ChunkCache::new(CHUNK_BYTES), Vec::new());
+    let limits = Limits { max_bytes: u64::MAX, max_pixels: config.max_pixels };
+    for path in &arguments.input {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+        captures.extend(open_upload(&name, Bytes::from(bytes), arguments.images, &limits, &chunks)?);
+    }
+    let request = SceneRequest {
+        model: arguments.model,
+        task: arguments.task,
+        normalised: captures.iter().all(|capture| capture.info().is_normalised),
+        captures,
+        pixels: arguments.pixels.options().map_err(problem)?,
+        embedding: arguments.embedding.options().map_err(problem)?,
+    };
+    let (prediction, _) = runtime()?.block_on(engine.predict_scene(&request))?;
+    for warning in &prediction.warnings {
+        tracing::warn!("{warning}");
+    }
+    let encoded = encode(&prediction, &task, format, &render)?;
+    Ok(std::fs::write(&arguments.output, encoded.bytes)
+        .map_err(|error| format!("{}: {error}", arguments.output.display()))?)
+}
+
+fn format(task: &Task, wanted: Option<&str>, output: &std::path::Path) -> Result<Format, Failure> {
+    let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    let name = wanted.map(str::to_owned).or(extension).unwrap_or_default();
+    let name = if name == "tiff" { "tif".to_owned() } else { name };
+    let available = Format::of(task.task_type);
+    Format::by_extension(&name).filter(|format| available.contains(format)).ok_or_else(|| {
+        let available: Vec<&str> = available.iter().map(|format| format.extension()).collect();
+        format!("format: found {name:?}; {} can be {}", task.name, available.join(", ")).into()
+    })
+}

@@ -1,0 +1,211 @@
+//! Wiring: an engine out of the configuration, a listener, and an orderly end.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+
+use crate::api::{ApiOptions, AppState, router};
+use crate::assets;
+use crate::config::Config;
+use crate::engine::{Engine, EngineError};
+use crate::raster::{ChunkCache, Limits, RasterError, Source};
+use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
+use crate::{config::ConfigError, telemetry};
+
+/// What can keep the server from running.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The catalogue cannot be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The engine did not start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A source named at start cannot be read.
+    #[error("source {id} cannot be used: {source}")]
+    Source {
+        /// Its id.
+        id: String,
+        /// What reading it says.
+        source: RasterError,
+    },
+    /// The address cannot be listened on.
+    #[error("{address} cannot be listened on: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The server stopped with an error.
+    #[error("the server stopped: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A file of the demo bundle that is a source: id, title, file.
+const DEMO_SOURCES: [(&str, &str, &str); 3] = [
+    ("world", "Blue Marble: the whole Earth", "world.tif"),
+    ("trees", "Trees: 10 cm aerial imagery", "trees.tif"),
+    ("trees_osbs", "Trees: pine savanna, 10 cm aerial imagery", "trees_osbs.tif"),
+];
+
+/// The models a configuration serves.
+///
+/// # Errors
+/// Where an embedded catalogue cannot be read; tests keep that from happening.
+pub fn models(config: &Config) -> Result<Vec<ModelSpec>, CatalogError> {
+    let mut models = pretrained_models()?;
+    if let Some(demo) = assets::demo_file("demo.json").filter(|_| config.demo) {
+        models.extend(demo_models(&String::from_utf8_lossy(demo))?);
+    }
+    Ok(models)
+}
+
+/// An engine with the models and sources of a configuration.
+///
+/// # Errors
+/// A device that is not there, sources that cannot be read.
+pub fn engine(config: &Config) -> Result<Engine, ServerError> {
+    let device = config.device.open()?;
+    let options = config.engine_options(&device);
+    let chunks = options.sources.chunks.clone();
+    let engine = Engine::start(models(config)?, config.weights_locator(assets::demo_file), device, &options)?;
+    for (id, title, file) in DEMO_SOURCES.into_iter().filter(|_| config.demo) {
+        let bytes = Bytes::from_static(assets::demo_file(file).unwrap_or_default());
+        let source = demo_source(id, title, bytes, config, &chunks)
+            .map_err(|source| ServerError::Source { id: id.into(), source })?;
+        engine.sources().add_built_in(source)?;
+    }
+    for (id, place) in &config.sources {
+        let source = Source::open_path(id, Path::new(place), &limits(config), &chunks);
+        let source = source.map_err(|source| ServerError::Source { id: id.clone(), source })?;
+        engine.sources().add_built_in(source)?;
+    }
+    Ok(engine)
+}
+
+fn demo_source(id: &str, title: &str, bytes: Bytes, config: &Config, chunks: &ChunkCache) -> Result<Source, RasterError> {
+    Source::from_bytes(id, title, bytes, None, &limits(config), chunks)
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits { max_bytes: config.max_upload.0, max_pixels: config.max_pixels }
+}
+
+/// The API's own options.
+pub fn api_options(config: &Config) -> ApiOptions {
+    ApiOptions {
+        api_keys: config.api_keys.clone(),
+        cors: config.cors.clone(),
+        max_upload_bytes: config.max_upload.0,
+        max_pixels: config.max_pixels,
+        request_timeout: config.request_timeout.0,
+        max_age: config.max_age.0,
+        tile_cache_bytes: config.tile_memory.0,
+    }
+}
+
+/// Serves until a stop signal, then lets requests under way finish for a while.
+///
+/// # Errors
+/// [`ServerError`], before the first request or when the listener fails.
+pub async fn serve(config: Config) -> Result<(), ServerError> {
+    if !config.address.ip().is_loopback() && config.api_keys.is_empty() {
+        tracing::warn!(
+            "{} is open to the network and no --api-key is set: anyone who reaches it may use it",
+            config.address
+        );
+    }
+    let metrics = telemetry::start_metrics();
+    let engine = engine(&config)?;
+    let state = AppState::new(engine, api_options(&config), metrics);
+    let bind = |source| ServerError::Bind { address: config.address, source };
+    let listener = TcpListener::bind(config.address).await.map_err(bind)?;
+    announce(listener.local_addr()?)?;
+    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
+    let signalled = {
+        let state = state.clone();
+        async move {
+            stop_signal().await;
+            tracing::info!("stopping: requests under way may finish");
+            state.stop();
+            // Whoever waits for it may be gone already.
+            let _ = stopping.send(true);
+        }
+    };
+    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(signalled);
+    let deadline = async {
+        // An error means that the server ended without a signal; then there is nothing to wait for.
+        if stopped.wait_for(|stopping| *stopping).await.is_ok() {
+            tokio::time::sleep(config.drain.0).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = deadline => tracing::warn!("some requests did not finish within {}", config.drain),
+    }
+    Ok(())
+}
+
+/// Tells people and scripts where the server is; on stdout, where scripts that asked for port 0 read it.
+fn announce(address: SocketAddr) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on http://{address}")?;
+    out.flush()
+}
+
+/// Ctrl-C, or the signal with which containers are stopped.
+async fn stop_signal() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<Option<()>>();
+    tokio::select! {
+        () = interrupt => {}
+        _ = terminate => {}
+    }
+}
+
+/// How long a health check waits.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks the server at `address` whether it is ready, over plain HTTP; for container health checks, which have no curl.
+///
+/// # Errors
+/// When nothing answers, or the answer is not 200.
+pub async fn check_health(address: SocketAddr) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let ask = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        let request = format!("GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await?;
+        let ready = head.ends_with(b" 200");
+        if ready {
+            Ok(())
+        } else {
+            Err(std::io::Error::other(format!("the answer was {}", String::from_utf8_lossy(&head))))
+        }
+    };
+    tokio::time::timeout(HEALTH_TIMEOUT, ask).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+}
