@@ -12,7 +12,7 @@ use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
-use crate::raster::{ChunkCache, Limits, RasterError, Source};
+use crate::raster::{Limits, RasterError, Source};
 use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
 use crate::{config::ConfigError, telemetry};
 
@@ -79,25 +79,20 @@ pub fn engine(config: &Config) -> Result<Engine, ServerError> {
     let engine = Engine::start(models(config)?, config.weights_locator(assets::demo_file), device, &options)?;
     for (id, title, file) in DEMO_SOURCES.into_iter().filter(|_| config.demo) {
         let bytes = Bytes::from_static(assets::demo_file(file).unwrap_or_default());
-        let source = demo_source(id, title, bytes, config, &chunks)
+        let source = Source::from_bytes(id, title, bytes, None, &NO_LIMITS, &chunks)
             .map_err(|source| ServerError::Source { id: id.into(), source })?;
         engine.sources().add_built_in(source)?;
     }
     for (id, place) in &config.sources {
-        let source = Source::open_path(id, Path::new(place), &limits(config), &chunks);
+        let source = Source::open_path(id, Path::new(place), &NO_LIMITS, &chunks);
         let source = source.map_err(|source| ServerError::Source { id: id.clone(), source })?;
         engine.sources().add_built_in(source)?;
     }
     Ok(engine)
 }
 
-fn demo_source(id: &str, title: &str, bytes: Bytes, config: &Config, chunks: &ChunkCache) -> Result<Source, RasterError> {
-    Source::from_bytes(id, title, bytes, None, &limits(config), chunks)
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits { max_bytes: config.max_upload.0, max_pixels: config.max_pixels }
-}
+/// Limits are for what comes over HTTP; whoever starts the server may serve any file.
+const NO_LIMITS: Limits = Limits { max_bytes: u64::MAX, max_pixels: u64::MAX };
 
 /// The API's own options.
 pub fn api_options(config: &Config) -> ApiOptions {

@@ -64,7 +64,6 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let request = SceneRequest {
         model: arguments.model,
         task: arguments.task,
-        normalised: captures.iter().all(|capture| capture.info().is_normalised),
         captures,
         pixels: arguments.pixels.options().map_err(problem)?,
         embedding: arguments.embedding.options().map_err(problem)?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
-use crate::raster::ChunkCache;
+use crate::raster::{ChunkCache, Limits};
 use crate::tiles::WindowGrid;
 use crate::weights::{EmbeddedFiles, HubOptions, Library, WeightsLocator, WeightsMode};
 
@@ -37,10 +37,16 @@ impl Config {
                 data_dir: self.data_dir.clone(),
                 source_root: self.source_root.clone(),
                 max_sources: self.max_sources,
+                limits: self.limits(),
                 chunks: ChunkCache::new(self.chunk_memory.0),
             },
             models_dir: self.models_dir.clone(),
         }
+    }
+
+    /// What an imagery file may hold.
+    pub fn limits(&self) -> Limits {
+        Limits { max_bytes: self.max_upload.0, max_pixels: self.max_pixels }
     }
 
     /// Where weights are looked for; `embedded` looks files of the demo bundle up.

@@ -12,8 +12,11 @@ use crate::nn::Layer;
 use crate::prediction::Pool;
 use crate::raster::Preset;
 
-/// Most bands or captures one request may name; beyond every model's and far below what costs anything.
+/// Most captures one request may name; beyond every model's and far below what costs anything.
 const MAX_LISTED: usize = 256;
+
+/// The range of 16-bit counts.
+const MAX_OFFSET: i32 = 65_535;
 
 /// Which source and which size of tiles.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -91,18 +94,15 @@ impl PixelParams {
     /// Values that are no numbers or out of range.
     pub fn options(&self) -> Result<PixelOptions, Problem> {
         let preset = match self.preset.as_deref() {
-            None | Some("auto") => None,
-            Some(name) => Some(name.parse::<Preset>().map_err(|error| Problem::invalid(format!("preset: {error}")))?),
+            None | Some("auto") => Preset::default(),
+            Some(name) => name.parse::<Preset>().map_err(|error| Problem::invalid(format!("preset: {error}")))?,
         };
-        let dn_offset = match &self.dn_offset {
-            None => None,
-            Some(text) => {
-                let offset = text.parse::<i32>().ok().filter(|offset| offset.abs() <= 65_535);
-                Some(offset.ok_or_else(|| Problem::parameter("dn_offset", text, "a whole number from -65535 to 65535"))?)
-            }
-        };
+        let dn_offset = self.dn_offset.as_deref().map_or(Ok(0), |text| {
+            let offset = text.parse::<i32>().ok().filter(|offset| offset.abs() <= MAX_OFFSET);
+            offset.ok_or_else(|| Problem::parameter("dn_offset", text, "a whole number from -65535 to 65535"))
+        })?;
         Ok(PixelOptions {
-            bands: self.bands.as_deref().map(|text| one_based("bands", text)).transpose()?,
+            bands: self.bands.as_deref().map(str::parse).transpose().map_err(Problem::from)?,
             preset,
             dn_offset,
             captures: self.captures.as_deref().map(|text| one_based("captures", text)).transpose()?,
@@ -209,10 +209,13 @@ mod tests {
     fn bands_and_captures_count_from_one() {
         let params = PixelParams { bands: Some("3, 2,1".into()), captures: Some("2".into()), ..PixelParams::default() };
         let options = params.options().unwrap();
-        assert_eq!((options.bands, options.captures), (Some(vec![2, 1, 0]), Some(vec![1])));
-        for bands in ["", "0", "1,,2", "a", "-1", "1.5", "99999999999999999999", &"1,".repeat(500)] {
-            let params = PixelParams { bands: Some(bands.to_owned()), ..PixelParams::default() };
-            assert!(params.options().unwrap_err().detail.contains("bands"), "{bands}");
+        assert_eq!((options.bands, options.captures), ("3,2,1".parse().ok(), Some(vec![1])));
+        assert_eq!(one_based("captures", "3, 2,1").unwrap(), [2, 1, 0]);
+        for list in ["", "0", "1,,2", "a", "-1", "1.5", "99999999999999999999", &"1,".repeat(500)] {
+            let bands = PixelParams { bands: Some(list.to_owned()), ..PixelParams::default() };
+            assert!(bands.options().unwrap_err().detail.contains("bands"), "{list}");
+            let captures = PixelParams { captures: Some(list.to_owned()), ..PixelParams::default() };
+            assert!(captures.options().unwrap_err().detail.contains("captures"), "{list}");
         }
     }
 

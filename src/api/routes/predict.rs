@@ -51,9 +51,8 @@ pub async fn predict(
     let limits = Limits { max_bytes: state.options().max_upload_bytes, max_pixels: state.options().max_pixels };
     let captures =
         tokio::task::spawn_blocking(move || upload::open(files, images, &limits)).await.map_err(Problem::internal)??;
-    let normalised = captures.iter().all(|capture| capture.info().is_normalised);
     let weights = engine.models().status(&model)?.kind;
-    let scene = SceneRequest { model, task, captures, normalised, pixels, embedding };
+    let scene = SceneRequest { model, task, captures, pixels, embedding };
     let (prediction, timings) = engine.predict_scene(&scene).await?;
     let answer = Answer::encode(prediction, described, format, render, weights, timings).await?;
     let mut response = answer.into_response();
