@@ -13,7 +13,9 @@ async fn a_geotiff_is_answered_in_every_format() {
     assert_eq!((objects.status.as_u16(), objects.header("content-type")), (200, "application/geo+json"));
     assert!(objects.json()["features"].as_array().is_some_and(|features| features.len() > 10));
     assert_eq!((objects.header("content-crs"), objects.header("x-model-weights")), ("EPSG:32617", "demo"));
-    for (format, media_type) in [("json", "application/json"), ("png", "image/png"), ("safetensors", "application/x-safetensors")] {
+    for (format, media_type) in
+        [("json", "application/json"), ("png", "image/png"), ("safetensors", "application/x-safetensors")]
+    {
         let reply = post(&format!("{TREES}?format={format}"), "image/tiff", raster.clone()).await;
         assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, media_type));
     }

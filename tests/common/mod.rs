@@ -106,7 +106,9 @@ pub async fn post_to(router: &Router, path: &str, content_type: &str, body: impl
 pub fn form(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     let mut body = Vec::new();
     for (name, bytes) in parts {
-        body.extend(format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}.tif\"\r\n\r\n").bytes());
+        body.extend(
+            format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}.tif\"\r\n\r\n").bytes(),
+        );
         body.extend_from_slice(bytes);
         body.extend(b"\r\n");
     }
@@ -134,5 +136,6 @@ fn assert_documented(method: &str, path: &str, status: StatusCode) {
 
 fn matches(template: &str, path: &str) -> bool {
     let (template, path): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
-    template.len() == path.len() && template.iter().zip(&path).all(|(pattern, found)| pattern.contains('{') || pattern == found)
+    template.len() == path.len()
+        && template.iter().zip(&path).all(|(pattern, found)| pattern.contains('{') || pattern == found)
 }
