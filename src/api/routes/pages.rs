@@ -29,7 +29,8 @@ pub(super) struct StaticPath {
 
 /// The map viewer
 #[utoipa::path(get, path = "/", operation_id = "get_viewer", tag = "viewer",
-    responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
+    responses((status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "The client has this file already")))]
 pub(super) async fn get_viewer(headers: HeaderMap) -> Result<Response, Problem> {
     let mut response = serve("index.html", &headers)?;
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
@@ -38,7 +39,8 @@ pub(super) async fn get_viewer(headers: HeaderMap) -> Result<Response, Problem> 
 
 /// A file of the map viewer
 #[utoipa::path(get, path = "/static/{*path}", operation_id = "get_static_file", tag = "viewer", params(StaticPath),
-    responses((status = 200, description = "The file", body = String, content_type = "text/css")))]
+    responses((status = 200, description = "The file", body = String, content_type = "text/css"),
+        (status = 304, description = "The client has this file already")))]
 pub(super) async fn get_static_file(
     Path(StaticPath { path }): Path<StaticPath>,
     headers: HeaderMap,
