@@ -18,22 +18,22 @@ use crate::weights::WeightsKind;
 use crate::zoo::Task;
 
 /// The bounds of the answer's pixels in its own coordinate system: `minx,miny,maxx,maxy`.
-pub const CONTENT_BBOX: HeaderName = HeaderName::from_static("content-bbox");
+pub(super) const CONTENT_BBOX: HeaderName = HeaderName::from_static("content-bbox");
 /// The coordinate system of `Content-Bbox`: `EPSG:3857`, or a PROJ string.
-pub const CONTENT_CRS: HeaderName = HeaderName::from_static("content-crs");
+pub(super) const CONTENT_CRS: HeaderName = HeaderName::from_static("content-crs");
 /// How long reading, queueing, inference and encoding took, in milliseconds.
-pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// What the weights are: `pretrained`, `fine-tuned`, `demo` or `synthetic`.
-pub const MODEL_WEIGHTS: HeaderName = HeaderName::from_static("x-model-weights");
+pub(super) const MODEL_WEIGHTS: HeaderName = HeaderName::from_static("x-model-weights");
 /// Sentences about input that looks wrong, separated by ` | `.
-pub const INPUT_WARNINGS: HeaderName = HeaderName::from_static("x-input-warnings");
+pub(super) const INPUT_WARNINGS: HeaderName = HeaderName::from_static("x-input-warnings");
 
 /// Longest value of `X-Input-Warnings`: proxies refuse headers of more than a few kilobytes.
 const MAX_WARNINGS_BYTES: usize = 2048;
 
 /// An encoded prediction.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     /// The body.
     pub body: Bytes,
     /// Media type, place, weights, warnings.
@@ -45,7 +45,7 @@ impl Answer {
     ///
     /// # Errors
     /// What the encoder says.
-    pub async fn encode(
+    pub(super) async fn encode(
         prediction: Prediction,
         task: Arc<Task>,
         format: Format,
@@ -72,7 +72,7 @@ impl Answer {
     ///
     /// # Errors
     /// What the encoder says.
-    pub fn imagery(tile: &RgbaTile, georef: &Georef, read: Duration) -> Result<Self, Problem> {
+    pub(super) fn imagery(tile: &RgbaTile, georef: &Georef, read: Duration) -> Result<Self, Problem> {
         let started = Instant::now();
         let pixels = tile.rgba.chunks_exact(4);
         let rgb: Vec<u8> = pixels.clone().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();

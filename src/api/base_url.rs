@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 
 /// Scheme, host and path prefix, without a slash at the end.
-pub struct BaseUrl(pub String);
+pub(super) struct BaseUrl(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for BaseUrl {
     type Rejection = std::convert::Infallible;

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// A strong ETag of texts that together determine the answer's bytes.
-pub fn etag(parts: &[&str]) -> String {
+pub(super) fn etag(parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         // The length first, so that no two lists of parts run into the same text.
@@ -16,7 +16,7 @@ pub fn etag(parts: &[&str]) -> String {
 }
 
 /// Whether the client has the answer with this ETag already.
-pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     // If-None-Match compares weakly: W/ in front does not matter.
     values
@@ -26,12 +26,12 @@ pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// 304, for a client that has the answer already.
-pub fn not_modified(etag: &str, cache_control: &str) -> Response {
+pub(super) fn not_modified(etag: &str, cache_control: &str) -> Response {
     with_validators(StatusCode::NOT_MODIFIED.into_response(), etag, cache_control)
 }
 
 /// The answer with its ETag and how long it keeps.
-pub fn with_validators(mut response: Response, etag: &str, cache_control: &str) -> Response {
+pub(super) fn with_validators(mut response: Response, etag: &str, cache_control: &str) -> Response {
     for (name, text) in [(header::ETAG, etag), (header::CACHE_CONTROL, cache_control)] {
         if let Ok(value) = HeaderValue::from_str(text) {
             response.headers_mut().insert(name, value);
@@ -41,7 +41,7 @@ pub fn with_validators(mut response: Response, etag: &str, cache_control: &str) 
 }
 
 /// `Cache-Control` of tiles. With API keys, shared caches must not hand answers to those without one.
-pub fn cache_control(max_age: Duration, needs_key: bool) -> String {
+pub(super) fn cache_control(max_age: Duration, needs_key: bool) -> String {
     let scope = if needs_key { "private" } else { "public" };
     format!("{scope}, max-age={}, must-revalidate", max_age.as_secs())
 }

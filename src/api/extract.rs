@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use super::error::Problem;
 
 /// Path parameters.
-pub struct Path<T>(pub T);
+pub(super) struct Path<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
     type Rejection = Problem;
@@ -26,18 +26,23 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 
 /// Query parameters, each exactly as documented: an undocumented or repeated one is an error, so that a misspelt option is
 /// never ignored. `T` is a tuple of the documented groups.
-pub struct Query<T>(pub T);
+pub(super) struct Query<T>(pub T);
 
 /// A group of query parameters; every field is an optional text that is checked where it is used.
-pub trait QueryGroup: IntoParams + DeserializeOwned + Send {}
+pub(super) trait QueryGroup: IntoParams + DeserializeOwned + Send {}
 
 impl<T: IntoParams + DeserializeOwned + Send> QueryGroup for T {}
 
 fn group<T: QueryGroup>(pairs: &[(String, String)], known: &mut BTreeSet<String>) -> Result<T, Problem> {
     let names: BTreeSet<String> = T::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
-    let own = pairs.iter().filter(|(name, _)| names.contains(name)).map(|(name, value)| (name.as_str(), value.as_str()));
-    let values = serde::de::value::MapDeserializer::<_, serde::de::value::Error>::new(own);
-    let group = T::deserialize(values).map_err(|error| Problem::invalid(format!("query: {error}")))?;
+    let mut own = serde_json::Map::new();
+    for (name, value) in pairs.iter().filter(|(name, _)| names.contains(name)) {
+        if own.insert(name.clone(), value.clone().into()).is_some() {
+            return Err(Problem::invalid(format!("query: found a duplicate {name:?}; one is needed")));
+        }
+    }
+    let group =
+        T::deserialize(serde_json::Value::Object(own)).map_err(|error| Problem::invalid(format!("query: {error}")))?;
     known.extend(names);
     Ok(group)
 }
@@ -81,7 +86,7 @@ fn reject_unknown(pairs: &[(String, String)], known: &BTreeSet<String>) -> Resul
 }
 
 /// No query parameters at all.
-pub struct NoQuery;
+pub(super) struct NoQuery;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     type Rejection = Problem;
@@ -95,7 +100,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
 }
 
 /// A JSON body.
-pub struct Json<T>(pub T);
+pub(super) struct Json<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
@@ -111,12 +116,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 }
 
 /// The problem of a body that could not be read: mostly one above the limit.
-pub fn body_problem(rejection: &BytesRejection, limit: u64) -> Problem {
+pub(super) fn body_problem(rejection: &BytesRejection, limit: u64) -> Problem {
     too_large_or(rejection.status(), &rejection.body_text(), limit)
 }
 
 /// The problem of a part of a form that could not be read.
-pub fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64) -> Problem {
+pub(super) fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64) -> Problem {
     too_large_or(error.status(), &format!("the multipart form is malformed: {}", error.body_text()), limit)
 }
 

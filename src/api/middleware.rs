@@ -16,15 +16,15 @@ use crate::error::ErrorKind;
 use crate::telemetry;
 
 /// The name under which client, proxy and log know a request.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// An alternative to `Authorization: Bearer`.
-pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Longest request id taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
 /// Outermost: names the request, measures it, and turns a [`Problem`] into its JSON.
-pub async fn observe(request: Request, next: Next) -> Response {
+pub(super) async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
@@ -89,7 +89,7 @@ fn as_json(problem: &Problem, request_id: &str, mut headers: HeaderMap) -> Respo
 }
 
 /// Lets requests with one of the keys through; without keys, all of them.
-pub async fn require_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn require_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let keys = &state.options().api_keys;
     if keys.is_empty() || given_key(request.headers()).is_some_and(|given| is_one_of(given, keys)) {
         return next.run(request).await;
@@ -113,7 +113,7 @@ fn is_one_of(given: &str, keys: &[String]) -> bool {
 }
 
 /// Gives a request up when its time is over.
-pub async fn limit_time(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn limit_time(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let limit = state.options().request_timeout;
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -122,7 +122,7 @@ pub async fn limit_time(State(state): State<AppState>, request: Request, next: N
 }
 
 /// A handler that panicked.
-pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::http::Response<Body> {
+pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::http::Response<Body> {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     Problem::internal(format!("a handler panicked: {}", message.unwrap_or("no message"))).into_response()
 }

@@ -11,7 +11,7 @@ use crate::zoo::Task;
 ///
 /// # Errors
 /// What the task cannot be answered as is not acceptable, and the problem lists what it can.
-pub fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
+pub(super) fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
     let available = Format::of(task.task_type);
     if let Some(name) = wanted {
         return by_extension(task, name);
@@ -29,7 +29,7 @@ pub fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<
 ///
 /// # Errors
 /// Not acceptable, with the formats there are.
-pub fn by_extension(task: &Task, extension: &str) -> Result<Format, Problem> {
+pub(super) fn by_extension(task: &Task, extension: &str) -> Result<Format, Problem> {
     let format = Format::by_extension(extension).filter(|format| Format::of(task.task_type).contains(format));
     format.ok_or_else(|| not_acceptable(task, extension))
 }

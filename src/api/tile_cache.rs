@@ -11,7 +11,7 @@ use crate::telemetry;
 
 /// The cache.
 #[derive(Clone)]
-pub struct TileCache {
+pub(super) struct TileCache {
     answers: Cache<String, Answer>,
 }
 
@@ -20,7 +20,7 @@ const OVERHEAD_BYTES: usize = 1024;
 
 impl TileCache {
     /// An empty cache of at most `bytes`.
-    pub fn new(bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64) -> Self {
         let weigh = |_: &String, answer: &Answer| u32::try_from(answer.body.len() + OVERHEAD_BYTES).unwrap_or(u32::MAX);
         Self { answers: Cache::builder().name("tiles").max_capacity(bytes).weigher(weigh).build() }
     }
@@ -30,7 +30,11 @@ impl TileCache {
     ///
     /// # Errors
     /// What `make` says, to all who waited.
-    pub async fn get(&self, etag: &str, make: impl Future<Output = Result<Answer, Problem>>) -> Result<Answer, Problem> {
+    pub(super) async fn get(
+        &self,
+        etag: &str,
+        make: impl Future<Output = Result<Answer, Problem>>,
+    ) -> Result<Answer, Problem> {
         let entry = self.answers.entry_by_ref(etag).or_try_insert_with(make).await.map_err(Arc::unwrap_or_clone)?;
         let outcome = if entry.is_fresh() { "miss" } else { "hit" };
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "tiles", "outcome" => outcome).increment(1);

@@ -14,7 +14,7 @@ use crate::error::ErrorKind;
 use crate::raster::{ChunkCache, Limits, Raster, open_upload};
 
 /// An uploaded file.
-pub struct File {
+pub(super) struct File {
     /// The client's name for it, or its part's.
     pub name: String,
     /// Its content.
@@ -24,7 +24,7 @@ pub struct File {
 /// Rasters in a form: one binary a part name, in time order.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "it documents the form; parts are read one by one")]
-pub struct RasterForm {
+pub(super) struct RasterForm {
     /// The raster, or the first capture. May be repeated instead of naming further captures.
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     image: Vec<u8>,
@@ -67,7 +67,7 @@ const RASTER_TYPES: [&str; 9] = [
 ];
 
 /// The media type of a body, without its parameters.
-pub fn essence(headers: &HeaderMap) -> Option<String> {
+pub(super) fn essence(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("unreadable");
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
@@ -76,7 +76,7 @@ pub fn essence(headers: &HeaderMap) -> Option<String> {
 ///
 /// # Errors
 /// Media types that are no raster's, bodies above the limit, empty bodies, malformed forms and parts that are not known.
-pub async fn read(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
+pub(super) async fn read(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
     check_declared_length(request.headers(), limit)?;
     let files = match essence(request.headers()).as_deref() {
         Some(FORM) => read_form(request, limit).await?,
@@ -160,7 +160,7 @@ const CHUNK_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 /// Formats that are not known, sizes beyond the limits, damaged files.
-pub fn open(files: Vec<File>, images: Option<usize>, limits: &Limits) -> Result<Vec<Arc<dyn Raster>>, Problem> {
+pub(super) fn open(files: Vec<File>, images: Option<usize>, limits: &Limits) -> Result<Vec<Arc<dyn Raster>>, Problem> {
     let cache = ChunkCache::new(CHUNK_BYTES);
     let mut captures = Vec::new();
     for File { name, bytes } in files {

@@ -7,9 +7,13 @@ mod source;
 mod tile_name;
 mod tilejson;
 
-pub use model::{ModelDto, ModelList};
-pub use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams};
-pub use render::{RenderParams, render_identity};
-pub use source::{SourceDto, SourceList, SourceReference, UploadParams};
-pub use tile_name::TileName;
-pub use tilejson::{TileJson, VectorLayer, imagery_zooms};
+pub use model::ModelDto;
+pub use params::{EmbeddingParams, PixelParams};
+pub use render::RenderParams;
+
+pub(super) use model::ModelList;
+pub(super) use params::{MAX_IMAGES, PredictParams, TileParams};
+pub(super) use render::render_identity;
+pub(super) use source::{SourceDto, SourceList, SourceReference, UploadParams};
+pub(super) use tile_name::TileName;
+pub(super) use tilejson::{TileJson, VectorLayer, imagery_zooms};

@@ -10,7 +10,7 @@ use crate::zoo::{Backbone, ModelSpec, Task, TaskType};
 
 /// Every model, by id.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ModelList {
+pub(crate) struct ModelList {
     /// The models.
     pub models: Vec<ModelDto>,
 }

@@ -21,7 +21,7 @@ const MAX_OFFSET: i32 = 65_535;
 /// Which source and which size of tiles.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct TileParams {
+pub(crate) struct TileParams {
     /// The imagery to run on: an id of `GET /v1/sources`.
     #[param(required = true, example = "world")]
     pub source: Option<String>,
@@ -32,14 +32,14 @@ pub struct TileParams {
 
 /// A side of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TileSize(pub usize);
+pub(crate) struct TileSize(pub usize);
 
 impl TileParams {
     /// The source's id.
     ///
     /// # Errors
     /// Without one.
-    pub fn source(&self) -> Result<&str, Problem> {
+    pub(crate) fn source(&self) -> Result<&str, Problem> {
         self.source.as_deref().ok_or_else(|| {
             Problem::invalid(
                 "source: found none; the id of a source is needed, such as ?source=world (GET /v1/sources lists them)",
@@ -51,7 +51,7 @@ impl TileParams {
     ///
     /// # Errors
     /// Other sizes, and `@2x` with `tilesize=256`.
-    pub fn size(&self, doubled: bool) -> Result<TileSize, Problem> {
+    pub(crate) fn size(&self, doubled: bool) -> Result<TileSize, Problem> {
         match (self.tilesize.as_deref(), doubled) {
             (None | Some("256"), false) => Ok(TileSize(256)),
             (None | Some("512"), true) | (Some("512"), false) => Ok(TileSize(512)),
@@ -164,7 +164,7 @@ impl EmbeddingParams {
 /// How an upload is to be understood and answered.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct PredictParams {
+pub(crate) struct PredictParams {
     /// The answer's format: `png`, `webp`, `tif`, `geojson`, `npy`, `json` or `safetensors`; without it `Accept` decides, else the
     /// task's default.
     #[param(example = "geojson")]
@@ -175,14 +175,14 @@ pub struct PredictParams {
 }
 
 /// Most captures any model takes.
-pub const MAX_IMAGES: usize = 8;
+pub(crate) const MAX_IMAGES: usize = 8;
 
 impl PredictParams {
     /// Captures stacked in one file.
     ///
     /// # Errors
     /// Numbers that no model takes.
-    pub fn images(&self) -> Result<Option<usize>, Problem> {
+    pub(crate) fn images(&self) -> Result<Option<usize>, Problem> {
         let Some(text) = &self.images else { return Ok(None) };
         let count = text.parse::<usize>().ok().filter(|count| (1..=MAX_IMAGES).contains(count));
         count.map(Some).ok_or_else(|| Problem::parameter("images", text, format!("a number from 1 to {MAX_IMAGES}")))

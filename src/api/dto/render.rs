@@ -126,7 +126,7 @@ fn colormap(name: &str) -> Result<Colormap, Problem> {
 }
 
 /// A text that differs wherever two encodings of one prediction may differ.
-pub fn render_identity(format: Format, options: &RenderOptions) -> String {
+pub(crate) fn render_identity(format: Format, options: &RenderOptions) -> String {
     format!("{format:?} {options:?} {}", env!("CARGO_PKG_VERSION"))
 }
 

@@ -8,7 +8,7 @@ use crate::raster::{BandSummary, SampleType, Source, SourceInfo};
 
 /// Every source, by id.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SourceList {
+pub(crate) struct SourceList {
     /// The sources.
     pub sources: Vec<SourceDto>,
 }
@@ -16,7 +16,7 @@ pub struct SourceList {
 /// Imagery with a name.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Source)]
-pub struct SourceDto {
+pub(crate) struct SourceDto {
     /// The name in URLs.
     #[schema(example = "world")]
     pub id: String,
@@ -61,7 +61,7 @@ pub struct SourceDto {
 /// A band of a source.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SourceBand)]
-pub struct SourceBandDto {
+pub(crate) struct SourceBandDto {
     /// 1-based number, as in `bands=`.
     #[schema(example = 1)]
     pub number: usize,
@@ -77,7 +77,7 @@ pub struct SourceBandDto {
 
 impl SourceDto {
     /// The description of a source.
-    pub fn of(source: &Source, built_in: bool) -> Self {
+    pub(crate) fn of(source: &Source, built_in: bool) -> Self {
         let SourceInfo { width, height, bands, sample_type, datetimes, place } = source.describe();
         let place = place.as_ref();
         let bounds = place.map(|place| {
@@ -127,7 +127,7 @@ fn sample_type_name(sample_type: SampleType) -> &'static str {
 /// Imagery to register by its place.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SourceReference {
+pub(crate) struct SourceReference {
     /// The name in URLs: 1 to 64 letters, digits, `_`, `-` or `.`.
     #[schema(example = "harbour")]
     pub id: String,
@@ -143,7 +143,7 @@ pub struct SourceReference {
 /// Names of an uploaded source.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct UploadParams {
+pub(crate) struct UploadParams {
     /// The name in URLs: 1 to 64 letters, digits, `_`, `-` or `.`; without it, a hash of the content.
     #[param(example = "harbour")]
     pub id: Option<String>,

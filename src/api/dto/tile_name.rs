@@ -6,7 +6,7 @@ use crate::tiles::TileCoord;
 
 /// What a tile's path says.
 #[derive(Debug, PartialEq)]
-pub struct TileName {
+pub(crate) struct TileName {
     /// Which tile.
     pub coord: TileCoord,
     /// Whether 512 px are wanted.
@@ -20,7 +20,7 @@ impl TileName {
     ///
     /// # Errors
     /// No extension, numbers that are none, and tiles that do not exist.
-    pub fn parse(z: &str, x: &str, last: &str) -> Result<Self, Problem> {
+    pub(crate) fn parse(z: &str, x: &str, last: &str) -> Result<Self, Problem> {
         let (row, extension) = last.rsplit_once('.').ok_or_else(|| {
             Problem::new(
                 ErrorKind::NotFound,

@@ -8,7 +8,7 @@ use crate::tiles::MAX_ZOOM;
 
 /// A tile set.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct TileJson {
+pub(crate) struct TileJson {
     /// `3.0.0`.
     #[schema(example = "3.0.0")]
     pub tilejson: &'static str,
@@ -47,7 +47,7 @@ pub struct TileJson {
 
 /// A layer of vector tiles.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct VectorLayer {
+pub(crate) struct VectorLayer {
     /// Its name in the tiles, which is the task's.
     pub id: String,
     /// Types of its features' properties.
@@ -57,7 +57,7 @@ pub struct VectorLayer {
 
 impl VectorLayer {
     /// The layer of a task.
-    pub fn of(task: &str) -> Self {
+    pub(crate) fn of(task: &str) -> Self {
         let fields = [("category", "String"), ("category_id", "Number"), ("score", "Number")];
         Self { id: task.to_owned(), fields: fields.into() }
     }
@@ -72,13 +72,20 @@ const COARSER: u8 = 2;
 const FINER: u8 = 1;
 
 /// Zooms at which a source's own tiles are served.
-pub fn imagery_zooms(place: &Place) -> (u8, u8) {
+pub(crate) fn imagery_zooms(place: &Place) -> (u8, u8) {
     (place.min_zoom.saturating_sub(COARSER), (place.max_zoom + FINER).min(MAX_ZOOM))
 }
 
 impl TileJson {
     /// A tile set over the area of `source`.
-    pub fn over(source: &Source, name: String, url: String, zooms: (u8, u8), tile_size: usize, format: &str) -> Self {
+    pub(crate) fn over(
+        source: &Source,
+        name: String,
+        url: String,
+        zooms: (u8, u8),
+        tile_size: usize,
+        format: &str,
+    ) -> Self {
         let place = source.describe().place;
         let bounds = place.map_or([-180.0, -MAX_LAT, 180.0, MAX_LAT], |place| {
             let b = place.bounds_lon_lat;

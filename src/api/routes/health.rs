@@ -12,7 +12,7 @@ use crate::error::ErrorKind;
 
 /// That the server is well.
 #[derive(Serialize, ToSchema)]
-pub struct Health {
+pub(super) struct Health {
     /// `live` or `ready`.
     #[schema(example = "ready")]
     status: &'static str,
@@ -32,7 +32,7 @@ impl Health {
 /// Answers as long as the process can answer at all; a failure means that it has to be restarted.
 #[utoipa::path(get, path = "/health/live", operation_id = "get_liveness", tag = "health",
     responses((status = 200, description = "The process runs", body = Health)))]
-pub async fn get_liveness() -> impl IntoResponse {
+pub(super) async fn get_liveness() -> impl IntoResponse {
     Health::new("live")
 }
 
@@ -41,7 +41,7 @@ pub async fn get_liveness() -> impl IntoResponse {
 /// 503 while the server is stopping: load balancers should send new requests elsewhere.
 #[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "health",
     responses((status = 200, description = "Requests can be served", body = Health)))]
-pub async fn get_readiness(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn get_readiness(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
     if state.is_stopping() {
         return Err(Problem::new(ErrorKind::Unavailable, "the server is stopping"));
     }
@@ -53,7 +53,7 @@ pub async fn get_readiness(State(state): State<AppState>) -> Result<impl IntoRes
 /// Counters, gauges and histograms in Prometheus' text format; every name starts with `satlas_` and ends in its unit.
 #[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "health",
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
-pub async fn get_metrics(State(state): State<AppState>) -> Response {
+pub(super) async fn get_metrics(State(state): State<AppState>) -> Response {
     let text = state.metrics().map(|metrics| metrics.render()).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -22,7 +22,7 @@ use crate::raster::Source;
 
 /// Which tile of which source, as the router sees it.
 #[derive(Deserialize)]
-pub struct ImageryPath {
+pub(super) struct ImageryPath {
     source: String,
     z: String,
     x: String,
@@ -32,7 +32,7 @@ pub struct ImageryPath {
 /// Size and capture of imagery tiles.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ImageryParams {
+pub(super) struct ImageryParams {
     /// Side of the tile in pixels, 256 or 512; `@2x` before the extension is the same as 512.
     #[param(value_type = Option<u32>, example = 256, default = 256)]
     pub tilesize: Option<String>,
@@ -72,7 +72,7 @@ impl ImageryParams {
         (status = 200, description = "The tile", body = Vec<u8>, content_type = "image/png"),
         (status = 304, description = "The client has this answer already"),
     ))]
-pub async fn get_imagery_tile(
+pub(super) async fn get_imagery_tile(
     State(state): State<AppState>,
     Path(path): Path<ImageryPath>,
     Query((params,)): Query<(ImageryParams,)>,
@@ -133,7 +133,7 @@ fn zooms(source: &Source) -> Result<(u8, u8), Problem> {
 #[utoipa::path(get, path = "/v1/sources/{source}/tilejson.json", operation_id = "get_imagery_tilejson", tag = "sources",
     params(SourcePath, ImageryParams),
     responses((status = 200, description = "The tile set", body = TileJson)))]
-pub async fn get_imagery_tilejson(
+pub(super) async fn get_imagery_tilejson(
     State(state): State<AppState>,
     Path(SourcePath { source }): Path<SourcePath>,
     Query((params,)): Query<(ImageryParams,)>,

@@ -15,7 +15,7 @@ use crate::zoo::Manifest;
 /// A model.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct ModelPath {
+pub(super) struct ModelPath {
     /// An id of `GET /v1/models`.
     #[param(example = "world")]
     model: String,
@@ -24,7 +24,7 @@ pub struct ModelPath {
 /// Every model
 #[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",
     responses((status = 200, description = "The models, by id", body = ModelList)))]
-pub async fn list_models(State(state): State<AppState>, _: NoQuery) -> Result<axum::Json<ModelList>, Problem> {
+pub(super) async fn list_models(State(state): State<AppState>, _: NoQuery) -> Result<axum::Json<ModelList>, Problem> {
     // States of 28 models are as many looks into directories: off the runtime's thread.
     let models = tokio::task::spawn_blocking(move || state.engine().models().list()).await.map_err(Problem::internal)?;
     Ok(axum::Json(ModelList { models: models.into_iter().map(ModelDto::from).collect() }))
@@ -33,7 +33,7 @@ pub async fn list_models(State(state): State<AppState>, _: NoQuery) -> Result<ax
 /// One model
 #[utoipa::path(get, path = "/v1/models/{model}", operation_id = "get_model", tag = "models", params(ModelPath),
     responses((status = 200, description = "The model", body = ModelDto)))]
-pub async fn get_model(
+pub(super) async fn get_model(
     State(state): State<AppState>,
     Path(ModelPath { model }): Path<ModelPath>,
     _: NoQuery,
@@ -52,7 +52,7 @@ pub async fn get_model(
     })),
     responses((status = 201, description = "The model", body = ModelDto,
         headers(("Location" = String, description = "The model's address")))))]
-pub async fn create_model(
+pub(super) async fn create_model(
     State(state): State<AppState>,
     _: NoQuery,
     Json(manifest): Json<Manifest>,
@@ -67,7 +67,7 @@ pub async fn create_model(
 /// Built-in models cannot be removed (409).
 #[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models", params(ModelPath),
     responses((status = 204, description = "It is gone")))]
-pub async fn delete_model(
+pub(super) async fn delete_model(
     State(state): State<AppState>,
     Path(ModelPath { model }): Path<ModelPath>,
     _: NoQuery,
@@ -81,7 +81,7 @@ pub async fn delete_model(
 /// Answers when the model can run. Other models' requests are not held up; a client that leaves does not stop the load.
 #[utoipa::path(post, path = "/v1/models/{model}/load", operation_id = "load_model", tag = "models", params(ModelPath),
     responses((status = 200, description = "The loaded model", body = ModelDto)))]
-pub async fn load_model(
+pub(super) async fn load_model(
     State(state): State<AppState>,
     Path(ModelPath { model }): Path<ModelPath>,
     _: NoQuery,
@@ -96,7 +96,7 @@ pub async fn load_model(
 /// Requests under way keep it until they are done; the next request loads it again.
 #[utoipa::path(post, path = "/v1/models/{model}/unload", operation_id = "unload_model", tag = "models", params(ModelPath),
     responses((status = 200, description = "The model", body = ModelDto)))]
-pub async fn unload_model(
+pub(super) async fn unload_model(
     State(state): State<AppState>,
     Path(ModelPath { model }): Path<ModelPath>,
     _: NoQuery,

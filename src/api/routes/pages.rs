@@ -21,7 +21,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: 
 /// A file of the page.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct StaticPath {
+pub(super) struct StaticPath {
     /// The path under `static/`.
     #[param(example = "viewer.css")]
     path: String,
@@ -29,8 +29,9 @@ pub struct StaticPath {
 
 /// The map viewer
 #[utoipa::path(get, path = "/", operation_id = "get_viewer", tag = "viewer",
-    responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
-pub async fn get_viewer(headers: HeaderMap) -> Result<Response, Problem> {
+    responses((status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "The client has this file already")))]
+pub(super) async fn get_viewer(headers: HeaderMap) -> Result<Response, Problem> {
     let mut response = serve("index.html", &headers)?;
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     Ok(response)
@@ -38,8 +39,12 @@ pub async fn get_viewer(headers: HeaderMap) -> Result<Response, Problem> {
 
 /// A file of the map viewer
 #[utoipa::path(get, path = "/static/{*path}", operation_id = "get_static_file", tag = "viewer", params(StaticPath),
-    responses((status = 200, description = "The file", body = String, content_type = "text/css")))]
-pub async fn get_static_file(Path(StaticPath { path }): Path<StaticPath>, headers: HeaderMap) -> Result<Response, Problem> {
+    responses((status = 200, description = "The file", body = String, content_type = "text/css"),
+        (status = 304, description = "The client has this file already")))]
+pub(super) async fn get_static_file(
+    Path(StaticPath { path }): Path<StaticPath>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     serve(&path, &headers)
 }
 

@@ -33,7 +33,7 @@ use crate::raster::Limits;
         (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/tiff"), (serde_json::Value = "application/geo+json"),
         (Vec<u8> = "application/x-npy"), (serde_json::Value = "application/json"), (Vec<u8> = "application/x-safetensors"),
     ))))]
-pub async fn predict(
+pub(super) async fn predict(
     State(state): State<AppState>,
     Path(TaskPath { model, task }): Path<TaskPath>,
     Query((params, pixels, embedding, render)): Query<(PredictParams, PixelParams, EmbeddingParams, RenderParams)>,

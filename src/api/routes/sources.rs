@@ -15,7 +15,7 @@ use crate::api::upload::{self, RasterForm};
 /// A source.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct SourcePath {
+pub(super) struct SourcePath {
     /// An id of `GET /v1/sources`.
     #[param(example = "world")]
     pub source: String,
@@ -24,7 +24,7 @@ pub struct SourcePath {
 /// Every source
 #[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "sources",
     responses((status = 200, description = "The sources, by id", body = SourceList)))]
-pub async fn list_sources(State(state): State<AppState>, _: NoQuery) -> axum::Json<SourceList> {
+pub(super) async fn list_sources(State(state): State<AppState>, _: NoQuery) -> axum::Json<SourceList> {
     let sources = state.engine().sources();
     let describe = |source: &std::sync::Arc<crate::raster::Source>| SourceDto::of(source, sources.is_built_in(&source.id));
     axum::Json(SourceList { sources: sources.list().iter().map(describe).collect() })
@@ -41,7 +41,7 @@ pub async fn list_sources(State(state): State<AppState>, _: NoQuery) -> axum::Js
     )),
     responses((status = 201, description = "The source", body = SourceDto,
         headers(("Location" = String, description = "The source's address")))))]
-pub async fn create_source(
+pub(super) async fn create_source(
     State(state): State<AppState>,
     Query((names,)): Query<(UploadParams,)>,
     request: Request,
@@ -69,7 +69,7 @@ pub async fn create_source(
 /// One source
 #[utoipa::path(get, path = "/v1/sources/{source}", operation_id = "get_source", tag = "sources", params(SourcePath),
     responses((status = 200, description = "The source", body = SourceDto)))]
-pub async fn get_source(
+pub(super) async fn get_source(
     State(state): State<AppState>,
     Path(SourcePath { source }): Path<SourcePath>,
     _: NoQuery,
@@ -84,7 +84,7 @@ pub async fn get_source(
 /// Sources that came with the server cannot be removed (409).
 #[utoipa::path(delete, path = "/v1/sources/{source}", operation_id = "delete_source", tag = "sources", params(SourcePath),
     responses((status = 204, description = "It is gone")))]
-pub async fn delete_source(
+pub(super) async fn delete_source(
     State(state): State<AppState>,
     Path(SourcePath { source }): Path<SourcePath>,
     _: NoQuery,

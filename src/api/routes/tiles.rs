@@ -22,7 +22,7 @@ use crate::zoo::TaskType;
 
 /// Which tile of which task, as the router sees it: the last segment holds row, `@2x` and extension.
 #[derive(Deserialize)]
-pub struct TilePath {
+pub(super) struct TilePath {
     model: String,
     task: String,
     z: String,
@@ -33,7 +33,7 @@ pub struct TilePath {
 /// A task of a model.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct TaskPath {
+pub(super) struct TaskPath {
     /// An id of `GET /v1/models`.
     #[param(example = "world")]
     pub model: String,
@@ -45,7 +45,7 @@ pub struct TaskPath {
 /// How a tile set is described.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct TileJsonParams {
+pub(super) struct TileJsonParams {
     /// Extension of the tiles; png for maps of values, mvt for objects, json for the rest.
     #[param(example = "png")]
     pub format: Option<String>,
@@ -74,7 +74,7 @@ pub struct TileJsonParams {
         (status = 204, description = "A vector tile without a feature"),
         (status = 304, description = "The client has this answer already"),
     ))]
-pub async fn get_tile(
+pub(super) async fn get_tile(
     State(state): State<AppState>,
     Path(path): Path<TilePath>,
     Query((tile, pixels, embedding, render)): Query<(TileParams, PixelParams, EmbeddingParams, RenderParams)>,
@@ -124,7 +124,7 @@ fn object_rule(format: Format) -> ObjectRule {
 #[utoipa::path(get, path = "/v1/tiles/{model}/{task}/tilejson.json", operation_id = "get_tilejson", tag = "tiles",
     params(TaskPath, TileParams, TileJsonParams, PixelParams, EmbeddingParams, RenderParams),
     responses((status = 200, description = "The tile set", body = TileJson)))]
-pub async fn get_tilejson(
+pub(super) async fn get_tilejson(
     State(state): State<AppState>,
     Path(TaskPath { model, task }): Path<TaskPath>,
     Query((tile, tilejson, pixels, embedding, render)): Query<(

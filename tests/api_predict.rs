@@ -1,0 +1,82 @@
+//! Uploads over HTTP: every form of body, and bodies that mean harm.
+
+mod common;
+
+use common::{demo, form, get, post, post_to, router_with, settings};
+
+const TREES: &str = "/v1/predict/trees/tree_crown";
+
+#[tokio::test]
+async fn a_geotiff_is_answered_in_every_format() {
+    let raster = demo("trees_osbs.tif");
+    let objects = post(TREES, "image/tiff", raster.clone()).await;
+    assert_eq!((objects.status.as_u16(), objects.header("content-type")), (200, "application/geo+json"));
+    assert!(objects.json()["features"].as_array().is_some_and(|features| features.len() > 10));
+    assert_eq!((objects.header("content-crs"), objects.header("x-model-weights")), ("EPSG:32617", "demo"));
+    for (format, media_type) in
+        [("json", "application/json"), ("png", "image/png"), ("safetensors", "application/x-safetensors")]
+    {
+        let reply = post(&format!("{TREES}?format={format}"), "image/tiff", raster.clone()).await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, media_type));
+    }
+}
+
+#[tokio::test]
+async fn raw_bytes_and_forms_say_the_same() {
+    let raster = demo("trees_osbs.tif");
+    let raw = post(TREES, "application/octet-stream", raster.clone()).await.body;
+    let (content_type, body) = form(&[("image", &raster)]);
+    assert_eq!(post(TREES, &content_type, body).await.body, raw);
+    assert_eq!(post(TREES, "", raster).await.body, raw);
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_raster_are_refused_with_what_is_needed() {
+    let raster = demo("trees_osbs.tif");
+    let mut absurd = raster.clone();
+    absurd.truncate(100);
+    for (content_type, body, status, word) in [
+        ("image/tiff", Vec::new(), 400, "no bytes"),
+        ("text/plain", b"hello".to_vec(), 415, "multipart/form-data"),
+        ("application/x-www-form-urlencoded", raster.clone(), 415, "Content-Type: image/tiff"),
+        ("image/tiff", b"this is no raster at all".to_vec(), 415, ""),
+        ("image/tiff", absurd, 422, ""),
+        ("image/png", b"\x89PNG\r\n\x1a\n truncated".to_vec(), 422, ""),
+        ("multipart/form-data", b"no boundary".to_vec(), 400, "multipart"),
+        ("multipart/form-data; boundary=x", b"--x--\r\n".to_vec(), 400, "image"),
+    ] {
+        let detail = post(TREES, content_type, body).await.problem(status);
+        assert!(detail.contains(word), "{detail}");
+    }
+    let (content_type, body) = form(&[("photo", &raster)]);
+    assert!(post(TREES, &content_type, body).await.problem(400).contains("image_2"));
+    let (content_type, body) = form(&[("image", &raster), ("image_2", &raster)]);
+    post(TREES, &content_type, body).await.problem(422);
+}
+
+#[tokio::test]
+async fn a_truncated_raster_is_an_error_at_every_length() {
+    let raster = demo("trees_osbs.tif");
+    for keep in [1, 4, 7, 8, 16, 200, raster.len() / 2, raster.len() - 1] {
+        let status = post(TREES, "image/tiff", raster[..keep].to_vec()).await.status.as_u16();
+        assert!(matches!(status, 415 | 422), "{keep} bytes: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_413_with_the_limit() {
+    let (engine, mut server) = settings();
+    server.max_upload_bytes = "1kB".parse().ok();
+    let router = router_with(engine, server);
+    let detail = post_to(&router, TREES, "image/tiff", demo("trees_osbs.tif")).await.problem(413);
+    assert!(detail.contains("1000"), "{detail}");
+}
+
+#[tokio::test]
+async fn what_a_task_cannot_be_is_406() {
+    let accept = axum::http::Request::post(TREES).header("accept", "text/html").header("content-type", "image/tiff");
+    let reply = common::send(&common::shared(), accept.body(axum::body::Body::empty()).unwrap()).await;
+    assert!(reply.problem(406).contains("geojson"));
+    assert!(post(&format!("{TREES}?format=mvt"), "image/tiff", demo("trees_osbs.tif")).await.problem(406).contains("XYZ"));
+    get(TREES).await.problem(405);
+}
