@@ -91,11 +91,6 @@ unsafe impl Send for Out<'_> {}
 unsafe impl Sync for Out<'_> {}
 
 impl<'a> Out<'a> {
-    /// Writes into existing values.
-    pub(crate) fn over(values: &'a mut [f32]) -> Self {
-        Self { start: values.as_mut_ptr(), len: values.len(), values: PhantomData }
-    }
-
     /// A new vector of `len` values, made by `fill`.
     ///
     /// # Safety
