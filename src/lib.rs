@@ -3,6 +3,7 @@
 //! One request's path: [`api`] parses it, [`engine`] plans windows, [`raster`] reads and warps pixels, [`nn`] runs the
 //! network over [`ops`] on the device thread, [`outputs`] encodes the [`prediction`].
 
+pub mod engine;
 pub mod error;
 pub mod georef;
 pub mod kernels;
@@ -11,6 +12,7 @@ pub mod ops;
 pub mod outputs;
 pub mod prediction;
 pub mod raster;
+pub mod telemetry;
 pub mod tiles;
 pub mod weights;
 pub mod zoo;

@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use super::error::EngineError;
 use super::models::LoadedModel;
 use crate::nn::{Features, HeadOutput, Layer, NnError};
-use crate::prediction::Embedding;
 use crate::telemetry;
 
 /// Bounds of the queue.
@@ -311,16 +310,14 @@ fn forward(jobs: Vec<(Arc<LoadedModel>, Input, Ask)>, device: &Device) -> Result
         let features = Arc::new(features);
         return Ok(answers.into_iter().map(|answer| (features.clone(), answer)).collect());
     }
-    answers
-        .into_iter()
-        .enumerate()
-        .map(|(item, answer)| Ok((Arc::new(features.item(item)?), answer)))
-        .collect()
+    answers.into_iter().enumerate().map(|(item, answer)| Ok((Arc::new(features.item(item)?), answer))).collect()
 }
 
 fn ask_network(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<Answer>, EngineError> {
     match ask {
-        Ask::Head { head, crop: None } => Ok(model.network.predict(features, *head)?.into_iter().map(Answer::Head).collect()),
+        Ask::Head { head, crop: None } => {
+            Ok(model.network.predict(features, *head)?.into_iter().map(Answer::Head).collect())
+        }
         Ask::Head { head, crop: Some(Crop { col, row, width, height }) } => {
             let part = features.crop(*col, *row, *width, *height)?;
             Ok(model.network.predict(&part, *head)?.into_iter().map(Answer::Head).collect())

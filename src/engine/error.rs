@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
-use crate::nn::NnError;
+use crate::nn::{LoadError, NnError};
 use crate::raster::RasterError;
 use crate::tiles::TileError;
 use crate::weights::WeightsError;
@@ -116,6 +116,9 @@ pub enum EngineError {
     /// Weights failed.
     #[error(transparent)]
     Weights(Arc<WeightsError>),
+    /// Weights and model do not fit.
+    #[error(transparent)]
+    Load(Arc<LoadError>),
     /// The network failed.
     #[error(transparent)]
     Network(Arc<NnError>),
@@ -151,6 +154,7 @@ impl EngineError {
             Self::Panicked | Self::Store { .. } => ErrorKind::Internal,
             Self::Raster(error) => error.kind(),
             Self::Weights(error) => error.kind(),
+            Self::Load(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::Crs(error) => error.kind(),
@@ -172,6 +176,7 @@ macro_rules! from_shared {
 from_shared! {
     RasterError => Raster,
     WeightsError => Weights,
+    LoadError => Load,
     NnError => Network,
     CatalogError => Catalog,
     CrsError => Crs,

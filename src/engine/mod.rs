@@ -6,22 +6,25 @@
 mod device;
 mod embedding;
 mod error;
+mod hardware;
 mod merge;
 mod models;
 mod pixels;
 mod scene;
+mod shim;
 mod sources;
 mod tile;
 mod window;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use candle_core::Device;
+/// The type of the device that [`Engine::start`] takes.
+pub use candle_core::Device;
 
 pub use device::{DeviceOptions, DeviceWorker};
 pub use embedding::EmbeddingOptions;
 pub use error::EngineError;
+pub use hardware::{DeviceChoice, DtypeChoice};
 pub use models::{EMBEDDING, LoadedModel, ModelOptions, ModelStatus, Models, WeightsState};
 pub use pixels::PixelOptions;
 pub use scene::{SceneOptions, SceneRequest};
@@ -46,8 +49,6 @@ pub struct EngineOptions {
     pub scenes: SceneOptions,
     /// Imagery.
     pub sources: SourceOptions,
-    /// Where manifests of registered models lie.
-    pub models_dir: Option<PathBuf>,
 }
 
 /// Models, sources, caches and the device.

@@ -12,7 +12,7 @@ use candle_core::{DType, Device};
 use moka::future::Cache;
 
 use super::error::EngineError;
-use crate::nn::{Network, OpsContext};
+use crate::nn::Network;
 use crate::telemetry;
 use crate::weights::{Weights, WeightsKind, WeightsLocator, WeightsPlace};
 use crate::zoo::{ModelSpec, Origin, TaskType};
@@ -35,11 +35,11 @@ impl LoadedModel {
     /// # Errors
     /// [`EngineError::UnknownTask`] with the tasks of the loaded head variant.
     pub fn head(&self, task: &str) -> Result<usize, EngineError> {
-        let heads = self.network.heads();
-        heads.iter().position(|head| head.task.name == task).ok_or_else(|| EngineError::UnknownTask {
+        let mut heads = self.network.heads();
+        heads.position(|head| head.task.name == task).ok_or_else(|| EngineError::UnknownTask {
             model: self.spec.id.clone(),
             task: task.to_owned(),
-            available: heads.iter().map(|head| head.task.name.clone()).chain([EMBEDDING.to_owned()]).collect(),
+            available: self.network.heads().map(|head| head.task.name.clone()).chain([EMBEDDING.to_owned()]).collect(),
         })
     }
 }
@@ -105,7 +105,9 @@ impl Models {
         let mut loaded = Cache::builder()
             .name("models")
             .max_capacity(options.memory_mib)
-            .weigher(|_, model: &Arc<LoadedModel>| (model.network.weight_bytes().div_ceil(MIB)).try_into().unwrap_or(u32::MAX))
+            .weigher(|_, model: &Arc<LoadedModel>| {
+                (model.network.weight_bytes().div_ceil(MIB)).try_into().unwrap_or(u32::MAX)
+            })
             .eviction_listener(|id, model, cause| {
                 tracing::info!(model = %id, ?cause, "model unloaded");
                 metrics::gauge!(telemetry::MODEL_BYTES).decrement(model.network.weight_bytes() as f64);
@@ -114,8 +116,7 @@ impl Models {
             loaded = loaded.time_to_idle(idle);
         }
         let specs = specs.into_iter().map(|spec| (spec.id.clone(), Arc::new(spec))).collect();
-        let shared =
-            Shared { specs: RwLock::new(specs), loading: Mutex::default(), locator, device, dtype: options.dtype };
+        let shared = Shared { specs: RwLock::new(specs), loading: Mutex::default(), locator, device, dtype: options.dtype };
         Self { shared: Arc::new(shared), loaded: loaded.build() }
     }
 
@@ -126,7 +127,8 @@ impl Models {
     pub fn spec(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
         let specs = self.shared.specs.read().unwrap_or_else(PoisonError::into_inner);
         specs.get(id).cloned().ok_or_else(|| {
-            let similar = |known: &&String| known.eq_ignore_ascii_case(id) || known.to_lowercase().contains(&id.to_lowercase());
+            let similar =
+                |known: &&String| known.eq_ignore_ascii_case(id) || known.to_lowercase().contains(&id.to_lowercase());
             let suggestion = specs.keys().find(similar).filter(|_| !id.is_empty()).cloned();
             EngineError::UnknownModel { id: id.to_owned(), count: specs.len(), suggestion }
         })
@@ -134,8 +136,7 @@ impl Models {
 
     /// Every model, by id.
     pub fn list(&self) -> Vec<ModelStatus> {
-        let specs: Vec<_> =
-            self.shared.specs.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let specs: Vec<_> = self.shared.specs.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         specs.into_iter().map(|spec| self.status_of(spec)).collect()
     }
 
@@ -158,7 +159,8 @@ impl Models {
             _ => WeightsState::Cached,
         };
         // Reading the cached model would count as a use and keep it from going idle.
-        let loaded_bytes = self.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
+        let loaded_bytes =
+            self.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
         let kind = self.shared.locator.kind(&spec);
         ModelStatus { spec, state, kind, loaded_bytes }
     }
@@ -281,7 +283,7 @@ impl Shared {
     fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
         let weights: Weights = self.locator.open(&spec)?;
         let kind = weights.kind();
-        let network = Network::load(&weights, &spec, &OpsContext::new(self.device.clone(), self.dtype))?;
+        let network = Network::load(&weights, &spec, &self.device, self.dtype)?;
         Ok(LoadedModel { spec, network, kind })
     }
 }

@@ -120,10 +120,9 @@ impl Engine {
             width: window.cols.len,
             height: window.rows.len,
         };
-        let pixels =
-            tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, normalised, &options))
-                .await
-                .unwrap_or(Err(EngineError::Panicked))?;
+        let pixels = tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, normalised, &options))
+            .await
+            .unwrap_or(Err(EngineError::Panicked))?;
         let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
         let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
         let [_, padded_height, padded_width, _] = shape;
@@ -158,9 +157,16 @@ struct Assembly {
 }
 
 enum Parts {
-    Dense { channels: usize, values: Vec<f32>, weights: Vec<f32> },
+    Dense {
+        channels: usize,
+        values: Vec<f32>,
+        weights: Vec<f32>,
+    },
     /// Sums of scores weighted by the pixels each window owns.
-    Scores { sums: Vec<f64>, pixels: f64 },
+    Scores {
+        sums: Vec<f64>,
+        pixels: f64,
+    },
     Objects(Vec<(usize, Object)>),
     Maps(Vec<FeatureMap>),
 }
@@ -205,7 +211,7 @@ impl Assembly {
         match (&mut self.parts, answer) {
             (
                 Parts::Dense { channels, values, weights },
-                Answer::Head(HeadOutput::Dense { values: window_values, width, channels: found, .. }),
+                Answer::Head(HeadOutput::Dense(Dense { values: window_values, width, channels: found, .. })),
             ) if found == *channels => {
                 for row in 0..rows.len {
                     let line = &window_values[row * width * found..][..cols.len * found];
@@ -242,14 +248,20 @@ impl Assembly {
                         .valid
                         .as_ref()
                         .is_none_or(|valid| valid.get(y as usize * self.width + x as usize).copied().unwrap_or(false));
-                    if bbox_px[0] < bbox_px[2] && bbox_px[1] < bbox_px[3] && data && cols.nearly_owns(x) && rows.nearly_owns(y) {
+                    if bbox_px[0] < bbox_px[2]
+                        && bbox_px[1] < bbox_px[3]
+                        && data
+                        && cols.nearly_owns(x)
+                        && rows.nearly_owns(y)
+                    {
                         objects.push((id, Object { bbox_px, ..object }));
                     }
                 }
             }
             (Parts::Maps(maps), Answer::Maps(found)) => {
                 if maps.is_empty() {
-                    *maps = found.iter().map(|map| self.blank_map(map, padded)).collect();
+                    let whole = (self.width, self.height);
+                    *maps = found.iter().map(|map| blank_map(map, padded, self.tiled.then_some(whole))).collect();
                 }
                 for (whole, part) in maps.iter_mut().zip(&found) {
                     paste_cells(whole, part, &window, padded);
@@ -258,17 +270,6 @@ impl Assembly {
             // The network answers in the kind its head has, and the assembly was made for that head.
             (_, _) => tracing::error!("a window's answer is not of its task's kind"),
         }
-    }
-
-    fn blank_map(&self, like: &FeatureMap, padded: (usize, usize)) -> FeatureMap {
-        let [rows, cols, channels] = like.shape;
-        let shape = if self.tiled {
-            let cells = |pixels: usize, input: usize, cells: usize| pixels.div_ceil(input.div_ceil(cells));
-            [cells(self.height, padded.1, rows), cells(self.width, padded.0, cols), channels]
-        } else {
-            like.shape
-        };
-        FeatureMap { layer: like.layer, shape, values: vec![0.0; shape.iter().product()] }
     }
 
     fn finish(self, pool: crate::prediction::Pool) -> (Output, Vec<String>) {
@@ -292,6 +293,18 @@ impl Assembly {
         };
         (output, warnings)
     }
+}
+
+/// An empty map for a scene of `whole` pixels with the stride and channels of a window's map; of the window's own size
+/// where the scene is one window.
+fn blank_map(like: &FeatureMap, padded: (usize, usize), whole: Option<(usize, usize)>) -> FeatureMap {
+    let [rows, cols, channels] = like.shape;
+    let cells = |pixels: usize, input: usize, cells: usize| pixels.div_ceil(input.div_ceil(cells));
+    let shape = match whole {
+        Some((width, height)) => [cells(height, padded.1, rows), cells(width, padded.0, cols), channels],
+        None => like.shape,
+    };
+    FeatureMap { layer: like.layer, shape, values: vec![0.0; shape.iter().product()] }
 }
 
 /// Copies into `whole` the cells whose centre the window owns.

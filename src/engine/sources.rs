@@ -12,10 +12,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
-use crate::raster::Source;
+use crate::raster::{ChunkCache, Source};
 
 /// Options of the source store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SourceOptions {
     /// Where uploads are kept; without it they live in memory until the process ends.
     pub data_dir: Option<PathBuf>,
@@ -23,6 +23,8 @@ pub struct SourceOptions {
     pub source_root: Option<PathBuf>,
     /// Most registered sources.
     pub max_sources: usize,
+    /// Decoded chunks, shared by all rasters.
+    pub chunks: ChunkCache,
 }
 
 /// The store.
@@ -68,7 +70,7 @@ impl Sources {
                 if check_id(&id).is_err() {
                     continue;
                 }
-                match open_stored(&id, &path) {
+                match open_stored(&id, &path, &options.chunks) {
                     Ok(source) => {
                         let entry = Entry { source: Arc::new(source), built_in: false, stored: Some(path) };
                         known.insert(id, entry);
@@ -134,16 +136,15 @@ impl Sources {
         let file = safe_file_name(file_name);
         let root = sources_dir(&self.options);
         let name = id.clone();
+        let chunks = self.options.chunks.clone();
         let (source, stored) = tokio::task::spawn_blocking(move || -> Result<_, EngineError> {
             // Opened before it is stored: a file that is no raster leaves nothing behind.
-            let source = Source::from_bytes(&name, &title, &file, bytes.clone())?;
+            let source = Source::from_bytes(&name, &title, bytes.clone(), &chunks)?;
             let Some(root) = root else { return Ok((source, None)) };
-            let stored = store(&root, &name, &Stored { title, file }, &bytes).map_err(|source| EngineError::Store {
-                what: format!("source {name:?}"),
-                source: Arc::new(source),
-            })?;
+            let stored = store(&root, &name, &Stored { title, file }, &bytes)
+                .map_err(|source| EngineError::Store { what: format!("source {name:?}"), source: Arc::new(source) })?;
             // From here on the stored copy is read, and the upload's memory is given back.
-            Ok((open_stored(&name, &stored)?, Some(stored)))
+            Ok((open_stored(&name, &stored, &chunks)?, Some(stored)))
         })
         .await
         .unwrap_or(Err(EngineError::Panicked))?;
@@ -159,18 +160,25 @@ impl Sources {
         self.check_room(&id)?;
         let Some(root) = self.options.source_root.clone() else {
             return Err(EngineError::Invalid {
-                detail: "sources by path are switched off: start the server with --source-root DIR to allow paths under DIR".to_owned(),
+                detail:
+                    "sources by path are switched off: start the server with --source-root DIR to allow paths under DIR"
+                        .to_owned(),
             });
         };
         let wanted = root.join(path);
+        let chunks = self.options.chunks.clone();
         let source = tokio::task::spawn_blocking(move || -> Result<Source, EngineError> {
-            let outside = || EngineError::Invalid { detail: format!("{} is not a file under the source root", wanted.display()) };
+            let outside =
+                || EngineError::Invalid { detail: format!("{} is not a file under the source root", wanted.display()) };
             let (root, path) = (root.canonicalize().map_err(|_| outside())?, wanted.canonicalize().map_err(|_| outside())?);
             if !path.starts_with(&root) {
                 return Err(outside());
             }
-            let title = title.unwrap_or_else(|| id.clone());
-            Ok(Source::open_path(&id, &title, &path)?)
+            let mut source = Source::open_path(&id, &path, &chunks)?;
+            if let Some(title) = title {
+                source.title = title;
+            }
+            Ok(source)
         })
         .await
         .unwrap_or(Err(EngineError::Panicked))?;
@@ -240,7 +248,9 @@ fn check_id(id: &str) -> Result<(), EngineError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if id.is_empty() || id.len() > MAX_ID || id.starts_with('.') || !id.chars().all(fits) {
         return Err(EngineError::Invalid {
-            detail: format!("{id:?} is not an id: needed are 1 to {MAX_ID} letters, digits, '_', '-' or '.', not starting with '.'"),
+            detail: format!(
+                "{id:?} is not an id: needed are 1 to {MAX_ID} letters, digits, '_', '-' or '.', not starting with '.'"
+            ),
         });
     }
     Ok(())
@@ -252,16 +262,19 @@ fn safe_file_name(name: &str) -> String {
         Component::Normal(part) => part.to_str(),
         _ => None,
     });
-    let kept: String = last.unwrap_or("raster").chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+    let kept: String =
+        last.unwrap_or("raster").chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
     let kept = kept.trim_start_matches('.');
     if kept.is_empty() { "raster".to_owned() } else { kept[kept.len().saturating_sub(MAX_ID)..].to_owned() }
 }
 
-fn open_stored(id: &str, directory: &Path) -> Result<Source, EngineError> {
+fn open_stored(id: &str, directory: &Path, chunks: &ChunkCache) -> Result<Source, EngineError> {
     let failed = |source: io::Error| EngineError::Store { what: format!("source {id:?}"), source: Arc::new(source) };
     let text = std::fs::read(directory.join("source.json")).map_err(failed)?;
     let stored: Stored = serde_json::from_slice(&text).map_err(|error| failed(io::Error::other(error)))?;
-    Ok(Source::open_path(id, &stored.title, &directory.join(safe_file_name(&stored.file)))?)
+    let mut source = Source::open_path(id, &directory.join(safe_file_name(&stored.file)), chunks)?;
+    source.title = stored.title;
+    Ok(source)
 }
 
 fn store(root: &Path, id: &str, stored: &Stored, bytes: &[u8]) -> io::Result<PathBuf> {
@@ -287,7 +300,13 @@ mod tests {
 
     #[test]
     fn a_clients_file_name_never_leaves_its_directory() {
-        for (name, kept) in [("a.tif", "a.tif"), ("../../etc/passwd", "passwd"), ("..", "raster"), ("x/../.hidden", "hidden"), ("", "raster")] {
+        for (name, kept) in [
+            ("a.tif", "a.tif"),
+            ("../../etc/passwd", "passwd"),
+            ("..", "raster"),
+            ("x/../.hidden", "hidden"),
+            ("", "raster"),
+        ] {
             assert_eq!(safe_file_name(name), kept);
         }
     }

@@ -60,7 +60,8 @@ impl Engine {
     pub fn tile_identity(&self, request: &TileRequest) -> Result<String, EngineError> {
         let (key, _) = self.window_key(request)?;
         let TileRequest { task, tile, tile_size_px, embedding, objects, .. } = request;
-        let identity = format!("{key:?} {task} {tile:?} {tile_size_px} {embedding:?} {objects:?} {:?}", self.windows.grid());
+        let identity =
+            format!("{key:?} {task} {tile:?} {tile_size_px} {embedding:?} {objects:?} {:?}", self.windows.grid());
         Ok(blake3::hash(identity.as_bytes()).to_hex()[..32].to_owned())
     }
 
@@ -92,8 +93,13 @@ impl Engine {
         let size = request.tile_size_px;
         let georef = request.tile.georef(size);
         let source = self.sources.get(&request.source)?;
-        let mut prediction =
-            Prediction { output: empty(&task, size), width: size, height: size, georef: Some(georef), warnings: Vec::new() };
+        let mut prediction = Prediction {
+            output: empty(&task, size),
+            width: size,
+            height: size,
+            georef: Some(georef),
+            warnings: Vec::new(),
+        };
         if !source.covers(&self.windows.grid().georef(key.window)) {
             return Ok((prediction, Timings::default()));
         }
@@ -137,7 +143,7 @@ fn cut(window: &WindowAnswer, area: Crop, input_px: usize, request: &TileRequest
         return None;
     }
     Some(match window.answer.as_ref()? {
-        Answer::Head(HeadOutput::Dense { values, width, channels, .. }) => Output::Dense(Dense {
+        Answer::Head(HeadOutput::Dense(Dense { values, width, channels, .. })) => Output::Dense(Dense {
             width: area.width,
             height: area.height,
             channels: *channels,
@@ -152,9 +158,9 @@ fn cut(window: &WindowAnswer, area: Crop, input_px: usize, request: &TileRequest
             };
             Output::Objects(objects.iter().filter_map(|object| place(object, area, request.objects, has_data)).collect())
         }
-        Answer::Maps(maps) => Output::Embedding(
-            maps.iter().map(|map| pooled(&map.cropped(area, input_px), request.embedding.pool)).collect(),
-        ),
+        Answer::Maps(maps) => {
+            Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area, input_px), request.embedding.pool)).collect())
+        }
     })
 }
 

@@ -30,15 +30,15 @@ pub struct WindowOptions {
 
 /// Everything a window's pixels depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WindowKey {
+pub(super) struct WindowKey {
     /// Model and revision of its weights.
-    pub model: (String, String),
+    pub(super) model: (String, String),
     /// Source and version of its content.
-    pub source: (String, String),
+    pub(super) source: (String, String),
     /// Which window.
-    pub window: Window,
+    pub(super) window: Window,
     /// Bands, scaling and captures.
-    pub pixels: PixelOptions,
+    pub(super) pixels: PixelOptions,
 }
 
 /// How long the parts of an answer took.
@@ -62,13 +62,13 @@ impl Timings {
 }
 
 /// A window's answer to one question.
-pub struct WindowAnswer {
+pub(super) struct WindowAnswer {
     /// The answer; `None` where the window has no data.
-    pub answer: Option<Answer>,
+    pub(super) answer: Option<Answer>,
     /// `[input_px, input_px]`, false where the source has no data; `None` where it has data everywhere.
-    pub valid: Option<Arc<[bool]>>,
+    pub(super) valid: Option<Arc<[bool]>>,
     /// Sentences about suspicious pixels.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// A window's feature maps.
@@ -80,7 +80,7 @@ struct WindowFeatures {
 
 /// The caches and the device behind them.
 #[derive(Clone)]
-pub struct Windows {
+pub(super) struct Windows {
     features: Cache<WindowKey, Arc<WindowFeatures>>,
     answers: Cache<(WindowKey, Ask), Arc<WindowAnswer>>,
     device: Arc<DeviceWorker>,
@@ -91,7 +91,7 @@ const KIB: usize = 1 << 10;
 
 impl Windows {
     /// Empty caches over `device`.
-    pub fn new(device: Arc<DeviceWorker>, options: &WindowOptions) -> Self {
+    pub(super) fn new(device: Arc<DeviceWorker>, options: &WindowOptions) -> Self {
         let features = Cache::builder()
             .name("features")
             .max_capacity(options.features_mib * KIB as u64)
@@ -110,7 +110,7 @@ impl Windows {
     }
 
     /// The grid of the windows.
-    pub fn grid(&self) -> WindowGrid {
+    pub(super) fn grid(&self) -> WindowGrid {
         self.grid
     }
 
@@ -118,7 +118,7 @@ impl Windows {
     ///
     /// # Errors
     /// What reading, the queue or the network says.
-    pub async fn answer(
+    pub(super) async fn answer(
         &self,
         key: WindowKey,
         model: &Arc<LoadedModel>,
@@ -192,7 +192,7 @@ impl Answer {
     /// Memory held.
     fn bytes(&self) -> usize {
         let values = match self {
-            Answer::Head(HeadOutput::Dense { values, .. }) => values.len(),
+            Answer::Head(HeadOutput::Dense(dense)) => dense.values.len(),
             Answer::Head(HeadOutput::Scores(scores)) => scores.len(),
             Answer::Head(HeadOutput::Objects(objects)) => {
                 objects.iter().map(|object| 8 + object.mask.as_ref().map_or(0, |mask| mask.values.len())).sum()

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use candle_core::Tensor;
 
+use super::error::NnError;
+
 /// Maps of one batch, kept between the heads that read them.
 ///
 /// The backbone's maps are there from the start, the pyramid's once something has asked for them. The full-resolution map is
@@ -36,6 +38,49 @@ impl Features {
     /// Images, each with all its captures.
     pub fn items(&self) -> usize {
         self.backbone.first().map_or(0, |map| map.dims()[0])
+    }
+
+    /// The maps of one item alone.
+    ///
+    /// # Errors
+    /// Where the batch has no such item.
+    pub fn item(&self, item: usize) -> Result<Self, NnError> {
+        let single = |map: &Tensor| map.narrow(0, item, 1)?.contiguous();
+        Ok(self.map(self.height, self.width, single)?)
+    }
+
+    /// The maps over a rectangle of the images, in pixels; a rectangle that covers part of a cell gets the whole cell.
+    ///
+    /// # Errors
+    /// Where the rectangle reaches beyond the images.
+    pub fn crop(&self, col: usize, row: usize, width: usize, height: usize) -> Result<Self, NnError> {
+        let cut = |map: &Tensor| {
+            let (_, rows, cols, _) = map.dims4()?;
+            let span = |start: usize, len: usize, pixels: usize, cells: usize| {
+                let stride = pixels.div_ceil(cells);
+                let first = start / stride;
+                (first, (start + len).div_ceil(stride) - first)
+            };
+            let (row, rows) = span(row, height, self.height, rows);
+            let (col, cols) = span(col, width, self.width, cols);
+            map.narrow(1, row, rows)?.narrow(2, col, cols)?.contiguous()
+        };
+        Ok(self.map(height, width, cut)?)
+    }
+
+    fn map(
+        &self,
+        height: usize,
+        width: usize,
+        change: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Self> {
+        let change_all = |maps: &[Tensor]| maps.iter().map(&change).collect::<candle_core::Result<Vec<Tensor>>>();
+        let fpn = OnceLock::new();
+        if let Some(maps) = self.fpn.get() {
+            // A new lock is empty, so this sets it.
+            let _ = fpn.set(change_all(maps)?);
+        }
+        Ok(Self { height, width, backbone: change_all(&self.backbone)?, fpn })
     }
 
     /// Memory that the maps hold now.

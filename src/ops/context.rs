@@ -31,6 +31,11 @@ impl OpsContext {
         self.dtype
     }
 
+    /// The type that candle's convolutions run in: on the processor they know no bfloat16, and float16 is slow there.
+    pub(super) fn convolution_dtype(&self) -> DType {
+        if self.device.is_cpu() { DType::F32 } else { self.dtype }
+    }
+
     /// A weight in the type and on the device that operators use, row-major.
     pub(super) fn place(&self, weight: &Tensor) -> Result<Tensor> {
         self.place_as(weight, self.dtype)
@@ -41,7 +46,7 @@ impl OpsContext {
         self.place_as(constant, DType::F32)
     }
 
-    fn place_as(&self, tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    pub(super) fn place_as(&self, tensor: &Tensor, dtype: DType) -> Result<Tensor> {
         tensor.to_dtype(dtype)?.contiguous()?.to_device(&self.device)
     }
 }

@@ -65,7 +65,8 @@ impl Conv2d {
             return Ok(Self(Form::Patches { shape, linear: Linear::new(ops, &weight, bias, activation)? }));
         }
         let bias = bias.map(|bias| ops.place(bias)).transpose()?;
-        Ok(Self(Form::Sliding { shape, weight: ops.place(weight)?, bias, activation }))
+        let weight = ops.place_as(weight, ops.convolution_dtype())?;
+        Ok(Self(Form::Sliding { shape, weight, bias, activation }))
     }
 
     /// `[N, H, W, in] -> [N, H', W', out]`
@@ -94,9 +95,9 @@ impl Conv2d {
         let Form::Sliding { shape, weight, bias, .. } = &self.0 else {
             candle_core::bail!("convolutions of patches do not slide");
         };
-        let nchw = x.permute((0, 3, 1, 2))?.contiguous()?;
+        let nchw = x.to_dtype(weight.dtype())?.permute((0, 3, 1, 2))?.contiguous()?;
         let y = nchw.conv2d(weight, shape.padding, shape.stride, 1, 1)?;
-        let y = y.permute((0, 2, 3, 1))?.contiguous()?;
+        let y = y.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(x.dtype())?;
         match bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),

@@ -56,23 +56,18 @@ pub(super) fn class_map(dense: &Dense, task: &Task, options: &RenderOptions) -> 
     let shown: Vec<bool> = (0..dense.channels).map(|category_id| shows(options, category_id)).collect();
     let drawn: Vec<bool> = (0..dense.channels).map(|category_id| draws(task, options, category_id)).collect();
     let threshold = options.threshold.unwrap_or(SHOWN_THRESHOLD);
-    let segment = |probabilities: &[f32]| {
-        let best = likeliest(probabilities.iter().copied().enumerate(), f32::NEG_INFINITY)?;
-        shown[best].then_some(best)
-    };
-    let bin_segment = |probabilities: &[f32]| {
-        let candidates = probabilities.iter().copied().enumerate().filter(|(category_id, _)| drawn[*category_id]);
-        likeliest(candidates, threshold)
-    };
     let exclusive = task.task_type == TaskType::Segment;
     let labels = (0..dense.width * dense.height)
         .map(|pixel| {
-            if !has_data(dense, pixel) {
-                return NO_CATEGORY;
-            }
             let probabilities = &dense.values[pixel * dense.channels..][..dense.channels];
-            let best = if exclusive { segment(probabilities) } else { bin_segment(probabilities) };
-            best.map_or(NO_CATEGORY, |category_id| category_id as u8)
+            let (best, wanted) = if exclusive {
+                let (best, _) = likeliest(probabilities, |_| true);
+                (best, best.is_some_and(|best| shown[best]))
+            } else {
+                let (best, probability) = likeliest(probabilities, |category_id| drawn[category_id]);
+                (best, probability >= threshold)
+            };
+            best.filter(|_| wanted && has_data(dense, pixel)).map_or(NO_CATEGORY, |category_id| category_id as u8)
         })
         .collect();
     ClassMap { width: dense.width, height: dense.height, labels }
@@ -92,15 +87,16 @@ pub(super) fn category_map(dense: &Dense, category_id: usize, options: &RenderOp
     any.then_some(ClassMap { width: dense.width, height: dense.height, labels })
 }
 
-/// The first of the greatest values that reach `least`; NaN reaches nothing.
-fn likeliest(candidates: impl Iterator<Item = (usize, f32)>, least: f32) -> Option<usize> {
-    let mut best: Option<(usize, f32)> = None;
-    for (category_id, value) in candidates {
-        if value >= best.map_or(least, |(_, value)| value) && best.is_none_or(|(_, greatest)| value > greatest) {
-            best = Some((category_id, value));
+/// The first of the greatest values among the candidates, with that value; NaN is never the greatest.
+#[inline]
+fn likeliest(probabilities: &[f32], is_candidate: impl Fn(usize) -> bool) -> (Option<usize>, f32) {
+    let (mut best, mut greatest) = (None, f32::NEG_INFINITY);
+    for (category_id, probability) in probabilities.iter().enumerate() {
+        if *probability > greatest && is_candidate(category_id) {
+            (best, greatest) = (Some(category_id), *probability);
         }
     }
-    best.map(|(category_id, _)| category_id)
+    (best, greatest)
 }
 
 #[cfg(test)]

@@ -132,11 +132,16 @@ fn category_tags(task: &Task) -> Vec<Tag> {
 }
 
 /// GDAL's metadata document: the band's description and the names of its categories.
+///
+/// GDAL escapes texts once more than XML asks for, and cuts those off that are not.
 fn metadata(description: &str, categories: &[String]) -> String {
     let mut xml = String::from("<GDALMetadata>\n");
-    xml += &format!("  <Item name=\"DESCRIPTION\" sample=\"0\" role=\"description\">{}</Item>\n", escaped(description));
+    xml += &format!(
+        "  <Item name=\"DESCRIPTION\" sample=\"0\" role=\"description\">{}</Item>\n",
+        escaped(&escaped(description))
+    );
     for (category_id, name) in categories.iter().enumerate() {
-        xml += &format!("  <Item name=\"CATEGORY_{category_id}\" sample=\"0\">{}</Item>\n", escaped(name));
+        xml += &format!("  <Item name=\"CATEGORY_{category_id}\" sample=\"0\">{}</Item>\n", escaped(&escaped(name)));
     }
     xml + "</GDALMetadata>\n"
 }

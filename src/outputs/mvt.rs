@@ -10,7 +10,7 @@ use super::mask::PixelRect;
 use super::{Format, OutputError, RenderOptions, category_name};
 use crate::georef::{Crs, Georef};
 use crate::prediction::Prediction;
-use crate::tiles::WORLD_M;
+use crate::tiles::{TileCoord, WORLD_M};
 use crate::zoo::Task;
 
 /// Units a side.
@@ -82,15 +82,24 @@ fn tile_corners(ring: &PixelRing, scale: f64) -> Vec<(i32, i32)> {
 
 /// Whether the grid is a tile of the Web Mercator pyramid.
 fn is_tile(georef: &Georef) -> bool {
-    let transform = &georef.transform;
-    let unrotated = transform.row_skew == 0.0 && transform.col_skew == 0.0;
-    if georef.crs != Crs::web_mercator() || !unrotated || georef.width != georef.height || georef.width == 0 {
+    if georef.crs != Crs::web_mercator() || georef.width != georef.height || georef.width == 0 {
         return false;
     }
-    let side_m = transform.pixel_width * georef.width as f64;
-    let whole = |v: f64, unit_px: f64| (v - v.round()).abs() * unit_px < GRID_TOLERANCE_PX;
-    let size_px = georef.width as f64;
-    let (column, row) = ((transform.origin_x + WORLD_M / 2.0) / side_m, (WORLD_M / 2.0 - transform.origin_y) / side_m);
-    let square = (transform.pixel_width + transform.pixel_height).abs() * size_px < GRID_TOLERANCE_PX * side_m / size_px;
-    side_m > 0.0 && square && whole((WORLD_M / side_m).log2(), 1.0) && whole(column, size_px) && whole(row, size_px)
+    // Ill-fitting floats saturate here to tiles that do not exist or lie elsewhere.
+    let at = &georef.transform;
+    let zoom = (WORLD_M / (at.pixel_width * georef.width as f64)).log2().round();
+    let side_m = WORLD_M / zoom.exp2();
+    let column = ((at.origin_x + WORLD_M / 2.0) / side_m).round();
+    let row = ((WORLD_M / 2.0 - at.origin_y) / side_m).round();
+    let Ok(tile) = TileCoord::try_new(zoom as u32, column as u64, row as u64) else {
+        return false;
+    };
+    let (found, wanted) = (georef.bounds(), tile.bounds_3857());
+    let near = |a: f64, b: f64| (a - b).abs() < GRID_TOLERANCE_PX * side_m / georef.width as f64;
+    let unrotated = at.row_skew == 0.0 && at.col_skew == 0.0 && at.pixel_height < 0.0;
+    unrotated
+        && near(found.min_x, wanted.min_x)
+        && near(found.min_y, wanted.min_y)
+        && near(found.max_x, wanted.max_x)
+        && near(found.max_y, wanted.max_y)
 }

@@ -42,15 +42,14 @@ pub fn polygonize(
             continue;
         }
         let id = component as usize;
-        let (x, y) = (pixel % width, pixel / width);
         if id == regions.len() {
             regions.push(Region { label: labels[pixel], pixels: 0, score: 0.0, rings: Vec::new() });
         }
         regions[id].pixels += 1;
         scores[id] += f64::from(score(pixel));
         // Every ring runs along the top of some pixel; the first one met of a region is its exterior.
-        if !walked[pixel] && (y == 0 || grid.ids[pixel - width] != component) {
-            regions[id].rings.push(grid.walk((x, y), &mut walked));
+        if !walked[pixel] && (pixel < width || grid.ids[pixel - width] != component) {
+            regions[id].rings.push(grid.walk((pixel % width, pixel / width), &mut walked));
         }
     }
     for (region, sum) in regions.iter_mut().zip(scores) {
@@ -76,12 +75,13 @@ impl Components {
     fn find(labels: &[u8], (width, height): (usize, usize), ignored: u8) -> Self {
         let mut forest: Vec<u32> = Vec::new();
         let mut ids = vec![OUTSIDE; labels.len()];
-        for pixel in 0..labels.len() {
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y * width + x)));
+        for (x, pixel) in pixels {
             let label = labels[pixel];
             if label == ignored {
                 continue;
             }
-            let left = (pixel % width > 0 && labels[pixel - 1] == label).then(|| ids[pixel - 1]);
+            let left = (x > 0 && labels[pixel - 1] == label).then(|| ids[pixel - 1]);
             let above = (pixel >= width && labels[pixel - width] == label).then(|| ids[pixel - width]);
             ids[pixel] = match (left, above) {
                 (Some(left), Some(above)) if left != above => join(&mut forest, left, above),

@@ -2,7 +2,24 @@
 //!
 //! Pixels are `f32` in file units (8-, 16- and 24-bit integers are exact), channels last, with a validity mask.
 
-use crate::error::ErrorKind;
+mod byte_source;
+mod cache;
+mod error;
+mod geotiff;
+mod mapping;
+mod resample;
+mod rgb;
+mod source;
+mod warp;
+
+pub use byte_source::{ByteSource, FileBytes};
+pub use cache::ChunkCache;
+pub use error::RasterError;
+pub use geotiff::GeoTiff;
+pub use rgb::RgbaTile;
+pub use source::{BandSummary, Capture, Place, Source, SourceInfo};
+pub use warp::warp;
+
 use crate::georef::Georef;
 
 /// The type of a raster's samples.
@@ -33,6 +50,16 @@ pub struct BandInfo {
     pub nodata: Option<f64>,
     /// Whether the band is a mask rather than data.
     pub is_alpha: bool,
+    /// Physical value = `scale` x pixel + `offset`, as the file says; pixels are handed out as they are.
+    pub scale: f64,
+    /// See `scale`.
+    pub offset: f64,
+}
+
+impl Default for BandInfo {
+    fn default() -> Self {
+        Self { description: None, nodata: None, is_alpha: false, scale: 1.0, offset: 0.0 }
+    }
 }
 
 /// What is known of a raster without reading pixels.
@@ -76,7 +103,7 @@ pub struct Patch {
     pub bands: usize,
     /// `[height, width, bands]`; 0 where invalid.
     pub pixels: Vec<f32>,
-    /// `[height, width]`: whether the pixel has data in every band.
+    /// `[height, width]`: whether the pixel has data: not masked, and not "no data" in all of its bands.
     pub valid: Vec<bool>,
 }
 
@@ -117,28 +144,4 @@ pub trait Raster: Send + Sync {
     /// # Errors
     /// [`RasterError`] when a band does not exist or the file cannot be decoded there.
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError>;
-}
-
-/// What can be wrong with a raster.
-#[derive(Debug, thiserror::Error)]
-pub enum RasterError {
-    /// The file is damaged, or not what its name says.
-    #[error("{name} cannot be read as {format}: {reason}")]
-    Undecodable {
-        /// The file or upload.
-        name: String,
-        /// The format tried.
-        format: &'static str,
-        /// What the decoder says.
-        reason: String,
-    },
-}
-
-impl RasterError {
-    /// The kind of the error.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Undecodable { .. } => ErrorKind::Unusable,
-        }
-    }
 }

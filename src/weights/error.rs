@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Fit;
 use crate::error::ErrorKind;
 
 /// Weights that cannot be found, read or used.
@@ -67,6 +68,40 @@ pub enum WeightsError {
         /// Its element type in the file.
         found: String,
     },
+    /// The file is of another model.
+    #[error("{file} does not fit model {model}: {fit}")]
+    DoesNotFit {
+        /// The file.
+        file: String,
+        /// The model.
+        model: String,
+        /// Missing, misshapen and unused tensors by name.
+        fit: Box<Fit>,
+    },
+    /// A file would have to be downloaded, and may not.
+    #[error("{file} is not on this machine, and the server runs offline")]
+    Offline {
+        /// The file.
+        file: String,
+    },
+    /// The hub does not give the file.
+    #[error("{url}: {reason}")]
+    Download {
+        /// Where it was asked for.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A file that the user has to bring.
+    #[error("{file} is not in {models_dir}: {advice}", models_dir = models_dir.display())]
+    NotHere {
+        /// The file.
+        file: String,
+        /// Where it was looked for.
+        models_dir: PathBuf,
+        /// What to download, from where, and where to put it.
+        advice: String,
+    },
     /// A tensor could not be placed on the device.
     #[error("tensor {name:?} could not be placed on the device: {source}")]
     Device {
@@ -83,10 +118,13 @@ impl WeightsError {
         match self {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::NotFound { .. } => ErrorKind::Unavailable,
+            Self::Offline { .. } | Self::NotHere { .. } => ErrorKind::Unavailable,
+            Self::Download { .. } => ErrorKind::Upstream,
             Self::Io { .. } | Self::Device { .. } => ErrorKind::Internal,
             Self::Damaged { .. }
             | Self::Refused { .. }
             | Self::Missing { .. }
+            | Self::DoesNotFit { .. }
             | Self::Misshapen { .. }
             | Self::ElementType { .. } => ErrorKind::Unusable,
         }

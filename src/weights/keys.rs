@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::zoo::FIRST_NEW_HEAD;
+
 /// What `DistributedDataParallel`, `torch.compile` and Lightning put in front of every name.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
 
@@ -47,6 +49,12 @@ fn newest_generation(name: &str) -> Option<String> {
     }
     let layer: usize = module.strip_prefix("mask_fcn")?.parse().ok()?;
     parent.ends_with("mask_head").then_some(format!("{parent}.{}.0.{leaf}", layer.checked_sub(1)?))
+}
+
+/// Whether a tensor belongs to a head that a manifest adds to a checkpoint.
+pub(super) fn is_new_head(name: &str) -> bool {
+    let index = name.strip_prefix("heads.").and_then(|rest| rest.split_once('.')).map(|(index, _)| index.parse::<usize>());
+    matches!(index, Some(Ok(FIRST_NEW_HEAD..)))
 }
 
 /// Whether no network reads a tensor of this name: index tables that are computed, counters, and the classifier with its

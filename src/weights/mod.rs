@@ -2,8 +2,11 @@
 
 mod backing;
 mod error;
+mod fit;
+mod hub;
 mod keys;
 mod locator;
+mod parameters;
 mod pickle;
 mod pth;
 mod safetensors;
@@ -12,5 +15,8 @@ mod synthetic;
 
 pub use error::WeightsError;
 pub use locator::{EmbeddedFiles, WeightsLocator, WeightsMode, WeightsPlace};
+pub use fit::{Fit, Misshapen};
+pub use hub::{Hub, HubOptions, Progress};
+pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;

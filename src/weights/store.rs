@@ -26,6 +26,8 @@ pub enum WeightsKind {
     Demo,
     /// The synthetic rule: numbers without meaning.
     Synthetic,
+    /// A trained backbone under heads that nobody has trained yet.
+    UntrainedHeads,
 }
 
 impl WeightsKind {
@@ -36,6 +38,7 @@ impl WeightsKind {
             Self::FineTuned => "fine-tuned",
             Self::Demo => "demo",
             Self::Synthetic => "synthetic",
+            Self::UntrainedHeads => "untrained-heads",
         }
     }
 }
@@ -77,6 +80,8 @@ pub struct Weights {
     kind: WeightsKind,
     revision: String,
     source: Source,
+    /// Seed of the heads that the file does not hold, where a manifest adds some.
+    new_heads: Option<u64>,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -108,6 +113,7 @@ impl Weights {
             kind: WeightsKind::Synthetic,
             revision: format!("synthetic-{seed}"),
             source: Source::Synthetic { seed },
+            new_heads: None,
             used: Mutex::default(),
         }
     }
@@ -115,7 +121,24 @@ impl Weights {
     fn stored(file: String, kind: WeightsKind, backing: Backing, tensors: BTreeMap<String, StoredTensor>) -> Self {
         let tensors = keys::canonical(tensors);
         let revision = fingerprint(&backing, &tensors);
-        Self { file, kind, revision, source: Source::Stored { backing, tensors }, used: Mutex::default() }
+        Self { file, kind, revision, source: Source::Stored { backing, tensors }, new_heads: None, used: Mutex::default() }
+    }
+
+    /// The same weights under heads of a manifest ([`crate::zoo::FIRST_NEW_HEAD`] and following), drawn at random from a
+    /// seed. Synthetic weights stay as they are: they have every head.
+    #[must_use]
+    pub fn with_new_heads(mut self, seed: u64) -> Self {
+        if !self.is_synthetic() {
+            self.revision = format!("{}-heads{seed}", self.revision);
+            self.kind = WeightsKind::UntrainedHeads;
+            self.new_heads = Some(seed);
+        }
+        self
+    }
+
+    /// The seed that a tensor is drawn from, where it belongs to a new head.
+    fn new_head_seed(&self, name: &str) -> Option<u64> {
+        self.new_heads.filter(|_| keys::is_new_head(name))
     }
 
     /// The tensor of that name, in the file's floating-point type (float64 becomes float32).
@@ -129,6 +152,9 @@ impl Weights {
                 Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)?
             }
             Source::Stored { backing, tensors } => {
+                if let Some(seed) = self.new_head_seed(name) {
+                    return Tensor::from_vec(synthetic::untrained_values(name, shape, seed), shape, device).map_err(placed);
+                }
                 let stored = tensors
                     .get(name)
                     .ok_or_else(|| WeightsError::Missing { file: self.file.clone(), name: name.to_owned() })?;
@@ -161,10 +187,10 @@ impl Weights {
         }
     }
 
-    /// Whether [`Weights::get`] knows the name; synthetic weights know every one.
+    /// Whether [`Weights::get`] knows the name; synthetic weights know every one, and new heads all of theirs.
     pub fn contains(&self, name: &str) -> bool {
         match &self.source {
-            Source::Stored { tensors, .. } => tensors.contains_key(name),
+            Source::Stored { tensors, .. } => tensors.contains_key(name) || self.new_head_seed(name).is_some(),
             Source::Synthetic { .. } => true,
         }
     }
@@ -350,6 +376,19 @@ mod tests {
         let stored = StoredTensor { dtype: DType::U8, shape: vec![2, 3], strides: Some(vec![1, 2]), start: 0, len: 6 };
         let rows = stored.read(&bytes, &Device::Cpu).unwrap().to_vec2::<u8>().unwrap();
         assert_eq!(rows, [[0, 2, 4], [1, 3, 5]]);
+    }
+
+    #[test]
+    fn new_heads_are_drawn_from_their_seed() {
+        let open = |seed| Weights::embedded("world", WORLD).unwrap().with_new_heads(seed);
+        let name = "heads.100.layers.0.0.weight";
+        let draw =
+            |seed| open(seed).get(name, &[2, 3, 3, 3], &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let (first, again, other): (Vec<f32>, _, _) = (draw(1), draw(1), draw(2));
+        assert!(first == again && first != other);
+        assert!(first.iter().all(|value| value.abs() <= (27f32).sqrt().recip()));
+        assert!(open(1).contains(name) && !open(1).contains("heads.9.layers.0.0.weight"));
+        assert_eq!(open(1).kind().as_str(), "untrained-heads");
     }
 
     #[test]

@@ -24,6 +24,18 @@ pub fn synthetic_values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     values
 }
 
+/// A tensor of a head that nobody has trained: weights uniform in ±1/sqrt(fan_in), as PyTorch draws those of linear and
+/// convolutional layers, and biases 0.
+pub(super) fn untrained_values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+    let count = shape.iter().product();
+    if shape.len() <= 1 {
+        return vec![0.0; count];
+    }
+    let key = fnv1a_64(name) ^ seed;
+    let bound = (shape[1..].iter().product::<usize>() as f64).sqrt().recip();
+    (0..count as u64).map(|i| ((2.0 * uniform(key, i) - 1.0) * bound) as f32).collect()
+}
+
 /// How `v` in [-1, 1) becomes a parameter. The order of operations is the reference's, so that rounding is too.
 struct Affine {
     offset: f64,

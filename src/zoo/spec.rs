@@ -74,7 +74,7 @@ pub enum Origin {
 }
 
 /// One input band: `value = clip((pixel - offset) / scale, 0, 1)`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Band {
     /// Lower-case name such as `tci_r`, `b05`, `vh`, `red`.
     pub name: String,
@@ -85,7 +85,7 @@ pub struct Band {
 }
 
 /// The architecture of the backbone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Backbone {
     /// Swin Transformer v2 (torchvision's `swin_v2_*`).
@@ -159,7 +159,7 @@ pub struct UpsampleSpec {
 }
 
 /// Which of the two public code bases wrote the checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// The training code: `backbone.backbone.…`, `intermediates.…`, `heads.N.…`.
@@ -167,6 +167,9 @@ pub enum Layout {
     /// The Python package: `backbone.…`, `fpn.fpn.…`, `upsample.layers.…`, `head.…`; detection heads read maps 0-3.
     Package,
 }
+
+/// Index of the first head that a manifest adds to another model's checkpoint: beyond any that a checkpoint holds.
+pub const FIRST_NEW_HEAD: usize = 100;
 
 /// One trained head.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,7 +207,7 @@ pub enum HeadKind {
 }
 
 /// What turns a dense or classification head's last layer into its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Over categories.
@@ -261,7 +264,7 @@ impl Task {
 }
 
 /// The kinds of answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskType {
     /// One category a pixel.
@@ -309,5 +312,12 @@ pub enum WeightsSpec {
     File {
         /// Its path.
         path: std::path::PathBuf,
+    },
+    /// Another model's checkpoint, with heads that are drawn at random until someone trains them.
+    NewHeads {
+        /// Where the other model's checkpoint is found.
+        base: Box<WeightsSpec>,
+        /// Names the random numbers.
+        seed: u64,
     },
 }

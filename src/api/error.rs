@@ -1,0 +1,233 @@
+//! Errors as RFC 9457 problems: the one table from [`ErrorKind`] to status codes, and everything that becomes a problem.
+//!
+//! A handler's `Err(Problem)` travels to the outermost middleware as a response extension; there it learns its request id,
+//! is logged if it is the server's fault, and becomes JSON.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::engine::EngineError;
+use crate::error::ErrorKind;
+use crate::outputs::OutputError;
+use crate::tiles::TileError;
+
+/// Media type of problems.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Every kind of problem the API answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProblemKind {
+    /// What the modules below report.
+    Domain(ErrorKind),
+    /// No key, or a wrong one.
+    Unauthorized,
+    /// The route exists, but not for this method.
+    MethodNotAllowed,
+}
+
+/// A row of the table of problems.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The kind.
+    pub kind: ProblemKind,
+    /// Its status code.
+    pub status: StatusCode,
+    /// The stable word for programs.
+    pub code: &'static str,
+    /// The heading for people.
+    pub title: &'static str,
+}
+
+const fn row(kind: ErrorKind, status: StatusCode, code: &'static str, title: &'static str) -> Row {
+    Row { kind: ProblemKind::Domain(kind), status, code, title }
+}
+
+/// All kinds of problems; documentation and answers are both made from it.
+pub const TABLE: [Row; 14] = [
+    row(ErrorKind::Invalid, StatusCode::BAD_REQUEST, "invalid_value", "A value is malformed or out of range"),
+    row(ErrorKind::NotFound, StatusCode::NOT_FOUND, "not_found", "There is no such thing here"),
+    row(ErrorKind::NotAcceptable, StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer cannot have this format"),
+    row(ErrorKind::Conflict, StatusCode::CONFLICT, "conflict", "It exists already or cannot be changed"),
+    row(ErrorKind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, "too_large", "More than the limit"),
+    row(ErrorKind::UnsupportedMedia, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The media type is not understood"),
+    row(ErrorKind::Unusable, StatusCode::UNPROCESSABLE_ENTITY, "unusable", "The input was read but does not fit"),
+    row(ErrorKind::Overloaded, StatusCode::TOO_MANY_REQUESTS, "overloaded", "The queue is full"),
+    row(ErrorKind::Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the server"),
+    row(ErrorKind::Upstream, StatusCode::BAD_GATEWAY, "upstream", "Something the server depends on failed"),
+    row(ErrorKind::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Loading or stopping"),
+    row(ErrorKind::TimedOut, StatusCode::GATEWAY_TIMEOUT, "timed_out", "It took too long"),
+    Row {
+        kind: ProblemKind::Unauthorized,
+        status: StatusCode::UNAUTHORIZED,
+        code: "unauthorized",
+        title: "A valid API key is needed",
+    },
+    Row {
+        kind: ProblemKind::MethodNotAllowed,
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        code: "method_not_allowed",
+        title: "The route does not have this method",
+    },
+];
+
+impl ProblemKind {
+    /// The kind's row of [`TABLE`].
+    pub fn row(self) -> Row {
+        TABLE.into_iter().find(|row| row.kind == self).expect("the table has a row for every kind; a test checks it")
+    }
+}
+
+/// Seconds after which a client may ask again where nothing better is known.
+const DEFAULT_RETRY: Duration = Duration::from_secs(2);
+
+/// Something that went wrong, on its way to the client.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// The kind.
+    pub kind: ProblemKind,
+    /// What was found and what is needed; for the server's own faults, what goes to the log.
+    pub detail: String,
+    /// When to ask again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A problem of a kind.
+    pub fn new(kind: ErrorKind, detail: impl Display) -> Self {
+        let retry_after = matches!(kind, ErrorKind::Overloaded | ErrorKind::Unavailable).then_some(DEFAULT_RETRY);
+        Self { kind: ProblemKind::Domain(kind), detail: detail.to_string(), retry_after }
+    }
+
+    /// A value of the request that is malformed or out of range.
+    pub fn invalid(detail: impl Display) -> Self {
+        Self::new(ErrorKind::Invalid, detail)
+    }
+
+    /// A parameter with a value it cannot have.
+    pub fn parameter(name: &str, found: &str, needed: impl Display) -> Self {
+        Self::invalid(format!("{name}: found {found:?}; {needed} is needed"))
+    }
+
+    /// A fault of the server; the detail goes to the log only.
+    pub fn internal(detail: impl Display) -> Self {
+        Self::new(ErrorKind::Internal, detail)
+    }
+
+    /// A rejection of one of axum's extractors, whose status says what it is about.
+    pub fn rejected(status: StatusCode, detail: impl Display) -> Self {
+        let row = TABLE.into_iter().find(|row| row.status == status);
+        match row.map(|row| row.kind) {
+            Some(ProblemKind::Domain(kind)) => Self::new(kind, detail),
+            _ if status.is_server_error() => Self::internal(detail),
+            _ => Self::invalid(detail),
+        }
+    }
+
+    /// The body for the client, of a request with the given id.
+    pub fn body(&self, request_id: &str) -> ProblemBody {
+        let Row { status, code, title, .. } = self.kind.row();
+        let detail = match status {
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY => {
+                "the details are in the server's log, under the request id".to_owned()
+            }
+            _ => self.detail.clone(),
+        };
+        ProblemBody {
+            problem_type: format!("/docs#{code}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+            code: code.to_owned(),
+            request_id: request_id.to_owned(),
+        }
+    }
+}
+
+/// An RFC 9457 problem.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// A URI reference that names the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "/docs#invalid_value")]
+    pub problem_type: String,
+    /// The kind of problem, for people.
+    #[schema(example = "A value is malformed or out of range")]
+    pub title: String,
+    /// The status code of the answer.
+    #[schema(example = 400)]
+    pub status: u16,
+    /// What was found and what is needed.
+    #[schema(example = "threshold: found \"2\"; a number from 0 to 1 is needed")]
+    pub detail: String,
+    /// The kind of problem, for programs.
+    #[schema(example = "invalid_value")]
+    pub code: String,
+    /// The id under which the server's log knows the request; also in `X-Request-Id`.
+    #[schema(example = "5f2b8c1e9a3d4706")]
+    pub request_id: String,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.kind.row().status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        let mut problem = Self::new(error.kind(), &error);
+        if let EngineError::Overloaded { retry_after, .. } = error {
+            problem.retry_after = Some(retry_after);
+        }
+        problem
+    }
+}
+
+impl From<OutputError> for Problem {
+    fn from(error: OutputError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<TileError> for Problem {
+    fn from(error: TileError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_row_and_every_status_and_code_is_used_once() {
+        for (index, row) in TABLE.iter().enumerate() {
+            for other in &TABLE[index + 1..] {
+                assert!(row.kind != other.kind && row.status != other.status && row.code != other.code, "{row:?}");
+            }
+        }
+        use ErrorKind::*;
+        for kind in [
+            Invalid, NotFound, NotAcceptable, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Internal, Upstream,
+            Unavailable, TimedOut,
+        ] {
+            assert_eq!(ProblemKind::Domain(kind).row().kind, ProblemKind::Domain(kind));
+        }
+    }
+
+    #[test]
+    fn the_servers_own_faults_are_told_to_the_log_only() {
+        let body = Problem::internal("thread 'device' said: /secret/path").body("id-1");
+        assert!(!body.detail.contains("secret"));
+        assert_eq!((body.status, body.request_id.as_str()), (500, "id-1"));
+        assert!(Problem::invalid("threshold: found \"x\"").body("id-2").detail.contains("threshold"));
+    }
+}

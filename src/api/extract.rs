@@ -1,0 +1,158 @@
+//! Extractors whose rejections are problems, and the strictness of queries.
+
+use std::collections::BTreeSet;
+
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+
+use super::error::Problem;
+
+/// Path parameters.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection: PathRejection| Problem::rejected(rejection.status(), rejection.body_text()))?;
+        Ok(Self(value))
+    }
+}
+
+/// Query parameters, each exactly as documented: an undocumented or repeated one is an error, so that a misspelt option is
+/// never ignored. `T` is a tuple of the documented groups.
+pub struct Query<T>(pub T);
+
+/// A group of query parameters; every field is an optional text that is checked where it is used.
+pub trait QueryGroup: IntoParams + DeserializeOwned + Send {}
+
+impl<T: IntoParams + DeserializeOwned + Send> QueryGroup for T {}
+
+fn group<T: QueryGroup>(pairs: &[(String, String)], known: &mut BTreeSet<String>) -> Result<T, Problem> {
+    let names: BTreeSet<String> = T::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
+    let own = pairs.iter().filter(|(name, _)| names.contains(name)).map(|(name, value)| (name.as_str(), value.as_str()));
+    let values = serde::de::value::MapDeserializer::<_, serde::de::value::Error>::new(own);
+    let group = T::deserialize(values).map_err(|error| Problem::invalid(format!("query: {error}")))?;
+    known.extend(names);
+    Ok(group)
+}
+
+macro_rules! query_of_groups {
+    ($($group:ident),+) => {
+        impl<S: Send + Sync, $($group: QueryGroup),+> FromRequestParts<S> for Query<($($group,)+)> {
+            type Rejection = Problem;
+
+            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+                let pairs = pairs(parts)?;
+                let mut known = BTreeSet::new();
+                let groups = ($(group::<$group>(&pairs, &mut known)?,)+);
+                reject_unknown(&pairs, &known)?;
+                Ok(Self(groups))
+            }
+        }
+    };
+}
+
+query_of_groups!(A);
+query_of_groups!(A, B);
+query_of_groups!(A, B, C);
+query_of_groups!(A, B, C, D);
+
+fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
+    axum::extract::Query::try_from_uri(&parts.uri)
+        .map(|axum::extract::Query(pairs)| pairs)
+        .map_err(|rejection| Problem::rejected(rejection.status(), rejection.body_text()))
+}
+
+fn reject_unknown(pairs: &[(String, String)], known: &BTreeSet<String>) -> Result<(), Problem> {
+    match pairs.iter().find(|(name, _)| !known.contains(name)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            Err(Problem::invalid(format!("query: there is no parameter {name:?}; there are {}", known.join(", "))))
+        }
+    }
+}
+
+/// No query parameters at all.
+pub struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match pairs(parts)?.first() {
+            None => Ok(Self),
+            Some((name, _)) => Err(Problem::invalid(format!("query: there is no parameter {name:?}; there are none here"))),
+        }
+    }
+}
+
+/// A JSON body.
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match axum::Json::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            // A well-formed body of the wrong shape is an invalid value here; 422 is for rasters and weights.
+            Err(JsonRejection::JsonDataError(error)) => Err(Problem::invalid(error.body_text())),
+            Err(rejection) => Err(Problem::rejected(rejection.status(), rejection.body_text())),
+        }
+    }
+}
+
+/// The problem of a body that could not be read: mostly one above the limit.
+pub fn body_problem(rejection: &BytesRejection, limit: u64) -> Problem {
+    too_large_or(rejection.status(), &rejection.body_text(), limit)
+}
+
+/// The problem of a part of a form that could not be read.
+pub fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64) -> Problem {
+    too_large_or(error.status(), &format!("the multipart form is malformed: {}", error.body_text()), limit)
+}
+
+fn too_large_or(status: axum::http::StatusCode, text: &str, limit: u64) -> Problem {
+    if status == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+        return Problem::new(crate::error::ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes"));
+    }
+    Problem::rejected(status, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize, IntoParams)]
+    #[allow(dead_code, reason = "only its names matter")]
+    struct Left {
+        a: Option<String>,
+    }
+
+    #[derive(Debug, serde::Deserialize, IntoParams)]
+    struct Right {
+        b: Option<String>,
+    }
+
+    async fn query(uri: &str) -> Result<Option<String>, Problem> {
+        let (mut parts, ()) = axum::http::Request::builder().uri(uri).body(()).unwrap().into_parts();
+        let Query((_, right)) = Query::<(Left, Right)>::from_request_parts(&mut parts, &()).await?;
+        Ok(right.b)
+    }
+
+    #[tokio::test]
+    async fn groups_take_their_own_parameters_and_misspelt_ones_are_refused() {
+        assert_eq!(query("/?a=1&b=x%20y").await.unwrap().as_deref(), Some("x y"));
+        assert_eq!(query("/").await.unwrap(), None);
+        let unknown = query("/?b=1&bb=2").await.unwrap_err();
+        assert!(unknown.detail.contains("\"bb\"") && unknown.detail.contains("a, b"), "{}", unknown.detail);
+        assert!(query("/?b=1&b=2").await.unwrap_err().detail.contains("duplicate"));
+    }
+}

@@ -1,0 +1,136 @@
+//! Which format an answer gets: `format=`, else the `Accept` header, else the task's default.
+
+use axum::http::{HeaderMap, header};
+
+use super::error::Problem;
+use crate::error::ErrorKind;
+use crate::outputs::Format;
+use crate::zoo::Task;
+
+/// The format for `task`.
+///
+/// # Errors
+/// A name that is no format is invalid; a format the task does not have is not acceptable, and the problem lists those it has.
+pub fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
+    let available = Format::of(task.task_type);
+    if let Some(name) = wanted {
+        let format = Format::by_extension(name)
+            .ok_or_else(|| Problem::parameter("format", name, format!("one of {}", names(available))))?;
+        return check(task, format);
+    }
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    if accept.trim().is_empty() {
+        return Ok(available[0]);
+    }
+    let best = best(&accept, available);
+    best.ok_or_else(|| not_acceptable(task, &format!("Accept: {accept}")))
+}
+
+/// `format`, if the task has it.
+///
+/// # Errors
+/// Not acceptable, with the formats there are.
+pub fn check(task: &Task, format: Format) -> Result<Format, Problem> {
+    let has = Format::of(task.task_type).contains(&format);
+    if has { Ok(format) } else { Err(not_acceptable(task, format.extension())) }
+}
+
+fn not_acceptable(task: &Task, wanted: &str) -> Problem {
+    let available = names(Format::of(task.task_type));
+    let name = &task.name;
+    Problem::new(ErrorKind::NotAcceptable, format!("{name} cannot be answered as {wanted}; it can be {available}"))
+}
+
+fn names(formats: &[Format]) -> String {
+    formats.iter().map(|format| format.extension()).collect::<Vec<_>>().join(", ")
+}
+
+/// The available format with the highest quality value (RFC 9110, 12.5.1); the earlier one of equals.
+fn best(accept: &str, available: &[Format]) -> Option<Format> {
+    let quality = |format: &Format| {
+        let essence = format.media_type().split(';').next().unwrap_or_default();
+        let ranges = accept.split(',').filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let specificity = specificity(parts.next()?, essence)?;
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok())?;
+            Some((specificity, weight))
+        });
+        // The most specific range that matches decides.
+        ranges.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, weight)| weight)
+    };
+    let scored = available.iter().map(|format| (*format, quality(format)));
+    let best = scored.fold(None, |best: Option<(Format, f32)>, (format, weight)| match best {
+        Some((_, most)) if most >= weight => best,
+        _ if weight > 0.0 => Some((format, weight)),
+        _ => best,
+    });
+    best.map(|(format, _)| format)
+}
+
+fn specificity(range: &str, essence: &str) -> Option<u8> {
+    let (range, essence) = (range.to_ascii_lowercase(), essence.to_ascii_lowercase());
+    let kind = essence.split('/').next().unwrap_or_default();
+    match range.as_str() {
+        "*/*" => Some(0),
+        _ if range.strip_suffix("/*") == Some(kind) => Some(1),
+        _ if range == essence || alias(&range) == Some(essence.as_str()) => Some(2),
+        _ => None,
+    }
+}
+
+/// Other names of the same media types.
+fn alias(range: &str) -> Option<&'static str> {
+    match range {
+        "image/geotiff" | "image/x-geotiff" => Some("image/tiff"),
+        "application/vnd.geo+json" => Some("application/geo+json"),
+        "application/x-protobuf" => Some("application/vnd.mapbox-vector-tile"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::TaskType;
+
+    fn task(task_type: TaskType) -> Task {
+        Task { name: "ships".into(), task_type, categories: vec![], colors: vec![], background_invalid: false }
+    }
+
+    fn accept(task_type: TaskType, accept: &str) -> Result<Format, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        choose(&task(task_type), None, &headers)
+    }
+
+    #[test]
+    fn accept_is_read_as_rfc_9110_says() {
+        for (header, format) in [
+            ("*/*", Format::Geojson),
+            ("image/*", Format::Png),
+            ("application/json", Format::Json),
+            ("application/json;q=0.2, image/png;q=0.8", Format::Png),
+            ("text/html, */*;q=0.1", Format::Geojson),
+            ("*/*, application/geo+json;q=0", Format::Mvt),
+        ] {
+            assert_eq!(accept(TaskType::Detect, header).unwrap(), format, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_told_what_can() {
+        let problem = accept(TaskType::Regress, "application/geo+json").unwrap_err();
+        assert!(problem.detail.contains("png, webp, tif, npy"), "{}", problem.detail);
+        assert_eq!(problem.kind.row().status, 406);
+        let unknown = choose(&task(TaskType::Regress), Some("bmp"), &HeaderMap::new()).unwrap_err();
+        assert_eq!(unknown.kind.row().status, 400);
+        let other = choose(&task(TaskType::Regress), Some("mvt"), &HeaderMap::new()).unwrap_err();
+        assert_eq!(other.kind.row().status, 406);
+    }
+
+    #[test]
+    fn without_a_wish_the_tasks_default_is_taken() {
+        assert_eq!(choose(&task(TaskType::Segment), None, &HeaderMap::new()).unwrap(), Format::Png);
+        assert_eq!(choose(&task(TaskType::Segment), Some("tif"), &HeaderMap::new()).unwrap(), Format::Tif);
+    }
+}

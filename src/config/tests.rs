@@ -1,0 +1,97 @@
+//! The order of a value's sources, and what is refused.
+
+use clap::{Args, FromArgMatches};
+
+use super::*;
+
+fn parse(flags: &[&str]) -> (EngineSettings, ServerSettings) {
+    let command = ServerSettings::augment_args(EngineSettings::augment_args(clap::Command::new("satlas-serve")));
+    let matches = command.try_get_matches_from([&["satlas-serve"], flags].concat()).expect("the flags are known");
+    let engine = EngineSettings::from_arg_matches(&matches).expect("the values fit");
+    (engine, ServerSettings::from_arg_matches(&matches).expect("the values fit"))
+}
+
+fn resolve(flags: &[&str]) -> Result<Config, ConfigError> {
+    let (engine, server) = parse(flags);
+    Config::resolve(engine, server)
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+    let file = file("port = 9000\nqueue = 3\nsource = [\"a=/tmp/a.tif\"]\nrequest-timeout = \"5s\"\n");
+    let path = file.path().to_str().unwrap();
+    let config = resolve(&["--config", path, "--queue", "7"]).unwrap();
+    assert_eq!((config.address.port(), config.queue), (9000, 7));
+    assert_eq!(config.sources, [("a".to_owned(), "/tmp/a.tif".to_owned())]);
+    assert_eq!((config.request_timeout, config.window_px), (Span::seconds(5), 512));
+}
+
+#[test]
+fn a_misspelt_key_in_the_file_is_an_error_that_lists_the_keys() {
+    let file = file("prot = 9000\n");
+    let error = resolve(&["--config", file.path().to_str().unwrap()]).unwrap_err().to_string();
+    assert!(error.contains("\"prot\"") && error.contains("port") && error.contains("model-memory"), "{error}");
+}
+
+#[test]
+fn values_that_cannot_be_used_are_named() {
+    for (flags, word) in [
+        (&["--queue", "0"][..], "queue"),
+        (&["--window", "500"], "multiple of 512"),
+        (&["--halo", "7"], "multiple of 32"),
+        (&["--source", "only-a-path.tif"], "ID=PATH"),
+        (&["--api-key", "short"], "8 or more"),
+        (&["--cors", "example.org"], "https://"),
+        (&["--source-root", "/no/such/directory"], "/no/such/directory"),
+        (&["--request-timeout", "0"], "request-timeout"),
+        (&["--config", "/no/such/file.toml"], "/no/such/file.toml"),
+    ] {
+        let error = resolve(flags).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn the_printed_configuration_can_be_read_again_and_hides_keys() {
+    let config = resolve(&["--api-key", "correct-horse", "--models-dir", "/models", "--weights", "synthetic:7"]).unwrap();
+    let printed = config.to_toml().unwrap();
+    assert!(!printed.contains("correct-horse"), "{printed}");
+    let again = resolve(&["--config", file(&printed).path().to_str().unwrap()]).unwrap();
+    assert_eq!(Config { api_keys: config.api_keys.clone(), ..again }, config);
+}
+
+#[test]
+fn the_help_texts_name_the_defaults_that_are_used() {
+    let (engine, server) = resolve(&[]).unwrap().as_settings();
+    let mut values = toml::Table::try_from(server).unwrap();
+    values.extend(toml::Table::try_from(engine).unwrap());
+    let command = ServerSettings::augment_args(EngineSettings::augment_args(clap::Command::new("satlas-serve")));
+    for argument in command.get_arguments() {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let Some((_, rest)) = help.split_once("[default: ") else { continue };
+        let default = rest.trim_end_matches(']');
+        match values.get(argument.get_long().unwrap()) {
+            Some(toml::Value::Array(list)) => assert_eq!(list[0].as_str(), Some(default)),
+            Some(toml::Value::String(text)) => assert_eq!(text, default),
+            Some(value) => assert_eq!(value.to_string(), default),
+            // Told in words, because it depends on the device or another flag.
+            None => assert!(default.contains("CPU") || default.contains("DATA_DIR"), "{default}"),
+        }
+    }
+}
+
+#[test]
+fn every_setting_has_an_environment_variable_of_its_name() {
+    let command = ServerSettings::augment_args(EngineSettings::augment_args(clap::Command::new("satlas-serve")));
+    for argument in command.get_arguments() {
+        let flag = argument.get_long().unwrap();
+        let variable = format!("SATLAS_{}", flag.replace('-', "_").to_uppercase());
+        assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(variable.as_str()));
+    }
+}

@@ -1,0 +1,176 @@
+//! Which device networks run on and in which number type.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
+
+use super::error::EngineError;
+
+/// Where networks run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// The best there is: a CUDA device, Metal, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device by number.
+    Cuda(usize),
+    /// Apple's GPU.
+    Metal,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            "metal" => Ok(Self::Metal),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("found {text:?}; auto, cpu, cuda, cuda:N or metal is needed")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+/// The number type networks run in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DtypeChoice {
+    /// f32 on the CPU, bf16 on GPUs.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats with the range of f32.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+impl FromStr for DtypeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            _ => Err(format!("found {text:?}; auto, f32, bf16 or f16 is needed")),
+        }
+    }
+}
+
+impl fmt::Display for DtypeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// When the device is not there, or this build was made without support for it.
+    pub fn open(self) -> Result<Device, EngineError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto if candle_core::utils::cuda_is_available() => Self::Cuda(0).open(),
+            Self::Auto if candle_core::utils::metal_is_available() => Self::Metal.open(),
+            Self::Auto => Ok(Device::Cpu),
+            Self::Cuda(number) => Device::new_cuda(number).map_err(|error| self.missing("cuda", &error)),
+            Self::Metal => Device::new_metal(0).map_err(|error| self.missing("metal", &error)),
+        }
+    }
+
+    fn missing(self, feature: &str, error: &candle_core::Error) -> EngineError {
+        let detail = format!("device {self} cannot be used ({error}); builds with `--features {feature}` support it");
+        EngineError::Invalid { detail }
+    }
+}
+
+impl DtypeChoice {
+    /// The number type on `device`.
+    pub fn on(self, device: &Device) -> DType {
+        match self {
+            Self::Auto if device.is_cpu() => DType::F32,
+            Self::Auto | Self::Bf16 => DType::BF16,
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
+/// Serialised as the text they are written in.
+macro_rules! as_text {
+    ($($name:ty),*) => {
+        $(impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.to_string()
+            }
+        })*
+    };
+}
+
+as_text!(DeviceChoice, DtypeChoice);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_printed_as_they_are_read() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3", "metal"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        for text in ["auto", "f32", "bf16", "f16"] {
+            assert_eq!(text.parse::<DtypeChoice>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_wrong_choice_is_told_what_there_is() {
+        assert!("tpu".parse::<DeviceChoice>().unwrap_err().contains("cuda:N"));
+        assert!("cuda:-1".parse::<DeviceChoice>().is_err());
+        assert!("int8".parse::<DtypeChoice>().unwrap_err().contains("bf16"));
+    }
+
+    #[test]
+    fn the_cpu_runs_in_f32_unless_told_otherwise() {
+        let device = DeviceChoice::Cpu.open().unwrap();
+        assert_eq!((DtypeChoice::Auto.on(&device), DtypeChoice::Bf16.on(&device)), (DType::F32, DType::BF16));
+    }
+}

@@ -1,0 +1,97 @@
+//! Where a file's bytes come from: memory or disk. A remote file needs no more than this trait.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+/// Random access to the bytes of one file.
+pub trait ByteSource: Send + Sync {
+    /// Bytes in the file.
+    fn len(&self) -> u64;
+
+    /// The `len` bytes from `offset`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] where the file ends earlier; nothing is allocated in that case.
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Checks a range against the length of a file.
+fn check_range(offset: u64, len: usize, file_len: u64) -> io::Result<()> {
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= file_len => Ok(()),
+        _ => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("{len} bytes are needed at offset {offset}, but the file ends at {file_len}"),
+        )),
+    }
+}
+
+impl ByteSource for Bytes {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        check_range(offset, len, ByteSource::len(self))?;
+        let start = offset as usize;
+        Ok(self.slice(start..start + len))
+    }
+}
+
+/// A file on this machine, read by position so that threads need not take turns.
+#[derive(Debug)]
+pub struct FileBytes {
+    file: File,
+    len: u64,
+}
+
+impl FileBytes {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Self { file, len })
+    }
+}
+
+impl ByteSource for FileBytes {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        check_range(offset, len, self.len)?;
+        let mut buffer = vec![0; len];
+        read_exact_at(&self.file, offset, &mut buffer)?;
+        Ok(buffer.into())
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        offset += read as u64;
+        buffer = &mut buffer[read..];
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! What can go wrong between a file and its pixels.
+
+use crate::error::ErrorKind;
+use crate::georef::CrsError;
+
+/// What can be wrong with a raster.
+#[derive(Debug, thiserror::Error)]
+pub enum RasterError {
+    /// The file is damaged, or not what its name says.
+    #[error("{name} cannot be read as {format}: {reason}")]
+    Undecodable {
+        /// The file or upload.
+        name: String,
+        /// The format tried.
+        format: &'static str,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// The file is sound but uses something this server cannot decode.
+    #[error("{name} uses {feature}, which this server cannot read; {needed}")]
+    Unsupported {
+        /// The file or upload.
+        name: String,
+        /// What was found.
+        feature: String,
+        /// What would work.
+        needed: &'static str,
+    },
+    /// The georeference is not finite, or maps everything to a line.
+    #[error("the georeference of {name} cannot be used: {reason}")]
+    BadGeoreference {
+        /// The file or upload.
+        name: String,
+        /// What was found and what is needed.
+        reason: String,
+    },
+    /// The coordinate system is not one this server knows.
+    #[error("the coordinate system of {name} cannot be used: {source}")]
+    BadCrs {
+        /// The file or upload.
+        name: String,
+        /// What is wrong with it.
+        source: CrsError,
+    },
+    /// A place on the Earth is needed, and the raster has none.
+    #[error("{name} has no georeference (a coordinate system and a transform), which is needed here")]
+    NotGeoreferenced {
+        /// The file or upload.
+        name: String,
+    },
+    /// More bytes, pixels, bands or captures than allowed.
+    #[error("{name} has {found} {what}, more than the {limit} allowed")]
+    TooLarge {
+        /// The file or upload.
+        name: String,
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// A band number that the raster does not have.
+    #[error("band {band} was asked for, but the raster has bands 1 to {count}")]
+    NoSuchBand {
+        /// 1-based number.
+        band: usize,
+        /// Bands there are.
+        count: usize,
+    },
+    /// A resolution level or a capture that does not exist.
+    #[error("{what} {index} was asked for, but there are {count}")]
+    NoSuchPart {
+        /// `overview` or `capture`.
+        what: &'static str,
+        /// 0-based number.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The bands of the raster are not those a model reads.
+    #[error("{found}; {needed}")]
+    BandMismatch {
+        /// What the raster has.
+        found: String,
+        /// What the model needs.
+        needed: String,
+    },
+    /// An option that cannot be understood.
+    #[error("{what} {value:?} is not valid: {needed}")]
+    InvalidOption {
+        /// The option.
+        what: &'static str,
+        /// What was given.
+        value: String,
+        /// What is accepted.
+        needed: String,
+    },
+    /// Bytes that are no known raster format.
+    #[error("{name} is {found}; accepted are GeoTIFF, PNG, JPEG and npy")]
+    UnsupportedMedia {
+        /// The file or upload.
+        name: String,
+        /// What the first bytes look like.
+        found: String,
+    },
+    /// The file or server holding the bytes failed.
+    #[error("{name} cannot be read: {source}")]
+    Io {
+        /// The file or upload.
+        name: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl RasterError {
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Undecodable { .. }
+            | Self::Unsupported { .. }
+            | Self::BadGeoreference { .. }
+            | Self::BadCrs { .. }
+            | Self::NotGeoreferenced { .. }
+            | Self::BandMismatch { .. } => ErrorKind::Unusable,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::NoSuchBand { .. } | Self::InvalidOption { .. } => ErrorKind::Invalid,
+            Self::NoSuchPart { .. } => ErrorKind::NotFound,
+            Self::UnsupportedMedia { .. } => ErrorKind::UnsupportedMedia,
+            Self::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                std::io::ErrorKind::TimedOut => ErrorKind::TimedOut,
+                // A file that ends before what it promises is the file's fault.
+                std::io::ErrorKind::UnexpectedEof => ErrorKind::Unusable,
+                _ => ErrorKind::Upstream,
+            },
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! TIFF 6.0 and BigTIFF image file directories: tags and their values, nothing interpreted.
+//!
+//! The values of a directory are read when asked for. Every count in the file is checked against the file's length before
+//! anything is allocated, and the chain of directories may neither loop nor grow without end.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+
+use bytes::Bytes;
+
+use crate::raster::ByteSource;
+
+/// Tags this reader looks at.
+pub(super) mod tag {
+    pub(crate) const SUBFILE_TYPE: u16 = 254;
+    pub(crate) const WIDTH: u16 = 256;
+    pub(crate) const LENGTH: u16 = 257;
+    pub(crate) const BITS_PER_SAMPLE: u16 = 258;
+    pub(crate) const COMPRESSION: u16 = 259;
+    pub(crate) const PHOTOMETRIC: u16 = 262;
+    pub(crate) const STRIP_OFFSETS: u16 = 273;
+    pub(crate) const SAMPLES_PER_PIXEL: u16 = 277;
+    pub(crate) const ROWS_PER_STRIP: u16 = 278;
+    pub(crate) const STRIP_BYTE_COUNTS: u16 = 279;
+    pub(crate) const PLANAR_CONFIGURATION: u16 = 284;
+    pub(crate) const PREDICTOR: u16 = 317;
+    pub(crate) const TILE_WIDTH: u16 = 322;
+    pub(crate) const TILE_LENGTH: u16 = 323;
+    pub(crate) const TILE_OFFSETS: u16 = 324;
+    pub(crate) const TILE_BYTE_COUNTS: u16 = 325;
+    pub(crate) const EXTRA_SAMPLES: u16 = 338;
+    pub(crate) const SAMPLE_FORMAT: u16 = 339;
+    pub(crate) const JPEG_TABLES: u16 = 347;
+    pub(crate) const MODEL_PIXEL_SCALE: u16 = 33550;
+    pub(crate) const MODEL_TIEPOINT: u16 = 33922;
+    pub(crate) const MODEL_TRANSFORMATION: u16 = 34264;
+    pub(crate) const GEO_KEY_DIRECTORY: u16 = 34735;
+    pub(crate) const GEO_DOUBLE_PARAMS: u16 = 34736;
+    pub(crate) const GEO_ASCII_PARAMS: u16 = 34737;
+    pub(crate) const GDAL_METADATA: u16 = 42112;
+    pub(crate) const GDAL_NODATA: u16 = 42113;
+}
+
+/// Directories accepted in one file: an image, its overviews and their masks are about thirty.
+const MAX_DIRECTORIES: usize = 256;
+
+/// Entries accepted in one directory; TIFF knows a few hundred tags.
+const MAX_ENTRIES: u64 = 4096;
+
+/// Bytes accepted in one tag's value: the offsets of four million chunks.
+const MAX_VALUE_BYTES: u64 = 32 << 20;
+
+/// The header of a TIFF file: how its numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    big_endian: bool,
+    big_tiff: bool,
+}
+
+impl Header {
+    /// The unsigned number that `bytes` (at most eight) spell.
+    fn unsigned(self, bytes: &[u8]) -> u64 {
+        let digit = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+        if self.big_endian { bytes.iter().fold(0, digit) } else { bytes.iter().rev().fold(0, digit) }
+    }
+
+    /// Bytes of an offset.
+    fn word(self) -> usize {
+        if self.big_tiff { 8 } else { 4 }
+    }
+}
+
+/// One directory: the tags of one image.
+#[derive(Debug)]
+pub(super) struct Directory {
+    header: Header,
+    entries: BTreeMap<u16, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    field_type: u16,
+    count: u64,
+    /// The value itself where it fits, else the offset of it.
+    word: Bytes,
+}
+
+impl Entry {
+    /// Bytes of one value of the entry's type; `None` for types that TIFF does not define.
+    fn value_bytes(&self) -> Option<usize> {
+        match self.field_type {
+            1 | 2 | 6 | 7 => Some(1),
+            3 | 8 => Some(2),
+            4 | 9 | 11 | 13 => Some(4),
+            5 | 10 | 12 | 16..=18 => Some(8),
+            _ => None,
+        }
+    }
+}
+
+fn invalid(reason: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.into())
+}
+
+/// All directories of a file in order, and whether its numbers are big-endian.
+pub(super) fn read_directories(source: &dyn ByteSource) -> io::Result<(bool, Vec<Directory>)> {
+    let start = source.read_at(0, 8)?;
+    let big_endian = match &start[..2] {
+        b"II" => false,
+        b"MM" => true,
+        _ => return Err(invalid("it does not start with a TIFF header")),
+    };
+    let plain = Header { big_endian, big_tiff: false };
+    let (header, mut offset) = match plain.unsigned(&start[2..4]) {
+        42 => (plain, plain.unsigned(&start[4..8])),
+        43 if plain.unsigned(&start[4..6]) == 8 => {
+            (Header { big_tiff: true, ..plain }, plain.unsigned(&source.read_at(8, 8)?))
+        }
+        version => return Err(invalid(format!("TIFF version {version} is not 42 or 43"))),
+    };
+    let (mut directories, mut seen) = (Vec::new(), HashSet::new());
+    while offset != 0 {
+        if !seen.insert(offset) {
+            return Err(invalid(format!("its directories form a loop at offset {offset}")));
+        }
+        if directories.len() == MAX_DIRECTORIES {
+            return Err(invalid(format!("it has more than {MAX_DIRECTORIES} directories")));
+        }
+        let (directory, next) = read_directory(source, header, offset)?;
+        directories.push(directory);
+        offset = next;
+    }
+    if directories.is_empty() {
+        return Err(invalid("it has no directory"));
+    }
+    Ok((big_endian, directories))
+}
+
+/// The directory at `offset` and the offset of the next one (0 where it is the last).
+fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> io::Result<(Directory, u64)> {
+    let word = header.word();
+    let (count_bytes, entry_bytes) = if header.big_tiff { (8, 20) } else { (2, 12) };
+    let count = header.unsigned(&source.read_at(offset, count_bytes)?);
+    if count == 0 || count > MAX_ENTRIES {
+        return Err(invalid(format!("a directory has {count} entries; 1 to {MAX_ENTRIES} are accepted")));
+    }
+    let table_bytes = count as usize * entry_bytes;
+    let table = source.read_at(offset + count_bytes as u64, table_bytes + word)?;
+    let entries = (0..count as usize)
+        .map(|index| {
+            let entry = table.slice(index * entry_bytes..(index + 1) * entry_bytes);
+            let value = Entry {
+                field_type: header.unsigned(&entry[2..4]) as u16,
+                count: header.unsigned(&entry[4..4 + word]),
+                word: entry.slice(4 + word..),
+            };
+            (header.unsigned(&entry[..2]) as u16, value)
+        })
+        .collect();
+    Ok((Directory { header, entries }, header.unsigned(&table[table_bytes..])))
+}
+
+impl Directory {
+    /// Whether the tag is there.
+    pub(super) fn has(&self, tag: u16) -> bool {
+        self.entries.contains_key(&tag)
+    }
+
+    /// The value's raw bytes with the size of one number in them; `None` without the tag.
+    fn raw(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Option<(u16, usize, Bytes)>> {
+        let Some(entry) = self.entries.get(&tag) else { return Ok(None) };
+        let Some(size) = entry.value_bytes() else {
+            return Err(invalid(format!("tag {tag} has the unknown type {}", entry.field_type)));
+        };
+        let len = entry.count.checked_mul(size as u64).filter(|len| *len <= MAX_VALUE_BYTES).ok_or_else(|| {
+            invalid(format!("tag {tag} claims {} values; {MAX_VALUE_BYTES} bytes are accepted", entry.count))
+        })? as usize;
+        let bytes = if len <= entry.word.len() {
+            entry.word.slice(..len)
+        } else {
+            source.read_at(self.header.unsigned(&entry.word), len)?
+        };
+        Ok(Some((entry.field_type, size, bytes)))
+    }
+
+    /// The bytes of a tag; empty without it.
+    pub(super) fn bytes(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Bytes> {
+        Ok(self.raw(source, tag)?.map(|(_, _, bytes)| bytes).unwrap_or_default())
+    }
+
+    /// The text of a tag up to its first NUL; empty without it.
+    pub(super) fn text(&self, source: &dyn ByteSource, tag: u16) -> io::Result<String> {
+        let bytes = self.bytes(source, tag)?;
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The unsigned numbers of a tag; empty without it.
+    pub(super) fn unsigneds(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Vec<u64>> {
+        match self.raw(source, tag)? {
+            None => Ok(Vec::new()),
+            Some((1 | 3 | 4 | 13 | 16 | 18, size, bytes)) => {
+                Ok(bytes.chunks_exact(size).map(|number| self.header.unsigned(number)).collect())
+            }
+            Some((field_type, ..)) => Err(invalid(format!("tag {tag} has type {field_type}, not an unsigned integer"))),
+        }
+    }
+
+    /// The first unsigned number of a tag, `default` without it.
+    pub(super) fn unsigned_or(&self, source: &dyn ByteSource, tag: u16, default: u64) -> io::Result<u64> {
+        Ok(self.unsigneds(source, tag)?.first().copied().unwrap_or(default))
+    }
+
+    /// The floating-point numbers of a tag; empty without it.
+    pub(super) fn floats(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Vec<f64>> {
+        match self.raw(source, tag)? {
+            None => Ok(Vec::new()),
+            Some((12, size, bytes)) => {
+                Ok(bytes.chunks_exact(size).map(|number| f64::from_bits(self.header.unsigned(number))).collect())
+            }
+            Some((11, size, bytes)) => Ok(bytes
+                .chunks_exact(size)
+                .map(|number| f64::from(f32::from_bits(self.header.unsigned(number) as u32)))
+                .collect()),
+            Some((field_type, ..)) => Err(invalid(format!("tag {tag} has type {field_type}, not a float"))),
+        }
+    }
+}

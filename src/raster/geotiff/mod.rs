@@ -1,0 +1,323 @@
+//! GeoTIFF and Cloud-Optimized GeoTIFF as a [`Raster`]: only the chunks a window touches are read and decoded.
+//!
+//! Directories and georeference are read here (TIFF 6.0, BigTIFF, OGC GeoTIFF 1.1, GDAL's metadata tags); the codecs are those
+//! of the `tiff` crate.
+
+mod chunk;
+mod geo;
+mod ifd;
+mod image;
+mod metadata;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+pub(super) use self::chunk::Samples;
+use self::image::Image;
+use super::byte_source::{ByteSource, FileBytes};
+use super::cache::{ChunkCache, ChunkKey};
+use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo};
+
+const FORMAT: &str = "GeoTIFF";
+
+/// Decoded bytes held at once while a window is read.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// `NewSubfileType` bits.
+const REDUCED: u64 = 1;
+const MASK: u64 = 4;
+
+/// A GeoTIFF, open.
+pub struct GeoTiff {
+    name: String,
+    source: Arc<dyn ByteSource>,
+    info: RasterInfo,
+    /// Full resolution first, then overviews, largest first.
+    levels: Vec<Level>,
+    cache: ChunkCache,
+    id: u64,
+}
+
+struct Level {
+    pixels: Image,
+    mask: Option<Image>,
+}
+
+impl std::fmt::Debug for GeoTiff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeoTiff").field("name", &self.name).field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// An error of the decoder as one of a raster.
+fn raster_error(name: &str, error: &io::Error) -> RasterError {
+    let (name, reason) = (name.to_owned(), error.to_string());
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
+            RasterError::Undecodable { name, format: FORMAT, reason }
+        }
+        io::ErrorKind::Unsupported => RasterError::Unsupported {
+            name,
+            feature: reason,
+            needed: "convert it, for example with: gdal_translate -of COG -co COMPRESS=DEFLATE in.tif out.tif",
+        },
+        kind => RasterError::Io { name, source: io::Error::new(kind, reason) },
+    }
+}
+
+impl GeoTiff {
+    /// Opens a file on this machine.
+    ///
+    /// # Errors
+    /// As [`GeoTiff::open`], and what the system says.
+    pub fn open_path(path: &Path, cache: &ChunkCache) -> Result<Self, RasterError> {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let bytes = FileBytes::open(path).map_err(|source| RasterError::Io { name: name.clone(), source })?;
+        Self::open(&name, Arc::new(bytes), cache)
+    }
+
+    /// Reads the directories and the georeference of a file; no pixels.
+    ///
+    /// # Errors
+    /// [`RasterError`] where the file is damaged, contradicts itself, or uses what this server cannot read.
+    pub fn open(name: &str, source: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<Self, RasterError> {
+        let failed = |error: io::Error| raster_error(name, &error);
+        let (big_endian, directories) = ifd::read_directories(&*source).map_err(failed)?;
+        let main = &directories[0];
+        let read = |directory| Image::read(&*source, big_endian, directory).map_err(failed);
+        let pixels = read(main)?;
+
+        let (mut overviews, mut masks) = (Vec::new(), Vec::new());
+        for directory in &directories[1..] {
+            let kind = directory.unsigned_or(&*source, ifd::tag::SUBFILE_TYPE, 0).map_err(failed)?;
+            if kind & MASK != 0 {
+                masks.push(read(directory)?);
+            } else if kind & REDUCED != 0 {
+                let overview = read(directory)?;
+                if overview.samples == pixels.samples && overview.width < pixels.width {
+                    overviews.push(overview);
+                }
+            }
+        }
+        overviews.sort_by_key(|overview| std::cmp::Reverse(overview.width));
+
+        let metadata = metadata::read(&*source, main, pixels.samples).map_err(failed)?;
+        let info = RasterInfo {
+            width: pixels.width,
+            height: pixels.height,
+            bands: (0..pixels.samples)
+                .map(|band| BandInfo { is_alpha: pixels.alpha == Some(band), ..metadata[band].clone() })
+                .collect(),
+            sample_type: pixels.sample_type(),
+            georef: geo::read(name, &*source, main, pixels.width, pixels.height)?,
+            overviews: overviews.iter().map(|overview| (overview.width, overview.height)).collect(),
+        };
+        let levels = std::iter::once(pixels)
+            .chain(overviews)
+            .map(|pixels| {
+                let fits = |mask: &Image| (mask.width, mask.height) == (pixels.width, pixels.height);
+                let mask = masks.iter().position(fits).map(|position| masks.swap_remove(position));
+                Level { pixels, mask }
+            })
+            .collect();
+        Ok(Self { name: name.to_owned(), source, info, levels, cache: cache.clone(), id: ChunkCache::next_raster_id() })
+    }
+
+    /// Calls `put` with the samples of one image in a window, run by run: the patch's pixel index of the run's first
+    /// sample, the position of its band in `bands`, and the samples.
+    fn visit(
+        &self,
+        image: &Image,
+        image_id: usize,
+        window: PixelWindow,
+        bands: &[usize],
+        mut put: impl FnMut(usize, usize, Run<'_>),
+    ) -> Result<(), RasterError> {
+        let (cols, rows) =
+            (overlap(window.col, window.width, image.width), overlap(window.row, window.height, image.height));
+        if cols.is_empty() || rows.is_empty() {
+            return Ok(());
+        }
+        let planes: &[usize] = if image.planar { bands } else { &[0] };
+        let mut wanted = Vec::new();
+        for down in rows.start / image.chunk_height..=(rows.end - 1) / image.chunk_height {
+            for across in cols.start / image.chunk_width..=(cols.end - 1) / image.chunk_width {
+                let planes = planes.iter().enumerate();
+                wanted.extend(planes.map(|(slot, band)| (down, across, slot, image.chunk_index(across, down, *band))));
+            }
+        }
+        for batch in wanted.chunks((BATCH_BYTES / image.chunk_bytes().max(1)).max(1)) {
+            for ((down, across, plane_slot, _), samples) in batch.iter().zip(self.chunks(image, image_id, batch)?) {
+                let Some(samples) = samples else { continue };
+                let (first_col, first_row) = (across * image.chunk_width, down * image.chunk_height);
+                let col_range = cols.start.max(first_col)..cols.end.min(first_col + image.chunk_width);
+                let step = image.chunk_samples();
+                let slots = if image.planar { *plane_slot..plane_slot + 1 } else { 0..bands.len() };
+                for row in rows.start.max(first_row)..rows.end.min(first_row + image.chunk_height) {
+                    let to =
+                        (row as i64 - window.row) as usize * window.width + (col_range.start as i64 - window.col) as usize;
+                    let from = ((row - first_row) * image.chunk_width + col_range.start - first_col) * step;
+                    for slot in slots.clone() {
+                        let start = from + if image.planar { 0 } else { bands[slot] };
+                        put(to, slot, Run { samples: &samples, start, step, len: col_range.len() });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The decoded chunks of a batch (`None` for one that was never written), from the cache or in parallel from the file.
+    #[expect(clippy::type_complexity, reason = "a batch is described by plain positions")]
+    fn chunks(
+        &self,
+        image: &Image,
+        image_id: usize,
+        batch: &[(usize, usize, usize, usize)],
+    ) -> Result<Vec<Option<Arc<Samples>>>, RasterError> {
+        let key = |chunk| ChunkKey { raster: self.id, image: image_id as u32, chunk: chunk as u32 };
+        let load = |chunk: usize| -> Result<Option<Arc<Samples>>, RasterError> {
+            let Some((offset, len)) = image.chunk_range(chunk) else { return Ok(None) };
+            let decode = || {
+                // Even an incompressible chunk grows by little; more is a lie that would be paid in memory.
+                let limit = 2 * image.chunk_bytes() as u64 + 65_536;
+                if len > limit {
+                    let reason = format!("chunk {chunk} claims {len} bytes; {limit} are accepted for its size");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                }
+                chunk::decode(image, chunk, &self.source.read_at(offset, len as usize)?)
+            };
+            let samples = self.cache.get_or_decode(key(chunk), decode);
+            samples.map(Some).map_err(|error| raster_error(&self.name, &error))
+        };
+        let missing = batch.iter().filter(|(.., chunk)| self.cache.get(key(*chunk)).is_none()).count();
+        if missing > 1 {
+            batch.par_iter().map(|(.., chunk)| load(*chunk)).collect()
+        } else {
+            batch.iter().map(|(.., chunk)| load(*chunk)).collect()
+        }
+    }
+}
+
+/// The part of `start .. start + len` that lies in `0 .. size`.
+fn overlap(start: i64, len: usize, size: usize) -> std::ops::Range<usize> {
+    let clamp = |edge: i64| edge.clamp(0, size as i64) as usize;
+    clamp(start)..clamp(start.saturating_add_unsigned(len as u64))
+}
+
+/// Samples of one band in one row of a chunk.
+struct Run<'a> {
+    samples: &'a Samples,
+    start: usize,
+    step: usize,
+    len: usize,
+}
+
+/// A sample type's way to `f32` and its comparison with the nodata value of the file.
+trait Sample: Copy {
+    fn to_f32(self) -> f32;
+    fn is(self, nodata: f64) -> bool;
+}
+
+macro_rules! sample {
+    ($($type:ty),*) => {$(
+        impl Sample for $type {
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+            fn is(self, nodata: f64) -> bool {
+                self as f64 == nodata
+            }
+        }
+    )*};
+}
+sample!(u8, u16, i16, u32, i32, f64);
+
+impl Sample for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+    fn is(self, nodata: f64) -> bool {
+        // The tag holds decimal digits of a value that was an f32.
+        self == nodata as f32
+    }
+}
+
+impl Run<'_> {
+    /// Calls `put(offset, value)` for every sample that is neither NaN nor `nodata`.
+    fn for_each_valid(&self, nodata: Option<f64>, put: impl FnMut(usize, f32)) {
+        fn each<T: Sample>(samples: &[T], run: &Run<'_>, nodata: Option<f64>, mut put: impl FnMut(usize, f32)) {
+            let samples = samples[run.start..].iter().step_by(run.step).take(run.len).enumerate();
+            match nodata {
+                Some(nodata) => {
+                    for (offset, sample) in samples.filter(|(_, sample)| !sample.is(nodata)) {
+                        let value = sample.to_f32();
+                        if !value.is_nan() {
+                            put(offset, value);
+                        }
+                    }
+                }
+                None => {
+                    for (offset, sample) in samples {
+                        let value = sample.to_f32();
+                        if !value.is_nan() {
+                            put(offset, value);
+                        }
+                    }
+                }
+            }
+        }
+        match self.samples {
+            Samples::U8(samples) => each(samples, self, nodata, put),
+            Samples::U16(samples) => each(samples, self, nodata, put),
+            Samples::I16(samples) => each(samples, self, nodata, put),
+            Samples::U32(samples) => each(samples, self, nodata, put),
+            Samples::I32(samples) => each(samples, self, nodata, put),
+            Samples::F32(samples) => each(samples, self, nodata, put),
+            Samples::F64(samples) => each(samples, self, nodata, put),
+        }
+    }
+}
+
+impl Raster for GeoTiff {
+    fn info(&self) -> &RasterInfo {
+        &self.info
+    }
+
+    fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
+        let Some(Level { pixels: image, mask }) = self.levels.get(level) else {
+            return Err(RasterError::NoSuchPart { what: "overview", index: level, count: self.levels.len() });
+        };
+        if let Some(band) = bands.iter().find(|band| **band >= image.samples) {
+            return Err(RasterError::NoSuchBand { band: band + 1, count: image.samples });
+        }
+        let mut patch = Patch::empty(window.width, window.height, bands.len());
+        let Patch { pixels, valid, .. } = &mut patch;
+        self.visit(image, 2 * level, window, bands, |to, slot, run| {
+            run.for_each_valid(self.info.bands[bands[slot]].nodata, |offset, value| {
+                pixels[(to + offset) * bands.len() + slot] = value;
+                valid[to + offset] = true;
+            });
+        })?;
+
+        let mask = match (mask, image.alpha) {
+            (Some(mask), _) => Some((mask, 2 * level + 1, 0)),
+            (None, Some(alpha)) => Some((image, 2 * level, alpha)),
+            (None, None) => None,
+        };
+        if let Some((mask, id, band)) = mask {
+            let mut covered = vec![false; valid.len()];
+            self.visit(mask, id, window, &[band], |to, _, run| {
+                run.for_each_valid(Some(0.0), |offset, _| covered[to + offset] = true);
+            })?;
+            for (index, _) in covered.iter().enumerate().filter(|(_, covered)| !**covered) {
+                valid[index] = false;
+                pixels[index * bands.len()..][..bands.len()].fill(0.0);
+            }
+        }
+        Ok(patch)
+    }
+}

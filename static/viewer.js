@@ -1,0 +1,224 @@
+/** The page: loads the catalogue, keeps URL, form, map and messages in step with one state. */
+
+import { getJson, sourceTileJson, sourceTiles } from "./viewer/api.js";
+import { loadCatalog, resolve } from "./viewer/catalog.js";
+import { drawControls, listenToControls } from "./viewer/controls.js";
+import { byId, debounced } from "./viewer/dom.js";
+import { FileRuns } from "./viewer/files.js";
+import { Footprints } from "./viewer/footprints.js";
+import { drawLegend } from "./viewer/legend.js";
+import { MapView } from "./viewer/mapview.js";
+import { PixelPanel } from "./viewer/pixels.js";
+import { addPopups } from "./viewer/popup.js";
+import { keyOf, showsNothing, tilesOf } from "./viewer/result.js";
+import { drawShare, listenToShare } from "./viewer/share.js";
+import { announce, followTraffic, showHint } from "./viewer/status.js";
+import { readFragment, Store, writeFragment } from "./viewer/store.js";
+import { Traffic } from "./viewer/traffic.js";
+
+/** Where a source that covers the whole Earth opens: the islands of South-East Asia, which the demo model never trained on. */
+const WORLD_VIEW = { zoom: 3.4, lat: 8, lon: 116 };
+
+/** Degrees of longitude from which a source counts as the whole Earth. */
+const WORLD_WIDTH_DEG = 300;
+
+class Viewer {
+  #catalog;
+  #selection;
+  #tileJson = { imagery: null, result: null };
+  #shown = { imagery: "", result: "" };
+  #footprints = null;
+  #generation = 0;
+
+  constructor() {
+    this.store = new Store(readFragment(location.hash));
+    this.traffic = new Traffic();
+    this.mapView = new MapView("map", this.store.state.view);
+    this.pixelPanel = new PixelPanel();
+    this.popup = addPopups(this.mapView);
+    this.files = new FileRuns({
+      mapView: this.mapView,
+      pixelPanel: this.pixelPanel,
+      current: () => ({ ...this.#selection, state: this.store.state }),
+    });
+  }
+
+  async start() {
+    const [catalog] = await Promise.all([loadCatalog(), this.mapView.ready]);
+    this.#catalog = catalog;
+    if (catalog.models.length === 0) throw new Error("The server offers no models.");
+    const hasView = Boolean(this.store.state.view);
+    listenToControls(this.store, { goToSource: () => this.#goToSource() });
+    listenToShare();
+    followTraffic(this.traffic, () => this.#showAgain());
+    this.store.addEventListener("change", ({ detail: changed }) => this.#follow(changed));
+    this.mapView.addEventListener("move", () => this.#moved());
+    this.mapView.addEventListener("failed", ({ detail }) => announce(detail));
+    byId("command-kind").addEventListener("change", () => this.#describe());
+    addEventListener("hashchange", () => {
+      const stated = readFragment(location.hash);
+      if (stated.view) this.mapView.jumpTo(stated.view);
+      this.store.reset(stated);
+    });
+    this.#selection = resolve(catalog, this.store.state);
+    await this.#draw();
+    if (!hasView) this.#goToSource(false);
+    document.body.classList.remove("starting");
+  }
+
+  async #follow(changed) {
+    // Moving the map changes the URL and what depends on the view, which its own event has seen to.
+    if (changed.size === 1 && changed.has("view")) return;
+    const before = this.#selection;
+    this.#selection = resolve(this.#catalog, this.store.state);
+    const { source } = this.#selection;
+    if (changed.has("model") || changed.has("task") || changed.has("source")) this.popup.remove();
+    await this.#draw();
+    if (source && source.id !== before.source?.id && !changed.has("view")) this.#goToSource();
+  }
+
+  /** Brings everything on the page up to date with state and selection. */
+  async #draw() {
+    const { state } = this.store;
+    drawControls(this.#catalog, this.#selection, state);
+    this.#rememberUrl();
+    const { task, source } = this.#selection;
+    if (!task || !source) return;
+    drawLegend(task, this.store);
+    this.mapView.restyle(keyOf(this.#selection), state);
+    this.pixelPanel.draw(keyOf(this.#selection), state);
+    this.mapView.setImageryShown(state.imagery);
+    const generation = (this.#generation += 1);
+    try {
+      await this.#showImagery(source, () => generation === this.#generation);
+      await this.#showResult(() => generation === this.#generation);
+    } catch (problem) {
+      this.mapView.remove("result");
+      this.#shown.result = "";
+      this.#shown.key = "";
+      announce(problem);
+    }
+    this.#describe();
+  }
+
+  async #showImagery(source, isCurrent) {
+    if (this.#shown.imagery === source.id) return;
+    const tileJson = await getJson(sourceTileJson(source.id));
+    if (!isCurrent()) return;
+    this.#shown.imagery = source.id;
+    this.#tileJson.imagery = tileJson;
+    this.traffic.forget("imagery");
+    this.mapView.showImagery(this.traffic.template("imagery", sourceTiles(source.id)), tileJson, this.store.state.imagery);
+  }
+
+  async #showResult(isCurrent) {
+    const { state } = this.store;
+    const selection = this.#selection;
+    const wanted = tilesOf(selection, state);
+    const shown = showsNothing(selection.task, state) && wanted.kind === "raster" ? "nothing" : `${wanted.kind} ${wanted.tiles}`;
+    if (this.#shown.result === shown) return;
+    // Until the new tiles are there, nothing from the last choice may pass for them.
+    const isOtherTask = this.#shown.key !== `${keyOf(selection)} ${selection.source.id}`;
+    if (isOtherTask) this.mapView.remove("result");
+    const tileJson = isOtherTask ? await getJson(wanted.tileJson) : this.#tileJson.result;
+    if (!isCurrent()) return;
+    this.#shown.result = shown;
+    this.#shown.key = `${keyOf(selection)} ${selection.source.id}`;
+    this.#tileJson.result = tileJson;
+    this.traffic.forget("result");
+    this.#footprints?.stop();
+    this.#footprints = null;
+    const template = this.traffic.template("result", wanted.tiles);
+    const { task } = selection;
+    if (shown === "nothing") this.mapView.remove("result");
+    else if (wanted.kind === "raster") this.mapView.showMask(template, tileJson, state.opacity);
+    else if (wanted.kind === "vector") this.mapView.showFeatureTiles(template, tileJson, task, keyOf(selection), state);
+    else this.#showFootprints(wanted.tiles, tileJson);
+  }
+
+  #showFootprints(template, tileJson) {
+    const { task } = this.#selection;
+    const key = keyOf(this.#selection);
+    const show = (data) => this.mapView.showGeoJson("result", "result", data, task, key, this.store.state);
+    this.#footprints = new Footprints(this.traffic, template, tileJson, show);
+    this.#moved();
+  }
+
+  /** Asks for everything again, after failures. */
+  #showAgain() {
+    this.#shown = { imagery: "", result: "" };
+    this.traffic.forget("imagery");
+    this.#draw();
+  }
+
+  #moved() {
+    const { map, view } = this.mapView;
+    this.store.set({ view });
+    this.#rememberUrl();
+    const bounds = map.getBounds().toArray().flat();
+    this.#footprints?.update(map.getZoom(), bounds);
+    this.#describe();
+  }
+
+  /** The commands and the hint that depend on the view. */
+  #describe() {
+    const tileJson = this.#tileJson.result;
+    if (!tileJson || !this.#selection.task || !this.#selection.source) return;
+    drawShare(this.#selection, tileJson, this.mapView.view, this.store.state);
+    showHint(this.#hint(tileJson));
+  }
+
+  #hint(tileJson) {
+    const { map } = this.mapView;
+    const [west, south, east, north] = tileJson.bounds ?? [-180, -90, 180, 90];
+    const seen = map.getBounds();
+    if (seen.getWest() > east || seen.getEast() < west || seen.getSouth() > north || seen.getNorth() < south)
+      return { text: "The imagery is somewhere else.", label: "Go there", action: () => this.#goToSource() };
+    // Image tiles are half the size the map counts zooms by, so theirs begin one zoom earlier.
+    const first = tileJson.minzoom - (tilesOf(this.#selection, this.store.state).kind === "raster" ? 1 : 0);
+    if (map.getZoom() < first - 0.01)
+      return { text: "Too far out for this model.", label: "Zoom in", action: () => map.easeTo({ zoom: first }) };
+    return null;
+  }
+
+  #goToSource(animate = true) {
+    const { bounds } = this.#tileJson.imagery ?? {};
+    if (!bounds) return;
+    if (bounds[2] - bounds[0] < WORLD_WIDTH_DEG) this.mapView.fitTo(bounds, { animate });
+    else if (animate) this.mapView.map.flyTo({ center: [WORLD_VIEW.lon, WORLD_VIEW.lat], zoom: WORLD_VIEW.zoom, duration: 1600 });
+    else this.mapView.jumpTo(WORLD_VIEW);
+  }
+
+  /** The URL states what is shown, including what was chosen for the user. */
+  #rememberUrl = debounced(() => {
+    const { model, task, source } = this.#selection;
+    const stated = { ...this.store.state, model: model.id, task: task?.name, source: source?.id };
+    history.replaceState(null, "", writeFragment(stated));
+  }, 150);
+}
+
+function listenToPanel() {
+  const toggle = byId("panel-toggle");
+  toggle.addEventListener("click", () => {
+    const isOpen = document.body.classList.toggle("panel-closed") === false;
+    toggle.setAttribute("aria-expanded", String(isOpen));
+  });
+}
+
+/** Nothing works without the catalogue: say so, and offer to try again. */
+function failToStart(error) {
+  byId("fatal-text").textContent = error.message;
+  byId("fatal-retry").onclick = () => location.reload();
+  byId("fatal").hidden = false;
+  document.body.classList.remove("starting");
+}
+
+listenToPanel();
+try {
+  const viewer = new Viewer();
+  // For the browser's console, and for tests that have to know where on the screen a feature is.
+  globalThis.viewer = viewer;
+  await viewer.start();
+} catch (error) {
+  failToStart(error);
+}

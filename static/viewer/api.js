@@ -1,0 +1,84 @@
+/** The server's routes: what is asked of them, and how they say no. */
+
+/** The network's own score floor: objects are fetched down to it once, and the threshold slider filters them in the page. */
+export const OBJECT_SCORE_FLOOR = 0.05;
+
+/** An absolute URL of the server; relative to the page, so that a proxy may serve both under a prefix. */
+export const absolute = (path) => new URL(path, document.baseURI).href;
+
+/** An answer that is an RFC 9457 problem, or no answer at all (`status` 0). */
+export class Problem extends Error {
+  constructor({ status, title, detail, retryAfter }) {
+    super(detail || title || `The server answered ${status}.`);
+    this.status = status;
+    this.title = title || (status ? `Error ${status}` : "No connection");
+    this.retryAfterSeconds = retryAfter;
+  }
+
+  /** The problem an answer holds. */
+  static async of(response) {
+    const body = await response.json().catch(() => ({}));
+    const seconds = Number(response.headers.get("Retry-After"));
+    return new Problem({
+      status: response.status,
+      title: body.title ?? response.statusText,
+      detail: body.detail,
+      retryAfter: Number.isFinite(seconds) && seconds > 0 ? seconds : undefined,
+    });
+  }
+}
+
+/** `fetch` that throws a [`Problem`] unless the answer is a good one. */
+export async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(absolute(path), options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ status: 0, detail: "The server cannot be reached. Is satlas-serve still running?" });
+  }
+  if (!response.ok) throw await Problem.of(response);
+  return response;
+}
+
+/** The JSON of a route. */
+export const getJson = async (path, options) => (await request(path, options)).json();
+
+/** Milliseconds per step of a `Server-Timing` header, in its order. */
+export function serverTiming(response) {
+  const header = response.headers.get("Server-Timing") ?? "";
+  const steps = [];
+  for (const entry of header.split(",")) {
+    const [name, ...params] = entry.split(";").map((part) => part.trim());
+    const duration = params.find((param) => param.startsWith("dur="));
+    if (name && duration) steps.push([name, Number(duration.slice("dur=".length).replaceAll('"', ""))]);
+  }
+  return steps;
+}
+
+/** `Server-Timing` for people. */
+export const timingText = (steps) => steps.map(([name, ms]) => `${name} ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`).join(" · ");
+
+const query = (params) => {
+  const kept = Object.entries(params).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const text = new URLSearchParams(kept).toString().replaceAll("%2C", ",");
+  return text && `?${text}`;
+};
+
+/** Path of a source's TileJSON. */
+export const sourceTileJson = (source) => `v1/sources/${encodeURIComponent(source)}/tilejson.json`;
+
+/** Path template of a source's tiles. */
+export const sourceTiles = (source) => `v1/sources/${encodeURIComponent(source)}/tiles/{z}/{x}/{y}.png`;
+
+const taskPath = (model, task) => `${encodeURIComponent(model)}/${encodeURIComponent(task)}`;
+
+/** Path of a task's TileJSON. */
+export const taskTileJson = (model, task, params) => `v1/tiles/${taskPath(model, task)}/tilejson.json${query(params)}`;
+
+/** Path template of a task's tiles. */
+export const taskTiles = (model, task, format, params) =>
+  `v1/tiles/${taskPath(model, task)}/{z}/{x}/{y}.${format}${query(params)}`;
+
+/** Path of a prediction on an uploaded raster. */
+export const predictPath = (model, task, params) => `v1/predict/${taskPath(model, task)}${query(params)}`;

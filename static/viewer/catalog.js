@@ -1,0 +1,87 @@
+/** The models and sources the server offers, in the one shape the rest of the page works with. */
+
+import { getJson } from "./api.js";
+
+/** Distinct hues for categories to which the server gives no colour. */
+const FALLBACK_COLORS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22"];
+
+/** What the page opens with: the demo bundle's most telling task. */
+const FIRST_CHOICE = { model: "world", task: "coast", source: "world" };
+
+const hex = ([r, g, b]) => `#${[r, g, b].map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+
+function category(entry, index, colors) {
+  const given = typeof entry === "string" ? { name: entry } : entry;
+  const color = given.color ?? colors?.[index] ?? FALLBACK_COLORS[index % FALLBACK_COLORS.length];
+  return { id: given.id ?? index, name: given.name, color: Array.isArray(color) ? hex(color) : color };
+}
+
+function task(entry) {
+  const type = entry.type.replaceAll("-", "_");
+  const all = (entry.categories ?? []).map((one, index) => category(one, index, entry.colors));
+  const isObjects = type === "detect" || type === "instance";
+  // Class 0 is "nothing here" in these tasks: the server never draws it, so the legend does not list it.
+  const hidesFirst = entry.background_invalid || (isObjects && all[0]?.name === "background");
+  return {
+    name: entry.name,
+    type,
+    categories: hidesFirst ? all.filter(({ id }) => id !== 0) : all,
+    formats: entry.formats ?? [],
+    range: entry.value_range ?? (entry.name === "tree_cover" ? [0, 200] : [0, 255]),
+  };
+}
+
+/** How a task's answers reach the map: as image tiles, vector tiles, footprints, or not at all (`null`). */
+export function drawnAs(task) {
+  const has = (format) => task.formats.includes(format);
+  switch (task.type) {
+    case "segment":
+    case "bin_segment":
+    case "regress":
+      return has("png") ? "raster" : null;
+    case "detect":
+    case "instance":
+      return has("mvt") ? "vector" : null;
+    case "classification":
+    case "multi_label_classification":
+      return has("geojson") ? "footprint" : null;
+    default:
+      return null;
+  }
+}
+
+/** The ways a task can be looked at, the default first. */
+export function looks(task) {
+  if (task.type !== "segment" && task.type !== "bin_segment") return ["mask"];
+  return ["mask", ...(task.formats.includes("mvt") ? ["outlines"] : []), "probability"];
+}
+
+/** Whether a score or probability threshold means anything to a task. */
+export const hasThreshold = (task) => ["bin_segment", "detect", "instance"].includes(task.type);
+
+/** Models and sources of the server. */
+export async function loadCatalog() {
+  const [{ models }, { sources }] = await Promise.all([getJson("v1/models"), getJson("v1/sources")]);
+  return {
+    models: models.map((model) => ({ ...model, title: model.title ?? model.id, tasks: model.tasks.map(task) })),
+    sources: sources.map((source) => ({ ...source, title: source.title ?? source.id })),
+  };
+}
+
+/**
+ * The model, task and source a state names; what it does not name, or names wrongly, is chosen for it. A model's own
+ * source is the one of the same name, as in the demo bundle, else one of the same sensor, else the first.
+ */
+export function resolve(catalog, wanted) {
+  const find = (list, key, name) => list.find((entry) => entry[key] === name);
+  const model = find(catalog.models, "id", wanted.model ?? FIRST_CHOICE.model) ?? catalog.models[0];
+  const drawable = model?.tasks.filter((one) => drawnAs(one)) ?? [];
+  const preferred = model?.id === FIRST_CHOICE.model ? FIRST_CHOICE.task : undefined;
+  const task = find(drawable, "name", wanted.task) ?? find(drawable, "name", preferred) ?? drawable[0];
+  const source =
+    find(catalog.sources, "id", wanted.source) ??
+    find(catalog.sources, "id", model?.id) ??
+    catalog.sources.find((one) => one.sensor && one.sensor === model?.sensor) ??
+    catalog.sources[0];
+  return { model, task, source };
+}

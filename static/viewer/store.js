@@ -1,0 +1,96 @@
+/** What the page shows, in one place: read from the URL's fragment, written back to it, announced to whoever draws it. */
+
+/** Every option at its default; defaults stay out of the URL. */
+const DEFAULTS = {
+  model: undefined,
+  task: undefined,
+  source: undefined,
+  look: "mask",
+  category: undefined,
+  colormap: "viridis",
+  threshold: 0.5,
+  opacity: 0.75,
+  hidden: [],
+  imagery: true,
+  view: undefined,
+};
+
+const share = (text) => {
+  const value = Number.parseFloat(text);
+  return Number.isFinite(value) ? Math.min(Math.max(value, 0), 1) : undefined;
+};
+
+const view = (text) => {
+  const [zoom, lat, lon] = text.split("/").map(Number);
+  return [zoom, lat, lon].every(Number.isFinite) && Math.abs(lat) <= 90 ? { zoom, lat, lon } : undefined;
+};
+
+/** How each option is read from the fragment; what cannot be read is as if it were absent. */
+const READERS = {
+  model: String,
+  task: String,
+  source: String,
+  look: (text) => (["mask", "outlines", "probability"].includes(text) ? text : undefined),
+  category: String,
+  colormap: String,
+  threshold: share,
+  opacity: share,
+  hidden: (text) => text.split(",").filter(Boolean),
+  imagery: (text) => text !== "off",
+  view,
+};
+
+const WRITERS = {
+  hidden: (names) => names.join(","),
+  imagery: (shown) => (shown ? "on" : "off"),
+  view: ({ zoom, lat, lon }) => `${zoom.toFixed(2)}/${lat.toFixed(5)}/${lon.toFixed(5)}`,
+};
+
+/** The options a URL fragment states. */
+export function readFragment(fragment) {
+  const stated = {};
+  for (const [key, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
+    const value = READERS[key]?.(text);
+    if (value !== undefined) stated[key] = value;
+  }
+  return stated;
+}
+
+const write = (key, value) => (value === undefined ? "" : (WRITERS[key] ?? String)(value));
+
+/** The fragment that states a state, without its defaults. */
+export function writeFragment(state) {
+  const params = new URLSearchParams();
+  for (const [key, value] of Object.entries(state)) {
+    const text = write(key, value);
+    if (text !== write(key, DEFAULTS[key])) params.set(key, text);
+  }
+  return `#${params.toString().replaceAll("%2F", "/").replaceAll("%2C", ",")}`;
+}
+
+/** The state, with an event `change` whose `detail` is the set of keys that changed. */
+export class Store extends EventTarget {
+  #state;
+
+  constructor(stated) {
+    super();
+    this.#state = { ...DEFAULTS, ...stated };
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  /** Takes over what differs and announces it. */
+  set(patch) {
+    const changed = Object.keys(patch).filter((key) => JSON.stringify(patch[key]) !== JSON.stringify(this.#state[key]));
+    if (changed.length === 0) return;
+    this.#state = { ...this.#state, ...patch };
+    this.dispatchEvent(new CustomEvent("change", { detail: new Set(changed) }));
+  }
+
+  /** Replaces the whole state by what a fragment states. */
+  reset(stated) {
+    this.set({ ...DEFAULTS, ...stated });
+  }
+}

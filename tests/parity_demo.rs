@@ -1,0 +1,85 @@
+//! The embedded demo models against what PyTorch returns for the same image (`tests/fixtures/demo`).
+
+mod parity;
+
+use candle_core::{DType, Device};
+use parity::{DENSE_F32, DENSE_HALF, Detections, MATCHED, PROBABILITY, channels_first, channels_last, values};
+use safetensors::SafeTensors;
+use satlas_serve::nn::{HeadOutput, Network};
+use satlas_serve::prediction::{Dense, Object};
+use satlas_serve::weights::Weights;
+use satlas_serve::zoo::{ModelSpec, demo_models};
+
+const SIDE: usize = 256;
+
+fn spec(id: &str) -> ModelSpec {
+    let models = demo_models(include_str!("../static/demo/demo.json")).unwrap();
+    models.into_iter().find(|model| model.id.contains(id)).unwrap_or_else(|| panic!("no demo model {id}"))
+}
+
+/// Every head's answer to the reference's image.
+fn run(id: &str, weights: &'static [u8], reference: &SafeTensors<'_>, dtype: DType) -> Vec<HeadOutput> {
+    let weights = Weights::embedded(id, weights).unwrap();
+    let network = Network::load(&weights, &spec(id), &Device::Cpu, dtype).unwrap();
+    assert!(network.unused().is_empty(), "unused: {:?}", network.unused());
+    let input = channels_last(values(reference, "input"), 3, SIDE, SIDE);
+    let features = network.features(&input, 1).unwrap();
+    let heads: Vec<usize> = (0..network.heads().len()).collect();
+    let outputs = network.predict_many(&features, &heads).unwrap();
+    outputs.into_iter().map(|mut items| items.remove(0)).collect()
+}
+
+fn world(dtype: DType) -> Vec<(String, Dense, Vec<f32>)> {
+    let file = std::fs::read("tests/fixtures/demo/ref_world.safetensors").unwrap();
+    let reference = SafeTensors::deserialize(&file).unwrap();
+    let outputs = run("world", include_bytes!("../static/demo/world.safetensors"), &reference, dtype);
+    let names = ["out.0.water", "out.1.elevation", "out.2.coast"];
+    names
+        .into_iter()
+        .zip(outputs)
+        .map(|(name, output)| {
+            let HeadOutput::Dense(dense) = output else { panic!("{name} is not dense") };
+            (name.to_owned(), dense, values(&reference, name))
+        })
+        .collect()
+}
+
+fn trees(dtype: DType) -> (Vec<Object>, Detections) {
+    let file = std::fs::read("tests/fixtures/demo/ref_trees.safetensors").unwrap();
+    let reference = SafeTensors::deserialize(&file).unwrap();
+    let mut outputs = run("trees", include_bytes!("../static/demo/trees.safetensors"), &reference, dtype);
+    let HeadOutput::Objects(objects) = outputs.remove(0) else { panic!("trees are not objects") };
+    let of = |name: &str| values(&reference, &format!("out.0.{name}"));
+    (objects, Detections { boxes: of("boxes"), scores: of("scores"), labels: of("labels") })
+}
+
+#[test]
+fn the_world_is_what_pytorch_sees() {
+    for (name, dense, theirs) in world(DType::F32) {
+        assert_eq!((dense.height, dense.width), (SIDE, SIDE));
+        let ours = channels_first(&dense.values, dense.channels);
+        let (relative, absolute) = (parity::relative_gap(&ours, &theirs), parity::max_gap(&ours, &theirs));
+        println!("world {name}: {relative:.1e} of the mean magnitude, {absolute:.1e}");
+        assert!(relative <= DENSE_F32, "{name}: {relative}");
+        assert!(name.ends_with("elevation") || absolute <= PROBABILITY, "{name}: {absolute}");
+    }
+}
+
+#[test]
+fn the_trees_are_those_that_pytorch_finds() {
+    let (ours, theirs) = trees(DType::F32);
+    let share = parity::matched_share(&ours, &theirs);
+    println!("trees: {} of ours and {} of theirs, {share} matched", ours.len(), theirs.scores.len());
+    assert!(share >= MATCHED, "{share}");
+}
+
+#[test]
+fn half_precision_sees_nearly_the_same_world() {
+    for dtype in [DType::BF16, DType::F16] {
+        for (name, dense, theirs) in world(dtype) {
+            let gap = parity::relative_gap(&channels_first(&dense.values, dense.channels), &theirs);
+            println!("world {name} in {dtype:?}: {gap:.1e} of the mean magnitude");
+            assert!(gap <= DENSE_HALF, "{name} in {dtype:?}: {gap}");
+        }
+    }
+}

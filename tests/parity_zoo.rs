@@ -1,0 +1,357 @@
+//! Every public model against PyTorch, with synthetic weights: feature maps and all heads of all head variants, odd sizes,
+//! the package's heads (`tests/fixtures/zoo`).
+
+mod parity;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use candle_core::{DType, Device, Tensor};
+use parity::{DENSE_F32, DENSE_HALF, Detections, MATCHED, PROBABILITY};
+use safetensors::SafeTensors;
+use satlas_serve::nn::{Features, HeadOutput, Layer, Network};
+use satlas_serve::prediction::Object;
+use satlas_serve::weights::Weights;
+use satlas_serve::zoo::{
+    Activation, Backbone, Band, FpnSpec, Head, HeadKind, Layout, ModelSpec, Task, TaskType, UpsampleSpec, pretrained_models,
+};
+use serde::Deserialize;
+
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+    #[derive(Deserialize)]
+    struct File {
+        cases: Vec<Case>,
+    }
+    serde_json::from_str::<File>(include_str!("fixtures/zoo/cases.json")).unwrap().cases
+});
+static GOLDENS: LazyLock<SafeTensors<'static>> =
+    LazyLock::new(|| SafeTensors::deserialize(include_bytes!("fixtures/zoo/goldens.safetensors")).unwrap());
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    layout: Layout,
+    model: Option<String>,
+    #[serde(default)]
+    variant: usize,
+    seed: u64,
+    /// Captures x bands, rows, columns.
+    input: [usize; 3],
+    outputs: BTreeMap<String, Output>,
+    parameters: Parameters,
+    /// Of the package's cases.
+    package: Option<PackageCase>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    shape: Vec<usize>,
+    mean_abs: Option<f32>,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    count: usize,
+    hash: String,
+}
+
+#[derive(Deserialize)]
+struct PackageCase {
+    backbone: String,
+    fpn: bool,
+    head: String,
+    num_categories: Option<usize>,
+    multi_image: bool,
+    channels: usize,
+}
+
+/// The worst deviations of a case.
+#[derive(Debug, Default)]
+struct Worst {
+    /// In mean magnitudes: feature maps and dense heads.
+    relative: f32,
+    relative_of: String,
+    /// Of probabilities.
+    absolute: f32,
+    absolute_of: String,
+    /// Share of detections found again.
+    matched: Option<f32>,
+}
+
+impl Worst {
+    fn relative(&mut self, name: &str, gap: f32) {
+        if gap > self.relative {
+            (self.relative, self.relative_of) = (gap, name.to_owned());
+        }
+    }
+
+    fn absolute(&mut self, name: &str, gap: f32) {
+        if gap > self.absolute {
+            (self.absolute, self.absolute_of) = (gap, name.to_owned());
+        }
+    }
+}
+
+impl Case {
+    fn spec(&self) -> ModelSpec {
+        let models = pretrained_models().unwrap();
+        match (&self.model, &self.package) {
+            (Some(id), _) => models.into_iter().find(|model| model.id == *id).unwrap(),
+            (None, Some(package)) => package.spec(models.into_iter().next().unwrap()),
+            (None, None) => panic!("{} names no model", self.name),
+        }
+    }
+
+    fn network(&self, dtype: DType) -> Network {
+        let weights = Weights::synthetic(self.seed);
+        Network::load_variant(&weights, &self.spec(), self.variant, &Device::Cpu, dtype).unwrap()
+    }
+
+    fn features(&self, network: &Network, bands: usize) -> Features {
+        let [stacked, height, width] = self.input;
+        let values = synthetic_input(&self.input, self.seed);
+        network.features(&parity::channels_last(values, bands, height, width), stacked / bands).unwrap()
+    }
+
+    fn golden(&self, name: &str) -> Vec<f32> {
+        parity::values(&GOLDENS, &format!("{}/{name}", self.name))
+    }
+
+    /// Compares every recorded output.
+    fn compare(&self, dtype: DType) -> Worst {
+        let network = self.network(dtype);
+        let features = self.features(&network, self.spec().bands.len());
+        let mut worst = Worst::default();
+        for (name, output) in &self.outputs {
+            let layer = match name.split_once('/') {
+                Some(("backbone" | "features", index)) => Layer::Backbone(index.parse().unwrap()),
+                Some(("fpn", index)) => Layer::Fpn(index.parse().unwrap()),
+                None if name == "upsample" => Layer::Upsample,
+                _ => continue,
+            };
+            let map = network.embedding(&features, layer).unwrap();
+            let [_, channels, height, width] = output.shape[..] else { panic!("{name} is a map") };
+            assert_eq!(map.dims(), [1, height, width, channels], "{} {name}", self.name);
+            worst.relative(name, self.sampled_gap(name, output, &map_values(&map), channels));
+        }
+        let heads: Vec<usize> = (0..network.heads().len()).collect();
+        let answers = network.predict_many(&features, &heads).unwrap();
+        for ((index, head), mut answers) in network.heads().enumerate().zip(answers) {
+            let name = match self.layout {
+                Layout::Satlas => format!("heads/{index}/{}", head.task.name),
+                Layout::Package => "head".to_owned(),
+            };
+            self.compare_head(&name, &answers.remove(0), &mut worst);
+        }
+        worst
+    }
+
+    fn compare_head(&self, name: &str, answer: &HeadOutput, worst: &mut Worst) {
+        match answer {
+            HeadOutput::Dense(dense) => {
+                let output = &self.outputs[name];
+                let expected = match output.shape[..] {
+                    [height, width] => [1, height, width],
+                    [channels, height, width] => [channels, height, width],
+                    _ => panic!("{name} is dense"),
+                };
+                assert_eq!([dense.channels, dense.height, dense.width], expected, "{} {name}", self.name);
+                let gap = self.sampled_gap(name, output, &dense.values, dense.channels);
+                worst.relative(name, gap);
+                if output.shape.len() == 3 {
+                    worst.absolute(name, gap * output.mean_abs.unwrap());
+                }
+            }
+            HeadOutput::Scores(scores) => worst.absolute(name, parity::max_gap(scores, &self.golden(name))),
+            HeadOutput::Objects(objects) => {
+                let of = |part: &str| self.golden(&format!("{name}/{part}"));
+                let theirs = Detections { boxes: of("boxes"), scores: of("scores"), labels: of("labels") };
+                let share = parity::matched_share(objects, &theirs);
+                worst.matched = Some(worst.matched.map_or(share, |other| other.min(share)));
+                if let Some(output) = self.outputs.get(&format!("{name}/masks")) {
+                    self.compare_masks(&format!("{name}/masks"), output, objects, &theirs, worst);
+                }
+            }
+        }
+    }
+
+    /// Masks of the detections that both sides have, at the sampled positions.
+    fn compare_masks(&self, name: &str, output: &Output, ours: &[Object], theirs: &Detections, worst: &mut Worst) {
+        let matches = parity::matches(ours, theirs);
+        let [count, 1, side, _] = output.shape[..] else { panic!("{name} are masks") };
+        let golden = self.golden(name);
+        for (theirs, position) in golden.iter().zip(sample_positions(count * side * side)) {
+            let Some(object) = matches[position / (side * side)] else { continue };
+            let mask = ours[object].mask.as_ref().expect("instances have masks");
+            assert_eq!(mask.side, side);
+            worst.absolute(name, parity::max_gap(&[mask.values[position % (side * side)]], &[*theirs]));
+        }
+    }
+
+    /// The largest deviation of the sampled values of a map `[H, W, C]` in mean magnitudes of the whole map.
+    fn sampled_gap(&self, name: &str, output: &Output, ours: &[f32], channels: usize) -> f32 {
+        let golden = self.golden(name);
+        let pixels = ours.len() / channels;
+        assert_eq!(ours.len(), output.shape.iter().product::<usize>(), "{} {name}", self.name);
+        let sampled: Vec<f32> = sample_positions(ours.len()).map(|i| ours[i % pixels * channels + i / pixels]).collect();
+        parity::max_gap(&sampled, &golden) / output.mean_abs.unwrap()
+    }
+
+    fn check_parameters(&self, network: &Network) {
+        let mut lines: Vec<String> =
+            network.parameters().iter().map(|(name, shape)| format!("{name} {shape:?}\n")).collect();
+        lines.sort();
+        assert_eq!(lines.len(), self.parameters.count, "{}: number of parameters", self.name);
+        let hash = lines
+            .concat()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        assert_eq!(format!("{hash:016x}"), self.parameters.hash, "{}: names and shapes of parameters", self.name);
+    }
+}
+
+impl PackageCase {
+    /// What the public Python package builds for these arguments.
+    fn spec(&self, base: ModelSpec) -> ModelSpec {
+        let simple = |activation| HeadKind::Simple { activation };
+        let frcnn = || HeadKind::Frcnn { use_layers: vec![0, 1, 2, 3], anchor_sizes: vec![32.0, 64.0, 128.0, 256.0] };
+        let head = match self.head.as_str() {
+            "classify" => Some((TaskType::Classification, simple(Activation::Softmax))),
+            "multiclassify" => Some((TaskType::MultiLabelClassification, simple(Activation::Sigmoid))),
+            "segment" => Some((TaskType::Segment, simple(Activation::Softmax))),
+            "binsegment" => Some((TaskType::BinSegment, simple(Activation::Softmax))),
+            "regress" => Some((TaskType::Regress, simple(Activation::Times255))),
+            "detect" => Some((TaskType::Detect, frcnn())),
+            "instance" => Some((TaskType::Instance, frcnn())),
+            "none" => None,
+            other => panic!("the package has no head {other}"),
+        };
+        let heads = head.into_iter().map(|(task_type, kind)| {
+            let categories = (0..self.num_categories.unwrap_or(0)).map(|i| i.to_string()).collect();
+            let (colors, background_invalid) = (Vec::new(), false);
+            let task = Arc::new(Task { name: self.head.clone(), task_type, categories, colors, background_invalid });
+            Head { index: 0, task, kind, class_mask: None }
+        });
+        let band = |i: usize| Band { name: format!("band_{i}"), offset: 0.0, scale: 1.0 };
+        ModelSpec {
+            bands: (0..self.channels).map(band).collect(),
+            backbone: Backbone::by_name(&self.backbone).unwrap(),
+            multi_image: self.multi_image,
+            fpn: self.fpn.then_some(FpnSpec { out_channels: 128, prepend: false }),
+            upsample: self.fpn.then_some(UpsampleSpec { out_channels: 128 }),
+            layout: Layout::Package,
+            head_variants: vec![heads.collect()],
+            ..base
+        }
+    }
+}
+
+/// The rule's input stack: `u` in [0, 1) by splitmix64.
+fn synthetic_input(shape: &[usize], seed: u64) -> Vec<f32> {
+    let count = shape.iter().product::<usize>() as u64;
+    let key = "input"
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        ^ seed;
+    let uniform = |i: u64| {
+        let mut z = key.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 * (-24f32).exp2()
+    };
+    (0..count).map(uniform).collect()
+}
+
+fn map_values(map: &Tensor) -> Vec<f32> {
+    map.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Which of `count` elements the goldens hold.
+fn sample_positions(count: usize) -> impl Iterator<Item = usize> {
+    let samples = count.min(512);
+    (0..samples).map(move |j| ((j as f64 + 0.5) * count as f64 / samples as f64) as usize)
+}
+
+/// Runs the cases whose name starts so, and fails once all have been printed.
+fn compare(prefix: &str) {
+    let mut failed = Vec::new();
+    let cases = CASES.iter().filter(|case| case.name.starts_with(prefix));
+    for case in cases {
+        let started = std::time::Instant::now();
+        let worst = case.compare(DType::F32);
+        let seconds = started.elapsed().as_secs_f32();
+        println!(
+            "{}: maps {:.1e} ({}), probabilities {:.1e} ({}), detections {:?}, {seconds:.1} s",
+            case.name, worst.relative, worst.relative_of, worst.absolute, worst.absolute_of, worst.matched
+        );
+        let fits = worst.relative <= DENSE_F32 && worst.absolute <= PROBABILITY;
+        if !fits || worst.matched.is_some_and(|share| share < MATCHED) {
+            failed.push(&case.name);
+        }
+    }
+    assert!(failed.is_empty(), "beyond the tolerance: {failed:?}");
+}
+
+#[test]
+fn sentinel2_swin_b_agrees() {
+    compare("Sentinel2_SwinB");
+}
+
+#[test]
+fn sentinel2_swin_t_agrees_at_odd_sizes_too() {
+    compare("Sentinel2_SwinT");
+}
+
+#[test]
+fn sentinel2_resnet50_agrees_at_odd_sizes_too() {
+    compare("Sentinel2_Resnet50");
+}
+
+#[test]
+fn sentinel2_resnet152_agrees() {
+    compare("Sentinel2_Resnet152");
+}
+
+#[test]
+fn sentinel1_agrees() {
+    compare("Sentinel1");
+}
+
+#[test]
+fn landsat_agrees() {
+    compare("Landsat");
+}
+
+#[test]
+fn aerial_agrees() {
+    compare("Aerial");
+}
+
+#[test]
+fn the_fine_tuned_models_agree() {
+    compare("Satlas_");
+}
+
+#[test]
+fn the_package_agrees() {
+    compare("package");
+}
+
+#[test]
+fn every_parameter_has_the_name_and_the_shape_that_pytorch_gives_it() {
+    for case in CASES.iter() {
+        case.check_parameters(&case.network(DType::F32));
+    }
+}
+
+#[test]
+fn half_precision_is_near() {
+    for name in ["Sentinel2_SwinT_SI_RGB.0.1x96x136", "package.resnet50.backbone.segment.1x128x128"] {
+        let case = CASES.iter().find(|case| case.name == name).unwrap();
+        for dtype in [DType::BF16, DType::F16] {
+            let worst = case.compare(dtype);
+            println!("{name} in {dtype:?}: maps {:.1e} ({})", worst.relative, worst.relative_of);
+            assert!(worst.relative <= DENSE_HALF, "{name} in {dtype:?}: {worst:?}");
+        }
+    }
+}

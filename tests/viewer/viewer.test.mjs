@@ -1,0 +1,261 @@
+/** The viewer against the real program: what a person at the map sees and does. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { demo, drop, fixture, open, screenshot, settled, shareOfChangedPixels } from "./page.mjs";
+import { startBrowser, startServer } from "./server.mjs";
+
+let server;
+let browser;
+
+before(async () => {
+  server = await startServer();
+  browser = await startBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+  server?.stop();
+});
+
+/** A test with a page of its own, which must end without a complaint in the console. */
+const see = (name, fragment, check, options) =>
+  test(name, async () => {
+    const opened = await open(browser, server.address, fragment, options);
+    try {
+      await check(opened);
+      assert.deepEqual(opened.troubles, []);
+    } catch (error) {
+      await screenshot(opened.page, "failed");
+      throw error;
+    } finally {
+      await opened.page.close();
+    }
+  });
+
+const tiles = (answers, part) => answers.filter(({ url }) => url.includes(part) && /\/\d+\/\d+\/\d+\.\w+/.test(url));
+
+/** Clicks the best object in view and returns what its popup says. */
+async function clickBestObject(page) {
+  const point = await page.evaluate(() => {
+    const { map } = globalThis.viewer.mapView;
+    const { width, height } = map.getCanvas().getBoundingClientRect();
+    const features = map.queryRenderedFeatures().filter(({ layer }) => layer.id.endsWith("-fill"));
+    const middle = ({ geometry }) => {
+      const ring = geometry.type === "MultiPolygon" ? geometry.coordinates[0][0] : geometry.coordinates[0];
+      const mean = (axis) => ring.reduce((sum, position) => sum + position[axis], 0) / ring.length;
+      return map.project([mean(0), mean(1)]);
+    };
+    return features.map(middle).find(({ x, y }) => x > 150 && y > 150 && x < width - 150 && y < height - 150);
+  });
+  assert.ok(point, "no object is drawn in the middle of the map");
+  await page.locator("#map").click({ position: point });
+  await page.waitForSelector(".maplibregl-popup .feature");
+  return page.locator(".maplibregl-popup").innerText();
+}
+
+see("the_page_opens_with_imagery_and_a_mask_over_it", "", async ({ page, answers }) => {
+  await settled(page);
+  await screenshot(page, "world-coast");
+  assert.equal(await page.locator("#model").inputValue(), "world");
+  assert.equal(await page.locator("#task").inputValue(), "coast");
+  for (const part of ["/v1/sources/world/tiles/", "/v1/tiles/world/coast/"]) {
+    const own = tiles(answers, part);
+    assert.ok(own.length > 0, `no tiles of ${part}`);
+    assert.deepEqual(own.filter(({ status }) => status !== 200), []);
+  }
+  const changed = await shareOfChangedPixels(page, async () => {
+    await page.locator("#opacity").fill("0");
+    await settled(page);
+  });
+  assert.ok(changed > 0.005, `the mask colours only ${changed} of the map`);
+});
+
+see("the_page_asks_no_other_host", "", async ({ page, answers }) => {
+  await settled(page);
+  const foreign = answers.filter(({ url }) => !url.startsWith(server.address) && !/^(data|blob):/.test(url));
+  assert.deepEqual(foreign, []);
+});
+
+see("the_address_brings_back_task_options_and_place", "#model=world&task=water&opacity=0.5&hidden=land&view=4.00/40.00000/15.00000", async ({ page, answers }) => {
+  await settled(page);
+  await screenshot(page, "world-water");
+  assert.equal(await page.locator("#task").inputValue(), "water");
+  assert.equal(await page.locator("#opacity").inputValue(), "0.5");
+  assert.ok(tiles(answers, "/v1/tiles/world/water/").every(({ url }) => url.includes("categories=water")));
+  const view = await page.evaluate(() => globalThis.viewer.mapView.view);
+  assert.ok(Math.abs(view.lat - 40) < 1e-3 && Math.abs(view.lon - 15) < 1e-3 && view.zoom === 4);
+  await page.locator("#task").selectOption("elevation");
+  await settled(page);
+  await page.waitForFunction(() => location.hash.includes("task=elevation"));
+  await screenshot(page, "world-elevation");
+});
+
+see("a_colour_map_and_a_probability_can_be_chosen", "#model=world&task=coast", async ({ page, answers }) => {
+  await page.locator("#look label", { hasText: "Probability" }).click();
+  await page.locator("#colormap").selectOption("inferno");
+  await settled(page);
+  await screenshot(page, "world-probability");
+  const own = tiles(answers, "render=probability").filter(({ url }) => url.includes("colormap=inferno"));
+  assert.ok(own.length > 0);
+  assert.deepEqual(own.filter(({ status }) => status !== 200), []);
+});
+
+see("an_object_is_drawn_and_its_popup_opens", "#model=trees", async ({ page, answers }) => {
+  await settled(page);
+  assert.equal(await page.locator("#source").inputValue(), "trees");
+  assert.ok(tiles(answers, ".mvt").some(({ status }) => status === 200));
+  const text = await clickBestObject(page);
+  await screenshot(page, "trees-popup");
+  assert.match(text, /Tree/);
+  assert.match(text, /\d+\.\d %/);
+});
+
+see("the_threshold_hides_weak_objects_without_asking_again", "#model=trees", async ({ page, answers }) => {
+  await settled(page);
+  const count = () => page.evaluate(() => globalThis.viewer.mapView.map.queryRenderedFeatures().length);
+  const all = await count();
+  const asked = tiles(answers, ".mvt").length;
+  await page.locator("#threshold").fill("0.9");
+  await page.waitForFunction(() => globalThis.viewer.store.state.threshold === 0.9);
+  await settled(page);
+  const few = await count();
+  assert.ok(few < all, `${few} of ${all} features pass a threshold of 0.9`);
+  assert.equal(tiles(answers, ".mvt").length, asked);
+});
+
+see("choosing_the_tree_model_flies_to_its_imagery", "", async ({ page }) => {
+  await settled(page);
+  await page.locator("#model").selectOption("trees");
+  await page.waitForFunction(() => location.hash.includes("source=trees"));
+  await settled(page);
+  const { zoom, lon } = await page.evaluate(() => globalThis.viewer.mapView.view);
+  assert.ok(zoom > 16 && Math.abs(lon + 110.47) < 0.01, `the map is at ${zoom}, ${lon}`);
+});
+
+see("a_dropped_geotiff_shows_its_objects_at_its_place", "#model=trees", async ({ page }) => {
+  await settled(page);
+  await drop(page, demo("trees_osbs.tif"));
+  await page.waitForSelector(".card.done");
+  await settled(page);
+  await screenshot(page, "dropped-geotiff");
+  assert.match(await page.locator(".card").innerText(), /[1-9]\d* objects/);
+  const { lon, lat } = await page.evaluate(() => globalThis.viewer.mapView.view);
+  assert.ok(Math.abs(lon + 81.98) < 0.05 && Math.abs(lat - 29.69) < 0.05, `the map is at ${lon}, ${lat}`);
+  assert.match(await clickBestObject(page), /Tree/);
+  await page.locator(".card button", { hasText: "Remove" }).click();
+  assert.equal(await page.locator(".card").count(), 0);
+});
+
+see("a_dropped_geotiff_shows_its_values_as_an_image_at_its_place", "#model=world&task=elevation", async ({ page }) => {
+  await settled(page);
+  await drop(page, demo("trees_osbs.tif"));
+  await page.waitForSelector(".card.done");
+  await settled(page);
+  const { lon, lat, zoom } = await page.evaluate(() => globalThis.viewer.mapView.view);
+  assert.ok(Math.abs(lon + 81.98) < 0.05 && Math.abs(lat - 29.69) < 0.05 && zoom > 15, `the map is at ${lon}, ${lat}, ${zoom}`);
+  const changed = await shareOfChangedPixels(page, async () => {
+    await page.locator("#opacity").fill("0");
+    await settled(page);
+  });
+  assert.ok(changed > 0.05, `the image covers only ${changed} of the map`);
+});
+
+see("a_dropped_picture_without_a_place_opens_beside_the_map", "#model=trees", async ({ page }) => {
+  await settled(page);
+  await drop(page, fixture("trees.jpg"));
+  await page.waitForSelector("#pixels:not([hidden])");
+  await screenshot(page, "dropped-picture");
+  assert.match(await page.locator("#pixels-size").innerText(), /not georeferenced/);
+  assert.match(await page.locator(".card").innerText(), /\d+ object/);
+  await page.keyboard.press("Escape");
+  assert.ok(await page.locator("#pixels").isHidden());
+});
+
+test("a_broken_file_says_what_is_wrong", async () => {
+  const { page } = await open(browser, server.address, "#model=trees");
+  await settled(page);
+  await drop(page, "", { bytes: Buffer.from("II*\0 this is no raster"), name: "broken.tif" });
+  await page.waitForSelector(".card.failed");
+  await screenshot(page, "broken-file");
+  const text = await page.locator(".card.failed").innerText();
+  assert.match(text, /broken\.tif/);
+  assert.ok(text.length > 40, `the card only says: ${text}`);
+  await page.close();
+});
+
+test("failed_tiles_are_counted_and_can_be_asked_for_again", async () => {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+  const problem = { title: "Internal Server Error", status: 500, detail: "the forward pass failed" };
+  await page.route("**/v1/tiles/world/coast/*/*/*.png*", (route) =>
+    route.fulfill({ status: 500, contentType: "application/problem+json", body: JSON.stringify(problem) }),
+  );
+  await page.goto(`${server.address}/`);
+  await page.waitForSelector("#failures:not([hidden])");
+  await settled(page);
+  await screenshot(page, "failed-tiles");
+  assert.match(await page.locator("#failures").innerText(), /\d+ tiles? failed\. the forward pass failed/);
+  await page.unroute("**/v1/tiles/world/coast/*/*/*.png*");
+  await page.locator("#retry").click();
+  await page.waitForSelector("#failures", { state: "hidden" });
+  await settled(page);
+  assert.ok(await page.locator("#failures").isHidden());
+  await page.close();
+});
+
+test("tiles_wait_while_the_server_is_loading", async () => {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+  let refusals = 4;
+  await page.route("**/v1/tiles/world/coast/*/*/*.png*", (route) => {
+    refusals -= 1;
+    if (refusals < 0) return route.continue();
+    const body = JSON.stringify({ title: "Service Unavailable", status: 503, detail: "the weights are loading" });
+    return route.fulfill({ status: 503, headers: { "Retry-After": "1" }, contentType: "application/problem+json", body });
+  });
+  await page.goto(`${server.address}/`);
+  await page.waitForFunction(() => document.getElementById("activity").textContent.includes("the weights are loading"));
+  await settled(page);
+  assert.ok(await page.locator("#failures").isHidden());
+  await page.close();
+});
+
+test("a_server_without_its_catalogue_is_reported", async () => {
+  const page = await browser.newPage();
+  await page.route("**/v1/models", (route) => route.abort());
+  await page.goto(`${server.address}/`);
+  await page.waitForSelector("#fatal:not([hidden])");
+  assert.match(await page.locator("#fatal").innerText(), /cannot be reached/);
+  await page.close();
+});
+
+test("the_copied_command_answers_with_the_tile_that_is_shown", async () => {
+  const { page } = await open(browser, server.address, "#model=world&task=water&hidden=land");
+  await settled(page);
+  const command = await page.locator("#command").innerText();
+  const [, url] = /'(http[^']+)'/.exec(command);
+  const answer = await fetch(url);
+  assert.equal(answer.status, 200);
+  assert.equal(answer.headers.get("content-type"), "image/png");
+  await page.close();
+});
+
+see("a_narrow_dark_screen_has_map_and_controls", "#model=trees", async ({ page }) => {
+  await settled(page);
+  await screenshot(page, "narrow-dark");
+  const map = await page.locator("#map").boundingBox();
+  const panel = await page.locator("#panel").boundingBox();
+  assert.ok(map.width === 390 && map.height > 250, `the map has ${map.width} x ${map.height}`);
+  assert.ok(panel.y >= map.y + map.height - 1 && panel.height > 200);
+  await page.locator("#panel-toggle").click();
+  await settled(page);
+  assert.ok((await page.locator("#map").boundingBox()).height > 600);
+}, { viewport: { width: 390, height: 800 }, colorScheme: "dark" });
+
+see("every_control_has_a_name", "", async ({ page }) => {
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll("button, select, input")]
+      .filter((control) => !control.closest("[hidden]") && !control.ariaLabel && !control.labels?.length && !control.textContent.trim())
+      .map((control) => control.outerHTML),
+  );
+  assert.deepEqual(nameless, []);
+});
