@@ -9,6 +9,7 @@ use super::winograd::Maps;
 use super::{Activation, Precision};
 
 /// A prepared convolution over [N, H, W, inputs] maps.
+#[derive(Debug)]
 pub struct Convolution {
     matrix: PackedMatrix,
     inputs: usize,

@@ -14,9 +14,9 @@ mod store;
 mod synthetic;
 
 pub use error::WeightsError;
-pub use locator::{EmbeddedFiles, WeightsLocator, WeightsMode, WeightsPlace};
 pub use fit::{Fit, Misshapen};
 pub use hub::{Hub, HubOptions, Progress};
+pub use locator::{EmbeddedFiles, WeightsLocator, WeightsMode, WeightsPlace};
 pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;
