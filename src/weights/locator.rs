@@ -61,7 +61,7 @@ impl WeightsLocator {
             WeightsSpec::Hub { file, .. } | WeightsSpec::Archive { file, .. } => {
                 self.in_models_dir(&spec.id, Path::new(file))
             }
-            WeightsSpec::Embedded { .. } => None,
+            WeightsSpec::Embedded { .. } | WeightsSpec::NewHeads { .. } => None,
         };
         file.map_or(WeightsPlace::Remote, WeightsPlace::File)
     }
