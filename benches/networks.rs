@@ -33,7 +33,12 @@ fn time(name: &str, runs: usize, work: impl Fn()) {
     }
     let processor = (processor_seconds() - before) / runs as f64;
     walls.sort_by(f64::total_cmp);
-    println!("{name:50} median {:7.1} ms  least {:7.1} ms  processor {:7.1} ms", 1e3 * walls[runs / 2], 1e3 * walls[0], 1e3 * processor);
+    println!(
+        "{name:50} median {:7.1} ms  least {:7.1} ms  processor {:7.1} ms",
+        1e3 * walls[runs / 2],
+        1e3 * walls[0],
+        1e3 * processor
+    );
 }
 
 fn main() {
@@ -41,7 +46,7 @@ fn main() {
     let argument = |i: usize| arguments.get(i).map_or("", String::as_str);
     let dtype = if argument(1) == "bf16" { DType::BF16 } else { DType::F32 };
     let runs = argument(2).parse().unwrap_or(5);
-    let zoo = satlas_serve::zoo::pretrained().unwrap();
+    let zoo = satlas_serve::zoo::pretrained_models().unwrap();
     for id in MODELS.iter().filter(|id| id.contains(argument(0))) {
         let spec = zoo.iter().find(|spec| spec.id == *id).unwrap();
         let network = Network::load(&Weights::synthetic(7), spec, &Device::Cpu, dtype).unwrap();

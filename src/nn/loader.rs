@@ -1,7 +1,6 @@
 //! From named tensors to operators: a [`Loader`] stands at one prefix of the checkpoint's names.
 //!
-//! A missing or misshapen tensor does not end the loading: zeros take its place, its name is noted, and the whole list
-//! becomes one error at the end. Names repeat the checkpoint exactly.
+//! Names repeat the checkpoint exactly, and every one asked for is noted.
 
 use std::cell::RefCell;
 
@@ -12,35 +11,29 @@ use crate::ops::{
     Activation, Conv2d, ConvShape, ConvTranspose2d, LayerNorm, Linear, OpsContext, TransposeShape, WindowAttention,
     WindowAttentionWeights,
 };
-use crate::weights::{Weights, WeightsError};
+use crate::weights::Weights;
 
 /// torchvision's `BatchNorm2d` in every ResNet.
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 /// Width of the position bias network of torchvision's `ShiftedWindowAttentionV2`.
 const POSITION_HIDDEN: usize = 512;
 
-/// What loading asked for and did not get.
-#[derive(Debug, Default)]
-pub(super) struct LoadLog {
-    pub(super) missing: Vec<String>,
-    pub(super) misshapen: Vec<String>,
-    /// Every name asked for, with its shape.
-    pub(super) parameters: Vec<(String, Vec<usize>)>,
-}
+/// Names and shapes of the tensors asked for.
+pub(super) type Parameters = Vec<(String, Vec<usize>)>;
 
 /// A place among the names of a checkpoint.
 #[derive(Clone)]
 pub(super) struct Loader<'a> {
     weights: &'a Weights,
     ops: &'a OpsContext,
-    log: &'a RefCell<LoadLog>,
+    asked: &'a RefCell<Parameters>,
     model: &'a str,
     prefix: String,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(weights: &'a Weights, ops: &'a OpsContext, log: &'a RefCell<LoadLog>, model: &'a str) -> Self {
-        Self { weights, ops, log, model, prefix: String::new() }
+    pub(super) fn new(weights: &'a Weights, ops: &'a OpsContext, asked: &'a RefCell<Parameters>, model: &'a str) -> Self {
+        Self { weights, ops, asked, model, prefix: String::new() }
     }
 
     /// One level deeper.
@@ -61,21 +54,9 @@ impl<'a> Loader<'a> {
     /// A tensor as float32 in PyTorch's layout, in main memory.
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
-        let mut log = self.log.borrow_mut();
-        let tensor = match self.weights.get(&name, shape, &Device::Cpu) {
-            Ok(tensor) => tensor.to_dtype(DType::F32),
-            Err(WeightsError::Missing { .. }) => {
-                log.missing.push(name.clone());
-                Tensor::zeros(shape, DType::F32, &Device::Cpu)
-            }
-            Err(WeightsError::Misshapen { found, needed, .. }) => {
-                log.misshapen.push(format!("{name} {found:?} instead of {needed:?}"));
-                Tensor::zeros(shape, DType::F32, &Device::Cpu)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        log.parameters.push((name, shape.to_vec()));
-        tensor.map_err(|source| self.device_error(source))
+        let tensor = self.weights.get(&name, shape, &Device::Cpu)?;
+        self.asked.borrow_mut().push((name, shape.to_vec()));
+        tensor.to_dtype(DType::F32).map_err(|source| self.device_error(source))
     }
 
     pub(super) fn linear(&self, inputs: usize, outputs: usize, activation: Activation) -> Result<Linear, LoadError> {

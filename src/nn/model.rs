@@ -10,11 +10,11 @@ use super::error::{LoadError, NnError};
 use super::features::{Features, Layer};
 use super::fpn::Fpn;
 use super::heads::{HeadNetwork, HeadOutput, MapSpec};
-use super::loader::{LoadLog, Loader};
+use super::loader::{Loader, Parameters};
 use super::upsample::Upsample;
 use crate::ops::OpsContext;
 use crate::weights::Weights;
-use crate::zoo::{Backbone as Architecture, Head, HeadKind, Layout, ModelSpec, TaskType};
+use crate::zoo::{Backbone as Architecture, Head, Layout, ModelSpec};
 
 /// The coarsest map is at 1/32, and holds at least one cell.
 const MIN_SIDE_PX: usize = 32;
@@ -29,7 +29,7 @@ pub struct Network {
     fpn: Option<Fpn>,
     upsample: Option<Upsample>,
     heads: Vec<(Head, HeadNetwork)>,
-    parameters: Vec<(String, Vec<usize>)>,
+    parameters: Parameters,
     unused: Vec<String>,
 }
 
@@ -39,10 +39,10 @@ impl Network {
     /// Tensors that the network does not use are no error: see [`Network::unused`].
     ///
     /// # Errors
-    /// [`LoadError::Tensors`] with every missing and misshapen name; other [`LoadError`]s where the specification cannot be
-    /// built, a tensor cannot be read or the device is out of memory.
+    /// [`LoadError`] with every missing and misshapen tensor by name; also where the specification cannot be built, a tensor
+    /// cannot be read or the device is out of memory.
     pub fn load(weights: &Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
-        Self::load_variant(weights, spec, fitting_variant(weights, spec), device, dtype)
+        Self::load_variant(weights, spec, weights.require(spec)?, device, dtype)
     }
 
     /// As [`Network::load`] with the given one of the specification's head variants.
@@ -66,8 +66,8 @@ impl Network {
     /// # Errors
     /// As [`Network::load`].
     pub fn load_with(weights: &Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
-        let log = RefCell::new(LoadLog::default());
-        let root = Loader::new(weights, &ops, &log, &spec.id);
+        let asked = RefCell::new(Parameters::new());
+        let root = Loader::new(weights, &ops, &asked, &spec.id);
 
         let backbone = Backbone::load(&root, spec)?;
         let (fpn, upsample, maps) = pyramid(&root, spec)?;
@@ -78,12 +78,7 @@ impl Network {
             .map(|head| Ok((head.clone(), HeadNetwork::load(&root.pp(head_prefix(spec, head)), head, &maps)?)))
             .collect::<Result<Vec<_>, LoadError>>()?;
 
-        let LoadLog { missing, misshapen, parameters } = log.into_inner();
-        let unused = weights.unused();
-        if !missing.is_empty() || !misshapen.is_empty() {
-            let (file, model) = (weights.file().to_owned(), spec.id.clone());
-            return Err(LoadError::Tensors { file, model, missing, misshapen, unused });
-        }
+        let (parameters, unused) = (asked.into_inner(), weights.unused());
         let (bands, multi_image) = (spec.bands.len(), spec.multi_image);
         Ok(Self { ops, bands, multi_image, backbone, fpn, upsample, heads, parameters, unused })
     }
@@ -251,32 +246,109 @@ fn head_prefix(spec: &ModelSpec, head: &Head) -> String {
     }
 }
 
-/// The head variant of which the fewest last layers are missing from the file or differ, and among equals the largest.
-fn fitting_variant(weights: &Weights, spec: &ModelSpec) -> usize {
-    if weights.is_synthetic() || spec.head_variants.len() < 2 {
-        return spec.largest_variant();
-    }
-    let misfits = |variant: &Vec<Head>| {
-        let fits = |head: &&Head| {
-            let outputs = head.task.categories.len().max(1);
-            let name = format!("{}.{}", head_prefix(spec, head), last_layer(head));
-            weights.shape(&name).is_some_and(|shape| shape.first() == Some(&outputs))
-        };
-        variant.iter().filter(|head| !fits(head)).count()
-    };
-    let order = |index: &usize| {
-        let variant = &spec.head_variants[*index];
-        (misfits(variant), std::cmp::Reverse(variant.len()))
-    };
-    (0..spec.head_variants.len()).min_by_key(order).unwrap_or(0)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::demo_models;
 
-/// The tensor whose first dimension is a head's number of categories.
-fn last_layer(head: &Head) -> &'static str {
-    match (&head.kind, head.task.task_type) {
-        (HeadKind::Simple { .. }, TaskType::Classification | TaskType::MultiLabelClassification) => "extra.weight",
-        (HeadKind::Simple { .. }, _) => "layers.1.weight",
-        (HeadKind::Classify { .. }, _) => "layer.weight",
-        (HeadKind::Frcnn { .. }, _) => "roi_heads.box_predictor.cls_score.weight",
+    const DEMO: &str = include_str!("../../static/demo/demo.json");
+    const WORLD: &[u8] = include_bytes!("../../static/demo/world.safetensors");
+
+    fn world() -> Network {
+        let spec = &demo_models(DEMO).unwrap()[0];
+        Network::load(&Weights::embedded("world", WORLD).unwrap(), spec, &Device::Cpu, DType::F32).unwrap()
+    }
+
+    fn images(count: usize, height: usize, width: usize) -> Tensor {
+        let values = (0..count * height * width * 3).map(|i| ((i * 7919) % 1009) as f32 / 1009.0).collect();
+        Tensor::from_vec(values, (count, height, width, 3), &Device::Cpu).unwrap()
+    }
+
+    fn dense(output: &HeadOutput) -> &[f32] {
+        let HeadOutput::Dense(dense) = output else { panic!("the world's heads are dense") };
+        &dense.values
+    }
+
+    #[test]
+    fn a_batch_answers_as_its_items_do_alone() {
+        let network = world();
+        let batch = images(2, 64, 96);
+        let together = network.predict(&network.features(&batch, 1).unwrap(), 0).unwrap();
+        assert_eq!(together.len(), 2);
+        for (item, together) in together.iter().enumerate() {
+            let features = network.features(&batch.narrow(0, item, 1).unwrap(), 1).unwrap();
+            let alone = network.predict(&features, 0).unwrap();
+            let gap = dense(together).iter().zip(dense(&alone[0])).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(gap < 1e-5, "item {item}: {gap}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_head_reads_is_computed_and_kept() {
+        let network = world();
+        let features = network.features(&images(1, 64, 64), 1).unwrap();
+        network.embedding(&features, Layer::Backbone(3)).unwrap();
+        let backbone = features.bytes();
+        network.predict_many(&features, &[0, 1, 2]).unwrap();
+        let with_pyramid = features.bytes();
+        assert!(with_pyramid > backbone, "the pyramid stays");
+        network.embedding(&features, Layer::Upsample).unwrap();
+        assert_eq!(features.bytes(), with_pyramid, "the full-resolution map does not");
+    }
+
+    #[test]
+    fn images_that_the_network_cannot_read_are_refused_with_what_is_needed() {
+        let network = world();
+        let four_bands = Tensor::zeros((1, 64, 64, 4), DType::F32, &Device::Cpu).unwrap();
+        for (images, captures) in [
+            (four_bands, 1),
+            (images(1, 31, 64), 1),
+            (images(2, 64, 64), 2),
+            (images(2, 64, 64), 0),
+            (images(0, 64, 64), 1),
+        ] {
+            let error = network.features(&images, captures).unwrap_err();
+            assert!(matches!(error, NnError::Input { .. }), "{error}");
+            assert!(error.to_string().contains("[images, height, width, 3]"), "{error}");
+        }
+        let features = network.features(&images(1, 64, 64), 1).unwrap();
+        assert!(matches!(network.predict(&features, 3), Err(NnError::Absent { .. })));
+    }
+
+    #[test]
+    fn the_maximum_over_equal_captures_is_the_capture() {
+        let spec = ModelSpec { multi_image: true, ..demo_models(DEMO).unwrap()[0].clone() };
+        let network = Network::load(&Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap();
+        let one = images(1, 64, 64);
+        let three = Tensor::cat(&[&one, &one, &one], 0).unwrap();
+        let deepest = |images: &Tensor, captures| {
+            let features = network.features(images, captures).unwrap();
+            network.embedding(&features, Layer::Backbone(3)).unwrap()
+        };
+        let gap = (deepest(&one, 1) - deepest(&three, 3)).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(gap.to_scalar::<f32>().unwrap() < 1e-4);
+    }
+
+    #[test]
+    fn the_weights_of_another_model_are_refused_by_name() {
+        let trees = &demo_models(DEMO).unwrap()[1];
+        let weights = Weights::embedded("world", WORLD).unwrap();
+        let error = Network::load(&weights, trees, &Device::Cpu, DType::F32).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Unusable);
+        assert!(error.to_string().contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn a_detection_head_without_a_pyramid_is_refused() {
+        let spec = ModelSpec { fpn: None, upsample: None, ..demo_models(DEMO).unwrap()[1].clone() };
+        let error = Network::load(&Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap_err();
+        assert!(matches!(error, LoadError::Specification { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_network_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Network>();
+        shared::<Features>();
     }
 }

@@ -41,8 +41,10 @@ impl SwinV2 {
     /// From torchvision's `features.N…`.
     pub(super) fn load(loader: &Loader<'_>, config: SwinConfig, bands: usize) -> std::result::Result<Self, LoadError> {
         let SwinConfig { patch_size, embed_dim, depths, num_heads, window_size } = config;
-        if patch_size == 0 || embed_dim == 0 || window_size < 2 {
-            return Err(loader.specification(format!("{config:?} is not a Swin v2")));
+        if !patch_size.is_power_of_two() || embed_dim == 0 || window_size < 2 {
+            return Err(loader.specification(format!(
+                "{config:?} is no Swin v2: patches have a side that is a power of two, windows at least 2 tokens"
+            )));
         }
         let features = loader.pp("features");
         let embed = features.pp("0.0").conv2d(bands, embed_dim, ConvShape::patches(patch_size), Activation::None)?;

@@ -1,6 +1,6 @@
 //! What follows a layer: ReLU and GELU inside networks, softmax and sigmoid at their end.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::kernel;
 use crate::kernels;
@@ -45,7 +45,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
         Some(&width) if kernel::reads(&x) && width > 0 => {
             kernel::map("softmax", &x, x.shape(), |x| kernels::softmax(x, width))
         }
-        _ => candle_nn::ops::softmax(&x, D::Minus1),
+        _ => candle_nn::ops::softmax_last_dim(&x),
     }
 }
 

@@ -188,3 +188,37 @@ fn patches(x: &Tensor, shape: ConvShape) -> Result<Tensor> {
     let x = x.reshape((n, rows, kernel, cols, kernel, channels))?.permute((0, 1, 3, 2, 4, 5))?;
     x.reshape((n, rows, cols, kernel * kernel * channels))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn ramp(dims: &[usize]) -> Tensor {
+        let count: usize = dims.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| ((i * 37 + 11) % 101) as f32 / 101.0 - 0.5).collect();
+        Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn every_form_is_the_convolution_that_it_stands_for() {
+        let ops = OpsContext::new(&Device::Cpu, DType::F32).unwrap();
+        let strided = |kernel, stride, padding| ConvShape { kernel, stride, padding };
+        let shapes = [ConvShape::POINTWISE, ConvShape::SAME_3X3, ConvShape::patches(2), ConvShape::patches(4)];
+        for shape in shapes.into_iter().chain([strided(1, 2, 0), strided(3, 2, 1), strided(7, 2, 3)]) {
+            let (x, weight, bias) = (ramp(&[2, 9, 11, 3]), ramp(&[5, 3, shape.kernel, shape.kernel]), ramp(&[5]));
+            let nchw = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+            let theirs = nchw.conv2d(&weight, shape.padding, shape.stride, 1, 1).unwrap();
+            let theirs = theirs.permute((0, 2, 3, 1)).unwrap().broadcast_add(&bias).unwrap();
+            let conv = Conv2d::new(&ops, &weight, Some(&bias), shape, Activation::Relu).unwrap();
+            let largest = |x: Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            let gap = largest((conv.forward(&x).unwrap() - theirs.relu().unwrap()).unwrap());
+            assert!(gap < 1e-5, "{shape:?}: {gap}");
+            let residual = ramp(theirs.dims());
+            let sum = (theirs + &residual).unwrap().relu().unwrap();
+            let gap = largest((conv.forward_add(&x, &residual).unwrap() - sum).unwrap());
+            assert!(gap < 1e-5, "{shape:?} with a residual: {gap}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Comparing answers with PyTorch's: dense values, probabilities, detections.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
@@ -8,7 +8,8 @@ use satlas_serve::prediction::Object;
 
 /// Largest deviation of a dense map in f32, in mean magnitudes of the reference; PyTorch's own float32 is within 2e-5.
 pub const DENSE_F32: f32 = 2e-4;
-/// The same in bf16 and f16.
+/// Mean deviation of a map in bf16 and f16, in mean magnitudes of the reference. The largest deviation cannot be bounded so:
+/// PyTorch's own bfloat16 autocast has 9e-2 at the largest and 1.5e-2 in the mean on the maps compared here.
 pub const DENSE_HALF: f32 = 3e-2;
 /// Largest deviation of a probability in f32.
 pub const PROBABILITY: f32 = 1e-4;
@@ -26,9 +27,10 @@ pub fn max_gap(ours: &[f32], theirs: &[f32]) -> f32 {
     ours.iter().zip(theirs).map(gap).fold(0.0, f32::max)
 }
 
-/// The largest deviation in mean magnitudes of the reference.
-pub fn relative_gap(ours: &[f32], theirs: &[f32]) -> f32 {
-    max_gap(ours, theirs) / mean_magnitude(theirs)
+/// The mean absolute deviation.
+pub fn mean_gap(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len(), "as many values as the reference");
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).sum::<f32>() / theirs.len().max(1) as f32
 }
 
 /// The mean absolute value.
@@ -38,8 +40,11 @@ pub fn mean_magnitude(values: &[f32]) -> f32 {
 
 /// PyTorch's detections of one image.
 pub struct Detections {
+    /// `x0, y0, x1, y1` of one after the other.
     pub boxes: Vec<f32>,
+    /// One a box.
     pub scores: Vec<f32>,
+    /// One a box.
     pub labels: Vec<f32>,
 }
 
