@@ -43,6 +43,7 @@ impl Rows for Dense<'_> {
 }
 
 /// Weights [outputs, inputs] ready for the micro-kernel, with their bias.
+#[derive(Debug)]
 pub struct PackedMatrix {
     /// [panel][word][panel width]
     words: Aligned,

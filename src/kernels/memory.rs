@@ -2,6 +2,7 @@
 //! threads fill without anyone zeroing them first.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
@@ -20,6 +21,12 @@ pub(crate) struct Aligned {
 impl Aligned {
     pub(crate) fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    }
+}
+
+impl fmt::Debug for Aligned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} values]", self.len)
     }
 }
 
@@ -91,11 +98,6 @@ unsafe impl Send for Out<'_> {}
 unsafe impl Sync for Out<'_> {}
 
 impl<'a> Out<'a> {
-    /// Writes into existing values.
-    pub(crate) fn over(values: &'a mut [f32]) -> Self {
-        Self { start: values.as_mut_ptr(), len: values.len(), values: PhantomData }
-    }
-
     /// A new vector of `len` values, made by `fill`.
     ///
     /// # Safety

@@ -4,18 +4,27 @@
 //! the processor has is chosen at run time. Threads are rayon's. Only [`crate::ops`] calls these, and each is tested
 //! against a slow reference on odd sizes, on every instruction set at hand; the portable form also runs under Miri.
 #![expect(unsafe_code, reason = "vector instructions and disjoint writes from several threads")]
-#![cfg_attr(not(test), expect(dead_code))]
 
+mod attention;
+mod conv;
+mod elementwise;
 mod gemm;
 mod math;
 mod memory;
 mod micro;
+mod norm;
+mod pool;
 #[cfg(test)]
 mod reference;
 mod simd;
 mod winograd;
 
+pub use attention::WindowAttention;
+pub use conv::{Convolution, Walk};
+pub use elementwise::{sigmoid, softmax};
 pub use gemm::PackedMatrix;
+pub use norm::layer_norm;
+pub use pool::{add_scaled, max_over_captures, max_pool, nearest_add};
 pub use winograd::{Maps, Winograd};
 
 /// What is applied to a result as it is written.
@@ -53,4 +62,12 @@ impl Precision {
             Self::Bf16 => 2 * words,
         }
     }
+}
+
+/// Cuts `rows` of `width` values into ranges worth a thread's attention each.
+fn jobs(rows: usize, width: usize) -> Vec<std::ops::Range<usize>> {
+    const WORTH: usize = 1 << 14;
+    let most = 4 * rayon::current_num_threads();
+    let parts = (rows * width / WORTH).clamp(1, most);
+    (0..parts).map(|part| gemm::share(rows, 1, part, parts)).collect()
 }

@@ -33,6 +33,7 @@ const KERNEL_TRANSFORM: [[f64; 3]; SIDE] = [
 ];
 
 /// A prepared convolution over [N, H, W, inputs] maps.
+#[derive(Debug)]
 pub struct Winograd {
     phases: Vec<Phase>,
     inputs: usize,
@@ -46,6 +47,7 @@ pub struct Winograd {
 }
 
 /// The outputs at one offset modulo the scale: a convolution of its own.
+#[derive(Debug)]
 struct Phase {
     /// Which output of each `scale` x `scale` block it makes.
     offset: [usize; 2],

@@ -58,6 +58,14 @@ impl Network {
     ) -> Result<Self, LoadError> {
         let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
         let ops = OpsContext::new(device, dtype).map_err(device_error)?;
+        Self::load_with(weights, spec, variant, ops)
+    }
+
+    /// As [`Network::load_variant`] with operators in a form of one's choosing.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn load_with(weights: &Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
         let asked = RefCell::new(Parameters::new());
         let root = Loader::new(weights, &ops, &asked, &spec.id);
 
@@ -122,7 +130,7 @@ impl Network {
         if !whole || bands != self.bands || height.min(width) < MIN_SIDE_PX || (captures > 1 && !self.multi_image) {
             return refuse();
         }
-        let images = images.to_device(self.ops.device())?.to_dtype(self.ops.dtype())?.contiguous()?;
+        let images = images.to_device(self.ops.device())?.to_dtype(self.ops.activations())?.contiguous()?;
         let backbone = self.backbone.forward(&images, captures)?;
         Ok(Features { height, width, backbone, fpn: std::sync::OnceLock::new() })
     }

@@ -2,6 +2,9 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::kernel;
+use crate::kernels;
+
 /// The function applied to a layer's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -21,6 +24,15 @@ impl Activation {
             Self::Gelu => x.gelu_erf(),
         }
     }
+
+    /// The kernels' word for it.
+    pub(super) fn fused(self) -> kernels::Activation {
+        match self {
+            Self::None => kernels::Activation::None,
+            Self::Relu => kernels::Activation::Relu,
+            Self::Gelu => kernels::Activation::Gelu,
+        }
+    }
 }
 
 /// Softmax over the last dimension, in float32 whatever the type of `x`: probabilities are answers, not activations.
@@ -28,7 +40,13 @@ impl Activation {
 /// # Errors
 /// Where the device fails.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    candle_nn::ops::softmax_last_dim(&x.to_dtype(DType::F32)?.contiguous()?)
+    let x = x.to_dtype(DType::F32)?.contiguous()?;
+    match x.dims().last() {
+        Some(&width) if kernel::reads(&x) && width > 0 => {
+            kernel::map("softmax", &x, x.shape(), |x| kernels::softmax(x, width))
+        }
+        _ => candle_nn::ops::softmax_last_dim(&x),
+    }
 }
 
 /// The logistic function, in float32 whatever the type of `x`.
@@ -36,5 +54,9 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Where the device fails.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    candle_nn::ops::sigmoid(&x.to_dtype(DType::F32)?.contiguous()?)
+    let x = x.to_dtype(DType::F32)?.contiguous()?;
+    if kernel::reads(&x) {
+        return kernel::map("sigmoid", &x, x.shape(), kernels::sigmoid);
+    }
+    candle_nn::ops::sigmoid(&x)
 }

@@ -2,23 +2,40 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// The device and the floating-point type that weights are prepared for.
+use crate::kernels::Precision;
+
+/// The device, the floating-point type and the form that operators are prepared for.
 #[derive(Clone, Debug)]
 pub struct OpsContext {
     device: Device,
     dtype: DType,
+    /// The CPU kernels' precision; none: plain candle operations.
+    kernels: Option<Precision>,
 }
 
 impl OpsContext {
-    /// Operators on `device` that compute in `dtype` (float32, bfloat16 or float16).
+    /// Operators on `device` that compute in `dtype` (float32, bfloat16 or float16), in their fastest form: kernels on
+    /// the processor, candle's operations elsewhere.
+    ///
+    /// Kernels keep activations in float32 whatever the type. In bfloat16 both factors of a matrix product are rounded,
+    /// as processors have instructions for that; they have none for float16, which is computed in float32.
     ///
     /// # Errors
     /// Where `dtype` is not one of those.
     pub fn new(device: &Device, dtype: DType) -> Result<Self> {
+        let precision = if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
+        Ok(Self { kernels: device.is_cpu().then_some(precision), ..Self::plain(device, dtype)? })
+    }
+
+    /// Operators in plain candle operations on any device: what kernels are compared with.
+    ///
+    /// # Errors
+    /// Where `dtype` is not float32, bfloat16 or float16.
+    pub fn plain(device: &Device, dtype: DType) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
             candle_core::bail!("networks run in f32, bf16 or f16, not in {dtype:?}");
         }
-        Ok(Self { device: device.clone(), dtype })
+        Ok(Self { device: device.clone(), dtype, kernels: None })
     }
 
     /// Where the operators run.
@@ -26,9 +43,19 @@ impl OpsContext {
         &self.device
     }
 
-    /// The type of weights and activations.
+    /// The type that was asked for.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// The type that activations have between operators.
+    pub fn activations(&self) -> DType {
+        if self.kernels.is_some() { DType::F32 } else { self.dtype }
+    }
+
+    /// The precision of the kernels to use, if any.
+    pub(super) fn kernels(&self) -> Option<Precision> {
+        self.kernels
     }
 
     /// The type that candle's convolutions run in: on the processor they know no bfloat16, and float16 is slow there.

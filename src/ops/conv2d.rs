@@ -1,11 +1,16 @@
 //! `torch.nn.Conv2d` on channels-last maps, and what follows it.
 //!
-//! 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch merging) see every pixel
+//! As kernels: 1x1 convolutions are one matrix product, 3x3 ones that keep the map's size go through Winograd, and the
+//! others gather what each output sees into a product. In plain operations, 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch merging) see every pixel
 //! once, so they are one matrix product; the others go to candle, which wants channels first.
 
 use candle_core::{Result, Tensor};
 
-use super::{Activation, Linear, OpsContext};
+use super::{Activation, Linear, OpsContext, kernel};
+use crate::kernels::{Convolution, Maps, Precision, Walk, Winograd};
+
+/// Channels from which Winograd beats the direct product: with fewer, its transforms outweigh what it saves.
+const WINOGRAD_CHANNELS: usize = 16;
 
 /// How a square kernel walks over the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,14 @@ enum Form {
     Patches { shape: ConvShape, linear: Linear },
     /// `weight` is `[out, in, k, k]`.
     Sliding { shape: ConvShape, weight: Tensor, bias: Option<Tensor>, activation: Activation },
+    /// A kernel that reads so many channels.
+    Kernel { kernel: Kernel, inputs: usize, outputs: usize, activation: Activation },
+}
+
+#[derive(Debug)]
+enum Kernel {
+    Winograd(Winograd),
+    Gathered(Convolution),
 }
 
 impl Conv2d {
@@ -57,6 +70,10 @@ impl Conv2d {
         let (out, inputs, rows, cols) = weight.dims4()?;
         if (rows, cols) != (shape.kernel, shape.kernel) || shape.stride == 0 {
             candle_core::bail!("a {rows}x{cols} kernel was given where {shape:?} is needed");
+        }
+        if let (Some(precision), true) = (ops.kernels(), shape != ConvShape::POINTWISE) {
+            let kernel = Kernel::new(weight, bias, shape, precision)?;
+            return Ok(Self(Form::Kernel { kernel, inputs, outputs: out, activation }));
         }
         let one_product = shape.padding == 0 && (shape.kernel == shape.stride || shape.kernel == 1);
         if one_product {
@@ -76,7 +93,11 @@ impl Conv2d {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
             Form::Patches { shape, linear } => linear.forward(&patches(x, *shape)?),
-            Form::Sliding { activation, .. } => activation.apply(self.slide(x)?),
+            Form::Sliding { shape, weight, bias, activation } => activation.apply(slide(x, *shape, weight, bias.as_ref())?),
+            Form::Kernel { kernel, inputs, outputs, activation } => {
+                let (maps, shape) = kernel.shapes(x, *inputs, *outputs)?;
+                kernel::map("conv2d", x, shape.to_vec(), |x| kernel.forward(x, maps, None, *activation))
+            }
         }
     }
 
@@ -87,21 +108,67 @@ impl Conv2d {
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.0 {
             Form::Patches { shape, linear } => linear.forward_add(&patches(x, *shape)?, residual),
-            Form::Sliding { activation, .. } => activation.apply((self.slide(x)? + residual)?),
+            Form::Sliding { shape, weight, bias, activation } => {
+                activation.apply((slide(x, *shape, weight, bias.as_ref())? + residual)?)
+            }
+            Form::Kernel { kernel, inputs, outputs, activation } => {
+                let (maps, shape) = kernel.shapes(x, *inputs, *outputs)?;
+                if residual.dims() != shape {
+                    candle_core::bail!("a residual of shape {:?} cannot be added to {shape:?}", residual.dims());
+                }
+                kernel::map2("conv2d", x, residual, shape.to_vec(), |x, residual| {
+                    kernel.forward(x, maps, Some(residual), *activation)
+                })
+            }
         }
     }
+}
 
-    fn slide(&self, x: &Tensor) -> Result<Tensor> {
-        let Form::Sliding { shape, weight, bias, .. } = &self.0 else {
-            candle_core::bail!("convolutions of patches do not slide");
-        };
-        let nchw = x.to_dtype(weight.dtype())?.permute((0, 3, 1, 2))?.contiguous()?;
-        let y = nchw.conv2d(weight, shape.padding, shape.stride, 1, 1)?;
-        let y = y.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(x.dtype())?;
-        match bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
+impl Kernel {
+    fn new(weight: &Tensor, bias: Option<&Tensor>, shape: ConvShape, precision: Precision) -> Result<Self> {
+        let (outputs, inputs, ..) = weight.dims4()?;
+        let bias = kernel::values_or_none(bias)?;
+        if !bias.is_empty() && bias.len() != outputs {
+            candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
         }
+        if shape == ConvShape::SAME_3X3 && inputs >= WINOGRAD_CHANNELS {
+            return Ok(Self::Winograd(Winograd::convolution(&kernel::values(weight)?, &bias, outputs, inputs)));
+        }
+        // [out, in, row, col] -> [out, row, col, in]
+        let weight = kernel::values(&weight.permute((0, 2, 3, 1))?)?;
+        let walk = Walk { kernel: shape.kernel, stride: shape.stride, padding: shape.padding };
+        Ok(Self::Gathered(Convolution::new(&weight, &bias, outputs, inputs, walk, precision)))
+    }
+
+    /// The maps in `x [N, H, W, in]`, and the shape of the result.
+    fn shapes(&self, x: &Tensor, inputs: usize, outputs: usize) -> Result<(Maps, [usize; 4])> {
+        let (count, height, width, channels) = x.dims4()?;
+        if channels != inputs {
+            candle_core::bail!("a convolution of {inputs} channels was given {:?}", x.dims());
+        }
+        let maps = Maps { count, height, width };
+        let to = match self {
+            Self::Winograd(layer) => layer.output_maps(maps),
+            Self::Gathered(layer) => layer.walk().output_maps(maps),
+        };
+        Ok((maps, [to.count, to.height, to.width, outputs]))
+    }
+
+    fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+        match self {
+            Self::Winograd(layer) => layer.forward(x, maps, residual, activation.fused()),
+            Self::Gathered(layer) => layer.forward(x, maps, residual, activation.fused()),
+        }
+    }
+}
+
+fn slide(x: &Tensor, shape: ConvShape, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let nchw = x.permute((0, 3, 1, 2))?.contiguous()?;
+    let y = nchw.conv2d(weight, shape.padding, shape.stride, 1, 1)?;
+    let y = y.permute((0, 2, 3, 1))?.contiguous()?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
     }
 }
 

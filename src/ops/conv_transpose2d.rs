@@ -2,11 +2,13 @@
 //!
 //! Output pixel `o` takes from input `i` the tap `k = o + padding - 2i`. So the outputs of one parity see the same taps
 //! at the same offsets: each of the four (row, column) parities is an ordinary convolution with a quarter of the kernel,
-//! here a product over shifted copies of the map, and the four results are interleaved.
+//! here a product over shifted copies of the map, and the four results are interleaved. The overlapping kernel has a
+//! Winograd form of the same idea on the processor.
 
 use candle_core::{Result, Tensor};
 
-use super::{Activation, Linear, OpsContext};
+use super::{Activation, Linear, OpsContext, kernel};
+use crate::kernels::{Maps, Winograd};
 
 /// The two kernels that double a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +45,21 @@ impl TransposeShape {
 
 /// `activation(conv_transpose(x) + bias)`, `[N, H, W, in] -> [N, 2H, 2W, out]`.
 #[derive(Debug)]
-pub struct ConvTranspose2d {
-    shape: TransposeShape,
-    /// One a (row parity, column parity), over the taps' channels side by side.
-    phases: Vec<Linear>,
+pub struct ConvTranspose2d(Form);
+
+#[derive(Debug)]
+enum Form {
+    /// One product a (row parity, column parity), over the taps' channels side by side.
+    Phases {
+        shape: TransposeShape,
+        phases: Vec<Linear>,
+    },
+    Kernel {
+        layer: Winograd,
+        inputs: usize,
+        outputs: usize,
+        activation: Activation,
+    },
 }
 
 impl ConvTranspose2d {
@@ -61,9 +74,17 @@ impl ConvTranspose2d {
         shape: TransposeShape,
         activation: Activation,
     ) -> Result<Self> {
-        let (_, _, rows, cols) = weight.dims4()?;
+        let (inputs, outputs, rows, cols) = weight.dims4()?;
         if (rows, cols) != (shape.kernel(), shape.kernel()) {
             candle_core::bail!("a {rows}x{cols} kernel was given where {shape:?} is needed");
+        }
+        if let (Some(_), TransposeShape::Overlapping4) = (ops.kernels(), shape) {
+            let bias = kernel::values_or_none(bias)?;
+            if !bias.is_empty() && bias.len() != outputs {
+                candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
+            }
+            let layer = Winograd::transposed(&kernel::values(weight)?, &bias, outputs, inputs);
+            return Ok(Self(Form::Kernel { layer, inputs, outputs, activation }));
         }
         let phase = |(row_parity, col_parity): (usize, usize)| {
             let mut taps = Vec::new();
@@ -76,7 +97,7 @@ impl ConvTranspose2d {
             Linear::new(ops, &Tensor::cat(&taps, 1)?, bias, activation)
         };
         let phases = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().map(phase).collect::<Result<_>>()?;
-        Ok(Self { shape, phases })
+        Ok(Self(Form::Phases { shape, phases }))
     }
 
     /// `[N, H, W, in] -> [N, 2H, 2W, out]`
@@ -84,28 +105,44 @@ impl ConvTranspose2d {
     /// # Errors
     /// Where `x` has another number of channels.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (n, height, width, _) = x.dims4()?;
-        let padding = self.shape.padding();
-        let padded = x.pad_with_zeros(1, padding, padding)?.pad_with_zeros(2, padding, padding)?;
-        let phase = |row_parity: usize, col_parity: usize| {
-            let mut seen = Vec::new();
-            for (_, top) in self.shape.taps(row_parity) {
-                for (_, left) in self.shape.taps(col_parity) {
-                    seen.push(padded.narrow(1, top, height)?.narrow(2, left, width)?);
+        let (n, height, width, channels) = x.dims4()?;
+        match &self.0 {
+            Form::Phases { shape, phases } => interleave(x, *shape, phases),
+            Form::Kernel { layer, inputs, outputs, activation } => {
+                if channels != *inputs {
+                    candle_core::bail!("a convolution of {inputs} channels was given {:?}", x.dims());
                 }
+                let maps = Maps { count: n, height, width };
+                kernel::map("conv_transpose2d", x, (n, 2 * height, 2 * width, *outputs), |x| {
+                    layer.forward(x, maps, None, activation.fused())
+                })
             }
-            self.phases[2 * row_parity + col_parity].forward(&Tensor::cat(&seen, 3)?.contiguous()?)
-        };
-        let row = |parity: usize| {
-            // two [N, H, W, out] -> [N, H, W, 2, out] -> [N, H, 2W, out]
-            let pair = Tensor::stack(&[phase(parity, 0)?, phase(parity, 1)?], 3)?;
-            let out = pair.dim(4)?;
-            pair.reshape((n, height, 2 * width, out))
-        };
-        let pair = Tensor::stack(&[row(0)?, row(1)?], 2)?;
-        let out = pair.dim(4)?;
-        pair.reshape((n, 2 * height, 2 * width, out))
+        }
     }
+}
+
+fn interleave(x: &Tensor, shape: TransposeShape, phases: &[Linear]) -> Result<Tensor> {
+    let (n, height, width, _) = x.dims4()?;
+    let padding = shape.padding();
+    let padded = x.pad_with_zeros(1, padding, padding)?.pad_with_zeros(2, padding, padding)?;
+    let phase = |row_parity: usize, col_parity: usize| {
+        let mut seen = Vec::new();
+        for (_, top) in shape.taps(row_parity) {
+            for (_, left) in shape.taps(col_parity) {
+                seen.push(padded.narrow(1, top, height)?.narrow(2, left, width)?);
+            }
+        }
+        phases[2 * row_parity + col_parity].forward(&Tensor::cat(&seen, 3)?.contiguous()?)
+    };
+    let row = |parity: usize| {
+        // two [N, H, W, out] -> [N, H, W, 2, out] -> [N, H, 2W, out]
+        let pair = Tensor::stack(&[phase(parity, 0)?, phase(parity, 1)?], 3)?;
+        let out = pair.dim(4)?;
+        pair.reshape((n, height, 2 * width, out))
+    };
+    let pair = Tensor::stack(&[row(0)?, row(1)?], 2)?;
+    let out = pair.dim(4)?;
+    pair.reshape((n, 2 * height, 2 * width, out))
 }
 
 #[cfg(test)]
@@ -124,15 +161,16 @@ mod tests {
         };
         let (weight, bias) = (ramp(&[5, 3, kernel, kernel]), ramp(&[3]));
         let x = ramp(&[2, height, width, 5]);
-        let ops = OpsContext::new(&device, DType::F32).unwrap();
-        let ours = ConvTranspose2d::new(&ops, &weight, Some(&bias), shape, Activation::None).unwrap();
-        let ours = ours.forward(&x).unwrap();
-        let theirs = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
-        let theirs = theirs.conv_transpose2d(&weight, shape.padding(), 0, 2, 1).unwrap();
-        let theirs = theirs.permute((0, 2, 3, 1)).unwrap().broadcast_add(&bias).unwrap();
-        assert_eq!(ours.dims(), [2, 2 * height, 2 * width, 3]);
-        let gap = (ours - theirs).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-        assert!(gap < 1e-5, "{shape:?}: {gap}");
+        for ops in [OpsContext::new(&device, DType::F32).unwrap(), OpsContext::plain(&device, DType::F32).unwrap()] {
+            let ours = ConvTranspose2d::new(&ops, &weight, Some(&bias), shape, Activation::None).unwrap();
+            let ours = ours.forward(&x).unwrap();
+            let theirs = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+            let theirs = theirs.conv_transpose2d(&weight, shape.padding(), 0, 2, 1).unwrap();
+            let theirs = theirs.permute((0, 2, 3, 1)).unwrap().broadcast_add(&bias).unwrap();
+            assert_eq!(ours.dims(), [2, 2 * height, 2 * width, 3]);
+            let gap = (ours - theirs).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(gap < 1e-5, "{shape:?}: {gap}");
+        }
     }
 
     #[test]

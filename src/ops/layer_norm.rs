@@ -2,16 +2,20 @@
 
 use candle_core::{Result, Tensor};
 
-use super::OpsContext;
+use super::{OpsContext, kernel};
+use crate::kernels;
 
 /// torchvision's Swin sets it for every norm.
 const EPSILON: f32 = 1e-5;
 
 /// `(x - mean) / sqrt(var + ε) · weight + bias`, mean and variance in float32.
 #[derive(Debug)]
-pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+pub struct LayerNorm(Form);
+
+#[derive(Debug)]
+enum Form {
+    Plain { weight: Tensor, bias: Tensor },
+    Kernel { weight: Vec<f32>, bias: Vec<f32> },
 }
 
 impl LayerNorm {
@@ -20,7 +24,13 @@ impl LayerNorm {
     /// # Errors
     /// Where the device is out of memory.
     pub fn new(ops: &OpsContext, weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        Ok(Self { weight: ops.place(weight)?, bias: ops.place(bias)? })
+        if weight.elem_count() == 0 || weight.dims() != bias.dims() {
+            candle_core::bail!("a layer norm cannot have {:?} weights and {:?} biases", weight.dims(), bias.dims());
+        }
+        Ok(Self(match ops.kernels() {
+            Some(_) => Form::Kernel { weight: kernel::values(weight)?, bias: kernel::values(bias)? },
+            None => Form::Plain { weight: ops.place(weight)?, bias: ops.place(bias)? },
+        }))
     }
 
     /// `[…, C] -> […, C]`
@@ -28,7 +38,13 @@ impl LayerNorm {
     /// # Errors
     /// Where the last dimension is not `C`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, EPSILON)
+        match &self.0 {
+            Form::Plain { weight, bias } => candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, EPSILON),
+            Form::Kernel { weight, bias } => {
+                fits(x, weight)?;
+                kernel::map("layer_norm", x, x.shape(), |x| kernels::layer_norm(x, None, weight, bias, EPSILON))
+            }
+        }
     }
 
     /// `x + norm(branch)`: Swin v2 normalises what a branch adds, not what it reads.
@@ -36,6 +52,24 @@ impl LayerNorm {
     /// # Errors
     /// Where the shapes do not fit.
     pub fn forward_residual(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
-        x + self.forward(branch)?
+        match &self.0 {
+            Form::Plain { .. } => x + self.forward(branch)?,
+            Form::Kernel { weight, bias } => {
+                fits(branch, weight)?;
+                if x.dims() != branch.dims() {
+                    candle_core::bail!("{:?} cannot be added to {:?}", branch.dims(), x.dims());
+                }
+                kernel::map2("layer_norm", x, branch, x.shape(), |x, branch| {
+                    kernels::layer_norm(branch, Some(x), weight, bias, EPSILON)
+                })
+            }
+        }
+    }
+}
+
+fn fits(x: &Tensor, weight: &[f32]) -> Result<()> {
+    match x.dims().last() {
+        Some(last) if *last == weight.len() => Ok(()),
+        _ => candle_core::bail!("a layer norm over {} values was given {:?}", weight.len(), x.dims()),
     }
 }

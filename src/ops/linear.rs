@@ -2,15 +2,24 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Activation, OpsContext};
+use super::{Activation, OpsContext, kernel};
+use crate::kernels::PackedMatrix;
 
 /// `activation(x · weightᵀ + bias)` over the last dimension.
 #[derive(Debug)]
 pub struct Linear {
-    /// `[in, out]`
-    weight: Tensor,
-    bias: Option<Tensor>,
+    form: Form,
     activation: Activation,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// `weight` is `[in, out]`.
+    Plain {
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    Kernel(PackedMatrix),
 }
 
 impl Linear {
@@ -19,13 +28,23 @@ impl Linear {
     /// # Errors
     /// Where the shapes do not belong together or the device is out of memory.
     pub fn new(ops: &OpsContext, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
-        let (out, _) = weight.dims2()?;
+        let (out, inputs) = weight.dims2()?;
         if let Some(bias) = bias
             && bias.dims() != [out]
         {
             candle_core::bail!("a linear layer with {out} outputs has a bias of shape {:?}", bias.dims());
         }
-        Ok(Self { weight: ops.place(&weight.t()?)?, bias: bias.map(|bias| ops.place(bias)).transpose()?, activation })
+        let form = match ops.kernels() {
+            Some(precision) => {
+                let (weight, bias) = (kernel::values(weight)?, kernel::values_or_none(bias)?);
+                Form::Kernel(PackedMatrix::new(&weight, &bias, out, inputs, precision))
+            }
+            None => {
+                let bias = bias.map(|bias| ops.place(bias)).transpose()?;
+                Form::Plain { weight: ops.place(&weight.t()?)?, bias }
+            }
+        };
+        Ok(Self { form, activation })
     }
 
     /// `[…, in] -> […, out]`
@@ -33,8 +52,13 @@ impl Linear {
     /// # Errors
     /// Where the last dimension is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.product(x)?;
-        self.activation.apply(y)
+        match &self.form {
+            Form::Plain { weight, bias } => self.activation.apply(product(x, weight, bias.as_ref())?),
+            Form::Kernel(matrix) => {
+                let shape = output_shape(x, matrix.inputs(), matrix.outputs())?;
+                kernel::map("linear", x, shape, |x| matrix.forward(x, None, self.activation.fused()))
+            }
+        }
     }
 
     /// The same with `residual […, out]` added before the activation.
@@ -42,23 +66,40 @@ impl Linear {
     /// # Errors
     /// Where the shapes do not fit.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let y = (self.product(x)? + residual)?;
-        self.activation.apply(y)
-    }
-
-    fn product(&self, x: &Tensor) -> Result<Tensor> {
-        let (inputs, outputs) = self.weight.dims2()?;
-        let mut shape = x.dims().to_vec();
-        // [.., in] -> [rows, in]: one large product is faster than a batch of small ones.
-        let rows = x.elem_count() / inputs.max(1);
-        let y = x.reshape((rows, inputs))?.matmul(&self.weight)?;
-        let y = match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
-            None => y,
-        };
-        if let Some(last) = shape.last_mut() {
-            *last = outputs;
+        match &self.form {
+            Form::Plain { weight, bias } => self.activation.apply((product(x, weight, bias.as_ref())? + residual)?),
+            Form::Kernel(matrix) => {
+                let shape = output_shape(x, matrix.inputs(), matrix.outputs())?;
+                if residual.dims() != shape {
+                    candle_core::bail!("a residual of shape {:?} cannot be added to {shape:?}", residual.dims());
+                }
+                kernel::map2("linear", x, residual, shape, |x, residual| {
+                    matrix.forward(x, Some(residual), self.activation.fused())
+                })
+            }
         }
-        y.reshape(shape)
     }
+}
+
+fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (inputs, outputs) = weight.dims2()?;
+    let shape = output_shape(x, inputs, outputs)?;
+    // [.., in] -> [rows, in]: one large product is faster than a batch of small ones.
+    let rows = x.elem_count() / inputs.max(1);
+    let y = x.reshape((rows, inputs))?.matmul(weight)?;
+    let y = match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
+    y.reshape(shape)
+}
+
+/// `[…, in] -> […, out]`
+fn output_shape(x: &Tensor, inputs: usize, outputs: usize) -> Result<Vec<usize>> {
+    let mut shape = x.dims().to_vec();
+    match shape.last_mut() {
+        Some(last) if *last == inputs => *last = outputs,
+        _ => candle_core::bail!("a linear layer reads {inputs} values at a time, not a tensor of shape {shape:?}"),
+    }
+    Ok(shape)
 }

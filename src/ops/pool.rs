@@ -2,11 +2,20 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::kernel;
+use crate::kernels::{self, Maps};
+
 /// 3x3 maximum with stride 2 and a border of one (`[N, H, W, C] -> [N, ⌈H/2⌉, ⌈W/2⌉, C]`), as ResNet's stem.
 ///
 /// # Errors
 /// Where `x` is not such a map.
 pub fn max_pool2d(x: &Tensor) -> Result<Tensor> {
+    if kernel::reads(x) {
+        let (count, height, width, channels) = x.dims4()?;
+        let maps = Maps { count, height, width };
+        let shape = (count, height.div_ceil(2), width.div_ceil(2), channels);
+        return kernel::map("max_pool2d", x, shape, |x| kernels::max_pool(x, maps, channels));
+    }
     // Repeating the border's pixels changes no maximum, since every window that reaches outside holds them anyway.
     let x = x.pad_with_same(1, 1, 1)?.pad_with_same(2, 1, 1)?;
     let y = x.permute((0, 3, 1, 2))?.contiguous()?.max_pool2d_with_stride(3, 2)?;
@@ -21,6 +30,11 @@ pub fn max_over_captures(x: &Tensor, captures: usize) -> Result<Tensor> {
     let (images, height, width, channels) = x.dims4()?;
     if captures <= 1 {
         return Ok(x.clone());
+    }
+    if kernel::reads(x) && images % captures == 0 {
+        let shape = (images / captures, height, width, channels);
+        let len = height * width * channels;
+        return kernel::map("max_over_captures", x, shape, |x| kernels::max_over_captures(x, captures, len));
     }
     x.reshape((images / captures, captures, height, width, channels))?.max(1)
 }

@@ -1,6 +1,9 @@
 //! Nearest-neighbour enlargement and padding of channels-last maps.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
+
+use super::kernel;
+use crate::kernels::{self, Maps};
 
 /// `lateral + nearest(coarse)`: the feature pyramid's way down, `[N, h, w, C]` added to `[N, H, W, C]`.
 ///
@@ -9,20 +12,27 @@ use candle_core::{Device, Result, Tensor};
 /// # Errors
 /// Where batch or channels differ.
 pub fn upsample_nearest_add(coarse: &Tensor, lateral: &Tensor) -> Result<Tensor> {
-    let (_, rows, cols, _) = coarse.dims4()?;
-    let (_, height, width, _) = lateral.dims4()?;
-    let enlarged = coarse
-        .contiguous()?
-        .index_select(&nearest(rows, height, coarse.device())?, 1)?
-        .index_select(&nearest(cols, width, coarse.device())?, 2)?;
-    lateral + enlarged
+    let (count, rows, cols, channels) = coarse.dims4()?;
+    let (items, height, width, lateral_channels) = lateral.dims4()?;
+    if (count, channels) != (items, lateral_channels) || (rows * cols == 0 && height * width > 0) {
+        candle_core::bail!("{:?} cannot be enlarged and added to {:?}", coarse.dims(), lateral.dims());
+    }
+    let (row_of, col_of) = (nearest(rows, height), nearest(cols, width));
+    if kernel::reads(coarse) && kernel::reads(lateral) {
+        let from = Maps { count, height: rows, width: cols };
+        return kernel::map2("upsample_nearest_add", coarse, lateral, lateral.shape(), |coarse, lateral| {
+            kernels::nearest_add(coarse, from, lateral, &row_of, &col_of, channels)
+        });
+    }
+    let index = |of: Vec<u32>, len| Tensor::from_vec(of, len, coarse.device());
+    let enlarged = coarse.contiguous()?.index_select(&index(row_of, height)?, 1)?;
+    lateral + enlarged.index_select(&index(col_of, width)?, 2)?
 }
 
-fn nearest(from: usize, to: usize, device: &Device) -> Result<Tensor> {
+fn nearest(from: usize, to: usize) -> Vec<u32> {
     // In float32, because PyTorch's ratio is.
     let ratio = from as f32 / to as f32;
-    let source = |i: usize| ((i as f32 * ratio) as usize).min(from.saturating_sub(1)) as u32;
-    Tensor::from_vec((0..to).map(source).collect::<Vec<_>>(), to, device)
+    (0..to).map(|i| ((i as f32 * ratio) as usize).min(from.saturating_sub(1)) as u32).collect()
 }
 
 /// Zeros at the right and at the bottom until both sides are multiples of `multiple`.
@@ -42,9 +52,8 @@ mod tests {
     #[test]
     fn odd_sizes_take_the_rows_that_pytorch_takes() {
         // torch.nn.functional.interpolate(torch.arange(4.)[None, None], size=7) and size 3
-        let of = |from, to| nearest(from, to, &Device::Cpu).unwrap().to_vec1::<u32>().unwrap();
-        assert_eq!(of(4, 7), [0, 0, 1, 1, 2, 2, 3]);
-        assert_eq!(of(4, 3), [0, 1, 2]);
-        assert_eq!(of(2, 4), [0, 0, 1, 1]);
+        assert_eq!(nearest(4, 7), [0, 0, 1, 1, 2, 2, 3]);
+        assert_eq!(nearest(4, 3), [0, 1, 2]);
+        assert_eq!(nearest(2, 4), [0, 0, 1, 1]);
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Activation, Linear, OpsContext, pad_to_multiple, softmax};
+use super::{Activation, Linear, OpsContext, kernel, pad_to_multiple, softmax};
+use crate::kernels::{self, Maps};
 
 /// Added to the logits of tokens that the roll has made neighbours although they are not.
 const MASKED: f32 = -100.0;
@@ -46,12 +47,20 @@ pub struct WindowAttention {
     heads: usize,
     qkv: Linear,
     proj: Linear,
-    /// `[1, heads, 1, 1]`, float32
-    scale: Tensor,
-    /// `[1, heads, T, T]`, float32
-    position_bias: Tensor,
-    /// The mask of the last map, which most often has the size of the next one.
-    mask: Mutex<Option<Mask>>,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Plain {
+        /// `[1, heads, 1, 1]`, float32
+        scale: Tensor,
+        /// `[1, heads, T, T]`, float32
+        position_bias: Tensor,
+        /// The mask of the last map, which most often has the size of the next one.
+        mask: Mutex<Option<Mask>>,
+    },
+    Kernel(kernels::WindowAttention),
 }
 
 #[derive(Clone, Debug)]
@@ -95,15 +104,28 @@ impl WindowAttention {
             0,
         )?;
         let scale = weights.logit_scale.reshape((1, heads, 1, 1))?.minimum(f64::from(MAX_SCALE.ln()))?.exp()?;
+        let position_bias = position_bias(weights, window, heads)?;
+        let form = match ops.kernels() {
+            Some(_) => Form::Kernel(kernels::WindowAttention {
+                window,
+                head_channels: channels / heads,
+                scale: kernel::values(&scale)?,
+                position_bias: kernel::values(&position_bias)?,
+                padding: kernel::values(&no_key_bias)?,
+            }),
+            None => Form::Plain {
+                scale: ops.place_f32(&scale)?,
+                position_bias: ops.place_f32(&position_bias)?,
+                mask: Mutex::default(),
+            },
+        };
         Ok(Self {
             window,
             shift,
             heads,
             qkv: Linear::new(ops, &weights.qkv_weight, Some(&no_key_bias), Activation::None)?,
             proj: Linear::new(ops, &weights.proj_weight, Some(&weights.proj_bias), Activation::None)?,
-            scale: ops.place_f32(&scale)?,
-            position_bias: ops.place_f32(&position_bias(weights, window, heads)?)?,
-            mask: Mutex::default(),
+            form,
         })
     }
 
@@ -112,71 +134,90 @@ impl WindowAttention {
     /// # Errors
     /// Where `x` has another number of channels.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.form {
+            Form::Kernel(layer) => {
+                let (count, height, width, _) = x.dims4()?;
+                let shift = [height, width].map(|side| self.shift_of(side.next_multiple_of(self.window)));
+                let maps = Maps { count, height, width };
+                let gathered = kernel::map("window_attention", &self.qkv.forward(x)?, x.shape(), |qkv| {
+                    layer.forward(qkv, maps, shift)
+                })?;
+                self.proj.forward(&gathered)
+            }
+            Form::Plain { scale, position_bias, mask } => self.forward_plain(x, scale, position_bias, mask),
+        }
+    }
+
+    /// The shift along a side of a padded map.
+    fn shift_of(&self, side: usize) -> usize {
+        // torchvision: a window that covers the whole side has no neighbour to exchange tokens with
+        if self.window >= side { 0 } else { self.shift }
+    }
+
+    fn forward_plain(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        position_bias: &Tensor,
+        mask: &Mutex<Option<Mask>>,
+    ) -> Result<Tensor> {
         let (n, height, width, channels) = x.dims4()?;
         let (window, tokens) = (self.window, self.window * self.window);
         let x = pad_to_multiple(x, window)?;
         let (_, padded_height, padded_width, _) = x.dims4()?;
-        // torchvision: a window that covers the whole side has no neighbour to exchange tokens with
-        let shift = |side: usize| if window >= side { 0 } else { self.shift };
         let layout = MaskLayout {
             height: padded_height,
             width: padded_width,
-            shift_rows: shift(padded_height),
-            shift_cols: shift(padded_width),
+            shift_rows: self.shift_of(padded_height),
+            shift_cols: self.shift_of(padded_width),
         };
         let (shift_rows, shift_cols) = (layout.shift_rows as i32, layout.shift_cols as i32);
         let x = roll(&x, -shift_rows, -shift_cols)?;
 
         let (rows, cols) = (padded_height / window, padded_width / window);
+        let windows = rows * cols;
         // [N, H, W, C] -> [N, rows, cols, window, window, C] -> [N·windows, T, C]
         let x = x.reshape((n, rows, window, cols, window, channels))?.permute((0, 1, 3, 2, 4, 5))?;
-        let x = x.reshape((n * rows * cols, tokens, channels))?;
-        let x = self.proj.forward(&self.attend(&x, n, layout)?)?;
+        let x = x.reshape((n * windows, tokens, channels))?;
+
+        let head_channels = channels / self.heads;
+        // [B, T, 3C] -> three of [B, heads, T, C/heads]
+        let qkv = self.qkv.forward(&x)?.reshape((n * windows, tokens, 3, self.heads, head_channels))?;
+        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+        let query = unit(&part(0)?)?.broadcast_mul(scale)?;
+        let key = unit(&part(1)?)?;
+        let mut logits = query.matmul(&key.transpose(2, 3)?)?.broadcast_add(position_bias)?;
+        if layout.shift_rows + layout.shift_cols > 0 {
+            let mask = layout.mask(self.window, mask, &x)?;
+            let by_image = logits.reshape((n, windows, self.heads, tokens, tokens))?;
+            logits = by_image.broadcast_add(&mask)?.reshape((n * windows, self.heads, tokens, tokens))?;
+        }
+        let gathered = softmax(&logits)?.to_dtype(x.dtype())?.matmul(&part(2)?)?;
+        // [B, heads, T, C/heads] -> [B, T, C]
+        let x = self.proj.forward(&gathered.transpose(1, 2)?.reshape((n * windows, tokens, channels))?)?;
 
         let x = x.reshape((n, rows, cols, window, window, channels))?.permute((0, 1, 3, 2, 4, 5))?;
         let x = roll(&x.reshape((n, padded_height, padded_width, channels))?, shift_rows, shift_cols)?;
         x.narrow(1, 0, height)?.narrow(2, 0, width)?.contiguous()
     }
-
-    /// Windows `[N·windows, T, C]` to what their tokens gather, the same shape.
-    fn attend(&self, x: &Tensor, n: usize, layout: MaskLayout) -> Result<Tensor> {
-        let (windows, tokens, channels) = x.dims3()?;
-        let head_channels = channels / self.heads;
-        // [B, T, 3C] -> three of [B, heads, T, C/heads]
-        let qkv = self.qkv.forward(x)?.reshape((windows, tokens, 3, self.heads, head_channels))?;
-        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let query = unit(&part(0)?)?.broadcast_mul(&self.scale)?;
-        let key = unit(&part(1)?)?;
-        let logits = query.matmul(&key.transpose(2, 3)?)?.broadcast_add(&self.position_bias)?;
-        let logits = if layout.shift_rows + layout.shift_cols > 0 {
-            let mask = self.mask(layout, x)?;
-            let by_image = logits.reshape((n, windows / n.max(1), self.heads, tokens, tokens))?;
-            by_image.broadcast_add(&mask)?.reshape((windows, self.heads, tokens, tokens))?
-        } else {
-            logits
-        };
-        let gathered = softmax(&logits)?.to_dtype(x.dtype())?.matmul(&part(2)?)?;
-        // [B, heads, T, C/heads] -> [B, T, C]
-        gathered.transpose(1, 2)?.reshape((windows, tokens, channels))
-    }
-
-    fn mask(&self, layout: MaskLayout, like: &Tensor) -> Result<Tensor> {
-        let mut last = self.mask.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mask) = last.as_ref()
-            && mask.layout == layout
-        {
-            return Ok(mask.values.clone());
-        }
-        let (rows, cols) = (layout.height / self.window, layout.width / self.window);
-        let tokens = self.window * self.window;
-        let values = layout.values(self.window);
-        let values = Tensor::from_vec(values, (1, rows * cols, 1, tokens, tokens), like.device())?;
-        *last = Some(Mask { layout, values: values.clone() });
-        Ok(values)
-    }
 }
 
 impl MaskLayout {
+    /// `[1, windows, 1, T, T]` on the device of `like`, from `last` where that has the same layout.
+    fn mask(self, window: usize, last: &Mutex<Option<Mask>>, like: &Tensor) -> Result<Tensor> {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mask) = last.as_ref()
+            && mask.layout == self
+        {
+            return Ok(mask.values.clone());
+        }
+        let windows = self.height / window * (self.width / window);
+        let tokens = window * window;
+        let values = Tensor::from_vec(self.values(window), (1, windows, 1, tokens, tokens), like.device())?;
+        *last = Some(Mask { layout: self, values: values.clone() });
+        Ok(values)
+    }
+
     /// `[windows, T, T]`: 0 where two tokens come from the same part of the map, [`MASKED`] elsewhere.
     fn values(self, window: usize) -> Vec<f32> {
         // After the roll, the last window of a side holds `window - shift` tokens from the end and `shift` from the start.

@@ -1,0 +1,152 @@
+//! General square convolutions as one matrix product over gathered rows: strided 3x3, the 7x7 stem, patch embeddings.
+//!
+//! A row of the product's left-hand side is what one output pixel sees, (kernel row, kernel column, channel). It is
+//! copied straight from the map into the product's packed blocks, so no unfolded map ever exists. In a channels-last map
+//! a kernel row is one contiguous run.
+
+use super::gemm::{PackedMatrix, Rows};
+use super::winograd::Maps;
+use super::{Activation, Precision};
+
+/// A prepared convolution over [N, H, W, inputs] maps.
+#[derive(Debug)]
+pub struct Convolution {
+    matrix: PackedMatrix,
+    inputs: usize,
+    walk: Walk,
+}
+
+/// How a square kernel walks over a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Pixels from one output to the next.
+    pub stride: usize,
+    /// Zeros at every border.
+    pub padding: usize,
+}
+
+impl Walk {
+    /// The maps it gives; empty where the kernel does not fit.
+    pub fn output_maps(self, maps: Maps) -> Maps {
+        let side = |len: usize| (len + 2 * self.padding).checked_sub(self.kernel).map_or(0, |room| room / self.stride + 1);
+        Maps { count: maps.count, height: side(maps.height), width: side(maps.width) }
+    }
+}
+
+impl Convolution {
+    /// `weight` [outputs, kernel, kernel, inputs] (note the order), `bias` [outputs] or empty.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together, or the stride is 0.
+    pub fn new(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, walk: Walk, precision: Precision) -> Self {
+        assert!(walk.stride > 0, "a stride of 0 goes nowhere");
+        let matrix = PackedMatrix::new(weight, bias, outputs, walk.kernel * walk.kernel * inputs, precision);
+        Self { matrix, inputs, walk }
+    }
+
+    /// How the kernel walks.
+    pub fn walk(&self) -> Walk {
+        self.walk
+    }
+
+    /// Bytes the prepared weights take.
+    pub fn bytes(&self) -> usize {
+        self.matrix.bytes()
+    }
+
+    /// act(conv(x) + bias + residual) for `x` [N, H, W, inputs]; the residual is laid out like the result.
+    ///
+    /// # Panics
+    /// If `x` or the residual has another size than its shape says.
+    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+        assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
+        let to = self.walk.output_maps(maps);
+        let rows = Gathered { x, maps, to, inputs: self.inputs, walk: self.walk };
+        self.matrix.forward_rows(to.pixels(), &rows, residual, activation)
+    }
+}
+
+/// What every output pixel sees, row after row.
+struct Gathered<'a> {
+    x: &'a [f32],
+    maps: Maps,
+    to: Maps,
+    inputs: usize,
+    walk: Walk,
+}
+
+impl Rows for Gathered<'_> {
+    #[inline(always)]
+    fn copy(&self, row: usize, from: usize, to: &mut [f32]) {
+        let (column, line) = (row % self.to.width, row / self.to.width);
+        let (line, n) = (line % self.to.height, line / self.to.height);
+        let run = self.walk.kernel * self.inputs;
+        // Where the kernel's left edge lies, in values from the beginning of a row of the map; may be outside.
+        let left = (column * self.walk.stride) as isize - self.walk.padding as isize;
+        let start = left * self.inputs as isize;
+        let width = (self.maps.width * self.inputs) as isize;
+        let mut done = 0;
+        while done < to.len() {
+            let (kernel_row, offset) = ((from + done) / run, (from + done) % run);
+            let piece = &mut to[done..];
+            let count = piece.len().min(run - offset);
+            let piece = &mut piece[..count];
+            let y = (line * self.walk.stride + kernel_row).wrapping_sub(self.walk.padding);
+            let begin = start + offset as isize;
+            if y >= self.maps.height {
+                piece.fill(0.0);
+            } else {
+                let map_row = &self.x[(n * self.maps.height + y) * width as usize..][..width as usize];
+                let before = (-begin).clamp(0, count as isize) as usize;
+                let inside = (width - begin).clamp(before as isize, count as isize) as usize;
+                piece[..before].fill(0.0);
+                piece[inside..].fill(0.0);
+                if inside > before {
+                    let first = (begin + before as isize) as usize;
+                    piece[before..inside].copy_from_slice(&map_row[first..first + inside - before]);
+                }
+            }
+            done += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+
+    fn check(maps: Maps, inputs: usize, outputs: usize, walk: Walk) {
+        let Walk { kernel, stride, padding } = walk;
+        let x = reference::noise(maps.pixels() * inputs, 1);
+        let weight = reference::noise(outputs * inputs * kernel * kernel, 2);
+        let bias = reference::noise(outputs, 3);
+        let residual = reference::noise(walk.output_maps(maps).pixels() * outputs, 4);
+        let reference = reference::Convolution { maps, inputs, outputs, kernel, stride, padding };
+        let expected = reference.run(&x, &weight, &bias, Some(&residual), Activation::Relu);
+        let mut rows_first = Vec::with_capacity(weight.len());
+        for o in 0..outputs {
+            for tap in 0..kernel * kernel {
+                rows_first.extend((0..inputs).map(|c| weight[(o * inputs + c) * kernel * kernel + tap]));
+            }
+        }
+        let layer = Convolution::new(&rows_first, &bias, outputs, inputs, walk, Precision::F32);
+        let y = layer.forward(&x, maps, Some(&residual), Activation::Relu);
+        reference::assert_close(&y, &expected, 3e-6, &format!("{maps:?} {inputs} -> {outputs} {walk:?}"));
+    }
+
+    #[test]
+    fn gathered_convolutions_match_direct_ones_on_odd_sizes() {
+        let walk = |kernel, stride, padding| Walk { kernel, stride, padding };
+        check(Maps { count: 2, height: 5, width: 7 }, 3, 5, walk(3, 2, 1));
+        check(Maps { count: 1, height: 9, width: 11 }, 9, 4, walk(7, 2, 3));
+        check(Maps { count: 1, height: 8, width: 12 }, 3, 6, walk(4, 4, 0));
+        check(Maps { count: 1, height: 1, width: 1 }, 2, 2, walk(3, 1, 1));
+        check(Maps { count: 1, height: 5, width: 4 }, 4, 2, walk(1, 2, 0));
+        if !cfg!(miri) {
+            check(Maps { count: 1, height: 6, width: 5 }, 70, 33, walk(3, 1, 1));
+        }
+    }
+}

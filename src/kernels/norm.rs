@@ -1,0 +1,116 @@
+//! Layer norm over the last dimension, alone or as the end of a residual branch (`torch.nn.LayerNorm`).
+
+use rayon::prelude::*;
+
+use super::jobs;
+use super::memory::Out;
+use super::simd::{Simd, Task, dispatch};
+
+/// `residual + (x - mean) / sqrt(variance + epsilon) * weight + bias` for rows of `weight.len()` values.
+///
+/// # Panics
+/// If the lengths do not fit together.
+pub fn layer_norm(x: &[f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32> {
+    let width = weight.len();
+    assert!(width > 0 && bias.len() == width && x.len().is_multiple_of(width), "x is [rows, width]");
+    assert!(residual.is_none_or(|r| r.len() == x.len()), "the residual is as large as x");
+    let rows = x.len() / width;
+    // SAFETY: the jobs cover every row once.
+    unsafe {
+        Out::collect(x.len(), |out| {
+            jobs(rows, width).into_par_iter().for_each(|rows| {
+                dispatch(Job { x, residual, weight, bias, epsilon, rows, out });
+            });
+        })
+    }
+}
+
+struct Job<'a> {
+    x: &'a [f32],
+    residual: Option<&'a [f32]>,
+    weight: &'a [f32],
+    bias: &'a [f32],
+    epsilon: f32,
+    rows: std::ops::Range<usize>,
+    out: Out<'a>,
+}
+
+impl Task for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.weight.len();
+        let whole = width / S::LANES * S::LANES;
+        let rest = width - whole;
+        for row in self.rows {
+            let x = &self.x[row * width..][..width];
+            // SAFETY: every access stays inside a row of `width` values; this job alone writes its rows.
+            unsafe {
+                let mut sum = s.load_part(x.as_ptr().add(whole), rest);
+                for i in (0..whole).step_by(S::LANES) {
+                    sum = s.add(sum, s.load(x.as_ptr().add(i)));
+                }
+                let mean = s.sum(sum) / width as f32;
+                let minus_mean = s.splat(-mean);
+                let mut squares = s.splat(0.0);
+                for i in (0..whole).step_by(S::LANES) {
+                    let d = s.add(s.load(x.as_ptr().add(i)), minus_mean);
+                    squares = s.mul_add(d, d, squares);
+                }
+                let squares = s.sum(squares) + x[whole..].iter().map(|v| (v - mean) * (v - mean)).sum::<f32>();
+                let factor = s.splat(1.0 / (squares / width as f32 + self.epsilon).sqrt());
+                let to = self.out.at(row * width, width);
+                for i in (0..width).step_by(S::LANES) {
+                    let count = (width - i).min(S::LANES);
+                    let d = s.mul(s.add(load(s, x, i, count), minus_mean), factor);
+                    let mut v = s.mul_add(d, load(s, self.weight, i, count), load(s, self.bias, i, count));
+                    if let Some(residual) = self.residual {
+                        v = s.add(v, load(s, &residual[row * width..], i, count));
+                    }
+                    if count == S::LANES { s.store(to.add(i), v) } else { s.store_part(to.add(i), v, count) }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `count` values must lie at `start`.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, values: &[f32], start: usize, count: usize) -> S::V {
+    debug_assert!(start + count <= values.len());
+    // SAFETY: handed on.
+    unsafe {
+        let from = values.as_ptr().add(start);
+        if count == S::LANES { s.load(from) } else { s.load_part(from, count) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+
+    #[test]
+    fn rows_of_any_width_are_normalised() {
+        for width in [1, 5, 16, 33, 128] {
+            let rows = 7;
+            let x = reference::noise(rows * width, 1);
+            let residual = reference::noise(rows * width, 2);
+            let (weight, bias) = (reference::noise(width, 3), reference::noise(width, 4));
+            let expected: Vec<f32> = (0..x.len())
+                .map(|i| {
+                    let row: Vec<f64> = x[i / width * width..][..width].iter().map(|v| f64::from(*v)).collect();
+                    let mean = row.iter().sum::<f64>() / width as f64;
+                    let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / width as f64;
+                    let unit = (row[i % width] - mean) / (variance + 1e-5).sqrt();
+                    let scaled = unit * f64::from(weight[i % width]) + f64::from(bias[i % width]);
+                    (scaled + f64::from(residual[i])) as f32
+                })
+                .collect();
+            let y = layer_norm(&x, Some(&residual), &weight, &bias, 1e-5);
+            reference::assert_close(&y, &expected, 3e-6, &format!("width {width}"));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Maxima over neighbours or captures, nearest enlargement, and the pooling of boxes: loops bound by memory.
+//!
+//! No vector types here: the inner loops run over channels and the compiler vectorises them; [`Task`] only has them
+//! compiled for the best instruction set.
+
+use rayon::prelude::*;
+
+use super::simd::{Simd, Task, dispatch};
+use super::winograd::Maps;
+
+/// A loop over pairs of equal slices, compiled for the best instruction set.
+struct Fold<'a> {
+    into: &'a mut [f32],
+    from: &'a [f32],
+    what: What,
+}
+
+enum What {
+    Max,
+    Add,
+    /// Adds the values times this.
+    AddScaled(f32),
+}
+
+impl Task for Fold<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let count = self.into.len().min(self.from.len());
+        let factor = s.splat(if let What::AddScaled(factor) = self.what { factor } else { 1.0 });
+        for i in (0..count).step_by(S::LANES) {
+            let lanes = (count - i).min(S::LANES);
+            // SAFETY: both slices hold `count` values.
+            unsafe {
+                let to = self.into.as_mut_ptr().add(i);
+                let (a, b) = (s.load_part(to, lanes), s.load_part(self.from.as_ptr().add(i), lanes));
+                let v = match self.what {
+                    What::Max => s.max(a, b),
+                    What::Add => s.add(a, b),
+                    What::AddScaled(_) => s.mul_add(b, factor, a),
+                };
+                s.store_part(to, v, lanes);
+            }
+        }
+    }
+}
+
+/// 3x3 maximum, stride 2, a border of one that counts as absent: [N, H, W, C] -> [N, ⌈H/2⌉, ⌈W/2⌉, C].
+///
+/// # Panics
+/// If `x` has another size than its shape says.
+pub fn max_pool(x: &[f32], maps: Maps, channels: usize) -> Vec<f32> {
+    assert_eq!(x.len(), maps.pixels() * channels, "x is [N, H, W, C]");
+    let to = Maps { count: maps.count, height: maps.height.div_ceil(2), width: maps.width.div_ceil(2) };
+    let mut y = vec![f32::NEG_INFINITY; to.pixels() * channels];
+    y.par_chunks_mut((to.width * channels).max(1)).enumerate().for_each(|(line, y)| {
+        let (n, row) = (line / to.height, line % to.height);
+        for source in (2 * row).saturating_sub(1)..(2 * row + 2).min(maps.height) {
+            let source = &x[(n * maps.height + source) * maps.width * channels..][..maps.width * channels];
+            for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+                for neighbour in (2 * column).saturating_sub(1)..(2 * column + 2).min(maps.width) {
+                    dispatch(Fold { into: y, from: &source[neighbour * channels..][..channels], what: What::Max });
+                }
+            }
+        }
+    });
+    y
+}
+
+/// The maximum of each item's `captures` neighbours: [items * captures, len] -> [items, len].
+///
+/// # Panics
+/// If `x` is no whole number of items.
+pub fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
+    const BLOCK: usize = 1 << 14;
+    let items = if captures * len == 0 { 0 } else { x.len() / (captures * len) };
+    assert_eq!(x.len(), items * captures * len, "x is [items * captures, len]");
+    let mut y = Vec::with_capacity(items * len);
+    for item in 0..items {
+        y.extend_from_slice(&x[item * captures * len..][..len]);
+    }
+    for (item, y) in y.chunks_exact_mut(len.max(1)).enumerate() {
+        y.par_chunks_mut(BLOCK).enumerate().for_each(|(block, y)| {
+            for capture in 1..captures {
+                let from = &x[(item * captures + capture) * len + block * BLOCK..][..y.len()];
+                dispatch(Fold { into: y, from, what: What::Max });
+            }
+        });
+    }
+    y
+}
+
+/// `lateral + nearest(coarse)`, with the rows and columns of `coarse` given for each of `lateral`'s.
+///
+/// # Panics
+/// If the sizes do not fit together, or an index is outside `coarse`.
+pub fn nearest_add(
+    coarse: &[f32],
+    from: Maps,
+    lateral: &[f32],
+    rows: &[u32],
+    columns: &[u32],
+    channels: usize,
+) -> Vec<f32> {
+    assert_eq!(coarse.len(), from.pixels() * channels, "coarse is [N, h, w, C]");
+    assert_eq!(lateral.len(), from.count * rows.len() * columns.len() * channels, "lateral is [N, H, W, C]");
+    let mut y = lateral.to_vec();
+    y.par_chunks_mut((columns.len() * channels).max(1)).enumerate().for_each(|(line, y)| {
+        let (n, row) = (line / rows.len(), rows[line % rows.len()] as usize);
+        let source = &coarse[(n * from.height + row) * from.width * channels..][..from.width * channels];
+        for (y, column) in y.chunks_exact_mut(channels).zip(columns) {
+            dispatch(Fold { into: y, from: &source[*column as usize * channels..][..channels], what: What::Add });
+        }
+    });
+    y
+}
+
+/// Adds `weight * from` to `into`, value by value.
+pub fn add_scaled(into: &mut [f32], from: &[f32], weight: f32) {
+    dispatch(Fold { into, from, what: What::AddScaled(weight) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+
+    #[test]
+    fn the_largest_neighbour_wins_and_the_border_is_absent() {
+        for (height, width, channels) in [(1, 1, 1), (3, 5, 3), (4, 6, 17)] {
+            let maps = Maps { count: 2, height, width };
+            let x: Vec<f32> = reference::noise(maps.pixels() * channels, 1).iter().map(|v| v - 2.0).collect();
+            let (rows, columns) = (height.div_ceil(2), width.div_ceil(2));
+            let y = max_pool(&x, maps, channels);
+            assert_eq!(y.len(), 2 * rows * columns * channels);
+            for (i, y) in y.iter().enumerate() {
+                let (c, pixel) = (i % channels, i / channels);
+                let (column, row, n) = (pixel % columns, pixel / columns % rows, pixel / columns / rows);
+                let seen = (0..height).flat_map(|r| (0..width).map(move |w| (r, w)));
+                let near = |a: usize, b: usize| (2 * a).abs_diff(b) <= 1;
+                let seen = seen.filter(|(r, w)| near(row, *r) && near(column, *w));
+                let largest = seen.map(|(r, w)| x[((n * height + r) * width + w) * channels + c]).fold(f32::MIN, f32::max);
+                assert_eq!(*y, largest);
+            }
+        }
+    }
+
+    #[test]
+    fn captures_and_enlargements_follow_their_indices() {
+        assert_eq!(max_over_captures(&[1.0, 5.0, 2.0, 3.0, 0.0, 9.0, -1.0, 8.0], 2, 2), [2.0, 5.0, 0.0, 9.0]);
+        let from = Maps { count: 1, height: 1, width: 2 };
+        let y = nearest_add(&[10.0, 20.0], from, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[0, 0], &[0, 0, 1], 1);
+        assert_eq!(y, [11.0, 12.0, 23.0, 14.0, 15.0, 26.0]);
+    }
+}

@@ -1,0 +1,68 @@
+//! From tensors to the slices that the CPU kernels work on, and back.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor};
+
+/// Whether the kernels can read this tensor: they work in the processor's memory, in float32.
+pub(super) fn reads(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
+/// The float32 values of a weight, row-major.
+pub(super) fn values(weight: &Tensor) -> Result<Vec<f32>> {
+    weight.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+/// The same of a bias that may be absent: then none.
+pub(super) fn values_or_none(bias: Option<&Tensor>) -> Result<Vec<f32>> {
+    bias.map_or(Ok(Vec::new()), values)
+}
+
+/// What a kernel makes of `x`, which has the given shape.
+pub(super) fn map<F>(name: &'static str, x: &Tensor, shape: impl Into<Shape>, kernel: F) -> Result<Tensor>
+where
+    F: Fn(&[f32]) -> Vec<f32> + Send + Sync,
+{
+    x.contiguous()?.apply_op1_no_bwd(&Kernel { name, shape: shape.into(), kernel })
+}
+
+/// What a kernel makes of `x` and `y`, which has the given shape.
+pub(super) fn map2<F>(name: &'static str, x: &Tensor, y: &Tensor, shape: impl Into<Shape>, kernel: F) -> Result<Tensor>
+where
+    F: Fn(&[f32], &[f32]) -> Vec<f32> + Send + Sync,
+{
+    x.contiguous()?.apply_op2_no_bwd(&y.contiguous()?, &Kernel { name, shape: shape.into(), kernel })
+}
+
+struct Kernel<F> {
+    name: &'static str,
+    shape: Shape,
+    kernel: F,
+}
+
+impl<F: Fn(&[f32]) -> Vec<f32> + Send + Sync> CustomOp1 for Kernel<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32((self.kernel)(contiguous(x, layout)?)), self.shape.clone()))
+    }
+}
+
+impl<F: Fn(&[f32], &[f32]) -> Vec<f32> + Send + Sync> CustomOp2 for Kernel<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, x_at: &Layout, y: &CpuStorage, y_at: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, y) = (contiguous(x, x_at)?, contiguous(y, y_at)?);
+        Ok((CpuStorage::F32((self.kernel)(x, y)), self.shape.clone()))
+    }
+}
+
+fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
+        None => candle_core::bail!("a kernel was given a tensor with gaps: {layout:?}"),
+    }
+}
