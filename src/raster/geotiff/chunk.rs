@@ -62,7 +62,7 @@ pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<S
 
 fn tiff_error(error: tiff::TiffError) -> Error {
     match error {
-        tiff::TiffError::IoError(error) => error,
+        // Codecs report damage as I/O errors, but the bytes are in memory: it is always the data.
         tiff::TiffError::UnsupportedError(error) => Error::new(ErrorKind::Unsupported, error.to_string()),
         error => invalid(error.to_string()),
     }
