@@ -62,7 +62,8 @@ impl<'a> Mapping<'a> {
         self.world_to_source.apply(x, y)
     }
 
-    /// Source pixels per target pixel, across and down, around the middle of a block; `None` where nothing maps.
+    /// Source columns and rows that a target pixel spans (the box around it, where the grids are turned against each other),
+    /// typical of a block; `None` where nothing maps.
     pub(super) fn scale(&self, block: Block) -> Option<(f64, f64)> {
         const STEPS: usize = 5;
         let (mut across, mut down) = (Vec::new(), Vec::new());
@@ -72,8 +73,8 @@ impl<'a> Mapping<'a> {
             let (col, row) = (at(step % STEPS, block.col, block.width), at(step / STEPS, block.row, block.height));
             let [here, right, below] =
                 [(col, row), (col + 1.0, row), (col, row + 1.0)].map(|(col, row)| self.exact(col, row));
-            across.push((right.0 - here.0).hypot(below.0 - here.0));
-            down.push((right.1 - here.1).hypot(below.1 - here.1));
+            across.push((right.0 - here.0).abs() + (below.0 - here.0).abs());
+            down.push((right.1 - here.1).abs() + (below.1 - here.1).abs());
         }
         Some((median(across)?, median(down)?))
     }

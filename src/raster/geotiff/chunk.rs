@@ -10,6 +10,7 @@ use image::ImageDecoder;
 use tiff::decoder::{Decoder, DecodingResult};
 
 use super::image::{COMPRESSION_JPEG, COMPRESSION_WEBP, Format, Image};
+use super::jpeg::{FrameHeader, ycbcr_to_rgb};
 use crate::raster::samples::Samples;
 
 fn invalid(reason: impl Into<String>) -> Error {
@@ -61,7 +62,7 @@ pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<S
 
 fn tiff_error(error: tiff::TiffError) -> Error {
     match error {
-        tiff::TiffError::IoError(error) => error,
+        // Codecs report damage as I/O errors, but the bytes are in memory: it is always the data.
         tiff::TiffError::UnsupportedError(error) => Error::new(ErrorKind::Unsupported, error.to_string()),
         error => invalid(error.to_string()),
     }
@@ -70,7 +71,7 @@ fn tiff_error(error: tiff::TiffError) -> Error {
 /// JPEG and WebP streams carry a size of their own, which decoders allocate: it must be the chunk's.
 fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<()> {
     let embedded = match image.compression {
-        COMPRESSION_JPEG => jpeg_size(compressed),
+        COMPRESSION_JPEG => FrameHeader::read(compressed).map(|frame| (frame.width, frame.height)),
         COMPRESSION_WEBP => image::codecs::webp::WebPDecoder::new(Cursor::new(compressed))
             .ok()
             .map(|decoder| decoder.dimensions())
@@ -84,25 +85,6 @@ fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<
             image.chunk_width
         ))),
         None => Err(invalid("a compressed chunk has no readable header")),
-    }
-}
-
-/// Width and height in a JPEG stream's frame header (ITU T.81, B.2.2).
-fn jpeg_size(stream: &[u8]) -> Option<(usize, usize)> {
-    let word = |at: usize| Some(usize::from(*stream.get(at)?) << 8 | usize::from(*stream.get(at + 1)?));
-    let mut at = 2;
-    loop {
-        if *stream.get(at)? != 0xff {
-            return None;
-        }
-        match *stream.get(at + 1)? {
-            0xff => at += 1,
-            // SOF0 … SOF15 without DHT, JPG and DAC, which share their range.
-            0xc0..=0xcf if !matches!(stream[at + 1], 0xc4 | 0xc8 | 0xcc) => return Some((word(at + 7)?, word(at + 5)?)),
-            0x01 | 0xd0..=0xd8 => at += 2,
-            0xd9 | 0xda => return None,
-            _ => at += 2 + word(at + 2)?,
-        }
     }
 }
 
@@ -171,15 +153,4 @@ fn unpack_bits(packed: &[u8], width: usize, rows: usize, bits: u16) -> Vec<u8> {
         .take(rows)
         .flat_map(|row| (0..width).map(move |col| row[col / per_byte] >> (8 - bits - col % per_byte * bits) & mask))
         .collect()
-}
-
-/// JFIF's full-range YCbCr to RGB, in place.
-fn ycbcr_to_rgb(samples: &mut [u8]) {
-    for pixel in samples.chunks_exact_mut(3) {
-        let [y, cb, cr] = [f32::from(pixel[0]), f32::from(pixel[1]) - 128.0, f32::from(pixel[2]) - 128.0];
-        // A float-to-integer cast saturates, which is the clamp to 0..=255.
-        pixel[0] = (y + 1.402 * cr + 0.5) as u8;
-        pixel[1] = (y - 0.344_136 * cb - 0.714_136 * cr + 0.5) as u8;
-        pixel[2] = (y + 1.772 * cb + 0.5) as u8;
-    }
 }

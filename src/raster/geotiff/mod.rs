@@ -7,6 +7,7 @@ mod chunk;
 mod geo;
 mod ifd;
 mod image;
+mod jpeg;
 mod metadata;
 
 use std::io;
