@@ -44,7 +44,7 @@ struct Server {
 }
 
 fn content() -> Vec<u8> {
-    (0..200_000u32).map(|i| (i * i >> 7) as u8).collect()
+    (0..200_000u32).map(|i| ((i * i) >> 7) as u8).collect()
 }
 
 fn hex_sha256(bytes: &[u8]) -> String {

@@ -181,10 +181,10 @@ impl Config {
         if self.max_batch == Some(0) {
             return invalid("max-batch", &0, "at least 1");
         }
-        if self.window_px == 0 || self.window_px % WINDOW_STEP_PX != 0 || self.window_px > MAX_WINDOW_PX {
+        if self.window_px == 0 || !self.window_px.is_multiple_of(WINDOW_STEP_PX) || self.window_px > MAX_WINDOW_PX {
             return invalid("window", &self.window_px, "a multiple of 512 from 512 to 4096");
         }
-        if self.halo_px % HALO_STEP_PX != 0 || self.halo_px > MAX_HALO_PX {
+        if !self.halo_px.is_multiple_of(HALO_STEP_PX) || self.halo_px > MAX_HALO_PX {
             return invalid("halo", &self.halo_px, "a multiple of 32 from 0 to 1024");
         }
         if self.request_timeout.0.is_zero() {

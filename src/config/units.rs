@@ -53,7 +53,7 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary = |(name, factor): &&(&str, u64)| name.ends_with("iB") && self.0 != 0 && self.0 % factor == 0;
+        let binary = |(name, factor): &&(&str, u64)| name.ends_with("iB") && self.0 != 0 && self.0.is_multiple_of(*factor);
         match BYTE_UNITS.iter().rev().find(binary) {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
             None => write!(f, "{}", self.0),

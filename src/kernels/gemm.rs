@@ -100,7 +100,7 @@ impl PackedMatrix {
     /// # Panics
     /// If `x` is no whole number of rows, or the residual has another size than the result.
     pub fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
-        let rows = if self.inputs == 0 { 0 } else { x.len() / self.inputs };
+        let rows = x.len().checked_div(self.inputs).unwrap_or(0);
         assert_eq!(x.len(), rows * self.inputs, "x is [rows, inputs]");
         self.forward_rows(rows, &Dense { values: x, width: self.inputs }, residual, activation)
     }

@@ -74,7 +74,7 @@ pub fn max_pool(x: &[f32], maps: Maps, channels: usize) -> Vec<f32> {
 /// If `x` is no whole number of items.
 pub fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
     const BLOCK: usize = 1 << 14;
-    let items = if captures * len == 0 { 0 } else { x.len() / (captures * len) };
+    let items = x.len().checked_div(captures * len).unwrap_or(0);
     assert_eq!(x.len(), items * captures * len, "x is [items * captures, len]");
     let mut y = Vec::with_capacity(items * len);
     for item in 0..items {

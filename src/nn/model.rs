@@ -203,9 +203,12 @@ impl Network {
     }
 }
 
+/// Pyramid and decoder, where the model has them, and the maps that heads read.
+type Pyramid = (Option<Fpn>, Option<Upsample>, Vec<MapSpec>);
+
 /// Pyramid and decoder, and the list of maps that heads read: decoder, pyramid, backbone (where `prepend` is set), or the
 /// backbone's alone.
-fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<(Option<Fpn>, Option<Upsample>, Vec<MapSpec>), LoadError> {
+fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<Pyramid, LoadError> {
     let channels = spec.backbone.channels();
     let backbone =
         channels.iter().enumerate().map(|(i, channels)| MapSpec { layer: Layer::Backbone(i), channels: *channels });

@@ -39,7 +39,7 @@ impl TransposeShape {
     fn taps(self, parity: usize) -> Vec<(usize, usize)> {
         let padding = self.padding();
         let reach = |kernel: usize| parity + padding + 2 * padding - kernel;
-        (0..self.kernel()).filter(|k| (parity + padding + k) % 2 == 0).map(|k| (k, reach(k) / 2)).collect()
+        (0..self.kernel()).filter(|k| (parity + padding + k).is_multiple_of(2)).map(|k| (k, reach(k) / 2)).collect()
     }
 }
 

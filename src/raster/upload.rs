@@ -64,11 +64,11 @@ pub fn open_upload(
                     _ => Ok(rasters.into_iter().map(|raster| Arc::new(raster) as Arc<dyn Raster>).collect()),
                 };
             }
-            rasters
-                .into_iter()
-                .next()
-                .map(|raster| Arc::new(raster) as Arc<dyn Raster>)
-                .ok_or_else(|| RasterError::NoSuchPart { what: "capture", index: 0, count: 0 })?
+            rasters.into_iter().next().map(|raster| Arc::new(raster) as Arc<dyn Raster>).ok_or(RasterError::NoSuchPart {
+                what: "capture",
+                index: 0,
+                count: 0,
+            })?
         }
         start => return Err(RasterError::UnsupportedMedia { name: name.to_owned(), found: looks_like(start) }),
     };

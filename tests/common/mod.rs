@@ -14,24 +14,24 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 /// An answer, read to its end.
-pub struct Reply {
+pub(crate) struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body[..self.body.len().min(300)])))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("header values are text"))
     }
 
     /// The detail of a problem of the given status; also checks what all problems have in common.
-    pub fn problem(&self, status: u16) -> String {
+    pub(crate) fn problem(&self, status: u16) -> String {
         let text = String::from_utf8_lossy(&self.body[..self.body.len().min(300)]).into_owned();
         assert_eq!(self.status.as_u16(), status, "{text}");
         assert_eq!(self.header("content-type"), "application/problem+json");
@@ -46,30 +46,30 @@ impl Reply {
 }
 
 /// Settings that keep tests away from the network and from the user's files.
-pub fn settings() -> (EngineSettings, ServerSettings) {
+pub(crate) fn settings() -> (EngineSettings, ServerSettings) {
     let offline = "offline".parse().expect("a choice of weights");
     (EngineSettings { weights: Some(offline), ..EngineSettings::default() }, ServerSettings::default())
 }
 
-pub fn router_with(engine: EngineSettings, server: ServerSettings) -> Router {
+pub(crate) fn router_with(engine: EngineSettings, server: ServerSettings) -> Router {
     let config = Config::resolve(engine, server).expect("the settings are valid");
     let engine = server::engine(&config).expect("the demo bundle is readable");
     router(AppState::new(engine, server::api_options(&config), None))
 }
 
 /// A router of its own, for tests that change what is served.
-pub fn fresh() -> Router {
+pub(crate) fn fresh() -> Router {
     let (engine, server) = settings();
     router_with(engine, server)
 }
 
 /// One router for all tests of a file that only read.
-pub fn shared() -> Router {
+pub(crate) fn shared() -> Router {
     static ROUTER: OnceLock<Router> = OnceLock::new();
     ROUTER.get_or_init(fresh).clone()
 }
 
-pub async fn send(router: &Router, request: Request<Body>) -> Reply {
+pub(crate) async fn send(router: &Router, request: Request<Body>) -> Reply {
     let (method, path) = (request.method().as_str().to_lowercase(), request.uri().path().to_owned());
     let response = router.clone().oneshot(request).await.expect("a router always answers");
     let (parts, body) = response.into_parts();
@@ -78,11 +78,11 @@ pub async fn send(router: &Router, request: Request<Body>) -> Reply {
     Reply { status: parts.status, headers: parts.headers, body }
 }
 
-pub async fn get(path: &str) -> Reply {
+pub(crate) async fn get(path: &str) -> Reply {
     send(&shared(), Request::get(path).body(Body::empty()).unwrap()).await
 }
 
-pub async fn get_with(path: &str, headers: &[(&str, &str)]) -> Reply {
+pub(crate) async fn get_with(path: &str, headers: &[(&str, &str)]) -> Reply {
     let mut request = Request::get(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -90,11 +90,11 @@ pub async fn get_with(path: &str, headers: &[(&str, &str)]) -> Reply {
     send(&shared(), request.body(Body::empty()).unwrap()).await
 }
 
-pub async fn post(path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
+pub(crate) async fn post(path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
     post_to(&shared(), path, content_type, body).await
 }
 
-pub async fn post_to(router: &Router, path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
+pub(crate) async fn post_to(router: &Router, path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
     let mut request = Request::post(path);
     if !content_type.is_empty() {
         request = request.header("content-type", content_type);
@@ -103,7 +103,7 @@ pub async fn post_to(router: &Router, path: &str, content_type: &str, body: impl
 }
 
 /// A multipart body and its content type.
-pub fn form(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
+pub(crate) fn form(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     let mut body = Vec::new();
     for (name, bytes) in parts {
         body.extend(
@@ -117,7 +117,7 @@ pub fn form(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
 }
 
 /// A file of the demo bundle.
-pub fn demo(name: &str) -> Vec<u8> {
+pub(crate) fn demo(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/static/demo/{name}", env!("CARGO_MANIFEST_DIR"))).expect("the demo bundle is complete")
 }
 

@@ -145,7 +145,9 @@ pub(super) async fn get_tilejson(
     let source = engine.sources().get(tile.source()?)?;
     let size = tile.size(false)?.0;
     // A tile set whose tiles would all fail is refused here.
-    (render.options(&described)?, pixels.options()?, embedding.options()?);
+    render.options(&described)?;
+    pixels.options()?;
+    embedding.options()?;
     let url = format!("{base}/v1/tiles/{model}/{task}/{{z}}/{{x}}/{{y}}.{extension}{}", options_of(&uri));
     let name = format!("{task} ({}) on {}", spec.title, source.title);
     let mut tilejson = TileJson::over(&source, name, url, zoom_range(&spec, size), size, extension);

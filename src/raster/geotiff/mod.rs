@@ -172,7 +172,6 @@ impl GeoTiff {
     }
 
     /// The decoded chunks of a batch (`None` for one that was never written), from the cache or in parallel from the file.
-    #[expect(clippy::type_complexity, reason = "a batch is described by plain positions")]
     fn chunks(
         &self,
         image: &Image,
