@@ -21,3 +21,7 @@ pub mod telemetry;
 pub mod tiles;
 pub mod weights;
 pub mod zoo;
+
+/// Keeps the large maps of one layer for the next: see [`kernels::Recycler`].
+#[global_allocator]
+static ALLOCATOR: kernels::Recycler = kernels::Recycler::new();

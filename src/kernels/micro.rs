@@ -7,6 +7,9 @@ use super::{Activation, Precision, math};
 /// Words of each row that lie together on the left-hand side: [chunk][row][CHUNK].
 pub(crate) const CHUNK: usize = 16;
 
+/// How far ahead the right-hand side is asked for, in values.
+const AHEAD: usize = 1024;
+
 /// Both sides of a product of `count` words.
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'a> {
@@ -94,7 +97,12 @@ unsafe fn run<S: Simd, const R: usize, const C: usize, const BF16: bool>(s: S, s
         let (mut left, mut right) = (sides.left.as_ptr(), sides.right.as_ptr());
         for _ in 0..sides.count / CHUNK {
             for k in 0..CHUNK {
-                step::<S, R, C, BF16>(s, &mut acc, left.add(k), right.add(k * 2 * S::LANES));
+                let row = right.add(k * 2 * S::LANES);
+                // The hardware fetches ahead by itself, but stops at every page.
+                for line in (0..2 * S::LANES).step_by(CHUNK) {
+                    s.prefetch(row.wrapping_add(AHEAD + line));
+                }
+                step::<S, R, C, BF16>(s, &mut acc, left.add(k), row);
             }
             left = left.add(R * CHUNK);
             right = right.add(CHUNK * 2 * S::LANES);

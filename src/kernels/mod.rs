@@ -14,6 +14,7 @@ mod memory;
 mod micro;
 mod norm;
 mod pool;
+mod recycle;
 #[cfg(test)]
 mod reference;
 mod simd;
@@ -25,6 +26,7 @@ pub use elementwise::{sigmoid, softmax};
 pub use gemm::PackedMatrix;
 pub use norm::layer_norm;
 pub use pool::{add_scaled, max_over_captures, max_pool, nearest_add};
+pub use recycle::Recycler;
 pub use winograd::{Maps, Winograd};
 
 /// What is applied to a result as it is written.

@@ -225,15 +225,17 @@ impl Task for Job<'_> {
         let (inputs, width) = (self.layer.inputs, 2 * S::LANES);
         let depth = inputs.next_multiple_of(CHUNK);
         let rows: usize = group_sizes(self.tiles.len(), S::ROWS).sum();
-        let mut gathered = Scratch::take(POINTS * rows * depth);
-        let mut products = Scratch::take(POINTS * rows * width);
+        // One cache line more than needed from each point to the next: else all would fall on the same few sets.
+        let (gathered_stride, products_stride) = (rows * depth + CHUNK, rows * width + CHUNK);
+        let mut gathered = Scratch::take(POINTS * gathered_stride);
+        let mut products = Scratch::take(POINTS * products_stride);
         for phase in &self.layer.phases {
             let mut first = 0;
             for size in group_sizes(self.tiles.len(), S::ROWS) {
                 for r in 0..size.min(self.tiles.len() - first) {
                     // [point][group][chunk][row in group][CHUNK]
                     let place = &mut gathered[first * depth + r * CHUNK..];
-                    self.gather(s, phase, self.tiles.start + first + r, place, rows * depth, size);
+                    self.gather(s, phase, self.tiles.start + first + r, place, gathered_stride, size);
                 }
                 first += size;
             }
@@ -242,8 +244,8 @@ impl Task for Job<'_> {
                     let right = &phase.words[(panel * POINTS + point) * inputs * width..][..inputs * width];
                     let mut first = 0;
                     for size in group_sizes(self.tiles.len(), S::ROWS) {
-                        let left = &gathered[(point * rows + first) * depth..][..size * depth];
-                        let to = products[(point * rows + first) * width..][..size * width].as_mut_ptr();
+                        let left = &gathered[point * gathered_stride + first * depth..][..size * depth];
+                        let to = products[point * products_stride + first * width..][..size * width].as_mut_ptr();
                         let tile = Tile {
                             to,
                             stride: width,
@@ -262,9 +264,9 @@ impl Task for Job<'_> {
                         if column < self.layer.outputs {
                             let from = &products[i * width + column - panel * width..];
                             if self.layer.taps == 3 {
-                                self.scatter::<S, 4>(s, phase, tile, column, from, rows * width);
+                                self.scatter::<S, 4>(s, phase, tile, column, from, products_stride);
                             } else {
-                                self.scatter::<S, 5>(s, phase, tile, column, from, rows * width);
+                                self.scatter::<S, 5>(s, phase, tile, column, from, products_stride);
                             }
                         }
                     }
@@ -288,7 +290,7 @@ impl Job<'_> {
     fn gather<S: Simd>(&self, s: S, phase: &Phase, tile: usize, to: &mut [f32], stride: usize, group: usize) {
         let (n, y, x) = self.position(tile);
         let Maps { height, width, .. } = self.maps;
-        let inputs = self.layer.inputs;
+        let (inputs, made) = (self.layer.inputs, SIDE + 1 - self.layer.taps);
         let exists = |i: usize, j: usize| {
             let (row, column) = ((y + i).wrapping_sub(phase.padding[0]), (x + j).wrapping_sub(phase.padding[1]));
             (row < height && column < width).then_some(((n * height + row) * width + column) * inputs)
@@ -307,6 +309,8 @@ impl Job<'_> {
                 let mut d = [s.splat(0.0); SIDE];
                 for i in 0..SIDE {
                     if let Some(place) = places[i][j] {
+                        // The next tile's pixels are too scattered for the hardware to fetch ahead.
+                        s.prefetch(self.x.as_ptr().wrapping_add(place + channel + made * inputs));
                         // SAFETY: `count` channels from here on are inside this pixel.
                         d[i] = unsafe { load(s, self.x.as_ptr().add(place + channel), count) };
                     }

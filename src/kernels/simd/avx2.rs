@@ -119,6 +119,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[inline(always)]
     fn dot_bf16(self, acc: __m256, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_fmadd_ps(low(a), low(b), _mm256_fmadd_ps(high(a), high(b), acc)) }
     }

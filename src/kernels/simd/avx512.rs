@@ -124,6 +124,10 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         unsafe { _mm512_reduce_max_ps(v) }
     }
     #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[inline(always)]
     fn dot_bf16(self, acc: __m512, a: __m512, b: __m512) -> __m512 {
         unsafe {
             if BF16 {

@@ -48,6 +48,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sum(self, v: Self::V) -> f32;
     fn largest(self, v: Self::V) -> f32;
 
+    /// Asks for the cache line at `address`, which need not be valid.
+    #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        let _ = address;
+    }
+
     /// Adds to each lane the two products of the bf16 pairs held in the lanes of `a` and `b`.
     fn dot_bf16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// `2 * LANES` f32 values, rounded to bf16, as pairs in the lanes of one register (pair i = values 2i, 2i + 1).
