@@ -1,5 +1,13 @@
 //! Models, sources, keys, health and the page over HTTP.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
 mod common;
 
 use axum::body::Body;

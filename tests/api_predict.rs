@@ -1,5 +1,13 @@
 //! Uploads over HTTP: every form of body, and bodies that mean harm.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
 mod common;
 
 use common::{demo, form, get, post, post_to, router_with, settings};

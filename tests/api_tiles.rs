@@ -1,5 +1,13 @@
 //! Inference tiles over HTTP, from the demo bundle.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
 mod common;
 
 use common::{get, get_with};

@@ -1,5 +1,13 @@
 //! The engine over the demo bundle: tiles and scenes from real imagery with trained weights.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

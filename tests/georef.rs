@@ -1,5 +1,13 @@
 //! Round trips through coordinate systems, transforms and tiles.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
 use proptest::prelude::*;
 use satlas_serve::georef::{Crs, GeoTransform};
 use satlas_serve::tiles::{TileCoord, WORLD_M};

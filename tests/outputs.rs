@@ -1,5 +1,13 @@
 //! Every format read back with an independent reader: what a client sees of a prediction.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
 use std::io::Cursor;
 
 use geo::Validation;

@@ -1,4 +1,12 @@
 //! What the API tests share: a router over the demo bundle, and requests to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::sync::OnceLock;
