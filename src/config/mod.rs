@@ -48,8 +48,6 @@ pub struct Config {
     pub sources: Vec<(String, String)>,
     /// Directory under which sources may be registered by path.
     pub source_root: Option<PathBuf>,
-    /// Hosts from which sources may be registered by URL.
-    pub allow_hosts: Vec<String>,
     /// Most sources registered over HTTP.
     pub max_sources: usize,
     /// Whether the demo models and sources are served.
@@ -140,7 +138,6 @@ impl Config {
             address: SocketAddr::new(server.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), server.port.unwrap_or(8080)),
             sources,
             source_root: server.source_root,
-            allow_hosts: server.allow_host,
             max_sources: server.max_sources.unwrap_or(256),
             demo: !server.no_demo.unwrap_or(false),
             api_keys: server.api_key,
@@ -242,7 +239,6 @@ impl Config {
             port: Some(self.address.port()),
             source: self.sources.iter().map(|(id, place)| format!("{id}={place}")).collect(),
             source_root: self.source_root.clone(),
-            allow_host: self.allow_hosts.clone(),
             max_sources: Some(self.max_sources),
             no_demo: Some(!self.demo),
             api_key: self.api_keys.iter().map(|_| "********".to_owned()).collect(),

@@ -68,15 +68,12 @@ pub struct ServerSettings {
     /// Port to listen on; 0 takes a free one and prints it [default: 8080]
     #[arg(long, env = "SATLAS_PORT")]
     pub port: Option<u16>,
-    /// Imagery to serve under an id: a GeoTIFF, PNG or JPEG file, or a directory of captures (repeatable)
-    #[arg(long, env = "SATLAS_SOURCE", value_name = "ID=PATH_OR_URL", value_delimiter = SEPARATOR)]
+    /// Imagery to serve under an id: a GeoTIFF file (repeatable)
+    #[arg(long, env = "SATLAS_SOURCE", value_name = "ID=PATH", value_delimiter = SEPARATOR)]
     pub source: Vec<String>,
     /// Allow POST /v1/sources to register files under this directory by path
     #[arg(long, env = "SATLAS_SOURCE_ROOT", value_name = "DIR")]
     pub source_root: Option<PathBuf>,
-    /// Allow sources by URL from this host (repeatable)
-    #[arg(long, env = "SATLAS_ALLOW_HOST", value_name = "HOST", value_delimiter = SEPARATOR)]
-    pub allow_host: Vec<String>,
     /// Most sources that may be registered over HTTP [default: 256]
     #[arg(long, env = "SATLAS_MAX_SOURCES", value_name = "COUNT")]
     pub max_sources: Option<usize>,
@@ -122,7 +119,7 @@ pub struct ServerSettings {
     /// Time after which a request is given up with 504 [default: 2min]
     #[arg(long, env = "SATLAS_REQUEST_TIMEOUT", value_name = "TIME")]
     pub request_timeout: Option<Span>,
-    /// How long clients and caches may keep a tile before asking again [default: 1h]
+    /// How long clients and caches may keep a tile before asking again [default: 60min]
     #[arg(long, env = "SATLAS_MAX_AGE", value_name = "TIME")]
     pub max_age: Option<Span>,
     /// How long requests under way may finish after a stop signal [default: 20s]
@@ -154,6 +151,6 @@ impl ServerSettings {
         lay_over!(self, under;
             host port source_root max_sources no_demo queue max_batch batch_delay window halo feature_memory answer_memory
             chunk_memory tile_memory max_upload_bytes request_timeout max_age drain;
-            source allow_host api_key cors)
+            source api_key cors)
     }
 }

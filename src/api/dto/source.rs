@@ -135,9 +135,7 @@ pub(crate) struct SourceReference {
     pub title: Option<String>,
     /// A file under the server's `--source-root`.
     #[schema(example = "2024/harbour.tif")]
-    pub path: Option<String>,
-    /// An address on one of the server's `--allow-host` hosts.
-    pub url: Option<String>,
+    pub path: String,
 }
 
 /// Names of an uploaded source.

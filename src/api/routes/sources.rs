@@ -33,7 +33,7 @@ pub(super) async fn list_sources(State(state): State<AppState>, _: NoQuery) -> a
 /// Register a source
 ///
 /// By upload: the raster as the body (GeoTIFF, PNG or JPEG), or as the field `image` of a form. By reference: JSON with a `path` under
-/// the server's source root, or a `url` on an allowed host.
+/// the server's source root.
 #[utoipa::path(post, path = "/v1/sources", operation_id = "create_source", tag = "sources", params(UploadParams),
     request_body(description = "The raster, or where it lies", content(
         (Vec<u8> = "image/tiff"), (Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (RasterForm = "multipart/form-data"),
@@ -48,12 +48,8 @@ pub(super) async fn create_source(
 ) -> Result<Response, Problem> {
     let sources = state.engine().sources();
     let source = if upload::essence(request.headers()).as_deref() == Some("application/json") {
-        let Json(SourceReference { id, title, path, url }) = Json::from_request(request, &()).await?;
-        match (path, url) {
-            (Some(path), None) => sources.register_path(id, title, std::path::Path::new(&path)).await?,
-            (None, Some(_)) => return Err(Problem::invalid("url: this server takes sources by upload and by path")),
-            _ => return Err(Problem::invalid("found both or neither of path and url; one of them is needed")),
-        }
+        let Json(SourceReference { id, title, path }) = Json::from_request(request, &()).await?;
+        sources.register_path(id, title, std::path::Path::new(&path)).await?
     } else {
         let mut files = upload::read(request, state.options().max_upload_bytes).await?;
         let count = files.len();

@@ -1,0 +1,133 @@
+//! The real binary: its commands, exit codes, and a server on a free port.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_satlas-serve"))
+        .args(arguments)
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A server that ends with the test.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_satlas-serve"))
+            .args(["--port", "0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("a line of text");
+        let address = line.trim().rsplit("http://").next().expect("an address").to_owned();
+        Self { process, address }
+    }
+
+    /// Status and body of a GET request.
+    fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).expect("the printed address is listened on");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out can be set");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)
+            .expect("it takes requests");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+        let status = text(&answer[9..12]).parse().expect("a status code");
+        (status, answer.split_off(head + 4))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_demo_is_ready_within_a_second_and_answers_a_tile() {
+    let started = Instant::now();
+    let server = Server::start(&[]);
+    assert_eq!(server.get("/health/ready").0, 200);
+    let ready = started.elapsed();
+    assert!(ready < Duration::from_secs(1), "{ready:?}");
+    let (status, body) = server.get("/v1/tiles/world/coast/4/8/6.png?source=world");
+    assert_eq!(status, 200);
+    assert!(body.starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn synthetic_weights_serve_any_model_and_say_so() {
+    let server = Server::start(&["--weights", "synthetic:7"]);
+    let (status, body) = server.get("/v1/models/Sentinel2_SwinT_SI_RGB");
+    assert_eq!(status, 200);
+    let model: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(model["weights"]["kind"], "synthetic");
+}
+
+#[test]
+fn predict_writes_the_answer_to_a_file() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let output = directory.path().join("crowns.geojson");
+    let input = concat!(env!("CARGO_MANIFEST_DIR"), "/static/demo/trees_osbs.tif");
+    let arguments = ["predict", "--model", "trees", "--task", "tree_crown", "--input", input, "--output"];
+    let ran = run(&[&arguments[..], &[output.to_str().expect("a UTF-8 path")]].concat());
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&std::fs::read(output).expect("a file")).expect("JSON");
+    let features = answer["features"].as_array().expect("features");
+    // The held-out image has 61 annotated crowns, of which the model finds about a fifth.
+    assert!((10..80).contains(&features.len()), "{}", features.len());
+}
+
+#[test]
+fn models_are_listed_and_shown() {
+    let list = run(&["models", "list"]);
+    assert!(list.status.success(), "{}", text(&list.stderr));
+    for id in ["Sentinel2_SwinB_SI_RGB", "Satlas_wind_turbine", "world"] {
+        assert!(text(&list.stdout).contains(id), "{id}");
+    }
+    let shown = run(&["models", "show", "Aerial_SwinB_SI"]);
+    assert!(text(&shown.stdout).contains("land_cover"), "{}", text(&shown.stdout));
+}
+
+#[test]
+fn inspect_names_the_model_a_checkpoint_fits() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/static/demo/world.safetensors");
+    let inspected = run(&["models", "inspect", file]);
+    assert!(inspected.status.success(), "{}", text(&inspected.stderr));
+    assert!(text(&inspected.stdout).contains("world"), "{}", text(&inspected.stdout));
+}
+
+#[test]
+fn the_configuration_can_be_seen_without_its_secrets() {
+    let printed = run(&["--port", "9000", "--api-key", "a-long-secret-key-of-ours", "--print-config"]);
+    let printed_text = text(&printed.stdout);
+    assert!(printed.status.success(), "{}", text(&printed.stderr));
+    assert!(printed_text.contains("9000") && !printed_text.contains("a-long-secret-key-of-ours"), "{printed_text}");
+}
+
+#[test]
+fn mistakes_are_one_line_with_an_exit_code() {
+    let unknown = run(&["models", "show", "Sentinel9"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(text(&unknown.stderr).lines().count(), 1, "{}", text(&unknown.stderr));
+    assert_eq!(run(&["--no-such-flag"]).status.code(), Some(2));
+    let missing = run(&["models", "inspect", "/no/such/file.pth"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("/no/such/file.pth"), "{}", text(&missing.stderr));
+}
