@@ -190,6 +190,12 @@ class Viewer {
     return minzoom - (tilesOf(this.#selection, this.store.state).kind === "raster" ? 1 : 0);
   }
 
+  /** The map zoom at which objects are as large as the model knows them, or nearly; masks show something at any zoom. */
+  #clearZoom(tileJson) {
+    const isVector = tilesOf(this.#selection, this.store.state).kind !== "raster";
+    return isVector ? Math.max(this.#firstZoom(tileJson), tileJson.maxzoom - 2) : this.#firstZoom(tileJson);
+  }
+
   #goToSource(animate = true) {
     const { bounds } = this.#tileJson.imagery ?? {};
     if (!bounds) return;
@@ -198,7 +204,7 @@ class Viewer {
       this.mapView.map.flyTo({ center: [lon, lat], zoom, animate, duration: animate ? 1600 : 0 });
       return;
     }
-    const minZoom = this.#tileJson.result ? this.#firstZoom(this.#tileJson.result) : 0;
+    const minZoom = this.#tileJson.result ? this.#clearZoom(this.#tileJson.result) : 0;
     this.mapView.fitTo(bounds, { animate, minZoom });
   }
 
