@@ -28,11 +28,11 @@ pub struct WindowAttention {
     pub window: usize,
     /// Channels of a head.
     pub head_channels: usize,
-    /// The logits' factor, [heads].
+    /// The logits' factor, `[heads]`.
     pub scale: Vec<f32>,
     /// Added to the logits, [heads, T, T] for T = window².
     pub position_bias: Vec<f32>,
-    /// What a pixel of zeros gives, [3C]: the tokens that pad the map to whole windows.
+    /// What a pixel of zeros gives, `[3C]`: the tokens that pad the map to whole windows.
     pub padding: Vec<f32>,
 }
 

@@ -36,7 +36,7 @@ impl Walk {
 }
 
 impl Convolution {
-    /// `weight` [outputs, kernel, kernel, inputs] (note the order), `bias` [outputs] or empty.
+    /// `weight` [outputs, kernel, kernel, inputs] (note the order), `bias` `[outputs]` or empty.
     ///
     /// # Panics
     /// If the lengths do not fit together, or the stride is 0.

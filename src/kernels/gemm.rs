@@ -56,7 +56,7 @@ pub struct PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Packs `weight` [outputs, inputs] (row-major) and `bias` [outputs] (empty: none).
+    /// Packs `weight` [outputs, inputs] (row-major) and `bias` `[outputs]` (empty: none).
     ///
     /// # Panics
     /// If the lengths do not fit together.

@@ -76,7 +76,7 @@ impl Maps {
 }
 
 impl Winograd {
-    /// A 3x3 convolution, stride 1, padding 1: `weight` [outputs, inputs, 3, 3], `bias` [outputs] or empty.
+    /// A 3x3 convolution, stride 1, padding 1: `weight` [outputs, inputs, 3, 3], `bias` `[outputs]` or empty.
     ///
     /// # Panics
     /// If the lengths do not fit together.
@@ -84,7 +84,7 @@ impl Winograd {
         Self::convolution_for(Level::detect(), weight, bias, outputs, inputs)
     }
 
-    /// A 4x4 transposed convolution, stride 2, padding 1: `weight` [inputs, outputs, 4, 4], `bias` [outputs] or empty.
+    /// A 4x4 transposed convolution, stride 2, padding 1: `weight` [inputs, outputs, 4, 4], `bias` `[outputs]` or empty.
     ///
     /// # Panics
     /// If the lengths do not fit together.
