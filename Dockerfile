@@ -7,7 +7,7 @@ ARG BUILD_IMAGE=debian:13-slim
 ARG RUN_IMAGE=debian:13-slim
 
 FROM ${BUILD_IMAGE} AS build
-ARG RUST_VERSION=1.92.0
+ARG RUST_VERSION=1.95.0
 ARG FEATURES=
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl gcc g++ libc6-dev \
@@ -18,6 +18,7 @@ ENV PATH=/root/.cargo/bin:${PATH}
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY benches benches
 COPY static static
 RUN --mount=type=cache,target=/root/.cargo/registry --mount=type=cache,target=/build/target \
     cargo build --release --locked --bin satlas-serve --features "${FEATURES}" \

@@ -140,7 +140,8 @@ impl Config {
             source_root: server.source_root,
             max_sources: server.max_sources.unwrap_or(256),
             demo: !server.no_demo.unwrap_or(false),
-            api_keys: server.api_key,
+            // An empty variable, as compose files pass on what is not set, is no key.
+            api_keys: server.api_key.into_iter().filter(|key| !key.is_empty()).collect(),
             cors: cors.into_iter().filter(|origin| origin != "none").collect(),
             queue: server.queue.unwrap_or(256),
             max_batch: server.max_batch,

@@ -325,8 +325,7 @@ pub fn demo_models(demo_json: &str) -> Result<Vec<ModelSpec>, CatalogError> {
             head_variants: vec![heads],
             weights: WeightsSpec::Embedded { file: model.weights },
             licence: "MIT".to_owned(),
-            source: "https://www.npmjs.com/package/three-globe, https://pypi.org/project/deepforest/ (training imagery)"
-                .to_owned(),
+            source: "npm three-globe 2.45.2 and PyPI deepforest 2.1.0 (training imagery)".to_owned(),
         });
     }
     Ok(specs)
