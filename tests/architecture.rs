@@ -39,7 +39,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
         ],
     ),
     ("server", &["api", "assets", "config", "engine", "raster", "telemetry", "zoo"]),
-    ("cli", &["api", "config", "engine", "outputs", "raster", "server", "telemetry", "weights", "zoo"]),
+    ("cli", &["api", "assets", "config", "engine", "outputs", "raster", "server", "telemetry", "weights", "zoo"]),
     ("main", &[]),
 ];
 
