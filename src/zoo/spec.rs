@@ -217,7 +217,7 @@ pub enum Activation {
     /// Channel 0 times 255.
     #[serde(rename = "times_255")]
     Times255,
-    /// Channel 0 as it is (the package's regression).
+    /// Channel 0 as it is.
     Identity,
 }
 
