@@ -12,7 +12,8 @@ use std::time::UNIX_EPOCH;
 use ::safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 
 use super::backing::Backing;
-use super::store::{self, StoredTensor};
+use super::store;
+use super::stored_tensor::StoredTensor;
 use super::{WeightsError, keys, pth};
 
 const SOURCE_KEY: &str = "satlas-serve.source";

@@ -14,6 +14,7 @@ mod pickle;
 mod pth;
 mod safetensors;
 mod store;
+mod stored_tensor;
 mod synthetic;
 
 pub use convert::mapped_copy;

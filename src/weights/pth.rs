@@ -8,7 +8,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::WeightsError;
 use super::pickle::{Id, Pickle, TensorRef};
-use super::store::StoredTensor;
+use super::stored_tensor::StoredTensor;
 
 /// A state dict of thousand tensors takes some 100 kB.
 const MAX_PICKLE_BYTES: u64 = 32 << 20;

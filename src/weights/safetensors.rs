@@ -6,7 +6,7 @@ use candle_core::DType;
 use safetensors::SafeTensors;
 
 use super::WeightsError;
-use super::store::StoredTensor;
+use super::stored_tensor::StoredTensor;
 
 /// Bytes of the length field that opens the file.
 const LENGTH_BYTES: usize = 8;

@@ -3,7 +3,6 @@
 //! Behind it lies a mapped `.safetensors` or `.pth` file, bytes embedded in the program, or the synthetic rule. Names are
 //! those of the newest torchvision generation without wrappers' prefixes. A tensor is copied once, straight to its device.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::backing::Backing;
+use super::stored_tensor::StoredTensor;
 use super::{TensorInfo, WeightsError, keys, pth, safetensors, synthetic};
 use crate::zoo::Origin;
 
@@ -52,19 +52,6 @@ impl From<Origin> for WeightsKind {
             Origin::Demo => Self::Demo,
         }
     }
-}
-
-/// Where one tensor lies in its file.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct StoredTensor {
-    pub(super) dtype: DType,
-    pub(super) shape: Vec<usize>,
-    /// Elements between neighbours a dimension, where the tensor is not row-major.
-    pub(super) strides: Option<Vec<usize>>,
-    /// First byte in the file.
-    pub(super) start: usize,
-    /// Bytes from the first element to behind the last.
-    pub(super) len: usize,
 }
 
 #[derive(Debug)]
@@ -274,42 +261,6 @@ impl Weights {
     }
 }
 
-impl StoredTensor {
-    fn read(&self, file: &[u8], device: &Device) -> candle_core::Result<Tensor> {
-        Tensor::from_raw_buffer(&self.row_major_bytes(file), self.dtype, &self.shape, device)
-    }
-
-    /// The elements in row-major order; copied only where the file has another.
-    pub(super) fn row_major_bytes<'a>(&self, file: &'a [u8]) -> Cow<'a, [u8]> {
-        let bytes = &file[self.start..self.start + self.len];
-        match &self.strides {
-            None => Cow::Borrowed(bytes),
-            Some(strides) => Cow::Owned(self.gather(bytes, strides)),
-        }
-    }
-
-    fn gather(&self, bytes: &[u8], strides: &[usize]) -> Vec<u8> {
-        let size = self.dtype.size_in_bytes();
-        let count: usize = self.shape.iter().product();
-        let mut gathered = Vec::with_capacity(count * size);
-        let mut position = vec![0; self.shape.len()];
-        let mut offset = 0;
-        for _ in 0..count {
-            gathered.extend_from_slice(&bytes[offset * size..(offset + 1) * size]);
-            for axis in (0..position.len()).rev() {
-                position[axis] += 1;
-                offset += strides[axis];
-                if position[axis] < self.shape[axis] {
-                    break;
-                }
-                offset -= strides[axis] * self.shape[axis];
-                position[axis] = 0;
-            }
-        }
-        gathered
-    }
-}
-
 /// Finds the tensors of a file of either format, which its first bytes tell apart.
 pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
     if bytes.starts_with(pth::ZIP_MAGIC) {
@@ -404,14 +355,6 @@ mod tests {
         }
         let error = open("legacy.pth").unwrap_err().to_string();
         assert!(error.contains("legacy.pth") && error.contains("torch.save(torch.load("), "{error}");
-    }
-
-    #[test]
-    fn strides_are_followed() {
-        let bytes: Vec<u8> = (0..6u8).collect();
-        let stored = StoredTensor { dtype: DType::U8, shape: vec![2, 3], strides: Some(vec![1, 2]), start: 0, len: 6 };
-        let rows = stored.read(&bytes, &Device::Cpu).unwrap().to_vec2::<u8>().unwrap();
-        assert_eq!(rows, [[0, 2, 4], [1, 3, 5]]);
     }
 
     #[test]
