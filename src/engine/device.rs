@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::error::EngineError;
 use super::models::LoadedModel;
-use crate::nn::{Features, HeadOutput, Layer, NnError};
+use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
 use crate::telemetry;
 
 /// Bounds of the queue.
@@ -36,23 +36,10 @@ pub enum Ask {
         /// Its position.
         head: usize,
         /// The part of the maps it sees; all of them where `None`.
-        crop: Option<Crop>,
+        crop: Option<Part>,
     },
     /// Feature maps.
     Embedding(Vec<Layer>),
-}
-
-/// A rectangle of input pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Crop {
-    /// First column.
-    pub col: usize,
-    /// First row.
-    pub row: usize,
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
 }
 
 /// What the network runs on.
@@ -318,9 +305,8 @@ fn ask_network(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Ve
         Ask::Head { head, crop: None } => {
             Ok(model.network.predict(features, *head)?.into_iter().map(Answer::Head).collect())
         }
-        Ask::Head { head, crop: Some(Crop { col, row, width, height }) } => {
-            let part = features.crop(*col, *row, *width, *height)?;
-            Ok(model.network.predict(&part, *head)?.into_iter().map(Answer::Head).collect())
+        Ask::Head { head, crop: Some(part) } => {
+            Ok(model.network.predict_part(features, *head, *part)?.into_iter().map(Answer::Head).collect())
         }
         Ask::Embedding(layers) => {
             let maps = layers

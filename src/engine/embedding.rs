@@ -1,7 +1,7 @@
 //! Feature maps as answers: which layers, cut to the area asked for, pooled or whole.
 
-use super::device::{Crop, FeatureMap};
-use crate::nn::Layer;
+use super::device::FeatureMap;
+use crate::nn::{Layer, Part};
 use crate::prediction::{Embedding, Pool};
 
 /// Which maps to return and how.
@@ -21,7 +21,7 @@ impl Default for EmbeddingOptions {
 
 impl FeatureMap {
     /// The cells over a pixel rectangle of an input of `input_px` a side; at least one cell.
-    pub(super) fn cropped(&self, area: Crop, input_px: usize) -> FeatureMap {
+    pub(super) fn cropped(&self, area: Part, input_px: usize) -> FeatureMap {
         let [height, width, channels] = self.shape;
         let span = |start: usize, length: usize, cells: usize| {
             let stride = input_px.div_ceil(cells);
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_crop_takes_the_cells_over_the_pixels() {
-        let area = Crop { col: 32, row: 0, width: 32, height: 64 };
+        let area = Part { col: 32, row: 0, width: 32, height: 64 };
         assert_eq!(map().cropped(area, 64).values, [2.0, -2.0, 6.0, -6.0]);
     }
 }

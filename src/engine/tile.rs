@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::device::{Answer, Ask, Crop};
+use super::device::{Answer, Ask};
 use super::embedding::{EmbeddingOptions, pooled};
 use super::error::EngineError;
 use super::pixels::PixelOptions;
 use super::window::{Timings, WindowAnswer, WindowKey};
-use crate::nn::HeadOutput;
+use crate::nn::{HeadOutput, Part};
 use crate::prediction::{Dense, Object, Output, Prediction};
 use crate::tiles::TileCoord;
 use crate::zoo::{ModelSpec, Task, TaskType};
@@ -105,7 +105,7 @@ impl Engine {
         }
         let model = self.models.load(&request.model).await?;
         let (col, row) = self.windows.grid().offset_of(request.tile, size);
-        let area = Crop { col, row, width: size, height: size };
+        let area = Part { col, row, width: size, height: size };
         let ask = match task.task_type {
             TaskType::Embedding => Ask::Embedding(request.embedding.layers.clone()),
             // The network sees the window; only the tile's part of its maps is summed up.
@@ -137,7 +137,7 @@ fn empty(task: &Task, size: usize) -> Output {
     }
 }
 
-fn cut(window: &WindowAnswer, area: Crop, input_px: usize, request: &TileRequest) -> Option<Output> {
+fn cut(window: &WindowAnswer, area: Part, input_px: usize, request: &TileRequest) -> Option<Output> {
     let valid = window.valid.as_deref().map(|valid| rows(valid, input_px, 1, area));
     if valid.as_ref().is_some_and(|valid| !valid.contains(&true)) {
         return None;
@@ -165,7 +165,7 @@ fn cut(window: &WindowAnswer, area: Crop, input_px: usize, request: &TileRequest
 }
 
 /// The object in the tile's pixels, if it belongs to the tile and does not lie on nodata.
-fn place(object: &Object, area: Crop, rule: ObjectRule, has_data: impl Fn(f32, f32) -> bool) -> Option<Object> {
+fn place(object: &Object, area: Part, rule: ObjectRule, has_data: impl Fn(f32, f32) -> bool) -> Option<Object> {
     let [x0, y0, x1, y1] = object.bbox_px;
     let (left, top) = (area.col as f32, area.row as f32);
     let (right, bottom) = (left + area.width as f32, top + area.height as f32);
@@ -179,7 +179,7 @@ fn place(object: &Object, area: Crop, rule: ObjectRule, has_data: impl Fn(f32, f
 }
 
 /// The rectangle `area` of a row-major `[_, width, channels]` array.
-fn rows<T: Copy>(values: &[T], width: usize, channels: usize, area: Crop) -> Vec<T> {
+fn rows<T: Copy>(values: &[T], width: usize, channels: usize, area: Part) -> Vec<T> {
     (area.row..area.row + area.height)
         .flat_map(|row| {
             let start = (row * width + area.col) * channels;

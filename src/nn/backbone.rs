@@ -9,7 +9,7 @@ use super::LoadError;
 use super::loader::Loader;
 use super::resnet::ResNet;
 use super::swin_v2::{SwinConfig, SwinV2};
-use crate::ops::max_over_captures;
+use crate::ops::{OpsContext, max_over_captures};
 use crate::zoo::{Backbone as Architecture, Layout, ModelSpec};
 
 #[derive(Debug)]
@@ -39,11 +39,11 @@ impl Backbone {
     }
 
     /// `[N·T, H, W, bands] -> ` four maps `[N, h, w, C]`.
-    pub(super) fn forward(&self, images: &Tensor, captures: usize) -> Result<Vec<Tensor>> {
+    pub(super) fn forward(&self, ops: &OpsContext, images: &Tensor, captures: usize) -> Result<Vec<Tensor>> {
         let maps = match self {
             Self::SwinV2(network) => network.forward(images)?,
-            Self::ResNet(network) => network.forward(images)?,
+            Self::ResNet(network) => network.forward(ops, images)?,
         };
-        maps.iter().map(|map| max_over_captures(map, captures)).collect()
+        maps.iter().map(|map| max_over_captures(ops, map, captures)).collect()
     }
 }

@@ -8,6 +8,19 @@ use candle_core::Tensor;
 
 use super::error::NnError;
 
+/// A rectangle of the images, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// First column.
+    pub col: usize,
+    /// First row.
+    pub row: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
 /// Maps of one batch, kept between the heads that read them.
 ///
 /// The backbone's maps are there from the start, the pyramid's once something has asked for them. The full-resolution map is
@@ -49,11 +62,11 @@ impl Features {
         Ok(self.map(self.height, self.width, single)?)
     }
 
-    /// The maps over a rectangle of the images, in pixels; a rectangle that covers part of a cell gets the whole cell.
+    /// The maps over a part of the images.
     ///
     /// # Errors
-    /// Where the rectangle reaches beyond the images.
-    pub fn crop(&self, col: usize, row: usize, width: usize, height: usize) -> Result<Self, NnError> {
+    /// Where it reaches beyond the images.
+    pub(super) fn crop(&self, Part { col, row, width, height }: Part) -> Result<Self, NnError> {
         let cut = |map: &Tensor| {
             let (_, rows, cols, _) = map.dims4()?;
             let span = |start: usize, len: usize, pixels: usize, cells: usize| {

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::LoadError;
 use super::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, upsample_nearest_add};
+use crate::ops::{Activation, Conv2d, ConvShape, OpsContext, upsample_nearest_add};
 
 #[derive(Debug)]
 pub(super) struct Fpn {
@@ -29,13 +29,13 @@ impl Fpn {
     }
 
     /// Maps from fine to coarse, to as many of the same sizes with the pyramid's channels.
-    pub(super) fn forward(&self, maps: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut outputs = Vec::with_capacity(maps.len());
         let mut coarser: Option<Tensor> = None;
         for ((map, inner), layer) in maps.iter().zip(&self.inner).zip(&self.layer).rev() {
             let lateral = inner.forward(map)?;
             let sum = match &coarser {
-                Some(coarser) => upsample_nearest_add(coarser, &lateral)?,
+                Some(coarser) => upsample_nearest_add(ops, coarser, &lateral)?,
                 None => lateral,
             };
             outputs.push(layer.forward(&sum)?);

@@ -1,8 +1,9 @@
 //! From named tensors to operators: a [`Loader`] stands at one prefix of the checkpoint's names.
 //!
-//! Names repeat the checkpoint exactly, and every one asked for is noted.
+//! Names repeat the checkpoint exactly, and every one asked for is noted. Layers may be loaded on several threads.
 
-use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -21,19 +22,35 @@ const POSITION_HIDDEN: usize = 512;
 /// Names and shapes of the tensors asked for.
 pub(super) type Parameters = Vec<(String, Vec<usize>)>;
 
+/// What has been asked for and prepared so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    parameters: Mutex<Parameters>,
+    prepared_bytes: AtomicUsize,
+}
+
+impl Tally {
+    /// Names and shapes of the tensors asked for, in alphabetical order, and the memory that their prepared forms take.
+    pub(super) fn finish(self) -> (Parameters, usize) {
+        let mut parameters = self.parameters.into_inner().unwrap_or_else(PoisonError::into_inner);
+        parameters.sort();
+        (parameters, self.prepared_bytes.into_inner())
+    }
+}
+
 /// A place among the names of a checkpoint.
 #[derive(Clone)]
 pub(super) struct Loader<'a> {
     weights: &'a Weights,
     ops: &'a OpsContext,
-    asked: &'a RefCell<Parameters>,
+    tally: &'a Tally,
     model: &'a str,
     prefix: String,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(weights: &'a Weights, ops: &'a OpsContext, asked: &'a RefCell<Parameters>, model: &'a str) -> Self {
-        Self { weights, ops, asked, model, prefix: String::new() }
+    pub(super) fn new(weights: &'a Weights, ops: &'a OpsContext, tally: &'a Tally, model: &'a str) -> Self {
+        Self { weights, ops, tally, model, prefix: String::new() }
     }
 
     /// One level deeper.
@@ -51,11 +68,18 @@ impl<'a> Loader<'a> {
         LoadError::Device { model: self.model.to_owned(), source }
     }
 
+    /// Counts what an operator has prepared.
+    fn counted<T>(&self, prepared: candle_core::Result<T>, bytes: impl FnOnce(&T) -> usize) -> Result<T, LoadError> {
+        let operator = prepared.map_err(|source| self.device_error(source))?;
+        self.tally.prepared_bytes.fetch_add(bytes(&operator), Ordering::Relaxed);
+        Ok(operator)
+    }
+
     /// A tensor as float32 in PyTorch's layout, in main memory.
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         let tensor = self.weights.get(&name, shape, &Device::Cpu)?;
-        self.asked.borrow_mut().push((name, shape.to_vec()));
+        self.tally.parameters.lock().unwrap_or_else(PoisonError::into_inner).push((name, shape.to_vec()));
         tensor.to_dtype(DType::F32).map_err(|source| self.device_error(source))
     }
 
@@ -66,12 +90,12 @@ impl<'a> Loader<'a> {
 
     /// A layer whose tensors were rearranged after reading.
     pub(super) fn linear_from(&self, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Linear, LoadError> {
-        Linear::new(self.ops, weight, Some(bias), activation).map_err(|source| self.device_error(source))
+        self.counted(Linear::new(self.ops, weight, Some(bias), activation), Linear::bytes)
     }
 
     pub(super) fn layer_norm(&self, channels: usize) -> Result<LayerNorm, LoadError> {
         let (weight, bias) = (self.tensor("weight", &[channels])?, self.tensor("bias", &[channels])?);
-        LayerNorm::new(self.ops, &weight, &bias).map_err(|source| self.device_error(source))
+        self.counted(LayerNorm::new(self.ops, &weight, &bias), LayerNorm::bytes)
     }
 
     pub(super) fn conv2d(
@@ -94,7 +118,7 @@ impl<'a> Loader<'a> {
         shape: ConvShape,
         activation: Activation,
     ) -> Result<Conv2d, LoadError> {
-        Conv2d::new(self.ops, weight, bias, shape, activation).map_err(|source| self.device_error(source))
+        self.counted(Conv2d::new(self.ops, weight, bias, shape, activation), Conv2d::bytes)
     }
 
     /// The convolution `conv` without bias and the batch norm `norm` behind it, folded into one.
@@ -132,7 +156,7 @@ impl<'a> Loader<'a> {
     ) -> Result<ConvTranspose2d, LoadError> {
         let weight = self.tensor("weight", &[inputs, outputs, shape.kernel(), shape.kernel()])?;
         let bias = self.tensor("bias", &[outputs])?;
-        ConvTranspose2d::new(self.ops, &weight, Some(&bias), shape, activation).map_err(|source| self.device_error(source))
+        self.counted(ConvTranspose2d::new(self.ops, &weight, Some(&bias), shape, activation), ConvTranspose2d::bytes)
     }
 
     pub(super) fn window_attention(
@@ -152,7 +176,7 @@ impl<'a> Loader<'a> {
             position_hidden_bias: self.tensor("cpb_mlp.0.bias", &[POSITION_HIDDEN])?,
             position_out_weight: self.tensor("cpb_mlp.2.weight", &[heads, POSITION_HIDDEN])?,
         };
-        WindowAttention::new(self.ops, &weights, window, shift, heads).map_err(|source| self.device_error(source))
+        self.counted(WindowAttention::new(self.ops, &weights, window, shift, heads), WindowAttention::bytes)
     }
 
     /// Runs a rearrangement of tensors.

@@ -16,6 +16,6 @@ mod swin_v2;
 mod upsample;
 
 pub use error::{LoadError, NnError};
-pub use features::{Features, Layer, ParseLayer};
+pub use features::{Features, Layer, ParseLayer, Part};
 pub use heads::HeadOutput;
 pub use model::Network;

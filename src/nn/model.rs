@@ -1,16 +1,15 @@
 //! A whole network, put together from a [`ModelSpec`] and named tensors.
 
-use std::cell::RefCell;
-
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::backbone::Backbone;
 use super::detect::ImageSize;
 use super::error::{LoadError, NnError};
-use super::features::{Features, Layer};
+use super::features::{Features, Layer, Part};
 use super::fpn::Fpn;
 use super::heads::{HeadNetwork, HeadOutput, MapSpec};
-use super::loader::{Loader, Parameters};
+use super::loader::{Loader, Parameters, Tally};
 use super::upsample::Upsample;
 use crate::ops::OpsContext;
 use crate::weights::Weights;
@@ -30,6 +29,7 @@ pub struct Network {
     upsample: Option<Upsample>,
     heads: Vec<(Head, HeadNetwork)>,
     parameters: Parameters,
+    prepared_bytes: usize,
     unused: Vec<String>,
 }
 
@@ -66,21 +66,21 @@ impl Network {
     /// # Errors
     /// As [`Network::load`].
     pub fn load_with(weights: &Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
-        let asked = RefCell::new(Parameters::new());
-        let root = Loader::new(weights, &ops, &asked, &spec.id);
+        let tally = Tally::default();
+        let root = Loader::new(weights, &ops, &tally, &spec.id);
 
         let backbone = Backbone::load(&root, spec)?;
         let (fpn, upsample, maps) = pyramid(&root, spec)?;
         let no_heads = Vec::new();
         let heads = spec.head_variants.get(variant).unwrap_or(&no_heads);
         let heads = heads
-            .iter()
+            .par_iter()
             .map(|head| Ok((head.clone(), HeadNetwork::load(&root.pp(head_prefix(spec, head)), head, &maps)?)))
             .collect::<Result<Vec<_>, LoadError>>()?;
 
-        let (parameters, unused) = (asked.into_inner(), weights.unused());
+        let ((parameters, prepared_bytes), unused) = (tally.finish(), weights.unused());
         let (bands, multi_image) = (spec.bands.len(), spec.multi_image);
-        Ok(Self { ops, bands, multi_image, backbone, fpn, upsample, heads, parameters, unused })
+        Ok(Self { ops, bands, multi_image, backbone, fpn, upsample, heads, parameters, prepared_bytes, unused })
     }
 
     /// The heads of the chosen variant, in the order that [`Network::predict`] counts them.
@@ -88,7 +88,7 @@ impl Network {
         self.heads.iter().map(|(head, _)| head)
     }
 
-    /// Names and shapes of the tensors that the network was made of.
+    /// Names and shapes of the tensors that the network was made of, in alphabetical order.
     pub fn parameters(&self) -> &[(String, Vec<usize>)] {
         &self.parameters
     }
@@ -98,10 +98,12 @@ impl Network {
         &self.unused
     }
 
-    /// Memory that the prepared weights take.
+    /// Memory that the prepared weights take; the tensors they were made of are not kept.
+    ///
+    /// On the processor that is more than the checkpoint holds: the Winograd form of a 3x3 kernel has 36 values for 9, that of
+    /// the decoder's 4x4 kernel 144 for 16.
     pub fn weight_bytes(&self) -> usize {
-        let elements: usize = self.parameters.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        elements * self.ops.dtype().size_in_bytes()
+        self.prepared_bytes
     }
 
     /// The type that weights and activations have.
@@ -131,7 +133,7 @@ impl Network {
             return refuse();
         }
         let images = images.to_device(self.ops.device())?.to_dtype(self.ops.activations())?.contiguous()?;
-        let backbone = self.backbone.forward(&images, captures)?;
+        let backbone = self.backbone.forward(&self.ops, &images, captures)?;
         Ok(Features { height, width, backbone, fpn: std::sync::OnceLock::new() })
     }
 
@@ -166,9 +168,23 @@ impl Network {
                     }
                 });
             }
-            Ok(network.forward(&maps, image)?)
+            Ok(network.forward(&self.ops, &maps, image)?)
         };
         heads.iter().map(predict).collect()
+    }
+
+    /// What one head says of a rectangle of the images, in pixels; a rectangle that covers part of a cell gets the whole cell.
+    ///
+    /// The pyramid sees the whole images: only its maps are cut. The decoder, which reaches a few pixels far, runs on the part.
+    ///
+    /// # Errors
+    /// [`NnError::Absent`] where there is no such head; also where the rectangle reaches beyond the images.
+    pub fn predict_part(&self, features: &Features, head: usize, part: Part) -> Result<Vec<HeadOutput>, NnError> {
+        let inputs = self.heads.get(head).map_or(&[][..], |(_, network)| network.inputs());
+        if let Some(layer) = inputs.iter().find(|layer| !matches!(layer, Layer::Backbone(_))) {
+            self.pyramid(features, *layer)?;
+        }
+        self.predict(&features.crop(part)?, head)
     }
 
     /// A feature map as `[N, h, w, C]`, float32.
@@ -198,7 +214,7 @@ impl Network {
             return Ok(maps);
         }
         let fpn = self.fpn.as_ref().ok_or_else(|| NnError::Absent { what: format!("feature map {layer}") })?;
-        let maps = fpn.forward(&features.backbone)?;
+        let maps = fpn.forward(&self.ops, &features.backbone)?;
         Ok(features.fpn.get_or_init(|| maps))
     }
 }
@@ -297,6 +313,31 @@ mod tests {
         assert!(with_pyramid > backbone, "the pyramid stays");
         network.embedding(&features, Layer::Upsample).unwrap();
         assert_eq!(features.bytes(), with_pyramid, "the full-resolution map does not");
+    }
+
+    #[test]
+    fn a_part_is_cut_from_a_pyramid_that_saw_the_whole() {
+        let network = world();
+        let (image, part) = (images(1, 128, 128), Part { col: 32, row: 32, width: 64, height: 64 });
+        let pass = || network.features(&image, 1).unwrap();
+        let fresh = network.predict_part(&pass(), 0, part).unwrap();
+        let seen = pass();
+        network.embedding(&seen, Layer::Fpn(0)).unwrap();
+        assert_eq!(fresh, network.predict_part(&seen, 0, part).unwrap(), "whether the pyramid was there before or not");
+        let beyond = Part { col: 96, ..part };
+        assert!(network.predict_part(&seen, 0, beyond).is_err());
+    }
+
+    #[test]
+    fn what_is_prepared_is_counted() {
+        let network = world();
+        let stored: usize = network.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>() * 4).sum();
+        assert!((stored..9 * stored).contains(&network.weight_bytes()), "{} of {stored}", network.weight_bytes());
+        let spec = &demo_models(DEMO).unwrap()[0];
+        let plain = OpsContext::plain(&Device::Cpu, DType::BF16).unwrap();
+        let weights = Weights::embedded("world", WORLD).unwrap();
+        let plain = Network::load_with(&weights, spec, 0, plain).unwrap();
+        assert!(plain.weight_bytes() < network.weight_bytes() / 2, "{}", plain.weight_bytes());
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! 1/4, 1/8, 1/16 and 1/32. torchvision's classifier is not part of it.
 
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
 use super::LoadError;
 use super::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, max_pool2d};
+use crate::ops::{Activation, Conv2d, ConvShape, OpsContext, max_pool2d};
 
 const STEM_CHANNELS: usize = 64;
 /// Channels of the 3x3 convolutions a stage.
@@ -46,21 +47,21 @@ impl ResNet {
         let mut inputs = STEM_CHANNELS;
         let mut stages = Vec::with_capacity(blocks.len());
         for (stage, (blocks, channels)) in blocks.into_iter().zip(STAGE_CHANNELS).enumerate() {
-            let mut loaded = Vec::with_capacity(blocks);
-            for block in 0..blocks {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let outputs = if bottleneck { BOTTLENECK_EXPANSION * channels } else { channels };
+            let load = |block: usize| {
                 let loader = loader.pp(format!("layer{}", stage + 1)).pp(block);
-                loaded.push(Block::load(&loader, inputs, channels, stride, bottleneck)?);
-                inputs = if bottleneck { BOTTLENECK_EXPANSION * channels } else { channels };
-            }
-            stages.push(loaded);
+                let (inputs, stride) = if block > 0 { (outputs, 1) } else { (inputs, if stage > 0 { 2 } else { 1 }) };
+                Block::load(&loader, inputs, channels, stride, bottleneck)
+            };
+            stages.push((0..blocks).into_par_iter().map(load).collect::<std::result::Result<Vec<Block>, LoadError>>()?);
+            inputs = outputs;
         }
         Ok(Self { stem, stages })
     }
 
     /// `[N, H, W, bands] -> ` four maps `[N, h, w, C]`.
-    pub(super) fn forward(&self, images: &Tensor) -> Result<Vec<Tensor>> {
-        let mut x = max_pool2d(&self.stem.forward(images)?)?;
+    pub(super) fn forward(&self, ops: &OpsContext, images: &Tensor) -> Result<Vec<Tensor>> {
+        let mut x = max_pool2d(ops, &self.stem.forward(images)?)?;
         let mut maps = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             for block in stage {

@@ -5,6 +5,7 @@
 //! channels. torchvision's final norm and classifier are not part of it.
 
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
 use super::LoadError;
 use super::loader::Loader;
@@ -57,6 +58,7 @@ impl SwinV2 {
                 _ => Some(PatchMerging::load(&features.pp(2 * stage), channels / 2)?),
             };
             let blocks = (0..depth)
+                .into_par_iter()
                 .map(|block| {
                     let shift = if block % 2 == 0 { 0 } else { window_size / 2 };
                     Block::load(&features.pp(2 * stage + 1).pp(block), channels, heads, window_size, shift)

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::kernel;
+use super::{OpsContext, kernel};
 use crate::kernels;
 
 /// The function applied to a layer's output.
@@ -39,10 +39,10 @@ impl Activation {
 ///
 /// # Errors
 /// Where the device fails.
-pub fn softmax(x: &Tensor) -> Result<Tensor> {
+pub fn softmax(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
     let x = x.to_dtype(DType::F32)?.contiguous()?;
     match x.dims().last() {
-        Some(&width) if kernel::reads(&x) && width > 0 => {
+        Some(&width) if ops.kernels().is_some() && width > 0 => {
             kernel::map("softmax", &x, x.shape(), |x| kernels::softmax(x, width))
         }
         _ => candle_nn::ops::softmax_last_dim(&x),
@@ -53,9 +53,9 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Where the device fails.
-pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+pub fn sigmoid(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
     let x = x.to_dtype(DType::F32)?.contiguous()?;
-    if kernel::reads(&x) {
+    if ops.kernels().is_some() {
         return kernel::map("sigmoid", &x, x.shape(), kernels::sigmoid);
     }
     candle_nn::ops::sigmoid(&x)

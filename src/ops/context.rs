@@ -73,6 +73,11 @@ impl OpsContext {
         self.place_as(constant, DType::F32)
     }
 
+    /// Memory that prepared weights take in the form of tensors.
+    pub(super) fn bytes<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> usize {
+        tensors.into_iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
+    }
+
     pub(super) fn place_as(&self, tensor: &Tensor, dtype: DType) -> Result<Tensor> {
         tensor.to_dtype(dtype)?.contiguous()?.to_device(&self.device)
     }

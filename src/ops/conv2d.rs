@@ -86,6 +86,16 @@ impl Conv2d {
         Ok(Self(Form::Sliding { shape, weight, bias, activation }))
     }
 
+    /// Memory that the prepared weights take.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Patches { linear, .. } => linear.bytes(),
+            Form::Sliding { weight, bias, .. } => OpsContext::bytes([weight].into_iter().chain(bias)),
+            Form::Kernel { kernel: Kernel::Winograd(layer), .. } => layer.bytes(),
+            Form::Kernel { kernel: Kernel::Gathered(layer), .. } => layer.bytes(),
+        }
+    }
+
     /// `[N, H, W, in] -> [N, H', W', out]`
     ///
     /// # Errors
@@ -132,12 +142,14 @@ impl Kernel {
             candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
         }
         if shape == ConvShape::SAME_3X3 && inputs >= WINOGRAD_CHANNELS {
-            return Ok(Self::Winograd(Winograd::convolution(&kernel::values(weight)?, &bias, outputs, inputs)));
+            let transform = |weight: &[f32]| Winograd::convolution(weight, &bias, outputs, inputs);
+            return Ok(Self::Winograd(kernel::with_values(weight, transform)?));
         }
         // [out, in, row, col] -> [out, row, col, in]
-        let weight = kernel::values(&weight.permute((0, 2, 3, 1))?)?;
+        let weight = weight.permute((0, 2, 3, 1))?;
         let walk = Walk { kernel: shape.kernel, stride: shape.stride, padding: shape.padding };
-        Ok(Self::Gathered(Convolution::new(&weight, &bias, outputs, inputs, walk, precision)))
+        let pack = |weight: &[f32]| Convolution::new(weight, &bias, outputs, inputs, walk, precision);
+        Ok(Self::Gathered(kernel::with_values(&weight, pack)?))
     }
 
     /// The maps in `x [N, H, W, in]`, and the shape of the result.

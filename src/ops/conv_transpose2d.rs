@@ -83,7 +83,8 @@ impl ConvTranspose2d {
             if !bias.is_empty() && bias.len() != outputs {
                 candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
             }
-            let layer = Winograd::transposed(&kernel::values(weight)?, &bias, outputs, inputs);
+            let transform = |weight: &[f32]| Winograd::transposed(weight, &bias, outputs, inputs);
+            let layer = kernel::with_values(weight, transform)?;
             return Ok(Self(Form::Kernel { layer, inputs, outputs, activation }));
         }
         let phase = |(row_parity, col_parity): (usize, usize)| {
@@ -98,6 +99,14 @@ impl ConvTranspose2d {
         };
         let phases = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().map(phase).collect::<Result<_>>()?;
         Ok(Self(Form::Phases { shape, phases }))
+    }
+
+    /// Memory that the prepared weights take.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Phases { phases, .. } => phases.iter().map(Linear::bytes).sum(),
+            Form::Kernel { layer, .. } => layer.bytes(),
+        }
     }
 
     /// `[N, H, W, in] -> [N, 2H, 2W, out]`

@@ -1,15 +1,20 @@
 //! From tensors to the slices that the CPU kernels work on, and back.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor};
-
-/// Whether the kernels can read this tensor: they work in the processor's memory, in float32.
-pub(super) fn reads(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
-}
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor};
 
 /// The float32 values of a weight, row-major.
 pub(super) fn values(weight: &Tensor) -> Result<Vec<f32>> {
     weight.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+/// What `prepare` makes of the same values, which are not copied where they are row-major float32 already.
+pub(super) fn with_values<T>(weight: &Tensor, prepare: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let weight = weight.to_dtype(DType::F32)?.contiguous()?;
+    let (storage, layout) = weight.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(prepare(contiguous(storage, layout)?)),
+        _ => candle_core::bail!("a kernel's weight is in main memory, not on {:?}", weight.device()),
+    }
 }
 
 /// The same of a bias that may be absent: then none.

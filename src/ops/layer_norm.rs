@@ -33,6 +33,14 @@ impl LayerNorm {
         }))
     }
 
+    /// Memory that the prepared weights take.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Plain { weight, bias } => OpsContext::bytes([weight, bias]),
+            Form::Kernel { weight, bias } => size_of_val(&weight[..]) + size_of_val(&bias[..]),
+        }
+    }
+
     /// `[…, C] -> […, C]`
     ///
     /// # Errors

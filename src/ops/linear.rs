@@ -36,8 +36,9 @@ impl Linear {
         }
         let form = match ops.kernels() {
             Some(precision) => {
-                let (weight, bias) = (kernel::values(weight)?, kernel::values_or_none(bias)?);
-                Form::Kernel(PackedMatrix::new(&weight, &bias, out, inputs, precision))
+                let bias = kernel::values_or_none(bias)?;
+                let pack = |weight: &[f32]| PackedMatrix::new(weight, &bias, out, inputs, precision);
+                Form::Kernel(kernel::with_values(weight, pack)?)
             }
             None => {
                 let bias = bias.map(|bias| ops.place(bias)).transpose()?;
@@ -45,6 +46,14 @@ impl Linear {
             }
         };
         Ok(Self { form, activation })
+    }
+
+    /// Memory that the prepared weights take.
+    pub fn bytes(&self) -> usize {
+        match &self.form {
+            Form::Plain { weight, bias } => OpsContext::bytes([weight].into_iter().chain(bias)),
+            Form::Kernel(matrix) => matrix.bytes(),
+        }
     }
 
     /// `[…, in] -> […, out]`

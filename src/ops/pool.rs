@@ -2,15 +2,15 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::kernel;
+use super::{OpsContext, kernel};
 use crate::kernels::{self, Maps};
 
 /// 3x3 maximum with stride 2 and a border of one (`[N, H, W, C] -> [N, ⌈H/2⌉, ⌈W/2⌉, C]`), as ResNet's stem.
 ///
 /// # Errors
 /// Where `x` is not such a map.
-pub fn max_pool2d(x: &Tensor) -> Result<Tensor> {
-    if kernel::reads(x) {
+pub fn max_pool2d(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
+    if ops.kernels().is_some() {
         let (count, height, width, channels) = x.dims4()?;
         let maps = Maps { count, height, width };
         let shape = (count, height.div_ceil(2), width.div_ceil(2), channels);
@@ -26,12 +26,12 @@ pub fn max_pool2d(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Where the first dimension is not a multiple of `captures`.
-pub fn max_over_captures(x: &Tensor, captures: usize) -> Result<Tensor> {
+pub fn max_over_captures(ops: &OpsContext, x: &Tensor, captures: usize) -> Result<Tensor> {
     let (images, height, width, channels) = x.dims4()?;
     if captures <= 1 {
         return Ok(x.clone());
     }
-    if kernel::reads(x) && images % captures == 0 {
+    if ops.kernels().is_some() && images % captures == 0 {
         let shape = (images / captures, height, width, channels);
         let len = height * width * channels;
         return kernel::map("max_over_captures", x, shape, |x| kernels::max_over_captures(x, captures, len));
@@ -61,21 +61,29 @@ mod tests {
 
     use super::*;
 
+    fn both_forms() -> [OpsContext; 2] {
+        [OpsContext::new(&Device::Cpu, DType::F32).unwrap(), OpsContext::plain(&Device::Cpu, DType::F32).unwrap()]
+    }
+
     #[test]
     fn the_border_of_a_maximum_counts_as_absent() {
         // All negative: a border of zeros would win everywhere.
         let x = Tensor::from_vec((0..15).map(|i| i as f32 - 20.0).collect(), (1, 3, 5, 1), &Device::Cpu).unwrap();
-        let y = max_pool2d(&x).unwrap();
-        assert_eq!(y.dims(), [1, 2, 3, 1]);
-        // rows 0-1 and 1-2, columns 0-1, 1-3, 3-4
-        let values = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(values, [-14.0, -12.0, -11.0, -9.0, -7.0, -6.0]);
+        for ops in both_forms() {
+            let y = max_pool2d(&ops, &x).unwrap();
+            assert_eq!(y.dims(), [1, 2, 3, 1]);
+            // rows 0-1 and 1-2, columns 0-1, 1-3, 3-4
+            let values = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values, [-14.0, -12.0, -11.0, -9.0, -7.0, -6.0]);
+        }
     }
 
     #[test]
     fn captures_are_neighbours_in_the_batch() {
         let x = Tensor::from_vec(vec![1f32, 5.0, 2.0, 3.0], (4, 1, 1, 1), &Device::Cpu).unwrap();
-        let y = max_over_captures(&x, 2).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(y, [5.0, 3.0]);
+        for ops in both_forms() {
+            let y = max_over_captures(&ops, &x, 2).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(y, [5.0, 3.0]);
+        }
     }
 }

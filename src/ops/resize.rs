@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::kernel;
+use super::{OpsContext, kernel};
 use crate::kernels::{self, Maps};
 
 /// `lateral + nearest(coarse)`: the feature pyramid's way down, `[N, h, w, C]` added to `[N, H, W, C]`.
@@ -11,14 +11,14 @@ use crate::kernels::{self, Maps};
 ///
 /// # Errors
 /// Where batch or channels differ.
-pub fn upsample_nearest_add(coarse: &Tensor, lateral: &Tensor) -> Result<Tensor> {
+pub fn upsample_nearest_add(ops: &OpsContext, coarse: &Tensor, lateral: &Tensor) -> Result<Tensor> {
     let (count, rows, cols, channels) = coarse.dims4()?;
     let (items, height, width, lateral_channels) = lateral.dims4()?;
     if (count, channels) != (items, lateral_channels) || (rows * cols == 0 && height * width > 0) {
         candle_core::bail!("{:?} cannot be enlarged and added to {:?}", coarse.dims(), lateral.dims());
     }
     let (row_of, col_of) = (nearest(rows, height), nearest(cols, width));
-    if kernel::reads(coarse) && kernel::reads(lateral) {
+    if ops.kernels().is_some() {
         let from = Maps { count, height: rows, width: cols };
         return kernel::map2("upsample_nearest_add", coarse, lateral, lateral.shape(), |coarse, lateral| {
             kernels::nearest_add(coarse, from, lateral, &row_of, &col_of, channels)

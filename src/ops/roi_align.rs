@@ -1,11 +1,12 @@
 //! `torchvision.ops.roi_align` (`aligned=False`, two samples a bin and axis) on one channels-last map.
 //!
 //! A sample lies between four pixels, and its rows do not depend on its columns: [`Taps`] are computed once an axis. The
-//! processor sums over them directly; other devices gather the pixels by index.
+//! kernel sums over them directly; the plain form gathers the pixels by index.
 
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
+use super::OpsContext;
 use crate::kernels;
 
 /// Samples a bin and axis, torchvision's `sampling_ratio` in both detection heads.
@@ -18,7 +19,7 @@ const GATHERED_BOXES: usize = 128;
 ///
 /// # Errors
 /// Where `map` is not such a map, or the device is out of memory.
-pub fn roi_align(map: &Tensor, boxes: &[[f32; 4]], scale: f32, output: usize) -> Result<Tensor> {
+pub fn roi_align(ops: &OpsContext, map: &Tensor, boxes: &[[f32; 4]], scale: f32, output: usize) -> Result<Tensor> {
     let (height, width, channels) = map.dims3()?;
     let shape = (boxes.len(), output, output, channels);
     if boxes.is_empty() {
@@ -29,7 +30,7 @@ pub fn roi_align(map: &Tensor, boxes: &[[f32; 4]], scale: f32, output: usize) ->
         cols: taps(x0 * scale, x1 * scale, width, output),
     };
     let taps: Vec<BoxTaps> = boxes.iter().map(taps).collect();
-    if map.device().is_cpu() {
+    if ops.kernels().is_some() {
         let values = map.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let pooled = sum_taps(&values, width, channels, &taps, output);
         return Tensor::from_vec(pooled, shape, map.device())?.to_dtype(map.dtype());
@@ -131,19 +132,17 @@ mod tests {
 
     use super::*;
 
+    fn both_forms() -> [OpsContext; 2] {
+        [OpsContext::new(&Device::Cpu, DType::F32).unwrap(), OpsContext::plain(&Device::Cpu, DType::F32).unwrap()]
+    }
+
     #[test]
     fn both_ways_of_summing_agree_on_boxes_inside_across_and_outside_the_map() {
         let (height, width, channels) = (5, 7, 3);
         let values: Vec<f32> = (0..height * width * channels).map(|i| ((i * 31) % 17) as f32).collect();
         let boxes = [[0.0, 0.0, 28.0, 20.0], [5.0, 3.0, 9.5, 19.0], [24.0, 18.0, 40.0, 30.0], [60.0, 60.0, 70.0, 70.0]];
         let map = Tensor::from_vec(values, (height, width, channels), &Device::Cpu).unwrap();
-        let summed = roi_align(&map, &boxes, 0.25, 3).unwrap();
-        let taps = boxes.map(|[x0, y0, x1, y1]| BoxTaps {
-            rows: taps(y0 * 0.25, y1 * 0.25, height, 3),
-            cols: taps(x0 * 0.25, x1 * 0.25, width, 3),
-        });
-        let pixels = map.reshape((height * width, channels)).unwrap();
-        let gathered = gather_taps(&pixels, width, &taps, 3).unwrap();
+        let [summed, gathered] = both_forms().map(|ops| roi_align(&ops, &map, &boxes, 0.25, 3).unwrap());
         let gap = (summed.clone() - gathered).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(gap < 1e-5, "{gap}");
         let outside = summed.get(3).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
@@ -154,7 +153,9 @@ mod tests {
     fn bins_are_means_of_their_samples() {
         // A value is 4 row + column; rows are sampled at 0.25, 0.75 | 1.25, 1.75 and columns at 1.25, 1.75 | 2.25, 2.75.
         let map = Tensor::from_vec((0..12).map(|i| i as f32).collect(), (3, 4, 1), &Device::Cpu).unwrap();
-        let pooled = roi_align(&map, &[[1.0, 0.0, 3.0, 2.0]], 1.0, 2).unwrap();
-        assert_eq!(pooled.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [3.5, 4.5, 7.5, 8.5]);
+        for ops in both_forms() {
+            let pooled = roi_align(&ops, &map, &[[1.0, 0.0, 3.0, 2.0]], 1.0, 2).unwrap();
+            assert_eq!(pooled.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [3.5, 4.5, 7.5, 8.5]);
+        }
     }
 }

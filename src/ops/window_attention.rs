@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Activation, Linear, OpsContext, kernel, pad_to_multiple, softmax};
+use super::{Activation, Linear, OpsContext, kernel, pad_to_multiple};
 use crate::kernels::{self, Maps};
 
 /// Added to the logits of tokens that the roll has made neighbours although they are not.
@@ -129,6 +129,17 @@ impl WindowAttention {
         })
     }
 
+    /// Memory that the prepared weights take; the plain form's mask, which depends on the map, is not counted.
+    pub fn bytes(&self) -> usize {
+        let own = match &self.form {
+            Form::Plain { scale, position_bias, .. } => OpsContext::bytes([scale, position_bias]),
+            Form::Kernel(kernels::WindowAttention { scale, position_bias, padding, .. }) => {
+                [scale, position_bias, padding].into_iter().map(|values| size_of_val(&values[..])).sum()
+            }
+        };
+        own + self.qkv.bytes() + self.proj.bytes()
+    }
+
     /// `[N, H, W, C] -> [N, H, W, C]`
     ///
     /// # Errors
@@ -192,7 +203,7 @@ impl WindowAttention {
             let by_image = logits.reshape((n, windows, self.heads, tokens, tokens))?;
             logits = by_image.broadcast_add(&mask)?.reshape((n * windows, self.heads, tokens, tokens))?;
         }
-        let gathered = softmax(&logits)?.to_dtype(x.dtype())?.matmul(&part(2)?)?;
+        let gathered = candle_nn::ops::softmax_last_dim(&logits)?.to_dtype(x.dtype())?.matmul(&part(2)?)?;
         // [B, heads, T, C/heads] -> [B, T, C]
         let x = self.proj.forward(&gathered.transpose(1, 2)?.reshape((n * windows, tokens, channels))?)?;
 

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::activate;
 use crate::nn::LoadError;
 use crate::nn::loader::Loader;
-use crate::ops::{Activation as Inner, Conv2d, ConvShape, Linear, max_over_space, mean_over_space};
+use crate::ops::{Activation as Inner, Conv2d, ConvShape, Linear, OpsContext, max_over_space, mean_over_space};
 use crate::zoo::Activation;
 
 #[derive(Debug)]
@@ -27,9 +27,9 @@ impl MeanPooledHead {
     }
 
     /// `[N, h, w, C] -> [N, K]`
-    pub(super) fn forward(&self, map: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Tensor> {
         let mean = mean_over_space(map)?.to_dtype(map.dtype())?;
-        activate(&self.layer.forward(&mean)?, self.activation)
+        activate(ops, &self.layer.forward(&mean)?, self.activation)
     }
 }
 
@@ -56,8 +56,8 @@ impl MaxPooledHead {
     }
 
     /// `[N, h, w, C] -> [N, K]`
-    pub(super) fn forward(&self, map: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Tensor> {
         let max = max_over_space(&self.hidden.forward(map)?)?.to_dtype(map.dtype())?;
-        activate(&self.extra.forward(&max)?, self.activation)
+        activate(ops, &self.extra.forward(&max)?, self.activation)
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::{HeadOutput, activate};
 use crate::nn::LoadError;
 use crate::nn::loader::Loader;
-use crate::ops::{Activation as Inner, Conv2d, ConvShape};
+use crate::ops::{Activation as Inner, Conv2d, ConvShape, OpsContext};
 use crate::prediction::Dense;
 use crate::zoo::Activation;
 
@@ -33,8 +33,8 @@ impl DenseHead {
     }
 
     /// `[N, H, W, C] -> ` one map an item.
-    pub(super) fn forward(&self, map: &Tensor) -> Result<Vec<HeadOutput>> {
-        let values = activate(&self.out.forward(&self.hidden.forward(map)?)?, self.activation)?;
+    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Vec<HeadOutput>> {
+        let values = activate(ops, &self.out.forward(&self.hidden.forward(map)?)?, self.activation)?;
         let (items, height, width, channels) = values.dims4()?;
         let item = |item| {
             let values = values.get(item)?.flatten_all()?.to_vec1::<f32>()?;

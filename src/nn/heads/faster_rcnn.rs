@@ -13,7 +13,7 @@ use crate::nn::detect::{
     ANCHORS_PER_CELL, Anchors, BoxCoder, ImageSize, by_score, clip, is_at_least, pyramid_level, suppress,
 };
 use crate::nn::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, Linear, roi_align, softmax};
+use crate::ops::{Activation, Conv2d, ConvShape, Linear, OpsContext, roi_align, softmax};
 use crate::prediction::Object;
 
 /// The multiple that the public code pads images to.
@@ -78,7 +78,7 @@ impl FasterRcnn {
     }
 
     /// Maps `[N, h, w, C]` from fine to coarse to the objects of every item.
-    pub(super) fn forward(&self, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
+    pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
         let image = ImageSize {
             height: image.height.next_multiple_of(IMAGE_MULTIPLE),
             width: image.width.next_multiple_of(IMAGE_MULTIPLE),
@@ -89,7 +89,7 @@ impl FasterRcnn {
         for item in 0..items {
             let maps = maps.iter().map(|map| map.get(item)).collect::<Result<Vec<_>>>()?;
             let proposals = self.proposals.select(&levels, item, image)?;
-            let pyramid = Pyramid::new(&maps, image)?;
+            let pyramid = Pyramid::new(ops, &maps, image)?;
             let detections = self.boxes.forward(&pyramid, &proposals, image)?;
             outputs.push(HeadOutput::Objects(self.objects(&pyramid, &detections)?));
         }
@@ -105,7 +105,7 @@ impl FasterRcnn {
             let boxes: Vec<[f32; 4]> = detections.iter().map(|found| found.bbox_px).collect();
             let categories: Vec<usize> = detections.iter().map(|found| found.category).collect();
             let pooled = pyramid.pool(&boxes, mask_rcnn::POOLED_SIDE)?;
-            for (object, mask) in objects.iter_mut().zip(head.forward(&pooled, &categories)?) {
+            for (object, mask) in objects.iter_mut().zip(head.forward(pyramid.ops, &pooled, &categories)?) {
                 object.mask = Some(mask);
             }
         }
@@ -223,7 +223,7 @@ impl BoxHead {
         }
         let hidden = self.fc6.forward(&pyramid.pool(proposals, POOLED_SIDE)?.flatten_from(1)?)?;
         let predicted = self.predict.forward(&self.fc7.forward(&hidden)?)?.to_dtype(DType::F32)?;
-        let scores = softmax(&predicted.narrow(1, 0, self.categories)?)?.to_vec2::<f32>()?;
+        let scores = softmax(pyramid.ops, &predicted.narrow(1, 0, self.categories)?)?.to_vec2::<f32>()?;
         let offsets = predicted.narrow(1, self.categories, 4 * self.categories)?.to_vec2::<f32>()?;
         let mut found = Vec::new();
         for ((proposal, scores), offsets) in proposals.iter().zip(&scores).zip(&offsets) {
@@ -248,6 +248,7 @@ impl BoxHead {
 
 /// The maps of one item, each pooled from for the boxes of its size (torchvision's `MultiScaleRoIAlign`).
 struct Pyramid<'a> {
+    ops: &'a OpsContext,
     /// `[h, w, C]`, from fine to coarse.
     maps: &'a [Tensor],
     /// Base-2 logarithms of the maps' reduction.
@@ -255,10 +256,10 @@ struct Pyramid<'a> {
 }
 
 impl<'a> Pyramid<'a> {
-    fn new(maps: &'a [Tensor], image: ImageSize) -> Result<Self> {
+    fn new(ops: &'a OpsContext, maps: &'a [Tensor], image: ImageSize) -> Result<Self> {
         // torchvision infers the scale from the height and rounds it to a power of two.
         let exponent = |map: &Tensor| Ok((image.height as f32 / map.dim(0)? as f32).log2().round_ties_even() as i32);
-        Ok(Self { maps, exponents: maps.iter().map(exponent).collect::<Result<_>>()? })
+        Ok(Self { ops, maps, exponents: maps.iter().map(exponent).collect::<Result<_>>()? })
     }
 
     /// `boxes` to `[R, side, side, C]`.
@@ -284,7 +285,7 @@ impl<'a> Pyramid<'a> {
                 continue;
             }
             let chosen: Vec<[f32; 4]> = members.iter().map(|index| boxes[*index]).collect();
-            parts.push(roi_align(map, &chosen, (-*exponent as f32).exp2(), side)?);
+            parts.push(roi_align(self.ops, map, &chosen, (-*exponent as f32).exp2(), side)?);
             for index in members {
                 position[index] = joined;
                 joined += 1;

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::nn::LoadError;
 use crate::nn::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, ConvTranspose2d, TransposeShape, sigmoid};
+use crate::ops::{Activation, Conv2d, ConvShape, ConvTranspose2d, OpsContext, TransposeShape, sigmoid};
 use crate::prediction::ObjectMask;
 
 /// Bins a side that boxes are pooled to.
@@ -42,7 +42,7 @@ impl MaskHead {
     }
 
     /// Pooled boxes `[R, 14, 14, C]` to the 28x28 mask of each one's category.
-    pub(super) fn forward(&self, pooled: &Tensor, categories: &[usize]) -> Result<Vec<ObjectMask>> {
+    pub(super) fn forward(&self, ops: &OpsContext, pooled: &Tensor, categories: &[usize]) -> Result<Vec<ObjectMask>> {
         let mut masks = Vec::with_capacity(categories.len());
         for (chunk, categories) in categories.chunks(BOXES).enumerate() {
             let mut x = pooled.narrow(0, chunk * BOXES, categories.len())?;
@@ -54,7 +54,7 @@ impl MaskHead {
                 // [28, 28, K] -> [28, 28]
                 let logits = logits.get(index)?.narrow(2, *category, 1)?.squeeze(2)?.to_dtype(DType::F32)?;
                 let side = logits.dim(0)?;
-                masks.push(ObjectMask { side, values: sigmoid(&logits)?.flatten_all()?.to_vec1()? });
+                masks.push(ObjectMask { side, values: sigmoid(ops, &logits)?.flatten_all()?.to_vec1()? });
             }
         }
         Ok(masks)

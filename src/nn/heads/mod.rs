@@ -14,7 +14,7 @@ use super::LoadError;
 use super::detect::ImageSize;
 use super::features::Layer;
 use super::loader::Loader;
-use crate::ops::{sigmoid, softmax};
+use crate::ops::{OpsContext, sigmoid, softmax};
 use crate::prediction::{Dense, Object};
 use crate::zoo::{Activation, Head, HeadKind, TaskType};
 
@@ -97,22 +97,22 @@ impl HeadNetwork {
     }
 
     /// One answer an item; `maps` are those of [`HeadNetwork::inputs`], `[N, h, w, C]`.
-    pub(super) fn forward(&self, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
+    pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
         let Some(first) = maps.first() else { candle_core::bail!("a head was given no feature map") };
         match &self.form {
-            Form::Dense(head) => head.forward(first),
-            Form::MaxPooled(head) => scores(&head.forward(first)?),
-            Form::MeanPooled(head) => scores(&head.forward(first)?),
-            Form::Objects(head) => head.forward(maps, image),
+            Form::Dense(head) => head.forward(ops, first),
+            Form::MaxPooled(head) => scores(&head.forward(ops, first)?),
+            Form::MeanPooled(head) => scores(&head.forward(ops, first)?),
+            Form::Objects(head) => head.forward(ops, maps, image),
         }
     }
 }
 
 /// Logits `[…, K]` to answers in float32: `[…, K]`, or `[…, 1]` where only the first channel counts.
-fn activate(logits: &Tensor, activation: Activation) -> Result<Tensor> {
+fn activate(ops: &OpsContext, logits: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
-        Activation::Softmax => softmax(logits),
-        Activation::Sigmoid => sigmoid(logits),
+        Activation::Softmax => softmax(ops, logits),
+        Activation::Sigmoid => sigmoid(ops, logits),
         Activation::Times255 => first_channel(logits)?.affine(255.0, 0.0),
         Activation::Identity => first_channel(logits),
     }
