@@ -19,10 +19,10 @@ impl Engine {
     /// A manifest that contradicts itself, an id that is taken, or what the file system says.
     pub async fn register_model(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
         let models_dir = self.models_dir.clone();
-        let spec = describe(&manifest, models_dir.as_deref().unwrap_or(Path::new("")), &self.models)?;
+        let spec = describe(&manifest, &self.models)?;
         let id = spec.id.clone();
         // Registered first: of two requests for one id the second fails here and writes nothing.
-        self.models.register(spec)?;
+        self.models.register(spec, models_dir.is_some())?;
         let Some(models_dir) = models_dir else { return self.models.status(&id) };
         let name = id.clone();
         let written = tokio::task::spawn_blocking(move || write(&manifest, &models_dir, &name))
@@ -59,19 +59,19 @@ pub(super) fn register_stored(models: &Models, models_dir: &Path) {
     paths.sort();
     for path in paths {
         let registered =
-            read(&path).and_then(|manifest| describe(&manifest, models_dir, models)).and_then(|spec| models.register(spec));
+            read(&path).and_then(|manifest| describe(&manifest, models)).and_then(|spec| models.register(spec, true));
         if let Err(error) = registered {
             tracing::warn!(manifest = %path.display(), %error, "a model is left out");
         }
     }
 }
 
-fn describe(manifest: &Manifest, models_dir: &Path, models: &Models) -> Result<ModelSpec, EngineError> {
+fn describe(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineError> {
     let built_in = |id: &str| {
         let spec = models.spec(id).ok().filter(|spec| spec.origin != Origin::Registered)?;
         Some(ModelSpec::clone(&spec))
     };
-    Ok(manifest.to_spec(models_dir, built_in)?)
+    Ok(manifest.to_spec(models.models_dir(), built_in)?)
 }
 
 fn read(path: &Path) -> Result<Manifest, EngineError> {

@@ -27,6 +27,15 @@ pub struct LoadedModel {
     pub network: Network,
     /// Where its weights came from.
     pub kind: WeightsKind,
+    /// What [`Models::revision`] said when it was loaded.
+    revision: String,
+}
+
+/// Memory is counted for as long as it is held, which a running request may prolong beyond an eviction.
+impl Drop for LoadedModel {
+    fn drop(&mut self) {
+        metrics::gauge!(telemetry::MODEL_BYTES).decrement(self.network.weight_bytes() as f64);
+    }
 }
 
 impl LoadedModel {
@@ -71,6 +80,8 @@ pub struct ModelStatus {
     pub kind: WeightsKind,
     /// Bytes in memory, while loaded.
     pub loaded_bytes: Option<usize>,
+    /// Whether it is still known after a restart.
+    pub persistent: bool,
 }
 
 /// Options of the model cache.
@@ -92,11 +103,27 @@ pub struct Models {
 }
 
 struct Shared {
-    specs: RwLock<BTreeMap<String, Arc<ModelSpec>>>,
+    known: RwLock<BTreeMap<String, Known>>,
     loading: Mutex<HashSet<String>>,
     locator: WeightsLocator,
     device: Device,
     dtype: DType,
+}
+
+/// A model that can be asked for.
+struct Known {
+    spec: Arc<ModelSpec>,
+    /// A hash of the specification: heads and categories are part of an answer as the weights are.
+    digest: String,
+    persistent: bool,
+}
+
+impl Known {
+    fn new(spec: ModelSpec, persistent: bool) -> Self {
+        const DIGITS: usize = 8;
+        let digest = blake3::hash(format!("{spec:?}").as_bytes()).to_hex()[..DIGITS].to_owned();
+        Self { spec: Arc::new(spec), digest, persistent }
+    }
 }
 
 impl Models {
@@ -109,14 +136,14 @@ impl Models {
                 (model.network.weight_bytes().div_ceil(MIB)).try_into().unwrap_or(u32::MAX)
             })
             .eviction_listener(|id, model, cause| {
-                tracing::info!(model = %id, ?cause, "model unloaded");
-                metrics::gauge!(telemetry::MODEL_BYTES).decrement(model.network.weight_bytes() as f64);
+                let bytes = model.network.weight_bytes();
+                tracing::info!(model = %id, ?cause, mib = bytes / MIB, "model unloaded");
             });
         if let Some(idle) = options.idle {
             loaded = loaded.time_to_idle(idle);
         }
-        let specs = specs.into_iter().map(|spec| (spec.id.clone(), Arc::new(spec))).collect();
-        let shared = Shared { specs: RwLock::new(specs), loading: Mutex::default(), locator, device, dtype: options.dtype };
+        let known = specs.into_iter().map(|spec| (spec.id.clone(), Known::new(spec, true))).collect();
+        let shared = Shared { known: RwLock::new(known), loading: Mutex::default(), locator, device, dtype: options.dtype };
         Self { shared: Arc::new(shared), loaded: loaded.build() }
     }
 
@@ -125,18 +152,20 @@ impl Models {
     /// # Errors
     /// [`EngineError::UnknownModel`], with the most similar id.
     pub fn spec(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
-        let specs = self.shared.specs.read().unwrap_or_else(PoisonError::into_inner);
-        specs.get(id).cloned().ok_or_else(|| {
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(id).map(|known| known.spec.clone()).ok_or_else(|| {
             let similar =
                 |known: &&String| known.eq_ignore_ascii_case(id) || known.to_lowercase().contains(&id.to_lowercase());
-            let suggestion = specs.keys().find(similar).filter(|_| !id.is_empty()).cloned();
-            EngineError::UnknownModel { id: id.to_owned(), count: specs.len(), suggestion }
+            let suggestion = known.keys().find(similar).filter(|_| !id.is_empty()).cloned();
+            EngineError::UnknownModel { id: id.to_owned(), count: known.len(), suggestion }
         })
     }
 
     /// Every model, by id.
     pub fn list(&self) -> Vec<ModelStatus> {
-        let specs: Vec<_> = self.shared.specs.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let specs: Vec<_> = known.values().map(|known| known.spec.clone()).collect();
+        drop(known);
         specs.into_iter().map(|spec| self.status_of(spec)).collect()
     }
 
@@ -162,15 +191,25 @@ impl Models {
         let loaded_bytes =
             self.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
         let kind = self.shared.locator.kind(&spec);
-        ModelStatus { spec, state, kind, loaded_bytes }
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let persistent = known.get(&spec.id).is_some_and(|known| known.persistent);
+        ModelStatus { spec, state, kind, loaded_bytes, persistent }
     }
 
-    /// A short name of the weights a model would be loaded from, cheap to find.
+    /// A short name of a model's specification and of the weights it would be loaded from, cheap to find.
     ///
     /// # Errors
     /// What the file system says of the weights file.
     pub fn revision(&self, spec: &ModelSpec) -> Result<String, EngineError> {
-        Ok(self.shared.locator.revision(spec)?)
+        let weights = self.shared.locator.revision(spec)?;
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let digest = known.get(&spec.id).map_or("", |known| &known.digest);
+        Ok(format!("{digest}-{weights}"))
+    }
+
+    /// Where users' checkpoints lie.
+    pub(super) fn models_dir(&self) -> &std::path::Path {
+        self.shared.locator.library.models_dir()
     }
 
     /// Whether a model has a task, as far as that is known without its weights; loaded models answer for their own variant.
@@ -203,10 +242,15 @@ impl Models {
     /// # Errors
     /// [`EngineError::UnknownModel`] and what locating, reading or preparing the weights says.
     pub async fn load(&self, id: &str) -> Result<Arc<LoadedModel>, EngineError> {
-        if let Some(model) = self.loaded.get(id).await {
-            return Ok(model);
-        }
         let spec = self.spec(id)?;
+        if let Some(model) = self.loaded.get(id).await {
+            let is_here = self.shared.locator.place(&spec) != WeightsPlace::Remote;
+            if !is_here || model.revision == self.revision(&spec)? {
+                return Ok(model);
+            }
+            tracing::info!(model = id, "the weights file has changed: the model is loaded again");
+            self.loaded.invalidate(id).await;
+        }
         let models = self.clone();
         // The spawned task owns the load: it goes on when this request is cancelled.
         tokio::spawn(async move {
@@ -221,8 +265,8 @@ impl Models {
         let started = Instant::now();
         let id = spec.id.clone();
         self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
-        let shared = self.shared.clone();
-        let loaded = tokio::task::spawn_blocking(move || shared.read(spec)).await.unwrap_or(Err(EngineError::Panicked));
+        let models = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || models.read(spec)).await.unwrap_or(Err(EngineError::Panicked));
         self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let seconds = started.elapsed().as_secs_f64();
         match &loaded {
@@ -254,14 +298,13 @@ impl Models {
     ///
     /// # Errors
     /// [`EngineError::Exists`].
-    pub fn register(&self, spec: ModelSpec) -> Result<Arc<ModelSpec>, EngineError> {
-        let mut specs = self.shared.specs.write().unwrap_or_else(PoisonError::into_inner);
-        if specs.contains_key(&spec.id) {
+    pub(super) fn register(&self, spec: ModelSpec, persistent: bool) -> Result<(), EngineError> {
+        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.contains_key(&spec.id) {
             return Err(EngineError::Exists { what: "model", id: spec.id });
         }
-        let spec = Arc::new(spec);
-        specs.insert(spec.id.clone(), spec.clone());
-        Ok(spec)
+        known.insert(spec.id.clone(), Known::new(spec, persistent));
+        Ok(())
     }
 
     /// Removes a registered model.
@@ -273,17 +316,17 @@ impl Models {
         if spec.origin != Origin::Registered {
             return Err(EngineError::BuiltIn { what: "model", id: id.to_owned() });
         }
-        self.shared.specs.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.shared.known.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         self.loaded.invalidate(id).await;
         Ok(spec)
     }
-}
 
-impl Shared {
     fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
-        let weights: Weights = self.locator.open(&spec, &mut |_| ())?;
-        let kind = weights.kind();
-        let network = Network::load(&weights, &spec, &self.device, self.dtype)?;
-        Ok(LoadedModel { spec, network, kind })
+        let Shared { locator, device, dtype, .. } = &*self.shared;
+        let weights: Weights = locator.open(&spec, &mut |_| ())?;
+        // Asked for once the file is here: before a download there is none to name.
+        let revision = self.revision(&spec)?;
+        let network = Network::load(&weights, &spec, device, *dtype)?;
+        Ok(LoadedModel { spec, network, kind: weights.kind(), revision })
     }
 }

@@ -25,6 +25,11 @@ impl Library {
         Self { models_dir, copies_dir, hub: Hub::new(hub) }
     }
 
+    /// Where the user's checkpoints are.
+    pub fn models_dir(&self) -> &Path {
+        &self.models_dir
+    }
+
     /// The file of a model where it is on this machine already; embedded ones have none.
     pub fn find(&self, spec: &ModelSpec) -> Option<PathBuf> {
         self.find_file(spec, &spec.weights)
@@ -32,7 +37,7 @@ impl Library {
 
     /// Whether a model can be opened without a download.
     pub fn is_here(&self, spec: &ModelSpec) -> bool {
-        matches!(spec.weights, WeightsSpec::Embedded { .. }) || self.find(spec).is_some()
+        matches!(spec.weights.checkpoint(), WeightsSpec::Embedded { .. }) || self.find(spec).is_some()
     }
 
     fn find_file(&self, spec: &ModelSpec, weights: &WeightsSpec) -> Option<PathBuf> {
@@ -117,16 +122,20 @@ impl Library {
         embedded: impl FnOnce(&str) -> Option<&'static [u8]>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Weights, WeightsError> {
-        if let WeightsSpec::Embedded { file } = &spec.weights {
-            let bytes = embedded(file).ok_or_else(|| WeightsError::NotHere {
-                file: file.clone(),
-                models_dir: self.models_dir.clone(),
-                advice: "this program was built without it".to_owned(),
-            })?;
-            return Weights::embedded(file, bytes);
-        }
-        let path = self.fetch(spec, progress)?.unwrap_or_default();
-        let weights = Weights::open(&self.quick(path)?, WeightsKind::from(spec.origin))?;
+        let weights = match spec.weights.checkpoint() {
+            WeightsSpec::Embedded { file } => {
+                let bytes = embedded(file).ok_or_else(|| WeightsError::NotHere {
+                    file: file.clone(),
+                    models_dir: self.models_dir.clone(),
+                    advice: "this program was built without it".to_owned(),
+                })?;
+                Weights::embedded(file, bytes)?
+            }
+            _ => {
+                let path = self.fetch(spec, progress)?.unwrap_or_default();
+                Weights::open(&self.quick(path)?, WeightsKind::from(spec.origin))?
+            }
+        };
         Ok(match spec.weights {
             WeightsSpec::NewHeads { seed, .. } => weights.with_new_heads(seed),
             _ => weights,

@@ -50,7 +50,7 @@ pub struct WeightsLocator {
 impl WeightsLocator {
     /// Where a model's weights are.
     pub fn place(&self, spec: &ModelSpec) -> WeightsPlace {
-        match (&spec.weights, &self.mode) {
+        match (spec.weights.checkpoint(), &self.mode) {
             (WeightsSpec::Embedded { file }, _) => {
                 (self.embedded)(file).map_or(WeightsPlace::Remote, WeightsPlace::Embedded)
             }
@@ -63,7 +63,11 @@ impl WeightsLocator {
     pub fn kind(&self, spec: &ModelSpec) -> WeightsKind {
         match (&spec.weights, &self.mode) {
             (WeightsSpec::Embedded { .. }, _) => WeightsKind::Demo,
+            (WeightsSpec::NewHeads { base, .. }, _) if matches!(base.checkpoint(), WeightsSpec::Embedded { .. }) => {
+                WeightsKind::UntrainedHeads
+            }
             (_, WeightsMode::Synthetic { .. }) => WeightsKind::Synthetic,
+            (WeightsSpec::NewHeads { .. }, _) => WeightsKind::UntrainedHeads,
             _ => WeightsKind::from(spec.origin),
         }
     }
@@ -94,7 +98,7 @@ impl WeightsLocator {
     /// # Errors
     /// What finding, downloading and opening say.
     pub fn open(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<Weights, WeightsError> {
-        match (&spec.weights, &self.mode) {
+        match (spec.weights.checkpoint(), &self.mode) {
             (WeightsSpec::Embedded { .. }, _) | (_, WeightsMode::Auto | WeightsMode::Offline) => {
                 self.library.open(spec, self.embedded, progress)
             }

@@ -321,3 +321,13 @@ pub enum WeightsSpec {
         seed: u64,
     },
 }
+
+impl WeightsSpec {
+    /// Where the trained numbers lie: for new heads, those of the model they stand on.
+    pub fn checkpoint(&self) -> &Self {
+        match self {
+            Self::NewHeads { base, .. } => base.checkpoint(),
+            _ => self,
+        }
+    }
+}

@@ -54,6 +54,8 @@ pub struct ModelDto {
     pub layers: Vec<String>,
     /// State and kind of the weights.
     pub weights: WeightsDto,
+    /// Whether it is still there after a restart: false for a model registered with a server that has no models directory.
+    pub persistent: bool,
     /// Licence of the weights.
     pub licence: String,
     /// Where model and licence are described.
@@ -169,6 +171,7 @@ impl From<ModelStatus> for ModelDto {
                 kind: status.kind.as_str().to_owned(),
                 bytes: status.loaded_bytes,
             },
+            persistent: status.persistent,
             licence: spec.licence.clone(),
             homepage: spec.source.clone(),
         }

@@ -237,7 +237,9 @@ impl ManifestHead {
         if network == HeadNetwork::Frcnn {
             check(self.activation.is_none(), at("activation"), "a value", "none for detection")?;
             check(spec.fpn.is_some(), at("type"), format!("{:?} without a pyramid", self.task_type), "fpn = true")?;
-            let default_layers = if package { vec![0, 1, 2, 3] } else { vec![1, 2, 3, 4] };
+            // One head reads maps of one width: the decoder's only where it is as wide as the pyramid's, as in the package.
+            let same_width = spec.upsample.map(|upsample| upsample.out_channels) == spec.fpn.map(|fpn| fpn.out_channels);
+            let default_layers = if package && same_width { vec![0, 1, 2, 3] } else { vec![1, 2, 3, 4] };
             let use_layers = self.use_layers.clone().unwrap_or(default_layers);
             let anchor_sizes = self.anchor_sizes.clone().unwrap_or_else(|| ANCHOR_SIZES.to_vec());
             let layers_fit = (1..=5).contains(&use_layers.len())

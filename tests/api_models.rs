@@ -1,0 +1,131 @@
+//! Users' own models over HTTP: new heads on a built-in model, restarts, names that are taken, revisions.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
+mod common;
+
+use std::path::Path;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use common::{Reply, demo, fresh, post_to, router_with, send, settings};
+use serde_json::{Value, json};
+
+fn router_over(models_dir: &Path) -> Router {
+    let (mut engine, server) = settings();
+    engine.models_dir = Some(models_dir.to_owned());
+    router_with(engine, server)
+}
+
+/// A manifest for one new head on the demo's `world`.
+fn new_head(id: &str, kind: &str, categories: &[&str]) -> Value {
+    json!({"id": id, "base": "world", "seed": 7, "heads": [{"task": "mine", "type": kind, "categories": categories}]})
+}
+
+async fn register(router: &Router, manifest: &Value) -> Reply {
+    post_to(router, "/v1/models", "application/json", manifest.to_string()).await
+}
+
+async fn send_plain(router: &Router, method: &str, path: &str) -> Reply {
+    send(router, Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn each_of_the_seven_heads_answers_with_the_numbers_of_its_seed() {
+    let (router, again) = (fresh(), fresh());
+    for (kind, categories) in [
+        ("classification", &["a", "b"][..]),
+        ("multi_label_classification", &["a", "b"]),
+        ("segment", &["a", "b"]),
+        ("bin_segment", &["a", "b"]),
+        ("regress", &[]),
+        ("detect", &["background", "b"]),
+        ("instance", &["background", "b"]),
+    ] {
+        let manifest = new_head(&format!("new_{kind}"), kind, categories);
+        let created = register(&router, &manifest).await;
+        assert_eq!(created.status.as_u16(), 201, "{kind}: {}", String::from_utf8_lossy(&created.body));
+        assert_eq!(created.header("location"), format!("/v1/models/new_{kind}"));
+        let model = created.json();
+        assert_eq!((&model["origin"], &model["persistent"]), (&"registered".into(), &false.into()), "{kind}");
+        assert_eq!((&model["weights"]["kind"], &model["weights"]["state"]), (&"untrained-heads".into(), &"cached".into()));
+        register(&again, &manifest).await;
+        let path = format!("/v1/predict/new_{kind}/mine");
+        let answer = post_to(&router, &path, "image/tiff", demo("trees_osbs.tif")).await;
+        assert_eq!(answer.status.as_u16(), 200, "{kind}: {}", String::from_utf8_lossy(&answer.body));
+        let repeated = post_to(&again, &path, "image/tiff", demo("trees_osbs.tif")).await;
+        assert!(answer.body == repeated.body, "{kind}: a seed names its numbers");
+    }
+}
+
+#[tokio::test]
+async fn a_registered_model_survives_a_restart_until_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = router_over(dir.path());
+    let manifest = new_head("kept", "segment", &["a", "b"]);
+    assert_eq!(register(&router, &manifest).await.json()["persistent"], true);
+    assert!(register(&router, &manifest).await.problem(409).contains("kept"));
+    register(&router, &new_head("world", "segment", &["a"])).await.problem(409);
+    drop(router);
+
+    let restarted = router_over(dir.path());
+    let model = send_plain(&restarted, "GET", "/v1/models/kept").await.json();
+    assert_eq!((&model["persistent"], &model["tasks"][0]["name"]), (&true.into(), &"mine".into()));
+    assert_eq!(send_plain(&restarted, "DELETE", "/v1/models/kept").await.status, 204);
+    send_plain(&restarted, "DELETE", "/v1/models/kept").await.problem(404);
+    send_plain(&router_over(dir.path()), "GET", "/v1/models/kept").await.problem(404);
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_ones_own_is_served_from_the_models_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("mine.safetensors"), demo("world.safetensors")).unwrap();
+    let router = router_over(dir.path());
+    let demo: Value = serde_json::from_slice(&demo("demo.json")).unwrap();
+    let architecture = &demo["models"]["world"]["architecture"];
+    let part = |name: &str| architecture["backbone"][name].clone();
+    let band = |name: &str| json!({"name": name, "offset": 0.0, "scale": 255.0});
+    let manifest = json!({
+        "id": "mine",
+        "backbone": {"kind": "swin_v2", "patch_size": part("patch_size"), "embed_dim": part("embed_dim"),
+            "depths": part("depths"), "num_heads": part("num_heads"), "window_size": part("window_size")[0]},
+        "fpn_channels": architecture["fpn"]["out_channels"],
+        "upsample_channels": architecture["upsample"]["out_channels"],
+        "bands": [band("red"), band("green"), band("blue")],
+        "checkpoint": {"path": "mine.safetensors", "layout": "satlas"},
+        "heads": [{"task": "water", "type": "segment", "categories": ["land", "water"]}],
+        "native_zoom_512": 3
+    });
+    assert_eq!(register(&router, &manifest).await.status, 201);
+    let tile = |model: &str| format!("/v1/tiles/{model}/water/4/8/6.npy?source=world");
+    let ours = send_plain(&router, "GET", &tile("mine")).await;
+    let built_in = send_plain(&router, "GET", &tile("world")).await;
+    assert_eq!(ours.status, 200, "{}", String::from_utf8_lossy(&ours.body));
+    assert!(ours.body == built_in.body, "the same weights give the same water");
+
+    std::fs::write(dir.path().join("mine.safetensors"), b"cut").unwrap();
+    send_plain(&router, "GET", "/v1/tiles/mine/water/4/8/7.npy?source=world").await.problem(422);
+    assert_eq!(send_plain(&router, "GET", &tile("world")).await.status, 200, "the server serves on");
+}
+
+#[tokio::test]
+async fn other_categories_are_another_revision() {
+    let router = fresh();
+    let tile = "/v1/tiles/again/mine/4/8/6.png?source=world";
+    let mut tags = Vec::new();
+    for categories in [&["a", "b"][..], &["a", "b", "c"], &["a", "z"]] {
+        assert_eq!(register(&router, &new_head("again", "segment", categories)).await.status, 201);
+        let answer = send_plain(&router, "GET", tile).await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        tags.push(answer.header("etag").to_owned());
+        assert_eq!(send_plain(&router, "DELETE", "/v1/models/again").await.status, 204);
+    }
+    assert!(tags[0] != tags[1] && tags[0] != tags[2], "{tags:?}");
+}
