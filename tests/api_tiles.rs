@@ -97,3 +97,14 @@ async fn imagery_tiles_are_png() {
     assert!(get("/v1/sources/world/tiles/3/4/3.jpg").await.problem(406).contains("png"));
     assert!(get("/v1/sources/world/tiles/20/0/0.png").await.problem(404).contains("zoom 20"));
 }
+
+#[tokio::test]
+async fn a_compressed_answer_has_a_weak_etag_with_which_it_is_revalidated() {
+    let path = WATER.replace(".png", ".geojson");
+    let plain = get(&path).await;
+    let zipped = get_with(&path, &[("accept-encoding", "gzip")]).await;
+    assert_eq!((zipped.header("content-encoding"), plain.header("content-encoding")), ("gzip", ""));
+    assert_eq!(zipped.header("etag"), format!("W/{}", plain.header("etag")));
+    let again = get_with(&path, &[("accept-encoding", "gzip"), ("if-none-match", zipped.header("etag"))]).await;
+    assert_eq!(again.status, 304);
+}

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use candle_core::{DType, Device};
 use satlas_serve::engine::{
     DeviceOptions, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions, SceneOptions,
-    SceneRequest, SourceOptions, TileRequest, WindowOptions,
+    SceneProgress, SceneRequest, SourceOptions, TileRequest, WindowOptions,
 };
 use satlas_serve::prediction::{Output, Prediction};
 use satlas_serve::raster::{ChunkCache, Limits, Source};
@@ -119,7 +119,13 @@ async fn trees_are_found_on_the_held_out_image() {
         pixels: PixelOptions::default(),
         embedding: EmbeddingOptions::default(),
     };
-    let (prediction, timings) = engine.predict_scene(&request).await.unwrap();
+    let reported = std::sync::Mutex::new(Vec::new());
+    let report = |progress| reported.lock().unwrap().push(progress);
+    let (prediction, timings) = engine.predict_scene_reporting(&request, report).await.unwrap();
+    let reported = reported.into_inner().unwrap();
+    let total = reported[0].total;
+    assert!(total > 1, "the image is larger than a window");
+    assert_eq!(reported, (0..=total).map(|done| SceneProgress { done, total }).collect::<Vec<_>>());
     let Output::Objects(objects) = prediction.output else { panic!("objects are expected") };
     let likely = objects.iter().filter(|object| object.score >= 0.5).count();
     println!("{width} x {height}: {likely} of {} objects, {timings:?}", objects.len());

@@ -87,12 +87,20 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(encoded.media_type));
         insert(&mut headers, SERVER_TIMING, timing);
         if let Some(georef) = georef {
-            let b = georef.bounds();
-            insert(&mut headers, CONTENT_BBOX, &format!("{},{},{},{}", b.min_x, b.min_y, b.max_x, b.max_y));
+            insert(&mut headers, CONTENT_BBOX, &bbox(georef));
             insert(&mut headers, CONTENT_CRS, &georef.crs.to_string());
         }
         Self { body: encoded.bytes, headers }
     }
+}
+
+/// `minx,miny,maxx,maxy` to a tenth of a millimetre, so that sums in binary leave no trace.
+fn bbox(georef: &Georef) -> String {
+    let decimals = if georef.crs.is_geographic() { 1e9 } else { 1e4 };
+    let bounds = georef.bounds();
+    // Adding 0 turns -0 into 0.
+    let rounded = |value: f64| ((value * decimals).round() / decimals + 0.0).to_string();
+    [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].map(rounded).join(",")
 }
 
 impl IntoResponse for Answer {
@@ -133,6 +141,14 @@ mod tests {
         assert_eq!(headers[INPUT_WARNINGS], "band ?:??X-Evil: 1");
         insert(&mut headers, INPUT_WARNINGS, &"w".repeat(10_000));
         assert_eq!(headers[INPUT_WARNINGS].len(), MAX_WARNINGS_BYTES);
+    }
+
+    #[test]
+    fn bounds_are_written_without_the_noise_of_binary_sums() {
+        use crate::georef::{Crs, GeoTransform};
+        let transform = GeoTransform::north_up(-0.3, 4e-9, 0.1, 0.1);
+        let georef = Georef { crs: Crs::web_mercator(), transform, width: 3, height: 6 };
+        assert_eq!(bbox(&georef), "-0.3,-0.6,0,0");
     }
 
     #[test]

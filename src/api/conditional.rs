@@ -40,6 +40,19 @@ pub(super) fn with_validators(mut response: Response, etag: &str, cache_control:
     response
 }
 
+/// Weakens the ETag of an answer that was compressed on its way: its bytes are others than the identity answer's, and a
+/// strong ETag would name both (RFC 9110, 8.8.1).
+pub(super) async fn weaken_if_encoded(mut response: Response) -> Response {
+    if response.headers().contains_key(header::CONTENT_ENCODING) {
+        let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        let weak = etag.filter(|etag| etag.starts_with('"')).and_then(|etag| format!("W/{etag}").parse().ok());
+        if let Some(weak) = weak {
+            response.headers_mut().insert(header::ETAG, weak);
+        }
+    }
+    response
+}
+
 /// `Cache-Control` of tiles. With API keys, shared caches must not hand answers to those without one.
 pub(super) fn cache_control(max_age: Duration, needs_key: bool) -> String {
     let scope = if needs_key { "private" } else { "public" };

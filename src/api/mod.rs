@@ -65,6 +65,7 @@ pub fn router(state: AppState) -> Router {
         .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::limit_time))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(IsText))
+        .layer(axum::middleware::map_response(conditional::weaken_if_encoded))
         .layer(cors(&state.options().cors))
         .layer(axum::middleware::from_fn(middleware::observe))
         .with_state(state)

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, engine_config, runtime};
 use crate::api::{EmbeddingParams, PixelParams, RenderParams};
 use crate::config::EngineSettings;
-use crate::engine::SceneRequest;
+use crate::engine::{SceneProgress, SceneRequest};
 use crate::outputs::{Format, encode};
-use crate::raster::{ChunkCache, Limits, open_upload};
+use crate::raster::{ChunkCache, Limits, open_file};
 use crate::server;
 use crate::zoo::Task;
 
@@ -34,6 +34,9 @@ pub(super) struct PredictArgs {
     /// Captures that are stacked in the bands of one file
     #[arg(long)]
     images: Option<usize>,
+    /// Show no progress bar (there is none either where stderr is no terminal)
+    #[arg(long)]
+    quiet: bool,
     #[command(flatten)]
     pixels: PixelParams,
     #[command(flatten)]
@@ -57,9 +60,7 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let (chunks, mut captures) = (ChunkCache::new(CHUNK_BYTES), Vec::new());
     let limits = Limits { max_bytes: u64::MAX, max_pixels: config.max_pixels };
     for path in &arguments.input {
-        let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-        captures.extend(open_upload(&name, Bytes::from(bytes), arguments.images, &limits, &chunks)?);
+        captures.extend(open_file(path, arguments.images, &limits, &chunks)?);
     }
     let request = SceneRequest {
         model: arguments.model,
@@ -68,13 +69,29 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
         pixels: arguments.pixels.options().map_err(problem)?,
         embedding: arguments.embedding.options().map_err(problem)?,
     };
-    let (prediction, _) = runtime()?.block_on(engine.predict_scene(&request))?;
+    let bar = progress_bar(arguments.quiet)?;
+    let show = |SceneProgress { done, total }| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    };
+    let predicted = runtime()?.block_on(engine.predict_scene_reporting(&request, show));
+    bar.finish_and_clear();
+    let (prediction, _) = predicted?;
     for warning in &prediction.warnings {
         tracing::warn!("{warning}");
     }
     let encoded = encode(&prediction, &task, format, &render)?;
     Ok(std::fs::write(&arguments.output, encoded.bytes)
         .map_err(|error| format!("{}: {error}", arguments.output.display()))?)
+}
+
+/// A bar on stderr, which draws nothing where that is no terminal.
+fn progress_bar(quiet: bool) -> Result<ProgressBar, Failure> {
+    if quiet {
+        return Ok(ProgressBar::hidden());
+    }
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} windows, {eta} left")?;
+    Ok(ProgressBar::no_length().with_style(style))
 }
 
 fn format(task: &Task, wanted: Option<&str>, output: &std::path::Path) -> Result<Format, Failure> {

@@ -55,6 +55,15 @@ pub struct SceneRequest {
     pub embedding: EmbeddingOptions,
 }
 
+/// How far a scene is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SceneProgress {
+    /// Windows whose answers have been taken in.
+    pub done: usize,
+    /// Windows of the scene.
+    pub total: usize,
+}
+
 /// Windows read ahead of the device.
 const WINDOWS_IN_FLIGHT: usize = 2;
 
@@ -65,6 +74,19 @@ impl Engine {
     /// Unknown model or task, rasters that do not fit the model or exceed the limits, a full queue, and what reading or
     /// running says.
     pub async fn predict_scene(&self, request: &SceneRequest) -> Result<(Prediction, Timings), EngineError> {
+        self.predict_scene_reporting(request, |_| ()).await
+    }
+
+    /// [`Engine::predict_scene`] that tells `report` how far it is: once before the first window (the model is loaded then) and
+    /// after every window, in order. `report` is called on the runtime's thread, so it must be quick.
+    ///
+    /// # Errors
+    /// As [`Engine::predict_scene`].
+    pub async fn predict_scene_reporting(
+        &self,
+        request: &SceneRequest,
+        report: impl Fn(SceneProgress),
+    ) -> Result<(Prediction, Timings), EngineError> {
         let spec = self.models.spec(&request.model)?;
         let task = self.models.task(&request.model, &request.task)?;
         let (width, height) = check_captures(&spec, &request.captures)?;
@@ -81,6 +103,8 @@ impl Engine {
         let windows = scene_windows(width, height, self.scenes.window_px, self.scenes.overlap_px);
         let mut scene = Assembly::new(&task, width, height, windows.len() > 1);
         let mut timings = Timings::default();
+        let mut progress = SceneProgress { done: 0, total: windows.len() };
+        report(progress);
         let mut answers = futures::stream::iter(windows)
             .map(|window| self.scene_window(request, &model, &ask, window))
             .buffered(WINDOWS_IN_FLIGHT);
@@ -94,6 +118,8 @@ impl Engine {
             })
             .await
             .map_err(|_| EngineError::Panicked)?;
+            progress.done += 1;
+            report(progress);
         }
         let pool = request.embedding.pool;
         let (output, warnings) =

@@ -27,7 +27,7 @@ pub use memory::MemoryRaster;
 pub use rgb::RgbaTile;
 pub use scaling::{InputOptions, InputPlan, Preset, resolution_warning};
 pub use source::{BandSummary, Capture, Place, Source, SourceInfo};
-pub use upload::{Limits, open_upload};
+pub use upload::{Limits, open_file, open_upload};
 pub use warp::warp;
 
 use std::ops::Range;

@@ -1,11 +1,14 @@
 //! Uploaded files: which format the bytes are, whether they are within limits, and which captures they hold.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::memory::BandRange;
-use super::{ChunkCache, GeoTiff, MemoryRaster, Raster, RasterError, npy};
+use super::{ByteSource, ChunkCache, FileBytes, GeoTiff, MemoryRaster, Raster, RasterError, npy};
 
 /// What an upload may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +49,7 @@ pub fn open_upload(
         return Err(RasterError::TooLarge { name: name.to_owned(), what: "bytes", found, limit: limits.max_bytes });
     }
     let raster: Arc<dyn Raster> = match &bytes[..] {
-        start if is_tiff(start) => {
-            let tiff = GeoTiff::open(name, Arc::new(bytes), cache)?;
-            limits.check_pixels(name, tiff.info().width as u64, tiff.info().height as u64)?;
-            Arc::new(tiff)
-        }
+        start if is_tiff(start) => open_tiff(name, Arc::new(bytes), limits, cache)?,
         [0x89, b'P', b'N', b'G', ..] => Arc::new(MemoryRaster::from_picture(name, &bytes, true, limits)?),
         [0xff, 0xd8, 0xff, ..] => Arc::new(MemoryRaster::from_picture(name, &bytes, false, limits)?),
         start if start.starts_with(npy::MAGIC) => {
@@ -74,6 +73,45 @@ pub fn open_upload(
     };
     split(raster, images.unwrap_or(1))
 }
+
+/// Opens a file of this machine as [`open_upload`] opens its bytes; of a TIFF, only what is asked for is ever read.
+///
+/// # Errors
+/// What [`open_upload`] says, and [`RasterError::Io`] where the file cannot be read.
+pub fn open_file(
+    path: &Path,
+    images: Option<usize>,
+    limits: &Limits,
+    cache: &ChunkCache,
+) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
+    let name = path.display().to_string();
+    let failed = |source: io::Error| RasterError::Io { name: name.clone(), source };
+    let mut start = Vec::with_capacity(MAGIC_BYTES);
+    File::open(path).and_then(|file| file.take(MAGIC_BYTES as u64).read_to_end(&mut start)).map_err(failed)?;
+    if !is_tiff(&start) {
+        return open_upload(&name, std::fs::read(path).map_err(failed)?.into(), images, limits, cache);
+    }
+    let file = FileBytes::open(path).map_err(failed)?;
+    let found = file.len();
+    if found > limits.max_bytes {
+        return Err(RasterError::TooLarge { name, what: "bytes", found, limit: limits.max_bytes });
+    }
+    split(open_tiff(&name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
+}
+
+fn open_tiff(
+    name: &str,
+    source: Arc<dyn ByteSource>,
+    limits: &Limits,
+    cache: &ChunkCache,
+) -> Result<Arc<dyn Raster>, RasterError> {
+    let tiff = GeoTiff::open(name, source, cache)?;
+    limits.check_pixels(name, tiff.info().width as u64, tiff.info().height as u64)?;
+    Ok(Arc::new(tiff))
+}
+
+/// Bytes that tell a TIFF from everything else.
+const MAGIC_BYTES: usize = 4;
 
 /// Whether the first four bytes are those of a TIFF or BigTIFF.
 pub(super) fn is_tiff(start: &[u8]) -> bool {
