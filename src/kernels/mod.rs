@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "vector instructions and disjoint writes from several threads")]
 
 mod attention;
+mod bins;
 mod conv;
 mod elementwise;
 mod gemm;
@@ -21,11 +22,12 @@ mod simd;
 mod winograd;
 
 pub use attention::WindowAttention;
+pub use bins::{WeightedPixel, sum_bins};
 pub use conv::{Convolution, Walk};
 pub use elementwise::{sigmoid, softmax};
 pub use gemm::PackedMatrix;
 pub use norm::layer_norm;
-pub use pool::{add_scaled, max_over_captures, max_pool, nearest_add};
+pub use pool::{max_over_captures, max_pool, nearest_add};
 pub use recycle::Recycler;
 pub use winograd::{Maps, Winograd};
 

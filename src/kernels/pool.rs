@@ -1,4 +1,4 @@
-//! Maxima over neighbours or captures, nearest enlargement, and the pooling of boxes: loops bound by memory.
+//! Maxima over neighbours or captures and nearest enlargement: loops bound by memory.
 //!
 //! No vector types here: the inner loops run over channels and the compiler vectorises them; [`Task`] only has them
 //! compiled for the best instruction set.
@@ -18,8 +18,6 @@ struct Fold<'a> {
 enum What {
     Max,
     Add,
-    /// Adds the values times this.
-    AddScaled(f32),
 }
 
 impl Task for Fold<'_> {
@@ -28,7 +26,6 @@ impl Task for Fold<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let count = self.into.len().min(self.from.len());
-        let factor = s.splat(if let What::AddScaled(factor) = self.what { factor } else { 1.0 });
         for i in (0..count).step_by(S::LANES) {
             let lanes = (count - i).min(S::LANES);
             // SAFETY: both slices hold `count` values.
@@ -38,7 +35,6 @@ impl Task for Fold<'_> {
                 let v = match self.what {
                     What::Max => s.max(a, b),
                     What::Add => s.add(a, b),
-                    What::AddScaled(_) => s.mul_add(b, factor, a),
                 };
                 s.store_part(to, v, lanes);
             }
@@ -114,11 +110,6 @@ pub fn nearest_add(
         }
     });
     y
-}
-
-/// Adds `weight * from` to `into`, value by value.
-pub fn add_scaled(into: &mut [f32], from: &[f32], weight: f32) {
-    dispatch(Fold { into, from, what: What::AddScaled(weight) });
 }
 
 #[cfg(test)]

@@ -276,6 +276,15 @@ impl Task for Job<'_> {
     }
 }
 
+/// The pixels a tile sees.
+struct Seen {
+    /// Index of the first one in the batch of maps.
+    origin: usize,
+    /// Whether its rows and columns are on the map.
+    rows: [bool; SIDE],
+    columns: [bool; SIDE],
+}
+
 impl Job<'_> {
     /// Batch index and the first output's row and column (at the scale of the inputs) of a tile.
     #[inline(always)]
@@ -290,17 +299,27 @@ impl Job<'_> {
     fn gather<S: Simd>(&self, s: S, phase: &Phase, tile: usize, to: &mut [f32], stride: usize, group: usize) {
         let (n, y, x) = self.position(tile);
         let Maps { height, width, .. } = self.maps;
-        let (inputs, made) = (self.layer.inputs, SIDE + 1 - self.layer.taps);
-        let exists = |i: usize, j: usize| {
-            let (row, column) = ((y + i).wrapping_sub(phase.padding[0]), (x + j).wrapping_sub(phase.padding[1]));
-            (row < height && column < width).then_some(((n * height + row) * width + column) * inputs)
+        let (top, left) = (y.wrapping_sub(phase.padding[0]), x.wrapping_sub(phase.padding[1]));
+        let mut seen = Seen {
+            // Wraps around where the tile begins before the map; the offset of a pixel that exists wraps back.
+            origin: (n * height).wrapping_add(top).wrapping_mul(width).wrapping_add(left),
+            rows: [true; SIDE],
+            columns: [true; SIDE],
         };
-        let mut places = [[None; SIDE]; SIDE];
-        for (i, row) in places.iter_mut().enumerate() {
-            for (j, place) in row.iter_mut().enumerate() {
-                *place = exists(i, j);
-            }
+        if top.checked_add(SIDE).is_some_and(|end| end <= height) && left.checked_add(SIDE).is_some_and(|end| end <= width)
+        {
+            self.gather_seen::<S, true>(s, &seen, to, stride, group);
+        } else {
+            seen.rows = std::array::from_fn(|i| top.wrapping_add(i) < height);
+            seen.columns = std::array::from_fn(|j| left.wrapping_add(j) < width);
+            self.gather_seen::<S, false>(s, &seen, to, stride, group);
         }
+    }
+
+    /// The same for a tile that lies wholly inside the map or not, so that the common case has no branches.
+    #[inline(always)]
+    fn gather_seen<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, to: &mut [f32], stride: usize, group: usize) {
+        let (inputs, made) = (self.layer.inputs, SIDE + 1 - self.layer.taps);
         let mut channel = 0;
         while channel < inputs.next_multiple_of(CHUNK) {
             let count = inputs.saturating_sub(channel).min(S::LANES);
@@ -308,11 +327,15 @@ impl Job<'_> {
             for j in 0..SIDE {
                 let mut d = [s.splat(0.0); SIDE];
                 for i in 0..SIDE {
-                    if let Some(place) = places[i][j] {
-                        // The next tile's pixels are too scattered for the hardware to fetch ahead.
-                        s.prefetch(self.x.as_ptr().wrapping_add(place + channel + made * inputs));
-                        // SAFETY: `count` channels from here on are inside this pixel.
-                        d[i] = unsafe { load(s, self.x.as_ptr().add(place + channel), count) };
+                    if INSIDE || (seen.rows[i] && seen.columns[j]) {
+                        let pixel = seen.origin.wrapping_add(i * self.maps.width + j);
+                        let place = pixel.wrapping_mul(inputs).wrapping_add(channel);
+                        // What the next tile sees and this one does not is too scattered for the hardware.
+                        if j + made >= SIDE {
+                            s.prefetch(self.x.as_ptr().wrapping_add(place + made * inputs));
+                        }
+                        // SAFETY: `count` channels from here on are inside this pixel, which is on the map.
+                        d[i] = unsafe { load(s, self.x.as_ptr().add(place), count) };
                     }
                 }
                 let t = transform_input(s, d);

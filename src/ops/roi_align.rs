@@ -7,7 +7,7 @@ use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
 use super::OpsContext;
-use crate::kernels;
+use crate::kernels::{self, WeightedPixel};
 
 /// Samples a bin and axis, torchvision's `sampling_ratio` in both detection heads.
 const SAMPLES: usize = 2;
@@ -85,19 +85,18 @@ fn sum_taps(values: &[f32], width: usize, channels: usize, taps: &[BoxTaps], out
         return pooled;
     }
     pooled.par_chunks_mut(per_box).zip(taps).for_each(|(pooled, taps)| {
-        for (bin, sums) in pooled.chunks_mut(channels).enumerate() {
-            let (row, col) = (bin / output, bin % output);
-            for y in &taps.rows[row * TAPS..(row + 1) * TAPS] {
-                for x in &taps.cols[col * TAPS..(col + 1) * TAPS] {
-                    let weight = y.weight * x.weight;
-                    if weight == 0.0 {
-                        continue;
-                    }
-                    let pixel = (y.index * width + x.index) * channels;
-                    kernels::add_scaled(sums, &values[pixel..pixel + channels], weight);
+        let mut pixels = Vec::with_capacity(output * output * TAPS * TAPS);
+        for rows in taps.rows.chunks_exact(TAPS) {
+            for cols in taps.cols.chunks_exact(TAPS) {
+                for y in rows {
+                    pixels.extend(
+                        cols.iter()
+                            .map(|x| WeightedPixel { pixel: y.index * width + x.index, weight: y.weight * x.weight }),
+                    );
                 }
             }
         }
+        kernels::sum_bins(values, channels, &pixels, TAPS * TAPS, pooled);
     });
     pooled
 }

@@ -1,0 +1,109 @@
+//! Sums of weighted pixels: what RoIAlign's bins are once their samples are known.
+//!
+//! A bin's sums stay in registers while its pixels run by, so that each pixel is read once and each sum written once.
+
+use super::simd::{Simd, Task, dispatch};
+
+/// A pixel of a channels-last map and how much it counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightedPixel {
+    /// Index of the pixel in `[pixels, channels]`.
+    pub pixel: usize,
+    /// Its factor.
+    pub weight: f32,
+}
+
+/// For every bin of `taps` pixels the sum of its weighted pixels: `map` [pixels, channels] and `pixels` [bins, taps] to
+/// `sums` [bins, channels].
+///
+/// # Panics
+/// If the lengths do not fit together, or a pixel lies outside the map.
+pub fn sum_bins(map: &[f32], channels: usize, pixels: &[WeightedPixel], taps: usize, sums: &mut [f32]) {
+    assert!(channels > 0 && map.len().is_multiple_of(channels), "the map is [pixels, channels]");
+    assert!(taps > 0 && pixels.len().is_multiple_of(taps), "pixels are [bins, taps]");
+    assert_eq!(sums.len(), pixels.len() / taps * channels, "sums are [bins, channels]");
+    let count = map.len() / channels;
+    assert!(pixels.iter().all(|at| at.pixel < count), "every pixel lies on the map");
+    dispatch(Bins { map, channels, pixels, taps, sums });
+}
+
+/// Registers of one bin's sums.
+const BLOCK: usize = 8;
+
+struct Bins<'a> {
+    map: &'a [f32],
+    channels: usize,
+    pixels: &'a [WeightedPixel],
+    taps: usize,
+    sums: &'a mut [f32],
+}
+
+impl Task for Bins<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Bins { map, channels, pixels, taps, sums } = self;
+        let blocks = channels / (BLOCK * S::LANES) * (BLOCK * S::LANES);
+        for (pixels, sums) in pixels.chunks_exact(taps).zip(sums.chunks_exact_mut(channels)) {
+            for first in (0..blocks).step_by(BLOCK * S::LANES) {
+                let mut block = [s.splat(0.0); BLOCK];
+                for at in pixels {
+                    let weight = s.splat(at.weight);
+                    for (i, sum) in block.iter_mut().enumerate() {
+                        // SAFETY: the pixel is on the map (checked before), and the block ends inside its channels.
+                        let v = unsafe { s.load(map.as_ptr().add(at.pixel * channels + first + i * S::LANES)) };
+                        *sum = s.mul_add(v, weight, *sum);
+                    }
+                }
+                for (i, sum) in block.into_iter().enumerate() {
+                    // SAFETY: inside this bin's channels.
+                    unsafe { s.store(sums.as_mut_ptr().add(first + i * S::LANES), sum) };
+                }
+            }
+            for first in (blocks..channels).step_by(S::LANES) {
+                let count = (channels - first).min(S::LANES);
+                let mut sum = s.splat(0.0);
+                for at in pixels {
+                    // SAFETY: as above, `count` channels are left.
+                    let v = unsafe { s.load_part(map.as_ptr().add(at.pixel * channels + first), count) };
+                    sum = s.mul_add(v, s.splat(at.weight), sum);
+                }
+                // SAFETY: as above.
+                unsafe { s.store_part(sums.as_mut_ptr().add(first), sum, count) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use crate::kernels::simd::Level;
+
+    #[test]
+    fn bins_are_the_weighted_sums_of_their_pixels_at_any_width() {
+        let (count, taps, bins) = (11, 3, 5);
+        for channels in [1, 7, 16, 37, 128, 133] {
+            let map = reference::noise(count * channels, 1);
+            let pixels: Vec<WeightedPixel> = reference::noise(bins * taps, 2)
+                .into_iter()
+                .enumerate()
+                .map(|(i, weight)| WeightedPixel { pixel: i * 7 % count, weight })
+                .collect();
+            let expected: Vec<f32> = (0..bins * channels)
+                .map(|i| {
+                    let bin = &pixels[i / channels * taps..][..taps];
+                    let value = |at: &WeightedPixel| map[at.pixel * channels + i % channels] * at.weight;
+                    bin.iter().map(|at| f64::from(value(at))).sum::<f64>() as f32
+                })
+                .collect();
+            for level in Level::supported() {
+                let mut sums = vec![f32::NAN; expected.len()];
+                level.run(Bins { map: &map, channels, pixels: &pixels, taps, sums: &mut sums });
+                reference::assert_close(&sums, &expected, 1e-6, &format!("{level:?}, {channels} channels"));
+            }
+        }
+    }
+}
