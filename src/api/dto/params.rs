@@ -10,7 +10,7 @@ use crate::api::error::Problem;
 use crate::engine::{EmbeddingOptions, PixelOptions};
 use crate::nn::Layer;
 use crate::prediction::Pool;
-use crate::raster::{CaptureSelection, Preset};
+use crate::raster::{CaptureSelection, DatetimeRange, Preset};
 
 /// Most captures one request may name; beyond every model's and far below what costs anything.
 const MAX_LISTED: usize = 256;
@@ -28,6 +28,9 @@ pub(crate) struct TileParams {
     /// Side of the tile in pixels, 256 or 512; `@2x` before the extension is the same as 512.
     #[param(value_type = Option<u32>, example = 256, default = 256)]
     pub tilesize: Option<String>,
+    /// Only captures taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
+    #[param(example = "2024-06-01/2024-08-31")]
+    pub datetime: Option<String>,
 }
 
 /// A side of tiles.
@@ -45,6 +48,14 @@ impl TileParams {
                 "source: found none; the id of a source is needed, such as ?source=world (GET /v1/sources lists them)",
             )
         })
+    }
+
+    /// When the captures were taken.
+    ///
+    /// # Errors
+    /// Texts that are no time.
+    pub(crate) fn datetime(&self) -> Result<Option<DatetimeRange>, Problem> {
+        self.datetime.as_deref().map(str::parse).transpose().map_err(Problem::from)
     }
 
     /// The side of the tile, given whether its path says `@2x`.
@@ -86,10 +97,6 @@ pub struct PixelParams {
     #[param(example = "1")]
     #[arg(long)]
     pub captures: Option<String>,
-    /// Captures of a source taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
-    #[param(example = "2024-06-01/2024-08-31")]
-    #[arg(skip)]
-    pub datetime: Option<String>,
 }
 
 impl PixelParams {
@@ -112,7 +119,7 @@ impl PixelParams {
             dn_offset,
             captures: CaptureSelection {
                 captures: self.captures.as_deref().map(|text| one_based("captures", text)).transpose()?,
-                datetime: self.datetime.as_deref().map(str::parse).transpose().map_err(Problem::from)?,
+                datetime: None,
             },
         })
     }
