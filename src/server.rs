@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
-use crate::raster::{Limits, RasterError, Source};
+use crate::raster::{Limits, OpenOptions, RasterError, Source};
 use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
 use crate::{config::ConfigError, telemetry};
 
@@ -83,8 +82,9 @@ pub fn engine(config: &Config) -> Result<Engine, ServerError> {
             .map_err(|source| ServerError::Source { id: id.into(), source })?;
         engine.sources().add_built_in(source)?;
     }
-    for (id, place) in &config.sources {
-        let source = Source::open_path(id, Path::new(place), &NO_LIMITS, &chunks);
+    let options = OpenOptions { limits: NO_LIMITS, chunks };
+    for (id, places) in &config.sources {
+        let source = Source::open(id, places, &options);
         let source = source.map_err(|source| ServerError::Source { id: id.clone(), source })?;
         engine.sources().add_built_in(source)?;
     }

@@ -44,8 +44,8 @@ use crate::telemetry::LogFormat;
 pub struct Config {
     /// Where to listen.
     pub address: SocketAddr,
-    /// Sources named at start: id and place, one a capture, in order.
-    pub sources: Vec<(String, String)>,
+    /// Sources named at start: id and the places of its captures.
+    pub sources: Vec<(String, Vec<String>)>,
     /// Directory under which sources may be registered by path.
     pub source_root: Option<PathBuf>,
     /// Most sources registered over HTTP.
@@ -131,7 +131,7 @@ impl Config {
     }
 
     fn with_defaults(engine: EngineSettings, server: ServerSettings) -> Result<Self, ConfigError> {
-        let sources = server.source.iter().map(|text| parse_source(text)).collect::<Result<_, _>>()?;
+        let sources = group(server.source.iter().map(|text| parse_source(text)).collect::<Result<_, _>>()?);
         let models_dir = engine.models_dir.or_else(|| engine.data_dir.as_ref().map(|dir| dir.join("models")));
         let cors = if server.cors.is_empty() { vec!["*".to_owned()] } else { server.cors };
         Ok(Self {
@@ -238,7 +238,11 @@ impl Config {
         let server = ServerSettings {
             host: Some(self.address.ip()),
             port: Some(self.address.port()),
-            source: self.sources.iter().map(|(id, place)| format!("{id}={place}")).collect(),
+            source: self
+                .sources
+                .iter()
+                .flat_map(|(id, places)| places.iter().map(move |place| format!("{id}={place}")))
+                .collect(),
             source_root: self.source_root.clone(),
             max_sources: Some(self.max_sources),
             no_demo: Some(!self.demo),
@@ -291,6 +295,18 @@ fn parse_source(text: &str) -> Result<(String, String), ConfigError> {
             needed: "ID=PATH, such as harbour=/data/harbour.tif".to_owned(),
         }),
     }
+}
+
+/// Places by id in order of first mention: an id named more than once is a time series.
+fn group(named: Vec<(String, String)>) -> Vec<(String, Vec<String>)> {
+    let mut sources: Vec<(String, Vec<String>)> = Vec::new();
+    for (id, place) in named {
+        match sources.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, places)) => places.push(place),
+            None => sources.push((id, vec![place])),
+        }
+    }
+    sources
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
     let path = file.path().to_str().unwrap();
     let config = resolve(&["--config", path, "--queue", "7"]).unwrap();
     assert_eq!((config.address.port(), config.queue), (9000, 7));
-    assert_eq!(config.sources, [("a".to_owned(), "/tmp/a.tif".to_owned())]);
+    assert_eq!(config.sources, [("a".to_owned(), vec!["/tmp/a.tif".to_owned()])]);
     assert_eq!((config.request_timeout, config.window_px), (Span::seconds(5), 512));
 }
 

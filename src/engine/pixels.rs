@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::error::EngineError;
 use crate::georef::Georef;
 use crate::raster::{
-    BandNumbers, InputOptions, InputPlan, Patch, PixelWindow, Place, Preset, Raster, Resampling, Source, resolution_warning,
+    BandNumbers, CaptureSelection, InputOptions, InputPlan, Patch, PixelWindow, Place, Preset, Raster, Resampling, Source,
+    resolution_warning,
 };
 use crate::zoo::ModelSpec;
 
@@ -18,8 +19,8 @@ pub struct PixelOptions {
     pub preset: Preset,
     /// Added to Sentinel-2 counts before scaling (`-1000` for baseline 04.00 and later where the provider left it in).
     pub dn_offset: i32,
-    /// 0-based captures of a source; `None` takes all.
-    pub captures: Option<Vec<usize>>,
+    /// Captures of a source.
+    pub captures: CaptureSelection,
 }
 
 impl PixelOptions {
@@ -52,14 +53,23 @@ pub(super) fn read_source_window(
     target: &Georef,
     options: &PixelOptions,
 ) -> Result<Option<WindowPixels>, EngineError> {
-    let chosen: Vec<usize> = match &options.captures {
-        Some(captures) => captures.clone(),
-        None => (0..source.captures().len()).collect(),
-    };
-    check_count(spec, chosen.len())?;
+    let chosen = source.select(&options.captures)?;
+    // Whoever names captures is told when they are too many; a time range or a whole series is cut to the newest with data.
+    if options.captures.captures.is_some() {
+        check_count(spec, chosen.len())?;
+    }
     let plan = InputPlan::new(source.raster_info(), spec, &options.input())?;
-    let read = |capture: &usize| Ok(source.read(*capture, target, plan.bands(), Resampling::Bilinear)?);
-    let patches = chosen.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
+    let mut patches = Vec::new();
+    for capture in chosen.into_iter().rev() {
+        let patch = source.read(capture, target, plan.bands(), Resampling::Bilinear)?;
+        if !patch.is_empty() {
+            patches.push(patch);
+        }
+        if patches.len() == spec.max_images {
+            break;
+        }
+    }
+    patches.reverse();
     Ok(input(&patches, &plan, target.width, target.height, None))
 }
 

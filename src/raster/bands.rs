@@ -181,6 +181,21 @@ fn is_band_name(name: &str) -> bool {
         || matches!(name, "vv" | "vh" | "hh" | "hv" | "tcir" | "tcig" | "tcib" | "red" | "green" | "blue")
 }
 
+/// The names of the bands in a file that is named after them: the last part of `T31UFU_20240601T104021_B8A` (a resolution such
+/// as `_10m` may follow). `TCI` is three bands; a name that is no band's gives nothing.
+pub(super) fn names_of_file(stem: &str) -> Vec<String> {
+    let is_resolution = |part: &str| {
+        part.strip_suffix('m').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let lower = stem.to_ascii_lowercase();
+    let last = lower.split(['_', '-', '.', ' ']).rev().find(|part| !is_resolution(part)).unwrap_or_default();
+    match last {
+        "tci" => ["tci_r", "tci_g", "tci_b"].map(str::to_owned).to_vec(),
+        name if is_band_name(&squeeze(name)) => vec![name.to_uppercase()],
+        _ => Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +228,21 @@ mod tests {
         );
         let (bands, choice) = choose(&file, &SENTINEL2, None).unwrap();
         assert_eq!((bands, choice), (vec![1, 2, 3, 4, 5, 6, 7, 8, 0], BandChoice::Named));
+    }
+
+    #[test]
+    fn files_named_after_bands_are_known() {
+        for (stem, names) in [
+            ("B02", &["B02"][..]),
+            ("T31UFU_20240601T104021_B8A", &["B8A"]),
+            ("T31UFU_20240601T104021_B05_20m", &["B05"]),
+            ("x_TCI", &["tci_r", "tci_g", "tci_b"]),
+            ("s1_vv", &["VV"]),
+            ("scene_2024", &[]),
+            ("harbour", &[]),
+        ] {
+            assert_eq!(names_of_file(stem), names, "{stem}");
+        }
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use image::{DynamicImage, ImageFormat, ImageReader};
 
 use super::samples::{Run, Samples};
-use super::upload::Limits;
-use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo};
+use super::{BandInfo, Limits, Patch, PixelWindow, Raster, RasterError, RasterInfo};
 use crate::georef::Georef;
 
 /// A raster whose samples are all in memory.

@@ -5,11 +5,15 @@
 mod bands;
 mod byte_source;
 mod cache;
+mod composite;
+mod datetime;
 mod error;
 mod geotiff;
+mod limits;
 mod mapping;
 mod memory;
 mod npy;
+mod open;
 mod resample;
 mod rgb;
 mod samples;
@@ -21,13 +25,17 @@ mod warp;
 pub use bands::{BandChoice, BandNumbers};
 pub use byte_source::{ByteSource, FileBytes};
 pub use cache::ChunkCache;
+pub use composite::Composite;
+pub use datetime::{DatetimeRange, Timestamp};
 pub use error::RasterError;
 pub use geotiff::GeoTiff;
+pub use limits::Limits;
 pub use memory::MemoryRaster;
+pub use open::{OpenOptions, open_location};
 pub use rgb::RgbaTile;
 pub use scaling::{InputOptions, InputPlan, Preset, resolution_warning};
-pub use source::{BandSummary, Capture, Place, Source, SourceInfo};
-pub use upload::{Limits, open_file, open_upload};
+pub use source::{BandSummary, Capture, CaptureSelection, Place, Source, SourceInfo};
+pub use upload::{open_file, open_upload};
 pub use warp::warp;
 
 use std::ops::Range;
@@ -189,4 +197,9 @@ pub trait Raster: Send + Sync {
     /// # Errors
     /// [`RasterError`] when a band does not exist or the file cannot be decoded there.
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError>;
+
+    /// The files behind a raster whose bands lie in several, so that [`warp`](fn@warp) can read each on its own grid.
+    fn composite(&self) -> Option<&Composite> {
+        None
+    }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use npyz::{NpyFile, Order, TypeChar};
 
 use super::samples::Samples;
-use super::upload::Limits;
-use super::{MemoryRaster, RasterError};
+use super::{Limits, MemoryRaster, RasterError};
 
 /// Bands accepted in one array.
 const MAX_BANDS: u64 = 4096;

@@ -2,15 +2,14 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
+use super::open::version;
 use super::rgb::{Rendering, RgbaTile};
-use super::upload::is_tiff;
 use super::{
-    ByteSource, ChunkCache, FileBytes, GeoTiff, Limits, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
-    open_upload, warp,
+    ChunkCache, DatetimeRange, Limits, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
+    Timestamp, open_location, open_upload, warp,
 };
 use crate::georef::{Bounds, Georef};
 use crate::tiles::{MAX_ZOOM, resolution_m};
@@ -27,8 +26,10 @@ const TILE_PX: usize = 256;
 /// One image of a source.
 #[derive(Clone)]
 pub struct Capture {
-    /// When it was taken (RFC 3339), if that is known.
-    pub datetime: Option<String>,
+    /// When it was taken, if that is known.
+    pub datetime: Option<Timestamp>,
+    /// Changes whenever its pixels do.
+    pub version: String,
     /// Its pixels.
     pub raster: Arc<dyn Raster>,
 }
@@ -37,6 +38,15 @@ impl std::fmt::Debug for Capture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Capture").field("datetime", &self.datetime).field("raster", self.raster.info()).finish()
     }
+}
+
+/// Which captures of a source are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CaptureSelection {
+    /// 0-based numbers in time order; `None` takes all.
+    pub captures: Option<Vec<usize>>,
+    /// When they were taken; captures of unknown time are in no range.
+    pub datetime: Option<DatetimeRange>,
 }
 
 /// Imagery with a name: captures in time order.
@@ -120,29 +130,28 @@ impl Source {
         Ok(Self { id, title, attribution: None, version, captures, rendering: OnceLock::new() })
     }
 
-    /// A file on this machine: a GeoTIFF is read as it is needed, a picture or array is held in memory.
+    /// The captures of all `locations` (see [`open_location`]) in time order, those of unknown time first, as they were named.
     ///
     /// # Errors
-    /// [`RasterError`] where the file cannot be read, or is larger than `limits` and not a GeoTIFF.
-    pub fn open_path(id: &str, path: &Path, limits: &Limits, cache: &ChunkCache) -> Result<Self, RasterError> {
-        let name = path.display().to_string();
-        let io = |source| RasterError::Io { name: name.clone(), source };
-        let file = FileBytes::open(path).map_err(io)?;
-        let start = file.read_at(0, file.len().min(4) as usize).map_err(io)?;
+    /// As [`open_location`] and [`Source::new`].
+    pub fn open(id: &str, locations: &[String], options: &OpenOptions) -> Result<Self, RasterError> {
+        let open = |location: &String| open_location(location, options);
+        let mut captures: Vec<Capture> =
+            locations.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        captures.sort_by_key(|capture| capture.datetime);
+        let versions: String = captures.iter().map(|capture| capture.version.as_str()).collect();
+        let path = locations.first().map(Path::new).unwrap_or(Path::new(id));
         let title = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-        if !is_tiff(&start) {
-            let found = file.len();
-            if found > limits.max_bytes {
-                return Err(RasterError::TooLarge { name, what: "bytes", found, limit: limits.max_bytes });
-            }
-            let bytes = file.read_at(0, found as usize).map_err(io)?;
-            return Self::from_bytes(id, &title, bytes, None, limits, cache);
-        }
-        let modified = path.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
-        let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let version = version(format!("{name}:{}:{modified}", file.len()).as_bytes());
-        let raster = Arc::new(GeoTiff::open(&name, Arc::new(file), cache)?);
-        Self::new(id, &title, version, vec![Capture { datetime: None, raster }])
+        Self::new(id, &title, version(versions.as_bytes()), captures)
+    }
+
+    /// One path on this machine, as [`Source::open`].
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open_path(id: &str, path: &Path, limits: &Limits, cache: &ChunkCache) -> Result<Self, RasterError> {
+        let options = OpenOptions { limits: *limits, chunks: cache.clone() };
+        Self::open(id, &[path.to_string_lossy().into_owned()], &options)
     }
 
     /// A file in memory (embedded or uploaded); `images` as in [`open_upload`].
@@ -159,8 +168,32 @@ impl Source {
     ) -> Result<Self, RasterError> {
         let version = version(&bytes);
         let rasters = open_upload(title, bytes, images, limits, cache)?;
-        let captures = rasters.into_iter().map(|raster| Capture { datetime: None, raster });
-        Self::new(id, title, version, captures.collect())
+        let captures =
+            rasters.into_iter().map(|raster| Capture { datetime: None, version: version.clone(), raster }).collect();
+        Self::new(id, title, version, captures)
+    }
+
+    /// The 0-based captures that `wanted` chooses, in time order.
+    ///
+    /// # Errors
+    /// [`RasterError::NoSuchPart`] for a number there is none of.
+    pub fn select(&self, wanted: &CaptureSelection) -> Result<Vec<usize>, RasterError> {
+        let count = self.captures.len();
+        let mut chosen: Vec<usize> = match &wanted.captures {
+            None => (0..count).collect(),
+            Some(captures) => {
+                if let Some(index) = captures.iter().find(|index| **index >= count) {
+                    return Err(RasterError::NoSuchPart { what: "capture", index: index + 1, count });
+                }
+                captures.clone()
+            }
+        };
+        chosen.sort_unstable();
+        chosen.dedup();
+        if let Some(range) = &wanted.datetime {
+            chosen.retain(|index| self.captures[*index].datetime.is_some_and(|datetime| range.contains(datetime)));
+        }
+        Ok(chosen)
     }
 
     /// The captures in time order.
@@ -237,15 +270,10 @@ impl Source {
             height: info.height,
             bands: bands.collect(),
             sample_type: info.sample_type,
-            datetimes: self.captures.iter().map(|capture| capture.datetime.clone()).collect(),
+            datetimes: self.captures.iter().map(|capture| capture.datetime.map(|time| time.to_string())).collect(),
             place: info.georef.as_ref().and_then(Place::of),
         }
     }
-}
-
-/// Sixteen hexadecimal digits of a hash.
-fn version(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
 impl Place {

@@ -8,27 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::memory::BandRange;
-use super::{ByteSource, ChunkCache, FileBytes, GeoTiff, MemoryRaster, Raster, RasterError, npy};
-
-/// What an upload may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of the file.
-    pub max_bytes: u64,
-    /// Pixels of one image, whatever its bands.
-    pub max_pixels: u64,
-}
-
-impl Limits {
-    /// Checks the size of an image.
-    pub(super) fn check_pixels(&self, name: &str, width: u64, height: u64) -> Result<(), RasterError> {
-        let found = width.saturating_mul(height);
-        if found <= self.max_pixels {
-            return Ok(());
-        }
-        Err(RasterError::TooLarge { name: name.to_owned(), what: "pixels", found, limit: self.max_pixels })
-    }
-}
+use super::{ByteSource, ChunkCache, FileBytes, GeoTiff, Limits, MemoryRaster, Raster, RasterError, npy};
 
 /// Opens the bytes of a file as one raster per capture. The format is told by the first bytes, never by name or media type.
 ///
@@ -44,10 +24,7 @@ pub fn open_upload(
     limits: &Limits,
     cache: &ChunkCache,
 ) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
-    let found = bytes.len() as u64;
-    if found > limits.max_bytes {
-        return Err(RasterError::TooLarge { name: name.to_owned(), what: "bytes", found, limit: limits.max_bytes });
-    }
+    limits.check_bytes(name, bytes.len() as u64)?;
     let raster: Arc<dyn Raster> = match &bytes[..] {
         start if is_tiff(start) => open_tiff(name, Arc::new(bytes), limits, cache)?,
         [0x89, b'P', b'N', b'G', ..] => Arc::new(MemoryRaster::from_picture(name, &bytes, true, limits)?),

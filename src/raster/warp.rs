@@ -30,6 +30,9 @@ pub fn warp(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: R
         let needed = "at least one band is needed".to_owned();
         return Err(RasterError::InvalidOption { what: "bands", value: String::new(), needed });
     }
+    if let Some(composite) = raster.composite() {
+        return composite.warp(target, bands, resampling);
+    }
     let info = raster.info();
     let source = info.georef.as_ref().ok_or_else(|| RasterError::NotGeoreferenced { name: NAME.to_owned() })?;
     if let Some(window) = aligned_window(source, target) {

@@ -10,7 +10,7 @@ use crate::api::error::Problem;
 use crate::engine::{EmbeddingOptions, PixelOptions};
 use crate::nn::Layer;
 use crate::prediction::Pool;
-use crate::raster::Preset;
+use crate::raster::{CaptureSelection, DatetimeRange, Preset};
 
 /// Most captures one request may name; beyond every model's and far below what costs anything.
 const MAX_LISTED: usize = 256;
@@ -28,6 +28,9 @@ pub(crate) struct TileParams {
     /// Side of the tile in pixels, 256 or 512; `@2x` before the extension is the same as 512.
     #[param(value_type = Option<u32>, example = 256, default = 256)]
     pub tilesize: Option<String>,
+    /// Only captures taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
+    #[param(example = "2024-06-01/2024-08-31")]
+    pub datetime: Option<String>,
 }
 
 /// A side of tiles.
@@ -45,6 +48,14 @@ impl TileParams {
                 "source: found none; the id of a source is needed, such as ?source=world (GET /v1/sources lists them)",
             )
         })
+    }
+
+    /// When the captures were taken.
+    ///
+    /// # Errors
+    /// Texts that are no time.
+    pub(crate) fn datetime(&self) -> Result<Option<DatetimeRange>, Problem> {
+        self.datetime.as_deref().map(str::parse).transpose().map_err(Problem::from)
     }
 
     /// The side of the tile, given whether its path says `@2x`.
@@ -81,7 +92,8 @@ pub struct PixelParams {
     #[param(value_type = Option<i32>, example = 0)]
     #[arg(long)]
     pub dn_offset: Option<String>,
-    /// 1-based captures of a stack to use, in time order; all by default.
+    /// 1-based captures of a source to use; more than the model takes are an error. By default the newest that have data at the
+    /// place, as many as the model takes.
     #[param(example = "1")]
     #[arg(long)]
     pub captures: Option<String>,
@@ -105,7 +117,10 @@ impl PixelParams {
             bands: self.bands.as_deref().map(str::parse).transpose().map_err(Problem::from)?,
             preset,
             dn_offset,
-            captures: self.captures.as_deref().map(|text| one_based("captures", text)).transpose()?,
+            captures: CaptureSelection {
+                captures: self.captures.as_deref().map(|text| one_based("captures", text)).transpose()?,
+                datetime: None,
+            },
         })
     }
 }
@@ -209,7 +224,7 @@ mod tests {
     fn bands_and_captures_count_from_one() {
         let params = PixelParams { bands: Some("3, 2,1".into()), captures: Some("2".into()), ..PixelParams::default() };
         let options = params.options().unwrap();
-        assert_eq!((options.bands, options.captures), ("3,2,1".parse().ok(), Some(vec![1])));
+        assert_eq!((options.bands, options.captures.captures), ("3,2,1".parse().ok(), Some(vec![1])));
         assert_eq!(one_based("captures", "3, 2,1").unwrap(), [2, 1, 0]);
         for list in ["", "0", "1,,2", "a", "-1", "1.5", "99999999999999999999", &"1,".repeat(500)] {
             let bands = PixelParams { bands: Some(list.to_owned()), ..PixelParams::default() };

@@ -43,7 +43,7 @@ pub(super) struct ImageryParams {
 
 impl ImageryParams {
     fn size_px(&self, doubled: bool) -> Result<usize, Problem> {
-        Ok(TileParams { source: None, tilesize: self.tilesize.clone() }.size(doubled)?.0)
+        Ok(TileParams { tilesize: self.tilesize.clone(), ..TileParams::default() }.size(doubled)?.0)
     }
 
     fn capture(&self, source: &Source) -> Result<usize, Problem> {

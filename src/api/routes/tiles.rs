@@ -85,11 +85,13 @@ pub(super) async fn get_tile(
     let name = TileName::parse(&path.z, &path.x, &path.tile)?;
     let format = negotiate::by_extension(&task, &name.extension)?;
     let render = render.options(&task)?;
+    let mut pixels = pixels.options()?;
+    pixels.captures.datetime = tile.datetime()?;
     let request = TileRequest {
         source: tile.source()?.to_owned(),
         tile: name.coord,
         tile_size_px: tile.size(name.doubled)?.0,
-        pixels: pixels.options()?,
+        pixels,
         embedding: embedding.options()?,
         objects: object_rule(format),
         model: path.model,
@@ -147,6 +149,7 @@ pub(super) async fn get_tilejson(
     // A tile set whose tiles would all fail is refused here.
     render.options(&described)?;
     pixels.options()?;
+    tile.datetime()?;
     embedding.options()?;
     let url = format!("{base}/v1/tiles/{model}/{task}/{{z}}/{{x}}/{{y}}.{extension}{}", options_of(&uri));
     let name = format!("{task} ({}) on {}", spec.title, source.title);

@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use self::image::Image;
 use super::byte_source::{ByteSource, FileBytes};
 use super::cache::{ChunkCache, ChunkKey};
+use super::datetime::{Timestamp, from_tiff_tag};
 use super::samples::{Run, Samples};
 use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo};
 
@@ -40,6 +41,7 @@ pub struct GeoTiff {
     levels: Vec<Level>,
     cache: ChunkCache,
     id: u64,
+    datetime: Option<Timestamp>,
 }
 
 struct Level {
@@ -106,6 +108,7 @@ impl GeoTiff {
         overviews.sort_by_key(|overview| std::cmp::Reverse(overview.width));
 
         let metadata = metadata::read(&*source, main, pixels.samples).map_err(failed)?;
+        let datetime = from_tiff_tag(&main.text(&*source, ifd::tag::DATE_TIME).map_err(failed)?);
         let info = RasterInfo {
             width: pixels.width,
             height: pixels.height,
@@ -125,7 +128,13 @@ impl GeoTiff {
                 Level { pixels, mask }
             })
             .collect();
-        Ok(Self { name: name.to_owned(), source, info, levels, cache: cache.clone(), id: ChunkCache::next_raster_id() })
+        let (cache, id) = (cache.clone(), ChunkCache::next_raster_id());
+        Ok(Self { name: name.to_owned(), source, info, levels, cache, id, datetime })
+    }
+
+    /// The time in its `DateTime` tag, as UTC.
+    pub fn datetime(&self) -> Option<Timestamp> {
+        self.datetime
     }
 
     /// Calls `put` with the samples of one image in a window, run by run: the patch's pixel index of the run's first

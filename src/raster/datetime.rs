@@ -1,0 +1,153 @@
+//! When a capture was taken, and the times a request asks for (RFC 3339, as OGC API and STAC write them).
+
+use std::str::FromStr;
+
+pub use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+
+use super::RasterError;
+
+/// `datetime=`: an instant, a whole day, or an interval whose ends belong to it and may be open.
+///
+/// ```
+/// use satlas_serve::raster::DatetimeRange;
+/// let range: DatetimeRange = "2024-06-01T00:00:00Z/..".parse().unwrap();
+/// assert!(range.contains("2024-06-01T00:00:00Z".parse().unwrap()));
+/// assert!(!range.contains("2024-05-31T23:59:59Z".parse().unwrap()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DatetimeRange {
+    /// First instant; `None` leaves the past open.
+    pub start: Option<Timestamp>,
+    /// Last instant; `None` leaves the future open.
+    pub end: Option<Timestamp>,
+}
+
+impl DatetimeRange {
+    /// Whether an instant lies in the range.
+    pub fn contains(&self, instant: Timestamp) -> bool {
+        self.start.is_none_or(|start| start <= instant) && self.end.is_none_or(|end| instant <= end)
+    }
+}
+
+impl FromStr for DatetimeRange {
+    type Err = RasterError;
+
+    fn from_str(text: &str) -> Result<Self, RasterError> {
+        let parsed = match text.split_once('/') {
+            None => span(text).map(|(start, end)| (Some(start), Some(end))),
+            Some((start, end)) => {
+                let side = |text: &str| match text {
+                    "" | ".." => Some(None),
+                    text => span(text).map(Some),
+                };
+                side(start)
+                    .zip(side(end))
+                    .filter(|(start, end)| start.is_some() || end.is_some())
+                    .map(|(start, end)| (start.map(|(first, _)| first), end.map(|(_, last)| last)))
+            }
+        };
+        parsed
+            .filter(|(start, end)| start.zip(*end).is_none_or(|(start, end)| start <= end))
+            .map(|(start, end)| Self { start, end })
+            .ok_or_else(|| RasterError::InvalidOption {
+                what: "datetime",
+                value: text.chars().take(100).collect(),
+                needed: "a date such as 2024-06-01, an instant such as 2024-06-01T10:00:00Z, or two of them in time order \
+                         separated by a slash, one of which may be .., are needed"
+                    .to_owned(),
+            })
+    }
+}
+
+/// First and last instant of what a text names: the same for an instant, a day apart for a date.
+fn span(text: &str) -> Option<(Timestamp, Timestamp)> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Some((instant, instant));
+    }
+    // A text with a time but no offset is not taken for a date.
+    let date: Date = (text.len() == 10).then(|| text.parse().ok())??;
+    let at = |hour, minute, second, nanosecond| utc(date.at(hour, minute, second, nanosecond));
+    Some((at(0, 0, 0, 0)?, at(23, 59, 59, 999_999_999)?))
+}
+
+fn utc(datetime: DateTime) -> Option<Timestamp> {
+    TimeZone::UTC.to_timestamp(datetime).ok()
+}
+
+/// The time in a TIFF `DateTime` tag, `YYYY:MM:DD HH:MM:SS`, taken as UTC because TIFF knows no zones.
+pub(super) fn from_tiff_tag(text: &str) -> Option<Timestamp> {
+    let digits: String = text.trim_end_matches('\0').trim().chars().filter(char::is_ascii_digit).collect();
+    from_digits(&digits)
+}
+
+/// The sensing time in names such as `T31UFU_20240601T104021_B02.jp2` or `S2A_MSIL1C_20240601T104021_….SAFE`: the first
+/// eight digits, `T` and six digits.
+pub(super) fn from_name(name: &str) -> Option<Timestamp> {
+    const LENGTH: usize = "20240601T104021".len();
+    name.as_bytes().windows(LENGTH).find_map(|window| {
+        let (date, time) = (&window[..8], &window[9..]);
+        let is_time = window[8] == b'T' && date.iter().chain(time).all(u8::is_ascii_digit);
+        is_time.then(|| from_digits(&String::from_utf8_lossy(&[date, time].concat())))?
+    })
+}
+
+/// `YYYYMMDDHHMMSS`.
+fn from_digits(digits: &str) -> Option<Timestamp> {
+    let number = |from: usize, to: usize| digits.get(from..to)?.parse::<i16>().ok();
+    let byte = |from: usize| number(from, from + 2).map(|number| number as i8);
+    if digits.len() != 14 {
+        return None;
+    }
+    let datetime = DateTime::new(number(0, 4)?, byte(4)?, byte(6)?, byte(8)?, byte(10)?, byte(12)?, 0).ok()?;
+    utc(datetime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instant(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_date_is_the_whole_day() {
+        let day: DatetimeRange = "2024-06-01".parse().unwrap();
+        assert!(day.contains(instant("2024-06-01T00:00:00Z")) && day.contains(instant("2024-06-01T23:59:59Z")));
+        assert!(!day.contains(instant("2024-06-02T00:00:00Z")) && !day.contains(instant("2024-05-31T23:59:59Z")));
+    }
+
+    #[test]
+    fn an_interval_holds_its_ends_and_may_be_open() {
+        let range: DatetimeRange = "2024-06-01/2024-06-03T12:00:00+02:00".parse().unwrap();
+        assert!(range.contains(instant("2024-06-03T10:00:00Z")) && !range.contains(instant("2024-06-03T10:00:01Z")));
+        let past: DatetimeRange = "../2024-06-01".parse().unwrap();
+        assert!(past.contains(instant("1990-01-01T00:00:00Z")) && !past.contains(instant("2024-06-02T00:00:00Z")));
+    }
+
+    #[test]
+    fn what_is_no_time_is_told_what_would_be() {
+        for text in
+            ["", "..", "../..", "/", "yesterday", "2024-13-01", "2024-06-02/2024-06-01", "2024-06-01T10:00:00", "a/b/c"]
+        {
+            let error = text.parse::<DatetimeRange>().unwrap_err().to_string();
+            assert!(error.contains("2024-06-01T10:00:00Z"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_are_found_in_the_names_of_sentinel_2_files_and_in_tiff_tags() {
+        let expected = Some(instant("2024-06-01T10:40:21Z"));
+        for name in ["T31UFU_20240601T104021_B02.jp2", "S2A_MSIL1C_20240601T104021_N0510_R008_T31UFU_20240601T125000.SAFE"]
+        {
+            assert_eq!(from_name(name), expected, "{name}");
+        }
+        assert_eq!(from_tiff_tag("2024:06:01 10:40:21\0"), expected);
+        for name in ["", "B02.tif", "20241301T104021", "x20240601T10402"] {
+            assert_eq!(from_name(name), None, "{name}");
+        }
+        assert_eq!(from_tiff_tag("2024:06:01"), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! From a location to captures: a file, a directory of one-band files, or a directory of scenes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use super::bands::names_of_file;
+use super::composite::Composite;
+use super::datetime::{Timestamp, from_name};
+use super::upload::is_tiff;
+use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Limits, Raster, RasterError, open_upload};
+
+/// How locations are opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// What a file that is held in memory, or taken from a client, may hold.
+    pub limits: Limits,
+    /// Decoded chunks, shared by all rasters.
+    pub chunks: ChunkCache,
+}
+
+/// Files accepted in one directory.
+const MAX_FILES: usize = 1000;
+
+/// The captures at a location. A file is one (an array may hold several); of a directory, files named after bands (`B02.tif`,
+/// `…_20240601T104021_B8A.tif`, `…_TCI.tif`) are put together to one capture a sensing time, and other files are one each.
+///
+/// # Errors
+/// [`RasterError`] where something cannot be read, or a directory holds no raster or files of both kinds.
+pub fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
+    let path = Path::new(location);
+    if path.is_dir() { open_directory(path, options) } else { open_file(path, options) }
+}
+
+fn open_file(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
+    let name = path.display().to_string();
+    let io = |source| RasterError::Io { name: name.clone(), source };
+    let file = FileBytes::open(path).map_err(io)?;
+    let start = file.read_at(0, file.len().min(4) as usize).map_err(io)?;
+    let modified = path.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
+    let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let version = version(format!("{name}:{}:{modified}", file.len()).as_bytes());
+    let in_name = path.file_name().and_then(|name| from_name(&name.to_string_lossy()));
+    if is_tiff(&start) {
+        let tiff = GeoTiff::open(&name, Arc::new(file), &options.chunks)?;
+        let datetime = in_name.or(tiff.datetime());
+        return Ok(vec![Capture { datetime, version, raster: Arc::new(tiff) }]);
+    }
+    options.limits.check_bytes(&name, file.len())?;
+    let bytes = file.read_at(0, file.len() as usize).map_err(io)?;
+    let rasters = open_upload(&name, bytes, None, &options.limits, &options.chunks)?;
+    Ok(rasters.into_iter().map(|raster| Capture { datetime: in_name, version: version.clone(), raster }).collect())
+}
+
+fn open_directory(directory: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
+    let name = directory.display().to_string();
+    let files = raster_files(directory, &name)?;
+    let in_stem = |path: &PathBuf| path.file_stem().map(|stem| names_of_file(&stem.to_string_lossy())).unwrap_or_default();
+    let (of_bands, scenes): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(|path| !in_stem(path).is_empty());
+    match (&of_bands[..], &scenes[..]) {
+        ([], []) => Err(RasterError::NoSuchPart { what: "raster file", index: 0, count: 0 }),
+        ([], scenes) => {
+            let captures = scenes.iter().map(|path| open_file(path, options)).collect::<Result<Vec<_>, _>>()?;
+            Ok(captures.into_iter().flatten().collect())
+        }
+        (of_bands, []) => {
+            let mut groups: BTreeMap<Option<Timestamp>, Vec<(&PathBuf, Vec<String>)>> = BTreeMap::new();
+            for path in of_bands {
+                let datetime = path.file_name().and_then(|name| from_name(&name.to_string_lossy()));
+                groups.entry(datetime).or_default().push((path, in_stem(path)));
+            }
+            groups.into_iter().map(|(datetime, files)| composite(&name, datetime, &files, options)).collect()
+        }
+        ([band, ..], [scene, ..]) => Err(RasterError::BandMismatch {
+            found: format!("{name} holds both band files ({}) and others ({})", band.display(), scene.display()),
+            needed: "a directory of one kind is needed".to_owned(),
+        }),
+    }
+}
+
+/// The GeoTIFF files of a directory, by name.
+fn raster_files(directory: &Path, name: &str) -> Result<Vec<PathBuf>, RasterError> {
+    let io = |source| RasterError::Io { name: name.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let is_tiff =
+            |extension: &std::ffi::OsStr| ["tif", "tiff"].iter().any(|known| extension.eq_ignore_ascii_case(known));
+        if path.extension().is_some_and(is_tiff) && path.is_file() {
+            files.push(path);
+        }
+        if files.len() > MAX_FILES {
+            let (found, limit) = (files.len() as u64, MAX_FILES as u64);
+            return Err(RasterError::TooLarge { name: name.to_owned(), what: "files", found, limit });
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// One capture of band files; `names` of each are those of its bands.
+fn composite(
+    name: &str,
+    datetime: Option<Timestamp>,
+    files: &[(&PathBuf, Vec<String>)],
+    options: &OpenOptions,
+) -> Result<Capture, RasterError> {
+    let (mut parts, mut descriptions): (Vec<Arc<dyn Raster>>, _) = (Vec::new(), Vec::new());
+    let (mut versions, mut in_files) = (String::new(), None);
+    for (path, names) in files {
+        let mut captures = open_file(path, options)?;
+        let (Some(capture), true) = (captures.pop(), captures.is_empty()) else { continue };
+        let bands = capture.raster.info().bands.iter().filter(|band| !band.is_alpha).count();
+        if bands != names.len() {
+            return Err(RasterError::BandMismatch {
+                found: format!("{} has {bands} bands", path.display()),
+                needed: format!("its name stands for {}", names.join(", ")),
+            });
+        }
+        versions += &capture.version;
+        in_files = in_files.or(capture.datetime);
+        descriptions.extend(names.iter().cloned());
+        parts.push(capture.raster);
+    }
+    let raster = Composite::new(name, parts)?.described(descriptions);
+    Ok(Capture { datetime: datetime.or(in_files), version: version(versions.as_bytes()), raster: Arc::new(raster) })
+}
+
+/// Sixteen hexadecimal digits of a hash.
+pub(super) fn version(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
+}
