@@ -131,3 +131,28 @@ fn mistakes_are_one_line_with_an_exit_code() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("/no/such/file.pth"), "{}", text(&missing.stderr));
 }
+
+#[test]
+fn a_paced_bench_runs_one_pass_for_each_line() {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_satlas-serve"))
+        .args(["bench", "--model", "trees", "--task", "embedding", "--size", "64", "--batch", "2", "--paced"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    process.stdin.take().expect("stdin is piped").write_all(b"\n\n").expect("it reads");
+    let output = process.wait_with_output().expect("it ends with its stdin");
+    let answer = text(&output.stdout);
+    let lines: Vec<&str> = answer.lines().collect();
+    assert_eq!(lines[0], "ready");
+    assert!(lines[1..3].iter().all(|line| line.parse::<f64>().is_ok_and(|seconds| seconds > 0.0)), "{answer}");
+    let figures: serde_json::Value = serde_json::from_str(&lines[3..].join("\n")).expect("the figures are JSON");
+    assert_eq!((figures["runs"].as_u64(), figures["batch"].as_u64()), (Some(2), Some(2)));
+}
+
+#[test]
+fn a_bench_says_which_batches_there_are() {
+    let output = run(&["bench", "--model", "trees", "--task", "embedding", "--batch", "0"]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("batch: found 0; a number from 1 to 64 is needed"), "{}", text(&output.stderr));
+}

@@ -1,11 +1,13 @@
 //! `satlas-serve bench`: how fast a model is on this machine.
 
+use std::io::BufRead;
+
 use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, engine_config, print, runtime};
 use crate::config::EngineSettings;
-use crate::engine::{BenchRequest, measure};
+use crate::engine::{Bench, BenchRequest};
 use crate::server;
 
 #[derive(Args)]
@@ -22,12 +24,22 @@ pub(super) struct BenchArgs {
     /// Captures of the item (multi-image models)
     #[arg(long, default_value_t = 1)]
     images: usize,
+    /// Items of a pass
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
     /// Passes that are measured, after one that is not
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=MAX_RUNS))]
+    runs: u32,
+    /// Run one pass for each line on stdin instead, and answer with its seconds; `ready` is printed once warm, and the figures at
+    /// the end of stdin. Lets another program take turns with this one
+    #[arg(long, conflicts_with = "runs")]
+    paced: bool,
     #[command(flatten)]
     engine: EngineSettings,
 }
+
+/// More would not change the median.
+const MAX_RUNS: i64 = 100_000;
 
 /// The figures.
 #[derive(Serialize)]
@@ -36,6 +48,7 @@ struct Figures {
     task: String,
     size: usize,
     images: usize,
+    batch: usize,
     runs: usize,
     load_s: f64,
     median_s: f64,
@@ -48,32 +61,51 @@ struct Figures {
 }
 
 pub(super) fn execute(arguments: BenchArgs) -> Result<(), Failure> {
-    let BenchArgs { model, task, size, images, runs, engine } = arguments;
+    let BenchArgs { model, task, size, images, batch, runs, paced, engine } = arguments;
     let config = engine_config(engine)?;
     let engine = server::engine(&config)?;
     let started = std::time::Instant::now();
     let loaded = runtime()?.block_on(engine.models().load(&model))?;
     let load_s = started.elapsed().as_secs_f64();
-    let measured = measure(&loaded, &BenchRequest { task: task.clone(), size_px: size, images, runs })?;
-    let mut seconds = measured.seconds;
+    let bench = Bench::new(&loaded, &BenchRequest { task: task.clone(), size_px: size, images, batch })?;
+    bench.pass()?;
+    let mut seconds =
+        if paced { passes_on_demand(&bench)? } else { (0..runs).map(|_| bench.pass()).collect::<Result<_, _>>()? };
     seconds.sort_by(f64::total_cmp);
-    let at = |quantile: f64| seconds[((seconds.len() - 1) as f64 * quantile).round() as usize];
+    let at = |quantile: f64| {
+        let index = (seconds.len().saturating_sub(1) as f64 * quantile).round() as usize;
+        seconds.get(index).copied().ok_or("stdin: found no line; one for each pass is needed")
+    };
     let figures = Figures {
         model,
         task,
         size,
         images,
-        runs,
+        batch,
+        runs: seconds.len(),
         load_s,
-        median_s: at(0.5),
-        p90_s: at(0.9),
-        per_second: 1.0 / at(0.5),
+        median_s: at(0.5)?,
+        p90_s: at(0.9)?,
+        per_second: batch as f64 / at(0.5)?,
         peak_rss_bytes: peak_rss_bytes(),
-        device: measured.device,
-        dtype: measured.dtype,
+        device: bench.device().to_owned(),
+        dtype: bench.dtype().to_owned(),
         weights: loaded.kind.as_str(),
     };
     print(&(serde_json::to_string_pretty(&figures)? + "\n"))
+}
+
+/// Seconds of the passes that stdin asked for, each told at once.
+fn passes_on_demand(bench: &Bench<'_>) -> Result<Vec<f64>, Failure> {
+    print("ready\n")?;
+    let mut seconds = Vec::new();
+    for line in std::io::stdin().lock().lines().take(MAX_RUNS as usize) {
+        line?;
+        let pass = bench.pass()?;
+        print(&format!("{pass}\n"))?;
+        seconds.push(pass);
+    }
+    Ok(seconds)
 }
 
 /// The most memory this process ever had resident, where the system tells.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// The type of the device that [`Engine::start`] takes.
 pub use candle_core::Device;
 
-pub use bench::{BenchRequest, Measured, measure};
+pub use bench::{Bench, BenchRequest};
 pub use device::{DeviceOptions, DeviceWorker};
 pub use embedding::EmbeddingOptions;
 pub use error::EngineError;
