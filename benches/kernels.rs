@@ -58,7 +58,7 @@ fn winograd(c: &mut Criterion) {
         [(512, 128, 128), (256, 128, 128), (512, 128, 12), (128, 64, 64), (64, 128, 128), (32, 256, 256), (16, 512, 512)]
     {
         let maps = Maps { count: 1, height: side, width: side };
-        let layer = Winograd::convolution(&noise(9 * inputs * outputs), &noise(outputs), outputs, inputs);
+        let layer = Winograd::convolution(&noise(9 * inputs * outputs), &noise(outputs), outputs, inputs, Precision::F32);
         let x = noise(maps.pixels() * inputs);
         group.throughput(Throughput::Elements(2 * 9 * (maps.pixels() * inputs * outputs) as u64));
         group.bench_function(format!("3x3 {side} {inputs}-{outputs}"), |b| {
@@ -67,7 +67,7 @@ fn winograd(c: &mut Criterion) {
     }
     for side in [128, 256] {
         let maps = Maps { count: 1, height: side, width: side };
-        let layer = Winograd::transposed(&noise(16 * 128 * 128), &noise(128), 128, 128);
+        let layer = Winograd::transposed(&noise(16 * 128 * 128), &noise(128), 128, 128, Precision::F32);
         let x = noise(maps.pixels() * 128);
         group.throughput(Throughput::Elements(2 * 16 * (maps.pixels() * 128 * 128) as u64));
         group.bench_function(format!("4x4 transposed {side} 128-128"), |b| {

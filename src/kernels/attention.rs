@@ -13,8 +13,7 @@ use super::gemm::share;
 use super::memory::{Out, Scratch};
 use super::micro::{CHUNK, Start, Tile, Words, group_sizes, multiply};
 use super::simd::{Level, Simd, Task};
-use super::winograd::Maps;
-use super::{Activation, Precision, math};
+use super::{Activation, Maps, Precision, math};
 
 /// Added to the logits of tokens that the roll has made neighbours although they are not.
 const MASKED: f32 = -100.0;

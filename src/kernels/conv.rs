@@ -5,8 +5,7 @@
 //! a kernel row is one contiguous run.
 
 use super::gemm::{PackedMatrix, Rows};
-use super::winograd::Maps;
-use super::{Activation, Precision};
+use super::{Activation, Maps, Precision};
 
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]

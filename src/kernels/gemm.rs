@@ -26,6 +26,13 @@ const JOB_ROWS: usize = 240;
 pub(crate) trait Rows: Sync {
     /// Copies columns `from .. from + to.len()` of row `row`.
     fn copy(&self, row: usize, from: usize, to: &mut [f32]);
+
+    /// The same columns where they lie, if they lie together.
+    #[inline(always)]
+    fn view(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
+        let _ = (row, columns);
+        None
+    }
 }
 
 /// A row-major matrix of the given width.
@@ -39,6 +46,11 @@ impl Rows for Dense<'_> {
     fn copy(&self, row: usize, from: usize, to: &mut [f32]) {
         let start = row * self.width + from;
         to.copy_from_slice(&self.values[start..start + to.len()]);
+    }
+
+    #[inline(always)]
+    fn view(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
+        Some(&self.values[row * self.width..][columns])
     }
 }
 
@@ -257,13 +269,20 @@ fn pack_rows<S: Simd, R: Rows>(
     let padded = count.next_multiple_of(CHUNK);
     let values = precision.values(1);
     let columns = (first * values)..((first + count) * values).min(inputs);
-    // One row, contiguous, before it is cut into chunks; what lies past its end stays zero.
+    // One row, contiguous, before it is cut into chunks; what lies past its end stays zero. Whole chunks may be read in place.
+    let whole = columns.len() == padded * values;
     let mut line = [0.0_f32; 2 * BLOCK_WORDS];
     let mut row = rows.start;
     for size in group_sizes(rows.len(), S::ROWS) {
         let group = &mut packed[(row - rows.start) * padded..][..size * padded];
         for r in 0..size.min(rows.end - row) {
-            x.copy(row + r, columns.start, &mut line[..columns.len()]);
+            let line = match x.view(row + r, columns.clone()) {
+                Some(view) if whole => view,
+                _ => {
+                    x.copy(row + r, columns.start, &mut line[..columns.len()]);
+                    &line[..]
+                }
+            };
             for chunk in 0..padded / CHUNK {
                 let to = &mut group[(chunk * size + r) * CHUNK..][..CHUNK];
                 for lane in (0..CHUNK).step_by(S::LANES) {

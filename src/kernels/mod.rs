@@ -10,6 +10,7 @@ mod bins;
 mod conv;
 mod elementwise;
 mod gemm;
+mod maps;
 mod math;
 mod memory;
 mod micro;
@@ -26,10 +27,11 @@ pub use bins::{WeightedPixel, sum_bins};
 pub use conv::{Convolution, Walk};
 pub use elementwise::{sigmoid, softmax};
 pub use gemm::PackedMatrix;
+pub use maps::Maps;
 pub use norm::layer_norm;
 pub use pool::{max_over_captures, max_pool, nearest_add};
 pub use recycle::Recycler;
-pub use winograd::{Maps, Winograd};
+pub use winograd::Winograd;
 
 /// What is applied to a result as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

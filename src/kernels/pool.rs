@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
+use super::Maps;
 use super::simd::{Simd, Task, dispatch};
-use super::winograd::Maps;
 
 /// A loop over pairs of equal slices, compiled for the best instruction set.
 struct Fold<'a> {

@@ -142,7 +142,7 @@ impl Kernel {
             candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
         }
         if shape == ConvShape::SAME_3X3 && inputs >= WINOGRAD_CHANNELS {
-            let transform = |weight: &[f32]| Winograd::convolution(weight, &bias, outputs, inputs);
+            let transform = |weight: &[f32]| Winograd::convolution(weight, &bias, outputs, inputs, precision);
             return Ok(Self::Winograd(kernel::with_values(weight, transform)?));
         }
         // [out, in, row, col] -> [out, row, col, in]

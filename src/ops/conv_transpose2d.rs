@@ -78,12 +78,12 @@ impl ConvTranspose2d {
         if (rows, cols) != (shape.kernel(), shape.kernel()) {
             candle_core::bail!("a {rows}x{cols} kernel was given where {shape:?} is needed");
         }
-        if let (Some(_), TransposeShape::Overlapping4) = (ops.kernels(), shape) {
+        if let (Some(precision), TransposeShape::Overlapping4) = (ops.kernels(), shape) {
             let bias = kernel::values_or_none(bias)?;
             if !bias.is_empty() && bias.len() != outputs {
                 candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
             }
-            let transform = |weight: &[f32]| Winograd::transposed(weight, &bias, outputs, inputs);
+            let transform = |weight: &[f32]| Winograd::transposed(weight, &bias, outputs, inputs, precision);
             let layer = kernel::with_values(weight, transform)?;
             return Ok(Self(Form::Kernel { layer, inputs, outputs, activation }));
         }

@@ -127,9 +127,12 @@ impl Simd for Avx2 {
         unsafe { _mm256_fmadd_ps(low(a), low(b), _mm256_fmadd_ps(high(a), high(b), acc)) }
     }
     #[inline(always)]
-    unsafe fn load_as_bf16(self, from: *const f32) -> __m256 {
+    fn to_bf16(self, first: __m256, second: __m256) -> __m256 {
+        let mut values = [0.0_f32; 16];
         unsafe {
-            let pairs: [f32; 8] = std::array::from_fn(|i| to_bf16_pair(from.add(2 * i).read(), from.add(2 * i + 1).read()));
+            _mm256_storeu_ps(values.as_mut_ptr(), first);
+            _mm256_storeu_ps(values[8..].as_mut_ptr(), second);
+            let pairs: [f32; 8] = std::array::from_fn(|i| to_bf16_pair(values[2 * i], values[2 * i + 1]));
             _mm256_loadu_ps(pairs.as_ptr())
         }
     }

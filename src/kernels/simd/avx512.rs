@@ -141,9 +141,8 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         }
     }
     #[inline(always)]
-    unsafe fn load_as_bf16(self, from: *const f32) -> __m512 {
+    fn to_bf16(self, first: __m512, second: __m512) -> __m512 {
         unsafe {
-            let (first, second) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)));
             if BF16 {
                 return std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first));
             }

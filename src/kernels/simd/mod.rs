@@ -56,8 +56,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// Adds to each lane the two products of the bf16 pairs held in the lanes of `a` and `b`.
     fn dot_bf16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
-    /// `2 * LANES` f32 values, rounded to bf16, as pairs in the lanes of one register (pair i = values 2i, 2i + 1).
-    unsafe fn load_as_bf16(self, from: *const f32) -> Self::V;
+    /// Two registers of values one after the other, rounded to bf16, as pairs in the lanes of one (pair i = values 2i, 2i + 1).
+    fn to_bf16(self, first: Self::V, second: Self::V) -> Self::V;
+    /// The same of `2 * LANES` values in memory.
+    #[inline(always)]
+    unsafe fn load_as_bf16(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for both halves.
+        unsafe { self.to_bf16(self.load(from), self.load(from.add(Self::LANES))) }
+    }
 }
 
 /// A piece of work that can run on any instruction set.

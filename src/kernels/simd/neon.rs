@@ -114,9 +114,12 @@ impl Simd for Neon {
         unsafe { vfmaq_f32(vfmaq_f32(acc, high(a), high(b)), low(a), low(b)) }
     }
     #[inline(always)]
-    unsafe fn load_as_bf16(self, from: *const f32) -> float32x4_t {
+    fn to_bf16(self, first: float32x4_t, second: float32x4_t) -> float32x4_t {
+        let mut values = [0.0_f32; 8];
         unsafe {
-            let pairs: [f32; 4] = std::array::from_fn(|i| to_bf16_pair(from.add(2 * i).read(), from.add(2 * i + 1).read()));
+            vst1q_f32(values.as_mut_ptr(), first);
+            vst1q_f32(values[4..].as_mut_ptr(), second);
+            let pairs: [f32; 4] = std::array::from_fn(|i| to_bf16_pair(values[2 * i], values[2 * i + 1]));
             vld1q_f32(pairs.as_ptr())
         }
     }

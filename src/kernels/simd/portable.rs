@@ -98,8 +98,8 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
-    unsafe fn load_as_bf16(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for 2 * LANES values.
-        std::array::from_fn(|i| unsafe { to_bf16_pair(from.add(2 * i).read(), from.add(2 * i + 1).read()) })
+    fn to_bf16(self, first: Self::V, second: Self::V) -> Self::V {
+        let value = |i: usize| if i < Self::LANES { first[i] } else { second[i - Self::LANES] };
+        std::array::from_fn(|i| to_bf16_pair(value(2 * i), value(2 * i + 1)))
     }
 }

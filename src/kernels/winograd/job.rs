@@ -1,0 +1,256 @@
+//! What one thread does of a convolution: gather and transform tiles, multiply point by point, transform back and write.
+
+use std::ops::Range;
+
+use super::transform::{self, POINTS, SIDE};
+use super::{Phase, Winograd};
+use crate::kernels::memory::{Out, Scratch};
+use crate::kernels::micro::{CHUNK, Start, Tile, Words, group_sizes, multiply};
+use crate::kernels::simd::{Simd, Task};
+use crate::kernels::{Activation, Maps, Precision, math};
+
+/// One thread's piece: some tiles, some panels of outputs, every phase.
+pub(super) struct Job<'a> {
+    pub(super) layer: &'a Winograd,
+    pub(super) x: &'a [f32],
+    pub(super) maps: Maps,
+    pub(super) grid: Maps,
+    pub(super) residual: Option<&'a [f32]>,
+    pub(super) activation: Activation,
+    pub(super) tiles: Range<usize>,
+    pub(super) panels: Range<usize>,
+    pub(super) out: Out<'a>,
+}
+
+impl Task for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (precision, width) = (self.layer.precision, 2 * S::LANES);
+        let words = precision.words(self.layer.inputs);
+        let depth = words.next_multiple_of(CHUNK);
+        let rows: usize = group_sizes(self.tiles.len(), S::ROWS).sum();
+        // One cache line more than needed from each point to the next: else all would fall on the same few sets.
+        let (gathered_stride, products_stride) = (rows * depth + CHUNK, rows * width + CHUNK);
+        let mut gathered = Scratch::take(POINTS * gathered_stride);
+        let mut products = Scratch::take(POINTS * products_stride);
+        for phase in &self.layer.phases {
+            let mut first = 0;
+            for size in group_sizes(self.tiles.len(), S::ROWS) {
+                for r in 0..size.min(self.tiles.len() - first) {
+                    // [point][group][chunk][row in group][CHUNK]
+                    let place = &mut gathered[first * depth + r * CHUNK..];
+                    self.gather(s, phase, self.tiles.start + first + r, place, gathered_stride, size);
+                }
+                first += size;
+            }
+            for panel in self.panels.clone() {
+                for point in 0..POINTS {
+                    let right = &phase.words[(panel * POINTS + point) * words * width..][..words * width];
+                    let mut first = 0;
+                    for size in group_sizes(self.tiles.len(), S::ROWS) {
+                        let left = &gathered[point * gathered_stride + first * depth..][..size * depth];
+                        let to = products[point * products_stride + first * width..][..size * width].as_mut_ptr();
+                        let tile = Tile {
+                            to,
+                            stride: width,
+                            rows: size,
+                            columns: width.min((self.layer.outputs - panel * width).next_multiple_of(S::LANES)),
+                            start: Start::Zero,
+                            activation: Activation::None,
+                        };
+                        // SAFETY: the slices above hold all that is read and written.
+                        unsafe { multiply(s, size, Words { left, right, count: words, precision }, tile) };
+                        first += size;
+                    }
+                }
+                for (i, tile) in self.tiles.clone().enumerate() {
+                    for column in [panel * width, panel * width + S::LANES] {
+                        if column < self.layer.outputs {
+                            let from = &products[i * width + column - panel * width..];
+                            if self.layer.taps == 3 {
+                                self.scatter::<S, 4>(s, phase, tile, column, from, products_stride);
+                            } else {
+                                self.scatter::<S, 5>(s, phase, tile, column, from, products_stride);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The pixels a tile sees.
+struct Seen {
+    /// Index of the first one in the batch of maps.
+    origin: usize,
+    /// Whether its rows and columns are on the map.
+    rows: [bool; SIDE],
+    columns: [bool; SIDE],
+}
+
+impl Job<'_> {
+    /// Batch index and the first output's row and column (at the scale of the inputs) of a tile.
+    #[inline(always)]
+    fn position(&self, tile: usize) -> (usize, usize, usize) {
+        let made = SIDE + 1 - self.layer.taps;
+        let (row, column) = (tile / self.grid.width, tile % self.grid.width);
+        (row / self.grid.height, row % self.grid.height * made, column * made)
+    }
+
+    /// Transforms a tile's inputs, Bᵀ d B: point p of word w goes to `to[p * stride + chunk_place(w)]`.
+    #[inline(always)]
+    fn gather<S: Simd>(&self, s: S, phase: &Phase, tile: usize, to: &mut [f32], stride: usize, group: usize) {
+        let (n, y, x) = self.position(tile);
+        let Maps { height, width, .. } = self.maps;
+        let (top, left) = (y.wrapping_sub(phase.padding[0]), x.wrapping_sub(phase.padding[1]));
+        let mut seen = Seen {
+            // Wraps around where the tile begins before the map; the offset of a pixel that exists wraps back.
+            origin: (n * height).wrapping_add(top).wrapping_mul(width).wrapping_add(left),
+            rows: [true; SIDE],
+            columns: [true; SIDE],
+        };
+        if top.checked_add(SIDE).is_some_and(|end| end <= height) && left.checked_add(SIDE).is_some_and(|end| end <= width)
+        {
+            self.gather_seen::<S, true>(s, &seen, to, stride, group);
+        } else {
+            seen.rows = std::array::from_fn(|i| top.wrapping_add(i) < height);
+            seen.columns = std::array::from_fn(|j| left.wrapping_add(j) < width);
+            self.gather_seen::<S, false>(s, &seen, to, stride, group);
+        }
+    }
+
+    /// The same for a tile that lies wholly inside the map or not, so that the common case has no branches.
+    #[inline(always)]
+    fn gather_seen<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, to: &mut [f32], stride: usize, group: usize) {
+        let precision = self.layer.precision;
+        for word in (0..precision.words(self.layer.inputs).next_multiple_of(CHUNK)).step_by(S::LANES) {
+            let place = word / CHUNK * group * CHUNK + word % CHUNK;
+            let to = &mut to[place..];
+            let channel = precision.values(word);
+            let mut half = [[s.splat(0.0); SIDE]; SIDE];
+            self.transform_columns::<S, INSIDE>(s, seen, channel, &mut half);
+            match precision {
+                Precision::F32 => {
+                    for (i, row) in half.into_iter().enumerate() {
+                        store_points(s, transform::input(s, row), &mut to[i * SIDE * stride..], stride);
+                    }
+                }
+                Precision::Bf16 => {
+                    let mut second = [[s.splat(0.0); SIDE]; SIDE];
+                    self.transform_columns::<S, INSIDE>(s, seen, channel + S::LANES, &mut second);
+                    for (i, (row, second)) in half.into_iter().zip(second).enumerate() {
+                        let mut points = transform::input(s, row);
+                        for (point, second) in points.iter_mut().zip(transform::input(s, second)) {
+                            *point = s.to_bf16(*point, second);
+                        }
+                        store_points(s, points, &mut to[i * SIDE * stride..], stride);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bᵀ d for a register of channels, zeros past the last one: half of a tile's transform.
+    #[inline(always)]
+    fn transform_columns<S: Simd, const INSIDE: bool>(
+        &self,
+        s: S,
+        seen: &Seen,
+        channel: usize,
+        half: &mut [[S::V; SIDE]; SIDE],
+    ) {
+        let (inputs, made) = (self.layer.inputs, SIDE + 1 - self.layer.taps);
+        let count = inputs.saturating_sub(channel).min(S::LANES);
+        for j in 0..SIDE {
+            let mut d = [s.splat(0.0); SIDE];
+            for i in 0..SIDE {
+                if INSIDE || (seen.rows[i] && seen.columns[j]) {
+                    let pixel = seen.origin.wrapping_add(i * self.maps.width + j);
+                    let place = pixel.wrapping_mul(inputs).wrapping_add(channel);
+                    // What the next tile sees and this one does not is too scattered for the hardware.
+                    if j + made >= SIDE {
+                        s.prefetch(self.x.as_ptr().wrapping_add(place + made * inputs));
+                    }
+                    // SAFETY: `count` channels from here on are inside this pixel, which is on the map.
+                    d[i] = unsafe { load(s, self.x.as_ptr().wrapping_add(place), count) };
+                }
+            }
+            let t = transform::input(s, d);
+            for i in 0..SIDE {
+                half[i][j] = t[i];
+            }
+        }
+    }
+
+    /// Transforms a tile's products back, Aᵀ m A, for a register of output channels, and writes what exists.
+    #[inline(always)]
+    fn scatter<S: Simd, const MADE: usize>(
+        &self,
+        s: S,
+        phase: &Phase,
+        tile: usize,
+        column: usize,
+        from: &[f32],
+        stride: usize,
+    ) {
+        let (n, y, x) = self.position(tile);
+        let (outputs, scale) = (self.layer.outputs, self.layer.scale);
+        let count = (outputs - column).min(S::LANES);
+        let mut half = [[s.splat(0.0); SIDE]; MADE];
+        for j in 0..SIDE {
+            let mut m = [s.splat(0.0); SIDE];
+            for (i, m) in m.iter_mut().enumerate() {
+                // SAFETY: a register of every point's products lies there.
+                *m = unsafe { s.load(from[(i * SIDE + j) * stride..][..S::LANES].as_ptr()) };
+            }
+            let t = transform::output::<S, MADE>(s, m);
+            for i in 0..MADE {
+                half[i][j] = t[i];
+            }
+        }
+        // SAFETY: the bias is padded to whole panels; the writes belong to this tile and these channels alone.
+        unsafe {
+            let bias = s.load(self.layer.bias[column..].as_ptr());
+            for (i, row) in half.into_iter().enumerate() {
+                let outputs_row = transform::output::<S, MADE>(s, row);
+                if y + i >= self.maps.height {
+                    break;
+                }
+                let line = (n * self.maps.height + y + i) * scale + phase.offset[0];
+                for (j, v) in outputs_row.into_iter().enumerate() {
+                    if x + j < self.maps.width {
+                        let pixel = line * self.maps.width * scale + (x + j) * scale + phase.offset[1];
+                        let place = pixel * outputs + column;
+                        let mut v = s.add(v, bias);
+                        if let Some(residual) = self.residual {
+                            v = s.add(v, load(s, residual.as_ptr().add(place), count));
+                        }
+                        let v = math::activate(s, v, self.activation);
+                        let to = self.out.at(place, count);
+                        if count == S::LANES { s.store(to, v) } else { s.store_part(to, v, count) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a row of a tile's points, `stride` values from one to the next.
+#[inline(always)]
+fn store_points<S: Simd>(s: S, points: [S::V; SIDE], to: &mut [f32], stride: usize) {
+    for (j, v) in points.into_iter().enumerate() {
+        // SAFETY: the slice holds LANES values.
+        unsafe { s.store(to[j * stride..][..S::LANES].as_mut_ptr(), v) };
+    }
+}
+
+/// # Safety
+/// `count` values must be readable.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, from: *const f32, count: usize) -> S::V {
+    // SAFETY: handed on.
+    unsafe { if count == S::LANES { s.load(from) } else { s.load_part(from, count) } }
+}
