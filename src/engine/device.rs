@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 use tokio::sync::oneshot;
 
 use super::error::EngineError;
-use super::models::LoadedModel;
+use super::loaded::LoadedModel;
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
 use crate::telemetry;
 
