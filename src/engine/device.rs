@@ -301,6 +301,13 @@ fn forward(jobs: Vec<(Arc<LoadedModel>, Input, Ask)>, device: &Device) -> Result
 }
 
 fn ask_network(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<Answer>, EngineError> {
+    let answers = answers(model, features, ask);
+    // A head that was asked for the first time takes memory from now on.
+    model.count();
+    answers
+}
+
+fn answers(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<Answer>, EngineError> {
     match ask {
         Ask::Head { head, crop: None } => {
             Ok(model.network.predict(features, *head)?.into_iter().map(Answer::Head).collect())

@@ -1,6 +1,7 @@
 //! A network in memory, and what it is counted as while anybody holds it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::EngineError;
 use crate::nn::Network;
@@ -22,15 +23,24 @@ pub struct LoadedModel {
     /// What [`super::Models::revision`] said when it was loaded.
     pub(super) revision: String,
     /// What the gauge has been told.
-    counted_bytes: usize,
+    counted_bytes: AtomicUsize,
 }
 
 impl LoadedModel {
     /// A model that is counted from now on.
     pub(super) fn new(spec: Arc<ModelSpec>, network: Network, kind: WeightsKind, revision: String) -> Self {
-        let counted_bytes = network.weight_bytes();
-        memory(&spec).increment(counted_bytes as f64);
-        Self { spec, network, kind, revision, counted_bytes }
+        let model = Self { spec, network, kind, revision, counted_bytes: AtomicUsize::new(0) };
+        model.count();
+        model
+    }
+
+    /// Tells the gauge what the network takes now: it grows with the heads that are asked for.
+    pub(super) fn count(&self) {
+        let now = self.network.weight_bytes();
+        let before = self.counted_bytes.fetch_max(now, Ordering::Relaxed);
+        if now > before {
+            memory(&self.spec).increment((now - before) as f64);
+        }
     }
 
     /// The position of the head that answers `task`.
@@ -50,7 +60,7 @@ impl LoadedModel {
 /// Memory is counted for as long as it is held, which a running request may prolong beyond an eviction.
 impl Drop for LoadedModel {
     fn drop(&mut self) {
-        memory(&self.spec).decrement(self.counted_bytes as f64);
+        memory(&self.spec).decrement(*self.counted_bytes.get_mut() as f64);
     }
 }
 

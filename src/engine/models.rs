@@ -104,7 +104,7 @@ impl Models {
             // be in memory to answer, however rarely it is asked.
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, model: &Arc<LoadedModel>| {
-                (model.network.weight_bytes().div_ceil(MIB)).try_into().unwrap_or(u32::MAX)
+                model.network.most_weight_bytes().div_ceil(MIB).try_into().unwrap_or(u32::MAX)
             })
             .eviction_listener(|id, model, cause| {
                 let bytes = model.network.weight_bytes();
@@ -253,7 +253,7 @@ impl Models {
         let seconds = started.elapsed().as_secs_f64();
         match &loaded {
             Ok(model) => {
-                let (mib, budget_mib) = (model.network.weight_bytes().div_ceil(MIB), self.shared.memory_mib);
+                let (mib, budget_mib) = (model.network.most_weight_bytes().div_ceil(MIB), self.shared.memory_mib);
                 tracing::info!(model = id, mib, seconds, "model loaded");
                 if mib as u64 > budget_mib {
                     tracing::warn!(
@@ -319,8 +319,9 @@ impl Models {
         let weights: Weights = locator.open(&spec, &mut |_| ())?;
         // Asked for once the file is here: before a download there is none to name.
         let revision = self.revision(&spec)?;
-        let network = Network::load(&weights, &spec, device, *dtype)?;
-        Ok(LoadedModel::new(spec, network, weights.kind(), revision))
+        let kind = weights.kind();
+        let network = Network::load(weights, &spec, device, *dtype)?;
+        Ok(LoadedModel::new(spec, network, kind, revision))
     }
 }
 

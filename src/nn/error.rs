@@ -56,6 +56,9 @@ pub enum NnError {
         /// The head or the layer asked for.
         what: String,
     },
+    /// A head that nobody had asked for before could not be prepared.
+    #[error(transparent)]
+    Prepare(#[from] LoadError),
     /// The device failed.
     #[error("the device failed during the forward pass")]
     Device(#[from] candle_core::Error),
@@ -67,6 +70,7 @@ impl NnError {
         match self {
             Self::Input { .. } => ErrorKind::Unusable,
             Self::Absent { .. } => ErrorKind::NotFound,
+            Self::Prepare(error) => error.kind(),
             Self::Device(_) => ErrorKind::Internal,
         }
     }

@@ -1,36 +1,41 @@
 //! A whole network, put together from a [`ModelSpec`] and named tensors.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
 use super::backbone::Backbone;
 use super::detect::ImageSize;
 use super::error::{LoadError, NnError};
 use super::features::{Features, Layer, Part};
 use super::fpn::Fpn;
-use super::heads::{HeadNetwork, HeadOutput, MapSpec};
-use super::loader::{Loader, Parameters, Tally};
+use super::heads::{HeadNetwork, HeadOnDemand, HeadOutput, MapSpec};
+use super::loader::{Loader, Tally, most_prepared_bytes};
 use super::strips;
 use super::upsample::Upsample;
 use crate::ops::OpsContext;
-use crate::weights::Weights;
+use crate::weights::{Weights, parameters};
 use crate::zoo::{Backbone as Architecture, Head, Layout, ModelSpec};
 
 /// The coarsest map is at 1/32, and holds at least one cell.
 const MIN_SIDE_PX: usize = 32;
 
 /// Backbone, pyramid, decoder and heads of one model on one device.
+///
+/// Backbone, pyramid and decoder are prepared at once, a head when it is first asked for.
 #[derive(Debug)]
 pub struct Network {
+    id: String,
     ops: OpsContext,
     bands: usize,
     multi_image: bool,
     backbone: Backbone,
     fpn: Option<Fpn>,
     upsample: Option<Upsample>,
-    heads: Vec<(Head, HeadNetwork)>,
-    parameters: Parameters,
-    prepared_bytes: usize,
+    heads: Vec<HeadOnDemand>,
+    weights: Weights,
+    tally: Tally,
+    most_bytes: usize,
     unused: Vec<String>,
 }
 
@@ -40,58 +45,75 @@ impl Network {
     /// Tensors that the network does not use are no error: see [`Network::unused`].
     ///
     /// # Errors
-    /// [`LoadError`] with every missing and misshapen tensor by name; also where the specification cannot be built, a tensor
-    /// cannot be read or the device is out of memory.
-    pub fn load(weights: &Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
-        Self::load_variant(weights, spec, weights.require(spec)?, device, dtype)
-    }
-
-    /// As [`Network::load`] with the given one of the specification's head variants.
-    ///
-    /// # Errors
-    /// As [`Network::load`].
-    pub fn load_variant(
-        weights: &Weights,
-        spec: &ModelSpec,
-        variant: usize,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self, LoadError> {
+    /// [`LoadError`] with every missing and misshapen tensor by name, those of heads included; also where the specification
+    /// cannot be built, a tensor cannot be read or the device is out of memory.
+    pub fn load(weights: Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
         let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
         let ops = OpsContext::new(device, dtype).map_err(device_error)?;
+        let variant = weights.fit(spec).variant;
         Self::load_with(weights, spec, variant, ops)
     }
 
-    /// As [`Network::load_variant`] with operators in a form of one's choosing.
+    /// As [`Network::load`] with the given one of the specification's head variants, and operators in a form of one's
+    /// choosing.
     ///
     /// # Errors
     /// As [`Network::load`].
-    pub fn load_with(weights: &Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
+    pub fn load_with(weights: Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
+        let fit = weights.require(spec, variant)?;
         let tally = Tally::default();
-        let root = Loader::new(weights, &ops, &tally, &spec.id);
+        let root = Loader::new(&weights, &ops, &tally, &spec.id);
 
         let backbone = Backbone::load(&root, spec)?;
         let (fpn, upsample, maps) = pyramid(&root, spec)?;
-        let no_heads = Vec::new();
-        let heads = spec.head_variants.get(variant).unwrap_or(&no_heads);
+        let heads = spec.head_variants.get(variant).map_or(&[][..], Vec::as_slice);
         let heads = heads
-            .par_iter()
-            .map(|head| Ok((head.clone(), HeadNetwork::load(&root.pp(head_prefix(spec, head)), head, &maps)?)))
+            .iter()
+            .map(|head| HeadOnDemand::new(&root, head_prefix(spec, head), head, &maps))
             .collect::<Result<Vec<_>, LoadError>>()?;
 
-        let ((parameters, prepared_bytes), unused) = (tally.finish(), weights.unused());
-        let (bands, multi_image) = (spec.bands.len(), spec.multi_image);
-        Ok(Self { ops, bands, multi_image, backbone, fpn, upsample, heads, parameters, prepared_bytes, unused })
+        let of_heads = parameters(spec, variant);
+        let of_heads = of_heads.iter().filter(|parameter| heads.iter().any(|head| head.owns(&parameter.name)));
+        let most_bytes = of_heads.map(|parameter| most_prepared_bytes(&parameter.shape)).sum::<usize>();
+        Ok(Self {
+            id: spec.id.clone(),
+            bands: spec.bands.len(),
+            multi_image: spec.multi_image,
+            backbone,
+            fpn,
+            upsample,
+            heads,
+            most_bytes: tally.prepared_bytes() + most_bytes,
+            unused: fit.unused,
+            ops,
+            weights,
+            tally,
+        })
     }
 
     /// The heads of the chosen variant, in the order that [`Network::predict`] counts them.
     pub fn heads(&self) -> impl ExactSizeIterator<Item = &Head> {
-        self.heads.iter().map(|(head, _)| head)
+        self.heads.iter().map(HeadOnDemand::head)
     }
 
-    /// Names and shapes of the tensors that the network was made of, in alphabetical order.
-    pub fn parameters(&self) -> &[(String, Vec<usize>)] {
-        &self.parameters
+    /// Prepares a head now, so that its first answer takes no longer than the next.
+    ///
+    /// # Errors
+    /// [`NnError::Absent`] where there is no such head, [`NnError::Prepare`] where it cannot be prepared.
+    pub fn prepare(&self, head: usize) -> Result<(), NnError> {
+        self.head(head).map(|_| ())
+    }
+
+    fn head(&self, index: usize) -> Result<(&HeadOnDemand, Arc<HeadNetwork>), NnError> {
+        let absent = || NnError::Absent { what: format!("head {index} of {}", self.heads.len()) };
+        let head = self.heads.get(index).ok_or_else(absent)?;
+        let root = Loader::new(&self.weights, &self.ops, &self.tally, &self.id);
+        Ok((head, head.prepare(&root)?))
+    }
+
+    /// Names and shapes of the tensors read so far, in alphabetical order: those of heads once they are prepared.
+    pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
+        self.tally.parameters()
     }
 
     /// Names of the weights' tensors that the network does not use.
@@ -99,12 +121,17 @@ impl Network {
         &self.unused
     }
 
-    /// Memory that the prepared weights take; the tensors they were made of are not kept.
+    /// Memory that the prepared weights take now; the tensors they were made of are not kept.
     ///
     /// On the processor that is more than the checkpoint holds: the Winograd form of a 3x3 kernel has 36 values for 9, that of
     /// the decoder's 4x4 kernel 144 for 16.
     pub fn weight_bytes(&self) -> usize {
-        self.prepared_bytes
+        self.tally.prepared_bytes()
+    }
+
+    /// What [`Network::weight_bytes`] does not exceed, however many heads are asked for.
+    pub fn most_weight_bytes(&self) -> usize {
+        self.most_bytes
     }
 
     /// The type that weights and activations have.
@@ -154,22 +181,22 @@ impl Network {
         let (mut halfway, mut upsampled) = (None, None);
         let image = ImageSize { height: features.height, width: features.width };
         let predict = |head: &usize| {
-            let absent = || NnError::Absent { what: format!("head {head} of {}", self.heads.len()) };
-            let (_, network) = self.heads.get(*head).ok_or_else(absent)?;
-            if let (Some(head), Some(upsample)) = (network.over_full_resolution(), &self.upsample) {
+            let (head, network) = self.head(*head)?;
+            let full_resolution_alone = head.layers().eq([Layer::Upsample]);
+            if let (true, Some(head), Some(upsample)) = (full_resolution_alone, network.as_dense(), &self.upsample) {
                 let map = match halfway.take() {
                     Some(map) => map,
                     None => upsample.all_but_last(self.finest(features)?)?,
                 };
                 return Ok(strips::forward(&self.ops, upsample, head, halfway.insert(map))?);
             }
-            let mut maps = Vec::with_capacity(network.inputs().len());
-            for layer in network.inputs() {
+            let mut maps = Vec::with_capacity(head.layers().len());
+            for layer in head.layers() {
                 maps.push(match (layer, &upsampled) {
                     (Layer::Upsample, Some(map)) => Tensor::clone(map),
                     (layer, _) => {
-                        let map = self.map(features, *layer)?;
-                        if *layer == Layer::Upsample {
+                        let map = self.map(features, layer)?;
+                        if layer == Layer::Upsample {
                             upsampled = Some(map.clone());
                         }
                         map
@@ -188,9 +215,9 @@ impl Network {
     /// # Errors
     /// [`NnError::Absent`] where there is no such head; also where the rectangle reaches beyond the images.
     pub fn predict_part(&self, features: &Features, head: usize, part: Part) -> Result<Vec<HeadOutput>, NnError> {
-        let inputs = self.heads.get(head).map_or(&[][..], |(_, network)| network.inputs());
-        if let Some(layer) = inputs.iter().find(|layer| !matches!(layer, Layer::Backbone(_))) {
-            self.pyramid(features, *layer)?;
+        let mut layers = self.heads.get(head).into_iter().flat_map(HeadOnDemand::layers);
+        if let Some(layer) = layers.find(|layer| !matches!(layer, Layer::Backbone(_))) {
+            self.pyramid(features, layer)?;
         }
         self.predict(&features.crop(part)?, head)
     }
@@ -288,7 +315,7 @@ mod tests {
 
     fn world() -> Network {
         let spec = &demo_models(DEMO).unwrap()[0];
-        Network::load(&Weights::embedded("world", WORLD).unwrap(), spec, &Device::Cpu, DType::F32).unwrap()
+        Network::load(Weights::embedded("world", WORLD).unwrap(), spec, &Device::Cpu, DType::F32).unwrap()
     }
 
     fn images(count: usize, height: usize, width: usize) -> Tensor {
@@ -342,15 +369,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_prepared_is_counted() {
+    fn heads_are_prepared_when_first_asked_for_and_counted() {
         let network = world();
+        let (at_first, most) = (network.weight_bytes(), network.most_weight_bytes());
+        assert!(network.parameters().iter().all(|(name, _)| !name.starts_with("heads.")), "no head has been read");
+        network.prepare(1).unwrap();
+        let with_one = network.weight_bytes();
+        assert!(with_one > at_first);
+        network.prepare(1).unwrap();
+        assert_eq!(network.weight_bytes(), with_one, "once");
+        network.predict_many(&network.features(&images(1, 64, 64), 1).unwrap(), &[0, 1, 2]).unwrap();
+        let with_all = network.weight_bytes();
+        assert!(with_one < with_all && with_all <= most, "{with_all} of {most}");
         let stored: usize = network.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>() * 4).sum();
-        assert!((stored..9 * stored).contains(&network.weight_bytes()), "{} of {stored}", network.weight_bytes());
+        assert!((stored..9 * stored).contains(&with_all), "{with_all} of {stored}");
+
         let spec = &demo_models(DEMO).unwrap()[0];
         let plain = OpsContext::plain(&Device::Cpu, DType::BF16).unwrap();
         let weights = Weights::embedded("world", WORLD).unwrap();
-        let plain = Network::load_with(&weights, spec, 0, plain).unwrap();
-        assert!(plain.weight_bytes() < network.weight_bytes() / 2, "{}", plain.weight_bytes());
+        let plain = Network::load_with(weights, spec, 0, plain).unwrap();
+        assert!(plain.weight_bytes() < at_first / 2, "{}", plain.weight_bytes());
+    }
+
+    #[test]
+    fn no_kind_of_head_takes_more_memory_than_foreseen() {
+        let demo = &demo_models(DEMO).unwrap()[1];
+        // Every kind of head there is, over a backbone that is quickly made up.
+        let mut zoo = crate::zoo::pretrained_models().unwrap().into_iter();
+        let aerial = zoo.find(|spec| spec.id == "Aerial_SwinB_SI").unwrap();
+        let small = ModelSpec { backbone: Architecture::Resnet { depth: 18 }, ..aerial };
+        for spec in [demo, &small] {
+            let network = Network::load(Weights::synthetic(7), spec, &Device::Cpu, DType::F32).unwrap();
+            for head in 0..network.heads().len() {
+                network.prepare(head).unwrap();
+            }
+            let (all, most) = (network.weight_bytes(), network.most_weight_bytes());
+            assert!((all..all + all / 4).contains(&most), "{}: {all} of {most}", spec.id);
+        }
     }
 
     #[test]
@@ -375,7 +430,7 @@ mod tests {
     #[test]
     fn the_maximum_over_equal_captures_is_the_capture() {
         let spec = ModelSpec { multi_image: true, ..demo_models(DEMO).unwrap()[0].clone() };
-        let network = Network::load(&Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap();
+        let network = Network::load(Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap();
         let one = images(1, 64, 64);
         let three = Tensor::cat(&[&one, &one, &one], 0).unwrap();
         let deepest = |images: &Tensor, captures| {
@@ -390,7 +445,7 @@ mod tests {
     fn the_weights_of_another_model_are_refused_by_name() {
         let trees = &demo_models(DEMO).unwrap()[1];
         let weights = Weights::embedded("world", WORLD).unwrap();
-        let error = Network::load(&weights, trees, &Device::Cpu, DType::F32).unwrap_err();
+        let error = Network::load(weights, trees, &Device::Cpu, DType::F32).unwrap_err();
         assert_eq!(error.kind(), crate::error::ErrorKind::Unusable);
         assert!(error.to_string().contains("missing"), "{error}");
     }
@@ -398,7 +453,7 @@ mod tests {
     #[test]
     fn a_detection_head_without_a_pyramid_is_refused() {
         let spec = ModelSpec { fpn: None, upsample: None, ..demo_models(DEMO).unwrap()[1].clone() };
-        let error = Network::load(&Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap_err();
+        let error = Network::load(Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap_err();
         assert!(matches!(error, LoadError::Specification { .. }), "{error}");
     }
 

@@ -10,7 +10,7 @@ use crate::ops::{Activation as Inner, Conv2d, ConvShape, Linear, OpsContext, max
 use crate::zoo::Activation;
 
 #[derive(Debug)]
-pub(super) struct MeanPooledHead {
+pub(in crate::nn) struct MeanPooledHead {
     layer: Linear,
     activation: Activation,
 }
@@ -34,7 +34,7 @@ impl MeanPooledHead {
 }
 
 #[derive(Debug)]
-pub(super) struct MaxPooledHead {
+pub(in crate::nn) struct MaxPooledHead {
     hidden: Conv2d,
     extra: Linear,
     activation: Activation,
