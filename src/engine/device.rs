@@ -35,7 +35,7 @@ pub enum Ask {
     Head {
         /// Its position.
         head: usize,
-        /// The part of the maps it sees; all of them where `None`.
+        /// The part of the image that a classification is about; all of it where `None`, and for every other task.
         crop: Option<Part>,
     },
     /// Feature maps.
@@ -313,7 +313,7 @@ fn answers(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<An
             Ok(model.network.predict(features, *head)?.into_iter().map(Answer::Head).collect())
         }
         Ask::Head { head, crop: Some(part) } => {
-            Ok(model.network.predict_part(features, *head, *part)?.into_iter().map(Answer::Head).collect())
+            Ok(model.network.classify_part(features, *head, *part)?.into_iter().map(Answer::Head).collect())
         }
         Ask::Embedding(layers) => {
             let maps = layers

@@ -58,10 +58,16 @@ pub enum NnError {
     },
     /// A head that nobody had asked for before could not be prepared.
     #[error(transparent)]
-    Prepare(#[from] LoadError),
+    Prepare(Box<LoadError>),
     /// The device failed.
     #[error("the device failed during the forward pass")]
     Device(#[from] candle_core::Error),
+}
+
+impl From<LoadError> for NnError {
+    fn from(error: LoadError) -> Self {
+        Self::Prepare(Box::new(error))
+    }
 }
 
 impl NnError {

@@ -9,16 +9,20 @@ use super::detect::ImageSize;
 use super::error::{LoadError, NnError};
 use super::features::{Features, Layer, Part};
 use super::fpn::Fpn;
-use super::heads::{HeadNetwork, HeadOnDemand, HeadOutput, MapSpec};
+use super::heads::{HeadNetwork, HeadOnDemand, HeadOutput};
+use super::layout::{head_prefix, pyramid};
 use super::loader::{Loader, Tally, most_prepared_bytes};
 use super::strips;
 use super::upsample::Upsample;
 use crate::ops::OpsContext;
 use crate::weights::{Weights, parameters};
-use crate::zoo::{Backbone as Architecture, Head, Layout, ModelSpec};
+use crate::zoo::{Head, ModelSpec};
 
 /// The coarsest map is at 1/32, and holds at least one cell.
 const MIN_SIDE_PX: usize = 32;
+
+/// What can reach a pixel of the decoder's map and of a convolution behind it lies nearer than this.
+const PART_MARGIN_PX: usize = 32;
 
 /// Backbone, pyramid, decoder and heads of one model on one device.
 ///
@@ -208,18 +212,42 @@ impl Network {
         heads.iter().map(predict).collect()
     }
 
-    /// What one head says of a rectangle of the images, in pixels; a rectangle that covers part of a cell gets the whole cell.
+    /// The scores that a classification head gives a rectangle of the images, in pixels; of a cell that it covers in part it
+    /// gets the whole.
     ///
-    /// The pyramid sees the whole images: only its maps are cut. The decoder, which reaches a few pixels far, runs on the part.
+    /// Everything but the summing up sees what lies around the rectangle: the pyramid the whole images, the decoder and the
+    /// head's own convolution as much as can reach it.
     ///
     /// # Errors
-    /// [`NnError::Absent`] where there is no such head; also where the rectangle reaches beyond the images.
-    pub fn predict_part(&self, features: &Features, head: usize, part: Part) -> Result<Vec<HeadOutput>, NnError> {
-        let mut layers = self.heads.get(head).into_iter().flat_map(HeadOnDemand::layers);
-        if let Some(layer) = layers.find(|layer| !matches!(layer, Layer::Backbone(_))) {
+    /// [`NnError::Absent`] where there is no such head or it gives no scores; also where the rectangle reaches beyond the
+    /// images.
+    pub fn classify_part(&self, features: &Features, head: usize, part: Part) -> Result<Vec<HeadOutput>, NnError> {
+        self.classify_with_margin(features, head, part, PART_MARGIN_PX)
+    }
+
+    fn classify_with_margin(
+        &self,
+        features: &Features,
+        index: usize,
+        part: Part,
+        margin: usize,
+    ) -> Result<Vec<HeadOutput>, NnError> {
+        let (head, network) = self.head(index)?;
+        let image = ImageSize { height: features.height, width: features.width };
+        let seen = part.with_margin(margin, MIN_SIDE_PX, image);
+        let beyond =
+            part.col.saturating_add(part.width) > image.width || part.row.saturating_add(part.height) > image.height;
+        if !network.is_pooled() || beyond {
+            let what = format!("classification of {part:?} of {} x {} px by head {index}", image.height, image.width);
+            return Err(NnError::Absent { what });
+        }
+        if let Some(layer) = head.layers().find(|layer| !matches!(layer, Layer::Backbone(_))) {
             self.pyramid(features, layer)?;
         }
-        self.predict(&features.crop(part)?, head)
+        let features = features.crop(seen)?;
+        let maps = head.layers().map(|layer| self.map(&features, layer)).collect::<Result<Vec<_>, _>>()?;
+        let image = ImageSize { height: seen.height, width: seen.width };
+        Ok(network.classify(&self.ops, &maps, image, part.within(seen))?)
     }
 
     /// A feature map as `[N, h, w, C]`, float32.
@@ -259,56 +287,10 @@ impl Network {
     }
 }
 
-/// Pyramid and decoder, where the model has them, and the maps that heads read.
-type Pyramid = (Option<Fpn>, Option<Upsample>, Vec<MapSpec>);
-
-/// Pyramid and decoder, and the list of maps that heads read: decoder, pyramid, backbone (where `prepend` is set), or the
-/// backbone's alone.
-fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<Pyramid, LoadError> {
-    let channels = spec.backbone.channels();
-    let backbone =
-        channels.iter().enumerate().map(|(i, channels)| MapSpec { layer: Layer::Backbone(i), channels: *channels });
-    let Some(fpn_spec) = spec.fpn else {
-        return Ok((None, None, backbone.collect()));
-    };
-    let (fpn_prefix, upsample_prefix) = match spec.layout {
-        Layout::Satlas => ("intermediates.0.fpn", "intermediates.1"),
-        Layout::Package => ("fpn.fpn", "upsample"),
-    };
-    let fpn = Fpn::load(&root.pp(fpn_prefix), &channels, fpn_spec.out_channels)?;
-    let mut maps = Vec::new();
-    let upsample = match spec.upsample {
-        Some(upsample) => {
-            let stride = match spec.backbone {
-                Architecture::SwinV2 { patch_size, .. } => patch_size,
-                Architecture::Resnet { .. } => 4,
-            };
-            let loader = root.pp(upsample_prefix);
-            let upsample = Upsample::load(&loader, stride.max(1), fpn_spec.out_channels, upsample.out_channels)?;
-            maps.push(MapSpec { layer: Layer::Upsample, channels: upsample.channels() });
-            Some(upsample)
-        }
-        None => None,
-    };
-    maps.extend((0..channels.len()).map(|i| MapSpec { layer: Layer::Fpn(i), channels: fpn_spec.out_channels }));
-    if fpn_spec.prepend {
-        maps.extend(backbone);
-    }
-    Ok((Some(fpn), upsample, maps))
-}
-
-/// Where a head's tensors lie.
-fn head_prefix(spec: &ModelSpec, head: &Head) -> String {
-    match spec.layout {
-        Layout::Satlas => format!("heads.{}", head.index),
-        Layout::Package => "head".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zoo::demo_models;
+    use crate::zoo::{Activation, Backbone as Architecture, HeadKind, Task, TaskType, demo_models};
 
     const DEMO: &str = include_str!("../../static/demo/demo.json");
     const WORLD: &[u8] = include_bytes!("../../static/demo/world.safetensors");
@@ -355,17 +337,50 @@ mod tests {
         assert_eq!(features.bytes(), with_pyramid, "the full-resolution map does not");
     }
 
+    /// The world's network with a classification head of each kind: over the full-resolution map, and over the pyramid's last.
+    fn classifiers() -> Network {
+        let mut spec = demo_models(DEMO).unwrap().swap_remove(0);
+        let kinds =
+            [HeadKind::Simple { activation: Activation::Softmax }, HeadKind::Classify { activation: Activation::Softmax }];
+        for (head, kind) in spec.head_variants[0].iter_mut().zip(kinds) {
+            let task = Task { task_type: TaskType::Classification, ..Task::clone(&head.task) };
+            (head.task, head.kind) = (Arc::new(task), kind);
+        }
+        spec.head_variants[0].truncate(2);
+        for head in &mut spec.head_variants[0] {
+            let categories = ["a", "b", "c"].map(str::to_owned).to_vec();
+            head.task = Arc::new(Task { categories, ..Task::clone(&head.task) });
+        }
+        Network::load(Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap()
+    }
+
+    fn scores(outputs: &[HeadOutput]) -> &[f32] {
+        let [HeadOutput::Scores(scores)] = outputs else { panic!("one image's scores") };
+        scores
+    }
+
     #[test]
-    fn a_part_is_cut_from_a_pyramid_that_saw_the_whole() {
-        let network = world();
-        let (image, part) = (images(1, 128, 128), Part { col: 32, row: 32, width: 64, height: 64 });
-        let pass = || network.features(&image, 1).unwrap();
-        let fresh = network.predict_part(&pass(), 0, part).unwrap();
-        let seen = pass();
-        network.embedding(&seen, Layer::Fpn(0)).unwrap();
-        assert_eq!(fresh, network.predict_part(&seen, 0, part).unwrap(), "whether the pyramid was there before or not");
-        let beyond = Part { col: 96, ..part };
-        assert!(network.predict_part(&seen, 0, beyond).is_err());
+    fn a_part_is_classified_as_in_its_surroundings() {
+        let network = classifiers();
+        let (image, part) = (images(1, 192, 192), Part { col: 64, row: 96, width: 64, height: 32 });
+        let features = network.features(&image, 1).unwrap();
+        for head in 0..2 {
+            let usual = network.classify_part(&features, head, part).unwrap();
+            let all_around = network.classify_with_margin(&features, head, part, 192).unwrap();
+            let nothing_around = network.classify_with_margin(&features, head, part, 0).unwrap();
+            let gap = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(gap(scores(&usual), scores(&all_around)) < 1e-6, "head {head}: {usual:?}, {all_around:?}");
+            let differs = gap(scores(&nothing_around), scores(&all_around)) > 1e-6;
+            assert_eq!(differs, head == 0, "head {head} convolves or does not: {nothing_around:?}, {all_around:?}");
+
+            let whole = Part { col: 0, row: 0, width: 192, height: 192 };
+            let of_whole = network.classify_part(&features, head, whole).unwrap();
+            assert!(gap(scores(&of_whole), scores(&network.predict(&features, head).unwrap())) < 1e-6);
+            let beyond = Part { col: 160, ..part };
+            assert!(network.classify_part(&features, head, beyond).is_err());
+        }
+        let dense = world();
+        assert!(dense.classify_part(&dense.features(&image, 1).unwrap(), 0, part).is_err(), "a map is no score");
     }
 
     #[test]

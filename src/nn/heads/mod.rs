@@ -14,7 +14,7 @@ use self::faster_rcnn::FasterRcnn;
 pub(super) use self::on_demand::HeadOnDemand;
 use super::LoadError;
 use super::detect::ImageSize;
-use super::features::Layer;
+use super::features::{Layer, Part};
 use super::loader::Loader;
 use crate::ops::{OpsContext, sigmoid, softmax};
 use crate::prediction::{Dense, Object};
@@ -108,9 +108,28 @@ impl HeadNetwork {
         let Some(first) = maps.first() else { candle_core::bail!("a head was given no feature map") };
         match self {
             Self::Dense(head) => head.forward(ops, first),
-            Self::MaxPooled(head) => scores(&head.forward(ops, first)?),
-            Self::MeanPooled(head) => scores(&head.forward(ops, first)?),
+            Self::MaxPooled(_) | Self::MeanPooled(_) => self.classify(ops, maps, image, Part::whole(image)),
             Self::Objects(head) => head.forward(ops, maps, image),
+        }
+    }
+
+    /// Whether the head sums its maps up to one answer an image.
+    pub(super) fn is_pooled(&self) -> bool {
+        matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_))
+    }
+
+    /// The scores of a part of the images, from heads that [`HeadNetwork::is_pooled`].
+    pub(super) fn classify(
+        &self,
+        ops: &OpsContext,
+        maps: &[Tensor],
+        image: ImageSize,
+        part: Part,
+    ) -> Result<Vec<HeadOutput>> {
+        match (self, maps.first()) {
+            (Self::MaxPooled(head), Some(map)) => scores(&head.forward(ops, map, image, part)?),
+            (Self::MeanPooled(head), Some(map)) => scores(&head.forward(ops, map, image, part)?),
+            _ => candle_core::bail!("a head without scores was asked for some"),
         }
     }
 }
