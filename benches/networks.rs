@@ -49,7 +49,7 @@ fn main() {
     let zoo = satlas_serve::zoo::pretrained_models().unwrap();
     for id in MODELS.iter().filter(|id| id.contains(argument(0))) {
         let spec = zoo.iter().find(|spec| spec.id == *id).unwrap();
-        let network = Network::load(&Weights::synthetic(7), spec, &Device::Cpu, dtype).unwrap();
+        let network = Network::load(Weights::synthetic(7), spec, &Device::Cpu, dtype).unwrap();
         let heads: Vec<String> = network.heads().map(|head| head.task.name.clone()).collect();
         let values: Vec<f32> = (0..SIDE * SIDE * 3).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
         let image = Tensor::from_vec(values, (1, SIDE, SIDE, 3), &Device::Cpu).unwrap();

@@ -15,11 +15,11 @@ pub const QUEUE_REFUSED_TOTAL: &str = "satlas_queue_refused_total";
 pub const BATCH_SIZE: &str = "satlas_batch_size";
 /// Seconds of a forward pass.
 pub const FORWARD_SECONDS: &str = "satlas_forward_seconds";
-/// Models loaded, by outcome.
+/// Models loaded, by model and outcome (`ok`, `error`).
 pub const MODEL_LOADS_TOTAL: &str = "satlas_model_loads_total";
 /// Seconds from a file to a model that can run.
 pub const MODEL_LOAD_SECONDS: &str = "satlas_model_load_seconds";
-/// Bytes of weights in memory.
+/// Bytes of prepared weights in memory, by model; what a running request still holds counts.
 pub const MODEL_BYTES: &str = "satlas_model_bytes";
 /// Cache look-ups, by cache and outcome (`hit`, `miss`).
 pub const CACHE_LOOKUPS_TOTAL: &str = "satlas_cache_lookups_total";

@@ -129,3 +129,104 @@ async fn other_categories_are_another_revision() {
     }
     assert!(tags[0] != tags[1] && tags[0] != tags[2], "{tags:?}");
 }
+
+/// A model directory as a person fills it: a checkpoint, manifests written by hand, and one that cannot be used.
+#[tokio::test]
+async fn manifests_written_by_hand_are_served_from_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo_spec: Value = serde_json::from_slice(&demo("demo.json")).unwrap();
+    let backbone = &demo_spec["models"]["world"]["architecture"]["backbone"];
+    std::fs::write(dir.path().join("lakes.safetensors"), demo("world.safetensors")).unwrap();
+    let checkpoint = format!(
+        r#"
+id = "lakes"
+title = "Lakes and seas"
+fpn_channels = {fpn}
+upsample_channels = {upsample}
+native_zoom_512 = 3
+checkpoint = {{ path = "lakes.safetensors", layout = "satlas" }}
+backbone = {{ kind = "swin_v2", patch_size = {patch}, embed_dim = {dim}, depths = {depths}, num_heads = {heads}, window_size = 8 }}
+
+[[bands]]
+name = "red"
+offset = 0
+scale = 255
+
+[[bands]]
+name = "green"
+offset = 0
+scale = 255
+
+[[bands]]
+name = "blue"
+offset = 0
+scale = 255
+
+[[heads]]
+task = "lake"
+type = "segment"
+categories = ["land", "water"]
+colors = [[120, 110, 90], [20, 60, 200]]
+"#,
+        fpn = demo_spec["models"]["world"]["architecture"]["fpn"]["out_channels"],
+        upsample = demo_spec["models"]["world"]["architecture"]["upsample"]["out_channels"],
+        patch = backbone["patch_size"],
+        dim = backbone["embed_dim"],
+        depths = backbone["depths"],
+        heads = backbone["num_heads"],
+    );
+    std::fs::write(dir.path().join("lakes.toml"), checkpoint).unwrap();
+    let new_head = "id = \"quick\"\nbase = \"world\"\nseed = 3\n\
+                    heads = [{ task = \"kind\", type = \"classification\", categories = [\"a\", \"b\"] }]\n";
+    std::fs::write(dir.path().join("quick.toml"), new_head).unwrap();
+    std::fs::write(dir.path().join("broken.toml"), "id = \"broken\"\ncolour = 1\n").unwrap();
+
+    let router = router_over(dir.path());
+    let listed = send_plain(&router, "GET", "/v1/models").await.json();
+    let of = |id: &str| listed["models"].as_array().unwrap().iter().find(|model| model["id"] == id).cloned();
+    let lakes = of("lakes").expect("the checkpoint's manifest is read");
+    assert_eq!((&lakes["title"], &lakes["persistent"]), (&"Lakes and seas".into(), &true.into()));
+    assert_eq!((&lakes["weights"]["kind"], &lakes["weights"]["state"]), (&"fine-tuned".into(), &"cached".into()));
+    assert_eq!(lakes["tasks"][0]["colors"], json!([[120, 110, 90], [20, 60, 200]]));
+    assert_eq!(of("quick").expect("the new head's manifest is read")["weights"]["kind"], "untrained-heads");
+    assert!(of("broken").is_none(), "what cannot be used is left out and stops nothing");
+
+    let ours = send_plain(&router, "GET", "/v1/tiles/lakes/lake/4/8/6.npy?source=world").await;
+    assert_eq!(ours.status, 200, "{}", String::from_utf8_lossy(&ours.body));
+    assert!(ours.body == send_plain(&router, "GET", "/v1/tiles/world/water/4/8/6.npy?source=world").await.body);
+    assert_eq!(ours.header("x-model-weights"), "fine-tuned");
+    let kind = post_to(&router, "/v1/predict/quick/kind", "image/tiff", demo("trees_osbs.tif")).await.json();
+    let scores = kind["scores"].as_object().expect("scores");
+    assert_eq!(scores.keys().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+/// A base of the zoo has its own bands: here nine of Sentinel-2, which come as numbers that are normalised already.
+#[tokio::test]
+async fn a_new_head_on_a_model_of_the_zoo_answers() {
+    let (mut engine, server) = settings();
+    engine.weights = Some("synthetic:7".parse().unwrap());
+    let router = router_with(engine, server);
+    let manifest = json!({"id": "fields", "base": "Sentinel2_Resnet50_SI_MS", "seed": 7,
+        "heads": [{"task": "field", "type": "segment", "categories": ["other", "maize", "wheat"]}]});
+    let created = register(&router, &manifest).await;
+    assert_eq!(created.status, 201, "{}", String::from_utf8_lossy(&created.body));
+    let bands = created.json()["bands"].as_array().map_or(0, Vec::len);
+    assert_eq!(bands, 9);
+
+    let (rows, cols) = (64, 96);
+    let values = (0..bands * rows * cols).map(|i| ((i * 7919) % 1009) as f32 / 1009.0);
+    let mut npy = b"\x93NUMPY\x01\x00v\x00".to_vec();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({bands}, {rows}, {cols}), }}");
+    npy.extend(format!("{header:<117}\n").bytes());
+    npy.extend(values.flat_map(f32::to_le_bytes));
+    let path = "/v1/predict/fields/field?format=npy";
+    let answer = post_to(&router, path, "application/x-npy", npy).await;
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(answer.header("x-model-weights"), "synthetic");
+    let header = String::from_utf8_lossy(&answer.body[..128]).into_owned();
+    assert!(header.contains("(3, 64, 96"), "{header}");
+    let probabilities: Vec<f32> = answer.body[128..].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let pixels = rows * cols;
+    let sum = |pixel: usize| (0..3).map(|category| probabilities[category * pixels + pixel]).sum::<f32>();
+    assert!((0..pixels).all(|pixel| (sum(pixel) - 1.0).abs() < 1e-5), "a softmax over the new categories");
+}

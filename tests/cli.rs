@@ -114,6 +114,36 @@ fn inspect_names_the_model_a_checkpoint_fits() {
 }
 
 #[test]
+fn pull_says_where_the_fine_tuned_models_are_and_unpacks_them() {
+    const ARCHIVE: &str = "satlas_explorer_datasets_modelsonly_2023-07-24.tar";
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let models_dir = directory.path().to_str().expect("a UTF-8 path");
+    let pull = |id: &str| run(&["models", "pull", id, "--models-dir", models_dir]);
+    let (mut members, ids) = (Vec::new(), ["marine_infrastructure", "solar_farm", "tree_cover", "wind_turbine"]);
+    for id in ids.map(|name| format!("Satlas_{name}")) {
+        let told = text(&pull(&id).stderr);
+        for part in [ARCHIVE, "https://github.com/allenai/satlas", models_dir] {
+            assert!(told.contains(part), "{id}: {told}");
+        }
+        members.push(told.split(" is not in ").next().and_then(|head| head.rsplit(' ').next()).expect("a file").to_owned());
+    }
+    let mut tar = tar::Builder::new(std::fs::File::create(directory.path().join(ARCHIVE)).expect("a file"));
+    for member in &members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(member.len() as u64);
+        tar.append_data(&mut header, member, member.as_bytes()).expect("it is written");
+    }
+    tar.finish().expect("it is written");
+    for (id, member) in ids.map(|name| format!("Satlas_{name}")).iter().zip(&members) {
+        let pulled = pull(id);
+        assert!(pulled.status.success(), "{}", text(&pulled.stderr));
+        let answer = text(&pulled.stdout);
+        let path = answer.trim().strip_prefix(&format!("{id}: ")).expect("the id and the file");
+        assert_eq!(&text(&std::fs::read(path).expect("it is there")), member);
+    }
+}
+
+#[test]
 fn the_configuration_can_be_seen_without_its_secrets() {
     let printed = run(&["--port", "9000", "--api-key", "a-long-secret-key-of-ours", "--print-config"]);
     let printed_text = text(&printed.stdout);

@@ -219,6 +219,34 @@ fn a_slow_server_is_waited_for_and_progress_told() {
 }
 
 #[test]
+fn pull_fetches_a_model_and_tells_its_progress() {
+    let (server, dir) = (Server::start(Play::Slow), tempfile::tempdir().unwrap());
+    let pull = |extra: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_satlas-serve"))
+            .args(["models", "pull", "Sentinel2_SwinT_SI_RGB", "--models-dir"])
+            .arg(dir.path())
+            .args(extra)
+            .envs([("HF_ENDPOINT", server.address.as_str()), ("HF_HOME", dir.path().to_str().unwrap())])
+            .output()
+            .unwrap()
+    };
+    let refused = pull(&["--weights", "offline"]);
+    assert!(!refused.status.success() && server.requests().is_empty(), "offline opens no socket");
+
+    let pulled = pull(&[]);
+    let (told, answer) = (String::from_utf8_lossy(&pulled.stderr), String::from_utf8_lossy(&pulled.stdout));
+    assert!(pulled.status.success(), "{told}");
+    assert!(told.lines().count() >= 2 && told.contains("195.31 KiB of 195.31 KiB"), "{told}");
+    let path = answer.trim().strip_prefix("Sentinel2_SwinT_SI_RGB: ").expect("the id and the file");
+    assert!(std::fs::read(path).unwrap() == content());
+
+    let asked = server.requests().len();
+    let again = pull(&[]);
+    assert!(again.status.success() && again.stderr.is_empty(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(server.requests().len(), asked, "what is here is not asked for again");
+}
+
+#[test]
 fn a_stalled_server_is_left_and_asked_again() {
     assert!(fetched(Play::Stalled).1.unwrap() == content());
 }

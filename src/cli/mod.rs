@@ -5,6 +5,7 @@
 mod bench;
 mod models;
 mod predict;
+mod pull;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -1,17 +1,16 @@
 //! `satlas-serve models`: list, show, pull, inspect.
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
+use super::pull::{self, PullArgs};
 use super::{Failure, engine_config, print};
 use crate::api::ModelDto;
 use crate::config::EngineSettings;
 use crate::engine::{ModelStatus, WeightsState};
-use crate::weights::{Progress, inspect};
-use crate::{assets, server};
+use crate::server;
+use crate::weights::inspect;
 
 #[derive(Subcommand)]
 pub(super) enum ModelsCommand {
@@ -40,15 +39,6 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Args)]
-pub(super) struct PullArgs {
-    /// Ids of models
-    #[arg(required = true)]
-    ids: Vec<String>,
-    #[command(flatten)]
-    engine: EngineSettings,
-}
-
-#[derive(Args)]
 pub(super) struct InspectArgs {
     /// A .pth or .safetensors file
     file: PathBuf,
@@ -67,7 +57,7 @@ pub(super) fn execute(command: ModelsCommand) -> Result<(), Failure> {
             let model = ModelDto::from(engine.models().status(&id)?);
             print(&(serde_json::to_string_pretty(&model)? + "\n"))
         }
-        ModelsCommand::Pull(PullArgs { ids, engine }) => pull(&ids, engine),
+        ModelsCommand::Pull(arguments) => pull::execute(arguments),
         ModelsCommand::Inspect(InspectArgs { file }) => {
             let models = server::models(&crate::config::Config::resolve(EngineSettings::default(), Default::default())?)?;
             print(&inspect(&file, &models)?.to_string())
@@ -83,28 +73,4 @@ fn line(ModelStatus { spec, state, kind, .. }: &ModelStatus, widest: usize) -> S
         WeightsState::Loaded => "loaded",
     };
     format!("{:widest$}  {state:7}  {:11}  {}\n", spec.id, kind.as_str(), spec.title)
-}
-
-fn pull(ids: &[String], settings: EngineSettings) -> Result<(), Failure> {
-    let config = engine_config(settings)?;
-    let (models, library) = (server::models(&config)?, config.weights_locator(assets::demo_file).library);
-    for id in ids {
-        let unknown = || format!("there is no model {id:?}; satlas-serve models list shows those there are");
-        let spec = models.iter().find(|spec| spec.id == *id).ok_or_else(unknown)?;
-        let mut shown = Instant::now();
-        let place = library.fetch(spec, &mut |progress| show(id, progress, &mut shown))?;
-        print(&format!("{id}: {}\n", place.map_or_else(|| "built in".to_owned(), |path| path.display().to_string())))?;
-    }
-    Ok(())
-}
-
-/// One line a second on stderr.
-fn show(id: &str, Progress { received_bytes, total_bytes }: Progress, shown: &mut Instant) {
-    if shown.elapsed() < Duration::from_secs(1) {
-        return;
-    }
-    *shown = Instant::now();
-    let total = total_bytes.map_or_else(String::new, |total| format!(" of {} MiB", total >> 20));
-    // Without a stderr there is nobody to show it to.
-    let _ = writeln!(std::io::stderr(), "{id}: {} MiB{total}", received_bytes >> 20);
 }

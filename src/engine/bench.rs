@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 
 use super::error::EngineError;
-use super::models::{EMBEDDING, LoadedModel};
+use super::loaded::{EMBEDDING, LoadedModel};
 use crate::nn::{Layer, Network, NnError};
 
 /// What to measure.

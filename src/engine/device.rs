@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 use tokio::sync::oneshot;
 
 use super::error::EngineError;
-use super::models::LoadedModel;
+use super::loaded::LoadedModel;
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
 use crate::telemetry;
 
@@ -35,7 +35,7 @@ pub enum Ask {
     Head {
         /// Its position.
         head: usize,
-        /// The part of the maps it sees; all of them where `None`.
+        /// The part of the image that a classification is about; all of it where `None`, and for every other task.
         crop: Option<Part>,
     },
     /// Feature maps.
@@ -301,12 +301,19 @@ fn forward(jobs: Vec<(Arc<LoadedModel>, Input, Ask)>, device: &Device) -> Result
 }
 
 fn ask_network(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<Answer>, EngineError> {
+    let answers = answers(model, features, ask);
+    // A head that was asked for the first time takes memory from now on.
+    model.count();
+    answers
+}
+
+fn answers(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<Answer>, EngineError> {
     match ask {
         Ask::Head { head, crop: None } => {
             Ok(model.network.predict(features, *head)?.into_iter().map(Answer::Head).collect())
         }
         Ask::Head { head, crop: Some(part) } => {
-            Ok(model.network.predict_part(features, *head, *part)?.into_iter().map(Answer::Head).collect())
+            Ok(model.network.classify_part(features, *head, *part)?.into_iter().map(Answer::Head).collect())
         }
         Ask::Embedding(layers) => {
             let maps = layers

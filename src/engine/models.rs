@@ -2,59 +2,25 @@
 //!
 //! The registry knows every [`ModelSpec`]; the moka cache holds loaded networks, weighed in MiB. A load runs in a task of
 //! its own: a hundred first requests cause one load, a caller that leaves does not abort it, and a load blocks no other
-//! model. Eviction drops the cache's reference only: a running request keeps the network until it is done.
+//! model. Eviction drops the cache's reference only: a running request keeps the network until it is done. Over the budget the
+//! model goes that has not been used for the longest time.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 
 use super::error::EngineError;
+use super::loaded::{EMBEDDING, LoadedModel};
 use crate::nn::Network;
 use crate::telemetry;
 use crate::weights::{Weights, WeightsKind, WeightsLocator, WeightsPlace};
 use crate::zoo::{ModelSpec, Origin, TaskType};
 
 const MIB: usize = 1 << 20;
-
-/// A network in memory.
-pub struct LoadedModel {
-    /// What it is.
-    pub spec: Arc<ModelSpec>,
-    /// The prepared network.
-    pub network: Network,
-    /// Where its weights came from.
-    pub kind: WeightsKind,
-    /// What [`Models::revision`] said when it was loaded.
-    revision: String,
-}
-
-/// Memory is counted for as long as it is held, which a running request may prolong beyond an eviction.
-impl Drop for LoadedModel {
-    fn drop(&mut self) {
-        metrics::gauge!(telemetry::MODEL_BYTES).decrement(self.network.weight_bytes() as f64);
-    }
-}
-
-impl LoadedModel {
-    /// The position of the head that answers `task`.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownTask`] with the tasks of the loaded head variant.
-    pub fn head(&self, task: &str) -> Result<usize, EngineError> {
-        let mut heads = self.network.heads();
-        heads.position(|head| head.task.name == task).ok_or_else(|| EngineError::UnknownTask {
-            model: self.spec.id.clone(),
-            task: task.to_owned(),
-            available: self.network.heads().map(|head| head.task.name.clone()).chain([EMBEDDING.to_owned()]).collect(),
-        })
-    }
-}
-
-/// The task every model has.
-pub const EMBEDDING: &str = "embedding";
 
 /// How far a model's weights are from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +65,14 @@ pub struct ModelOptions {
 #[derive(Clone)]
 pub struct Models {
     shared: Arc<Shared>,
-    loaded: Cache<String, Arc<LoadedModel>>,
 }
 
 struct Shared {
     known: RwLock<BTreeMap<String, Known>>,
+    loaded: Cache<String, Arc<LoadedModel>>,
     loading: Mutex<HashSet<String>>,
+    memory_mib: u64,
+    idle: Option<Duration>,
     locator: WeightsLocator,
     device: Device,
     dtype: DType,
@@ -132,8 +100,11 @@ impl Models {
         let mut loaded = Cache::builder()
             .name("models")
             .max_capacity(options.memory_mib)
+            // The default policy turns away a newcomer that is asked for less often than what it would replace; a model has to
+            // be in memory to answer, however rarely it is asked.
+            .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, model: &Arc<LoadedModel>| {
-                (model.network.weight_bytes().div_ceil(MIB)).try_into().unwrap_or(u32::MAX)
+                model.network.most_weight_bytes().div_ceil(MIB).try_into().unwrap_or(u32::MAX)
             })
             .eviction_listener(|id, model, cause| {
                 let bytes = model.network.weight_bytes();
@@ -143,8 +114,17 @@ impl Models {
             loaded = loaded.time_to_idle(idle);
         }
         let known = specs.into_iter().map(|spec| (spec.id.clone(), Known::new(spec, true))).collect();
-        let shared = Shared { known: RwLock::new(known), loading: Mutex::default(), locator, device, dtype: options.dtype };
-        Self { shared: Arc::new(shared), loaded: loaded.build() }
+        let shared = Shared {
+            known: RwLock::new(known),
+            loaded: loaded.build(),
+            loading: Mutex::default(),
+            memory_mib: options.memory_mib,
+            idle: options.idle,
+            locator,
+            device,
+            dtype: options.dtype,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// What is known of a model.
@@ -179,7 +159,7 @@ impl Models {
 
     fn status_of(&self, spec: Arc<ModelSpec>) -> ModelStatus {
         let loading = self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).contains(&spec.id);
-        let loaded = self.loaded.contains_key(&spec.id);
+        let loaded = self.shared.loaded.contains_key(&spec.id);
         let place = self.shared.locator.place(&spec);
         let state = match (loaded, loading, &place) {
             (true, ..) => WeightsState::Loaded,
@@ -189,7 +169,7 @@ impl Models {
         };
         // Reading the cached model would count as a use and keep it from going idle.
         let loaded_bytes =
-            self.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
+            self.shared.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
         let kind = self.shared.locator.kind(&spec);
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
         let persistent = known.get(&spec.id).is_some_and(|known| known.persistent);
@@ -243,19 +223,21 @@ impl Models {
     /// [`EngineError::UnknownModel`] and what locating, reading or preparing the weights says.
     pub async fn load(&self, id: &str) -> Result<Arc<LoadedModel>, EngineError> {
         let spec = self.spec(id)?;
-        if let Some(model) = self.loaded.get(id).await {
+        if let Some(model) = self.shared.loaded.get(id).await {
             let is_here = self.shared.locator.place(&spec) != WeightsPlace::Remote;
             if !is_here || model.revision == self.revision(&spec)? {
                 return Ok(model);
             }
             tracing::info!(model = id, "the weights file has changed: the model is loaded again");
-            self.loaded.invalidate(id).await;
+            self.shared.loaded.invalidate(id).await;
         }
         let models = self.clone();
         // The spawned task owns the load: it goes on when this request is cancelled.
         tokio::spawn(async move {
             let load = models.load_once(spec.clone());
-            models.loaded.try_get_with(spec.id.clone(), load).await.map_err(EngineError::from)
+            let loaded = models.shared.loaded.try_get_with(spec.id.clone(), load).await;
+            models.shared.loaded.run_pending_tasks().await;
+            loaded.map_err(EngineError::from)
         })
         .await
         .unwrap_or(Err(EngineError::Panicked))
@@ -271,18 +253,27 @@ impl Models {
         let seconds = started.elapsed().as_secs_f64();
         match &loaded {
             Ok(model) => {
-                let bytes = model.network.weight_bytes();
-                tracing::info!(model = id, mib = bytes / MIB, seconds, "model loaded");
-                metrics::counter!(telemetry::MODEL_LOADS_TOTAL, "outcome" => "ok").increment(1);
+                let (mib, budget_mib) = (model.network.most_weight_bytes().div_ceil(MIB), self.shared.memory_mib);
+                tracing::info!(model = id, mib, seconds, "model loaded");
+                if mib as u64 > budget_mib {
+                    tracing::warn!(
+                        model = id,
+                        mib,
+                        budget_mib,
+                        "larger than the model memory: every request loads it anew"
+                    );
+                }
                 metrics::histogram!(telemetry::MODEL_LOAD_SECONDS).record(seconds);
-                metrics::gauge!(telemetry::MODEL_BYTES).increment(bytes as f64);
             }
-            Err(error) => {
-                tracing::warn!(model = id, %error, "model not loaded");
-                metrics::counter!(telemetry::MODEL_LOADS_TOTAL, "outcome" => "error").increment(1);
-            }
+            Err(error) => tracing::warn!(model = id, %error, "model not loaded"),
         }
-        loaded.map(Arc::new)
+        let outcome = if loaded.is_ok() { "ok" } else { "error" };
+        metrics::counter!(telemetry::MODEL_LOADS_TOTAL, "model" => id, "outcome" => outcome).increment(1);
+        let model = Arc::new(loaded?);
+        if let Some(idle) = self.shared.idle {
+            tokio::spawn(watch(Arc::downgrade(&self.shared), Arc::downgrade(&model), idle));
+        }
+        Ok(model)
     }
 
     /// Drops a model from memory; says whether it was there.
@@ -291,7 +282,9 @@ impl Models {
     /// [`EngineError::UnknownModel`].
     pub async fn unload(&self, id: &str) -> Result<bool, EngineError> {
         self.spec(id)?;
-        Ok(self.loaded.remove(id).await.is_some())
+        let was_there = self.shared.loaded.remove(id).await.is_some();
+        self.shared.loaded.run_pending_tasks().await;
+        Ok(was_there)
     }
 
     /// Adds a model.
@@ -317,7 +310,7 @@ impl Models {
             return Err(EngineError::BuiltIn { what: "model", id: id.to_owned() });
         }
         self.shared.known.write().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.loaded.invalidate(id).await;
+        self.shared.loaded.invalidate(id).await;
         Ok(spec)
     }
 
@@ -326,7 +319,22 @@ impl Models {
         let weights: Weights = locator.open(&spec, &mut |_| ())?;
         // Asked for once the file is here: before a download there is none to name.
         let revision = self.revision(&spec)?;
-        let network = Network::load(&weights, &spec, device, *dtype)?;
-        Ok(LoadedModel { spec, network, kind: weights.kind(), revision })
+        let kind = weights.kind();
+        let network = Network::load(weights, &spec, device, *dtype)?;
+        Ok(LoadedModel::new(spec, network, kind, revision))
+    }
+}
+
+/// Has the cache drop `model` once it is idle: by itself the cache looks at the clock only when it is used, and a server that
+/// nobody asks would keep the memory. Ends with the model, or with the engine.
+async fn watch(shared: Weak<Shared>, model: Weak<LoadedModel>, idle: Duration) {
+    /// A model may stay for a quarter longer than it has to.
+    const LOOKS: u32 = 4;
+    const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+    while model.strong_count() > 0 {
+        tokio::time::sleep((idle / LOOKS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.loaded.run_pending_tasks().await;
     }
 }

@@ -10,7 +10,7 @@ use moka::future::Cache;
 
 use super::device::{Answer, Ask, DeviceWorker, Input};
 use super::error::EngineError;
-use super::models::LoadedModel;
+use super::loaded::LoadedModel;
 use super::pixels::{PixelOptions, WindowPixels, read_source_window};
 use crate::nn::{Features, HeadOutput};
 use crate::raster::Source;

@@ -56,9 +56,18 @@ pub enum NnError {
         /// The head or the layer asked for.
         what: String,
     },
+    /// A head that nobody had asked for before could not be prepared.
+    #[error(transparent)]
+    Prepare(Box<LoadError>),
     /// The device failed.
     #[error("the device failed during the forward pass")]
     Device(#[from] candle_core::Error),
+}
+
+impl From<LoadError> for NnError {
+    fn from(error: LoadError) -> Self {
+        Self::Prepare(Box::new(error))
+    }
 }
 
 impl NnError {
@@ -67,6 +76,7 @@ impl NnError {
         match self {
             Self::Input { .. } => ErrorKind::Unusable,
             Self::Absent { .. } => ErrorKind::NotFound,
+            Self::Prepare(error) => error.kind(),
             Self::Device(_) => ErrorKind::Internal,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use candle_core::Tensor;
 
+use super::detect::ImageSize;
 use super::error::NnError;
 
 /// A rectangle of the images, in pixels.
@@ -19,6 +20,47 @@ pub struct Part {
     pub width: usize,
     /// Rows.
     pub height: usize,
+}
+
+impl Part {
+    /// All of an image.
+    pub(super) fn whole(ImageSize { height, width }: ImageSize) -> Self {
+        Self { col: 0, row: 0, width, height }
+    }
+
+    /// This part of the images and at least `margin` pixels around it, as far as there are any. It begins at a multiple of
+    /// `step` and ends at one or at the border, so that it covers whole cells of every map up to that stride.
+    pub(super) fn with_margin(self, margin: usize, step: usize, image: ImageSize) -> Self {
+        let span = |start: usize, len: usize, side: usize| {
+            let first = start.saturating_sub(margin) / step * step;
+            let end = start.saturating_add(len).saturating_add(margin).next_multiple_of(step).min(side);
+            (first, end.saturating_sub(first))
+        };
+        let (col, width) = span(self.col, self.width, image.width);
+        let (row, height) = span(self.row, self.height, image.height);
+        Self { col, row, width, height }
+    }
+
+    /// The same part of `outer` alone, which holds it.
+    pub(super) fn within(self, outer: Self) -> Self {
+        Self { col: self.col - outer.col, row: self.row - outer.row, ..self }
+    }
+
+    /// The cells over this part of a map `[N, h, w, C]` of the images; one that is covered in part counts.
+    ///
+    /// # Errors
+    /// Where the part reaches beyond the images.
+    pub(super) fn of(self, map: &Tensor, image: ImageSize) -> candle_core::Result<Tensor> {
+        let (_, rows, cols, _) = map.dims4()?;
+        let span = |start: usize, len: usize, pixels: usize, cells: usize| {
+            let stride = pixels.div_ceil(cells.max(1)).max(1);
+            let first = start / stride;
+            (first, start.saturating_add(len).div_ceil(stride) - first)
+        };
+        let (row, rows) = span(self.row, self.height, image.height, rows);
+        let (col, cols) = span(self.col, self.width, image.width, cols);
+        map.narrow(1, row, rows)?.narrow(2, col, cols)?.contiguous()
+    }
 }
 
 /// Maps of one batch, kept between the heads that read them.
@@ -66,19 +108,9 @@ impl Features {
     ///
     /// # Errors
     /// Where it reaches beyond the images.
-    pub(super) fn crop(&self, Part { col, row, width, height }: Part) -> Result<Self, NnError> {
-        let cut = |map: &Tensor| {
-            let (_, rows, cols, _) = map.dims4()?;
-            let span = |start: usize, len: usize, pixels: usize, cells: usize| {
-                let stride = pixels.div_ceil(cells);
-                let first = start / stride;
-                (first, (start + len).div_ceil(stride) - first)
-            };
-            let (row, rows) = span(row, height, self.height, rows);
-            let (col, cols) = span(col, width, self.width, cols);
-            map.narrow(1, row, rows)?.narrow(2, col, cols)?.contiguous()
-        };
-        Ok(self.map(height, width, cut)?)
+    pub(super) fn crop(&self, part: Part) -> Result<Self, NnError> {
+        let image = ImageSize { height: self.height, width: self.width };
+        Ok(self.map(part.height, part.width, |map| part.of(map, image))?)
     }
 
     fn map(

@@ -30,12 +30,27 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Names and shapes of the tensors asked for, in alphabetical order, and the memory that their prepared forms take.
-    pub(super) fn finish(self) -> (Parameters, usize) {
-        let mut parameters = self.parameters.into_inner().unwrap_or_else(PoisonError::into_inner);
+    /// Names and shapes of the tensors asked for, in alphabetical order.
+    pub(super) fn parameters(&self) -> Parameters {
+        let mut parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         parameters.sort();
-        (parameters, self.prepared_bytes.into_inner())
+        parameters
     }
+
+    /// Memory that their prepared forms take.
+    pub(super) fn prepared_bytes(&self) -> usize {
+        self.prepared_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// The most memory that the prepared form of a head's tensor takes.
+///
+/// Outputs are padded to two vectors of the widest processors, and the Winograd form of a 3x3 kernel has 36 values for 9.
+pub(super) fn most_prepared_bytes(shape: &[usize]) -> usize {
+    const OUTPUTS_STEP: usize = 32;
+    let [outputs, inner @ ..] = shape else { return 0 };
+    let growth = if inner.ends_with(&[3, 3]) { 4 } else { 1 };
+    outputs.next_multiple_of(OUTPUTS_STEP) * inner.iter().product::<usize>() * growth * size_of::<f32>()
 }
 
 /// A place among the names of a checkpoint.

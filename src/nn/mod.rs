@@ -9,6 +9,7 @@ mod error;
 mod features;
 mod fpn;
 mod heads;
+mod layout;
 mod loader;
 mod model;
 mod resnet;

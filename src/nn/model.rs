@@ -1,36 +1,45 @@
 //! A whole network, put together from a [`ModelSpec`] and named tensors.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
 use super::backbone::Backbone;
 use super::detect::ImageSize;
 use super::error::{LoadError, NnError};
 use super::features::{Features, Layer, Part};
 use super::fpn::Fpn;
-use super::heads::{HeadNetwork, HeadOutput, MapSpec};
-use super::loader::{Loader, Parameters, Tally};
+use super::heads::{HeadNetwork, HeadOnDemand, HeadOutput};
+use super::layout::{head_prefix, pyramid};
+use super::loader::{Loader, Tally, most_prepared_bytes};
 use super::strips;
 use super::upsample::Upsample;
 use crate::ops::OpsContext;
-use crate::weights::Weights;
-use crate::zoo::{Backbone as Architecture, Head, Layout, ModelSpec};
+use crate::weights::{Weights, parameters};
+use crate::zoo::{Head, ModelSpec};
 
 /// The coarsest map is at 1/32, and holds at least one cell.
 const MIN_SIDE_PX: usize = 32;
 
+/// What can reach a pixel of the decoder's map and of a convolution behind it lies nearer than this.
+const PART_MARGIN_PX: usize = 32;
+
 /// Backbone, pyramid, decoder and heads of one model on one device.
+///
+/// Backbone, pyramid and decoder are prepared at once, a head when it is first asked for.
 #[derive(Debug)]
 pub struct Network {
+    id: String,
     ops: OpsContext,
     bands: usize,
     multi_image: bool,
     backbone: Backbone,
     fpn: Option<Fpn>,
     upsample: Option<Upsample>,
-    heads: Vec<(Head, HeadNetwork)>,
-    parameters: Parameters,
-    prepared_bytes: usize,
+    heads: Vec<HeadOnDemand>,
+    weights: Weights,
+    tally: Tally,
+    most_bytes: usize,
     unused: Vec<String>,
 }
 
@@ -40,58 +49,75 @@ impl Network {
     /// Tensors that the network does not use are no error: see [`Network::unused`].
     ///
     /// # Errors
-    /// [`LoadError`] with every missing and misshapen tensor by name; also where the specification cannot be built, a tensor
-    /// cannot be read or the device is out of memory.
-    pub fn load(weights: &Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
-        Self::load_variant(weights, spec, weights.require(spec)?, device, dtype)
-    }
-
-    /// As [`Network::load`] with the given one of the specification's head variants.
-    ///
-    /// # Errors
-    /// As [`Network::load`].
-    pub fn load_variant(
-        weights: &Weights,
-        spec: &ModelSpec,
-        variant: usize,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self, LoadError> {
+    /// [`LoadError`] with every missing and misshapen tensor by name, those of heads included; also where the specification
+    /// cannot be built, a tensor cannot be read or the device is out of memory.
+    pub fn load(weights: Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
         let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
         let ops = OpsContext::new(device, dtype).map_err(device_error)?;
+        let variant = weights.fit(spec).variant;
         Self::load_with(weights, spec, variant, ops)
     }
 
-    /// As [`Network::load_variant`] with operators in a form of one's choosing.
+    /// As [`Network::load`] with the given one of the specification's head variants, and operators in a form of one's
+    /// choosing.
     ///
     /// # Errors
     /// As [`Network::load`].
-    pub fn load_with(weights: &Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
+    pub fn load_with(weights: Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
+        let fit = weights.require(spec, variant)?;
         let tally = Tally::default();
-        let root = Loader::new(weights, &ops, &tally, &spec.id);
+        let root = Loader::new(&weights, &ops, &tally, &spec.id);
 
         let backbone = Backbone::load(&root, spec)?;
         let (fpn, upsample, maps) = pyramid(&root, spec)?;
-        let no_heads = Vec::new();
-        let heads = spec.head_variants.get(variant).unwrap_or(&no_heads);
+        let heads = spec.head_variants.get(variant).map_or(&[][..], Vec::as_slice);
         let heads = heads
-            .par_iter()
-            .map(|head| Ok((head.clone(), HeadNetwork::load(&root.pp(head_prefix(spec, head)), head, &maps)?)))
+            .iter()
+            .map(|head| HeadOnDemand::new(&root, head_prefix(spec, head), head, &maps))
             .collect::<Result<Vec<_>, LoadError>>()?;
 
-        let ((parameters, prepared_bytes), unused) = (tally.finish(), weights.unused());
-        let (bands, multi_image) = (spec.bands.len(), spec.multi_image);
-        Ok(Self { ops, bands, multi_image, backbone, fpn, upsample, heads, parameters, prepared_bytes, unused })
+        let of_heads = parameters(spec, variant);
+        let of_heads = of_heads.iter().filter(|parameter| heads.iter().any(|head| head.owns(&parameter.name)));
+        let most_bytes = of_heads.map(|parameter| most_prepared_bytes(&parameter.shape)).sum::<usize>();
+        Ok(Self {
+            id: spec.id.clone(),
+            bands: spec.bands.len(),
+            multi_image: spec.multi_image,
+            backbone,
+            fpn,
+            upsample,
+            heads,
+            most_bytes: tally.prepared_bytes() + most_bytes,
+            unused: fit.unused,
+            ops,
+            weights,
+            tally,
+        })
     }
 
     /// The heads of the chosen variant, in the order that [`Network::predict`] counts them.
     pub fn heads(&self) -> impl ExactSizeIterator<Item = &Head> {
-        self.heads.iter().map(|(head, _)| head)
+        self.heads.iter().map(HeadOnDemand::head)
     }
 
-    /// Names and shapes of the tensors that the network was made of, in alphabetical order.
-    pub fn parameters(&self) -> &[(String, Vec<usize>)] {
-        &self.parameters
+    /// Prepares a head now, so that its first answer takes no longer than the next.
+    ///
+    /// # Errors
+    /// [`NnError::Absent`] where there is no such head, [`NnError::Prepare`] where it cannot be prepared.
+    pub fn prepare(&self, head: usize) -> Result<(), NnError> {
+        self.head(head).map(|_| ())
+    }
+
+    fn head(&self, index: usize) -> Result<(&HeadOnDemand, Arc<HeadNetwork>), NnError> {
+        let absent = || NnError::Absent { what: format!("head {index} of {}", self.heads.len()) };
+        let head = self.heads.get(index).ok_or_else(absent)?;
+        let root = Loader::new(&self.weights, &self.ops, &self.tally, &self.id);
+        Ok((head, head.prepare(&root)?))
+    }
+
+    /// Names and shapes of the tensors read so far, in alphabetical order: those of heads once they are prepared.
+    pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
+        self.tally.parameters()
     }
 
     /// Names of the weights' tensors that the network does not use.
@@ -99,12 +125,17 @@ impl Network {
         &self.unused
     }
 
-    /// Memory that the prepared weights take; the tensors they were made of are not kept.
+    /// Memory that the prepared weights take now; the tensors they were made of are not kept.
     ///
     /// On the processor that is more than the checkpoint holds: the Winograd form of a 3x3 kernel has 36 values for 9, that of
     /// the decoder's 4x4 kernel 144 for 16.
     pub fn weight_bytes(&self) -> usize {
-        self.prepared_bytes
+        self.tally.prepared_bytes()
+    }
+
+    /// What [`Network::weight_bytes`] does not exceed, however many heads are asked for.
+    pub fn most_weight_bytes(&self) -> usize {
+        self.most_bytes
     }
 
     /// The type that weights and activations have.
@@ -154,22 +185,22 @@ impl Network {
         let (mut halfway, mut upsampled) = (None, None);
         let image = ImageSize { height: features.height, width: features.width };
         let predict = |head: &usize| {
-            let absent = || NnError::Absent { what: format!("head {head} of {}", self.heads.len()) };
-            let (_, network) = self.heads.get(*head).ok_or_else(absent)?;
-            if let (Some(head), Some(upsample)) = (network.over_full_resolution(), &self.upsample) {
+            let (head, network) = self.head(*head)?;
+            let full_resolution_alone = head.layers().eq([Layer::Upsample]);
+            if let (true, Some(head), Some(upsample)) = (full_resolution_alone, network.as_dense(), &self.upsample) {
                 let map = match halfway.take() {
                     Some(map) => map,
                     None => upsample.all_but_last(self.finest(features)?)?,
                 };
                 return Ok(strips::forward(&self.ops, upsample, head, halfway.insert(map))?);
             }
-            let mut maps = Vec::with_capacity(network.inputs().len());
-            for layer in network.inputs() {
+            let mut maps = Vec::with_capacity(head.layers().len());
+            for layer in head.layers() {
                 maps.push(match (layer, &upsampled) {
                     (Layer::Upsample, Some(map)) => Tensor::clone(map),
                     (layer, _) => {
-                        let map = self.map(features, *layer)?;
-                        if *layer == Layer::Upsample {
+                        let map = self.map(features, layer)?;
+                        if layer == Layer::Upsample {
                             upsampled = Some(map.clone());
                         }
                         map
@@ -181,18 +212,42 @@ impl Network {
         heads.iter().map(predict).collect()
     }
 
-    /// What one head says of a rectangle of the images, in pixels; a rectangle that covers part of a cell gets the whole cell.
+    /// The scores that a classification head gives a rectangle of the images, in pixels; of a cell that it covers in part it
+    /// gets the whole.
     ///
-    /// The pyramid sees the whole images: only its maps are cut. The decoder, which reaches a few pixels far, runs on the part.
+    /// Everything but the summing up sees what lies around the rectangle: the pyramid the whole images, the decoder and the
+    /// head's own convolution as much as can reach it.
     ///
     /// # Errors
-    /// [`NnError::Absent`] where there is no such head; also where the rectangle reaches beyond the images.
-    pub fn predict_part(&self, features: &Features, head: usize, part: Part) -> Result<Vec<HeadOutput>, NnError> {
-        let inputs = self.heads.get(head).map_or(&[][..], |(_, network)| network.inputs());
-        if let Some(layer) = inputs.iter().find(|layer| !matches!(layer, Layer::Backbone(_))) {
-            self.pyramid(features, *layer)?;
+    /// [`NnError::Absent`] where there is no such head or it gives no scores; also where the rectangle reaches beyond the
+    /// images.
+    pub fn classify_part(&self, features: &Features, head: usize, part: Part) -> Result<Vec<HeadOutput>, NnError> {
+        self.classify_with_margin(features, head, part, PART_MARGIN_PX)
+    }
+
+    fn classify_with_margin(
+        &self,
+        features: &Features,
+        index: usize,
+        part: Part,
+        margin: usize,
+    ) -> Result<Vec<HeadOutput>, NnError> {
+        let (head, network) = self.head(index)?;
+        let image = ImageSize { height: features.height, width: features.width };
+        let seen = part.with_margin(margin, MIN_SIDE_PX, image);
+        let beyond =
+            part.col.saturating_add(part.width) > image.width || part.row.saturating_add(part.height) > image.height;
+        if !network.is_pooled() || beyond {
+            let what = format!("classification of {part:?} of {} x {} px by head {index}", image.height, image.width);
+            return Err(NnError::Absent { what });
         }
-        self.predict(&features.crop(part)?, head)
+        if let Some(layer) = head.layers().find(|layer| !matches!(layer, Layer::Backbone(_))) {
+            self.pyramid(features, layer)?;
+        }
+        let features = features.crop(seen)?;
+        let maps = head.layers().map(|layer| self.map(&features, layer)).collect::<Result<Vec<_>, _>>()?;
+        let image = ImageSize { height: seen.height, width: seen.width };
+        Ok(network.classify(&self.ops, &maps, image, part.within(seen))?)
     }
 
     /// A feature map as `[N, h, w, C]`, float32.
@@ -232,63 +287,17 @@ impl Network {
     }
 }
 
-/// Pyramid and decoder, where the model has them, and the maps that heads read.
-type Pyramid = (Option<Fpn>, Option<Upsample>, Vec<MapSpec>);
-
-/// Pyramid and decoder, and the list of maps that heads read: decoder, pyramid, backbone (where `prepend` is set), or the
-/// backbone's alone.
-fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<Pyramid, LoadError> {
-    let channels = spec.backbone.channels();
-    let backbone =
-        channels.iter().enumerate().map(|(i, channels)| MapSpec { layer: Layer::Backbone(i), channels: *channels });
-    let Some(fpn_spec) = spec.fpn else {
-        return Ok((None, None, backbone.collect()));
-    };
-    let (fpn_prefix, upsample_prefix) = match spec.layout {
-        Layout::Satlas => ("intermediates.0.fpn", "intermediates.1"),
-        Layout::Package => ("fpn.fpn", "upsample"),
-    };
-    let fpn = Fpn::load(&root.pp(fpn_prefix), &channels, fpn_spec.out_channels)?;
-    let mut maps = Vec::new();
-    let upsample = match spec.upsample {
-        Some(upsample) => {
-            let stride = match spec.backbone {
-                Architecture::SwinV2 { patch_size, .. } => patch_size,
-                Architecture::Resnet { .. } => 4,
-            };
-            let loader = root.pp(upsample_prefix);
-            let upsample = Upsample::load(&loader, stride.max(1), fpn_spec.out_channels, upsample.out_channels)?;
-            maps.push(MapSpec { layer: Layer::Upsample, channels: upsample.channels() });
-            Some(upsample)
-        }
-        None => None,
-    };
-    maps.extend((0..channels.len()).map(|i| MapSpec { layer: Layer::Fpn(i), channels: fpn_spec.out_channels }));
-    if fpn_spec.prepend {
-        maps.extend(backbone);
-    }
-    Ok((Some(fpn), upsample, maps))
-}
-
-/// Where a head's tensors lie.
-fn head_prefix(spec: &ModelSpec, head: &Head) -> String {
-    match spec.layout {
-        Layout::Satlas => format!("heads.{}", head.index),
-        Layout::Package => "head".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zoo::demo_models;
+    use crate::zoo::{Activation, Backbone as Architecture, HeadKind, Task, TaskType, demo_models};
 
     const DEMO: &str = include_str!("../../static/demo/demo.json");
     const WORLD: &[u8] = include_bytes!("../../static/demo/world.safetensors");
 
     fn world() -> Network {
         let spec = &demo_models(DEMO).unwrap()[0];
-        Network::load(&Weights::embedded("world", WORLD).unwrap(), spec, &Device::Cpu, DType::F32).unwrap()
+        Network::load(Weights::embedded("world", WORLD).unwrap(), spec, &Device::Cpu, DType::F32).unwrap()
     }
 
     fn images(count: usize, height: usize, width: usize) -> Tensor {
@@ -328,29 +337,90 @@ mod tests {
         assert_eq!(features.bytes(), with_pyramid, "the full-resolution map does not");
     }
 
-    #[test]
-    fn a_part_is_cut_from_a_pyramid_that_saw_the_whole() {
-        let network = world();
-        let (image, part) = (images(1, 128, 128), Part { col: 32, row: 32, width: 64, height: 64 });
-        let pass = || network.features(&image, 1).unwrap();
-        let fresh = network.predict_part(&pass(), 0, part).unwrap();
-        let seen = pass();
-        network.embedding(&seen, Layer::Fpn(0)).unwrap();
-        assert_eq!(fresh, network.predict_part(&seen, 0, part).unwrap(), "whether the pyramid was there before or not");
-        let beyond = Part { col: 96, ..part };
-        assert!(network.predict_part(&seen, 0, beyond).is_err());
+    /// The world's network with a classification head of each kind: over the full-resolution map, and over the pyramid's last.
+    fn classifiers() -> Network {
+        let mut spec = demo_models(DEMO).unwrap().swap_remove(0);
+        let kinds =
+            [HeadKind::Simple { activation: Activation::Softmax }, HeadKind::Classify { activation: Activation::Softmax }];
+        for (head, kind) in spec.head_variants[0].iter_mut().zip(kinds) {
+            let task = Task { task_type: TaskType::Classification, ..Task::clone(&head.task) };
+            (head.task, head.kind) = (Arc::new(task), kind);
+        }
+        spec.head_variants[0].truncate(2);
+        for head in &mut spec.head_variants[0] {
+            let categories = ["a", "b", "c"].map(str::to_owned).to_vec();
+            head.task = Arc::new(Task { categories, ..Task::clone(&head.task) });
+        }
+        Network::load(Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap()
+    }
+
+    fn scores(outputs: &[HeadOutput]) -> &[f32] {
+        let [HeadOutput::Scores(scores)] = outputs else { panic!("one image's scores") };
+        scores
     }
 
     #[test]
-    fn what_is_prepared_is_counted() {
+    fn a_part_is_classified_as_in_its_surroundings() {
+        let network = classifiers();
+        let (image, part) = (images(1, 192, 192), Part { col: 64, row: 96, width: 64, height: 32 });
+        let features = network.features(&image, 1).unwrap();
+        for head in 0..2 {
+            let usual = network.classify_part(&features, head, part).unwrap();
+            let all_around = network.classify_with_margin(&features, head, part, 192).unwrap();
+            let nothing_around = network.classify_with_margin(&features, head, part, 0).unwrap();
+            let gap = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(gap(scores(&usual), scores(&all_around)) < 1e-6, "head {head}: {usual:?}, {all_around:?}");
+            let differs = gap(scores(&nothing_around), scores(&all_around)) > 1e-6;
+            assert_eq!(differs, head == 0, "head {head} convolves or does not: {nothing_around:?}, {all_around:?}");
+
+            let whole = Part { col: 0, row: 0, width: 192, height: 192 };
+            let of_whole = network.classify_part(&features, head, whole).unwrap();
+            assert!(gap(scores(&of_whole), scores(&network.predict(&features, head).unwrap())) < 1e-6);
+            let beyond = Part { col: 160, ..part };
+            assert!(network.classify_part(&features, head, beyond).is_err());
+        }
+        let dense = world();
+        assert!(dense.classify_part(&dense.features(&image, 1).unwrap(), 0, part).is_err(), "a map is no score");
+    }
+
+    #[test]
+    fn heads_are_prepared_when_first_asked_for_and_counted() {
         let network = world();
+        let (at_first, most) = (network.weight_bytes(), network.most_weight_bytes());
+        assert!(network.parameters().iter().all(|(name, _)| !name.starts_with("heads.")), "no head has been read");
+        network.prepare(1).unwrap();
+        let with_one = network.weight_bytes();
+        assert!(with_one > at_first);
+        network.prepare(1).unwrap();
+        assert_eq!(network.weight_bytes(), with_one, "once");
+        network.predict_many(&network.features(&images(1, 64, 64), 1).unwrap(), &[0, 1, 2]).unwrap();
+        let with_all = network.weight_bytes();
+        assert!(with_one < with_all && with_all <= most, "{with_all} of {most}");
         let stored: usize = network.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>() * 4).sum();
-        assert!((stored..9 * stored).contains(&network.weight_bytes()), "{} of {stored}", network.weight_bytes());
+        assert!((stored..9 * stored).contains(&with_all), "{with_all} of {stored}");
+
         let spec = &demo_models(DEMO).unwrap()[0];
         let plain = OpsContext::plain(&Device::Cpu, DType::BF16).unwrap();
         let weights = Weights::embedded("world", WORLD).unwrap();
-        let plain = Network::load_with(&weights, spec, 0, plain).unwrap();
-        assert!(plain.weight_bytes() < network.weight_bytes() / 2, "{}", plain.weight_bytes());
+        let plain = Network::load_with(weights, spec, 0, plain).unwrap();
+        assert!(plain.weight_bytes() < at_first / 2, "{}", plain.weight_bytes());
+    }
+
+    #[test]
+    fn no_kind_of_head_takes_more_memory_than_foreseen() {
+        let demo = &demo_models(DEMO).unwrap()[1];
+        // Every kind of head there is, over a backbone that is quickly made up.
+        let mut zoo = crate::zoo::pretrained_models().unwrap().into_iter();
+        let aerial = zoo.find(|spec| spec.id == "Aerial_SwinB_SI").unwrap();
+        let small = ModelSpec { backbone: Architecture::Resnet { depth: 18 }, ..aerial };
+        for spec in [demo, &small] {
+            let network = Network::load(Weights::synthetic(7), spec, &Device::Cpu, DType::F32).unwrap();
+            for head in 0..network.heads().len() {
+                network.prepare(head).unwrap();
+            }
+            let (all, most) = (network.weight_bytes(), network.most_weight_bytes());
+            assert!((all..all + all / 4).contains(&most), "{}: {all} of {most}", spec.id);
+        }
     }
 
     #[test]
@@ -375,7 +445,7 @@ mod tests {
     #[test]
     fn the_maximum_over_equal_captures_is_the_capture() {
         let spec = ModelSpec { multi_image: true, ..demo_models(DEMO).unwrap()[0].clone() };
-        let network = Network::load(&Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap();
+        let network = Network::load(Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap();
         let one = images(1, 64, 64);
         let three = Tensor::cat(&[&one, &one, &one], 0).unwrap();
         let deepest = |images: &Tensor, captures| {
@@ -390,7 +460,7 @@ mod tests {
     fn the_weights_of_another_model_are_refused_by_name() {
         let trees = &demo_models(DEMO).unwrap()[1];
         let weights = Weights::embedded("world", WORLD).unwrap();
-        let error = Network::load(&weights, trees, &Device::Cpu, DType::F32).unwrap_err();
+        let error = Network::load(weights, trees, &Device::Cpu, DType::F32).unwrap_err();
         assert_eq!(error.kind(), crate::error::ErrorKind::Unusable);
         assert!(error.to_string().contains("missing"), "{error}");
     }
@@ -398,7 +468,7 @@ mod tests {
     #[test]
     fn a_detection_head_without_a_pyramid_is_refused() {
         let spec = ModelSpec { fpn: None, upsample: None, ..demo_models(DEMO).unwrap()[1].clone() };
-        let error = Network::load(&Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap_err();
+        let error = Network::load(Weights::synthetic(3), &spec, &Device::Cpu, DType::F32).unwrap_err();
         assert!(matches!(error, LoadError::Specification { .. }), "{error}");
     }
 

@@ -32,6 +32,12 @@ pub enum WeightsError {
         /// Why, and what to do instead.
         reason: String,
     },
+    /// The file was written to while a model used it.
+    #[error("{file} has been written to since the model was loaded; ask again, and it is loaded anew")]
+    Changed {
+        /// The file.
+        file: String,
+    },
     /// The network asks for a tensor that the file lacks.
     #[error("{file} holds no tensor {name:?}")]
     Missing {
@@ -111,7 +117,7 @@ impl WeightsError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Offline { .. } | Self::NotHere { .. } => ErrorKind::Unavailable,
+            Self::Offline { .. } | Self::NotHere { .. } | Self::Changed { .. } => ErrorKind::Unavailable,
             Self::Download { .. } => ErrorKind::Upstream,
             Self::Io { .. } | Self::Device { .. } => ErrorKind::Internal,
             Self::Damaged { .. }

@@ -83,14 +83,14 @@ impl Weights {
         fits.min_by_key(|fit| (fit.faults(), fit.unused.len())).unwrap_or_else(|| self.fit_variant(spec, 0))
     }
 
-    /// The head variant to load.
+    /// That the tensors fit one of the model's head variants, and which are left over.
     ///
     /// # Errors
     /// [`WeightsError::DoesNotFit`] with every missing, misshapen and unused tensor by name.
-    pub fn require(&self, spec: &ModelSpec) -> Result<usize, WeightsError> {
-        let fit = self.fit(spec);
+    pub fn require(&self, spec: &ModelSpec, variant: usize) -> Result<Fit, WeightsError> {
+        let fit = self.fit_variant(spec, variant);
         if fit.is_complete() {
-            return Ok(fit.variant);
+            return Ok(fit);
         }
         Err(WeightsError::DoesNotFit { file: self.file().to_owned(), model: spec.id.clone(), fit: Box::new(fit) })
     }
@@ -130,7 +130,7 @@ mod tests {
             let fit = weights.fit(model);
             assert!(fit.is_complete() && fit.unused.is_empty(), "{}: {fit}", model.id);
         }
-        let error = world.require(&models[1]).unwrap_err().to_string();
+        let error = world.require(&models[1], 0).unwrap_err().to_string();
         assert!(error.contains("missing") && error.contains("trees"), "{error}");
     }
 
@@ -138,6 +138,8 @@ mod tests {
     fn synthetic_weights_take_the_variant_with_most_heads() {
         let models = pretrained_models().unwrap();
         let aerial = models.iter().find(|model| model.id == "Aerial_SwinB_SI").unwrap();
-        assert_eq!(Weights::synthetic(7).require(aerial).unwrap(), aerial.largest_variant());
+        let fit = Weights::synthetic(7).fit(aerial);
+        assert_eq!(fit.variant, aerial.largest_variant());
+        assert!(Weights::synthetic(7).require(aerial, fit.variant).is_ok());
     }
 }

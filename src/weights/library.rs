@@ -246,4 +246,45 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"weights");
         assert!(path.starts_with(dir.path()) && !dir.path().join("elsewhere.pth").exists());
     }
+
+    #[test]
+    fn an_archive_cannot_reach_out_of_the_models_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let models_dir = dir.path().join("models");
+        fs::create_dir(&models_dir).unwrap();
+        let spec = model("Satlas_solar_farm");
+        let WeightsSpec::Archive { archive, file } = &spec.weights else { panic!("published as an archive") };
+        let fetch = || library(&models_dir).fetch(&spec, &mut |_| ());
+        let entries = |entries: &[(&str, tar::EntryType, u64)]| {
+            let mut bytes = Vec::new();
+            for (name, entry_type, stated) in entries {
+                let mut header = tar::Header::new_gnu();
+                // The builder refuses such names, so they are written as a hostile program would.
+                header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+                header.set_entry_type(*entry_type);
+                header.set_link_name("/etc/hostname").unwrap();
+                header.set_size(*stated);
+                header.set_cksum();
+                bytes.extend_from_slice(header.as_bytes());
+                bytes.resize(bytes.len() + 512 * usize::from(*stated > 0), b'x');
+            }
+            fs::write(models_dir.join(archive), bytes).unwrap();
+        };
+        use tar::EntryType::{Link, Regular, Symlink};
+        let escape = format!("../{file}");
+        for hostile in
+            [&[(escape.as_str(), Regular, 4)][..], &[(file.as_str(), Symlink, 0)], &[(file.as_str(), Link, 0)], &[]]
+        {
+            entries(hostile);
+            let error = fetch().unwrap_err().to_string();
+            assert!(error.contains(&format!("no {file}")), "{error}");
+        }
+        // A size of an exabyte with one block behind it.
+        entries(&[(file, Regular, 1 << 60)]);
+        assert!(matches!(fetch(), Err(WeightsError::Damaged { .. })));
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.pop().unwrap(), "models");
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!models_dir.join(file).exists());
+    }
 }

@@ -3,9 +3,8 @@
 //! Behind it lies a mapped `.safetensors` or `.pth` file, bytes embedded in the program, or the synthetic rule. Names are
 //! those of the newest torchvision generation without wrappers' prefixes. A tensor is copied once, straight to its device.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
@@ -72,7 +71,6 @@ pub struct Weights {
     source: Source,
     /// Seed of the heads that the file does not hold, where a manifest adds some.
     new_heads: Option<u64>,
-    used: Mutex<BTreeSet<String>>,
 }
 
 impl Weights {
@@ -105,7 +103,6 @@ impl Weights {
             revision: format!("synthetic-{seed}"),
             source: Source::Synthetic { seed },
             new_heads: None,
-            used: Mutex::default(),
         }
     }
 
@@ -113,15 +110,7 @@ impl Weights {
         let prefix = keys::common_wrappers(&tensors);
         let tensors = keys::canonical(tensors);
         let revision = fingerprint(&backing, &tensors);
-        Self {
-            file,
-            prefix,
-            kind,
-            revision,
-            source: Source::Stored { backing, tensors },
-            new_heads: None,
-            used: Mutex::default(),
-        }
+        Self { file, prefix, kind, revision, source: Source::Stored { backing, tensors }, new_heads: None }
     }
 
     /// The same weights under heads of a manifest ([`crate::zoo::FIRST_NEW_HEAD`] and following), drawn at random from a
@@ -144,12 +133,13 @@ impl Weights {
     /// The tensor of that name, in the file's floating-point type (float64 becomes float32).
     ///
     /// # Errors
-    /// [`WeightsError`] where there is none, or one of another shape or not of floating point.
+    /// [`WeightsError`] where there is none, or one of another shape or not of floating point, and where the file has been
+    /// written to since it was opened.
     pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor, WeightsError> {
         let placed = |source| WeightsError::Device { name: name.to_owned(), source };
-        let tensor = match &self.source {
+        match &self.source {
             Source::Synthetic { seed } => {
-                Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)?
+                Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)
             }
             Source::Stored { backing, tensors } => {
                 if let Some(seed) = self.new_head_seed(name) {
@@ -159,14 +149,15 @@ impl Weights {
                     .get(name)
                     .ok_or_else(|| WeightsError::Missing { file: self.file.clone(), name: name.to_owned() })?;
                 self.check(name, stored, shape)?;
+                if !backing.is_unchanged() {
+                    return Err(WeightsError::Changed { file: self.file.clone() });
+                }
                 backing.prepare(stored.start, stored.len);
                 let tensor = stored.read(backing.bytes(), device).map_err(placed)?;
                 backing.forget(stored.start, stored.len);
-                if stored.dtype == DType::F64 { tensor.to_dtype(DType::F32).map_err(placed)? } else { tensor }
+                if stored.dtype == DType::F64 { tensor.to_dtype(DType::F32).map_err(placed) } else { Ok(tensor) }
             }
-        };
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-        Ok(tensor)
+        }
     }
 
     fn check(&self, name: &str, stored: &StoredTensor, needed: &[usize]) -> Result<(), WeightsError> {
@@ -221,12 +212,6 @@ impl Weights {
     /// What wrappers such as `DistributedDataParallel` had put before every name.
     pub fn prefix(&self) -> &str {
         &self.prefix
-    }
-
-    /// Stored tensors that nobody asked for, without those that no network reads.
-    pub fn unused(&self) -> Vec<String> {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        self.names().filter(|name| !used.contains(*name) && !keys::is_ignored(name)).map(str::to_owned).collect()
     }
 
     /// The file, or what stands for one.
@@ -296,13 +281,11 @@ mod tests {
     const WORLD: &[u8] = include_bytes!("../../static/demo/world.safetensors");
 
     #[test]
-    fn a_tensor_has_its_stored_type_and_counts_as_used() {
+    fn a_tensor_has_its_stored_type() {
         let weights = Weights::embedded("world", WORLD).unwrap();
         let name = "backbone.backbone.features.0.0.weight";
         let tensor = weights.get(name, &[24, 3, 4, 4], &Device::Cpu).unwrap();
         assert_eq!((tensor.dims(), tensor.dtype()), (&[24, 3, 4, 4][..], DType::F16));
-        assert!(!weights.unused().iter().any(|unused| unused == name));
-        assert!(weights.unused().iter().any(|unused| unused == "backbone.backbone.features.0.0.bias"));
     }
 
     #[test]
@@ -310,6 +293,23 @@ mod tests {
         let weights = Weights::embedded("world", WORLD).unwrap();
         let error = weights.get("backbone.backbone.features.0.0.bias", &[25], &Device::Cpu).unwrap_err().to_string();
         assert!(error.contains("features.0.0.bias") && error.contains("[24]") && error.contains("[25]"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_is_read_no_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.safetensors");
+        std::fs::write(&path, WORLD).unwrap();
+        let weights = Weights::open(&path, WeightsKind::FineTuned).unwrap();
+        let get = || weights.get("backbone.backbone.features.0.0.bias", &[24], &Device::Cpu);
+        get().unwrap();
+        std::fs::write(&path, b"cut short").unwrap();
+        assert!(matches!(get(), Err(WeightsError::Changed { .. })));
+
+        std::fs::write(&path, WORLD).unwrap();
+        let weights = Weights::open(&path, WeightsKind::FineTuned).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(weights.get("backbone.backbone.features.0.0.bias", &[24], &Device::Cpu).is_ok(), "it is still open");
     }
 
     #[test]
@@ -351,7 +351,10 @@ mod tests {
                 };
                 assert_eq!(read(&weights), read(&open("plain.safetensors").unwrap()), "{name}: {tensor}");
             }
-            assert!(weights.unused().is_empty(), "{name}: {:?}", weights.unused());
+            let read = |weights: &Weights| {
+                weights.names().filter(|name| !keys::is_ignored(name)).map(str::to_owned).collect::<Vec<_>>()
+            };
+            assert_eq!(read(&weights), read(&open("plain.safetensors").unwrap()), "{name}");
         }
         let error = open("legacy.pth").unwrap_err().to_string();
         assert!(error.contains("legacy.pth") && error.contains("torch.save(torch.load("), "{error}");
@@ -375,6 +378,6 @@ mod tests {
         let weights = Weights::synthetic(7);
         assert!(weights.contains("anything.weight"));
         assert_eq!(weights.get("anything.weight", &[2, 5], &Device::Cpu).unwrap().dims(), [2, 5]);
-        assert_eq!((weights.unused().len(), weights.kind().as_str()), (0, "synthetic"));
+        assert_eq!((weights.names().count(), weights.kind().as_str()), (0, "synthetic"));
     }
 }

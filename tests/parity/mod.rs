@@ -23,8 +23,19 @@ pub const PROBABILITY: f32 = 1e-4;
 /// Share of the reference's detections that must be found again in f32.
 pub const MATCHED: f32 = 0.99;
 
-const MATCH_IOU: f32 = 0.98;
-const MATCH_SCORE: f32 = 1e-3;
+/// When two detections of one label are the same.
+#[derive(Clone, Copy)]
+pub struct Matching {
+    least_iou: f32,
+    most_score_gap: f32,
+}
+
+impl Matching {
+    /// In float32.
+    pub const EXACT: Self = Self { least_iou: 0.98, most_score_gap: 1e-3 };
+    /// In bfloat16 and float16: scores as near as every other value, and boxes that a person would call the same.
+    pub const HALF: Self = Self { least_iou: 0.8, most_score_gap: DENSE_HALF };
+}
 
 /// The largest absolute deviation.
 pub fn max_gap(ours: &[f32], theirs: &[f32]) -> f32 {
@@ -56,7 +67,7 @@ pub struct Detections {
 }
 
 /// For every reference detection the index of ours with the same label, nearly the same box and score.
-pub fn matches(ours: &[Object], theirs: &Detections) -> Vec<Option<usize>> {
+pub fn matches(ours: &[Object], theirs: &Detections, matching: Matching) -> Vec<Option<usize>> {
     let mut taken = vec![false; ours.len()];
     let mut find = |index: usize| {
         let reference = &theirs.boxes[4 * index..4 * index + 4];
@@ -64,8 +75,8 @@ pub fn matches(ours: &[Object], theirs: &Detections) -> Vec<Option<usize>> {
             let object = &ours[*i];
             !taken[*i]
                 && object.category_id == theirs.labels[index] as usize
-                && (object.score - theirs.scores[index]).abs() < MATCH_SCORE
-                && iou(&object.bbox_px, reference) > MATCH_IOU
+                && (object.score - theirs.scores[index]).abs() < matching.most_score_gap
+                && iou(&object.bbox_px, reference) > matching.least_iou
         };
         let found = (0..ours.len()).find(fits)?;
         taken[found] = true;
@@ -75,8 +86,8 @@ pub fn matches(ours: &[Object], theirs: &Detections) -> Vec<Option<usize>> {
 }
 
 /// The share of the reference found again; detections that the reference does not have count as misses.
-pub fn matched_share(ours: &[Object], theirs: &Detections) -> f32 {
-    let found = matches(ours, theirs).iter().flatten().count();
+pub fn matched_share(ours: &[Object], theirs: &Detections, matching: Matching) -> f32 {
+    let found = matches(ours, theirs, matching).iter().flatten().count();
     let expected = theirs.scores.len().max(ours.len());
     if expected == 0 { 1.0 } else { found as f32 / expected as f32 }
 }

@@ -5,12 +5,14 @@ use candle_core::{Result, Tensor};
 
 use super::activate;
 use crate::nn::LoadError;
+use crate::nn::detect::ImageSize;
+use crate::nn::features::Part;
 use crate::nn::loader::Loader;
 use crate::ops::{Activation as Inner, Conv2d, ConvShape, Linear, OpsContext, max_over_space, mean_over_space};
 use crate::zoo::Activation;
 
 #[derive(Debug)]
-pub(super) struct MeanPooledHead {
+pub(in crate::nn) struct MeanPooledHead {
     layer: Linear,
     activation: Activation,
 }
@@ -26,15 +28,15 @@ impl MeanPooledHead {
         Ok(Self { layer: loader.pp("layer").linear(channels, outputs, Inner::None)?, activation })
     }
 
-    /// `[N, h, w, C] -> [N, K]`
-    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Tensor> {
-        let mean = mean_over_space(map)?.to_dtype(map.dtype())?;
+    /// `[N, h, w, C] -> [N, K]` over the given part of the image.
+    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor, image: ImageSize, part: Part) -> Result<Tensor> {
+        let mean = mean_over_space(&part.of(map, image)?)?.to_dtype(map.dtype())?;
         activate(ops, &self.layer.forward(&mean)?, self.activation)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct MaxPooledHead {
+pub(in crate::nn) struct MaxPooledHead {
     hidden: Conv2d,
     extra: Linear,
     activation: Activation,
@@ -55,9 +57,9 @@ impl MaxPooledHead {
         })
     }
 
-    /// `[N, h, w, C] -> [N, K]`
-    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Tensor> {
-        let max = max_over_space(&self.hidden.forward(map)?)?.to_dtype(map.dtype())?;
+    /// `[N, h, w, C] -> [N, K]` over the given part of the image; the convolution sees what lies around it.
+    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor, image: ImageSize, part: Part) -> Result<Tensor> {
+        let max = max_over_space(&part.of(&self.hidden.forward(map)?, image)?)?.to_dtype(map.dtype())?;
         activate(ops, &self.extra.forward(&max)?, self.activation)
     }
 }

@@ -33,7 +33,7 @@ const POOLED_SIDE: usize = 7;
 const HIDDEN: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct FasterRcnn {
+pub(in crate::nn) struct FasterRcnn {
     proposals: ProposalNetwork,
     boxes: BoxHead,
     masks: Option<MaskHead>,
@@ -47,33 +47,38 @@ struct Detection {
     category: usize,
 }
 
+/// Whether maps of so many channels can carry a detection head; says what is needed where not.
+pub(super) fn check(channels: &[usize], anchor_sizes: &[f32], categories: usize) -> std::result::Result<(), String> {
+    if !channels.first().is_some_and(|first| channels.iter().all(|other| other == first)) {
+        return Err(format!(
+            "a detection head reads maps of one width, not of {channels:?} channels (a feature pyramid gives them)"
+        ));
+    }
+    if anchor_sizes.len() != channels.len() || categories < 2 {
+        return Err(format!(
+            "a detection head with {} maps, {} anchor sizes and {categories} categories; needed are one size a map, and the \
+             background with at least one more category",
+            channels.len(),
+            anchor_sizes.len()
+        ));
+    }
+    Ok(())
+}
+
 impl FasterRcnn {
-    /// From `rpn.head` and `roi_heads`; `channels` are those of the maps, from fine to coarse.
+    /// From `rpn.head` and `roi_heads`, over maps of so many channels.
     pub(super) fn load(
         loader: &Loader<'_>,
-        channels: &[usize],
+        channels: usize,
         anchor_sizes: &[f32],
         categories: usize,
         masks: bool,
     ) -> std::result::Result<Self, LoadError> {
-        let Some(width) = channels.first().copied().filter(|first| channels.iter().all(|other| other == first)) else {
-            return Err(loader.specification(format!(
-                "a detection head reads maps of one width, not of {channels:?} channels (a feature pyramid gives them)"
-            )));
-        };
-        if anchor_sizes.len() != channels.len() || categories < 2 {
-            return Err(loader.specification(format!(
-                "a detection head with {} maps, {} anchor sizes and {categories} categories; needed are one size a map, and \
-                 the background with at least one more category",
-                channels.len(),
-                anchor_sizes.len()
-            )));
-        }
         let roi_heads = loader.pp("roi_heads");
         Ok(Self {
-            proposals: ProposalNetwork::load(&loader.pp("rpn.head"), width, anchor_sizes)?,
-            boxes: BoxHead::load(&roi_heads, width, categories)?,
-            masks: if masks { Some(MaskHead::load(&roi_heads, width, categories)?) } else { None },
+            proposals: ProposalNetwork::load(&loader.pp("rpn.head"), channels, anchor_sizes)?,
+            boxes: BoxHead::load(&roi_heads, channels, categories)?,
+            masks: if masks { Some(MaskHead::load(&roi_heads, channels, categories)?) } else { None },
         })
     }
 

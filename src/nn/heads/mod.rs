@@ -4,15 +4,17 @@ mod classify;
 mod dense;
 mod faster_rcnn;
 mod mask_rcnn;
+mod on_demand;
 
 use candle_core::{DType, Result, Tensor};
 
 use self::classify::{MaxPooledHead, MeanPooledHead};
 pub(super) use self::dense::DenseHead;
 use self::faster_rcnn::FasterRcnn;
+pub(super) use self::on_demand::HeadOnDemand;
 use super::LoadError;
 use super::detect::ImageSize;
-use super::features::Layer;
+use super::features::{Layer, Part};
 use super::loader::Loader;
 use crate::ops::{OpsContext, sigmoid, softmax};
 use crate::prediction::{Dense, Object};
@@ -36,82 +38,98 @@ pub(super) struct MapSpec {
     pub(super) channels: usize,
 }
 
-/// A head with the maps it reads.
+/// A prepared head.
 #[derive(Debug)]
-pub(super) struct HeadNetwork {
-    inputs: Vec<Layer>,
-    form: Form,
-}
-
-#[derive(Debug)]
-enum Form {
+pub(super) enum HeadNetwork {
     Dense(DenseHead),
     MaxPooled(MaxPooledHead),
     MeanPooled(MeanPooledHead),
     Objects(Box<FasterRcnn>),
 }
 
+/// The maps that a head reads, in order; `maps` is the list that the specification's indices count in.
+///
+/// # Errors
+/// Where the head cannot be built over these maps. What is left to go wrong is reading its tensors.
+pub(super) fn inputs(loader: &Loader<'_>, head: &Head, maps: &[MapSpec]) -> std::result::Result<Vec<MapSpec>, LoadError> {
+    let map = |index: usize| {
+        maps.get(index).copied().ok_or_else(|| {
+            let task = &head.task.name;
+            loader.specification(format!("head {task} reads map {index} of {}", maps.len()))
+        })
+    };
+    match &head.kind {
+        HeadKind::Simple { .. } => Ok(vec![map(0)?]),
+        HeadKind::Classify { .. } => Ok(vec![map(maps.len().wrapping_sub(1))?]),
+        HeadKind::Frcnn { use_layers, anchor_sizes } => {
+            let inputs = use_layers.iter().map(|index| map(*index)).collect::<std::result::Result<Vec<_>, _>>()?;
+            let channels: Vec<usize> = inputs.iter().map(|input| input.channels).collect();
+            faster_rcnn::check(&channels, anchor_sizes, head.task.categories.len())
+                .map_err(|reason| loader.specification(reason))?;
+            Ok(inputs)
+        }
+    }
+}
+
 impl HeadNetwork {
-    /// `maps` is the list that the specification's indices count in.
-    pub(super) fn load(loader: &Loader<'_>, head: &Head, maps: &[MapSpec]) -> std::result::Result<Self, LoadError> {
-        let map = |index: usize| {
-            maps.get(index).copied().ok_or_else(|| {
-                let task = &head.task.name;
-                loader.specification(format!("head {task} reads map {index} of {}", maps.len()))
-            })
-        };
-        let (inputs, form) = match (&head.kind, head.task.task_type) {
+    /// `inputs` are what [`inputs`] says of this head.
+    pub(super) fn load(loader: &Loader<'_>, head: &Head, inputs: &[MapSpec]) -> std::result::Result<Self, LoadError> {
+        // Every head reads at least one map, and those of a detection head are equally wide.
+        let channels = inputs.first().map_or(0, |input| input.channels);
+        let outputs = head.task.categories.len();
+        match (&head.kind, head.task.task_type) {
             (HeadKind::Simple { activation }, TaskType::Classification | TaskType::MultiLabelClassification) => {
-                let input = map(0)?;
-                let outputs = head.task.categories.len();
-                let form = MaxPooledHead::load(loader, input.channels, outputs, *activation)?;
-                (vec![input], Form::MaxPooled(form))
+                Ok(Self::MaxPooled(MaxPooledHead::load(loader, channels, outputs, *activation)?))
             }
             (HeadKind::Simple { activation }, _) => {
-                let input = map(0)?;
                 // A regression has one channel, or (in the package's layout) as many as were asked for, of which it uses the first.
-                let outputs = head.task.categories.len().max(1);
-                (vec![input], Form::Dense(DenseHead::load(loader, input.channels, outputs, *activation)?))
+                Ok(Self::Dense(DenseHead::load(loader, channels, outputs.max(1), *activation)?))
             }
             (HeadKind::Classify { activation }, _) => {
-                let input = map(maps.len().wrapping_sub(1))?;
-                let outputs = head.task.categories.len();
-                let form = MeanPooledHead::load(loader, input.channels, outputs, *activation)?;
-                (vec![input], Form::MeanPooled(form))
+                Ok(Self::MeanPooled(MeanPooledHead::load(loader, channels, outputs, *activation)?))
             }
-            (HeadKind::Frcnn { use_layers, anchor_sizes }, task_type) => {
-                let inputs = use_layers.iter().map(|index| map(*index)).collect::<std::result::Result<Vec<_>, _>>()?;
-                let channels: Vec<usize> = inputs.iter().map(|input| input.channels).collect();
+            (HeadKind::Frcnn { anchor_sizes, .. }, task_type) => {
                 let masks = task_type == TaskType::Instance;
-                let categories = head.task.categories.len();
-                let form = FasterRcnn::load(loader, &channels, anchor_sizes, categories, masks)?;
-                (inputs, Form::Objects(Box::new(form)))
+                Ok(Self::Objects(Box::new(FasterRcnn::load(loader, channels, anchor_sizes, outputs, masks)?)))
             }
-        };
-        Ok(Self { inputs: inputs.iter().map(|input| input.layer).collect(), form })
+        }
     }
 
-    /// The maps that [`HeadNetwork::forward`] needs, in order.
-    pub(super) fn inputs(&self) -> &[Layer] {
-        &self.inputs
-    }
-
-    /// The head itself where it reads the full-resolution map alone, and so may run on a part of its rows.
-    pub(super) fn over_full_resolution(&self) -> Option<&DenseHead> {
-        match &self.form {
-            Form::Dense(head) if self.inputs == [Layer::Upsample] => Some(head),
+    /// The head itself where it gives a value for every pixel.
+    pub(super) fn as_dense(&self) -> Option<&DenseHead> {
+        match self {
+            Self::Dense(head) => Some(head),
             _ => None,
         }
     }
 
-    /// One answer an item; `maps` are those of [`HeadNetwork::inputs`], `[N, h, w, C]`.
+    /// One answer an item; `maps` are those of [`inputs`], `[N, h, w, C]`.
     pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
         let Some(first) = maps.first() else { candle_core::bail!("a head was given no feature map") };
-        match &self.form {
-            Form::Dense(head) => head.forward(ops, first),
-            Form::MaxPooled(head) => scores(&head.forward(ops, first)?),
-            Form::MeanPooled(head) => scores(&head.forward(ops, first)?),
-            Form::Objects(head) => head.forward(ops, maps, image),
+        match self {
+            Self::Dense(head) => head.forward(ops, first),
+            Self::MaxPooled(_) | Self::MeanPooled(_) => self.classify(ops, maps, image, Part::whole(image)),
+            Self::Objects(head) => head.forward(ops, maps, image),
+        }
+    }
+
+    /// Whether the head sums its maps up to one answer an image.
+    pub(super) fn is_pooled(&self) -> bool {
+        matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_))
+    }
+
+    /// The scores of a part of the images, from heads that [`HeadNetwork::is_pooled`].
+    pub(super) fn classify(
+        &self,
+        ops: &OpsContext,
+        maps: &[Tensor],
+        image: ImageSize,
+        part: Part,
+    ) -> Result<Vec<HeadOutput>> {
+        match (self, maps.first()) {
+            (Self::MaxPooled(head), Some(map)) => scores(&head.forward(ops, map, image, part)?),
+            (Self::MeanPooled(head), Some(map)) => scores(&head.forward(ops, map, image, part)?),
+            _ => candle_core::bail!("a head without scores was asked for some"),
         }
     }
 }

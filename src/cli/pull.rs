@@ -1,0 +1,110 @@
+//! `satlas-serve models pull`: weights onto this machine before they are needed.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Failure, engine_config, print};
+use crate::config::EngineSettings;
+use crate::weights::Progress;
+use crate::{assets, server};
+
+#[derive(Args)]
+pub(super) struct PullArgs {
+    /// Ids of models
+    #[arg(required = true)]
+    ids: Vec<String>,
+    #[command(flatten)]
+    engine: EngineSettings,
+}
+
+/// Prints one line a model: its id and its file.
+pub(super) fn execute(PullArgs { ids, engine }: PullArgs) -> Result<(), Failure> {
+    let config = engine_config(engine)?;
+    let (models, library) = (server::models(&config)?, config.weights_locator(assets::demo_file).library);
+    for id in &ids {
+        let unknown = || format!("there is no model {id:?}; satlas-serve models list shows those there are");
+        let spec = models.iter().find(|spec| spec.id == *id).ok_or_else(unknown)?;
+        let mut download = Download::new(id)?;
+        let place = library.fetch(spec, &mut |progress| download.show(progress));
+        download.bar.finish_and_clear();
+        print(&format!("{id}: {}\n", place?.map_or_else(|| "built in".to_owned(), |path| path.display().to_string())))?;
+    }
+    Ok(())
+}
+
+/// A download on stderr: a bar on a terminal, plain lines elsewhere.
+struct Download {
+    id: String,
+    bar: ProgressBar,
+    started: Instant,
+    /// What was there when the first progress was told: a download that goes on has not fetched that now.
+    resumed_bytes: Option<u64>,
+    /// When the last plain line was written.
+    told: Option<Instant>,
+}
+
+impl Download {
+    fn new(id: &str) -> Result<Self, Failure> {
+        let style = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+            .with_style(ProgressStyle::with_template(style)?)
+            .with_message(id.to_owned());
+        Ok(Self { id: id.to_owned(), bar, started: Instant::now(), resumed_bytes: None, told: None })
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if !self.bar.is_hidden() {
+            if self.resumed_bytes.is_none() {
+                // What lies there already is no part of the rate.
+                self.bar.reset_eta();
+            }
+            if let Some(total) = progress.total_bytes {
+                self.bar.set_length(total);
+            }
+            self.bar.set_position(progress.received_bytes);
+        } else if let Some(line) = self.line(progress) {
+            // Without a stderr there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+        self.resumed_bytes.get_or_insert(progress.received_bytes);
+    }
+
+    /// The plain line that is due now: the first, the last, and one now and then.
+    fn line(&mut self, Progress { received_bytes, total_bytes }: Progress) -> Option<String> {
+        const PAUSE: Duration = Duration::from_secs(5);
+        let is_last = total_bytes == Some(received_bytes);
+        if !is_last && self.told.is_some_and(|told| told.elapsed() < PAUSE) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        // A server that cannot go on where it ended starts over: then less may be here than at first.
+        let fetched = received_bytes.saturating_sub(self.resumed_bytes.unwrap_or(received_bytes));
+        let elapsed = self.started.elapsed();
+        let of = total_bytes.map_or_else(String::new, |total| format!(" of {}", BinaryBytes(total)));
+        let rate = BinaryBytes((fetched as f64 / elapsed.as_secs_f64().max(1e-3)) as u64);
+        Some(format!("{}: {}{of} after {}, {rate}/s", self.id, BinaryBytes(received_bytes), HumanDuration(elapsed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_last_bytes_are_told_and_few_between() {
+        const TOTAL: u64 = 400 << 20;
+        let mut download = Download::new("big").unwrap();
+        let mut lines = Vec::new();
+        for received_bytes in (100 << 20..=TOTAL).step_by(1 << 20) {
+            let progress = Progress { received_bytes, total_bytes: Some(TOTAL) };
+            lines.extend(download.line(progress));
+            download.resumed_bytes.get_or_insert(received_bytes);
+        }
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("big: 100.00 MiB of 400.00 MiB after ") && lines[0].ends_with(" 0 B/s"), "{lines:?}");
+        assert!(lines[1].starts_with("big: 400.00 MiB of 400.00 MiB"), "{lines:?}");
+    }
+}

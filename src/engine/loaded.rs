@@ -1,0 +1,69 @@
+//! A network in memory, and what it is counted as while anybody holds it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::error::EngineError;
+use crate::nn::Network;
+use crate::telemetry;
+use crate::weights::WeightsKind;
+use crate::zoo::ModelSpec;
+
+/// The task every model has.
+pub const EMBEDDING: &str = "embedding";
+
+/// A network in memory.
+pub struct LoadedModel {
+    /// What it is.
+    pub spec: Arc<ModelSpec>,
+    /// The prepared network.
+    pub network: Network,
+    /// Where its weights came from.
+    pub kind: WeightsKind,
+    /// What [`super::Models::revision`] said when it was loaded.
+    pub(super) revision: String,
+    /// What the gauge has been told.
+    counted_bytes: AtomicUsize,
+}
+
+impl LoadedModel {
+    /// A model that is counted from now on.
+    pub(super) fn new(spec: Arc<ModelSpec>, network: Network, kind: WeightsKind, revision: String) -> Self {
+        let model = Self { spec, network, kind, revision, counted_bytes: AtomicUsize::new(0) };
+        model.count();
+        model
+    }
+
+    /// Tells the gauge what the network takes now: it grows with the heads that are asked for.
+    pub(super) fn count(&self) {
+        let now = self.network.weight_bytes();
+        let before = self.counted_bytes.fetch_max(now, Ordering::Relaxed);
+        if now > before {
+            memory(&self.spec).increment((now - before) as f64);
+        }
+    }
+
+    /// The position of the head that answers `task`.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTask`] with the tasks of the loaded head variant.
+    pub fn head(&self, task: &str) -> Result<usize, EngineError> {
+        let mut heads = self.network.heads();
+        heads.position(|head| head.task.name == task).ok_or_else(|| EngineError::UnknownTask {
+            model: self.spec.id.clone(),
+            task: task.to_owned(),
+            available: self.network.heads().map(|head| head.task.name.clone()).chain([EMBEDDING.to_owned()]).collect(),
+        })
+    }
+}
+
+/// Memory is counted for as long as it is held, which a running request may prolong beyond an eviction.
+impl Drop for LoadedModel {
+    fn drop(&mut self) {
+        memory(&self.spec).decrement(*self.counted_bytes.get_mut() as f64);
+    }
+}
+
+fn memory(spec: &ModelSpec) -> metrics::Gauge {
+    metrics::gauge!(telemetry::MODEL_BYTES, "model" => spec.id.clone())
+}

@@ -1,0 +1,54 @@
+//! A head that is prepared when it is first asked for: a model has up to 19, and most servers are asked for one or two.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{HeadNetwork, MapSpec, inputs};
+use crate::nn::LoadError;
+use crate::nn::features::Layer;
+use crate::nn::loader::Loader;
+use crate::zoo::Head;
+
+#[derive(Debug)]
+pub(in crate::nn) struct HeadOnDemand {
+    head: Head,
+    /// Where its tensors lie.
+    prefix: String,
+    inputs: Vec<MapSpec>,
+    prepared: Mutex<Option<Arc<HeadNetwork>>>,
+}
+
+impl HeadOnDemand {
+    /// Checks the description against the `maps` there are; reads nothing. The caller has compared the tensors' shapes.
+    pub(in crate::nn) fn new(root: &Loader<'_>, prefix: String, head: &Head, maps: &[MapSpec]) -> Result<Self, LoadError> {
+        Ok(Self { head: head.clone(), prefix, inputs: inputs(root, head, maps)?, prepared: Mutex::default() })
+    }
+
+    pub(in crate::nn) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Whether a tensor is one of this head's.
+    pub(in crate::nn) fn owns(&self, name: &str) -> bool {
+        name.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// The maps that the head reads, in order.
+    pub(in crate::nn) fn layers(&self) -> impl ExactSizeIterator<Item = Layer> {
+        self.inputs.iter().map(|input| input.layer)
+    }
+
+    /// The head ready to run. Whoever asks first prepares it, and others who ask meanwhile wait.
+    ///
+    /// # Errors
+    /// Where the file has changed meanwhile or the device is out of memory; the next caller tries again.
+    pub(in crate::nn) fn prepare(&self, root: &Loader<'_>) -> Result<Arc<HeadNetwork>, LoadError> {
+        // A panic while preparing leaves nothing behind.
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(network) = &*prepared {
+            return Ok(network.clone());
+        }
+        let network = Arc::new(HeadNetwork::load(&root.pp(&self.prefix), &self.head, &self.inputs)?);
+        *prepared = Some(network.clone());
+        Ok(network)
+    }
+}
