@@ -82,7 +82,7 @@ pub fn engine(config: &Config) -> Result<Engine, ServerError> {
             .map_err(|source| ServerError::Source { id: id.into(), source })?;
         engine.sources().add_built_in(source)?;
     }
-    let options = OpenOptions { limits: NO_LIMITS, chunks };
+    let options = OpenOptions { limits: NO_LIMITS, chunks, remote: None };
     for (id, places) in &config.sources {
         let source = Source::open(id, places, &options);
         let source = source.map_err(|source| ServerError::Source { id: id.clone(), source })?;

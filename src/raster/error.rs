@@ -1,5 +1,6 @@
 //! What can go wrong between a file and its pixels.
 
+use super::remote::RemoteError;
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
 
@@ -104,6 +105,9 @@ pub enum RasterError {
         /// What the first bytes look like.
         found: String,
     },
+    /// Something remote cannot be had.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The file or server holding the bytes failed.
     #[error("{name} cannot be read: {source}")]
     Io {
@@ -128,6 +132,7 @@ impl RasterError {
             Self::NoSuchBand { .. } | Self::InvalidOption { .. } => ErrorKind::Invalid,
             Self::NoSuchPart { .. } => ErrorKind::NotFound,
             Self::UnsupportedMedia { .. } => ErrorKind::UnsupportedMedia,
+            Self::Remote(error) => error.kind(),
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
                 std::io::ErrorKind::TimedOut => ErrorKind::TimedOut,

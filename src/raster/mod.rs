@@ -14,6 +14,7 @@ mod mapping;
 mod memory;
 mod npy;
 mod open;
+pub mod remote;
 mod resample;
 mod rgb;
 mod samples;

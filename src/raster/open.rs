@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use super::bands::names_of_file;
 use super::composite::Composite;
 use super::datetime::{Timestamp, from_name};
+use super::remote::Client;
 use super::upload::is_tiff;
 use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Limits, Raster, RasterError, open_upload};
 
@@ -18,6 +19,8 @@ pub struct OpenOptions {
     pub limits: Limits,
     /// Decoded chunks, shared by all rasters.
     pub chunks: ChunkCache,
+    /// What fetches remote files; without it there are none.
+    pub remote: Option<Arc<Client>>,
 }
 
 /// Files accepted in one directory.

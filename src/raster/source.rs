@@ -150,7 +150,7 @@ impl Source {
     /// # Errors
     /// As [`Source::open`].
     pub fn open_path(id: &str, path: &Path, limits: &Limits, cache: &ChunkCache) -> Result<Self, RasterError> {
-        let options = OpenOptions { limits: *limits, chunks: cache.clone() };
+        let options = OpenOptions { limits: *limits, chunks: cache.clone(), remote: None };
         Self::open(id, &[path.to_string_lossy().into_owned()], &options)
     }
 

@@ -1,0 +1,6 @@
+//! Remote imagery, against hosts on loopback that misbehave on purpose.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod client;
+mod host;
