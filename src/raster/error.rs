@@ -97,7 +97,7 @@ pub enum RasterError {
         needed: String,
     },
     /// Bytes that are no known raster format.
-    #[error("{name} is {found}; accepted are GeoTIFF, PNG, JPEG and npy")]
+    #[error("{name} is {found}; accepted are GeoTIFF, JPEG 2000, PNG, JPEG and npy")]
     UnsupportedMedia {
         /// The file or upload.
         name: String,
@@ -115,6 +115,21 @@ pub enum RasterError {
 }
 
 impl RasterError {
+    /// What a decoder says: damage, something it does not know, or a failure of what holds the bytes.
+    pub(super) fn of_decoder(name: &str, format: &'static str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        let (name, reason) = (name.to_owned(), error.to_string());
+        match error.kind() {
+            Kind::InvalidData | Kind::UnexpectedEof | Kind::InvalidInput => Self::Undecodable { name, format, reason },
+            Kind::Unsupported => Self::Unsupported {
+                name,
+                feature: reason,
+                needed: "convert it, for example with: gdal_translate -of COG -co COMPRESS=DEFLATE in.tif out.tif",
+            },
+            kind => Self::Io { name, source: std::io::Error::new(kind, reason) },
+        }
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {

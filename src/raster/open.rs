@@ -8,8 +8,9 @@ use std::time::UNIX_EPOCH;
 use super::bands::names_of_file;
 use super::composite::Composite;
 use super::datetime::{Timestamp, from_name};
-use super::upload::is_tiff;
-use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Limits, Raster, RasterError, open_upload};
+use super::jpeg2000::is_jpeg2000;
+use super::upload::{MAGIC_BYTES, is_tiff};
+use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Raster, RasterError, open_upload};
 
 /// How locations are opened.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct OpenOptions {
 const MAX_FILES: usize = 1000;
 
 /// The captures at a location. A file is one (an array may hold several); of a directory, files named after bands (`B02.tif`,
-/// `…_20240601T104021_B8A.tif`, `…_TCI.tif`) are put together to one capture a sensing time, and other files are one each.
+/// `…_20240601T104021_B8A.jp2`, `…_TCI.jp2`) are put together to one capture a sensing time, and other files are one each.
 ///
 /// # Errors
 /// [`RasterError`] where something cannot be read, or a directory holds no raster or files of both kinds.
@@ -37,7 +38,7 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterE
     let name = path.display().to_string();
     let io = |source| RasterError::Io { name: name.clone(), source };
     let file = FileBytes::open(path).map_err(io)?;
-    let start = file.read_at(0, file.len().min(4) as usize).map_err(io)?;
+    let start = file.read_at(0, file.len().min(MAGIC_BYTES as u64) as usize).map_err(io)?;
     let modified = path.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
     let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let version = version(format!("{name}:{}:{modified}", file.len()).as_bytes());
@@ -46,6 +47,10 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterE
         let tiff = GeoTiff::open(&name, Arc::new(file), &options.chunks)?;
         let datetime = in_name.or(tiff.datetime());
         return Ok(vec![Capture { datetime, version, raster: Arc::new(tiff) }]);
+    }
+    if is_jpeg2000(&start) {
+        let raster = Arc::new(Jpeg2000::open(&name, Arc::new(file), &options.chunks)?);
+        return Ok(vec![Capture { datetime: in_name, version, raster }]);
     }
     options.limits.check_bytes(&name, file.len())?;
     let bytes = file.read_at(0, file.len() as usize).map_err(io)?;
@@ -79,15 +84,17 @@ fn open_directory(directory: &Path, options: &OpenOptions) -> Result<Vec<Capture
     }
 }
 
-/// The GeoTIFF files of a directory, by name.
+/// Extensions of the rasters that are looked for in a directory.
+const EXTENSIONS: [&str; 4] = ["tif", "tiff", "jp2", "j2k"];
+
+/// The GeoTIFF and JPEG 2000 files of a directory, by name.
 fn raster_files(directory: &Path, name: &str) -> Result<Vec<PathBuf>, RasterError> {
     let io = |source| RasterError::Io { name: name.to_owned(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        let is_tiff =
-            |extension: &std::ffi::OsStr| ["tif", "tiff"].iter().any(|known| extension.eq_ignore_ascii_case(known));
-        if path.extension().is_some_and(is_tiff) && path.is_file() {
+        let is_raster = |extension: &std::ffi::OsStr| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known));
+        if path.extension().is_some_and(is_raster) && path.is_file() {
             files.push(path);
         }
         if files.len() > MAX_FILES {

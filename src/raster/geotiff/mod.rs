@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rayon::prelude::*;
 
 use self::image::Image;
@@ -22,6 +23,7 @@ use super::cache::{ChunkCache, ChunkKey};
 use super::datetime::{Timestamp, from_tiff_tag};
 use super::samples::{Run, Samples};
 use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo};
+use crate::georef::Georef;
 
 const FORMAT: &str = "GeoTIFF";
 
@@ -57,18 +59,13 @@ impl std::fmt::Debug for GeoTiff {
 
 /// An error of the decoder as one of a raster.
 fn raster_error(name: &str, error: &io::Error) -> RasterError {
-    let (name, reason) = (name.to_owned(), error.to_string());
-    match error.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
-            RasterError::Undecodable { name, format: FORMAT, reason }
-        }
-        io::ErrorKind::Unsupported => RasterError::Unsupported {
-            name,
-            feature: reason,
-            needed: "convert it, for example with: gdal_translate -of COG -co COMPRESS=DEFLATE in.tif out.tif",
-        },
-        kind => RasterError::Io { name, source: io::Error::new(kind, reason) },
-    }
+    RasterError::of_decoder(name, FORMAT, error)
+}
+
+/// The georeference in a GeoTIFF that another format carries for it, for a raster of `width` by `height` pixels.
+pub(super) fn georef_of(name: &str, tiff: &Bytes, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
+    let (_, directories) = ifd::read_directories(tiff).map_err(|error| raster_error(name, &error))?;
+    geo::read(name, tiff, &directories[0], width, height)
 }
 
 impl GeoTiff {
