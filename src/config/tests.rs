@@ -48,6 +48,8 @@ fn values_that_cannot_be_used_are_named() {
         (&["--source", "only-a-path.tif"], "ID=PATH"),
         (&["--api-key", "short"], "8 or more"),
         (&["--cors", "example.org"], "https://"),
+        (&["--allow-host", "https://example.org/"], "*.example.org"),
+        (&["--allow-host", "example.*"], "*.example.org"),
         (&["--source-root", "/no/such/directory"], "/no/such/directory"),
         (&["--request-timeout", "0"], "request-timeout"),
         (&["--config", "/no/such/file.toml"], "/no/such/file.toml"),

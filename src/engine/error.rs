@@ -7,6 +7,7 @@ use crate::error::ErrorKind;
 use crate::georef::CrsError;
 use crate::nn::{LoadError, NnError};
 use crate::raster::RasterError;
+use crate::raster::remote::RemoteError;
 use crate::tiles::TileError;
 use crate::weights::WeightsError;
 use crate::zoo::{CatalogError, ManifestError};
@@ -38,6 +39,12 @@ pub enum EngineError {
     #[error("there is no source {id:?}; GET /v1/sources lists those there are")]
     UnknownSource {
         /// The id found.
+        id: String,
+    },
+    /// A source that is known but has not been opened yet.
+    #[error("source {id:?} is not open yet; try again in a moment")]
+    SourceNotOpen {
+        /// The id.
         id: String,
     },
     /// A zoom outside the range of the tile set.
@@ -141,6 +148,11 @@ fn did_you_mean(suggestion: &Option<String>) -> String {
 }
 
 impl EngineError {
+    /// Whether a remote file has changed since its source was opened.
+    pub(super) fn is_changed_file(&self) -> bool {
+        matches!(self, Self::Raster(error) if matches!(**error, RasterError::Remote(RemoteError::Changed { .. })))
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -153,7 +165,7 @@ impl EngineError {
             Self::Unusable { .. } => ErrorKind::Unusable,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
-            Self::Stopping => ErrorKind::Unavailable,
+            Self::Stopping | Self::SourceNotOpen { .. } => ErrorKind::Unavailable,
             Self::Panicked | Self::Store { .. } => ErrorKind::Internal,
             Self::Raster(error) => error.kind(),
             Self::Weights(error) => error.kind(),

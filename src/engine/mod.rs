@@ -31,7 +31,7 @@ pub use hardware::{DeviceChoice, DtypeChoice};
 pub use models::{EMBEDDING, LoadedModel, ModelOptions, ModelStatus, Models, WeightsState};
 pub use pixels::PixelOptions;
 pub use scene::{SceneOptions, SceneProgress, SceneRequest};
-pub use sources::{SourceOptions, Sources};
+pub use sources::{SourceOptions, Sources, UnavailableSource};
 pub use tile::{ObjectRule, TileRequest, zoom_range};
 pub use window::{Timings, WindowOptions};
 

@@ -78,7 +78,7 @@ pub(super) async fn get_imagery_tile(
     Query((params,)): Query<(ImageryParams,)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let source = state.engine().sources().get(&path.source)?;
+    let source = state.engine().sources().opened(&path.source).await?;
     let TileName { coord, doubled, extension } = TileName::parse(&path.z, &path.x, &path.tile)?;
     if extension != "png" {
         return Err(Problem::new(
@@ -139,7 +139,7 @@ pub(super) async fn get_imagery_tilejson(
     Query((params,)): Query<(ImageryParams,)>,
     BaseUrl(base): BaseUrl,
 ) -> Result<axum::Json<TileJson>, Problem> {
-    let source = state.engine().sources().get(&source)?;
+    let source = state.engine().sources().opened(&source).await?;
     let (size_px, capture) = (params.size_px(false)?, params.capture(&source)?);
     let query = match (size_px, capture) {
         (256, 0) => String::new(),

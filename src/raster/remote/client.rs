@@ -11,6 +11,8 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 use super::address::{GuardedResolver, PrivateAddress};
+use super::file::BlockKey;
+use super::gate::Gate;
 use super::{RemoteError, RemotePolicy, RemoteUrl};
 
 /// Redirects followed for one answer.
@@ -31,6 +33,8 @@ pub struct ClientOptions {
     pub attempts: u32,
     /// Wait before the second attempt; doubled before each further one.
     pub retry_delay: Duration,
+    /// Memory for blocks of files.
+    pub block_bytes: u64,
 }
 
 impl Default for ClientOptions {
@@ -40,6 +44,7 @@ impl Default for ClientOptions {
             timeout: Duration::from_secs(30),
             attempts: 3,
             retry_delay: Duration::from_millis(200),
+            block_bytes: 128 << 20,
         }
     }
 }
@@ -49,6 +54,8 @@ pub struct Client {
     agent: Agent,
     policy: RemotePolicy,
     options: ClientOptions,
+    gate: Gate,
+    blocks: moka::sync::Cache<BlockKey, Bytes>,
 }
 
 impl fmt::Debug for Client {
@@ -108,12 +115,21 @@ impl Client {
             .build();
         let resolver = GuardedResolver { allow_private: policy.allow_private, system: DefaultResolver::default() };
         let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
-        Self { agent, policy, options }
+        let blocks = moka::sync::Cache::builder()
+            .max_capacity(options.block_bytes)
+            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            .build();
+        Self { agent, policy, options, gate: Gate::default(), blocks }
     }
 
     /// What may be fetched.
     pub fn policy(&self) -> &RemotePolicy {
         &self.policy
+    }
+
+    /// Blocks of files, shared by all that are open.
+    pub(super) fn blocks(&self) -> &moka::sync::Cache<BlockKey, Bytes> {
+        &self.blocks
     }
 
     /// A whole file of at most `max_bytes`.
@@ -170,7 +186,9 @@ impl Client {
 
     /// One attempt, through all its redirects.
     fn attempt(&self, url: &RemoteUrl, ask: &Ask<'_>, max_bytes: u64) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + self.options.timeout;
+        let timeout = self.options.timeout;
+        let _place = self.gate.enter(url.host(), timeout).ok_or_else(|| Failure::Final(self.timed_out(url)))?;
+        let deadline = Instant::now() + timeout;
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             self.policy.check(&at)?;
@@ -221,6 +239,11 @@ impl Client {
                 408 | 425 | 429 | 500 | 502..=504 => Failure::Passing(error, retry_after(&parts.headers)),
                 _ => Failure::Final(error),
             });
+        }
+        let coding = parts.headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |coding| coding.as_bytes());
+        if coding != b"identity" {
+            let reason = format!("its host compresses it ({}) unasked", String::from_utf8_lossy(coding));
+            return Err(RemoteError::Failed { url: url.clone(), reason }.into());
         }
         if body.content_length().is_some_and(|length| length > max_bytes) {
             return Err(RemoteError::TooLarge { url: url.clone(), limit: max_bytes }.into());

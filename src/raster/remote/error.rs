@@ -55,6 +55,12 @@ pub enum RemoteError {
         /// What went wrong.
         reason: String,
     },
+    /// Another file is there by now.
+    #[error("{url} has changed since it was opened; it has to be opened again")]
+    Changed {
+        /// The address.
+        url: RemoteUrl,
+    },
     /// More bytes than are accepted.
     #[error("{url} has more than the {limit} bytes accepted")]
     TooLarge {
@@ -79,7 +85,7 @@ impl RemoteError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::BadUrl { .. } | Self::HostNotAllowed { .. } | Self::PrivateHost { .. } => ErrorKind::Invalid,
-            Self::Status { .. } | Self::Failed { .. } => ErrorKind::Upstream,
+            Self::Status { .. } | Self::Failed { .. } | Self::Changed { .. } => ErrorKind::Upstream,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
         }

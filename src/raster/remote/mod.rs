@@ -7,11 +7,14 @@
 mod address;
 mod client;
 mod error;
+mod file;
+mod gate;
 mod policy;
 mod url;
 
 pub use address::is_private;
 pub use client::{Client, ClientOptions};
 pub use error::RemoteError;
+pub use file::HttpBytes;
 pub use policy::RemotePolicy;
 pub use url::{RemoteUrl, is_remote};

@@ -1,6 +1,7 @@
 //! Addresses of remote imagery: checked, resolved against each other (RFC 3986), and shown without their secrets.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ureq::http::Uri;
 
@@ -15,7 +16,7 @@ const MAX_LEN: usize = 8192;
 /// writes an address down.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RemoteUrl {
-    uri: Uri,
+    uri: Arc<Uri>,
 }
 
 /// Whether a location is an address rather than a path.
@@ -44,7 +45,7 @@ impl RemoteUrl {
         if authority.as_str().contains('@') {
             return Err(bad("an address without a user name and password is needed"));
         }
-        Ok(Self { uri })
+        Ok(Self { uri: Arc::new(uri) })
     }
 
     /// Its host, as written; IPv6 addresses in brackets.
