@@ -37,6 +37,7 @@ pub use units::{ByteSize, Span};
 pub use weights_choice::WeightsChoice;
 
 use crate::engine::{DeviceChoice, DtypeChoice};
+use crate::raster::remote::is_remote;
 use crate::telemetry::LogFormat;
 
 /// Every option with its value.
@@ -255,7 +256,7 @@ impl Config {
             source: self
                 .sources
                 .iter()
-                .flat_map(|(id, places)| places.iter().map(move |place| format!("{id}={place}")))
+                .flat_map(|(id, places)| places.iter().map(move |place| format!("{id}={}", without_secrets(place))))
                 .collect(),
             source_root: self.source_root.clone(),
             allow_host: self.allow_hosts.clone(),
@@ -311,6 +312,14 @@ fn parse_source(text: &str) -> Result<(String, String), ConfigError> {
             found: text.to_owned(),
             needed: "ID=PLACE, such as harbour=/data/harbour.tif".to_owned(),
         }),
+    }
+}
+
+/// A place to be printed: what follows the question mark of an address may be a signature.
+fn without_secrets(place: &str) -> String {
+    match place.split_once('?') {
+        Some((address, _)) if is_remote(place) => format!("{address}?********"),
+        _ => place.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
-use crate::raster::remote::{Client, ClientOptions, RemotePolicy, RemoteUrl, is_remote};
+use crate::raster::remote::{Client, ClientOptions, RemotePolicy, Storage, is_remote};
 use crate::raster::{ChunkCache, Limits, OpenOptions};
 use crate::tiles::WindowGrid;
 use crate::weights::{EmbeddedFiles, HubOptions, Library, WeightsLocator, WeightsMode};
@@ -54,12 +54,14 @@ impl Config {
     }
 
     /// What fetches remote imagery. Who names a source at start allows its host.
+    /// The variables of object stores are those that other tools read.
     fn remote_client(&self) -> Client {
+        let storage = Storage::from_variables(|name| std::env::var(name).ok());
         let named = self.sources.iter().flat_map(|(_, places)| places).filter(|place| is_remote(place));
-        let named = named.filter_map(|place| Some(RemoteUrl::parse(place).ok()?.host().to_owned()));
+        let named = named.filter_map(|place| Some(storage.locate(place).ok()?.host().to_owned()));
         let hosts = self.allow_hosts.iter().cloned().chain(named).collect();
         let policy = RemotePolicy { hosts, allow_private: self.allow_private_hosts };
-        Client::new(policy, ClientOptions { block_bytes: self.remote_memory.0, ..ClientOptions::default() })
+        Client::new(policy, ClientOptions { block_bytes: self.remote_memory.0, storage, ..ClientOptions::default() })
     }
 
     /// What an imagery file may hold.

@@ -7,7 +7,6 @@ use crate::error::ErrorKind;
 use crate::georef::CrsError;
 use crate::nn::{LoadError, NnError};
 use crate::raster::RasterError;
-use crate::raster::remote::RemoteError;
 use crate::tiles::TileError;
 use crate::weights::WeightsError;
 use crate::zoo::{CatalogError, ManifestError};
@@ -150,7 +149,7 @@ fn did_you_mean(suggestion: &Option<String>) -> String {
 impl EngineError {
     /// Whether a remote file has changed since its source was opened.
     pub(super) fn is_changed_file(&self) -> bool {
-        matches!(self, Self::Raster(error) if matches!(**error, RasterError::Remote(RemoteError::Changed { .. })))
+        matches!(self, Self::Raster(error) if error.is_changed_file())
     }
 
     /// The kind of the error.

@@ -145,6 +145,11 @@ impl RasterError {
         }
     }
 
+    /// Whether a remote file has changed since it was opened.
+    pub fn is_changed_file(&self) -> bool {
+        matches!(self, Self::Remote(RemoteError::Changed { .. }))
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -9,7 +9,7 @@ use super::bands::names_of_file;
 use super::composite::Composite;
 use super::datetime::{Timestamp, from_name};
 use super::jpeg2000::is_jpeg2000;
-use super::remote::{Client, HttpBytes, RemoteError, RemoteUrl, is_remote};
+use super::remote::{Client, HttpBytes, RemoteError, RemoteUrl, Storage, is_remote};
 use super::upload::{MAGIC_BYTES, is_tiff};
 use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Raster, RasterError, open_upload};
 
@@ -36,7 +36,7 @@ const MAX_FILES: usize = 1000;
 pub fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let path = Path::new(location);
     if is_remote(location) {
-        open_remote(&RemoteUrl::parse(location)?, options)
+        open_remote(location, options)
     } else if path.is_dir() {
         open_directory(path, options)
     } else {
@@ -44,10 +44,13 @@ pub fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Captur
     }
 }
 
-fn open_remote(url: &RemoteUrl, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
-    let not_allowed = || RemoteError::HostNotAllowed { host: url.host().to_owned() };
-    let client = options.remote.as_ref().ok_or_else(not_allowed)?;
-    let file = HttpBytes::open(client, url)?;
+fn open_remote(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
+    let Some(client) = &options.remote else {
+        let host = Storage::default().locate(location)?.host().to_owned();
+        return Err(RemoteError::HostNotAllowed { host }.into());
+    };
+    let url = client.locate(location)?;
+    let file = HttpBytes::open(client, &url)?;
     let version = version(file.identity().as_bytes());
     open_bytes(&url.to_string(), from_name(url.file_name()), version, Arc::new(file), options)
 }

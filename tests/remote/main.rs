@@ -9,3 +9,4 @@ mod client;
 mod host;
 mod raster;
 mod sources;
+mod storage;

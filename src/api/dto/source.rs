@@ -166,7 +166,7 @@ pub(crate) struct SourceReference {
     /// A file under the server's `--source-root`. Either this or `url` is needed.
     #[schema(example = "2024/harbour.tif")]
     pub path: Option<String>,
-    /// An `http` or `https` address on a host that the server may ask.
+    /// An `https`, `s3` or `gs` address on a host that the server may ask.
     #[schema(example = "https://example.org/2024/harbour.tif")]
     pub url: Option<String>,
 }

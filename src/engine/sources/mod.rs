@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use self::store::{Place, Record, safe_file_name};
 use super::error::EngineError;
-use crate::raster::remote::{RemoteUrl, is_remote};
-use crate::raster::{Limits, OpenOptions, Source};
+use crate::raster::remote::{RemoteError, is_remote};
+use crate::raster::{Limits, OpenOptions, RasterError, Source};
 
 /// Options of the source store.
 #[derive(Clone, Debug)]
@@ -254,8 +254,11 @@ impl Sources {
     /// # Errors
     /// A host that is not allowed, an id that is malformed or taken, what the host says, a file that is no readable raster.
     pub async fn register_url(&self, id: String, title: Option<String>, url: &str) -> Result<Arc<Source>, EngineError> {
-        let url = RemoteUrl::parse(url).map_err(crate::raster::RasterError::from)?;
-        self.register(id, Record { title, place: Place::Url { url: url.secret() } }, None).await
+        if !is_remote(url) {
+            let needed = "an http, https, s3 or gs address is needed";
+            return Err(RasterError::from(RemoteError::bad_url(url, needed)).into());
+        }
+        self.register(id, Record { title, place: Place::Url { url: url.to_owned() } }, None).await
     }
 
     async fn register(&self, id: String, record: Record, bytes: Option<Bytes>) -> Result<Arc<Source>, EngineError> {

@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 use super::address::{GuardedResolver, PrivateAddress};
 use super::file::BlockKey;
 use super::gate::Gate;
-use super::{RemoteError, RemotePolicy, RemoteUrl};
+use super::{RemoteError, RemotePolicy, RemoteUrl, Storage};
 
 /// Redirects followed for one answer.
 const MAX_REDIRECTS: usize = 5;
@@ -35,6 +35,8 @@ pub struct ClientOptions {
     pub retry_delay: Duration,
     /// Memory for blocks of files.
     pub block_bytes: u64,
+    /// Object stores.
+    pub storage: Storage,
 }
 
 impl Default for ClientOptions {
@@ -45,6 +47,7 @@ impl Default for ClientOptions {
             attempts: 3,
             retry_delay: Duration::from_millis(200),
             block_bytes: 128 << 20,
+            storage: Storage::default(),
         }
     }
 }
@@ -125,6 +128,14 @@ impl Client {
     /// What may be fetched.
     pub fn policy(&self) -> &RemotePolicy {
         &self.policy
+    }
+
+    /// The address behind a location: `https://…`, `s3://bucket/key` or `gs://bucket/key`.
+    ///
+    /// # Errors
+    /// [`RemoteError::BadUrl`].
+    pub fn locate(&self, location: &str) -> Result<RemoteUrl, RemoteError> {
+        self.options.storage.locate(location)
     }
 
     /// Blocks of files, shared by all that are open.
@@ -210,21 +221,28 @@ impl Client {
         if left.is_zero() {
             return Err(Failure::Passing(self.timed_out(url), None));
         }
-        let request = Request::builder().uri(url.uri().clone());
-        let (request, body) = match ask {
-            Ask::Get => (request.method("GET"), None),
-            Ask::Range { first, last } => {
-                (request.method("GET").header(header::RANGE, format!("bytes={first}-{last}")), None)
-            }
-            Ask::Post { json } => (request.method("POST").header(header::CONTENT_TYPE, "application/json"), Some(*json)),
+        let range = match ask {
+            Ask::Range { first, last } => Some(format!("bytes={first}-{last}")),
+            Ask::Get | Ask::Post { .. } => None,
         };
-        let sent = match body {
-            None => request.body(()).map_err(ureq::Error::from).and_then(|request| {
+        let mut request = Request::builder().uri(url.uri().clone());
+        for (name, value) in self.options.storage.headers(url, range.as_deref()) {
+            request = request.header(name, value);
+        }
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
+        }
+        let failed = |error: ureq::http::Error| self.failure(url, error.into(), 0);
+        let sent = match ask {
+            Ask::Post { json } => {
+                let request = request.method("POST").header(header::CONTENT_TYPE, "application/json");
+                let request = request.body(*json).map_err(failed)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
-            }),
-            Some(body) => request.body(body).map_err(ureq::Error::from).and_then(|request| {
+            }
+            Ask::Get | Ask::Range { .. } => {
+                let request = request.body(()).map_err(failed)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
-            }),
+            }
         };
         sent.map_err(|error| self.failure(url, error, 0))
     }
@@ -280,6 +298,9 @@ fn redirect(url: &RemoteUrl, response: &Response<Body>) -> Result<Option<RemoteU
         return Ok(None);
     }
     let failed = |reason: &str| RemoteError::Failed { url: url.clone(), reason: reason.to_owned() };
+    if let Some(region) = response.headers().get("x-amz-bucket-region").and_then(|region| region.to_str().ok()) {
+        return Err(failed(&format!("its bucket lies in {region}; the server has to be started with AWS_REGION={region}")));
+    }
     let location = response.headers().get(header::LOCATION).ok_or_else(|| failed("it redirects to nowhere"))?;
     let location = location.to_str().map_err(|_| failed("it redirects to what is no address"))?;
     url.join(location).map(Some)

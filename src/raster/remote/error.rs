@@ -91,6 +91,11 @@ impl RemoteError {
         }
     }
 
+    /// A text that is no address; what may be secret in it is left out.
+    pub(crate) fn bad_url(text: &str, needed: &'static str) -> Self {
+        Self::BadUrl { shown: shown(text), needed }
+    }
+
     /// A host that sends whole files only.
     pub(super) fn no_ranges(url: &RemoteUrl) -> Self {
         let reason = "its host sends whole files only; one that answers range requests (Accept-Ranges: bytes) is needed";
@@ -111,6 +116,20 @@ impl RemoteError {
     pub fn inside(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
+}
+
+/// An address that may not even be one, without what may be secret.
+fn shown(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let text = match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find('/').unwrap_or(rest.len());
+            let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
+            format!("{scheme}://{}", &rest[start..])
+        }
+        None => text.to_owned(),
+    };
+    text.chars().take(200).collect()
 }
 
 impl From<RemoteError> for io::Error {

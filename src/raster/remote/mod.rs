@@ -10,6 +10,8 @@ mod error;
 mod file;
 mod gate;
 mod policy;
+mod signature;
+mod storage;
 mod url;
 
 pub use address::is_private;
@@ -17,4 +19,5 @@ pub use client::{Client, ClientOptions};
 pub use error::RemoteError;
 pub use file::HttpBytes;
 pub use policy::RemotePolicy;
-pub use url::{RemoteUrl, is_remote};
+pub use storage::{Storage, is_remote};
+pub use url::RemoteUrl;

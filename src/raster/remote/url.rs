@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ureq::http::Uri;
 
 use super::RemoteError;
+use super::storage::Store;
 
 /// Longest address taken; servers and proxies end at 8 KiB or before.
 const MAX_LEN: usize = 8192;
@@ -17,13 +18,7 @@ const MAX_LEN: usize = 8192;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RemoteUrl {
     uri: Arc<Uri>,
-}
-
-/// Whether a location is an address rather than a path.
-pub fn is_remote(location: &str) -> bool {
-    location
-        .split_once("://")
-        .is_some_and(|(scheme, _)| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+    store: Store,
 }
 
 impl RemoteUrl {
@@ -32,7 +27,7 @@ impl RemoteUrl {
     /// # Errors
     /// [`RemoteError::BadUrl`].
     pub fn parse(text: &str) -> Result<Self, RemoteError> {
-        let bad = |needed: &'static str| RemoteError::BadUrl { shown: shown(text), needed };
+        let bad = |needed: &'static str| RemoteError::bad_url(text, needed);
         if text.len() > MAX_LEN {
             return Err(bad("at most 8192 characters are needed"));
         }
@@ -45,7 +40,7 @@ impl RemoteUrl {
         if authority.as_str().contains('@') {
             return Err(bad("an address without a user name and password is needed"));
         }
-        Ok(Self { uri: Arc::new(uri) })
+        Ok(Self { uri: Arc::new(uri), store: Store::None })
     }
 
     /// Its host, as written; IPv6 addresses in brackets.
@@ -82,6 +77,16 @@ impl RemoteUrl {
     /// The whole address with its secrets: for requests and for what is stored, never for people.
     pub fn secret(&self) -> String {
         self.uri.to_string()
+    }
+
+    /// The same address, known to lie in a store.
+    pub(super) fn in_store(self, store: Store) -> Self {
+        Self { store, ..self }
+    }
+
+    /// The store it lies in.
+    pub(super) fn store(&self) -> Store {
+        self.store
     }
 
     /// The same in the form requests take.
@@ -146,20 +151,6 @@ fn without_dots(path: &str) -> String {
         }
     }
     format!("/{}", kept.join("/"))
-}
-
-/// An address that may not even be one, without what may be secret.
-fn shown(text: &str) -> String {
-    let text = text.split(['?', '#']).next().unwrap_or_default();
-    let text = match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find('/').unwrap_or(rest.len());
-            let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
-            format!("{scheme}://{}", &rest[start..])
-        }
-        None => text.to_owned(),
-    };
-    text.chars().take(200).collect()
 }
 
 impl fmt::Display for RemoteUrl {
