@@ -12,6 +12,7 @@ mod heads;
 mod loader;
 mod model;
 mod resnet;
+mod strips;
 mod swin_v2;
 mod upsample;
 

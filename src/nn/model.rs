@@ -10,6 +10,7 @@ use super::features::{Features, Layer, Part};
 use super::fpn::Fpn;
 use super::heads::{HeadNetwork, HeadOutput, MapSpec};
 use super::loader::{Loader, Parameters, Tally};
+use super::strips;
 use super::upsample::Upsample;
 use crate::ops::OpsContext;
 use crate::weights::Weights;
@@ -145,16 +146,23 @@ impl Network {
         Ok(self.predict_many(features, &[head])?.pop().unwrap_or_default())
     }
 
-    /// What several heads say, in their order; the full-resolution map is computed once for all of them.
+    /// What several heads say, in their order; they share the decoder's work as far as its maps are worth keeping.
     ///
     /// # Errors
     /// [`NnError::Absent`] where there is no such head.
     pub fn predict_many(&self, features: &Features, heads: &[usize]) -> Result<Vec<Vec<HeadOutput>>, NnError> {
-        let mut upsampled = None;
+        let (mut halfway, mut upsampled) = (None, None);
         let image = ImageSize { height: features.height, width: features.width };
         let predict = |head: &usize| {
             let absent = || NnError::Absent { what: format!("head {head} of {}", self.heads.len()) };
             let (_, network) = self.heads.get(*head).ok_or_else(absent)?;
+            if let (Some(head), Some(upsample)) = (network.over_full_resolution(), &self.upsample) {
+                let map = match halfway.take() {
+                    Some(map) => map,
+                    None => upsample.all_but_last(self.finest(features)?)?,
+                };
+                return Ok(strips::forward(&self.ops, upsample, head, halfway.insert(map))?);
+            }
             let mut maps = Vec::with_capacity(network.inputs().len());
             for layer in network.inputs() {
                 maps.push(match (layer, &upsampled) {
@@ -202,10 +210,15 @@ impl Network {
             Layer::Fpn(index) => self.pyramid(features, layer)?.get(index).cloned().ok_or_else(absent),
             Layer::Upsample => {
                 let upsample = self.upsample.as_ref().ok_or_else(absent)?;
-                let map = self.pyramid(features, layer)?.first().ok_or_else(absent)?;
-                Ok(upsample.forward(map)?)
+                Ok(upsample.forward(self.finest(features)?)?)
             }
         }
+    }
+
+    /// The map that the decoder starts from.
+    fn finest<'a>(&self, features: &'a Features) -> Result<&'a Tensor, NnError> {
+        let absent = || NnError::Absent { what: format!("feature map {}", Layer::Upsample) };
+        self.pyramid(features, Layer::Upsample)?.first().ok_or_else(absent)
     }
 
     /// The pyramid's maps, computed at the first call.

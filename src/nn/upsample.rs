@@ -42,10 +42,28 @@ impl Upsample {
 
     /// `[N, h, w, in] -> [N, stride·h, stride·w, out]`
     pub(super) fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        self.last(&self.all_but_last(map)?)
+    }
+
+    /// Everything before the last doubling, which is most of the map's memory: `[N, h, w, in] -> [N, stride·h/2, stride·w/2, C]`.
+    pub(super) fn all_but_last(&self, map: &Tensor) -> Result<Tensor> {
         let mut x = map.clone();
-        for (conv, double) in &self.layers {
-            x = double.forward(&conv.forward(&x)?)?;
+        for (layer, (conv, double)) in self.layers.iter().enumerate() {
+            x = conv.forward(&x)?;
+            if layer + 1 < self.layers.len() {
+                x = double.forward(&x)?;
+            }
         }
         Ok(x)
+    }
+
+    /// The last doubling of what [`Upsample::all_but_last`] returns: `[N, H/2, W/2, C] -> [N, H, W, out]`.
+    pub(super) fn last(&self, map: &Tensor) -> Result<Tensor> {
+        self.layers.last().map_or_else(|| Ok(map.clone()), |(_, double)| double.forward(map))
+    }
+
+    /// How much larger [`Upsample::last`] makes a map: 2, or 1 where the map was at full resolution from the start.
+    pub(super) fn last_scale(&self) -> usize {
+        if self.layers.is_empty() { 1 } else { 2 }
     }
 }

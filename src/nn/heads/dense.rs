@@ -10,7 +10,7 @@ use crate::prediction::Dense;
 use crate::zoo::Activation;
 
 #[derive(Debug)]
-pub(super) struct DenseHead {
+pub(in crate::nn) struct DenseHead {
     hidden: Conv2d,
     out: Conv2d,
     activation: Activation,
@@ -18,7 +18,7 @@ pub(super) struct DenseHead {
 
 impl DenseHead {
     /// From `layers.0.0` and `layers.1`.
-    pub(super) fn load(
+    pub(in crate::nn) fn load(
         loader: &Loader<'_>,
         channels: usize,
         outputs: usize,
@@ -32,9 +32,14 @@ impl DenseHead {
         })
     }
 
+    /// `[N, H, W, C] -> [N, H, W, K]` in float32. Each value depends on the pixels around it up to two away.
+    pub(in crate::nn) fn values(&self, ops: &OpsContext, map: &Tensor) -> Result<Tensor> {
+        activate(ops, &self.out.forward(&self.hidden.forward(map)?)?, self.activation)
+    }
+
     /// `[N, H, W, C] -> ` one map an item.
     pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Vec<HeadOutput>> {
-        let values = activate(ops, &self.out.forward(&self.hidden.forward(map)?)?, self.activation)?;
+        let values = self.values(ops, map)?;
         let (items, height, width, channels) = values.dims4()?;
         let item = |item| {
             let values = values.get(item)?.flatten_all()?.to_vec1::<f32>()?;

@@ -8,7 +8,7 @@ mod mask_rcnn;
 use candle_core::{DType, Result, Tensor};
 
 use self::classify::{MaxPooledHead, MeanPooledHead};
-use self::dense::DenseHead;
+pub(super) use self::dense::DenseHead;
 use self::faster_rcnn::FasterRcnn;
 use super::LoadError;
 use super::detect::ImageSize;
@@ -94,6 +94,14 @@ impl HeadNetwork {
     /// The maps that [`HeadNetwork::forward`] needs, in order.
     pub(super) fn inputs(&self) -> &[Layer] {
         &self.inputs
+    }
+
+    /// The head itself where it reads the full-resolution map alone, and so may run on a part of its rows.
+    pub(super) fn over_full_resolution(&self) -> Option<&DenseHead> {
+        match &self.form {
+            Form::Dense(head) if self.inputs == [Layer::Upsample] => Some(head),
+            _ => None,
+        }
     }
 
     /// One answer an item; `maps` are those of [`HeadNetwork::inputs`], `[N, h, w, C]`.
