@@ -11,7 +11,7 @@ use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
-use crate::raster::{Limits, OpenOptions, RasterError, Source};
+use crate::raster::{Limits, Source};
 use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
 use crate::{config::ConfigError, telemetry};
 
@@ -33,7 +33,7 @@ pub enum ServerError {
         /// Its id.
         id: String,
         /// What reading it says.
-        source: RasterError,
+        source: EngineError,
     },
     /// The address cannot be listened on.
     #[error("{address} cannot be listened on: {source}")]
@@ -74,25 +74,20 @@ pub fn models(config: &Config) -> Result<Vec<ModelSpec>, CatalogError> {
 pub fn engine(config: &Config) -> Result<Engine, ServerError> {
     let device = config.device.open()?;
     let options = config.engine_options(&device);
-    let chunks = options.sources.chunks.clone();
+    let chunks = options.sources.open.chunks.clone();
     let engine = Engine::start(models(config)?, config.weights_locator(assets::demo_file), device, &options)?;
     for (id, title, file) in DEMO_SOURCES.into_iter().filter(|_| config.demo) {
         let bytes = Bytes::from_static(assets::demo_file(file).unwrap_or_default());
-        let source = Source::from_bytes(id, title, bytes, None, &NO_LIMITS, &chunks)
-            .map_err(|source| ServerError::Source { id: id.into(), source })?;
+        let source = Source::from_bytes(id, title, bytes, None, &Limits::NONE, &chunks)
+            .map_err(|source| ServerError::Source { id: id.into(), source: source.into() })?;
         engine.sources().add_built_in(source)?;
     }
-    let options = OpenOptions { limits: NO_LIMITS, chunks };
     for (id, places) in &config.sources {
-        let source = Source::open(id, places, &options);
-        let source = source.map_err(|source| ServerError::Source { id: id.clone(), source })?;
-        engine.sources().add_built_in(source)?;
+        let added = engine.sources().add_locations(id, places);
+        added.map_err(|source| ServerError::Source { id: id.clone(), source })?;
     }
     Ok(engine)
 }
-
-/// Limits are for what comes over HTTP; whoever starts the server may serve any file.
-const NO_LIMITS: Limits = Limits { max_bytes: u64::MAX, max_pixels: u64::MAX };
 
 /// The API's own options.
 pub fn api_options(config: &Config) -> ApiOptions {

@@ -2,6 +2,7 @@
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Requests answered, by route and status.
 pub const HTTP_REQUESTS_TOTAL: &str = "satlas_http_requests_total";
@@ -37,7 +38,13 @@ pub enum LogFormat {
 
 /// Starts logging to standard error; `RUST_LOG` overrides `level` (such as `info` or `satlas_serve=debug`).
 pub fn start_logging(level: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    if filter.max_level_hint() == Some(LevelFilter::TRACE) {
+        // At this level the HTTP client writes addresses down with their signatures and tokens.
+        for client in ["ureq=debug", "ureq_proto=debug"].iter().filter_map(|directive| directive.parse().ok()) {
+            filter = filter.add_directive(client);
+        }
+    }
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second call (tests) keeps the first one's settings.
     let _ = match format {

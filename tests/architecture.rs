@@ -44,11 +44,12 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only some modules may name, because each stands for one concern.
-const CONFINED: [(&str, &[&str]); 4] = [
+const CONFINED: [(&str, &[&str]); 5] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
     ("tokio", &["api", "server", "engine", "cli"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
+    ("ureq", &["raster", "weights"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

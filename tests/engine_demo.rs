@@ -19,7 +19,7 @@ use satlas_serve::engine::{
     SceneProgress, SceneRequest, SourceOptions, TileRequest, WindowOptions,
 };
 use satlas_serve::prediction::{Output, Prediction};
-use satlas_serve::raster::{ChunkCache, Limits, Source};
+use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
 use satlas_serve::weights::{HubOptions, Library, WeightsLocator, WeightsMode};
 use satlas_serve::zoo::demo_models;
@@ -45,8 +45,8 @@ fn engine() -> Engine {
             data_dir: None,
             source_root: None,
             max_sources: 8,
-            limits: LIMITS,
-            chunks: chunks.clone(),
+            retry_after: Duration::ZERO,
+            open: OpenOptions { limits: LIMITS, chunks: chunks.clone(), remote: None },
         },
         models_dir: None,
     };
@@ -168,15 +168,15 @@ async fn an_upload_survives_a_restart_and_can_be_removed() {
         data_dir: Some(directory.path().to_owned()),
         source_root: None,
         max_sources: 2,
-        limits: LIMITS,
-        chunks: ChunkCache::new(1 << 20),
+        retry_after: Duration::ZERO,
+        open: OpenOptions { limits: LIMITS, chunks: ChunkCache::new(1 << 20), remote: None },
     };
     let bytes = Bytes::from_static(include_bytes!("../static/demo/trees_osbs.tif"));
     let sources = satlas_serve::engine::Sources::open(&options).unwrap();
-    let first = sources.register_upload(None, None, "osbs.tif", bytes.clone()).await.unwrap();
-    let again = sources.register_upload(None, None, "other-name.tif", bytes).await.unwrap();
+    let first = sources.register_upload(None, None, "osbs.tif", bytes.clone(), None).await.unwrap();
+    let again = sources.register_upload(None, None, "other-name.tif", bytes, None).await.unwrap();
     assert_eq!(first.id, again.id, "the same content is one source");
-    let broken = sources.register_upload(None, None, "x.tif", Bytes::from_static(b"II*\0nonsense")).await;
+    let broken = sources.register_upload(None, None, "x.tif", Bytes::from_static(b"II*\0nonsense"), None).await;
     assert_eq!(broken.unwrap_err().kind(), satlas_serve::error::ErrorKind::Unusable);
 
     let reopened = satlas_serve::engine::Sources::open(&options).unwrap();

@@ -17,12 +17,17 @@ use bytes::Bytes;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::georef::Georef;
 use satlas_serve::raster::{
-    ChunkCache, GeoTiff, Limits, Patch, PixelWindow, Raster, RasterError, Resampling, SampleType, Source, open_upload, warp,
+    ChunkCache, GeoTiff, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, Resampling, SampleType, Source,
+    open_upload, warp,
 };
 use satlas_serve::tiles::TileCoord;
 use serde_json::Value;
 
 const LIMITS: Limits = Limits { max_bytes: 16 << 20, max_pixels: 1 << 22 };
+
+fn options(chunk_bytes: u64) -> OpenOptions {
+    OpenOptions { limits: LIMITS, chunks: ChunkCache::new(chunk_bytes), remote: None }
+}
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/raster").join(name)
@@ -192,7 +197,7 @@ fn tiles_agree_with_rio_tiler_in_every_coordinate_system() {
         let name = case["golden"].as_str().unwrap();
         let number = |key: &str| case[key].as_u64().unwrap();
         let path = fixture(case["file"].as_str().unwrap());
-        let source = match Source::open_path("fixture", &path, &LIMITS, &ChunkCache::new(1 << 20)) {
+        let source = match Source::open_path("fixture", &path, None, &options(1 << 20)) {
             Ok(source) => source,
             Err(error) => {
                 report.push(format!("{name}: {error}"));
@@ -226,8 +231,7 @@ fn the_grid_of_the_raster_itself_is_read_without_resampling() {
 
 #[test]
 fn every_resampling_keeps_a_constant_and_stays_within_its_neighbours() {
-    let source =
-        Source::open_path("fixture", &fixture("places/utm_north.tif"), &LIMITS, &ChunkCache::new(1 << 20)).unwrap();
+    let source = Source::open_path("fixture", &fixture("places/utm_north.tif"), None, &options(1 << 20)).unwrap();
     let place = source.describe().place.unwrap();
     assert_eq!(place.crs, "EPSG:32633");
     assert!((place.resolution_m - 10.0).abs() < 0.05, "{place:?}");
@@ -254,7 +258,7 @@ fn tile_over(place: &satlas_serve::raster::Place) -> Georef {
 #[test]
 fn nothing_beyond_the_poles_or_the_raster_is_valid() {
     let world = Path::new(env!("CARGO_MANIFEST_DIR")).join("static/demo/world.tif");
-    let source = Source::open_path("world", &world, &LIMITS, &ChunkCache::new(8 << 20)).unwrap();
+    let source = Source::open_path("world", &world, None, &options(8 << 20)).unwrap();
     let everything =
         source.read(0, &TileCoord::try_new(0, 0, 0).unwrap().georef(64), &[0, 1, 2], Resampling::Bilinear).unwrap();
     assert!(everything.valid.iter().all(|valid| *valid), "Web Mercator shows no pole");
@@ -353,7 +357,10 @@ fn unknown_formats_are_named_with_what_is_accepted() {
     for (bytes, found) in [(&b""[..], "empty"), (b"GIF89a", "a GIF"), (b"PK\x03\x04", "npz"), (b"hello", "68, 65")] {
         let error = upload(bytes.to_vec(), None).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::UnsupportedMedia);
-        assert!(error.to_string().contains(found) && error.to_string().contains("GeoTIFF, PNG, JPEG and npy"), "{error}");
+        assert!(
+            error.to_string().contains(found) && error.to_string().contains("GeoTIFF, JPEG 2000, PNG, JPEG and npy"),
+            "{error}"
+        );
     }
 }
 

@@ -13,7 +13,8 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn options() -> OpenOptions {
-    OpenOptions { limits: Limits { max_bytes: 1 << 20, max_pixels: 1 << 20 }, chunks: ChunkCache::new(1 << 20) }
+    let limits = Limits { max_bytes: 1 << 20, max_pixels: 1 << 20 };
+    OpenOptions { limits, chunks: ChunkCache::new(1 << 20), remote: None }
 }
 
 /// A directory with copies of a one-band fixture under the given names.

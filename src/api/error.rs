@@ -133,15 +133,20 @@ impl Problem {
         }
     }
 
-    /// The body for the client, of a request with the given id.
-    pub fn body(&self, request_id: &str) -> ProblemBody {
-        let Row { status, code, title, .. } = self.kind.row();
-        let detail = match status {
-            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY => {
+    /// What a client may read: everything but the server's own faults.
+    pub(super) fn public_detail(&self) -> String {
+        match self.kind {
+            ProblemKind::Domain(ErrorKind::Internal) => {
                 "the details are in the server's log, under the request id".to_owned()
             }
             _ => self.detail.clone(),
-        };
+        }
+    }
+
+    /// The body for the client, of a request with the given id.
+    pub fn body(&self, request_id: &str) -> ProblemBody {
+        let Row { status, code, title, .. } = self.kind.row();
+        let detail = self.public_detail();
         ProblemBody {
             problem_type: format!("/docs#{code}"),
             title: title.to_owned(),

@@ -41,13 +41,14 @@ const TAGS: [(&str, &str); 6] = [
 fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
     match operation_id {
         "list_models" | "list_sources" => &[Invalid],
-        "get_model" | "unload_model" | "get_source" | "get_imagery_tilejson" => &[Invalid, NotFound, Unusable],
+        "get_model" | "unload_model" => &[Invalid, NotFound, Unusable],
+        "get_source" | "get_imagery_tilejson" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
         "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable],
-        "create_source" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable],
+        "create_source" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Upstream],
         "delete_model" | "delete_source" => &[Invalid, NotFound, Conflict],
         "load_model" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
-        "get_imagery_tile" => &[Invalid, NotFound, NotAcceptable, Unusable],
-        "get_tilejson" => &[Invalid, NotFound, NotAcceptable],
+        "get_imagery_tile" => &[Invalid, NotFound, NotAcceptable, Unusable, Upstream, Unavailable],
+        "get_tilejson" => &[Invalid, NotFound, NotAcceptable, Unusable, Upstream, Unavailable],
         "get_tile" => &[Invalid, NotFound, NotAcceptable, TooLarge, Unusable, Overloaded, Upstream, Unavailable],
         "predict" => {
             &[Invalid, NotFound, NotAcceptable, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
@@ -189,7 +190,8 @@ fn example_of(kind: ProblemKind) -> &'static str {
             }
             Unusable => "the file has 4 bands; model world needs 3: red, green, blue",
             Overloaded => "256 requests wait for the device already; try again in 33 s",
-            Internal | Upstream => "",
+            Internal => "",
+            Upstream => "https://example.org/harbour.tif was answered with 404: there is no such file",
             Unavailable => "the server is stopping",
             TimedOut => "no answer within 120 s",
         },

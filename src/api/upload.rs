@@ -54,9 +54,11 @@ pub(super) struct RasterForm {
 const FORM: &str = "multipart/form-data";
 
 /// Media types of raw bodies; what is in them is found out by their first bytes.
-const RASTER_TYPES: [&str; 9] = [
+const RASTER_TYPES: [&str; 11] = [
     "image/tiff",
     "image/geotiff",
+    "image/jp2",
+    "image/jpx",
     "image/png",
     "image/jpeg",
     "image/jpg",
@@ -83,8 +85,7 @@ pub(super) async fn read(request: Request, limit: u64) -> Result<Vec<File>, Prob
         None => vec![read_raw(request, limit).await?],
         Some(essence) if RASTER_TYPES.contains(&essence) => vec![read_raw(request, limit).await?],
         Some(found) => {
-            let needed =
-                "image/tiff, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data";
+            let needed = "image/tiff, image/jp2, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data";
             let hint = if found == "application/x-www-form-urlencoded" {
                 " (curl: add -H 'Content-Type: image/tiff')"
             } else {

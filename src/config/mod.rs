@@ -37,6 +37,7 @@ pub use units::{ByteSize, Span};
 pub use weights_choice::WeightsChoice;
 
 use crate::engine::{DeviceChoice, DtypeChoice};
+use crate::raster::remote::is_remote;
 use crate::telemetry::LogFormat;
 
 /// Every option with its value.
@@ -48,6 +49,12 @@ pub struct Config {
     pub sources: Vec<(String, Vec<String>)>,
     /// Directory under which sources may be registered by path.
     pub source_root: Option<PathBuf>,
+    /// Hosts that imagery may be fetched from, beside those of the sources named at start.
+    pub allow_hosts: Vec<String>,
+    /// Whether hosts may lie in private networks.
+    pub allow_private_hosts: bool,
+    /// Memory for pieces of remote files.
+    pub remote_memory: ByteSize,
     /// Most sources registered over HTTP.
     pub max_sources: usize,
     /// Whether the demo models and sources are served.
@@ -138,6 +145,9 @@ impl Config {
             address: SocketAddr::new(server.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), server.port.unwrap_or(8080)),
             sources,
             source_root: server.source_root,
+            allow_hosts: server.allow_host.into_iter().filter(|host| !host.is_empty()).collect(),
+            allow_private_hosts: server.allow_private_hosts.unwrap_or(false),
+            remote_memory: server.remote_memory.unwrap_or(ByteSize::mib(128)),
             max_sources: server.max_sources.unwrap_or(256),
             demo: !server.no_demo.unwrap_or(false),
             // An empty variable, as compose files pass on what is not set, is no key.
@@ -201,6 +211,11 @@ impl Config {
         if let Some(origin) = self.cors.iter().find(|origin| *origin != "*" && !origin.contains("://")) {
             return invalid("cors", origin, "an origin such as https://maps.example.org, * or none");
         }
+        let is_odd =
+            |host: &&String| host.contains(['/', '@', '?', '#', ' ']) || host.trim_start_matches("*.").contains('*');
+        if let Some(host) = self.allow_hosts.iter().filter(|host| *host != "*").find(is_odd) {
+            return invalid("allow-host", host, "a host such as example.org, *.example.org or *");
+        }
         if let Some(root) = self.source_root.as_ref().filter(|root| !root.is_dir()) {
             return invalid("source-root", &root.display(), "a directory that exists");
         }
@@ -241,9 +256,12 @@ impl Config {
             source: self
                 .sources
                 .iter()
-                .flat_map(|(id, places)| places.iter().map(move |place| format!("{id}={place}")))
+                .flat_map(|(id, places)| places.iter().map(move |place| format!("{id}={}", without_secrets(place))))
                 .collect(),
             source_root: self.source_root.clone(),
+            allow_host: self.allow_hosts.clone(),
+            allow_private_hosts: Some(self.allow_private_hosts),
+            remote_memory: Some(self.remote_memory),
             max_sources: Some(self.max_sources),
             no_demo: Some(!self.demo),
             api_key: self.api_keys.iter().map(|_| "********".to_owned()).collect(),
@@ -292,8 +310,16 @@ fn parse_source(text: &str) -> Result<(String, String), ConfigError> {
         _ => Err(ConfigError::Invalid {
             key: "source",
             found: text.to_owned(),
-            needed: "ID=PATH, such as harbour=/data/harbour.tif".to_owned(),
+            needed: "ID=PLACE, such as harbour=/data/harbour.tif".to_owned(),
         }),
+    }
+}
+
+/// A place to be printed: what follows the question mark of an address may be a signature.
+fn without_secrets(place: &str) -> String {
+    match place.split_once('?') {
+        Some((address, _)) if is_remote(place) => format!("{address}?********"),
+        _ => place.to_owned(),
     }
 }
 

@@ -1,17 +1,22 @@
 //! From the [`Config`] to the options of the modules.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Config;
 use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
-use crate::raster::{ChunkCache, Limits};
+use crate::raster::remote::{Client, ClientOptions, RemotePolicy, Storage, is_remote};
+use crate::raster::{ChunkCache, Limits, OpenOptions};
 use crate::tiles::WindowGrid;
 use crate::weights::{EmbeddedFiles, HubOptions, Library, WeightsLocator, WeightsMode};
 
 /// Batches pay on GPUs; on a CPU one image fills all cores already.
 const GPU_BATCH: usize = 16;
 const GPU_BATCH_DELAY: Duration = Duration::from_millis(5);
+
+/// A source that could not be opened is tried again after this; maps ask for many tiles at once.
+const SOURCE_RETRY: Duration = Duration::from_secs(5);
 
 impl Config {
     /// Options of an engine on `device`.
@@ -37,11 +42,26 @@ impl Config {
                 data_dir: self.data_dir.clone(),
                 source_root: self.source_root.clone(),
                 max_sources: self.max_sources,
-                limits: self.limits(),
-                chunks: ChunkCache::new(self.chunk_memory.0),
+                retry_after: SOURCE_RETRY,
+                open: OpenOptions {
+                    limits: self.limits(),
+                    chunks: ChunkCache::new(self.chunk_memory.0),
+                    remote: Some(Arc::new(self.remote_client())),
+                },
             },
             models_dir: self.models_dir.clone(),
         }
+    }
+
+    /// What fetches remote imagery. Who names a source at start allows its host.
+    /// The variables of object stores are those that other tools read.
+    fn remote_client(&self) -> Client {
+        let storage = Storage::from_variables(|name| std::env::var(name).ok());
+        let named = self.sources.iter().flat_map(|(_, places)| places).filter(|place| is_remote(place));
+        let named = named.filter_map(|place| Some(storage.locate(place).ok()?.host().to_owned()));
+        let hosts = self.allow_hosts.iter().cloned().chain(named).collect();
+        let policy = RemotePolicy { hosts, allow_private: self.allow_private_hosts };
+        Client::new(policy, ClientOptions { block_bytes: self.remote_memory.0, storage, ..ClientOptions::default() })
     }
 
     /// What an imagery file may hold.

@@ -68,12 +68,21 @@ pub struct ServerSettings {
     /// Port to listen on; 0 takes a free one and prints it [default: 8080]
     #[arg(long, env = "SATLAS_PORT")]
     pub port: Option<u16>,
-    /// Imagery to serve under an id: a GeoTIFF file, or a directory of them; the same id again adds captures (repeatable)
-    #[arg(long, env = "SATLAS_SOURCE", value_name = "ID=PATH", value_delimiter = SEPARATOR)]
+    /// Imagery to serve under an id: a GeoTIFF file, a directory of them, or the https URL of a file; the same id again adds captures (repeatable)
+    #[arg(long, env = "SATLAS_SOURCE", value_name = "ID=PLACE", value_delimiter = SEPARATOR)]
     pub source: Vec<String>,
     /// Allow POST /v1/sources to register files under this directory by path
     #[arg(long, env = "SATLAS_SOURCE_ROOT", value_name = "DIR")]
     pub source_root: Option<PathBuf>,
+    /// Fetch imagery from this host, where a source's URL or a redirect names it: a name, *.example.org or * (repeatable)
+    #[arg(long, env = "SATLAS_ALLOW_HOST", value_name = "HOST", value_delimiter = SEPARATOR)]
+    pub allow_host: Vec<String>,
+    /// Fetch imagery from hosts in private networks and on this machine too, where --allow-host names them
+    #[arg(long, env = "SATLAS_ALLOW_PRIVATE_HOSTS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    pub allow_private_hosts: Option<bool>,
+    /// Memory for pieces of remote files as they come [default: 128MiB]
+    #[arg(long, env = "SATLAS_REMOTE_MEMORY", value_name = "SIZE")]
+    pub remote_memory: Option<ByteSize>,
     /// Most sources that may be registered over HTTP [default: 256]
     #[arg(long, env = "SATLAS_MAX_SOURCES", value_name = "COUNT")]
     pub max_sources: Option<usize>,
@@ -149,8 +158,8 @@ impl ServerSettings {
     /// These settings, filled up from `under` where they say nothing.
     pub fn over(self, under: Self) -> Self {
         lay_over!(self, under;
-            host port source_root max_sources no_demo queue max_batch batch_delay window halo feature_memory answer_memory
+            host port source_root allow_private_hosts remote_memory max_sources no_demo queue max_batch batch_delay window halo feature_memory answer_memory
             chunk_memory tile_memory max_upload_bytes request_timeout max_age drain;
-            source api_key cors)
+            source allow_host api_key cors)
     }
 }

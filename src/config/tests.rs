@@ -45,9 +45,11 @@ fn values_that_cannot_be_used_are_named() {
         (&["--queue", "0"][..], "queue"),
         (&["--window", "500"], "multiple of 512"),
         (&["--halo", "7"], "multiple of 32"),
-        (&["--source", "only-a-path.tif"], "ID=PATH"),
+        (&["--source", "only-a-path.tif"], "ID=PLACE"),
         (&["--api-key", "short"], "8 or more"),
         (&["--cors", "example.org"], "https://"),
+        (&["--allow-host", "https://example.org/"], "*.example.org"),
+        (&["--allow-host", "example.*"], "*.example.org"),
         (&["--source-root", "/no/such/directory"], "/no/such/directory"),
         (&["--request-timeout", "0"], "request-timeout"),
         (&["--config", "/no/such/file.toml"], "/no/such/file.toml"),
@@ -62,6 +64,8 @@ fn the_printed_configuration_can_be_read_again_and_hides_keys() {
     let config = resolve(&["--api-key", "correct-horse", "--models-dir", "/models", "--weights", "synthetic:7"]).unwrap();
     let printed = config.to_toml().unwrap();
     assert!(!printed.contains("correct-horse"), "{printed}");
+    let signed = resolve(&["--source", "far=https://a.org/b.tif?sig=correct-horse"]).unwrap().to_toml().unwrap();
+    assert!(signed.contains("https://a.org/b.tif?") && !signed.contains("correct-horse"), "{signed}");
     let again = resolve(&["--config", file(&printed).path().to_str().unwrap()]).unwrap();
     assert_eq!(Config { api_keys: config.api_keys.clone(), ..again }, config);
 }

@@ -40,6 +40,12 @@ pub enum EngineError {
         /// The id found.
         id: String,
     },
+    /// A source that is known but has not been opened yet.
+    #[error("source {id:?} is not open yet; try again in a moment")]
+    SourceNotOpen {
+        /// The id.
+        id: String,
+    },
     /// A zoom outside the range of the tile set.
     #[error("zoom {zoom} is outside {min_zoom} to {max_zoom}, the zooms of this tile set")]
     ZoomOutOfRange {
@@ -141,6 +147,11 @@ fn did_you_mean(suggestion: &Option<String>) -> String {
 }
 
 impl EngineError {
+    /// Whether a remote file has changed since its source was opened.
+    pub(super) fn is_changed_file(&self) -> bool {
+        matches!(self, Self::Raster(error) if error.is_changed_file())
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -153,7 +164,7 @@ impl EngineError {
             Self::Unusable { .. } => ErrorKind::Unusable,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
-            Self::Stopping => ErrorKind::Unavailable,
+            Self::Stopping | Self::SourceNotOpen { .. } => ErrorKind::Unavailable,
             Self::Panicked | Self::Store { .. } => ErrorKind::Internal,
             Self::Raster(error) => error.kind(),
             Self::Weights(error) => error.kind(),

@@ -33,7 +33,7 @@ pub use loaded::{EMBEDDING, LoadedModel};
 pub use models::{ModelOptions, ModelStatus, Models, WeightsState};
 pub use pixels::PixelOptions;
 pub use scene::{SceneOptions, SceneProgress, SceneRequest};
-pub use sources::{SourceOptions, Sources};
+pub use sources::{SourceOptions, Sources, UnavailableSource};
 pub use tile::{ObjectRule, TileRequest, zoom_range};
 pub use window::{Timings, WindowOptions};
 

@@ -114,7 +114,12 @@ impl Engine {
             }
             _ => Ask::Head { head: model.head(&task.name)?, crop: None },
         };
-        let (answer, timings) = self.windows.answer(key, &model, &source, ask).await?;
+        let answered = self.windows.answer(key, &model, &source, ask).await;
+        let (answer, timings) = answered.inspect_err(|error| {
+            if error.is_changed_file() {
+                self.sources.close(&source);
+            }
+        })?;
         prediction.warnings.clone_from(&answer.warnings);
         if let Some(output) = cut(&answer, area, self.windows.grid().input_px(), request) {
             prediction.output = output;

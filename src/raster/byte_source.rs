@@ -1,4 +1,4 @@
-//! Where a file's bytes come from: memory or disk. A remote file needs no more than this trait.
+//! Where a file's bytes come from: memory or disk here, other machines in [`remote`](super::remote).
 
 use std::fs::File;
 use std::io;
@@ -17,6 +17,15 @@ pub trait ByteSource: Send + Sync {
     /// [`io::ErrorKind::UnexpectedEof`] where the file ends earlier; nothing is allocated in that case.
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
 
+    /// The bytes of several ranges, each an offset and a length, in the order asked. Sources that take long to answer fetch
+    /// them together.
+    ///
+    /// # Errors
+    /// As [`ByteSource::read_at`].
+    fn read_many(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
+        ranges.iter().map(|(offset, len)| self.read_at(*offset, *len)).collect()
+    }
+
     /// Whether the file has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -24,7 +33,7 @@ pub trait ByteSource: Send + Sync {
 }
 
 /// Checks a range against the length of a file.
-fn check_range(offset: u64, len: usize, file_len: u64) -> io::Result<()> {
+pub(super) fn check_range(offset: u64, len: usize, file_len: u64) -> io::Result<()> {
     match offset.checked_add(len as u64) {
         Some(end) if end <= file_len => Ok(()),
         _ => Err(io::Error::new(

@@ -1,5 +1,6 @@
 //! What can go wrong between a file and its pixels.
 
+use super::remote::RemoteError;
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
 
@@ -97,14 +98,17 @@ pub enum RasterError {
         needed: String,
     },
     /// Bytes that are no known raster format.
-    #[error("{name} is {found}; accepted are GeoTIFF, PNG, JPEG and npy")]
+    #[error("{name} is {found}; accepted are GeoTIFF, JPEG 2000, PNG, JPEG and npy")]
     UnsupportedMedia {
         /// The file or upload.
         name: String,
         /// What the first bytes look like.
         found: String,
     },
-    /// The file or server holding the bytes failed.
+    /// Something remote cannot be had.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The file holding the bytes failed.
     #[error("{name} cannot be read: {source}")]
     Io {
         /// The file or upload.
@@ -115,6 +119,37 @@ pub enum RasterError {
 }
 
 impl RasterError {
+    /// What a decoder says: damage, something it does not know, or a failure of what holds the bytes.
+    pub(super) fn of_decoder(name: &str, format: &'static str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        if let Some(remote) = RemoteError::inside(error) {
+            return Self::Remote(remote.clone());
+        }
+        let (name, reason) = (name.to_owned(), error.to_string());
+        match error.kind() {
+            Kind::InvalidData | Kind::UnexpectedEof | Kind::InvalidInput => Self::Undecodable { name, format, reason },
+            Kind::Unsupported => Self::Unsupported {
+                name,
+                feature: reason,
+                needed: "convert it, for example with: gdal_translate -of COG -co COMPRESS=DEFLATE in.tif out.tif",
+            },
+            kind => Self::Io { name, source: std::io::Error::new(kind, reason) },
+        }
+    }
+
+    /// What the holder of the bytes says.
+    pub(super) fn of_io(name: &str, source: std::io::Error) -> Self {
+        match RemoteError::inside(&source) {
+            Some(remote) => Self::Remote(remote.clone()),
+            None => Self::Io { name: name.to_owned(), source },
+        }
+    }
+
+    /// Whether a remote file has changed since it was opened.
+    pub fn is_changed_file(&self) -> bool {
+        matches!(self, Self::Remote(RemoteError::Changed { .. }))
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -128,12 +163,13 @@ impl RasterError {
             Self::NoSuchBand { .. } | Self::InvalidOption { .. } => ErrorKind::Invalid,
             Self::NoSuchPart { .. } => ErrorKind::NotFound,
             Self::UnsupportedMedia { .. } => ErrorKind::UnsupportedMedia,
+            Self::Remote(error) => error.kind(),
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
                 std::io::ErrorKind::TimedOut => ErrorKind::TimedOut,
                 // A file that ends before what it promises is the file's fault.
                 std::io::ErrorKind::UnexpectedEof => ErrorKind::Unusable,
-                _ => ErrorKind::Upstream,
+                _ => ErrorKind::Internal,
             },
         }
     }

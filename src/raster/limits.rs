@@ -12,6 +12,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// For files of whoever runs the program.
+    pub const NONE: Self = Self { max_bytes: u64::MAX, max_pixels: u64::MAX };
+
     /// Checks the size of a file.
     pub(super) fn check_bytes(&self, name: &str, found: u64) -> Result<(), RasterError> {
         check(name, "bytes", found, self.max_bytes)

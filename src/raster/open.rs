@@ -8,8 +8,10 @@ use std::time::UNIX_EPOCH;
 use super::bands::names_of_file;
 use super::composite::Composite;
 use super::datetime::{Timestamp, from_name};
-use super::upload::is_tiff;
-use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Limits, Raster, RasterError, open_upload};
+use super::jpeg2000::is_jpeg2000;
+use super::remote::{Client, HttpBytes, RemoteError, RemoteUrl, Storage, is_remote};
+use super::upload::{MAGIC_BYTES, is_tiff};
+use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Raster, RasterError, open_upload};
 
 /// How locations are opened.
 #[derive(Clone, Debug)]
@@ -18,43 +20,97 @@ pub struct OpenOptions {
     pub limits: Limits,
     /// Decoded chunks, shared by all rasters.
     pub chunks: ChunkCache,
+    /// What fetches remote files; without it there are none.
+    pub remote: Option<Arc<Client>>,
 }
 
 /// Files accepted in one directory.
 const MAX_FILES: usize = 1000;
 
-/// The captures at a location. A file is one (an array may hold several); of a directory, files named after bands (`B02.tif`,
-/// `…_20240601T104021_B8A.tif`, `…_TCI.tif`) are put together to one capture a sensing time, and other files are one each.
+/// The captures at a location: a path, or an address. A file is one (an array may hold several); of a directory, files named
+/// after bands (`B02.tif`, `…_20240601T104021_B8A.tif`, `…_TCI.tif`) are put together to one capture a sensing time, and other
+/// files are one each.
 ///
 /// # Errors
 /// [`RasterError`] where something cannot be read, or a directory holds no raster or files of both kinds.
 pub fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let path = Path::new(location);
-    if path.is_dir() { open_directory(path, options) } else { open_file(path, options) }
+    if is_remote(location) {
+        open_remote(location, options)
+    } else if path.is_dir() {
+        open_directory(path, options)
+    } else {
+        open_file(path, options)
+    }
+}
+
+fn open_remote(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
+    let Some(client) = &options.remote else {
+        let host = Storage::default().locate(location)?.host().to_owned();
+        return Err(RemoteError::HostNotAllowed { host }.into());
+    };
+    let url = client.locate(location)?;
+    let file = HttpBytes::open(client, &url)?;
+    let version = version(file.identity().as_bytes());
+    open_bytes(&url.to_string(), from_name(url.file_name()), version, Arc::new(file), options)
 }
 
 fn open_file(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
-    let name = path.display().to_string();
-    let io = |source| RasterError::Io { name: name.clone(), source };
+    let name = shown(path);
+    let io = |source| RasterError::of_io(&name, source);
     let file = FileBytes::open(path).map_err(io)?;
-    let start = file.read_at(0, file.len().min(4) as usize).map_err(io)?;
-    let modified = path.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
+    open_bytes(&name, from_name(&name), version_of_file(path)?, Arc::new(file), options)
+}
+
+/// A version that changes whenever the file is written.
+pub(super) fn version_of_file(path: &Path) -> Result<String, RasterError> {
+    let metadata = path.metadata().and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
+    let (len, modified) = metadata.map_err(|source| RasterError::of_io(&shown(path), source))?;
     let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let version = version(format!("{name}:{}:{modified}", file.len()).as_bytes());
-    let in_name = path.file_name().and_then(|name| from_name(&name.to_string_lossy()));
+    Ok(version(format!("{}:{len}:{modified}", path.display()).as_bytes()))
+}
+
+/// The captures of a file, wherever its bytes lie; `datetime` is the one in its name.
+fn open_bytes(
+    name: &str,
+    datetime: Option<Timestamp>,
+    version: String,
+    file: Arc<dyn ByteSource>,
+    options: &OpenOptions,
+) -> Result<Vec<Capture>, RasterError> {
+    let io = |source| RasterError::of_io(name, source);
+    let start = file.read_at(0, file.len().min(MAGIC_BYTES as u64) as usize).map_err(io)?;
     if is_tiff(&start) {
-        let tiff = GeoTiff::open(&name, Arc::new(file), &options.chunks)?;
-        let datetime = in_name.or(tiff.datetime());
+        let tiff = GeoTiff::open(name, file, &options.chunks)?;
+        let datetime = datetime.or(tiff.datetime());
         return Ok(vec![Capture { datetime, version, raster: Arc::new(tiff) }]);
     }
-    options.limits.check_bytes(&name, file.len())?;
+    if is_jpeg2000(&start) {
+        let raster = Arc::new(Jpeg2000::open(name, file, &options.chunks)?);
+        return Ok(vec![Capture { datetime, version, raster }]);
+    }
+    options.limits.check_bytes(name, file.len())?;
     let bytes = file.read_at(0, file.len() as usize).map_err(io)?;
-    let rasters = open_upload(&name, bytes, None, &options.limits, &options.chunks)?;
-    Ok(rasters.into_iter().map(|raster| Capture { datetime: in_name, version: version.clone(), raster }).collect())
+    let rasters = open_upload(name, bytes, None, &options.limits, &options.chunks)?;
+    Ok(rasters.into_iter().map(|raster| Capture { datetime, version: version.clone(), raster }).collect())
+}
+
+/// A title for what lies at a location: its file name without extension (and without what an address keeps secret).
+pub(super) fn title_of(location: &str) -> String {
+    let name = match RemoteUrl::parse(location) {
+        Ok(url) if is_remote(location) => url.file_name().to_owned(),
+        _ => shown(Path::new(location)),
+    };
+    Path::new(&name).file_stem().map_or(name.clone(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// A path in words for clients, who need not know where the server keeps its files.
+pub(super) fn shown(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn open_directory(directory: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
-    let name = directory.display().to_string();
+    let name = shown(directory);
     let files = raster_files(directory, &name)?;
     let in_stem = |path: &PathBuf| path.file_stem().map(|stem| names_of_file(&stem.to_string_lossy())).unwrap_or_default();
     let (of_bands, scenes): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(|path| !in_stem(path).is_empty());
@@ -73,21 +129,23 @@ fn open_directory(directory: &Path, options: &OpenOptions) -> Result<Vec<Capture
             groups.into_iter().map(|(datetime, files)| composite(&name, datetime, &files, options)).collect()
         }
         ([band, ..], [scene, ..]) => Err(RasterError::BandMismatch {
-            found: format!("{name} holds both band files ({}) and others ({})", band.display(), scene.display()),
+            found: format!("{name} holds both band files ({}) and others ({})", shown(band), shown(scene)),
             needed: "a directory of one kind is needed".to_owned(),
         }),
     }
 }
 
-/// The GeoTIFF files of a directory, by name.
+/// Extensions of the rasters that are looked for in a directory.
+const EXTENSIONS: [&str; 4] = ["tif", "tiff", "jp2", "j2k"];
+
+/// The GeoTIFF and JPEG 2000 files of a directory, by name.
 fn raster_files(directory: &Path, name: &str) -> Result<Vec<PathBuf>, RasterError> {
-    let io = |source| RasterError::Io { name: name.to_owned(), source };
+    let io = |source| RasterError::of_io(name, source);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        let is_tiff =
-            |extension: &std::ffi::OsStr| ["tif", "tiff"].iter().any(|known| extension.eq_ignore_ascii_case(known));
-        if path.extension().is_some_and(is_tiff) && path.is_file() {
+        let is_raster = |extension: &std::ffi::OsStr| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known));
+        if path.extension().is_some_and(is_raster) && path.is_file() {
             files.push(path);
         }
         if files.len() > MAX_FILES {
@@ -114,7 +172,7 @@ fn composite(
         let bands = capture.raster.info().bands.iter().filter(|band| !band.is_alpha).count();
         if bands != names.len() {
             return Err(RasterError::BandMismatch {
-                found: format!("{} has {bands} bands", path.display()),
+                found: format!("{} has {bands} bands", shown(path)),
                 needed: format!("its name stands for {}", names.join(", ")),
             });
         }

@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::open::version;
+use super::open::{title_of, version, version_of_file};
 use super::rgb::{Rendering, RgbaTile};
 use super::{
     ChunkCache, DatetimeRange, Limits, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
-    Timestamp, open_location, open_upload, warp,
+    Timestamp, open_file, open_location, open_upload, warp,
 };
 use crate::georef::{Bounds, Georef};
 use crate::tiles::{MAX_ZOOM, resolution_m};
@@ -140,18 +140,22 @@ impl Source {
             locations.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         captures.sort_by_key(|capture| capture.datetime);
         let versions: String = captures.iter().map(|capture| capture.version.as_str()).collect();
-        let path = locations.first().map(Path::new).unwrap_or(Path::new(id));
-        let title = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+        let title = locations.first().map_or(id.to_owned(), |location| title_of(location));
         Self::new(id, &title, version(versions.as_bytes()), captures)
     }
 
-    /// One path on this machine, as [`Source::open`].
+    /// One path on this machine, as [`Source::open`]; with `images`, a file in whose bands so many captures are stacked.
     ///
     /// # Errors
-    /// As [`Source::open`].
-    pub fn open_path(id: &str, path: &Path, limits: &Limits, cache: &ChunkCache) -> Result<Self, RasterError> {
-        let options = OpenOptions { limits: *limits, chunks: cache.clone() };
-        Self::open(id, &[path.to_string_lossy().into_owned()], &options)
+    /// As [`Source::open`], and as [`open_upload`] where the bands cannot be divided.
+    pub fn open_path(id: &str, path: &Path, images: Option<usize>, options: &OpenOptions) -> Result<Self, RasterError> {
+        let location = path.to_string_lossy().into_owned();
+        let Some(images) = images else { return Self::open(id, &[location], options) };
+        let version = version_of_file(path)?;
+        let rasters = open_file(path, Some(images), &options.limits, &options.chunks)?;
+        let captures =
+            rasters.into_iter().map(|raster| Capture { datetime: None, version: version.clone(), raster }).collect();
+        Self::new(id, &title_of(&location), version, captures)
     }
 
     /// A file in memory (embedded or uploaded); `images` as in [`open_upload`].

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::jpeg2000::is_jpeg2000;
 use super::memory::BandRange;
-use super::{ByteSource, ChunkCache, FileBytes, GeoTiff, Limits, MemoryRaster, Raster, RasterError, npy};
+use super::open::shown;
+use super::{ByteSource, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, MemoryRaster, Raster, RasterError, npy};
 
 /// Opens the bytes of a file as one raster per capture. The format is told by the first bytes, never by name or media type.
 ///
@@ -27,6 +29,7 @@ pub fn open_upload(
     limits.check_bytes(name, bytes.len() as u64)?;
     let raster: Arc<dyn Raster> = match &bytes[..] {
         start if is_tiff(start) => open_tiff(name, Arc::new(bytes), limits, cache)?,
+        start if is_jpeg2000(start) => open_jpeg2000(name, Arc::new(bytes), limits, cache)?,
         [0x89, b'P', b'N', b'G', ..] => Arc::new(MemoryRaster::from_picture(name, &bytes, true, limits)?),
         [0xff, 0xd8, 0xff, ..] => Arc::new(MemoryRaster::from_picture(name, &bytes, false, limits)?),
         start if start.starts_with(npy::MAGIC) => {
@@ -51,7 +54,7 @@ pub fn open_upload(
     split(raster, images.unwrap_or(1))
 }
 
-/// Opens a file of this machine as [`open_upload`] opens its bytes; of a TIFF, only what is asked for is ever read.
+/// Opens a file of this machine as [`open_upload`] opens its bytes; of a TIFF or JPEG 2000 file, only what is asked for is ever read.
 ///
 /// # Errors
 /// What [`open_upload`] says, and [`RasterError::Io`] where the file cannot be read.
@@ -61,11 +64,12 @@ pub fn open_file(
     limits: &Limits,
     cache: &ChunkCache,
 ) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
-    let name = path.display().to_string();
-    let failed = |source: io::Error| RasterError::Io { name: name.clone(), source };
+    let name = shown(path);
+    let failed = |source: io::Error| RasterError::of_io(&name, source);
     let mut start = Vec::with_capacity(MAGIC_BYTES);
     File::open(path).and_then(|file| file.take(MAGIC_BYTES as u64).read_to_end(&mut start)).map_err(failed)?;
-    if !is_tiff(&start) {
+    let is_jpeg2000 = is_jpeg2000(&start);
+    if !is_jpeg2000 && !is_tiff(&start) {
         return open_upload(&name, std::fs::read(path).map_err(failed)?.into(), images, limits, cache);
     }
     let file = FileBytes::open(path).map_err(failed)?;
@@ -73,7 +77,8 @@ pub fn open_file(
     if found > limits.max_bytes {
         return Err(RasterError::TooLarge { name, what: "bytes", found, limit: limits.max_bytes });
     }
-    split(open_tiff(&name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
+    let open = if is_jpeg2000 { open_jpeg2000 } else { open_tiff };
+    split(open(&name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
 }
 
 fn open_tiff(
@@ -87,8 +92,19 @@ fn open_tiff(
     Ok(Arc::new(tiff))
 }
 
-/// Bytes that tell a TIFF from everything else.
-const MAGIC_BYTES: usize = 4;
+fn open_jpeg2000(
+    name: &str,
+    source: Arc<dyn ByteSource>,
+    limits: &Limits,
+    cache: &ChunkCache,
+) -> Result<Arc<dyn Raster>, RasterError> {
+    let raster = Jpeg2000::open(name, source, cache)?;
+    limits.check_pixels(name, raster.info().width as u64, raster.info().height as u64)?;
+    Ok(Arc::new(raster))
+}
+
+/// Bytes that tell a TIFF or a JPEG 2000 file from everything else.
+pub(super) const MAGIC_BYTES: usize = 8;
 
 /// Whether the first four bytes are those of a TIFF or BigTIFF.
 pub(super) fn is_tiff(start: &[u8]) -> bool {
@@ -113,14 +129,13 @@ fn split(raster: Arc<dyn Raster>, images: usize) -> Result<Vec<Arc<dyn Raster>>,
 
 /// What the first bytes of an unknown file say to a person.
 fn looks_like(start: &[u8]) -> String {
-    let known: [(&[u8], &str); 9] = [
+    let known: [(&[u8], &str); 8] = [
         (b"", "empty"),
         (b"GIF8", "a GIF"),
         (b"RIFF", "a WebP picture or another RIFF file"),
         (b"PK\x03\x04", "a zip archive (npz?)"),
         (b"\x1f\x8b", "gzip-compressed"),
         (b"\x89HDF", "HDF5 or netCDF"),
-        (b"\x00\x00\x00\x0cjP", "JPEG 2000"),
         (b"%PDF", "a PDF"),
         (b"BM", "a BMP"),
     ];

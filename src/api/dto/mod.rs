@@ -14,6 +14,6 @@ pub use render::RenderParams;
 pub(super) use model::ModelList;
 pub(super) use params::{MAX_IMAGES, PredictParams, TileParams};
 pub(super) use render::render_identity;
-pub(super) use source::{SourceDto, SourceList, SourceReference, UploadParams};
+pub(super) use source::{SourceDto, SourceList, SourceReference, UnavailableSourceDto, UploadParams};
 pub(super) use tile_name::TileName;
 pub(super) use tilejson::{TileJson, VectorLayer, imagery_zooms};

@@ -198,10 +198,15 @@ impl PredictParams {
     /// # Errors
     /// Numbers that no model takes.
     pub(crate) fn images(&self) -> Result<Option<usize>, Problem> {
-        let Some(text) = &self.images else { return Ok(None) };
-        let count = text.parse::<usize>().ok().filter(|count| (1..=MAX_IMAGES).contains(count));
-        count.map(Some).ok_or_else(|| Problem::parameter("images", text, format!("a number from 1 to {MAX_IMAGES}")))
+        parse_images(self.images.as_deref())
     }
+}
+
+/// The count of stacked captures in a query.
+pub(super) fn parse_images(text: Option<&str>) -> Result<Option<usize>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let count = text.parse::<usize>().ok().filter(|count| (1..=MAX_IMAGES).contains(count));
+    count.map(Some).ok_or_else(|| Problem::parameter("images", text, format!("a number from 1 to {MAX_IMAGES}")))
 }
 
 #[cfg(test)]

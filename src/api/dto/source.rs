@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::params::parse_images;
 use super::tilejson::imagery_zooms;
+use crate::api::error::Problem;
+use crate::engine::UnavailableSource;
 use crate::raster::{BandSummary, SampleType, Source, SourceInfo};
 
 /// Every source, by id.
@@ -11,6 +14,33 @@ use crate::raster::{BandSummary, SampleType, Source, SourceInfo};
 pub(crate) struct SourceList {
     /// The sources.
     pub sources: Vec<SourceDto>,
+    /// Those that cannot be opened at the moment, by id; they are tried again when asked for.
+    pub unavailable: Vec<UnavailableSourceDto>,
+}
+
+/// Imagery with a name that cannot be opened.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UnavailableSource)]
+pub(crate) struct UnavailableSourceDto {
+    /// The name in URLs.
+    #[schema(example = "harbour")]
+    pub id: String,
+    /// Whether it came with the server and cannot be removed.
+    pub built_in: bool,
+    /// What opening it said.
+    #[schema(example = "https://example.org/harbour.tif was answered with 404: there is no such file")]
+    pub reason: String,
+}
+
+impl From<UnavailableSource> for UnavailableSourceDto {
+    fn from(source: UnavailableSource) -> Self {
+        let UnavailableSource { id, built_in, failure } = source;
+        let reason = match failure.map(Problem::from) {
+            Some(problem) => problem.public_detail(),
+            None => "it has not been opened yet".to_owned(),
+        };
+        Self { id, built_in, reason }
+    }
 }
 
 /// Imagery with a name.
@@ -133,9 +163,12 @@ pub(crate) struct SourceReference {
     pub id: String,
     /// One line for people; the id by default.
     pub title: Option<String>,
-    /// A file under the server's `--source-root`.
+    /// A file under the server's `--source-root`. Either this or `url` is needed.
     #[schema(example = "2024/harbour.tif")]
-    pub path: String,
+    pub path: Option<String>,
+    /// An `https`, `s3` or `gs` address on a host that the server may ask.
+    #[schema(example = "https://example.org/2024/harbour.tif")]
+    pub url: Option<String>,
 }
 
 /// Names of an uploaded source.
@@ -148,4 +181,14 @@ pub(crate) struct UploadParams {
     /// One line for people; the file's name by default.
     #[param(example = "The harbour in June")]
     pub title: Option<String>,
+    /// Captures stacked in the bands of the raster, 1 to 8; 1 by default.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 8, example = 4)]
+    pub images: Option<String>,
+}
+
+impl UploadParams {
+    /// The count of captures, if it was given.
+    pub(crate) fn images(&self) -> Result<Option<usize>, Problem> {
+        parse_images(self.images.as_deref())
+    }
 }

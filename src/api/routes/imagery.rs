@@ -16,6 +16,7 @@ use crate::api::dto::{TileJson, TileName, TileParams, imagery_zooms};
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
 use crate::api::state::AppState;
+use crate::engine::Sources;
 use crate::error::ErrorKind;
 use crate::georef::Georef;
 use crate::raster::Source;
@@ -78,7 +79,7 @@ pub(super) async fn get_imagery_tile(
     Query((params,)): Query<(ImageryParams,)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let source = state.engine().sources().get(&path.source)?;
+    let source = state.engine().sources().opened(&path.source).await?;
     let TileName { coord, doubled, extension } = TileName::parse(&path.z, &path.x, &path.tile)?;
     if extension != "png" {
         return Err(Problem::new(
@@ -93,15 +94,19 @@ pub(super) async fn get_imagery_tile(
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
-    let make = draw(source, capture, coord.georef(size_px));
+    let make = draw(state.engine().sources().clone(), source, capture, coord.georef(size_px));
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
 }
 
-async fn draw(source: Arc<Source>, capture: usize, target: Georef) -> Result<Answer, Problem> {
+async fn draw(sources: Sources, source: Arc<Source>, capture: usize, target: Georef) -> Result<Answer, Problem> {
     tokio::task::spawn_blocking(move || {
         let started = std::time::Instant::now();
-        let tile = source.read_rgba(capture, &target)?;
+        let tile = source.read_rgba(capture, &target).inspect_err(|error| {
+            if error.is_changed_file() {
+                sources.close(&source);
+            }
+        })?;
         Answer::imagery(&tile, &target, started.elapsed())
     })
     .await
@@ -139,7 +144,7 @@ pub(super) async fn get_imagery_tilejson(
     Query((params,)): Query<(ImageryParams,)>,
     BaseUrl(base): BaseUrl,
 ) -> Result<axum::Json<TileJson>, Problem> {
-    let source = state.engine().sources().get(&source)?;
+    let source = state.engine().sources().opened(&source).await?;
     let (size_px, capture) = (params.size_px(false)?, params.capture(&source)?);
     let query = match (size_px, capture) {
         (256, 0) => String::new(),

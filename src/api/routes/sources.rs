@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::dto::{SourceDto, SourceList, SourceReference, UploadParams};
+use crate::api::dto::{SourceDto, SourceList, SourceReference, UnavailableSourceDto, UploadParams};
 use crate::api::error::Problem;
 use crate::api::extract::{Json, NoQuery, Path, Query};
 use crate::api::state::AppState;
@@ -27,13 +27,17 @@ pub(super) struct SourcePath {
 pub(super) async fn list_sources(State(state): State<AppState>, _: NoQuery) -> axum::Json<SourceList> {
     let sources = state.engine().sources();
     let describe = |source: &std::sync::Arc<crate::raster::Source>| SourceDto::of(source, sources.is_built_in(&source.id));
-    axum::Json(SourceList { sources: sources.list().iter().map(describe).collect() })
+    axum::Json(SourceList {
+        sources: sources.list().iter().map(describe).collect(),
+        unavailable: sources.unavailable().into_iter().map(UnavailableSourceDto::from).collect(),
+    })
 }
 
 /// Register a source
 ///
 /// By upload: the raster as the body (GeoTIFF, PNG or JPEG), or as the field `image` of a form. By reference: JSON with a `path` under
-/// the server's source root.
+/// the server's source root, or the `url` of a GeoTIFF, JPEG 2000, PNG or JPEG file on a host that the server may ask (`--allow-host`);
+/// of a GeoTIFF there, only what is looked at is fetched.
 #[utoipa::path(post, path = "/v1/sources", operation_id = "create_source", tag = "sources", params(UploadParams),
     request_body(description = "The raster, or where it lies", content(
         (Vec<u8> = "image/tiff"), (Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (RasterForm = "multipart/form-data"),
@@ -48,15 +52,20 @@ pub(super) async fn create_source(
 ) -> Result<Response, Problem> {
     let sources = state.engine().sources();
     let source = if upload::essence(request.headers()).as_deref() == Some("application/json") {
-        let Json(SourceReference { id, title, path }) = Json::from_request(request, &()).await?;
-        sources.register_path(id, title, std::path::Path::new(&path)).await?
+        let Json(SourceReference { id, title, path, url }) = Json::from_request(request, &()).await?;
+        match (path, url) {
+            (Some(path), None) => sources.register_path(id, title, std::path::Path::new(&path)).await?,
+            (None, Some(url)) => sources.register_url(id, title, &url).await?,
+            _ => return Err(Problem::invalid("either path or url is needed")),
+        }
     } else {
+        let images = names.images()?;
         let mut files = upload::read(request, state.options().max_upload_bytes).await?;
         let count = files.len();
         let (Some(file), 1) = (files.pop(), count) else {
             return Err(Problem::invalid(format!("found {count} rasters; one is needed")));
         };
-        sources.register_upload(names.id, names.title, &file.name, file.bytes).await?
+        sources.register_upload(names.id, names.title, &file.name, file.bytes, images).await?
     };
     let location = format!("/v1/sources/{}", source.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(SourceDto::of(&source, false))).into_response())
@@ -71,7 +80,7 @@ pub(super) async fn get_source(
     _: NoQuery,
 ) -> Result<axum::Json<SourceDto>, Problem> {
     let sources = state.engine().sources();
-    let source = sources.get(&source)?;
+    let source = sources.opened(&source).await?;
     Ok(axum::Json(SourceDto::of(&source, sources.is_built_in(&source.id))))
 }
 

@@ -97,6 +97,7 @@ pub(super) async fn get_tile(
         model: path.model,
         task: path.task,
     };
+    engine.sources().opened(&request.source).await?;
     let etag = etag(&[&engine.tile_identity(&request)?, &render_identity(format, &render)]);
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
@@ -144,7 +145,7 @@ pub(super) async fn get_tilejson(
     let described = engine.models().task(&model, &task)?;
     let extension = tilejson.format.as_deref().unwrap_or(default_extension(described.task_type));
     let format = negotiate::by_extension(&described, extension)?;
-    let source = engine.sources().get(tile.source()?)?;
+    let source = engine.sources().opened(tile.source()?).await?;
     let size = tile.size(false)?.0;
     // A tile set whose tiles would all fail is refused here.
     render.options(&described)?;

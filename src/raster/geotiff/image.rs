@@ -208,9 +208,17 @@ impl Image {
     }
 
     /// Offset and length of a chunk in the file; `None` for one that was never written (a sparse file).
-    pub(super) fn chunk_range(&self, index: usize) -> Option<(u64, u64)> {
+    ///
+    /// # Errors
+    /// `InvalidData` where its length is beyond what its pixels can take.
+    pub(super) fn chunk_range(&self, index: usize) -> io::Result<Option<(u64, usize)>> {
         let (offset, len) = (self.offsets[index], self.byte_counts[index]);
-        (offset != 0 && len != 0).then_some((offset, len))
+        // Even an incompressible chunk grows by little; more is a lie that would be paid in memory.
+        let limit = 2 * self.chunk_bytes() as u64 + 65_536;
+        if len > limit {
+            return Err(invalid(format!("chunk {index} claims {len} bytes; {limit} are accepted for its size")));
+        }
+        Ok((offset != 0 && len != 0).then_some((offset, len as usize)))
     }
 }
 

@@ -10,10 +10,12 @@ mod image;
 mod jpeg;
 mod metadata;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rayon::prelude::*;
 
 use self::image::Image;
@@ -22,6 +24,7 @@ use super::cache::{ChunkCache, ChunkKey};
 use super::datetime::{Timestamp, from_tiff_tag};
 use super::samples::{Run, Samples};
 use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo};
+use crate::georef::Georef;
 
 const FORMAT: &str = "GeoTIFF";
 
@@ -57,18 +60,13 @@ impl std::fmt::Debug for GeoTiff {
 
 /// An error of the decoder as one of a raster.
 fn raster_error(name: &str, error: &io::Error) -> RasterError {
-    let (name, reason) = (name.to_owned(), error.to_string());
-    match error.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
-            RasterError::Undecodable { name, format: FORMAT, reason }
-        }
-        io::ErrorKind::Unsupported => RasterError::Unsupported {
-            name,
-            feature: reason,
-            needed: "convert it, for example with: gdal_translate -of COG -co COMPRESS=DEFLATE in.tif out.tif",
-        },
-        kind => RasterError::Io { name, source: io::Error::new(kind, reason) },
-    }
+    RasterError::of_decoder(name, FORMAT, error)
+}
+
+/// The georeference in a GeoTIFF that another format carries for it, for a raster of `width` by `height` pixels.
+pub(super) fn georef_of(name: &str, tiff: &Bytes, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
+    let (_, directories) = ifd::read_directories(tiff).map_err(|error| raster_error(name, &error))?;
+    geo::read(name, tiff, &directories[0], width, height)
 }
 
 impl GeoTiff {
@@ -78,7 +76,7 @@ impl GeoTiff {
     /// As [`GeoTiff::open`], and what the system says.
     pub fn open_path(path: &Path, cache: &ChunkCache) -> Result<Self, RasterError> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let bytes = FileBytes::open(path).map_err(|source| RasterError::Io { name: name.clone(), source })?;
+        let bytes = FileBytes::open(path).map_err(|source| RasterError::of_io(&name, source))?;
         Self::open(&name, Arc::new(bytes), cache)
     }
 
@@ -180,30 +178,36 @@ impl GeoTiff {
         Ok(())
     }
 
-    /// The decoded chunks of a batch (`None` for one that was never written), from the cache or in parallel from the file.
+    /// The decoded chunks of a batch (`None` for one that was never written), from the cache or from the file, of which all
+    /// that is missing is read together and decoded in parallel.
     fn chunks(
         &self,
         image: &Image,
         image_id: usize,
         batch: &[(usize, usize, usize, usize)],
     ) -> Result<Vec<Option<Arc<Samples>>>, RasterError> {
+        let failed = |error: &io::Error| raster_error(&self.name, error);
         let key = |chunk| ChunkKey { raster: self.id, image: image_id as u32, chunk: chunk as u32 };
+        let (mut missing, mut ranges) = (Vec::new(), Vec::new());
+        for (.., chunk) in batch {
+            let range = image.chunk_range(*chunk).map_err(|error| failed(&error))?;
+            if let Some(range) = range.filter(|_| self.cache.get(key(*chunk)).is_none()) {
+                missing.push(*chunk);
+                ranges.push(range);
+            }
+        }
+        let compressed = self.source.read_many(&ranges).map_err(|error| failed(&error))?;
+        let compressed: HashMap<usize, Bytes> = missing.into_iter().zip(compressed).collect();
         let load = |chunk: usize| -> Result<Option<Arc<Samples>>, RasterError> {
-            let Some((offset, len)) = image.chunk_range(chunk) else { return Ok(None) };
-            let decode = || {
-                // Even an incompressible chunk grows by little; more is a lie that would be paid in memory.
-                let limit = 2 * image.chunk_bytes() as u64 + 65_536;
-                if len > limit {
-                    let reason = format!("chunk {chunk} claims {len} bytes; {limit} are accepted for its size");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-                }
-                chunk::decode(image, chunk, &self.source.read_at(offset, len as usize)?)
+            let Some((offset, len)) = image.chunk_range(chunk).map_err(|error| failed(&error))? else { return Ok(None) };
+            let decode = || match compressed.get(&chunk) {
+                Some(bytes) => chunk::decode(image, chunk, bytes),
+                // It was in the cache a moment ago.
+                None => chunk::decode(image, chunk, &self.source.read_at(offset, len)?),
             };
-            let samples = self.cache.get_or_decode(key(chunk), decode);
-            samples.map(Some).map_err(|error| raster_error(&self.name, &error))
+            self.cache.get_or_decode(key(chunk), decode).map(Some).map_err(|error| failed(&error))
         };
-        let missing = batch.iter().filter(|(.., chunk)| self.cache.get(key(*chunk)).is_none()).count();
-        if missing > 1 {
+        if compressed.len() > 1 {
             batch.par_iter().map(|(.., chunk)| load(*chunk)).collect()
         } else {
             batch.iter().map(|(.., chunk)| load(*chunk)).collect()

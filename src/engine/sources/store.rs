@@ -1,0 +1,141 @@
+//! Registered sources on disk: one directory each, `sources/<id>/`, with a small `source.json` and, for an upload, the file.
+//!
+//! A directory is written whole under another name first and then renamed, so that a crash leaves either all of a source or
+//! nothing.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+const RECORD: &str = "source.json";
+
+/// What is known of a registered source without opening it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// One line for people; what opening it says where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) title: Option<String>,
+    #[serde(flatten)]
+    pub(super) place: Place,
+}
+
+/// Where the bytes of a registered source are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Place {
+    /// Beside the record.
+    Upload {
+        file: String,
+        /// Captures stacked in its bands, where the client said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        images: Option<usize>,
+    },
+    /// Under the source root, which the server may be started with another time.
+    Path { path: PathBuf },
+    /// On another machine; the address may hold secrets.
+    Url { url: String },
+}
+
+/// The records under `root` with their ids and directories; what is none is logged and left alone.
+pub(super) fn read_all(root: &Path) -> io::Result<Vec<(String, PathBuf, Record)>> {
+    std::fs::create_dir_all(root)?;
+    let mut found = Vec::new();
+    for directory in std::fs::read_dir(root)?.flatten() {
+        let id = directory.file_name().to_string_lossy().into_owned();
+        if super::check_id(&id).is_err() {
+            continue;
+        }
+        match read(&directory.path()) {
+            Ok(record) => found.push((id, directory.path(), record)),
+            Err(error) => tracing::warn!(source = id, %error, "a stored source cannot be read"),
+        }
+    }
+    Ok(found)
+}
+
+fn read(directory: &Path) -> io::Result<Record> {
+    Ok(serde_json::from_slice(&std::fs::read(directory.join(RECORD))?)?)
+}
+
+/// Stores a record and, of an upload, its bytes; returns the directory.
+///
+/// # Errors
+/// What the file system says; `AlreadyExists` or `DirectoryNotEmpty` where the id is taken.
+pub(super) fn write(root: &Path, id: &str, record: &Record, upload: Option<&[u8]>) -> io::Result<PathBuf> {
+    // Ids do not start with a dot, so an unfinished directory is never taken for a source.
+    let unfinished = root.join(format!(".{id}.{}", std::process::id()));
+    let finished = root.join(id);
+    let write = || -> io::Result<()> {
+        std::fs::create_dir(&unfinished)?;
+        if let (Place::Upload { file, .. }, Some(bytes)) = (&record.place, upload) {
+            std::fs::write(unfinished.join(file), bytes)?;
+        }
+        std::fs::write(unfinished.join(RECORD), serde_json::to_vec(record)?)?;
+        std::fs::rename(&unfinished, &finished)
+    };
+    write().inspect_err(|_| {
+        // What is left of a failed write is of no use; the first error is the one to report.
+        let _ = std::fs::remove_dir_all(&unfinished);
+    })?;
+    Ok(finished)
+}
+
+/// The last part of a client's file name, without anything a file system could take for a path.
+pub(super) fn safe_file_name(name: &str) -> String {
+    let last = Path::new(name).components().rev().find_map(|part| match part {
+        Component::Normal(part) => part.to_str(),
+        _ => None,
+    });
+    let kept: String =
+        last.unwrap_or("raster").chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+    let kept = kept.trim_start_matches('.');
+    let kept = if kept.is_empty() { "raster" } else { &kept[kept.len().saturating_sub(super::MAX_ID)..] };
+    // The record's own name is taken.
+    if kept == RECORD { "raster".to_owned() } else { kept.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_file_name_never_leaves_its_directory() {
+        for (name, kept) in [
+            ("a.tif", "a.tif"),
+            ("../../etc/passwd", "passwd"),
+            ("..", "raster"),
+            ("x/../.hidden", "hidden"),
+            ("source.json", "raster"),
+            ("", "raster"),
+        ] {
+            assert_eq!(safe_file_name(name), kept);
+        }
+    }
+
+    #[test]
+    fn records_of_every_kind_are_read_as_they_were_written() {
+        let root = tempfile::tempdir().expect("a directory");
+        let upload = |images| Place::Upload { file: "a.tif".to_owned(), images };
+        let places = [
+            upload(None),
+            upload(Some(4)),
+            Place::Path { path: "2024/a.tif".into() },
+            Place::Url { url: "https://a.org/b.tif?sig=1".to_owned() },
+        ];
+        let mut wanted = Vec::new();
+        for (index, place) in places.into_iter().enumerate() {
+            let record = Record { title: (index > 0).then(|| format!("title {index}")), place };
+            let id = format!("s{index}");
+            let directory = write(root.path(), &id, &record, Some(b"bytes")).expect("room on disk");
+            assert!(write(root.path(), &id, &record, None).is_err(), "an id is used once");
+            wanted.push((id, directory, record));
+        }
+        std::fs::create_dir(root.path().join(".unfinished.1")).expect("room on disk");
+        let mut found = read_all(root.path()).expect("a readable directory");
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(found, wanted);
+        let before = serde_json::from_str::<Record>(r#"{"title":"old","file":"a.tif"}"#).expect("an older record");
+        assert_eq!(before.place, upload(None));
+    }
+}

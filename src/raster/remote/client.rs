@@ -1,0 +1,321 @@
+//! The HTTP client of remote imagery: every wait and every answer bounded, passing failures retried, redirects checked.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ureq::config::Config;
+use ureq::http::{HeaderMap, Request, Response, StatusCode, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body};
+
+use super::address::{GuardedResolver, PrivateAddress};
+use super::file::BlockKey;
+use super::gate::Gate;
+use super::{RemoteError, RemotePolicy, RemoteUrl, Storage};
+
+/// Redirects followed for one answer.
+const MAX_REDIRECTS: usize = 5;
+/// Longest wait that a host may ask for before the next attempt.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Headers of one answer.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+
+/// How patient the client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Time to connect to a host.
+    pub connect_timeout: Duration,
+    /// Time for one attempt, from the look-up of the name to the last byte.
+    pub timeout: Duration,
+    /// Attempts at one answer.
+    pub attempts: u32,
+    /// Wait before the second attempt; doubled before each further one.
+    pub retry_delay: Duration,
+    /// Memory for blocks of files.
+    pub block_bytes: u64,
+    /// Object stores.
+    pub storage: Storage,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+            attempts: 3,
+            retry_delay: Duration::from_millis(200),
+            block_bytes: 128 << 20,
+            storage: Storage::default(),
+        }
+    }
+}
+
+/// The client. Threads share it; it blocks the one that asks.
+pub struct Client {
+    agent: Agent,
+    policy: RemotePolicy,
+    options: ClientOptions,
+    gate: Gate,
+    blocks: moka::sync::Cache<BlockKey, Bytes>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("policy", &self.policy).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// An answer with success, read to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What is asked for.
+pub(super) enum Ask<'a> {
+    /// The whole file.
+    Get,
+    /// Bytes `first ..= last` of it.
+    Range { first: u64, last: u64 },
+    /// The answer to a JSON document.
+    Post { json: &'a [u8] },
+}
+
+/// Why an attempt failed.
+enum Failure {
+    /// Trying again may help, after a wait that the host has named.
+    Passing(RemoteError, Option<Duration>),
+    /// Trying again will not.
+    Final(RemoteError),
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Client {
+    /// A client under `policy`. Nothing is connected to yet.
+    ///
+    /// Proxies named in the environment are not used: what a proxy resolves cannot be checked.
+    pub fn new(policy: RemotePolicy, options: ClientOptions) -> Self {
+        let config = Config::builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_connect(Some(options.connect_timeout))
+            .max_response_header_size(MAX_HEADER_BYTES)
+            .max_idle_connections_per_host(16)
+            .max_idle_connections(64)
+            .accept_encoding("identity")
+            .user_agent(concat!("satlas-serve/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let resolver = GuardedResolver { allow_private: policy.allow_private, system: DefaultResolver::default() };
+        let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
+        let blocks = moka::sync::Cache::builder()
+            .max_capacity(options.block_bytes)
+            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            .build();
+        Self { agent, policy, options, gate: Gate::default(), blocks }
+    }
+
+    /// What may be fetched.
+    pub fn policy(&self) -> &RemotePolicy {
+        &self.policy
+    }
+
+    /// The address behind a location: `https://…`, `s3://bucket/key` or `gs://bucket/key`.
+    ///
+    /// # Errors
+    /// [`RemoteError::BadUrl`].
+    pub fn locate(&self, location: &str) -> Result<RemoteUrl, RemoteError> {
+        self.options.storage.locate(location)
+    }
+
+    /// Blocks of files, shared by all that are open.
+    pub(super) fn blocks(&self) -> &moka::sync::Cache<BlockKey, Bytes> {
+        &self.blocks
+    }
+
+    /// A whole file of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// [`RemoteError`]; [`RemoteError::is_not_found`] tells a missing file.
+    pub fn get(&self, url: &RemoteUrl, max_bytes: u64) -> Result<Bytes, RemoteError> {
+        Ok(self.ask(url, &Ask::Get, max_bytes)?.body)
+    }
+
+    /// The answer of at most `max_bytes` to a JSON document, as search endpoints take it. It may be sent more than once.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub fn post_json(&self, url: &RemoteUrl, json: &[u8], max_bytes: u64) -> Result<Bytes, RemoteError> {
+        Ok(self.ask(url, &Ask::Post { json }, max_bytes)?.body)
+    }
+
+    /// `len` bytes from `offset`, or fewer where the file ends before.
+    ///
+    /// # Errors
+    /// [`RemoteError`]; [`RemoteError::Failed`] where the host sends something else than was asked for.
+    pub fn get_range(&self, url: &RemoteUrl, offset: u64, len: u64) -> Result<Bytes, RemoteError> {
+        let last = offset.saturating_add(len.max(1) - 1);
+        let answer = self.ask(url, &Ask::Range { first: offset, last }, len)?;
+        if answer.status != StatusCode::PARTIAL_CONTENT {
+            return Err(RemoteError::no_ranges(url));
+        }
+        match content_range(&answer.headers) {
+            Some((first, end, _)) if first == offset && end - first == answer.body.len() as u64 => Ok(answer.body),
+            _ => Err(RemoteError::wrong_range(url)),
+        }
+    }
+
+    /// An answer with success and a body of at most `max_bytes`, after as many attempts as it takes.
+    pub(super) fn ask(&self, url: &RemoteUrl, ask: &Ask<'_>, max_bytes: u64) -> Result<Answer, RemoteError> {
+        let mut delay = self.options.retry_delay;
+        let mut attempt = 1;
+        loop {
+            match self.attempt(url, ask, max_bytes) {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(error, _)) if attempt >= self.options.attempts => return Err(error),
+                Err(Failure::Passing(error, wanted)) => {
+                    let wait = wanted.unwrap_or(delay).min(MAX_RETRY_AFTER);
+                    tracing::debug!(%error, attempt, ?wait, "a remote file is asked for again");
+                    std::thread::sleep(wait);
+                }
+            }
+            attempt += 1;
+            delay *= 2;
+        }
+    }
+
+    /// One attempt, through all its redirects.
+    fn attempt(&self, url: &RemoteUrl, ask: &Ask<'_>, max_bytes: u64) -> Result<Answer, Failure> {
+        let timeout = self.options.timeout;
+        let _place = self.gate.enter(url.host(), timeout).ok_or_else(|| Failure::Final(self.timed_out(url)))?;
+        let deadline = Instant::now() + timeout;
+        let mut at = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            self.policy.check(&at)?;
+            let response = self.send(&at, ask, deadline)?;
+            let Some(next) = redirect(&at, &response)? else { return self.receive(&at, response, max_bytes) };
+            if at.scheme() == "https" && next.scheme() != "https" {
+                let reason = format!("it redirects from https to {}", next.scheme());
+                return Err(RemoteError::Failed { url: at, reason }.into());
+            }
+            at = next;
+        }
+        let reason = format!("it redirects more than {MAX_REDIRECTS} times");
+        Err(RemoteError::Failed { url: url.clone(), reason }.into())
+    }
+
+    /// One request, up to the headers of its answer.
+    fn send(&self, url: &RemoteUrl, ask: &Ask<'_>, deadline: Instant) -> Result<Response<Body>, Failure> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::Passing(self.timed_out(url), None));
+        }
+        let range = match ask {
+            Ask::Range { first, last } => Some(format!("bytes={first}-{last}")),
+            Ask::Get | Ask::Post { .. } => None,
+        };
+        let mut request = Request::builder().uri(url.uri().clone());
+        for (name, value) in self.options.storage.headers(url, range.as_deref()) {
+            request = request.header(name, value);
+        }
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
+        }
+        let failed = |error: ureq::http::Error| self.failure(url, error.into(), 0);
+        let sent = match ask {
+            Ask::Post { json } => {
+                let request = request.method("POST").header(header::CONTENT_TYPE, "application/json");
+                let request = request.body(*json).map_err(failed)?;
+                self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
+            }
+            Ask::Get | Ask::Range { .. } => {
+                let request = request.body(()).map_err(failed)?;
+                self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
+            }
+        };
+        sent.map_err(|error| self.failure(url, error, 0))
+    }
+
+    /// The status and the body of an answer.
+    fn receive(&self, url: &RemoteUrl, response: Response<Body>, max_bytes: u64) -> Result<Answer, Failure> {
+        let (parts, mut body) = response.into_parts();
+        let status = parts.status;
+        if !status.is_success() {
+            let error = RemoteError::Status { url: url.clone(), status: status.as_u16() };
+            return Err(match status.as_u16() {
+                408 | 425 | 429 | 500 | 502..=504 => Failure::Passing(error, retry_after(&parts.headers)),
+                _ => Failure::Final(error),
+            });
+        }
+        let coding = parts.headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |coding| coding.as_bytes());
+        if coding != b"identity" {
+            let reason = format!("its host compresses it ({}) unasked", String::from_utf8_lossy(coding));
+            return Err(RemoteError::Failed { url: url.clone(), reason }.into());
+        }
+        if body.content_length().is_some_and(|length| length > max_bytes) {
+            return Err(RemoteError::TooLarge { url: url.clone(), limit: max_bytes }.into());
+        }
+        let bytes = body.with_config().limit(max_bytes).read_to_vec();
+        let body = bytes.map_err(|error| self.failure(url, error, max_bytes))?.into();
+        Ok(Answer { status, headers: parts.headers, body })
+    }
+
+    fn timed_out(&self, url: &RemoteUrl) -> RemoteError {
+        RemoteError::TimedOut { url: url.clone(), timeout: self.options.timeout }
+    }
+
+    fn failure(&self, url: &RemoteUrl, error: ureq::Error, limit: u64) -> Failure {
+        let failed = |reason: String| RemoteError::Failed { url: url.clone(), reason };
+        match error {
+            ureq::Error::Other(inner) if inner.is::<PrivateAddress>() => {
+                RemoteError::PrivateHost { host: url.host().to_owned() }.into()
+            }
+            ureq::Error::Timeout(_) => Failure::Passing(self.timed_out(url), None),
+            ureq::Error::BodyExceedsLimit(_) => RemoteError::TooLarge { url: url.clone(), limit }.into(),
+            ureq::Error::HostNotFound => failed("no address is known for its host".to_owned()).into(),
+            // Some errors of the library repeat the address with its query.
+            ureq::Error::BadUri(_) => failed("its address is malformed".to_owned()).into(),
+            ureq::Error::Tls(reason) => failed(reason.to_owned()).into(),
+            error => Failure::Passing(failed(error.to_string()), None),
+        }
+    }
+}
+
+/// Where an answer sends the client on to.
+fn redirect(url: &RemoteUrl, response: &Response<Body>) -> Result<Option<RemoteUrl>, RemoteError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let failed = |reason: &str| RemoteError::Failed { url: url.clone(), reason: reason.to_owned() };
+    if let Some(region) = response.headers().get("x-amz-bucket-region").and_then(|region| region.to_str().ok()) {
+        return Err(failed(&format!("its bucket lies in {region}; the server has to be started with AWS_REGION={region}")));
+    }
+    let location = response.headers().get(header::LOCATION).ok_or_else(|| failed("it redirects to nowhere"))?;
+    let location = location.to_str().map_err(|_| failed("it redirects to what is no address"))?;
+    url.join(location).map(Some)
+}
+
+/// `Content-Range: bytes FIRST-LAST/TOTAL`: the first byte, the one behind the last, and the bytes of the file where stated.
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
+    let (range, total) = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let end = last.checked_add(1).filter(|end| first < *end)?;
+    Some((first, end, total.trim().parse().ok()))
+}
+
+/// Seconds that a host asks to wait.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}

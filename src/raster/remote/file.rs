@@ -1,0 +1,279 @@
+//! A file on another machine as a [`ByteSource`]: read by range, in blocks that are kept.
+//!
+//! The first answer brings the file's length, its identity and its first bytes, where formats keep their directories. Later
+//! answers must come from the same file: a host that has another one by now would give a mixture of both.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use ureq::http::{HeaderMap, StatusCode, header};
+
+use super::client::{Answer, Ask, Client, content_range};
+use super::{RemoteError, RemoteUrl};
+use crate::raster::ByteSource;
+use crate::raster::byte_source::check_range;
+
+/// Bytes of a block.
+const BLOCK: u64 = 64 << 10;
+/// Blocks of one request: larger ones take long to repeat, and do not run beside each other.
+const MAX_RUN: u64 = 64;
+/// Blocks that nobody wants, fetched where a second request would take longer.
+const MAX_GAP: u64 = 2;
+/// Requests under way for one read.
+const PARALLEL: usize = 8;
+/// Files taken whole from hosts that send no parts.
+const MAX_WHOLE: u64 = 16 << 20;
+
+/// What names a block: the file, counted since the start of the process, and the block within it.
+pub(super) type BlockKey = (u64, u64);
+
+/// A file on another machine.
+pub struct HttpBytes {
+    client: Arc<Client>,
+    url: RemoteUrl,
+    len: u64,
+    tag: Tag,
+    id: u64,
+    /// All of it, where the host sends no parts.
+    whole: Option<Bytes>,
+}
+
+/// What tells one state of a file from the next (RFC 9110, 8.8), where the host says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tag {
+    etag: Option<String>,
+    modified: Option<String>,
+}
+
+impl Tag {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let etag: Option<String> = text(header::ETAG);
+        // Whether it is weak may depend on the machine that answers.
+        Self { etag: etag.map(|etag| etag.trim_start_matches("W/").to_owned()), modified: text(header::LAST_MODIFIED) }
+    }
+
+    fn contradicts(&self, other: &Self) -> bool {
+        let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
+        match (&self.etag, &other.etag) {
+            (Some(one), Some(other)) => one != other,
+            _ => differ(&self.modified, &other.modified),
+        }
+    }
+}
+
+impl fmt::Debug for HttpBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpBytes").field("url", &self.url).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl HttpBytes {
+    /// Asks for the first bytes of a file.
+    ///
+    /// # Errors
+    /// [`RemoteError`]: what the client says, and where the host states no length or sends a large file whole.
+    pub fn open(client: &Arc<Client>, url: &RemoteUrl) -> Result<Self, RemoteError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let first = Ask::Range { first: 0, last: BLOCK - 1 };
+        let answer = client.ask(url, &first, MAX_WHOLE).map_err(|error| match error {
+            RemoteError::TooLarge { .. } => RemoteError::no_ranges(url),
+            error => error,
+        })?;
+        let tag = Tag::of(&answer.headers);
+        let (id, client, url) = (NEXT.fetch_add(1, Ordering::Relaxed), client.clone(), url.clone());
+        let Answer { status, headers, body } = answer;
+        if status != StatusCode::PARTIAL_CONTENT {
+            return Ok(Self { client, url, len: body.len() as u64, tag, id, whole: Some(body) });
+        }
+        let len = match content_range(&headers) {
+            Some((0, end, Some(total))) if end == body.len() as u64 && end == total.min(BLOCK) => total,
+            Some((_, _, None)) => return Err(RemoteError::Failed { url, reason: "its length is not stated".to_owned() }),
+            _ => return Err(RemoteError::wrong_range(&url)),
+        };
+        client.blocks().insert((id, 0), body);
+        Ok(Self { client, url, len, tag, id, whole: None })
+    }
+
+    /// Text that changes whenever the file does, as far as its host says. It holds the address with its secrets.
+    pub fn identity(&self) -> String {
+        let Tag { etag, modified } = &self.tag;
+        format!("{} {} {etag:?} {modified:?}", self.url.secret(), self.len)
+    }
+
+    /// Where a block ends.
+    fn end(&self, block: u64) -> u64 {
+        ((block + 1) * BLOCK).min(self.len)
+    }
+
+    /// Fetches the blocks `first ..= last` with one request.
+    fn fetch(&self, first: u64, last: u64) -> Result<Vec<(u64, Bytes)>, RemoteError> {
+        let (start, end) = (first * BLOCK, self.end(last));
+        let answer = self.client.ask(&self.url, &Ask::Range { first: start, last: end - 1 }, end - start);
+        let answer = match answer {
+            // The whole file, or the end of a shorter one.
+            Err(RemoteError::TooLarge { .. } | RemoteError::Status { status: 416, .. }) => return Err(self.changed()),
+            answer => answer?,
+        };
+        let range = content_range(&answer.headers);
+        let is_other = range.is_some_and(|(.., total)| total.is_some_and(|total| total != self.len));
+        if is_other || answer.status != StatusCode::PARTIAL_CONTENT || self.tag.contradicts(&Tag::of(&answer.headers)) {
+            return Err(self.changed());
+        }
+        match range {
+            Some((from, to, _)) if (from, to) == (start, end) && answer.body.len() as u64 == end - start => {}
+            _ => return Err(RemoteError::wrong_range(&self.url)),
+        }
+        // Copied, since a slice would keep all of the answer in memory for as long as one block of it is kept.
+        let block = |block: u64| {
+            let part = (block * BLOCK - start) as usize..(self.end(block) - start) as usize;
+            (block, Bytes::copy_from_slice(&answer.body[part]))
+        };
+        Ok((first..=last).map(block).collect())
+    }
+
+    fn changed(&self) -> RemoteError {
+        RemoteError::Changed { url: self.url.clone() }
+    }
+
+    /// The blocks asked for, from memory or fetched in as few and as parallel requests as makes sense.
+    fn blocks(&self, wanted: &BTreeSet<u64>) -> Result<HashMap<u64, Bytes>, RemoteError> {
+        let mut found = HashMap::new();
+        let mut missing = Vec::new();
+        for block in wanted {
+            match self.client.blocks().get(&(self.id, *block)) {
+                Some(bytes) => drop(found.insert(*block, bytes)),
+                None => missing.push(*block),
+            }
+        }
+        let runs = runs(&missing);
+        let fetched = in_parallel(runs.len(), |index| self.fetch(runs[index].0, runs[index].1))?;
+        for (block, bytes) in fetched.into_iter().flatten() {
+            self.client.blocks().insert((self.id, block), bytes.clone());
+            found.insert(block, bytes);
+        }
+        Ok(found)
+    }
+}
+
+/// Blocks in ascending order as ranges, first and last, that one request each brings.
+fn runs(blocks: &[u64]) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for block in blocks {
+        match runs.last_mut() {
+            Some((first, last)) if block - *last <= MAX_GAP + 1 && block - *first < MAX_RUN => *last = *block,
+            _ => runs.push((*block, *block)),
+        }
+    }
+    runs
+}
+
+/// The results of `work` for `0 .. count`, in order, by threads of their own: they wait for the network, not for the CPU.
+fn in_parallel<T: Send, E: Send>(count: usize, work: impl Fn(usize) -> Result<T, E> + Sync) -> Result<Vec<T>, E> {
+    if count <= 1 {
+        return (0..count).map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<T, E>)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..count.min(PARALLEL) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count {
+                        break;
+                    }
+                    let result = work(index);
+                    if result.is_err() {
+                        // The others are not worth waiting for.
+                        next.store(count, Ordering::Relaxed);
+                    }
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+impl ByteSource for HttpBytes {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        Ok(self.read_many(&[(offset, len)])?.into_iter().next().unwrap_or_default())
+    }
+
+    fn read_many(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
+        for (offset, len) in ranges {
+            check_range(*offset, *len, self.len)?;
+        }
+        if let Some(whole) = &self.whole {
+            return ranges.iter().map(|(offset, len)| whole.read_at(*offset, *len)).collect();
+        }
+        let of_range = |offset: u64, len: usize| offset / BLOCK..(offset + len as u64).div_ceil(BLOCK);
+        let wanted = ranges.iter().filter(|(_, len)| *len > 0).flat_map(|(offset, len)| of_range(*offset, *len)).collect();
+        let blocks = self.blocks(&wanted)?;
+        let cut = |offset: u64, len: usize| {
+            let end = offset + len as u64;
+            let part = |block: u64| {
+                let start = block * BLOCK;
+                let within = offset.max(start) - start..end.min(self.end(block)) - start;
+                blocks[&block].slice(within.start as usize..within.end as usize)
+            };
+            let mut parts = of_range(offset, len).map(part);
+            match (parts.next(), parts.next()) {
+                (None, _) => Bytes::new(),
+                (Some(only), None) => only,
+                (Some(first), Some(second)) => {
+                    let mut all = BytesMut::with_capacity(len);
+                    all.extend_from_slice(&first);
+                    all.extend_from_slice(&second);
+                    parts.for_each(|part| all.extend_from_slice(&part));
+                    all.freeze()
+                }
+            }
+        };
+        Ok(ranges.iter().map(|(offset, len)| if *len == 0 { Bytes::new() } else { cut(*offset, *len) }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_close_to_each_other_come_with_one_request() {
+        assert_eq!(runs(&[]), []);
+        assert_eq!(runs(&[3]), [(3, 3)]);
+        assert_eq!(runs(&[0, 1, 2, 5, 9]), [(0, 5), (9, 9)]);
+        let long: Vec<u64> = (0..MAX_RUN + 2).collect();
+        assert_eq!(runs(&long), [(0, MAX_RUN - 1), (MAX_RUN, MAX_RUN + 1)]);
+    }
+
+    #[test]
+    fn parallel_results_keep_their_order_and_an_error_ends_them() {
+        let squares = in_parallel(100, |index| Ok::<_, ()>(index * index)).expect("no error");
+        assert_eq!(squares, (0..100).map(|index| index * index).collect::<Vec<_>>());
+        assert_eq!(in_parallel(100, |index| if index == 50 { Err(index) } else { Ok(index) }), Err(50));
+    }
+
+    #[test]
+    fn a_tag_contradicts_another_only_where_both_say_something() {
+        let tag = |etag: Option<&str>, modified: Option<&str>| Tag {
+            etag: etag.map(str::to_owned),
+            modified: modified.map(str::to_owned),
+        };
+        assert!(tag(Some("a"), None).contradicts(&tag(Some("b"), None)));
+        assert!(!tag(Some("a"), Some("x")).contradicts(&tag(Some("a"), Some("y"))));
+        assert!(!tag(Some("a"), None).contradicts(&tag(None, Some("y"))));
+        assert!(tag(None, Some("x")).contradicts(&tag(None, Some("y"))));
+    }
+}

@@ -1,0 +1,69 @@
+//! How many requests one host gets at a time.
+
+use std::collections::HashMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Requests under way at one host.
+const MAX_PER_HOST: usize = 16;
+
+/// Counts of requests under way.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    under_way: Mutex<HashMap<String, usize>>,
+    freed: Condvar,
+}
+
+/// A place at a host, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Permit<'a> {
+    gate: &'a Gate,
+    host: String,
+}
+
+impl Gate {
+    /// Waits for a place; `None` where there is none within `timeout`.
+    pub(super) fn enter(&self, host: &str, timeout: Duration) -> Option<Permit<'_>> {
+        let deadline = Instant::now() + timeout;
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let count = under_way.entry(host.to_owned()).or_default();
+            if *count < MAX_PER_HOST {
+                *count += 1;
+                return Some(Permit { gate: self, host: host.to_owned() });
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            under_way = self.freed.wait_timeout(under_way, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.gate.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = under_way.get_mut(&self.host) {
+            *count -= 1;
+            if *count == 0 {
+                under_way.remove(&self.host);
+            }
+        }
+        drop(under_way);
+        self.gate.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_gets_so_many_requests_and_others_do_not_wait_for_it() {
+        let gate = Gate::default();
+        let permits: Vec<_> = (0..MAX_PER_HOST).map(|_| gate.enter("a", Duration::ZERO).expect("a place")).collect();
+        assert!(gate.enter("a", Duration::from_millis(5)).is_none());
+        assert!(gate.enter("b", Duration::ZERO).is_some());
+        drop(permits);
+        assert!(gate.enter("a", Duration::ZERO).is_some());
+        assert!(gate.under_way.lock().expect("no panic").is_empty());
+    }
+}

@@ -1,0 +1,12 @@
+//! Remote imagery, against hosts on loopback that misbehave on purpose.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod client;
+mod host;
+mod raster;
+mod sources;
+mod storage;
