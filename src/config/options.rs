@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
+use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits};
 use crate::tiles::WindowGrid;
 use crate::weights::{EmbeddedFiles, HubOptions, Library, WeightsLocator, WeightsMode};
@@ -41,6 +42,17 @@ impl Config {
                 chunks: ChunkCache::new(self.chunk_memory.0),
             },
             models_dir: self.models_dir.clone(),
+        }
+    }
+
+    /// Bounds of jobs.
+    pub fn job_options(&self) -> JobOptions {
+        JobOptions {
+            data_dir: self.data_dir.clone(),
+            max_queued: self.max_jobs,
+            max_running: self.parallel_jobs,
+            retention: self.job_retention.0,
+            max_bytes: self.job_storage.0,
         }
     }
 

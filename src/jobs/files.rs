@@ -45,7 +45,7 @@ impl Files {
                 let path = self.input(id, index);
                 match input.content {
                     InputContent::Memory(bytes) => std::fs::write(path, bytes)?,
-                    InputContent::File(from) => take_over(&from, &path)?,
+                    InputContent::File(from) => take_over((*from).as_ref(), &path)?,
                 }
             }
             Ok(())

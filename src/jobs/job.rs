@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -103,7 +103,6 @@ pub struct NewJob {
 }
 
 /// An input file of a job to be.
-#[derive(Clone, Debug)]
 pub struct Input {
     /// The client's name for it.
     pub name: String,
@@ -112,12 +111,11 @@ pub struct Input {
 }
 
 /// Where the bytes of an input are.
-#[derive(Clone, Debug)]
 pub enum InputContent {
     /// In memory.
     Memory(Bytes),
-    /// In a file, which the job takes over.
-    File(PathBuf),
+    /// In a file, which the job takes over; whoever holds the path keeps it until then.
+    File(Arc<dyn AsRef<Path> + Send + Sync>),
 }
 
 impl InputContent {
@@ -128,7 +126,7 @@ impl InputContent {
     pub(super) fn len(&self) -> io::Result<u64> {
         match self {
             Self::Memory(bytes) => Ok(bytes.len() as u64),
-            Self::File(path) => Ok(path.metadata()?.len()),
+            Self::File(path) => Ok((**path).as_ref().metadata()?.len()),
         }
     }
 }

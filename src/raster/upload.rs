@@ -51,29 +51,30 @@ pub fn open_upload(
     split(raster, images.unwrap_or(1))
 }
 
-/// Opens a file of this machine as [`open_upload`] opens its bytes; of a TIFF, only what is asked for is ever read.
+/// Opens a file of this machine as [`open_upload`] opens its bytes, `name` being what errors call it; of a TIFF, only what is
+/// asked for is ever read.
 ///
 /// # Errors
 /// What [`open_upload`] says, and [`RasterError::Io`] where the file cannot be read.
 pub fn open_file(
+    name: &str,
     path: &Path,
     images: Option<usize>,
     limits: &Limits,
     cache: &ChunkCache,
 ) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
-    let name = path.display().to_string();
-    let failed = |source: io::Error| RasterError::Io { name: name.clone(), source };
+    let failed = |source: io::Error| RasterError::Io { name: name.to_owned(), source };
     let mut start = Vec::with_capacity(MAGIC_BYTES);
     File::open(path).and_then(|file| file.take(MAGIC_BYTES as u64).read_to_end(&mut start)).map_err(failed)?;
     if !is_tiff(&start) {
-        return open_upload(&name, std::fs::read(path).map_err(failed)?.into(), images, limits, cache);
+        return open_upload(name, std::fs::read(path).map_err(failed)?.into(), images, limits, cache);
     }
     let file = FileBytes::open(path).map_err(failed)?;
     let found = file.len();
     if found > limits.max_bytes {
-        return Err(RasterError::TooLarge { name, what: "bytes", found, limit: limits.max_bytes });
+        return Err(RasterError::TooLarge { name: name.to_owned(), what: "bytes", found, limit: limits.max_bytes });
     }
-    split(open_tiff(&name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
+    split(open_tiff(name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
 }
 
 fn open_tiff(

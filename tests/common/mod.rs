@@ -62,7 +62,7 @@ pub(crate) fn settings() -> (EngineSettings, ServerSettings) {
 pub(crate) fn router_with(engine: EngineSettings, server: ServerSettings) -> Router {
     let config = Config::resolve(engine, server).expect("the settings are valid");
     let engine = server::engine(&config).expect("the demo bundle is readable");
-    router(AppState::new(engine, server::api_options(&config), None))
+    router(AppState::new(engine, server::api_options(&config), None).expect("jobs need no directory"))
 }
 
 /// A router of its own, for tests that change what is served.

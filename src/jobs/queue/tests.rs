@@ -115,7 +115,7 @@ fn an_input_that_is_a_file_is_moved() {
     let path = directory.path().join("spooled");
     std::fs::write(&path, "yz").unwrap();
     let jobs = Jobs::open(&lasting(&directory), Arc::new(Concatenation)).unwrap();
-    let content = InputContent::File(path.clone());
+    let content = InputContent::File(Arc::new(path.clone()));
     let id = jobs.submit(&new("x"), vec![Input { name: "a.tif".into(), content }]).unwrap().id;
     until_state(&jobs, &id, JobState::Done);
     assert_eq!((body(&jobs, &id).as_str(), path.exists()), ("xyz", false));
