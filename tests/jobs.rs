@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, demo, form, fresh, post_to, router_with, send, settings};
+use common::{Reply, demo, form, fresh, grey_square, post_to, router_with, send, settings};
 use serde_json::Value;
 
 const TREES: &str = "/v1/predict/trees/tree_crown";
@@ -60,18 +60,9 @@ async fn until_state(router: &Router, job: &str, state: &str) -> Value {
     until(router, job, |found| found["state"] == state).await
 }
 
-/// A grey square as npy: `[3, side, side]` bytes.
-fn square(side: usize) -> Vec<u8> {
-    let description = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': (3, {side}, {side}), }}");
-    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
-    bytes.extend(format!("{description:<117}\n").bytes());
-    bytes.resize(bytes.len() + 3 * side * side, 127);
-    bytes
-}
-
 /// A raster of so many windows that a test can look at its job while it runs.
 fn large() -> Vec<u8> {
-    square(4096)
+    grey_square(4096)
 }
 
 fn lasting(directory: &Path) -> Router {
@@ -203,7 +194,7 @@ async fn a_restart_finishes_what_was_queued_and_running_and_keeps_what_was_done(
     let done = submit(&router, TREES, demo("trees_osbs.tif")).await;
     until_state(&router, &done, "done").await;
     let result = get(&router, &format!("{done}/result")).await;
-    let running = submit(&router, EMBEDDING, square(1500)).await;
+    let running = submit(&router, EMBEDDING, grey_square(1500)).await;
     let queued = submit(&router, TREES, demo("trees_osbs.tif")).await;
     until_state(&router, &running, "running").await;
     drop(router);
@@ -213,6 +204,6 @@ async fn a_restart_finishes_what_was_queued_and_running_and_keeps_what_was_done(
     until_state(&router, &running, "done").await;
     until_state(&router, &queued, "done").await;
     assert_eq!(get(&router, &format!("{queued}/result")).await.body, result.body);
-    let waited = post_to(&router, EMBEDDING, "application/x-npy", square(1500)).await;
+    let waited = post_to(&router, EMBEDDING, "application/x-npy", grey_square(1500)).await;
     assert_eq!(get(&router, &format!("{running}/result")).await.body, waited.body);
 }

@@ -129,6 +129,15 @@ pub(crate) fn demo(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/static/demo/{name}", env!("CARGO_MANIFEST_DIR"))).expect("the demo bundle is complete")
 }
 
+/// A grey square as npy: `[3, side, side]` bytes.
+pub(crate) fn grey_square(side: usize) -> Vec<u8> {
+    let description = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': (3, {side}, {side}), }}");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{description:<117}\n").bytes());
+    bytes.resize(bytes.len() + 3 * side * side, 127);
+    bytes
+}
+
 /// Every status that a test sees on a documented route must be in the documentation.
 fn assert_documented(method: &str, path: &str, status: StatusCode) {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
