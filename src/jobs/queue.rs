@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::files::Files;
-use super::store::Store;
+use super::store::{Store, StoredResult};
 use super::{Failure, Input, Job, JobAnswer, JobError, JobState, NewJob, Outcome, Progress, Work, worker};
 use crate::error::ErrorKind;
 
@@ -147,7 +147,7 @@ impl Jobs {
     /// [`JobError::NoResult`] before or without one, [`JobError::Unknown`].
     pub fn result(&self, id: &str) -> Result<JobAnswer, JobError> {
         let store = self.shared.store();
-        let Some((headers, hash, bytes)) = store.result(id)? else {
+        let Some(StoredResult { headers, hash, bytes }) = store.result(id)? else {
             let job = store.get(id)?.ok_or_else(|| JobError::Unknown { id: id.to_owned() })?;
             return Err(JobError::NoResult { id: job.id, state: job.state });
         };

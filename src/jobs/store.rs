@@ -48,6 +48,14 @@ pub(super) struct Turn {
     pub(super) inputs: Vec<String>,
 }
 
+/// What the database knows of a result, whose body is a file.
+#[derive(Debug)]
+pub(super) struct StoredResult {
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) hash: String,
+    pub(super) bytes: u64,
+}
+
 /// The database.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -210,15 +218,16 @@ impl Store {
         Ok(jobs.collect::<Result<_, _>>()?)
     }
 
-    /// Headers, hash and size of a job's result; `None` where it has none.
+    /// A job's result; `None` where it has none.
     ///
     /// # Errors
     /// When the database fails.
-    pub(super) fn result(&self, id: &str) -> Result<Option<(Vec<(String, String)>, String, u64)>, JobError> {
+    pub(super) fn result(&self, id: &str) -> Result<Option<StoredResult>, JobError> {
         let sql = "SELECT headers, hash, bytes FROM jobs WHERE id = ?1 AND state = 'done'";
         let result = |row: &Row<'_>| {
             let headers: String = row.get(0)?;
-            Ok((from_json(&headers)?, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs()))
+            let bytes = row.get::<_, i64>(2)?.unsigned_abs();
+            Ok(StoredResult { headers: from_json(&headers)?, hash: row.get(1)?, bytes })
         };
         Ok(self.connection.query_row(sql, params![id], result).optional()?)
     }
