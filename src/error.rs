@@ -4,7 +4,8 @@
 //! status codes.
 
 /// Why something failed, as far as a caller can act on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// A value is malformed or out of range (400).
     Invalid,

@@ -11,6 +11,7 @@ use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
+use crate::jobs::JobError;
 use crate::raster::{Limits, Source};
 use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
 use crate::{config::ConfigError, telemetry};
@@ -35,6 +36,9 @@ pub enum ServerError {
         /// What reading it says.
         source: EngineError,
     },
+    /// The stored jobs cannot be used.
+    #[error(transparent)]
+    Jobs(#[from] JobError),
     /// The address cannot be listened on.
     #[error("{address} cannot be listened on: {source}")]
     Bind {
@@ -99,6 +103,7 @@ pub fn api_options(config: &Config) -> ApiOptions {
         request_timeout: config.request_timeout.0,
         max_age: config.max_age.0,
         tile_cache_bytes: config.tile_memory.0,
+        jobs: config.job_options(),
     }
 }
 
@@ -115,7 +120,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     }
     let metrics = telemetry::start_metrics();
     let engine = engine(&config)?;
-    let state = AppState::new(engine, api_options(&config), metrics);
+    let state = AppState::new(engine, api_options(&config), metrics)?;
     let bind = |source| ServerError::Bind { address: config.address, source };
     let listener = TcpListener::bind(config.address).await.map_err(bind)?;
     announce(listener.local_addr()?)?;
@@ -130,7 +135,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
             let _ = stopping.send(true);
         }
     };
-    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(signalled);
+    let serving = axum::serve(listener, router(state.clone())).with_graceful_shutdown(signalled);
     let deadline = async {
         // An error means that the server ended without a signal; then there is nothing to wait for.
         if stopped.wait_for(|stopping| *stopping).await.is_ok() {
@@ -143,6 +148,8 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
         served = serving => served?,
         () = deadline => tracing::warn!("some requests did not finish within {}", config.drain),
     }
+    // Requests that did not finish hold the state too, so its end would come too late for jobs under way.
+    tokio::task::spawn_blocking(move || state.jobs().close()).await.map_err(std::io::Error::other)?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{demo, form, get, post, post_to, router_with, settings};
+use common::{demo, form, get, grey_square, post, post_to, router_with, settings};
 
 const TREES: &str = "/v1/predict/trees/tree_crown";
 
@@ -79,6 +79,26 @@ async fn a_body_above_the_limit_is_413_with_the_limit() {
     let router = router_with(engine, server);
     let detail = post_to(&router, TREES, "image/tiff", demo("trees_osbs.tif")).await.problem(413);
     assert!(detail.contains("1000"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_large_body_passes_through_a_file_that_goes_with_its_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut engine, server) = settings();
+    engine.data_dir = Some(directory.path().to_owned());
+    let router = router_with(engine, server);
+    let path = "/v1/predict/trees/embedding";
+    let raster = grey_square(2048);
+    let raw = post_to(&router, path, "application/x-npy", raster.clone()).await;
+    assert_eq!(raw.status.as_u16(), 200);
+    let (content_type, body) = form(&[("image", &raster)]);
+    assert_eq!(post_to(&router, path, &content_type, body).await.body, raw.body);
+    let mut damaged = demo("trees_osbs.tif");
+    damaged.truncate(1000);
+    damaged.resize(9 << 20, 0);
+    post_to(&router, path, "image/tiff", damaged).await.problem(422);
+    let spool = directory.path().join("spool");
+    assert_eq!(std::fs::read_dir(spool).expect("large bodies were spooled").count(), 0);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("error", &[]),
     ("telemetry", &[]),
     ("kernels", &[]),
@@ -20,7 +20,8 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("nn", &["error", "ops", "prediction", "weights", "zoo"]),
     ("outputs", &["error", "georef", "prediction", "tiles", "zoo"]),
     ("engine", &["error", "georef", "nn", "prediction", "raster", "telemetry", "tiles", "weights", "zoo"]),
-    ("config", &["engine", "raster", "telemetry", "tiles", "weights"]),
+    ("jobs", &["error"]),
+    ("config", &["engine", "jobs", "raster", "telemetry", "tiles", "weights"]),
     (
         "api",
         &[
@@ -28,6 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "engine",
             "error",
             "georef",
+            "jobs",
             "nn",
             "outputs",
             "prediction",
@@ -38,7 +40,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "zoo",
         ],
     ),
-    ("server", &["api", "assets", "config", "engine", "raster", "telemetry", "zoo"]),
+    ("server", &["api", "assets", "config", "engine", "jobs", "raster", "telemetry", "zoo"]),
     ("cli", &["api", "assets", "config", "engine", "outputs", "raster", "server", "telemetry", "weights", "zoo"]),
     ("main", &[]),
 ];
@@ -47,7 +49,8 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
 const CONFINED: [(&str, &[&str]); 5] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
-    ("tokio", &["api", "server", "engine", "cli"]),
+    ("tokio", &["api", "server", "engine", "jobs", "cli"]),
+    ("rusqlite", &["jobs"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
     ("ureq", &["raster", "weights"]),
 ];

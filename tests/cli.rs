@@ -40,10 +40,16 @@ impl Server {
 
     /// Status and body of a GET request.
     fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        self.ask(&format!("GET {path}"), "", &[])
+    }
+
+    fn ask(&self, method_and_path: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).expect("the printed address is listened on");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out can be set");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)
-            .expect("it takes requests");
+        let (address, length) = (&self.address, body.len());
+        let always = format!("Host: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n");
+        write!(stream, "{method_and_path} HTTP/1.1\r\n{always}{headers}\r\n").expect("it takes requests");
+        stream.write_all(body).expect("it takes bodies");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("an answer");
         let head = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
@@ -78,6 +84,39 @@ fn synthetic_weights_serve_any_model_and_say_so() {
     assert_eq!(status, 200);
     let model: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(model["weights"]["kind"], "synthetic");
+}
+
+#[test]
+fn a_job_outlives_a_server_that_is_killed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let arguments = ["--data-dir", directory.path().to_str().expect("a UTF-8 path"), "--weights", "offline"];
+    let server = Server::start(&arguments);
+    // A grey image of so many windows that the server is still busy with them when it is killed.
+    let mut raster = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    raster.extend(format!("{:<117}\n", "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2048, 2048), }").bytes());
+    raster.resize(raster.len() + 3 * 2048 * 2048, 127);
+    let headers = "Prefer: respond-async\r\nContent-Type: application/x-npy\r\n";
+    let (status, job) = server.ask("POST /v1/predict/trees/embedding", headers, &raster);
+    let job: serde_json::Value = serde_json::from_slice(&job).expect("JSON");
+    assert_eq!(status, 202, "{job}");
+    let until = |server: &Server, wanted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let (_, found) = server.get(job["links"]["self"].as_str().expect("a link"));
+            let found: serde_json::Value = serde_json::from_slice(&found).expect("JSON");
+            if found["state"] == wanted {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{found}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    until(&server, "running");
+    drop(server);
+    let server = Server::start(&arguments);
+    let done = until(&server, "done");
+    let (status, result) = server.get(done["links"]["result"].as_str().expect("a link"));
+    assert_eq!((status, result.len() as u64), (200, done["result_bytes"].as_u64().expect("a size")));
 }
 
 #[test]

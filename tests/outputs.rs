@@ -424,6 +424,28 @@ fn embeddings_name_layer_pool_and_shape_in_every_format() {
 }
 
 #[test]
+fn texts_that_would_grow_too_long_are_refused_with_the_limit_and_a_way_out() {
+    let side = 1100;
+    let black = |pixel: usize| (pixel / side + pixel % side).is_multiple_of(2);
+    let values = (0..side * side).flat_map(|pixel| if black(pixel) { [0.75, 0.25] } else { [0.25, 0.75] }).collect();
+    let chess = dense(Dense { width: side, height: side, channels: 2, values, valid: None }, None);
+    let task = task(TaskType::Segment, &["a", "b"]);
+    let refused = encode(&chess, &task, Format::Geojson, &RenderOptions::default()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooLarge);
+    let text = refused.to_string();
+    assert!(text.contains("land_cover as geojson") && text.contains("2097152 corners") && text.contains("tif"), "{text}");
+    bytes(&chess, &task, Format::Png, &RenderOptions::default());
+
+    let count = (1 << 24) + 1;
+    let map = Embedding { layer: "upsample".into(), pool: Pool::None, shape: vec![1, 1, count], values: vec![0.5; count] };
+    let map = Prediction { output: Output::Embedding(vec![map]), width: 1, height: 1, georef: None, warnings: Vec::new() };
+    let task = self::task(TaskType::Embedding, &[]);
+    let refused = encode(&map, &task, Format::Json, &RenderOptions::default()).unwrap_err();
+    assert!(refused.kind() == ErrorKind::TooLarge && refused.to_string().contains("npy"), "{refused}");
+    bytes(&map, &task, Format::Npy, &RenderOptions::default());
+}
+
+#[test]
 fn formats_a_task_does_not_have_are_refused_with_those_it_has() {
     let task = task(TaskType::Classification, &["a"]);
     let prediction =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -115,24 +115,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-/// The problem of a body that could not be read: mostly one above the limit.
-pub(super) fn body_problem(rejection: &BytesRejection, limit: u64) -> Problem {
-    too_large_or(rejection.status(), &rejection.body_text(), limit)
-}
-
 /// The problem of a part of a form that could not be read.
 pub(super) fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64) -> Problem {
-    too_large_or(error.status(), &format!("the multipart form is malformed: {}", error.body_text()), limit)
-}
-
-fn too_large_or(status: axum::http::StatusCode, text: &str, limit: u64) -> Problem {
-    if status == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+    if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
         return Problem::new(
             crate::error::ErrorKind::TooLarge,
             format!("the body is larger than the limit of {limit} bytes"),
         );
     }
-    Problem::rejected(status, text)
+    Problem::rejected(error.status(), format!("the multipart form is malformed: {}", error.body_text()))
 }
 
 #[cfg(test)]

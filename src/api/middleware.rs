@@ -23,9 +23,14 @@ pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Longest request id taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
+/// The name of a request, for handlers that pass it on.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub String);
+
 /// Outermost: names the request, measures it, and turns a [`Problem`] into its JSON.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());

@@ -11,7 +11,9 @@ mod extract;
 mod middleware;
 mod negotiate;
 mod openapi;
+mod prediction;
 mod routes;
+mod spool;
 mod state;
 mod tile_cache;
 mod upload;
@@ -33,10 +35,11 @@ pub use state::{ApiOptions, AppState};
 use crate::error::ErrorKind;
 
 /// Headers of answers that scripts of other origins may read.
-const EXPOSED_HEADERS: [HeaderName; 9] = [
+const EXPOSED_HEADERS: [HeaderName; 10] = [
     header::ETAG,
     header::RETRY_AFTER,
     header::LOCATION,
+    routes::PREFERENCE_APPLIED,
     answer::CONTENT_BBOX,
     answer::CONTENT_CRS,
     answer::SERVER_TIMING,
@@ -86,6 +89,7 @@ fn cors(origins: &[String]) -> CorsLayer {
             header::CONTENT_TYPE,
             header::IF_NONE_MATCH,
             middleware::API_KEY,
+            HeaderName::from_static("prefer"),
         ])
         .expose_headers(EXPOSED_HEADERS)
         .max_age(std::time::Duration::from_secs(86_400))
@@ -107,6 +111,9 @@ impl Predicate for IsText {
             || essence.ends_with("json")
             || essence.ends_with("javascript")
             || matches!(essence, "image/svg+xml" | "application/vnd.mapbox-vector-tile");
-        is_text && response.body().size_hint().lower() >= LEAST_COMPRESSED_BYTES
+        // A body that is read from a file does not know its size, but its header does.
+        let declared = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let bytes: u64 = declared.unwrap_or_else(|| response.body().size_hint().lower());
+        is_text && bytes >= LEAST_COMPRESSED_BYTES
     }
 }

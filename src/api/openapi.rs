@@ -28,11 +28,12 @@ const DESCRIPTION: &str = "Turns satellite and aerial imagery into masks, object
     | embedding | json, npy, safetensors |\n\n\
     Errors are RFC 9457 problems. Every answer carries `X-Request-Id`.";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("models", "Which models there are, what they answer, and which of them are in memory"),
     ("sources", "Imagery: list, register, look at"),
     ("tiles", "Inference on map tiles of a source"),
     ("predict", "Inference on uploaded rasters"),
+    ("jobs", "Predictions that do not keep their clients waiting"),
     ("health", "For load balancers and dashboards"),
     ("viewer", "The map page"),
 ];
@@ -53,6 +54,9 @@ fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "predict" => {
             &[Invalid, NotFound, NotAcceptable, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
+        "list_jobs" => &[Invalid],
+        "get_job" | "delete_job" => &[Invalid, NotFound],
+        "get_job_result" => &[Invalid, NotFound, Conflict],
         "get_readiness" => &[Unavailable],
         "get_viewer" | "get_static_file" => &[NotFound],
         _ => &[],
@@ -88,9 +92,9 @@ const HEADERS: [(&str, &str, &str, &[&str]); 8] = [
     ("X-Model-Weights", "What the weights are: pretrained, fine-tuned, demo or synthetic", "demo", PREDICTIONS),
     ("X-Input-Warnings", "Sentences about input that looks wrong, separated by |", "band 1 holds zeros only", PREDICTIONS),
 ];
-const TILES: &[&str] = &["get_tile", "get_imagery_tile"];
-const PIXELS: &[&str] = &["get_tile", "get_imagery_tile", "predict"];
-const PREDICTIONS: &[&str] = &["get_tile", "predict"];
+const TILES: &[&str] = &["get_tile", "get_imagery_tile", "get_job_result"];
+const PIXELS: &[&str] = &["get_tile", "get_imagery_tile", "predict", "get_job_result"];
+const PREDICTIONS: &[&str] = &["get_tile", "predict", "get_job_result"];
 
 /// Completes the document that the routes' notes make.
 pub(super) fn finish(mut document: OpenApi) -> OpenApi {
@@ -144,7 +148,8 @@ fn add_headers(operation: &mut Operation, id: &str) {
         for (name, description, example, senders) in HEADERS {
             let everywhere = senders.is_empty();
             let only_validators = status == "304" && !matches!(name, "ETag" | "Cache-Control");
-            if everywhere || (senders.contains(&id) && !only_validators) {
+            let only_promised = status == "202";
+            if everywhere || (senders.contains(&id) && !only_validators && !only_promised) {
                 response.headers.insert(name.to_owned(), header(description, example).into());
             }
         }

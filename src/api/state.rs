@@ -7,8 +7,12 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::conditional::cache_control;
+use super::prediction::Predictor;
+use super::spool::Spool;
 use super::tile_cache::TileCache;
 use crate::engine::Engine;
+use crate::jobs::{JobError, JobOptions, Jobs};
+use crate::raster::Limits;
 
 /// Limits and habits of the API.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub struct ApiOptions {
     pub max_age: Duration,
     /// Memory for encoded tiles.
     pub tile_cache_bytes: u64,
+    /// Bounds of predictions that do not keep their clients waiting.
+    pub jobs: JobOptions,
 }
 
 impl Default for ApiOptions {
@@ -39,6 +45,7 @@ impl Default for ApiOptions {
             request_timeout: Duration::from_secs(120),
             max_age: Duration::from_secs(3600),
             tile_cache_bytes: 256 << 20,
+            jobs: JobOptions::default(),
         }
     }
 }
@@ -50,7 +57,10 @@ pub struct AppState {
 }
 
 struct Shared {
-    engine: Engine,
+    engine: Arc<Engine>,
+    predictor: Predictor,
+    jobs: Jobs,
+    spool: Spool,
     options: ApiOptions,
     tiles: TileCache,
     metrics: Option<PrometheusHandle>,
@@ -58,15 +68,40 @@ struct Shared {
 }
 
 impl AppState {
-    /// State over an engine; `metrics` renders `/metrics`.
-    pub fn new(engine: Engine, options: ApiOptions, metrics: Option<PrometheusHandle>) -> Self {
+    /// State over an engine; `metrics` renders `/metrics`. Work on stored jobs begins.
+    ///
+    /// # Errors
+    /// When the stored jobs cannot be read or another process works on them.
+    pub fn new(engine: Engine, options: ApiOptions, metrics: Option<PrometheusHandle>) -> Result<Self, JobError> {
         let tiles = TileCache::new(options.tile_cache_bytes);
-        Self { shared: Arc::new(Shared { engine, options, tiles, metrics, stopping: AtomicBool::new(false) }) }
+        let engine = Arc::new(engine);
+        let limits = Limits { max_bytes: options.max_upload_bytes, max_pixels: options.max_pixels };
+        let predictor = Predictor::new(engine.clone(), limits);
+        let jobs = Jobs::open(&options.jobs, Arc::new(predictor.clone()))?;
+        // After the jobs, whose lock says that no other process uses the directory.
+        let spool = Spool::new(options.jobs.data_dir.as_deref());
+        let stopping = AtomicBool::new(false);
+        Ok(Self { shared: Arc::new(Shared { engine, predictor, jobs, spool, options, tiles, metrics, stopping }) })
     }
 
     /// Models, sources, predictions.
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
+    }
+
+    /// Predictions on uploaded rasters.
+    pub(super) fn predictor(&self) -> &Predictor {
+        &self.shared.predictor
+    }
+
+    /// Predictions that do not keep their clients waiting.
+    pub fn jobs(&self) -> &Jobs {
+        &self.shared.jobs
+    }
+
+    /// Where large bodies lie.
+    pub(super) fn spool(&self) -> &Spool {
+        &self.shared.spool
     }
 
     /// Limits and habits.

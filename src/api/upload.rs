@@ -1,5 +1,6 @@
 //! Rasters out of request bodies: raw, or as parts of a form.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -9,16 +10,62 @@ use utoipa::ToSchema;
 
 use super::dto::MAX_IMAGES;
 use super::error::Problem;
-use super::extract::{body_problem, form_problem};
+use super::extract::form_problem;
+use super::spool::{Received, Spool};
 use crate::error::ErrorKind;
-use crate::raster::{ChunkCache, Limits, Raster, open_upload};
+use crate::jobs::{Input, InputContent};
+use crate::raster::{ChunkCache, Limits, Raster, open_file, open_upload};
 
 /// An uploaded file.
 pub(super) struct File {
     /// The client's name for it, or its part's.
     pub name: String,
-    /// Its content.
-    pub bytes: Bytes,
+    content: Content,
+}
+
+enum Content {
+    Memory(Bytes),
+    /// Whoever holds the path keeps the file.
+    Disk(Arc<dyn AsRef<Path> + Send + Sync>),
+}
+
+impl File {
+    fn received(name: String, received: Received) -> Self {
+        let content = match received {
+            Received::Memory(bytes) => Content::Memory(bytes),
+            Received::File(file) => Content::Disk(file),
+        };
+        Self { name, content }
+    }
+
+    /// A file that was uploaded before and lies on disk.
+    pub(super) fn on_disk(name: String, path: PathBuf) -> Self {
+        Self { name, content: Content::Disk(Arc::new(path)) }
+    }
+
+    /// What a job keeps of it.
+    pub(super) fn into_input(self) -> Input {
+        let content = match self.content {
+            Content::Memory(bytes) => InputContent::Memory(bytes),
+            Content::Disk(path) => InputContent::File(path),
+        };
+        Input { name: self.name, content }
+    }
+
+    /// The whole file in memory; blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn into_bytes(self) -> Result<Bytes, Problem> {
+        match self.content {
+            Content::Memory(bytes) => Ok(bytes),
+            Content::Disk(path) => std::fs::read((*path).as_ref()).map(Bytes::from).map_err(Problem::internal),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(&self.content, Content::Memory(bytes) if bytes.is_empty())
+    }
 }
 
 /// Rasters in a form: one binary a part name, in time order.
@@ -78,12 +125,12 @@ pub(super) fn essence(headers: &HeaderMap) -> Option<String> {
 ///
 /// # Errors
 /// Media types that are no raster's, bodies above the limit, empty bodies, malformed forms and parts that are not known.
-pub(super) async fn read(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
+pub(super) async fn read(request: Request, spool: &Spool, limit: u64) -> Result<Vec<File>, Problem> {
     check_declared_length(request.headers(), limit)?;
     let files = match essence(request.headers()).as_deref() {
-        Some(FORM) => read_form(request, limit).await?,
-        None => vec![read_raw(request, limit).await?],
-        Some(essence) if RASTER_TYPES.contains(&essence) => vec![read_raw(request, limit).await?],
+        Some(FORM) => read_form(request, spool, limit).await?,
+        None => vec![read_raw(request, spool, limit).await?],
+        Some(essence) if RASTER_TYPES.contains(&essence) => vec![read_raw(request, spool, limit).await?],
         Some(found) => {
             let needed = "image/tiff, image/jp2, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data";
             let hint = if found == "application/x-www-form-urlencoded" {
@@ -95,7 +142,7 @@ pub(super) async fn read(request: Request, limit: u64) -> Result<Vec<File>, Prob
             return Err(Problem::new(ErrorKind::UnsupportedMedia, detail));
         }
     };
-    match files.iter().find(|file| file.bytes.is_empty()) {
+    match files.iter().find(|file| file.is_empty()) {
         Some(file) => Err(Problem::invalid(format!("{}: found no bytes; a raster is needed", file.name))),
         None => Ok(files),
     }
@@ -112,12 +159,14 @@ fn check_declared_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem>
     }
 }
 
-async fn read_raw(request: Request, limit: u64) -> Result<File, Problem> {
-    let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| body_problem(&rejection, limit))?;
-    Ok(File { name: "the body".to_owned(), bytes })
+async fn read_raw(request: Request, spool: &Spool, limit: u64) -> Result<File, Problem> {
+    let body = request.into_body().into_data_stream();
+    let broken = |error: axum::Error| Problem::invalid(format!("the body broke off: {error}"));
+    let received = spool.receive(body, limit, broken).await?;
+    Ok(File::received("the body".to_owned(), received))
 }
 
-async fn read_form(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
+async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<File>, Problem> {
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| Problem::invalid(format!("the multipart form is malformed: {}", rejection.body_text())))?;
@@ -129,8 +178,8 @@ async fn read_form(request: Request, limit: u64) -> Result<Vec<File>, Problem> {
             return Err(Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")));
         }
         let name = part.file_name().filter(|name| !name.is_empty()).map_or_else(|| field.clone(), str::to_owned);
-        let bytes = part.bytes().await.map_err(|error| form_problem(&error, limit))?;
-        files.push((position, File { name, bytes }));
+        let received = spool.receive(part, limit, |error| form_problem(&error, limit)).await?;
+        files.push((position, File::received(name, received)));
     }
     if files.is_empty() {
         return Err(Problem::invalid("found a form without a part; a part named image is needed"));
@@ -164,8 +213,11 @@ const CHUNK_BYTES: u64 = 64 << 20;
 pub(super) fn open(files: Vec<File>, images: Option<usize>, limits: &Limits) -> Result<Vec<Arc<dyn Raster>>, Problem> {
     let cache = ChunkCache::new(CHUNK_BYTES);
     let mut captures = Vec::new();
-    for File { name, bytes } in files {
-        captures.extend(open_upload(&name, bytes, images, limits, &cache)?);
+    for File { name, content } in files {
+        captures.extend(match content {
+            Content::Memory(bytes) => open_upload(&name, bytes, images, limits, &cache)?,
+            Content::Disk(path) => open_file(&name, (*path).as_ref(), images, limits, &cache)?,
+        });
     }
     Ok(captures)
 }

@@ -60,7 +60,7 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let (chunks, mut captures) = (ChunkCache::new(CHUNK_BYTES), Vec::new());
     let limits = Limits { max_bytes: u64::MAX, max_pixels: config.max_pixels };
     for path in &arguments.input {
-        captures.extend(open_file(path, arguments.images, &limits, &chunks)?);
+        captures.extend(open_file(&path.display().to_string(), path, arguments.images, &limits, &chunks)?);
     }
     let request = SceneRequest {
         model: arguments.model,

@@ -89,6 +89,14 @@ pub struct Config {
     pub max_age: Span,
     /// How long requests may finish after a stop signal.
     pub drain: Span,
+    /// Jobs that may wait.
+    pub max_jobs: usize,
+    /// Jobs worked on at once.
+    pub parallel_jobs: usize,
+    /// How long an ended job is kept.
+    pub job_retention: Span,
+    /// Disk space for results of jobs, and as much again for inputs.
+    pub job_storage: ByteSize,
     /// Directory with checkpoints.
     pub models_dir: Option<PathBuf>,
     /// Directory for what outlives a restart.
@@ -118,6 +126,8 @@ const HALO_STEP_PX: usize = 32;
 /// Bounds of a window's input: beyond it one forward pass takes gigabytes.
 const MAX_WINDOW_PX: usize = 4096;
 const MAX_HALO_PX: usize = 1024;
+/// Each holds an answer in memory.
+const MAX_PARALLEL_JOBS: usize = 64;
 
 impl Config {
     /// Settings from flags and environment, laid over those of the file they name and over the defaults.
@@ -166,6 +176,10 @@ impl Config {
             request_timeout: server.request_timeout.unwrap_or(Span::seconds(120)),
             max_age: server.max_age.unwrap_or(Span::seconds(3600)),
             drain: server.drain.unwrap_or(Span::seconds(20)),
+            max_jobs: server.max_jobs.unwrap_or(64),
+            parallel_jobs: server.parallel_jobs.unwrap_or(1),
+            job_retention: server.job_retention.unwrap_or(Span::seconds(24 * 3600)),
+            job_storage: server.job_storage.unwrap_or(ByteSize::mib(8 << 10)),
             models_dir,
             data_dir: engine.data_dir,
             device: engine.device.unwrap_or_default(),
@@ -185,6 +199,12 @@ impl Config {
         };
         if self.queue == 0 {
             return invalid("queue", &self.queue, "at least 1");
+        }
+        if self.max_jobs == 0 {
+            return invalid("max-jobs", &self.max_jobs, "at least 1");
+        }
+        if !(1..=MAX_PARALLEL_JOBS).contains(&self.parallel_jobs) {
+            return invalid("parallel-jobs", &self.parallel_jobs, "1 to 64");
         }
         if self.max_batch == Some(0) {
             return invalid("max-batch", &0, "at least 1");
@@ -279,6 +299,10 @@ impl Config {
             request_timeout: Some(self.request_timeout),
             max_age: Some(self.max_age),
             drain: Some(self.drain),
+            max_jobs: Some(self.max_jobs),
+            parallel_jobs: Some(self.parallel_jobs),
+            job_retention: Some(self.job_retention),
+            job_storage: Some(self.job_storage),
         };
         (engine, server)
     }

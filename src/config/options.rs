@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
+use crate::jobs::JobOptions;
 use crate::raster::remote::{Client, ClientOptions, RemotePolicy, Storage, is_remote};
 use crate::raster::{ChunkCache, Limits, OpenOptions};
 use crate::tiles::WindowGrid;
@@ -62,6 +63,17 @@ impl Config {
         let hosts = self.allow_hosts.iter().cloned().chain(named).collect();
         let policy = RemotePolicy { hosts, allow_private: self.allow_private_hosts };
         Client::new(policy, ClientOptions { block_bytes: self.remote_memory.0, storage, ..ClientOptions::default() })
+    }
+
+    /// Bounds of jobs.
+    pub fn job_options(&self) -> JobOptions {
+        JobOptions {
+            data_dir: self.data_dir.clone(),
+            max_queued: self.max_jobs,
+            max_running: self.parallel_jobs,
+            retention: self.job_retention.0,
+            max_bytes: self.job_storage.0,
+        }
     }
 
     /// What an imagery file may hold.

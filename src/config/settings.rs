@@ -28,7 +28,7 @@ pub struct EngineSettings {
     /// Directory with checkpoints (.pth, .safetensors) and manifests (.toml) [default: DATA_DIR/models, else in the user's cache directory]
     #[arg(long, env = "SATLAS_MODELS_DIR", value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
-    /// Directory for everything that outlives a restart: uploaded sources and quick-loading copies of checkpoints; without it, uploads live in memory
+    /// Directory for everything that outlives a restart: uploaded sources, jobs and quick-loading copies of checkpoints; without it, uploads live in memory and jobs in a temporary directory
     #[arg(long, env = "SATLAS_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where networks run: auto, cpu, cuda, cuda:N or metal [default: auto]
@@ -128,12 +128,24 @@ pub struct ServerSettings {
     /// Time after which a request is given up with 504 [default: 2min]
     #[arg(long, env = "SATLAS_REQUEST_TIMEOUT", value_name = "TIME")]
     pub request_timeout: Option<Span>,
-    /// How long clients and caches may keep a tile before asking again [default: 60min]
+    /// How long clients and caches may keep a tile before asking again [default: 1h]
     #[arg(long, env = "SATLAS_MAX_AGE", value_name = "TIME")]
     pub max_age: Option<Span>,
     /// How long requests under way may finish after a stop signal [default: 20s]
     #[arg(long, env = "SATLAS_DRAIN", value_name = "TIME")]
     pub drain: Option<Span>,
+    /// Jobs (POST /v1/predict with Prefer: respond-async) that may wait; further ones are answered with 429 [default: 64]
+    #[arg(long, env = "SATLAS_MAX_JOBS", value_name = "JOBS")]
+    pub max_jobs: Option<usize>,
+    /// Jobs worked on at once [default: 1]
+    #[arg(long, env = "SATLAS_PARALLEL_JOBS", value_name = "JOBS")]
+    pub parallel_jobs: Option<usize>,
+    /// How long a job and its result are kept once it has ended [default: 24h]
+    #[arg(long, env = "SATLAS_JOB_RETENTION", value_name = "TIME")]
+    pub job_retention: Option<Span>,
+    /// Disk space for results of jobs, of which the oldest are removed, and as much again for inputs of jobs that wait [default: 8GiB]
+    #[arg(long, env = "SATLAS_JOB_STORAGE", value_name = "SIZE")]
+    pub job_storage: Option<ByteSize>,
 }
 
 /// Lays `over` over `under`: values of `over` win where there are any.
@@ -159,7 +171,7 @@ impl ServerSettings {
     pub fn over(self, under: Self) -> Self {
         lay_over!(self, under;
             host port source_root allow_private_hosts remote_memory max_sources no_demo queue max_batch batch_delay window halo feature_memory answer_memory
-            chunk_memory tile_memory max_upload_bytes request_timeout max_age drain;
+            chunk_memory tile_memory max_upload_bytes request_timeout max_age drain max_jobs parallel_jobs job_retention job_storage;
             source allow_host api_key cors)
     }
 }

@@ -43,6 +43,8 @@ fn a_misspelt_key_in_the_file_is_an_error_that_lists_the_keys() {
 fn values_that_cannot_be_used_are_named() {
     for (flags, word) in [
         (&["--queue", "0"][..], "queue"),
+        (&["--max-jobs", "0"], "max-jobs"),
+        (&["--parallel-jobs", "65"], "1 to 64"),
         (&["--window", "500"], "multiple of 512"),
         (&["--halo", "7"], "multiple of 32"),
         (&["--source", "only-a-path.tif"], "ID=PLACE"),

@@ -94,9 +94,10 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        match (millis % 60_000, millis % 1000) {
-            (0, _) if millis > 0 => write!(f, "{}min", millis / 60_000),
-            (_, 0) => write!(f, "{}s", millis / 1000),
+        match (millis % 3_600_000, millis % 60_000, millis % 1000) {
+            (0, _, _) if millis > 0 => write!(f, "{}h", millis / 3_600_000),
+            (_, 0, _) if millis > 0 => write!(f, "{}min", millis / 60_000),
+            (_, _, 0) => write!(f, "{}s", millis / 1000),
             _ => write!(f, "{millis}ms"),
         }
     }
@@ -139,7 +140,7 @@ mod tests {
         for size in [0, 1, 1 << 10, 3 << 20, 1_000_000].map(ByteSize) {
             assert_eq!(size.to_string().parse(), Ok(size));
         }
-        for span in [0, 1, 999, 1000, 61_000, 120_000].map(|ms| Span(Duration::from_millis(ms))) {
+        for span in [0, 1, 999, 1000, 61_000, 120_000, 5_400_000, 86_400_000].map(|ms| Span(Duration::from_millis(ms))) {
             assert_eq!(span.to_string().parse(), Ok(span));
         }
     }

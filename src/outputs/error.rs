@@ -46,6 +46,20 @@ pub enum OutputError {
         /// The format's limit in words.
         limit: &'static str,
     },
+    /// A text or vector answer would hold too much.
+    #[error("{task} as {format} would hold more than {limit} {what}, which is the limit; {way_out}")]
+    TooMuch {
+        /// The task's name.
+        task: String,
+        /// The format.
+        format: &'static str,
+        /// The things counted.
+        what: &'static str,
+        /// The most there may be.
+        limit: usize,
+        /// What helps.
+        way_out: &'static str,
+    },
     /// An encoder failed.
     #[error("the {format} answer could not be written: {reason}")]
     Encode {
@@ -62,7 +76,7 @@ impl OutputError {
         match self {
             Self::NotAvailable { .. } | Self::NoTile | Self::OneLayer { .. } => ErrorKind::NotAcceptable,
             Self::NotRenderable { .. } => ErrorKind::Invalid,
-            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::TooMuch { .. } => ErrorKind::TooLarge,
             Self::Encode { .. } => ErrorKind::Internal,
         }
     }

@@ -1,5 +1,6 @@
 //! Predictions as polygons in pixel coordinates, which vector formats then only have to project.
 
+use super::bounds::{MAX_CORNERS, check_corners, count_corners};
 use super::classes::{self, NO_CATEGORY, category_map, class_map};
 use super::filter::{SHOWN_THRESHOLD, draws, objects};
 use super::mask::{PixelRect, paste};
@@ -33,18 +34,24 @@ pub(super) fn features(
     match (&prediction.output, task.task_type) {
         (Output::Dense(dense), TaskType::Segment | TaskType::BinSegment) => {
             classes::check(dense, task, format)?;
-            Ok(regions(dense, task, options))
+            regions(dense, task, format, options)
         }
         (Output::Objects(found), TaskType::Detect | TaskType::Instance) => {
             let kept = objects(found, options, SHOWN_THRESHOLD);
-            Ok(kept.into_iter().filter_map(|object| outline(object, canvas)).collect())
+            let (mut found, mut corners) = (Vec::new(), 0);
+            for feature in kept.into_iter().filter_map(|object| outline(object, canvas)) {
+                corners += feature.polygons.iter().flatten().map(Vec::len).sum::<usize>();
+                check_corners(corners, task, format)?;
+                found.push(feature);
+            }
+            Ok(found)
         }
         _ => Err(OutputError::mismatch(format, task.task_type)),
     }
 }
 
 /// Regions of categories: of a segment task they tile the image, of a bin_segment task they may overlap.
-fn regions(dense: &Dense, task: &Task, options: &RenderOptions) -> Vec<PixelFeature> {
+fn regions(dense: &Dense, task: &Task, format: Format, options: &RenderOptions) -> Result<Vec<PixelFeature>, OutputError> {
     let drawn = (0..dense.channels).filter(|category_id| draws(task, options, *category_id));
     let maps = if task.task_type == TaskType::Segment {
         let mut map = class_map(dense, task, options);
@@ -54,7 +61,11 @@ fn regions(dense: &Dense, task: &Task, options: &RenderOptions) -> Vec<PixelFeat
     } else {
         drawn.filter_map(|category_id| category_map(dense, category_id, options)).collect()
     };
-    maps.iter()
+    let corners =
+        maps.iter().map(|map| count_corners(&map.labels, (map.width, map.height), NO_CATEGORY, MAX_CORNERS)).sum();
+    check_corners(corners, task, format)?;
+    let features = maps
+        .iter()
         .flat_map(|map| {
             let probability = |pixel: usize| dense.values[pixel * dense.channels + usize::from(map.labels[pixel])];
             polygonize(&map.labels, (map.width, map.height), NO_CATEGORY, probability)
@@ -64,7 +75,8 @@ fn regions(dense: &Dense, task: &Task, options: &RenderOptions) -> Vec<PixelFeat
             category_id: usize::from(region.label),
             score: region.score,
         })
-        .collect()
+        .collect();
+    Ok(features)
 }
 
 /// An object's mask, or its box where it has none; `None` where nothing of it lies on the canvas.

@@ -3,6 +3,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::bounds::check_values;
 use super::filter::{RAW_THRESHOLD, objects};
 use super::{Format, OutputError, RenderOptions, category_name};
 use crate::prediction::{Embedding, Output, Prediction};
@@ -76,10 +77,13 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
             };
             write(prediction, detections)
         }
-        (Output::Embedding(layers), TaskType::Embedding) => match layers.as_slice() {
-            [layer] => write(prediction, vector(layer)),
-            layers => write(prediction, Vectors { embeddings: layers.iter().map(vector).collect() }),
-        },
+        (Output::Embedding(layers), TaskType::Embedding) => {
+            check_values(layers.iter().map(|layer| layer.values.len()).sum(), task)?;
+            match layers.as_slice() {
+                [layer] => write(prediction, vector(layer)),
+                layers => write(prediction, Vectors { embeddings: layers.iter().map(vector).collect() }),
+            }
+        }
         _ => Err(OutputError::mismatch(Format::Json, task.task_type)),
     }
 }

@@ -3,6 +3,7 @@
 //! Dense maps become a [`picture`] or [`classes`] first, objects pass [`filter`], vector formats share [`features`]; what
 //! a prediction looks like is decided there, once, and formats only write it down.
 
+mod bounds;
 mod classes;
 mod colormap;
 mod draw;
@@ -51,7 +52,7 @@ pub struct Encoded {
 /// # Errors
 /// [`OutputError::NotAvailable`] where the task type has no such format, [`OutputError::NoTile`] for vector tiles of an
 /// image that is no XYZ tile, [`OutputError::NotRenderable`] where `options.render` does not fit the task,
-/// [`OutputError::TooLarge`] where the format cannot hold the image.
+/// [`OutputError::TooLarge`] where the format cannot hold the image, [`OutputError::TooMuch`] where a text would grow too long.
 pub fn encode(
     prediction: &Prediction,
     task: &Task,

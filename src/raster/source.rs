@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::open::{title_of, version, version_of_file};
+use super::open::{shown, title_of, version, version_of_file};
 use super::rgb::{Rendering, RgbaTile};
 use super::{
     ChunkCache, DatetimeRange, Limits, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
@@ -152,7 +152,7 @@ impl Source {
         let location = path.to_string_lossy().into_owned();
         let Some(images) = images else { return Self::open(id, &[location], options) };
         let version = version_of_file(path)?;
-        let rasters = open_file(path, Some(images), &options.limits, &options.chunks)?;
+        let rasters = open_file(&shown(path), path, Some(images), &options.limits, &options.chunks)?;
         let captures =
             rasters.into_iter().map(|raster| Capture { datetime: None, version: version.clone(), raster }).collect();
         Self::new(id, &title_of(&location), version, captures)

@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::jpeg2000::is_jpeg2000;
 use super::memory::BandRange;
-use super::open::shown;
 use super::{ByteSource, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, MemoryRaster, Raster, RasterError, npy};
 
 /// Opens the bytes of a file as one raster per capture. The format is told by the first bytes, never by name or media type.
@@ -54,31 +53,32 @@ pub fn open_upload(
     split(raster, images.unwrap_or(1))
 }
 
-/// Opens a file of this machine as [`open_upload`] opens its bytes; of a TIFF or JPEG 2000 file, only what is asked for is ever read.
+/// Opens a file of this machine as [`open_upload`] opens its bytes, `name` being what errors call it; of a TIFF or JPEG 2000
+/// file, only what is asked for is ever read.
 ///
 /// # Errors
 /// What [`open_upload`] says, and [`RasterError::Io`] where the file cannot be read.
 pub fn open_file(
+    name: &str,
     path: &Path,
     images: Option<usize>,
     limits: &Limits,
     cache: &ChunkCache,
 ) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
-    let name = shown(path);
-    let failed = |source: io::Error| RasterError::of_io(&name, source);
+    let failed = |source: io::Error| RasterError::of_io(name, source);
     let mut start = Vec::with_capacity(MAGIC_BYTES);
     File::open(path).and_then(|file| file.take(MAGIC_BYTES as u64).read_to_end(&mut start)).map_err(failed)?;
     let is_jpeg2000 = is_jpeg2000(&start);
     if !is_jpeg2000 && !is_tiff(&start) {
-        return open_upload(&name, std::fs::read(path).map_err(failed)?.into(), images, limits, cache);
+        return open_upload(name, std::fs::read(path).map_err(failed)?.into(), images, limits, cache);
     }
     let file = FileBytes::open(path).map_err(failed)?;
     let found = file.len();
     if found > limits.max_bytes {
-        return Err(RasterError::TooLarge { name, what: "bytes", found, limit: limits.max_bytes });
+        return Err(RasterError::TooLarge { name: name.to_owned(), what: "bytes", found, limit: limits.max_bytes });
     }
     let open = if is_jpeg2000 { open_jpeg2000 } else { open_tiff };
-    split(open(&name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
+    split(open(name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
 }
 
 fn open_tiff(

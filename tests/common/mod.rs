@@ -62,7 +62,7 @@ pub(crate) fn settings() -> (EngineSettings, ServerSettings) {
 pub(crate) fn router_with(engine: EngineSettings, server: ServerSettings) -> Router {
     let config = Config::resolve(engine, server).expect("the settings are valid");
     let engine = server::engine(&config).expect("the demo bundle is readable");
-    router(AppState::new(engine, server::api_options(&config), None))
+    router(AppState::new(engine, server::api_options(&config), None).expect("jobs need no directory"))
 }
 
 /// A router of its own, for tests that change what is served.
@@ -127,6 +127,15 @@ pub(crate) fn form(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
 /// A file of the demo bundle.
 pub(crate) fn demo(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/static/demo/{name}", env!("CARGO_MANIFEST_DIR"))).expect("the demo bundle is complete")
+}
+
+/// A grey square as npy: `[3, side, side]` bytes.
+pub(crate) fn grey_square(side: usize) -> Vec<u8> {
+    let description = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': (3, {side}, {side}), }}");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{description:<117}\n").bytes());
+    bytes.resize(bytes.len() + 3 * side * side, 127);
+    bytes
 }
 
 /// Every status that a test sees on a documented route must be in the documentation.

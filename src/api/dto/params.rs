@@ -3,7 +3,7 @@
 //! Fields are texts, so that every error can say what was found and what is needed; the documented types say what the
 //! texts must be.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use crate::api::error::Problem;
@@ -75,7 +75,7 @@ impl TileParams {
 }
 
 /// How pixels become the network's input.
-#[derive(Clone, Debug, Default, clap::Args, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PixelParams {
     /// 1-based bands of the raster in the order of the model's bands; without it, band descriptions are matched to the model's
@@ -138,7 +138,7 @@ fn one_based(name: &str, text: &str) -> Result<Vec<usize>, Problem> {
 }
 
 /// Which feature maps an embedding is made of.
-#[derive(Clone, Debug, Default, clap::Args, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EmbeddingParams {
     /// Embeddings only: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`, or `all` of them.
@@ -192,18 +192,11 @@ pub(crate) struct PredictParams {
 /// Most captures any model takes.
 pub(crate) const MAX_IMAGES: usize = 8;
 
-impl PredictParams {
-    /// Captures stacked in one file.
-    ///
-    /// # Errors
-    /// Numbers that no model takes.
-    pub(crate) fn images(&self) -> Result<Option<usize>, Problem> {
-        parse_images(self.images.as_deref())
-    }
-}
-
-/// The count of stacked captures in a query.
-pub(super) fn parse_images(text: Option<&str>) -> Result<Option<usize>, Problem> {
+/// Captures stacked in one file, as `images` says.
+///
+/// # Errors
+/// Numbers that no model takes.
+pub(crate) fn images(text: Option<&str>) -> Result<Option<usize>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let count = text.parse::<usize>().ok().filter(|count| (1..=MAX_IMAGES).contains(count));
     count.map(Some).ok_or_else(|| Problem::parameter("images", text, format!("a number from 1 to {MAX_IMAGES}")))
@@ -249,7 +242,6 @@ mod tests {
         assert!(layer.options().unwrap_err().detail.contains("fpn.0"));
         let pool = EmbeddingParams { layer: None, pool: Some("sum".into()) };
         assert!(pool.options().unwrap_err().detail.contains("mean, max or none"));
-        let images = PredictParams { images: Some("9".into()), ..PredictParams::default() };
-        assert!(images.images().unwrap_err().detail.contains("1 to 8"));
+        assert!(images(Some("9")).unwrap_err().detail.contains("1 to 8"));
     }
 }

@@ -1,6 +1,6 @@
 //! Query parameters that filter and draw a prediction.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use crate::api::error::Problem;
@@ -11,7 +11,7 @@ use crate::zoo::Task;
 const MAX_DETECTIONS: usize = 100_000;
 
 /// How a prediction is filtered and drawn.
-#[derive(Clone, Debug, Default, clap::Args, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RenderParams {
     /// Least score of objects and least probability of binary categories. Default: 0.5; for json and safetensors the

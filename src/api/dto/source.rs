@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::params::parse_images;
+use super::params::images;
 use super::tilejson::imagery_zooms;
 use crate::api::error::Problem;
 use crate::engine::UnavailableSource;
@@ -189,6 +189,6 @@ pub(crate) struct UploadParams {
 impl UploadParams {
     /// The count of captures, if it was given.
     pub(crate) fn images(&self) -> Result<Option<usize>, Problem> {
-        parse_images(self.images.as_deref())
+        images(self.images.as_deref())
     }
 }

@@ -2,11 +2,14 @@
 
 mod health;
 mod imagery;
+mod jobs;
 mod models;
 mod pages;
 mod predict;
 mod sources;
 mod tiles;
+
+pub(super) use jobs::PREFERENCE_APPLIED;
 
 use axum::extract::DefaultBodyLimit;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,6 +47,9 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(imagery::get_imagery_tile))
         .routes(routes!(tiles::get_tilejson))
         .routes(routes!(tiles::get_tile))
+        .routes(routes!(jobs::list_jobs))
+        .routes(routes!(jobs::get_job, jobs::delete_job))
+        .routes(routes!(jobs::get_job_result))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .merge(uploads)
 }

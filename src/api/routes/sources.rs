@@ -60,12 +60,14 @@ pub(super) async fn create_source(
         }
     } else {
         let images = names.images()?;
-        let mut files = upload::read(request, state.options().max_upload_bytes).await?;
+        let mut files = upload::read(request, state.spool(), state.options().max_upload_bytes).await?;
         let count = files.len();
         let (Some(file), 1) = (files.pop(), count) else {
             return Err(Problem::invalid(format!("found {count} rasters; one is needed")));
         };
-        sources.register_upload(names.id, names.title, &file.name, file.bytes, images).await?
+        let name = file.name.clone();
+        let bytes = tokio::task::spawn_blocking(|| file.into_bytes()).await.map_err(Problem::internal)??;
+        sources.register_upload(names.id, names.title, &name, bytes, images).await?
     };
     let location = format!("/v1/sources/{}", source.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(SourceDto::of(&source, false))).into_response())

@@ -1,0 +1,175 @@
+//! Jobs as the API describes them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::error::{Problem, ProblemBody};
+use crate::jobs::{Job, JobState};
+
+/// Jobs, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobList {
+    /// The jobs.
+    pub jobs: Vec<JobDto>,
+}
+
+/// A prediction that does not keep its client waiting.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
+pub(crate) struct JobDto {
+    /// The name in URLs.
+    #[schema(example = "9f2c51d07ab34e86c1d05a7e")]
+    pub id: String,
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    #[schema(example = "running")]
+    pub state: &'static str,
+    /// The part of the work that is done.
+    #[schema(minimum = 0.0, maximum = 1.0, example = 0.25)]
+    pub progress: f64,
+    /// The model it runs.
+    #[schema(example = "trees")]
+    pub model: String,
+    /// The task it runs.
+    #[schema(example = "tree_crown")]
+    pub task: String,
+    /// When it was handed in.
+    #[schema(format = DateTime, example = "2024-06-01T10:40:21Z")]
+    pub created: String,
+    /// When work on it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub started: Option<String>,
+    /// When it was done, failed or cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub finished: Option<String>,
+    /// Why it failed: the problem that a request which waits would have been answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ProblemBody>,
+    /// Bytes of the result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<u64>,
+    /// Where to go from here.
+    pub links: JobLinks,
+}
+
+/// Addresses that belong to a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobLinks {
+    /// The job: GET describes it, DELETE cancels or removes it.
+    #[serde(rename = "self")]
+    #[schema(example = "/v1/jobs/9f2c51d07ab34e86c1d05a7e")]
+    pub this: String,
+    /// The answer, once the job is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/v1/jobs/9f2c51d07ab34e86c1d05a7e/result")]
+    pub result: Option<String>,
+}
+
+impl From<Job> for JobDto {
+    fn from(job: Job) -> Self {
+        let this = format!("/v1/jobs/{}", job.id);
+        let result = (job.state == JobState::Done).then(|| format!("{this}/result"));
+        let request_id = job.request_id;
+        Self {
+            id: job.id,
+            state: job.state.as_str(),
+            progress: job.progress,
+            model: job.model,
+            task: job.task,
+            created: rfc_3339(job.created_ms),
+            started: job.started_ms.map(rfc_3339),
+            finished: job.finished_ms.map(rfc_3339),
+            error: job.failure.map(|failure| Problem::new(failure.kind, failure.detail).body(&request_id)),
+            result_bytes: job.result_bytes,
+            links: JobLinks { this, result },
+        }
+    }
+}
+
+fn rfc_3339(milliseconds: i64) -> String {
+    Timestamp::from_millisecond(milliseconds).unwrap_or_default().to_string()
+}
+
+/// Jobs listed without `limit`, and the most that can be.
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct JobListParams {
+    /// Only jobs that are `queued`, `running`, `done`, `failed` or `cancelled`.
+    #[param(example = "done")]
+    pub state: Option<String>,
+    /// Most jobs in the answer.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100, example = 100)]
+    pub limit: Option<String>,
+}
+
+impl JobListParams {
+    /// The state wanted.
+    ///
+    /// # Errors
+    /// Names of no state.
+    pub(crate) fn state(&self) -> Result<Option<JobState>, Problem> {
+        let parse = |text: &str| text.parse().map_err(|error: String| Problem::invalid(format!("state: {error}")));
+        self.state.as_deref().map(parse).transpose()
+    }
+
+    /// Most jobs wanted.
+    ///
+    /// # Errors
+    /// Numbers out of range.
+    pub(crate) fn limit(&self) -> Result<usize, Problem> {
+        let Some(text) = &self.limit else { return Ok(DEFAULT_LIMIT) };
+        let limit = text.parse::<usize>().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| Problem::parameter("limit", text, format!("a number from 1 to {MAX_LIMIT}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::jobs::Failure;
+
+    #[test]
+    fn a_failed_job_carries_its_problem_and_no_result() {
+        let job = Job {
+            id: "a".into(),
+            model: "m".into(),
+            task: "t".into(),
+            state: JobState::Failed,
+            progress: 0.5,
+            created_ms: 1_717_238_421_000,
+            started_ms: Some(1_717_238_421_500),
+            finished_ms: None,
+            failure: Some(Failure { kind: ErrorKind::Unusable, detail: "found 4 bands".into() }),
+            result_bytes: None,
+            request_id: "r-1".into(),
+        };
+        let json = serde_json::to_value(JobDto::from(job)).unwrap();
+        assert_eq!(
+            (&json["created"], &json["started"]),
+            (&"2024-06-01T10:40:21Z".into(), &"2024-06-01T10:40:21.5Z".into())
+        );
+        assert_eq!((&json["error"]["status"], &json["error"]["request_id"]), (&422.into(), &"r-1".into()));
+        assert_eq!(json["links"], serde_json::json!({"self": "/v1/jobs/a"}));
+    }
+
+    #[test]
+    fn limits_and_states_that_cannot_be_are_told_what_can() {
+        let with = |state: Option<&str>, limit: Option<&str>| JobListParams {
+            state: state.map(str::to_owned),
+            limit: limit.map(str::to_owned),
+        };
+        assert_eq!((with(None, None).limit().unwrap(), with(None, Some("1000")).limit().unwrap()), (100, 1000));
+        for limit in ["0", "1001", "-1", "x"] {
+            assert!(with(None, Some(limit)).limit().unwrap_err().detail.contains("1 to 1000"), "{limit}");
+        }
+        assert_eq!(with(Some("failed"), None).state().unwrap(), Some(JobState::Failed));
+        assert!(with(Some("lost"), None).state().unwrap_err().detail.contains("queued, running, done"));
+    }
+}

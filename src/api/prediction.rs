@@ -1,0 +1,137 @@
+//! A prediction on uploaded rasters, from what the client wrote to the encoded answer: the one path that requests which wait
+//! and jobs take alike.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::answer::Answer;
+use super::dto::{EmbeddingParams, PixelParams, RenderParams, images};
+use super::error::{Problem, ProblemKind};
+use super::negotiate;
+use super::upload::{self, File};
+use crate::engine::{EmbeddingOptions, Engine, PixelOptions, SceneProgress, SceneRequest};
+use crate::error::ErrorKind;
+use crate::jobs::{Failure, Outcome, Work, WorkItem};
+use crate::outputs::{Format, OutputError, RenderOptions};
+use crate::raster::Limits;
+use crate::zoo::Task;
+
+/// What a client asks of its rasters, in the client's own words: these stay the same from one version of this program to the
+/// next, so a job can be kept as them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct PredictCall {
+    /// Model id.
+    pub model: String,
+    /// Task name, or `embedding`.
+    pub task: String,
+    /// Extension of the answer's format.
+    pub format: String,
+    /// Captures stacked in one file.
+    pub images: Option<String>,
+    /// Bands and scaling.
+    pub pixels: PixelParams,
+    /// Layers and pooling.
+    pub embedding: EmbeddingParams,
+    /// Filters and colours.
+    pub render: RenderParams,
+}
+
+/// A call that can be answered, as far as that can be told without its rasters.
+struct Checked {
+    task: Arc<Task>,
+    format: Format,
+    images: Option<usize>,
+    pixels: PixelOptions,
+    embedding: EmbeddingOptions,
+    render: RenderOptions,
+}
+
+/// What answers calls.
+#[derive(Clone)]
+pub(super) struct Predictor {
+    engine: Arc<Engine>,
+    limits: Limits,
+}
+
+impl Predictor {
+    /// A predictor whose rasters may be as large as `limits` say.
+    pub(super) fn new(engine: Arc<Engine>, limits: Limits) -> Self {
+        Self { engine, limits }
+    }
+
+    /// Whether the call can be answered, as far as that can be told without its rasters.
+    ///
+    /// # Errors
+    /// Unknown models and tasks, formats the task does not have, values out of range.
+    pub(super) fn check(&self, call: &PredictCall) -> Result<(), Problem> {
+        self.checked(call).map(|_| ())
+    }
+
+    fn checked(&self, call: &PredictCall) -> Result<Checked, Problem> {
+        let task = self.engine.models().task(&call.model, &call.task)?;
+        let format = negotiate::by_extension(&task, &call.format)?;
+        if format == Format::Mvt {
+            return Err(OutputError::NoTile.into());
+        }
+        Ok(Checked {
+            format,
+            images: images(call.images.as_deref())?,
+            pixels: call.pixels.options()?,
+            embedding: call.embedding.options()?,
+            render: call.render.options(&task)?,
+            task,
+        })
+    }
+
+    /// Runs the call on `files`; `report` hears how far it is.
+    ///
+    /// # Errors
+    /// What [`Predictor::check`] says, files that are no usable rasters, and what reading, running and encoding say.
+    pub(super) async fn answer(
+        &self,
+        call: &PredictCall,
+        files: Vec<File>,
+        report: impl Fn(SceneProgress) + Send,
+    ) -> Result<Answer, Problem> {
+        let Checked { task, format, images, pixels, embedding, render } = self.checked(call)?;
+        let limits = self.limits;
+        let captures = tokio::task::spawn_blocking(move || upload::open(files, images, &limits))
+            .await
+            .map_err(Problem::internal)??;
+        let weights = self.engine.models().status(&call.model)?.kind;
+        let scene = SceneRequest { model: call.model.clone(), task: call.task.clone(), captures, pixels, embedding };
+        let (prediction, timings) = self.engine.predict_scene_reporting(&scene, report).await?;
+        Answer::encode(prediction, task, format, render, weights, timings).await
+    }
+}
+
+impl Work for Predictor {
+    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<Outcome, Failure>> {
+        let predictor = self.clone();
+        Box::pin(async move {
+            let WorkItem { request, inputs, progress } = item;
+            let call: PredictCall = serde_json::from_str(&request).map_err(|error| Failure {
+                kind: ErrorKind::Internal,
+                detail: format!("the stored request cannot be read: {error}"),
+            })?;
+            let files = inputs.into_iter().map(|(name, path)| File::on_disk(name, path)).collect();
+            let report = |SceneProgress { done, total }| progress.set(done, total);
+            let answer = predictor.answer(&call, files, report).await.map_err(failure)?;
+            let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+                Some((name.to_string(), value.to_str().ok()?.to_owned()))
+            };
+            Ok(Outcome { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body })
+        })
+    }
+}
+
+/// A problem as jobs keep it.
+fn failure(problem: Problem) -> Failure {
+    let kind = match problem.kind {
+        ProblemKind::Domain(kind) => kind,
+        ProblemKind::Unauthorized | ProblemKind::MethodNotAllowed => ErrorKind::Internal,
+    };
+    Failure { kind, detail: problem.detail }
+}

@@ -1,0 +1,180 @@
+//! Bodies on their way in: small ones in memory, large ones in a file that is removed once nobody needs it, so that a hundred
+//! uploads at once cost disk space and not a hundred times their size of memory.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use tokio::io::AsyncWriteExt;
+
+use super::error::Problem;
+use crate::error::ErrorKind;
+
+/// Bodies up to this size stay in memory.
+const IN_MEMORY_BYTES: usize = 8 << 20;
+/// Larger ones are written in pieces of this size.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Where large bodies lie.
+#[derive(Debug)]
+pub(super) struct Spool {
+    directory: PathBuf,
+    count: AtomicU64,
+}
+
+/// A body that has come in.
+pub(super) enum Received {
+    /// In memory.
+    Memory(Bytes),
+    /// In a file.
+    File(Arc<SpoolFile>),
+}
+
+/// A file that is removed with its last owner; whoever has it open keeps reading it.
+#[derive(Debug)]
+pub(super) struct SpoolFile(PathBuf);
+
+impl AsRef<Path> for SpoolFile {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        match std::fs::remove_file(&self.0) {
+            // A job has taken it over.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(path = %self.0.display(), %error, "a spooled upload cannot be removed"),
+            Ok(()) => {}
+        }
+    }
+}
+
+impl Spool {
+    /// A spool under the data directory, which must be this process's own and from which whatever an earlier one left is removed;
+    /// or under the system's temporary directory.
+    pub(super) fn new(data_dir: Option<&Path>) -> Self {
+        let directory = match data_dir {
+            Some(data_dir) => data_dir.join("spool"),
+            // A name that nobody can guess and take: hashers are seeded by the system's randomness.
+            None => {
+                let unique = RandomState::new().hash_one(std::process::id());
+                std::env::temp_dir().join(format!("satlas-serve-spool-{unique:016x}"))
+            }
+        };
+        match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %directory.display(), %error, "the spool of an earlier process cannot be removed");
+            }
+            _ => {}
+        }
+        Self { directory, count: AtomicU64::new(0) }
+    }
+
+    /// Takes a body in; `failed` says what a broken one means.
+    ///
+    /// # Errors
+    /// More than `limit` bytes, a body that breaks off, a disk that is full.
+    pub(super) async fn receive<E>(
+        &self,
+        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        limit: u64,
+        failed: impl Fn(E) -> Problem,
+    ) -> Result<Received, Problem> {
+        let (mut buffer, mut received, mut spilled) = (BytesMut::new(), 0, None);
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(&failed)?;
+            received += chunk.len() as u64;
+            if received > limit {
+                let detail = format!("the body is larger than the limit of {limit} bytes");
+                return Err(Problem::new(ErrorKind::TooLarge, detail));
+            }
+            buffer.extend_from_slice(&chunk);
+            let most = if spilled.is_some() { PIECE_BYTES } else { IN_MEMORY_BYTES };
+            if buffer.len() > most {
+                let (_, file) = match &mut spilled {
+                    Some(spilled) => spilled,
+                    None => spilled.insert(self.create().await.map_err(Problem::internal)?),
+                };
+                file.write_all(&buffer).await.map_err(Problem::internal)?;
+                buffer.clear();
+            }
+        }
+        let Some((path, mut file)) = spilled else { return Ok(Received::Memory(buffer.freeze())) };
+        file.write_all(&buffer).await.map_err(Problem::internal)?;
+        file.flush().await.map_err(Problem::internal)?;
+        Ok(Received::File(Arc::new(path)))
+    }
+
+    async fn create(&self) -> io::Result<(SpoolFile, tokio::fs::File)> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(number.to_string());
+        let mut private = tokio::fs::DirBuilder::new();
+        private.recursive(true);
+        // Temporary directories are shared by all users of a machine, and what people upload is theirs.
+        #[cfg(unix)]
+        private.mode(0o700);
+        private.create(&self.directory).await?;
+        let file = tokio::fs::File::create_new(&path).await?;
+        Ok((SpoolFile(path), file))
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // Only when it is empty: files in it are removed by their owners, and the next process removes what a crash leaves.
+        let _ = std::fs::remove_dir(&self.directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn receive(spool: &Spool, chunks: usize, limit: u64) -> Result<Received, Problem> {
+        let chunk = Bytes::from(vec![7; 1 << 20]);
+        let body = futures::stream::iter((0..chunks).map(|_| Ok::<_, io::Error>(chunk.clone())));
+        spool.receive(body, limit, Problem::internal).await
+    }
+
+    #[tokio::test]
+    async fn large_bodies_lie_in_files_that_go_with_their_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::new(Some(directory.path()));
+        assert!(matches!(receive(&spool, 8, u64::MAX).await, Ok(Received::Memory(bytes)) if bytes.len() == 8 << 20));
+        let Ok(Received::File(file)) = receive(&spool, 11, u64::MAX).await else { panic!("11 MiB are no small body") };
+        let path = (*file).as_ref().to_owned();
+        let content = std::fs::read(&path).unwrap();
+        assert!(content.len() == 11 << 20 && content.iter().all(|byte| *byte == 7));
+        drop(file);
+        assert!(!path.exists());
+        drop(spool);
+        assert!(!directory.path().join("spool").exists());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_or_breaks_off_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::new(Some(directory.path()));
+        let problem = receive(&spool, 11, (11 << 20) - 1).await.err().unwrap();
+        assert_eq!(problem.kind.row().status, 413);
+        let chunks = (0..20).map(|at| if at < 10 { Ok(Bytes::from(vec![0; 1 << 20])) } else { Err("gone") });
+        assert!(spool.receive(futures::stream::iter(chunks), u64::MAX, Problem::invalid).await.is_err());
+        assert_eq!(std::fs::read_dir(directory.path().join("spool")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = directory.path().join("spool").join("0");
+        std::fs::create_dir(left.parent().unwrap()).unwrap();
+        std::fs::write(&left, "half an upload").unwrap();
+        drop(Spool::new(Some(directory.path())));
+        assert!(!left.exists());
+    }
+}
