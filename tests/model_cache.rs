@@ -25,7 +25,7 @@ fn server_with(memory: ByteSize, idle: Duration) -> (Router, AppState) {
     let (mut engine, server_settings) = settings();
     (engine.model_memory, engine.model_idle) = (Some(memory), Some(Span(idle)));
     let config = Config::resolve(engine, server_settings).unwrap();
-    let state = AppState::new(server::engine(&config).unwrap(), server::api_options(&config), Some(metrics));
+    let state = AppState::new(server::engine(&config).unwrap(), server::api_options(&config), Some(metrics)).unwrap();
     (router(state.clone()), state)
 }
 
