@@ -46,7 +46,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
 ];
 
 /// Crates that only some modules may name, because each stands for one concern.
-const CONFINED: [(&str, &[&str]); 5] = [
+const CONFINED: [(&str, &[&str]); 6] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
     ("tokio", &["api", "server", "engine", "jobs", "cli"]),
