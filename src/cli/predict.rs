@@ -48,7 +48,7 @@ pub(super) struct PredictArgs {
 }
 
 /// Memory for decoded chunks of the input.
-const CHUNK_BYTES: u64 = 256 << 20;
+const CHUNK_BYTES: u64 = 64 << 20;
 
 pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let config = engine_config(arguments.engine)?;
