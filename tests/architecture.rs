@@ -46,11 +46,11 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
 ];
 
 /// Crates that only some modules may name, because each stands for one concern.
-const CONFINED: [(&str, &[&str]); 5] = [
+const CONFINED: [(&str, &[&str]); 6] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
     ("tokio", &["api", "server", "engine", "jobs", "cli"]),
-    ("rusqlite", &["jobs"]),
+    ("rusqlite", &["jobs", "raster"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
     ("ureq", &["raster", "weights"]),
 ];
