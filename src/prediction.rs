@@ -22,6 +22,8 @@ pub struct Prediction {
 pub enum Output {
     /// Values per pixel: segment, bin_segment, regress.
     Dense(Dense),
+    /// One category per pixel: segment and bin_segment of large scenes, reduced for one rendering.
+    Classes(ClassMap),
     /// One score per category: classification.
     Scores(Vec<f32>),
     /// Boxes, with masks or without: detect, instance.
@@ -100,5 +102,66 @@ impl Pool {
             Self::Max => "max",
             Self::None => "none",
         }
+    }
+}
+
+/// The label of a pixel without a category: no data, below the threshold, or a category not asked for.
+pub const NO_CATEGORY: u8 = 255;
+
+/// One category a pixel: what remains of a large scene's probabilities where a format needs no more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassMap {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `[height, width]`, row-major: index into the task's categories, or [`NO_CATEGORY`].
+    pub labels: Vec<u8>,
+    /// `[height, width]`: the probability of the pixel's category in steps of 1 / 65535, 0 where it has none; `None` where
+    /// nobody asks for it.
+    pub scores: Option<Vec<u16>>,
+}
+
+/// Takes a scene's dense answer in strips of whole rows, from the top down, and keeps of them what it needs.
+pub trait DenseSink: Send {
+    /// How many of a pixel's `channels` values stay in memory.
+    fn kept_per_pixel(&self, channels: usize) -> usize;
+
+    /// Takes the next rows of a scene that has `height` of them.
+    fn take(&mut self, rows: Dense, height: usize);
+
+    /// The output of all rows taken.
+    fn finish(self: Box<Self>) -> Output;
+}
+
+/// The sink that keeps every value.
+#[derive(Debug, Default)]
+pub struct WholeMap(Option<Dense>);
+
+impl DenseSink for WholeMap {
+    fn kept_per_pixel(&self, channels: usize) -> usize {
+        channels
+    }
+
+    fn take(&mut self, rows: Dense, height: usize) {
+        let (width, channels) = (rows.width, rows.channels);
+        let whole = self.0.get_or_insert_with(|| {
+            let values = Vec::with_capacity(width * height * channels);
+            Dense { width, height: 0, channels, values, valid: None }
+        });
+        if whole.valid.is_some() || rows.valid.is_some() {
+            let valid = whole.valid.get_or_insert_with(|| vec![true; width * whole.height]);
+            match rows.valid {
+                Some(rows_valid) => valid.extend(rows_valid),
+                None => valid.resize(valid.len() + width * rows.height, true),
+            }
+        }
+        whole.values.extend(rows.values);
+        whole.height += rows.height;
+    }
+
+    fn finish(self: Box<Self>) -> Output {
+        let empty = Dense { width: 0, height: 0, channels: 1, values: Vec::new(), valid: None };
+        Output::Dense(self.0.unwrap_or(empty))
     }
 }

@@ -18,7 +18,7 @@ use satlas_serve::engine::{
     DeviceOptions, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions, SceneOptions,
     SceneProgress, SceneRequest, SourceOptions, TileRequest, WindowOptions,
 };
-use satlas_serve::prediction::{Output, Prediction};
+use satlas_serve::prediction::{Output, Prediction, WholeMap};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
 use satlas_serve::weights::{HubOptions, Library, WeightsLocator, WeightsMode};
@@ -121,7 +121,7 @@ async fn trees_are_found_on_the_held_out_image() {
     };
     let reported = std::sync::Mutex::new(Vec::new());
     let report = |progress| reported.lock().unwrap().push(progress);
-    let (prediction, timings) = engine.predict_scene_reporting(&request, report).await.unwrap();
+    let (prediction, timings) = engine.predict_scene(&request, Box::<WholeMap>::default(), report).await.unwrap();
     let reported = reported.into_inner().unwrap();
     let total = reported[0].total;
     assert!(total > 1, "the image is larger than a window");

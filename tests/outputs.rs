@@ -13,7 +13,7 @@ use std::io::Cursor;
 use geo::Validation;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::georef::{Crs, GeoTransform, Georef};
-use satlas_serve::outputs::{Format, Render, RenderOptions, encode, encode_imagery};
+use satlas_serve::outputs::{Format, Render, RenderOptions, dense_sink, encode, encode_imagery};
 use satlas_serve::prediction::{Dense, Embedding, Object, ObjectMask, Output, Pool, Prediction};
 use satlas_serve::tiles::TileCoord;
 use satlas_serve::zoo::{Task, TaskType};
@@ -482,4 +482,58 @@ fn imagery_without_data_is_transparent() {
     let part = encode_imagery(&[1, 2, 3, 4, 5, 6], &[true, false], 2, 1).unwrap();
     assert_eq!(rgba(&part.bytes).get_pixel(1, 0).0[3], 0);
     assert!(encode_imagery(&[1, 2, 3], &[true, true], 2, 1).is_err());
+}
+
+/// What a server keeps of `whole` for one rendering, handed over three rows at a time.
+fn reduced(whole: &Prediction, task: &Task, format: Format, options: &RenderOptions) -> Prediction {
+    let Output::Dense(dense) = &whole.output else { panic!("a dense answer is expected") };
+    let mut sink = dense_sink(task, format, options);
+    for top in (0..dense.height).step_by(3) {
+        let height = (dense.height - top).min(3);
+        let pixels = top * dense.width..(top + height) * dense.width;
+        let values = dense.values[pixels.start * dense.channels..pixels.end * dense.channels].to_vec();
+        let valid = dense.valid.as_ref().map(|valid| valid[pixels].to_vec());
+        sink.take(Dense { height, values, valid, ..dense.clone() }, dense.height);
+    }
+    Prediction { output: sink.finish(), ..whole.clone() }
+}
+
+#[test]
+fn a_scene_kept_as_categories_looks_the_same_in_every_format() {
+    let noise = |i: usize| (i * 2_654_435_761 % 1009) as f32 / 1009.0;
+    let values: Vec<f32> = (0..31 * 17 * 3).map(|i| noise(i / 12)).collect();
+    let valid = Some((0..31 * 17).map(|pixel| pixel % 29 != 0).collect());
+    let whole = dense(Dense { width: 31, height: 17, channels: 3, values, valid }, Some(utm(31, 17)));
+    let some = RenderOptions { categories: Some(vec![1]), threshold: Some(0.4), ..RenderOptions::default() };
+    let index = RenderOptions { render: Render::Index, ..RenderOptions::default() };
+    let probability = RenderOptions { render: Render::Probability { category_id: 2 }, ..RenderOptions::default() };
+    let mut as_categories = 0;
+    for task in [task(TaskType::Segment, &["a", "b", "c"]), task(TaskType::BinSegment, &["a", "b", "c"])] {
+        for options in [&RenderOptions::default(), &some, &index, &probability] {
+            for format in [Format::Png, Format::Webp, Format::Tif, Format::Npy, Format::Geojson] {
+                let kept = reduced(&whole, &task, format, options);
+                let is_reduced = matches!(kept.output, Output::Classes(_));
+                as_categories += usize::from(is_reduced);
+                assert!(!is_reduced || !matches!(options.render, Render::Probability { .. }) || format == Format::Geojson);
+                let answers = [&whole, &kept].map(|prediction| encode(prediction, &task, format, options));
+                match answers {
+                    [Ok(a), Ok(b)] if format == Format::Geojson => {
+                        let [a, b] =
+                            [a, b].map(|answer| serde_json::from_slice::<serde_json::Value>(&answer.bytes).unwrap());
+                        let (a, b) = (a["features"].as_array().unwrap(), b["features"].as_array().unwrap());
+                        assert_eq!(a.len(), b.len());
+                        for (a, b) in a.iter().zip(b) {
+                            assert_eq!(a["geometry"], b["geometry"]);
+                            let [a, b] = [a, b].map(|feature| feature["properties"]["score"].as_f64().unwrap());
+                            assert!((a - b).abs() < 1e-4, "{a} {b}");
+                        }
+                    }
+                    [Ok(a), Ok(b)] => assert_eq!(a.bytes, b.bytes, "{:?} {format:?} {options:?}", task.task_type),
+                    [Err(a), Err(b)] => assert_eq!(a.to_string(), b.to_string()),
+                    [a, b] => panic!("{format:?} {options:?}: {:?} {:?}", a.err(), b.err()),
+                }
+            }
+        }
+    }
+    assert!(as_categories >= 24, "{as_categories} of 40 were reduced");
 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use satlas_serve::raster::{
-    CaptureSelection, ChunkCache, Limits, OpenOptions, PixelWindow, Resampling, Source, open_location, warp,
+    CaptureSelection, ChunkCache, Limits, OpenOptions, PixelWindow, Raster, Resampling, Source, open_location, warp,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -84,6 +84,78 @@ fn every_band_file_is_warped_on_its_own_grid() {
     let window = PixelWindow { col: 2, row: 1, width: 9, height: 7 };
     assert_eq!(whole.read(0, window, &[0]).unwrap(), alone.read(0, window, &[0]).unwrap());
     assert!(whole.read(0, window, &[2]).is_err());
+}
+
+/// What `make_safe.py` wrote at a place, metres from the north-western corner, into the band of that number.
+fn plane(east_m: f64, south_m: f64, number: usize) -> f32 {
+    (1000.0 + 100.0 * number as f64 + (east_m + 2.0 * south_m) / 5.0) as f32
+}
+
+const SAFE_L1C: &str = "safe/S2A_MSIL1C_20240601T100559_N0510_R022_T33UUP_20240601T121212.SAFE";
+const SAFE_L2A: &str = "safe/S2B_MSIL2A_20210601T100559_N0300_R022_T33UUP_20210601T121212.SAFE";
+
+fn descriptions(raster: &dyn Raster) -> Vec<&str> {
+    raster.info().bands.iter().filter_map(|band| band.description.as_deref()).collect()
+}
+
+#[test]
+fn a_safe_folder_is_one_capture_of_all_bands_each_on_its_own_grid() {
+    let captures = open_location(&location(&fixture(SAFE_L1C)), &options()).unwrap();
+    assert_eq!(captures.len(), 1);
+    assert_eq!(captures[0].datetime.unwrap().to_string(), "2024-06-01T10:05:59.024Z");
+    let raster = &*captures[0].raster;
+    let names = [
+        "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B10", "B11", "B12", "B8A", "tci_r", "tci_g",
+        "tci_b",
+    ];
+    assert_eq!(descriptions(raster), names);
+    assert!(raster.notes().is_empty());
+    let info = raster.info();
+    assert_eq!((info.width, info.height), (60, 60));
+    // Half a 10 m pixel off its own grid, away from the edges, where 60 m pixels have neighbours on all sides.
+    let mut grid = info.georef.clone().unwrap();
+    assert_eq!(grid.crs.to_string(), "EPSG:32633");
+    grid.transform = grid.transform.shifted(10.5, 12.5);
+    (grid.width, grid.height) = (30, 30);
+    // B02 at 10 m, B05 at 20 m, B01 at 60 m, and B03, which only MTD_TL.xml places.
+    let patch = warp(raster, &grid, &[1, 4, 0, 2], Resampling::Bilinear).unwrap();
+    for (pixel, values) in patch.pixels.chunks_exact(4).enumerate() {
+        let (east, south) = ((pixel % 30) as f64 * 10.0 + 110.0, (pixel / 30) as f64 * 10.0 + 130.0);
+        for (value, number) in values.iter().zip([1, 4, 0, 2]) {
+            let expected = plane(east, south, number);
+            assert!((value - expected).abs() < 0.05, "band {number} at {east}, {south}: {value}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn zero_is_no_data_in_a_safe_folder_and_the_baselines_offset_is_declared() {
+    let captures = open_location(&location(&fixture(SAFE_L1C)), &options()).unwrap();
+    let raster = &*captures[0].raster;
+    let patch = raster.read(0, PixelWindow { col: 0, row: 0, width: 60, height: 60 }, &[1]).unwrap();
+    assert!((0..3600).all(|pixel| patch.valid[pixel] == (pixel % 60 < 58)));
+    let (first, colour) = (&raster.info().bands[1], &raster.info().bands[13]);
+    assert!((first.offset / first.scale + 1000.0).abs() < 1e-6);
+    assert_eq!((colour.offset, colour.scale), (0.0, 1.0), "the true-colour image has no offset");
+}
+
+#[test]
+fn a_level_2a_folder_has_each_band_at_its_finest_and_says_what_it_is() {
+    let captures = open_location(&location(&fixture(SAFE_L2A)), &options()).unwrap();
+    let raster = &*captures[0].raster;
+    assert_eq!(descriptions(raster), ["B01", "B02", "B03", "B04", "B05", "B08"]);
+    assert!(raster.notes().join(" ").contains("Level-2A"));
+    let window = PixelWindow { col: 20, row: 20, width: 3, height: 1 };
+    let found = raster.read(0, window, &[1]).unwrap().pixels;
+    assert_eq!(found, [205.0, 215.0, 225.0].map(|east| plane(east, 205.0, 1)));
+    assert_eq!(raster.info().bands[1].offset, 0.0, "baseline 03.00 has no offset");
+}
+
+#[test]
+fn a_directory_of_safe_folders_is_a_time_series() {
+    let captures = open_location(&location(&fixture("safe")), &options()).unwrap();
+    let times: Vec<String> = captures.iter().filter_map(|capture| Some(capture.datetime?.to_string())).collect();
+    assert_eq!(times, ["2024-06-01T10:05:59.024Z", "2021-06-01T10:05:59.024Z"]);
 }
 
 #[test]

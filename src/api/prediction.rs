@@ -14,7 +14,7 @@ use super::upload::{self, File};
 use crate::engine::{EmbeddingOptions, Engine, PixelOptions, SceneProgress, SceneRequest};
 use crate::error::ErrorKind;
 use crate::jobs::{Failure, Outcome, Work, WorkItem};
-use crate::outputs::{Format, OutputError, RenderOptions};
+use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
 use crate::raster::Limits;
 use crate::zoo::Task;
 
@@ -102,7 +102,8 @@ impl Predictor {
             .map_err(Problem::internal)??;
         let weights = self.engine.models().status(&call.model)?.kind;
         let scene = SceneRequest { model: call.model.clone(), task: call.task.clone(), captures, pixels, embedding };
-        let (prediction, timings) = self.engine.predict_scene_reporting(&scene, report).await?;
+        let sink = dense_sink(&task, format, &render);
+        let (prediction, timings) = self.engine.predict_scene(&scene, sink, report).await?;
         Answer::encode(prediction, task, format, render, weights, timings).await
     }
 }

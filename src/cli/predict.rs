@@ -9,7 +9,7 @@ use super::{Failure, engine_config, runtime};
 use crate::api::{EmbeddingParams, PixelParams, RenderParams};
 use crate::config::EngineSettings;
 use crate::engine::{SceneProgress, SceneRequest};
-use crate::outputs::{Format, encode};
+use crate::outputs::{Format, dense_sink, encode};
 use crate::raster::{ChunkCache, Limits, open_file};
 use crate::server;
 use crate::zoo::Task;
@@ -48,7 +48,7 @@ pub(super) struct PredictArgs {
 }
 
 /// Memory for decoded chunks of the input.
-const CHUNK_BYTES: u64 = 256 << 20;
+const CHUNK_BYTES: u64 = 64 << 20;
 
 pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let config = engine_config(arguments.engine)?;
@@ -69,12 +69,13 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
         pixels: arguments.pixels.options().map_err(problem)?,
         embedding: arguments.embedding.options().map_err(problem)?,
     };
+    let sink = dense_sink(&task, format, &render);
     let bar = progress_bar(arguments.quiet)?;
     let show = |SceneProgress { done, total }| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     };
-    let predicted = runtime()?.block_on(engine.predict_scene_reporting(&request, show));
+    let predicted = runtime()?.block_on(engine.predict_scene(&request, sink, show));
     bar.finish_and_clear();
     let (prediction, _) = predicted?;
     for warning in &prediction.warnings {

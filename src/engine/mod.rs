@@ -15,6 +15,7 @@ mod models;
 mod pixels;
 mod scene;
 mod sources;
+mod strips;
 mod tile;
 mod window;
 

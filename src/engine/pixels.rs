@@ -59,18 +59,19 @@ pub(super) fn read_source_window(
         check_count(spec, chosen.len())?;
     }
     let plan = InputPlan::new(source.raster_info(), spec, &options.input())?;
-    let mut patches = Vec::new();
+    let (mut patches, mut notes) = (Vec::new(), Vec::new());
     for capture in chosen.into_iter().rev() {
         let patch = source.read(capture, target, plan.bands(), Resampling::Bilinear)?;
         if !patch.is_empty() {
             patches.push(patch);
+            notes.extend(source.capture(capture)?.raster.notes());
         }
         if patches.len() == spec.max_images {
             break;
         }
     }
     patches.reverse();
-    Ok(input(&patches, &plan, target.width, target.height, None))
+    Ok(input(&patches, &plan, target.width, target.height, notes))
 }
 
 /// Reads a window of uploaded captures in their own pixels; `None` where no capture has data there.
@@ -84,27 +85,23 @@ pub(super) fn read_scene_window(
     let plan = InputPlan::new(first.info(), spec, &options.input())?;
     let place = first.info().georef.as_ref().and_then(Place::of);
     let other_resolution = place.and_then(|place| resolution_warning(place.resolution_m, spec.native_gsd_m));
+    let notes = captures.iter().flat_map(|raster| raster.notes()).chain(other_resolution).collect();
     let read = |raster: &Arc<dyn Raster>| Ok(raster.read(0, window, plan.bands())?);
     let patches = captures.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
     let side = |pixels: usize| pixels.next_multiple_of(SIDE_MULTIPLE_PX).max(MIN_SIDE_PX);
-    Ok(input(&patches, &plan, side(window.width), side(window.height), other_resolution))
+    Ok(input(&patches, &plan, side(window.width), side(window.height), notes))
 }
 
 /// Scales the captures that have data and stacks them; pixels beyond a patch are padding.
 ///
-/// `warning` is one more than what the values themselves say.
-fn input(
-    patches: &[Patch],
-    plan: &InputPlan,
-    width: usize,
-    height: usize,
-    warning: Option<String>,
-) -> Option<WindowPixels> {
+/// `notes` are told with what the values themselves say.
+fn input(patches: &[Patch], plan: &InputPlan, width: usize, height: usize, mut notes: Vec<String>) -> Option<WindowPixels> {
     let present: Vec<&Patch> = patches.iter().filter(|patch| !patch.is_empty()).collect();
     let bands = present.first()?.bands;
     let mut values = Vec::with_capacity(present.len() * width * height * bands);
     let mut valid = vec![false; width * height];
-    let mut warnings = Vec::from_iter(warning);
+    notes.dedup();
+    let mut warnings = notes;
     for patch in &present {
         let scaled = plan.normalise(patch);
         for row in 0..height {

@@ -1,6 +1,6 @@
 //! Whole rasters: one pass where they fit into a window, overlapping windows where they do not.
 //!
-//! Dense answers are blended with weights that fade over the overlaps, objects are kept by the window that owns their
+//! Dense answers are blended with weights that fade over the overlaps ([`Strips`]), objects are kept by the window that owns their
 //! centre and merged across windows, and feature maps are put together cell by cell.
 
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::merge::merge_objects;
 use super::pixels::{PixelOptions, WindowPixels, check_captures, read_scene_window};
+use super::strips::Strips;
 use super::window::Timings;
 use crate::nn::HeadOutput;
-use crate::prediction::{Dense, Object, Output, Prediction};
+use crate::prediction::{DenseSink, Object, Output, Prediction};
 use crate::raster::{PixelWindow, Raster};
 use crate::tiles::{SceneWindow, Span, scene_windows};
 use crate::zoo::{Task, TaskType};
@@ -70,21 +71,17 @@ const WINDOWS_IN_FLIGHT: usize = 2;
 impl Engine {
     /// Predicts a whole raster.
     ///
+    /// A dense task's answer goes into `sink` strip by strip, so that values which it does not keep are in memory for a row of
+    /// windows alone; other tasks leave the sink empty. `report` hears how far the scene is: once before the first window (the
+    /// model is loaded then) and after every window, in order. It is called on the runtime's thread, so it must be quick.
+    ///
     /// # Errors
     /// Unknown model or task, rasters that do not fit the model or exceed the limits, a full queue, and what reading or
     /// running says.
-    pub async fn predict_scene(&self, request: &SceneRequest) -> Result<(Prediction, Timings), EngineError> {
-        self.predict_scene_reporting(request, |_| ()).await
-    }
-
-    /// [`Engine::predict_scene`] that tells `report` how far it is: once before the first window (the model is loaded then) and
-    /// after every window, in order. `report` is called on the runtime's thread, so it must be quick.
-    ///
-    /// # Errors
-    /// As [`Engine::predict_scene`].
-    pub async fn predict_scene_reporting(
+    pub async fn predict_scene(
         &self,
         request: &SceneRequest,
+        sink: Box<dyn DenseSink>,
         report: impl Fn(SceneProgress),
     ) -> Result<(Prediction, Timings), EngineError> {
         let spec = self.models.spec(&request.model)?;
@@ -92,7 +89,7 @@ impl Engine {
         let (width, height) = check_captures(&spec, &request.captures)?;
         limit("pixels", (width * height) as u64, self.scenes.max_pixels)?;
         if matches!(task.task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress) {
-            let values = (width * height * task.categories.len().max(1)) as u64;
+            let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
             limit("values in the answer (pixels times categories)", values, self.scenes.max_values)?;
         }
         let model = self.models.load(&request.model).await?;
@@ -101,7 +98,7 @@ impl Engine {
             _ => Ask::Head { head: model.head(&task.name)?, crop: None },
         };
         let windows = scene_windows(width, height, self.scenes.window_px, self.scenes.overlap_px);
-        let mut scene = Assembly::new(&task, width, height, windows.len() > 1);
+        let mut scene = Assembly::new(&task, (width, height), windows.len() > 1, sink);
         let mut timings = Timings::default();
         let mut progress = SceneProgress { done: 0, total: windows.len() };
         report(progress);
@@ -175,17 +172,12 @@ struct Assembly {
     width: usize,
     height: usize,
     tiled: bool,
-    valid: Option<Vec<bool>>,
     warnings: Vec<String>,
     parts: Parts,
 }
 
 enum Parts {
-    Dense {
-        channels: usize,
-        values: Vec<f32>,
-        weights: Vec<f32>,
-    },
+    Dense(Box<Strips>),
     /// Sums of scores weighted by the pixels each window owns.
     Scores {
         sums: Vec<f64>,
@@ -196,12 +188,11 @@ enum Parts {
 }
 
 impl Assembly {
-    fn new(task: &Task, width: usize, height: usize, tiled: bool) -> Self {
+    fn new(task: &Task, (width, height): (usize, usize), tiled: bool, sink: Box<dyn DenseSink>) -> Self {
         let parts = match task.task_type {
             TaskType::Segment | TaskType::BinSegment | TaskType::Regress => {
                 let channels = task.categories.len().max(1);
-                let weights = vec![0.0; if tiled { width * height } else { 0 }];
-                Parts::Dense { channels, values: vec![0.0; width * height * channels], weights }
+                Parts::Dense(Box::new(Strips::new(width, height, channels, sink)))
             }
             TaskType::Classification | TaskType::MultiLabelClassification => {
                 Parts::Scores { sums: vec![0.0; task.categories.len()], pixels: 0.0 }
@@ -209,15 +200,14 @@ impl Assembly {
             TaskType::Detect | TaskType::Instance => Parts::Objects(Vec::new()),
             TaskType::Embedding => Parts::Maps(Vec::new()),
         };
-        Self { width, height, tiled, valid: None, warnings: Vec::new(), parts }
+        Self { width, height, tiled, warnings: Vec::new(), parts }
     }
 
     fn add(&mut self, window: SceneWindow, answer: Option<SceneAnswer>) {
         let (cols, rows) = (window.cols, window.rows);
         let Some(SceneAnswer { answer, padded, valid, warnings }) = answer else {
-            let valid = self.valid.get_or_insert_with(|| vec![true; self.width * self.height]);
-            for row in rows.start..rows.start + rows.len {
-                valid[row * self.width + cols.start..][..cols.len].fill(false);
+            if let Parts::Dense(strips) = &mut self.parts {
+                strips.skip(window);
             }
             return;
         };
@@ -226,34 +216,9 @@ impl Assembly {
                 self.warnings.push(warning);
             }
         }
-        if let Some(window_valid) = &valid {
-            let valid = self.valid.get_or_insert_with(|| vec![true; self.width * self.height]);
-            for (row, line) in (rows.start..).zip(window_valid.chunks_exact(padded.0)).take(rows.len) {
-                valid[row * self.width + cols.start..][..cols.len].copy_from_slice(&line[..cols.len]);
-            }
-        }
         match (&mut self.parts, answer) {
-            (
-                Parts::Dense { channels, values, weights },
-                Answer::Head(HeadOutput::Dense(Dense { values: window_values, width, channels: found, .. })),
-            ) if found == *channels => {
-                for row in 0..rows.len {
-                    let line = &window_values[row * width * found..][..cols.len * found];
-                    let at = (rows.start + row) * self.width + cols.start;
-                    let into = &mut values[at * found..][..cols.len * found];
-                    if self.tiled {
-                        let row_weight = rows.weight(row);
-                        for col in 0..cols.len {
-                            let weight = row_weight * cols.weight(col);
-                            weights[at + col] += weight;
-                            for (sum, value) in into[col * found..][..found].iter_mut().zip(&line[col * found..]) {
-                                *sum += weight * value;
-                            }
-                        }
-                    } else {
-                        into.copy_from_slice(line);
-                    }
-                }
+            (Parts::Dense(strips), Answer::Head(HeadOutput::Dense(dense))) if strips.fits(&dense) => {
+                strips.add(window, &dense, valid.as_deref());
             }
             (Parts::Scores { sums, pixels }, Answer::Head(HeadOutput::Scores(scores))) => {
                 let owned = ((cols.core_end - cols.core_start) * (rows.core_end - rows.core_start)) as f64;
@@ -268,10 +233,8 @@ impl Assembly {
                     let [x0, y0, x1, y1] = object.bbox_px;
                     let bbox_px = [x0 + left, y0 + top, (x1 + left).min(right), (y1 + top).min(bottom)];
                     let (x, y) = ((bbox_px[0] + bbox_px[2]) / 2.0, (bbox_px[1] + bbox_px[3]) / 2.0);
-                    let data = self
-                        .valid
-                        .as_ref()
-                        .is_none_or(|valid| valid.get(y as usize * self.width + x as usize).copied().unwrap_or(false));
+                    let pixel = (y - top).max(0.0) as usize * padded.0 + (x - left).max(0.0) as usize;
+                    let data = valid.as_ref().is_none_or(|valid| valid.get(pixel).copied().unwrap_or(false));
                     if bbox_px[0] < bbox_px[2]
                         && bbox_px[1] < bbox_px[3]
                         && data
@@ -297,16 +260,9 @@ impl Assembly {
     }
 
     fn finish(self, pool: crate::prediction::Pool) -> (Output, Vec<String>) {
-        let Self { width, height, tiled, valid, warnings, parts } = self;
+        let Self { tiled, warnings, parts, .. } = self;
         let output = match parts {
-            Parts::Dense { channels, mut values, weights } => {
-                for (pixel, weight) in values.chunks_exact_mut(channels).zip(&weights) {
-                    if *weight > 0.0 {
-                        pixel.iter_mut().for_each(|value| *value /= weight);
-                    }
-                }
-                Output::Dense(Dense { width, height, channels, values, valid })
-            }
+            Parts::Dense(strips) => strips.finish(),
             Parts::Scores { sums, pixels } if pixels > 0.0 => {
                 Output::Scores(sums.into_iter().map(|sum| (sum / pixels) as f32).collect())
             }

@@ -5,22 +5,9 @@
 
 use super::filter::{SHOWN_THRESHOLD, draws, shows};
 use super::{Format, OutputError, RenderOptions};
-use crate::prediction::Dense;
+pub(super) use crate::prediction::NO_CATEGORY;
+use crate::prediction::{ClassMap, Dense};
 use crate::zoo::{Task, TaskType};
-
-/// The label of a pixel without a category: no data, below the threshold, or a category not asked for.
-pub(super) const NO_CATEGORY: u8 = 255;
-
-/// One category a pixel, `[height, width]`.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct ClassMap {
-    /// Columns.
-    pub(super) width: usize,
-    /// Rows.
-    pub(super) height: usize,
-    /// Category or [`NO_CATEGORY`], row-major.
-    pub(super) labels: Vec<u8>,
-}
 
 /// Whether the pixel at a row-major position had data.
 pub(super) fn has_data(dense: &Dense, pixel: usize) -> bool {
@@ -51,6 +38,19 @@ pub(super) fn check(dense: &Dense, task: &Task, format: Format) -> Result<(), Ou
     Ok(())
 }
 
+/// Checks what encoders rely on in a map of categories: as many labels as the sizes say, all of them known.
+pub(super) fn check_map(map: &ClassMap, task: &Task, format: Format) -> Result<(), OutputError> {
+    let pixels = map.width.checked_mul(map.height);
+    let known = |label: u8| label == NO_CATEGORY || usize::from(label) < task.categories.len();
+    let scores_fit = map.scores.as_ref().is_none_or(|scores| Some(scores.len()) == pixels);
+    if pixels == Some(map.labels.len()) && scores_fit && map.labels.iter().all(|label| known(*label)) {
+        return Ok(());
+    }
+    let (labels, width, height, categories) = (map.labels.len(), map.width, map.height, task.categories.len());
+    let reason = format!("{labels} labels for {width} x {height} pixels of {categories} categories");
+    Err(OutputError::encode(format, reason))
+}
+
 /// The category of every pixel.
 pub(super) fn class_map(dense: &Dense, task: &Task, options: &RenderOptions) -> ClassMap {
     let shown: Vec<bool> = (0..dense.channels).map(|category_id| shows(options, category_id)).collect();
@@ -70,7 +70,7 @@ pub(super) fn class_map(dense: &Dense, task: &Task, options: &RenderOptions) -> 
             best.filter(|_| wanted && has_data(dense, pixel)).map_or(NO_CATEGORY, |category_id| category_id as u8)
         })
         .collect();
-    ClassMap { width: dense.width, height: dense.height, labels }
+    ClassMap { width: dense.width, height: dense.height, labels, scores: None }
 }
 
 /// Where one category of a bin_segment task reaches the threshold; `None` where it does nowhere.
@@ -84,7 +84,7 @@ pub(super) fn category_map(dense: &Dense, category_id: usize, options: &RenderOp
             if hit { category_id as u8 } else { NO_CATEGORY }
         })
         .collect();
-    any.then_some(ClassMap { width: dense.width, height: dense.height, labels })
+    any.then_some(ClassMap { width: dense.width, height: dense.height, labels, scores: None })
 }
 
 /// The first of the greatest values among the candidates, with that value; NaN is never the greatest.

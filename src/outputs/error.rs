@@ -71,6 +71,11 @@ pub enum OutputError {
 }
 
 impl OutputError {
+    /// Probabilities are wanted of a scene that was reduced to categories.
+    pub(super) fn reduced(task: &Task) -> Self {
+        Self::NotRenderable { task: task.name.clone(), reason: "only categories were kept, no probabilities".to_owned() }
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -5,8 +5,9 @@ use super::classes::{self, NO_CATEGORY, category_map, class_map};
 use super::filter::{SHOWN_THRESHOLD, draws, objects};
 use super::mask::{PixelRect, paste};
 use super::polygonize::polygonize;
+use super::reduce::from_steps;
 use super::{Format, OutputError, RenderOptions};
-use crate::prediction::{Dense, Object, Output, Prediction};
+use crate::prediction::{ClassMap, Dense, Object, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
 /// A ring's corners in pixels of the image, not closed; the exterior's shoelace area is positive with rows going down.
@@ -36,6 +37,13 @@ pub(super) fn features(
             classes::check(dense, task, format)?;
             regions(dense, task, format, options)
         }
+        (Output::Classes(map), TaskType::Segment | TaskType::BinSegment) => {
+            classes::check_map(map, task, format)?;
+            let scores = map.scores.as_ref().ok_or_else(|| OutputError::reduced(task))?;
+            let map = drawn_only(map.clone(), task, options);
+            check_corners(corners(&map), task, format)?;
+            Ok(map_regions(&map, |pixel| from_steps(scores[pixel])))
+        }
         (Output::Objects(found), TaskType::Detect | TaskType::Instance) => {
             let kept = objects(found, options, SHOWN_THRESHOLD);
             let (mut found, mut corners) = (Vec::new(), 0);
@@ -54,29 +62,37 @@ pub(super) fn features(
 fn regions(dense: &Dense, task: &Task, format: Format, options: &RenderOptions) -> Result<Vec<PixelFeature>, OutputError> {
     let drawn = (0..dense.channels).filter(|category_id| draws(task, options, *category_id));
     let maps = if task.task_type == TaskType::Segment {
-        let mut map = class_map(dense, task, options);
-        let hidden = |label: u8| label != NO_CATEGORY && !draws(task, options, usize::from(label));
-        map.labels.iter_mut().filter(|label| hidden(**label)).for_each(|label| *label = NO_CATEGORY);
-        vec![map]
+        vec![drawn_only(class_map(dense, task, options), task, options)]
     } else {
         drawn.filter_map(|category_id| category_map(dense, category_id, options)).collect()
     };
-    let corners =
-        maps.iter().map(|map| count_corners(&map.labels, (map.width, map.height), NO_CATEGORY, MAX_CORNERS)).sum();
-    check_corners(corners, task, format)?;
-    let features = maps
-        .iter()
-        .flat_map(|map| {
-            let probability = |pixel: usize| dense.values[pixel * dense.channels + usize::from(map.labels[pixel])];
-            polygonize(&map.labels, (map.width, map.height), NO_CATEGORY, probability)
-        })
+    check_corners(maps.iter().map(corners).sum(), task, format)?;
+    let probability = |map: &ClassMap, pixel: usize| dense.values[pixel * dense.channels + usize::from(map.labels[pixel])];
+    Ok(maps.iter().flat_map(|map| map_regions(map, |pixel| probability(map, pixel))).collect())
+}
+
+/// How many corners a map's regions have, or more than an answer may hold.
+fn corners(map: &ClassMap) -> usize {
+    count_corners(&map.labels, (map.width, map.height), NO_CATEGORY, MAX_CORNERS)
+}
+
+/// The map without the categories that vectors leave out.
+fn drawn_only(mut map: ClassMap, task: &Task, options: &RenderOptions) -> ClassMap {
+    let hidden = |label: u8| label != NO_CATEGORY && !draws(task, options, usize::from(label));
+    map.labels.iter_mut().filter(|label| hidden(**label)).for_each(|label| *label = NO_CATEGORY);
+    map
+}
+
+/// The regions of a map; `probability` is asked for pixels with a category.
+fn map_regions(map: &ClassMap, probability: impl Fn(usize) -> f32) -> Vec<PixelFeature> {
+    polygonize(&map.labels, (map.width, map.height), NO_CATEGORY, probability)
+        .into_iter()
         .map(|region| PixelFeature {
             polygons: vec![region.rings.iter().map(|ring| shifted(ring, 0, 0)).collect()],
             category_id: usize::from(region.label),
             score: region.score,
         })
-        .collect();
-    Ok(features)
+        .collect()
 }
 
 /// An object's mask, or its box where it has none; `None` where nothing of it lies on the canvas.

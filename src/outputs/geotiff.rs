@@ -23,19 +23,29 @@ const GDAL_NODATA: u16 = 42113;
 
 /// Writes classes, regressed values or (`render=probability`) one category's probabilities.
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
-    let Output::Dense(dense) = &prediction.output else {
-        return Err(OutputError::mismatch(Format::Tif, task.task_type));
+    let mut tags = prediction.georef.as_ref().map(geokeys::tags).unwrap_or_default();
+    let dense = match &prediction.output {
+        Output::Dense(dense) => dense,
+        Output::Classes(map) => {
+            classes::check_map(map, task, Format::Tif)?;
+            if matches!(options.render, Render::Probability { .. }) {
+                return Err(OutputError::reduced(task));
+            }
+            tags.extend(category_tags(task));
+            return write((map.width, map.height), Samples::Categories(map.labels.clone()), tags);
+        }
+        _ => return Err(OutputError::mismatch(Format::Tif, task.task_type)),
     };
     classes::check(dense, task, Format::Tif)?;
-    let mut tags = prediction.georef.as_ref().map(geokeys::tags).unwrap_or_default();
+    let size = (dense.width, dense.height);
     match (options.render, task.task_type) {
         (_, TaskType::Regress) => {
             tags.extend(value_tags(&task.name));
-            write(dense, floats(dense, 0), tags)
+            write(size, floats(dense, 0), tags)
         }
         (Render::Probability { category_id }, _) if category_id < dense.channels => {
             tags.extend(value_tags(&task.categories[category_id]));
-            write(dense, floats(dense, category_id), tags)
+            write(size, floats(dense, category_id), tags)
         }
         (Render::Probability { category_id }, _) => {
             let reason = format!("render=probability names category {category_id} of {}", dense.channels);
@@ -43,7 +53,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
         }
         _ => {
             tags.extend(category_tags(task));
-            write(dense, Samples::Categories(class_map(dense, task, options).labels), tags)
+            write(size, Samples::Categories(class_map(dense, task, options).labels), tags)
         }
     }
 }
@@ -58,8 +68,8 @@ fn floats(dense: &Dense, category_id: usize) -> Samples {
     Samples::Values(channel(dense, category_id).collect())
 }
 
-fn write(dense: &Dense, samples: Samples, tags: Vec<Tag>) -> Result<Vec<u8>, OutputError> {
-    let (mut width, mut height) = (dense.width, dense.height);
+fn write(size: (usize, usize), samples: Samples, tags: Vec<Tag>) -> Result<Vec<u8>, OutputError> {
+    let (mut width, mut height) = size;
     if width == 0 || height == 0 {
         return Err(OutputError::TooLarge { format: "tif", width, height, limit: "a side has at least 1 pixel" });
     }
@@ -72,8 +82,8 @@ fn write(dense: &Dense, samples: Samples, tags: Vec<Tag>) -> Result<Vec<u8>, Out
     }
     write_tiles(&levels, &tags).ok_or(OutputError::TooLarge {
         format: "tif",
-        width: dense.width,
-        height: dense.height,
+        width: size.0,
+        height: size.1,
         limit: "a GeoTIFF holds up to 4 GiB",
     })
 }

@@ -23,6 +23,7 @@ mod options;
 mod picture;
 mod png;
 mod polygonize;
+mod reduce;
 mod safetensors;
 mod tiff_file;
 mod webp;
@@ -32,6 +33,7 @@ pub use format::Format;
 pub use imagery::encode_imagery;
 pub use options::{Colormap, Render, RenderOptions};
 pub use polygonize::{Region, polygonize};
+pub use reduce::dense_sink;
 
 use bytes::Bytes;
 
@@ -84,6 +86,10 @@ fn drawn(
     match (&prediction.output, task.task_type) {
         (Output::Dense(dense), TaskType::Segment | TaskType::BinSegment | TaskType::Regress) => {
             picture::dense(dense, task, format, options)
+        }
+        (Output::Classes(map), TaskType::Segment | TaskType::BinSegment) => {
+            classes::check_map(map, task, format)?;
+            picture::categories(map.clone(), task, options)
         }
         (Output::Objects(found), TaskType::Detect | TaskType::Instance) => {
             Ok(draw::detections(found, (prediction.width, prediction.height), task, options))

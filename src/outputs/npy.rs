@@ -22,6 +22,13 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
                 write(&[dense.channels, height, width], (0..dense.channels).flat_map(|id| channel(dense, id)))
             }
         }
+        (Output::Classes(map), TaskType::Segment | TaskType::BinSegment) => {
+            classes::check_map(map, task, Format::Npy)?;
+            if options.render != Render::Index {
+                return Err(OutputError::reduced(task));
+            }
+            write(&[map.height, map.width], map.labels.iter().copied())
+        }
         (Output::Embedding(layers), TaskType::Embedding) => match layers.as_slice() {
             [layer] => write(&layer.shape, layer.values.iter().copied()),
             layers => Err(OutputError::OneLayer { layers: layers.len() }),

@@ -6,7 +6,7 @@
 use super::classes::{self, NO_CATEGORY, class_map, has_data};
 use super::filter::draws;
 use super::{Format, OutputError, Render, RenderOptions};
-use crate::prediction::Dense;
+use crate::prediction::{ClassMap, Dense};
 use crate::zoo::{Task, TaskType};
 
 /// Red, green, blue, opacity.
@@ -60,7 +60,7 @@ pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &Render
             let least = if task.background_invalid { 0.5 } else { f32::NEG_INFINITY };
             color_mapped(dense, 0, options, |value| (value >= least).then(|| (value - low) / (high - low)))
         }
-        Render::Color => category_colors(dense, task, options),
+        Render::Color => category_colors(class_map(dense, task, options), task, options),
         Render::Index if regress => return Err(refuse("render=index shows categories, and a regression has none")),
         Render::Index => Pixels::Numbers(class_map(dense, task, options).labels),
         Render::Probability { .. } if regress => {
@@ -79,8 +79,22 @@ pub(super) fn alpha(opacity: f32) -> u8 {
     (opacity.clamp(0.0, 1.0) * 255.0).round() as u8
 }
 
-fn category_colors(dense: &Dense, task: &Task, options: &RenderOptions) -> Pixels {
-    let mut palette: Vec<Rgba> = (0..dense.channels)
+/// Draws a map of categories.
+///
+/// # Errors
+/// [`OutputError::NotRenderable`] for `render=probability`: the probabilities are gone.
+pub(super) fn categories(map: ClassMap, task: &Task, options: &RenderOptions) -> Result<Picture, OutputError> {
+    let (width, height) = (map.width, map.height);
+    let pixels = match options.render {
+        Render::Color => category_colors(map, task, options),
+        Render::Index => Pixels::Numbers(map.labels),
+        Render::Probability { .. } => return Err(OutputError::reduced(task)),
+    };
+    Ok(Picture { width, height, pixels })
+}
+
+fn category_colors(map: ClassMap, task: &Task, options: &RenderOptions) -> Pixels {
+    let mut palette: Vec<Rgba> = (0..task.categories.len())
         .map(|category_id| {
             let [r, g, b] = task.color(category_id);
             if draws(task, options, category_id) { [r, g, b, alpha(options.opacity)] } else { TRANSPARENT }
@@ -88,7 +102,7 @@ fn category_colors(dense: &Dense, task: &Task, options: &RenderOptions) -> Pixel
         .collect();
     let transparent = palette.len() as u8;
     palette.push(TRANSPARENT);
-    let mut indices = class_map(dense, task, options).labels;
+    let mut indices = map.labels;
     indices.iter_mut().filter(|index| **index == NO_CATEGORY).for_each(|index| *index = transparent);
     Pixels::Indexed { indices, palette }
 }

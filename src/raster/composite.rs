@@ -15,6 +15,7 @@ pub struct Composite {
     parts: Vec<Arc<dyn Raster>>,
     /// For each band its part and its number there.
     places: Vec<(usize, usize)>,
+    notes: Vec<String>,
 }
 
 impl Composite {
@@ -55,7 +56,7 @@ impl Composite {
             is_normalised: false,
             overviews: overviews_of(finest.width, finest.height, &parts),
         };
-        Ok(Self { info, parts, places })
+        Ok(Self { info, parts, places, notes: Vec::new() })
     }
 
     /// The same with `names` as descriptions of the bands, in order.
@@ -64,11 +65,17 @@ impl Composite {
         self
     }
 
+    /// The same with one more sentence in [`Raster::notes`].
+    pub fn with_note(mut self, note: &str) -> Self {
+        self.notes.push(note.to_owned());
+        self
+    }
+
     /// Reads `bands` (0-based) of every part on the grid `target`. A pixel is valid where any band has data.
     ///
     /// # Errors
     /// As [`warp`](fn@warp) of each part.
-    pub fn warp(&self, target: &Georef, bands: &[usize], resampling: Resampling) -> Result<Patch, RasterError> {
+    fn warp(&self, target: &Georef, bands: &[usize], resampling: Resampling) -> Result<Patch, RasterError> {
         let count = self.places.len();
         if let Some(band) = bands.iter().find(|band| **band >= count) {
             return Err(RasterError::NoSuchBand { band: band + 1, count });
@@ -137,7 +144,11 @@ impl Raster for Composite {
         self.warp(&target, bands, Resampling::Bilinear)
     }
 
-    fn composite(&self) -> Option<&Composite> {
-        Some(self)
+    fn warped(&self, target: &Georef, bands: &[usize], resampling: Resampling) -> Option<Result<Patch, RasterError>> {
+        Some(self.warp(target, bands, resampling))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.iter().cloned().chain(self.parts.iter().flat_map(|part| part.notes())).collect()
     }
 }

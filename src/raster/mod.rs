@@ -7,6 +7,7 @@ mod byte_source;
 mod cache;
 mod composite;
 mod datetime;
+mod directory;
 mod error;
 mod geotiff;
 mod jpeg2000;
@@ -18,6 +19,7 @@ mod open;
 pub mod remote;
 mod resample;
 mod rgb;
+mod safe;
 mod samples;
 mod scaling;
 mod source;
@@ -204,8 +206,14 @@ pub trait Raster: Send + Sync {
     /// [`RasterError`] when a band does not exist or the file cannot be decoded there.
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError>;
 
-    /// The files behind a raster whose bands lie in several, so that [`warp`](fn@warp) can read each on its own grid.
-    fn composite(&self) -> Option<&Composite> {
+    /// Reads on another grid, for rasters that are made of others: each of those is warped straight onto it. `None` for all
+    /// other rasters, which [`warp`](fn@warp) reads by window.
+    fn warped(&self, _target: &Georef, _bands: &[usize], _resampling: Resampling) -> Option<Result<Patch, RasterError>> {
         None
+    }
+
+    /// Sentences for whoever uses the raster's pixels, about what they are.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
     }
 }

@@ -35,9 +35,16 @@ impl Rendering {
     /// Chooses bands, and measures what is not 8-bit.
     pub(super) fn of(raster: &dyn Raster) -> Result<Self, RasterError> {
         let bands = visible_bands(raster);
-        let ranges = match raster.info().sample_type {
-            SampleType::U8 => vec![(0.0, 255.0); bands.len()],
-            _ => stretch(raster, &bands)?,
+        let info = raster.info();
+        // The true-colour image of Sentinel-2 is 8-bit, also beside bands that are not.
+        let is_true_colour = |band: &usize| {
+            let name = info.bands[*band].description.as_deref().unwrap_or_default();
+            name.trim().get(..4).is_some_and(|start| start.eq_ignore_ascii_case("tci_"))
+        };
+        let ranges = if info.sample_type == SampleType::U8 || bands.iter().all(is_true_colour) {
+            vec![(0.0, 255.0); bands.len()]
+        } else {
+            stretch(raster, &bands)?
         };
         Ok(Self { bands, ranges })
     }

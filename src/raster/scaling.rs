@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use super::bands::{BandChoice, BandNumbers, choose};
-use super::{Patch, RasterError, RasterInfo, SampleType};
+use super::{BandInfo, Patch, RasterError, RasterInfo, SampleType};
 use crate::zoo::{Band, ModelSpec};
 
 /// Reflectance (times 10 000) that is white where B04, B03, B02 stand in for the true-colour image.
@@ -94,7 +94,10 @@ pub struct InputPlan {
     choice: BandChoice,
     sample_type: SampleType,
     is_normalised: bool,
-    is_shifted: bool,
+    /// Added to reflectances, as the user says.
+    dn_offset: f32,
+    /// What the raster says should be added to each band, where it says so.
+    declared_offsets: Vec<Option<f32>>,
 }
 
 /// `clip((pixel + shift) * gain, 0, 1)`.
@@ -129,15 +132,17 @@ impl InputPlan {
             }
             error => error,
         })?;
+        let declared_offsets = bands.iter().map(|band| declared_offset(&info.bands[*band])).collect();
         Ok(Self {
             bands,
+            declared_offsets,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             scalings: rules.iter().map(|(_, scaling)| *scaling).collect(),
             sensor: model.sensor.clone(),
             choice,
             sample_type: info.sample_type,
             is_normalised: info.is_normalised,
-            is_shifted: options.dn_offset != 0.0,
+            dn_offset: options.dn_offset,
         })
     }
 
@@ -173,11 +178,35 @@ impl InputPlan {
         if self.choice == BandChoice::FileOrder && self.bands.len() > 3 {
             warnings.push(format!("The bands have no names; they were taken in file order as {}.", self.names.join(", ")));
         }
+        warnings.extend(self.offset_warning());
         if !patch.is_empty() {
             let ranges: Vec<Range> = (0..patch.bands).map(|band| Range::of(patch, band)).collect();
             warnings.extend(self.value_warnings(&ranges));
         }
         warnings
+    }
+
+    /// A sentence where the raster declares another offset than the one that was asked for.
+    fn offset_warning(&self) -> Option<String> {
+        let differs = |declared: &Option<f32>| declared.filter(|declared| (declared - self.dn_offset).abs() > 0.5);
+        let bands = self.names.iter().zip(self.declared_offsets.iter().zip(&self.scalings));
+        let bands = bands.filter(|(_, (_, scaling))| scaling.is_reflectance);
+        let contradicting: Vec<(&str, f32)> =
+            bands.filter_map(|(name, (declared, _))| Some((name.as_str(), differs(declared)?))).collect();
+        let (_, declared) = contradicting.first()?;
+        let names: Vec<&str> = contradicting.iter().map(|(name, _)| *name).collect();
+        let names = names.join(", ");
+        Some(if self.dn_offset == 0.0 {
+            format!(
+                "The product declares an offset of {declared} in {names} (Sentinel-2 processing baseline 04.00 and later), which is \
+                 still in the values; dn_offset={declared} takes it out."
+            )
+        } else {
+            format!(
+                "dn_offset={} was asked for, but the product declares an offset of {declared} in {names}.",
+                self.dn_offset
+            )
+        })
     }
 
     fn value_warnings(&self, ranges: &[Range]) -> Vec<String> {
@@ -232,7 +261,8 @@ impl InputPlan {
             ));
         }
         let raised = self.names_where(ranges, |range, scaling| scaling.is_reflectance && range.min >= 1000.0);
-        if !raised.is_empty() && !self.is_shifted {
+        let is_declared = self.declared_offsets.iter().any(Option::is_some);
+        if !raised.is_empty() && self.dn_offset == 0.0 && !is_declared {
             warnings.push(format!(
                 "No pixel in {raised} is below 1000, as in imagery since processing baseline 04.00; dn_offset=-1000 takes that offset out."
             ));
@@ -247,6 +277,11 @@ impl InputPlan {
             bands.filter(|(_, (range, scaling))| test(range, scaling)).map(|(name, _)| name.as_str()).collect();
         names.join(", ")
     }
+}
+
+/// The digital numbers that a band's scale and offset say should be added to its values; `None` where it has none.
+fn declared_offset(band: &BandInfo) -> Option<f32> {
+    (band.scale != 1.0 && band.scale > 0.0).then(|| (band.offset / band.scale).round() as f32)
 }
 
 /// What a model's band is read from, and how it is scaled.
@@ -294,7 +329,6 @@ pub fn resolution_warning(resolution_m: f64, native_gsd_m: f64) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raster::BandInfo;
     use crate::zoo::pretrained_models;
 
     fn model(id: &str) -> ModelSpec {
@@ -375,6 +409,22 @@ mod tests {
         assert!(ms("reflectance", 1400.0).contains("dn_offset=-1000"));
         assert_eq!(ms("reflectance,dn_offset=-1000", 1400.0), "");
         assert_eq!(ms("reflectance", 400.0), "");
+    }
+
+    #[test]
+    fn an_offset_that_the_product_declares_must_be_asked_for() {
+        let mut raster = info(&BANDS, SampleType::U16);
+        raster.bands.iter_mut().for_each(|band| (band.scale, band.offset) = (1e-4, -0.1));
+        let warnings = |preset: &str| {
+            let options = InputOptions::default().with_preset(preset).unwrap();
+            let plan = InputPlan::new(&raster, &model("Sentinel2_SwinB_SI_MS"), &options).unwrap();
+            plan.warnings(&patch(&[1400.0; 9])).join(" ")
+        };
+        let found = warnings("reflectance");
+        assert!(found.contains("dn_offset=-1000 takes it out") && found.contains("b12"), "{found}");
+        assert!(!found.contains("No pixel"), "one sentence is enough: {found}");
+        assert_eq!(warnings("reflectance,dn_offset=-1000"), "");
+        assert!(warnings("reflectance,dn_offset=-500").contains("declares an offset of -1000"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::open::{shown, title_of, version, version_of_file};
+use super::open::{hash, shown, title_of, version_of_file};
 use super::rgb::{Rendering, RgbaTile};
 use super::{
     ChunkCache, DatetimeRange, Limits, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
@@ -141,7 +141,7 @@ impl Source {
         captures.sort_by_key(|capture| capture.datetime);
         let versions: String = captures.iter().map(|capture| capture.version.as_str()).collect();
         let title = locations.first().map_or(id.to_owned(), |location| title_of(location));
-        Self::new(id, &title, version(versions.as_bytes()), captures)
+        Self::new(id, &title, hash(versions.as_bytes()), captures)
     }
 
     /// One path on this machine, as [`Source::open`]; with `images`, a file in whose bands so many captures are stacked.
@@ -170,7 +170,7 @@ impl Source {
         limits: &Limits,
         cache: &ChunkCache,
     ) -> Result<Self, RasterError> {
-        let version = version(&bytes);
+        let version = hash(&bytes);
         let rasters = open_upload(title, bytes, images, limits, cache)?;
         let captures =
             rasters.into_iter().map(|raster| Capture { datetime: None, version: version.clone(), raster }).collect();

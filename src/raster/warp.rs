@@ -30,8 +30,8 @@ pub fn warp(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: R
         let needed = "at least one band is needed".to_owned();
         return Err(RasterError::InvalidOption { what: "bands", value: String::new(), needed });
     }
-    if let Some(composite) = raster.composite() {
-        return composite.warp(target, bands, resampling);
+    if let Some(warped) = raster.warped(target, bands, resampling) {
+        return warped;
     }
     let info = raster.info();
     let source = info.georef.as_ref().ok_or_else(|| RasterError::NotGeoreferenced { name: NAME.to_owned() })?;

@@ -42,6 +42,11 @@ pub(super) fn elements<'a>(xml: &'a str, name: &'a str) -> impl Iterator<Item = 
     })
 }
 
+/// The text of the first element of that name.
+pub(super) fn text<'a>(xml: &'a str, name: &'a str) -> Option<&'a str> {
+    elements(xml, name).next().map(|element| element.text.trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +58,6 @@ mod tests {
         assert_eq!(found, ["no", "7", ""]);
         let second = elements(xml, "X").nth(1).unwrap();
         assert_eq!((second.attribute("b"), second.attribute("c"), second.attribute("d")), (Some("x=y"), Some("2"), None));
-        assert_eq!((elements(xml, "Xs").count(), elements(xml, "Y").count()), (1, 0));
+        assert_eq!((text(xml, "Xs"), text(xml, "Y")), (Some("8"), None));
     }
 }

@@ -61,6 +61,7 @@ async fn an_address_becomes_a_source_and_survives_a_restart() {
     assert_eq!((tile.status.as_u16(), tile.body), (200, near.body), "the demo source is the same file");
     assert!(host.sent() < demo("world.tif").len() as u64);
 
+    drop(router);
     let restarted = server(directory.path(), allowing_loopback());
     let described = get(&restarted, "/v1/sources/far").await.json();
     assert_eq!(described["title"], "Far away");
@@ -68,6 +69,7 @@ async fn an_address_becomes_a_source_and_survives_a_restart() {
     assert!(!String::from_utf8_lossy(&everything.body).contains("topsecret"));
     assert_eq!(remove(&restarted, "far").await, 204);
     assert!(std::fs::read_dir(directory.path().join("sources")).unwrap().next().is_none());
+    drop(restarted);
     assert_eq!(get(&server(directory.path(), allowing_loopback()), "/v1/sources/far").await.status, 404);
 }
 
@@ -92,6 +94,7 @@ async fn what_cannot_be_fetched_is_explained_and_leaves_nothing_behind() {
     ] {
         register(&router, reference).await.problem(400);
     }
+    drop(router);
     let strict = ServerSettings { allow_private_hosts: None, ..allowing_loopback() };
     let refused = register(&server(directory.path(), strict), json!({"id": "a", "url": host.url("/a")})).await.problem(400);
     assert!(refused.contains("--allow-private-hosts"), "{refused}");
@@ -187,6 +190,7 @@ async fn an_upload_is_one_source_however_often_it_comes_and_survives_a_restart()
     upload("?images=2&id=two").await.problem(422);
     upload("?images=9").await.problem(400);
 
+    drop(router);
     let restarted = server(directory.path(), ServerSettings::default());
     let again = get(&restarted, &format!("/v1/sources/{id}")).await.json();
     assert_eq!((&again["title"], &again["bounds"]), (&first["title"], &first["bounds"]));
@@ -208,6 +212,7 @@ async fn a_path_survives_a_restart_and_a_file_that_is_gone_is_listed_as_unavaila
     let router = server(directory.path(), rooted());
     assert_eq!(register(&router, json!({"id": "near", "path": "a.tif"})).await.status, 201);
     register(&router, json!({"id": "out", "path": "../a.tif"})).await.problem(400);
+    drop(router);
     assert_eq!(get(&server(directory.path(), rooted()), "/v1/sources/near").await.status, 200);
 
     // A path of one source root is not followed under no root, or where the file is gone.

@@ -101,6 +101,12 @@ impl Jpeg2000 {
         self
     }
 
+    /// The same, with physical value = `scale` x pixel + `offset` for every band, as a product says beside the file.
+    pub fn with_scale(mut self, scale: f64, offset: f64) -> Self {
+        self.info.bands.iter_mut().for_each(|band| (band.scale, band.offset) = (scale, offset));
+        self
+    }
+
     /// The same, at a place that is told beside the file; one in the file is kept.
     pub fn or_placed(mut self, georef: Option<Georef>) -> Self {
         self.info.georef = self.info.georef.or(georef);
