@@ -50,7 +50,7 @@ const CONFINED: [(&str, &[&str]); 6] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
     ("tokio", &["api", "server", "engine", "jobs", "cli"]),
-    ("rusqlite", &["jobs"]),
+    ("rusqlite", &["jobs", "raster"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
     ("ureq", &["raster", "weights"]),
 ];

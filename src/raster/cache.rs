@@ -11,8 +11,11 @@ use super::samples::Samples;
 pub(super) struct ChunkKey {
     pub(super) raster: u64,
     pub(super) image: u32,
-    pub(super) chunk: u32,
+    pub(super) chunk: u64,
 }
+
+/// What an entry takes beside its samples: a chunk without any must not be free, or there would be no bound on their number.
+const ENTRY_BYTES: usize = 128;
 
 /// A cache of decoded chunks; clones share it.
 #[derive(Clone)]
@@ -31,7 +34,7 @@ impl ChunkCache {
     pub fn new(max_bytes: u64) -> Self {
         let chunks = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, samples: &Arc<Samples>| u32::try_from(samples.byte_len()).unwrap_or(u32::MAX))
+            .weigher(|_, samples: &Arc<Samples>| u32::try_from(samples.byte_len() + ENTRY_BYTES).unwrap_or(u32::MAX))
             .build();
         Self { chunks }
     }

@@ -23,6 +23,7 @@ mod safe;
 mod samples;
 mod scaling;
 mod source;
+mod tile_pyramid;
 mod upload;
 mod warp;
 mod xml;
@@ -41,6 +42,7 @@ pub use open::{OpenOptions, open_location};
 pub use rgb::RgbaTile;
 pub use scaling::{InputOptions, InputPlan, Preset, resolution_warning};
 pub use source::{BandSummary, Capture, CaptureSelection, Place, Source, SourceInfo};
+pub use tile_pyramid::{Mbtiles, TileExtent, TilePyramid, TileStore, XyzTiles};
 pub use upload::{open_file, open_upload};
 pub use warp::warp;
 

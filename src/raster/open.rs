@@ -1,15 +1,21 @@
 //! From a location to captures: a file here, a directory's in `directory`.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
 
 use super::datetime::{Timestamp, from_name};
 use super::directory::open_directory;
 use super::jpeg2000::is_jpeg2000;
 use super::remote::{Client, HttpBytes, RemoteError, RemoteUrl, Storage, is_remote};
+use super::tile_pyramid::{is_sqlite, is_template};
 use super::upload::{MAGIC_BYTES, is_tiff};
-use super::{ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, RasterError, open_upload};
+use super::{
+    ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Mbtiles, RasterError, XyzTiles, open_upload,
+};
 
 /// How locations are opened.
 #[derive(Clone, Debug)]
@@ -22,7 +28,8 @@ pub struct OpenOptions {
     pub remote: Option<Arc<Client>>,
 }
 
-/// The captures at a location: a path, or an address. A file is one (an array may hold several). Of a directory, files named
+/// The captures at a location: a path, or an address. A file is one (an array may hold several), and so are the map tiles of an
+/// archive or of a host (`https://…/{z}/{x}/{y}.png#zoom=0-18`, see [`XyzTiles`]). Of a directory, files named
 /// after bands (`B02.tif`, `…_20240601T104021_B8A.jp2`, `…_TCI.jp2`) are put together to one capture a sensing time, and other
 /// files are one each; a SAFE folder is a product of Sentinel-2, and a directory of such folders holds the captures of all.
 ///
@@ -44,6 +51,10 @@ fn open_remote(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, Ra
         let host = Storage::default().locate(location)?.host().to_owned();
         return Err(RemoteError::HostNotAllowed { host }.into());
     };
+    if is_template(location) {
+        let raster = Arc::new(XyzTiles::open(location, client, &options.chunks)?);
+        return Ok(vec![Capture { datetime: None, version: hash(location.as_bytes()), raster }]);
+    }
     let url = client.locate(location)?;
     let file = HttpBytes::open(client, &url)?;
     let version = hash(file.identity().as_bytes());
@@ -53,8 +64,12 @@ fn open_remote(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, Ra
 pub(super) fn open_file(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let name = shown(path);
     let io = |source| RasterError::of_io(&name, source);
-    let file = FileBytes::open(path).map_err(io)?;
-    open_bytes(&name, from_name(&name), version_of_file(path)?, Arc::new(file), options)
+    let (file, version) = (FileBytes::open(path).map_err(io)?, version_of_file(path)?);
+    if is_sqlite(&start_of(&file).map_err(io)?) {
+        let raster = Arc::new(Mbtiles::open(&name, path, &options.chunks)?);
+        return Ok(vec![Capture { datetime: from_name(&name), version, raster }]);
+    }
+    open_bytes(&name, from_name(&name), version, Arc::new(file), options)
 }
 
 /// A version that changes whenever the file is written.
@@ -63,6 +78,11 @@ pub(super) fn version_of_file(path: &Path) -> Result<String, RasterError> {
     let (len, modified) = metadata.map_err(|source| RasterError::of_io(&shown(path), source))?;
     let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     Ok(hash(format!("{}:{len}:{modified}", path.display()).as_bytes()))
+}
+
+/// The bytes that tell a format.
+fn start_of(file: &dyn ByteSource) -> io::Result<Bytes> {
+    file.read_at(0, file.len().min(MAGIC_BYTES as u64) as usize)
 }
 
 /// The captures of a file, wherever its bytes lie; `datetime` is the one in its name.
@@ -74,7 +94,7 @@ fn open_bytes(
     options: &OpenOptions,
 ) -> Result<Vec<Capture>, RasterError> {
     let io = |source| RasterError::of_io(name, source);
-    let start = file.read_at(0, file.len().min(MAGIC_BYTES as u64) as usize).map_err(io)?;
+    let start = start_of(&*file).map_err(io)?;
     if is_tiff(&start) {
         let tiff = GeoTiff::open(name, file, &options.chunks)?;
         let datetime = datetime.or(tiff.datetime());
@@ -93,9 +113,13 @@ fn open_bytes(
 /// A title for what lies at a location: its file name without extension (and without what an address keeps secret).
 pub(super) fn title_of(location: &str) -> String {
     let name = match RemoteUrl::parse(location) {
+        Ok(url) if is_template(location) => url.host().to_owned(),
         Ok(url) if is_remote(location) => url.file_name().to_owned(),
         _ => shown(Path::new(location)),
     };
+    if is_template(location) {
+        return name;
+    }
     Path::new(&name).file_stem().map_or(name.clone(), |stem| stem.to_string_lossy().into_owned())
 }
 

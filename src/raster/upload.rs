@@ -129,10 +129,11 @@ fn split(raster: Arc<dyn Raster>, images: usize) -> Result<Vec<Arc<dyn Raster>>,
 
 /// What the first bytes of an unknown file say to a person.
 fn looks_like(start: &[u8]) -> String {
-    let known: [(&[u8], &str); 8] = [
+    let known: [(&[u8], &str); 9] = [
         (b"", "empty"),
         (b"GIF8", "a GIF"),
         (b"RIFF", "a WebP picture or another RIFF file"),
+        (b"SQLite f", "an SQLite file (MBTiles are served from this machine: --source ID=FILE, or by path)"),
         (b"PK\x03\x04", "a zip archive (npz?)"),
         (b"\x1f\x8b", "gzip-compressed"),
         (b"\x89HDF", "HDF5 or netCDF"),

@@ -187,7 +187,7 @@ impl GeoTiff {
         batch: &[(usize, usize, usize, usize)],
     ) -> Result<Vec<Option<Arc<Samples>>>, RasterError> {
         let failed = |error: &io::Error| raster_error(&self.name, error);
-        let key = |chunk| ChunkKey { raster: self.id, image: image_id as u32, chunk: chunk as u32 };
+        let key = |chunk| ChunkKey { raster: self.id, image: image_id as u32, chunk: chunk as u64 };
         let (mut missing, mut ranges) = (Vec::new(), Vec::new());
         for (.., chunk) in batch {
             let range = image.chunk_range(*chunk).map_err(|error| failed(&error))?;

@@ -116,7 +116,7 @@ impl Jpeg2000 {
     /// The samples of a tile, band after band.
     fn tile(&self, level: usize, column: usize, row: usize) -> Result<Arc<Samples>, RasterError> {
         let across = self.levels[level].columns.len() - 1;
-        let key = ChunkKey { raster: self.id, image: level as u32, chunk: (row * across + column) as u32 };
+        let key = ChunkKey { raster: self.id, image: level as u32, chunk: (row * across + column) as u64 };
         let samples = self.cache.get_or_decode(key, || {
             let (codestream, size) = self.stream.tile(&*self.source, column, row)?;
             let Level { columns, rows } = &self.levels[level];

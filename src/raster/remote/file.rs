@@ -173,7 +173,10 @@ fn runs(blocks: &[u64]) -> Vec<(u64, u64)> {
 }
 
 /// The results of `work` for `0 .. count`, in order, by threads of their own: they wait for the network, not for the CPU.
-fn in_parallel<T: Send, E: Send>(count: usize, work: impl Fn(usize) -> Result<T, E> + Sync) -> Result<Vec<T>, E> {
+pub(in crate::raster) fn in_parallel<T: Send, E: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
     if count <= 1 {
         return (0..count).map(work).collect();
     }

@@ -18,6 +18,7 @@ pub use address::is_private;
 pub use client::{Client, ClientOptions};
 pub use error::RemoteError;
 pub use file::HttpBytes;
+pub(in crate::raster) use file::in_parallel;
 pub use policy::RemotePolicy;
 pub use storage::{Storage, is_remote};
 pub use url::RemoteUrl;

@@ -1,0 +1,232 @@
+//! Map tiles as imagery, through the router: MBTiles archives and hosts of tiles, whole and broken.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+#[allow(dead_code, reason = "every test file uses its own part")]
+#[path = "remote/host.rs"]
+mod host;
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use image::RgbaImage;
+use satlas_serve::config::ServerSettings;
+use satlas_serve::error::ErrorKind;
+use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, Source, open_location};
+use satlas_serve::tiles::TileCoord;
+
+use common::{Reply as Answer, router_with, send, settings};
+use host::{Host, Reply, Stated};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiles").join(name)
+}
+
+fn options() -> OpenOptions {
+    OpenOptions { limits: Limits::NONE, chunks: ChunkCache::new(64 << 20), remote: None }
+}
+
+fn server(sources: &[String]) -> Router {
+    let (engine, _) = settings();
+    let server = ServerSettings { source: sources.to_vec(), allow_private_hosts: Some(true), ..ServerSettings::default() };
+    router_with(engine, server)
+}
+
+async fn get(router: &Router, path: &str) -> Answer {
+    send(router, Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+fn picture(answer: &Answer) -> RgbaImage {
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    image::load_from_memory(&answer.body).unwrap().into_rgba8()
+}
+
+/// Pixels of which a colour differs by more than `levels`.
+fn differing(a: &RgbaImage, b: &RgbaImage, levels: u8) -> f64 {
+    let differ = a.pixels().zip(b.pixels()).filter(|(a, b)| a.0.iter().zip(b.0).any(|(a, b)| a.abs_diff(b) > levels));
+    assert_eq!(a.dimensions(), b.dimensions());
+    differ.count() as f64 / f64::from(a.width() * a.height())
+}
+
+/// A host with PNG tiles of the demo imagery.
+fn world_tiles() -> Host {
+    let location = concat!(env!("CARGO_MANIFEST_DIR"), "/static/demo/world.tif").to_owned();
+    let world = Source::open("world", &[location], &options()).unwrap();
+    // Drawn before anything is asked for: drawing needs the threads that wait for the answers.
+    let every = (0..=4).flat_map(|z| (0..1 << (2 * z)).map(move |index: u64| (z, index >> z, index & ((1 << z) - 1))));
+    let tiles: HashMap<String, Vec<u8>> = every
+        .map(|(z, x, y)| {
+            let drawn = world.read_rgba(0, &TileCoord::try_new(z, x, y).unwrap().georef(256)).unwrap();
+            let mut png = Cursor::new(Vec::new());
+            let image = RgbaImage::from_raw(256, 256, drawn.rgba).unwrap();
+            image.write_to(&mut png, image::ImageFormat::Png).unwrap();
+            (format!("/{z}/{x}/{y}.png"), png.into_inner())
+        })
+        .collect();
+    Host::start(move |asked, _| match tiles.get(&asked.target) {
+        Some(png) => Reply::new(200, &png[..]),
+        None => Reply::new(400, "no tile"),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tiles_made_of_imagery_are_as_good_as_the_imagery() {
+    let host = world_tiles();
+    let router = server(&[format!("far={}", host.url("/{z}/{x}/{y}.png#zoom=0-4"))]);
+    let (near, far) = ("/v1/sources/world/tiles/3/4/2.png", "/v1/sources/far/tiles/3/4/2.png");
+    let (near, far) = (picture(&get(&router, near).await), picture(&get(&router, far).await));
+    assert_eq!(differing(&near, &far, 0), 0.0, "a tile of the same grid is passed on as it is");
+    let asked = host.asked().len();
+    assert!(asked <= 10, "{asked} tiles: one to learn their size, the one that was wanted, and those at its edges");
+
+    let of = |source: &str| format!("/v1/tiles/world/water/3/4/3.png?source={source}");
+    let (near, far) = (picture(&get(&router, &of("world")).await), picture(&get(&router, &of("far")).await));
+    let share = differing(&near, &far, 0);
+    assert!(share < 0.02, "{share} of the predicted pixels differ");
+    let mut targets: Vec<String> = host.asked().into_iter().map(|asked| asked.target).collect();
+    let count = targets.len();
+    targets.sort();
+    targets.dedup();
+    assert_eq!(targets.len(), count, "no tile is fetched twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tile_that_a_host_does_not_have_is_transparent_and_one_it_fails_to_send_is_an_error() {
+    let host = Host::start(|asked, _| match asked.target.as_str() {
+        "/0/0/0.png" | "/2/0/0.png" => Reply::new(404, "nothing"),
+        "/2/1/0.png" => Reply::new(204, ""),
+        "/2/2/0.png" => Reply::new(500, "oops"),
+        "/2/3/0.png" => Reply::new(200, "<html>"),
+        "/2/0/1.png" => Reply { stated: Stated::Other(1000), ..Reply::new(200, &b"\x89PNG"[..]) },
+        _ => Reply::new(200, &b"\x89PNG\r\n\x1a\n cut off"[..]),
+    });
+    let router = server(&[format!("far={}", host.url("/{z}/{x}/{y}.png#zoom=0-2"))]);
+    let tile = |name: &str| format!("/v1/sources/far/tiles/{name}.png");
+    for empty in ["2/0/0", "2/1/0"] {
+        let image = picture(&get(&router, &tile(empty)).await);
+        assert!(image.pixels().all(|pixel| pixel.0 == [0; 4]), "{empty}");
+    }
+    for (broken, status, word) in
+        [("2/2/0", 502, "500"), ("2/3/0", 422, "tile 2/3/0"), ("2/0/1", 502, "127.0.0.1"), ("2/1/1", 422, "tile 2/1/1")]
+    {
+        let problem = get(&router, &tile(broken)).await.problem(status);
+        assert!(problem.contains(word), "{broken}: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_slow_costs_no_tile() {
+    let host = Host::start(|_, _| Reply { delay: Duration::from_millis(50), ..Reply::new(404, "nothing") });
+    let router = server(&[format!("far={}", host.url("/{z}/{x}/{y}.png#zoom=0-4"))]);
+    assert_eq!(get(&router, "/v1/sources/far/tiles/1/0/0.png").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_address_cannot_say_is_asked_for_and_its_secrets_are_not_repeated() {
+    let host = Host::start(|_, _| Reply::new(403, "no"));
+    let sources = ["/{z}/{x}/{y}.png?key=topsecret", "/{z}/{x}/{y}.png?key=topsecret#zoom=0-2"];
+    let sources = sources.iter().enumerate().map(|(index, path)| format!("far{index}={}", host.url(path)));
+    let router = server(&sources.collect::<Vec<_>>());
+    let problem = get(&router, "/v1/sources/far0/tiles/0/0/0.png").await.problem(400);
+    assert!(problem.contains("#zoom=0-18") && !problem.contains("topsecret"), "{problem}");
+    let problem = get(&router, "/v1/sources/far1/tiles/0/0/0.png").await.problem(502);
+    assert!(problem.contains("403") && !problem.contains("topsecret"), "{problem}");
+    let list = get(&router, "/v1/sources").await;
+    assert!(!String::from_utf8_lossy(&list.body).contains("topsecret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_may_be_counted_from_the_south_and_bounds_be_given() {
+    let host = Host::start(|_, _| Reply::new(404, "nothing"));
+    let router = server(&[format!("far={}", host.url("/{z}/{x}/{-y}.png#zoom=2-3&bounds=0,41,45,66.5"))]);
+    let described = get(&router, "/v1/sources/far/tilejson.json").await.json();
+    let bounds: Vec<f64> = described["bounds"].as_array().unwrap().iter().map(|edge| edge.as_f64().unwrap()).collect();
+    for (found, wanted) in bounds.iter().zip([0.0, 41.0, 45.0, 66.5]) {
+        assert!((found - wanted).abs() < 0.5, "{bounds:?}");
+    }
+    assert_eq!(get(&router, "/v1/sources/far/tiles/3/4/2.png").await.status, 200);
+    let targets: Vec<String> = host.asked().into_iter().map(|asked| asked.target).collect();
+    assert!(targets.contains(&"/3/4/5.png".to_owned()), "{targets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mbtiles_archive_is_a_source() {
+    let router = server(&[format!("quarter={}", fixture("north_east.mbtiles").display())]);
+    let described = get(&router, "/v1/sources/quarter/tilejson.json").await.json();
+    assert_eq!(described["maxzoom"], 3, "zoom 2 of 512 px tiles is zoom 3 of 256 px ones: {described}");
+    for (name, limit) in [("2/2/1", 0.05), ("1/1/0", 0.05)] {
+        let tile = |source: &str| format!("/v1/sources/{source}/tiles/{name}.png");
+        let near = picture(&get(&router, &tile("world")).await);
+        let share = differing(&near, &picture(&get(&router, &tile("quarter")).await), 48);
+        assert!(share < limit, "{share} of the pixels of {name} are others than those of the imagery it was made of");
+    }
+    for empty in ["2/3/0", "1/0/1"] {
+        let image = picture(&get(&router, &format!("/v1/sources/quarter/tiles/{empty}.png")).await);
+        assert!(image.pixels().all(|pixel| pixel.0[3] == 0), "{empty}");
+    }
+    let of = |source: &str| format!("/v1/tiles/world/water/2/2/1.png?source={source}");
+    let (near, far) = (picture(&get(&router, &of("world")).await), picture(&get(&router, &of("quarter")).await));
+    let share = differing(&near, &far, 0);
+    assert!(share < 0.15, "{share} of the predicted pixels differ");
+}
+
+fn open(path: &Path) -> Result<Patch, RasterError> {
+    let raster = open_location(&path.to_string_lossy(), &options())?.remove(0).raster;
+    let (width, height) = (raster.info().width, raster.info().height);
+    raster.read(0, PixelWindow { col: 0, row: 0, width: width.min(600), height: height.min(600) }, &[0, 1, 2])
+}
+
+#[test]
+fn an_archive_without_metadata_lies_where_its_tiles_do() {
+    let location = fixture("no_metadata.mbtiles").to_string_lossy().into_owned();
+    let place = Source::open("bare", &[location], &options()).unwrap().describe().place.unwrap();
+    let bounds = place.bounds_lon_lat;
+    for (found, wanted) in [(bounds.min_x, 0.0), (bounds.max_x, 180.0), (bounds.min_y, 0.0), (bounds.max_y, 85.05)] {
+        assert!((found - wanted).abs() < 1.5, "{bounds:?}");
+    }
+    assert_eq!(place.max_zoom, 1);
+}
+
+#[test]
+fn archives_without_pictures_are_explained() {
+    for (name, words) in [("vector.mbtiles", "vector tiles"), ("empty.mbtiles", "no tiles")] {
+        let error = open(&fixture(name)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unusable);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.mbtiles");
+    rusqlite::Connection::open(&other).unwrap().execute("CREATE TABLE roads (id)", []).unwrap();
+    let error = open(&other).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unusable && error.to_string().contains("tiles"), "{error}");
+}
+
+#[test]
+fn damaged_archives_are_errors_and_nothing_worse() {
+    let whole = std::fs::read(fixture("north_east.mbtiles")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("damaged.mbtiles");
+    let mut refused = 0;
+    let mut check = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        if let Err(error) = open(&path) {
+            assert!(matches!(error.kind(), ErrorKind::Unusable | ErrorKind::UnsupportedMedia), "{error}");
+            refused += 1;
+        }
+    };
+    for end in (0..whole.len()).step_by(997) {
+        check(&whole[..end]);
+    }
+    for at in (16..whole.len()).step_by(499) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xff;
+        check(&damaged);
+    }
+    assert!(refused > 40, "{refused} were refused");
+}
