@@ -77,8 +77,9 @@ impl TileExtent {
             max_x: bounds.max_x.min(180.0),
             max_y: bounds.max_y.min(MAX_LAT),
         };
-        // Comparisons with NaN are false.
-        if !(clamped.min_x < clamped.max_x && clamped.min_y < clamped.max_y) {
+        // Clamping a NaN would give the limit.
+        let is_number = [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].iter().all(|value| !value.is_nan());
+        if !is_number || clamped.min_x >= clamped.max_x || clamped.min_y >= clamped.max_y {
             let Bounds { min_x, min_y, max_x, max_y } = bounds;
             return Err(format!(
                 "its bounds are {min_x},{min_y},{max_x},{max_y}; west,south,east,north in degrees is needed"
