@@ -16,6 +16,7 @@ mod mapping;
 mod memory;
 mod npy;
 mod open;
+mod readers;
 pub mod remote;
 mod resample;
 mod rgb;

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::mapping::{Block, Mapping, Position};
+use super::readers::on_readers;
 use super::resample::{Sampler, margin};
 use super::{Patch, PixelWindow, Raster, RasterError, RasterInfo, Resampling};
 use crate::georef::{Crs, Georef};
@@ -26,6 +27,11 @@ const ALIGNED_PX: f64 = 1e-3;
 /// [`RasterError`] where the raster has no place on the Earth, cannot be decoded, or where so many of its pixels lie under
 /// the target (for want of overviews) that reading them would take minutes.
 pub fn warp(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: Resampling) -> Result<Patch, RasterError> {
+    on_readers(|| warp_here(raster, target, bands, resampling))
+}
+
+/// [`warp`](fn@warp) on the thread that calls it.
+fn warp_here(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: Resampling) -> Result<Patch, RasterError> {
     if bands.is_empty() {
         let needed = "at least one band is needed".to_owned();
         return Err(RasterError::InvalidOption { what: "bands", value: String::new(), needed });
