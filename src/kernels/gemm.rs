@@ -243,11 +243,36 @@ impl<R: Rows> Task for Job<'_, R> {
                         start,
                         activation: if first + count == words { activation } else { Activation::None },
                     };
+                    let next = row + valid;
+                    if next < rows.end {
+                        let place = next * matrix.outputs + column;
+                        ask_for(
+                            simd,
+                            &tile,
+                            out.at(place, 0),
+                            residual.filter(|_| first == 0).map(|r| r[place..].as_ptr()),
+                        );
+                    }
                     let sides = Words { left, right, count, precision: matrix.precision };
                     // SAFETY: this job alone writes its rows and columns; the sides hold `count` words.
                     unsafe { multiply(simd, size, sides, tile) };
                     row += valid;
                 }
+            }
+        }
+    }
+}
+
+/// Asks for the lines that the next tile, as large as this one, will read and write: each is two lines long and a row away
+/// from the last, which the hardware does not foresee.
+#[inline(always)]
+fn ask_for<S: Simd>(simd: S, tile: &Tile, to: *const f32, residual: Option<*const f32>) {
+    for r in 0..tile.rows {
+        for c in (0..tile.columns).step_by(CHUNK) {
+            let offset = r * tile.stride + c;
+            simd.prefetch(to.wrapping_add(offset));
+            if let Some(residual) = residual {
+                simd.prefetch(residual.wrapping_add(offset));
             }
         }
     }

@@ -130,21 +130,20 @@ impl Job<'_> {
             let place = word / CHUNK * group * CHUNK + word % CHUNK;
             let to = &mut to[place..];
             let channel = precision.values(word);
-            let mut half = [[s.splat(0.0); SIDE]; SIDE];
-            self.transform_columns::<S, INSIDE>(s, seen, channel, &mut half);
+            let first = self.transform_columns::<S, INSIDE>(s, seen, channel);
             match precision {
                 Precision::F32 => {
-                    for (i, row) in half.into_iter().enumerate() {
-                        store_points(s, transform::input(s, row), &mut to[i * SIDE * stride..], stride);
+                    for i in 0..SIDE {
+                        store_points(s, transform::input(s, across(&first, i)), &mut to[i * SIDE * stride..], stride);
                     }
                 }
                 Precision::Bf16 => {
-                    let mut second = [[s.splat(0.0); SIDE]; SIDE];
-                    self.transform_columns::<S, INSIDE>(s, seen, channel + S::LANES, &mut second);
-                    for (i, (row, second)) in half.into_iter().zip(second).enumerate() {
-                        let mut points = transform::input(s, row);
-                        for (point, second) in points.iter_mut().zip(transform::input(s, second)) {
-                            *point = s.to_bf16(*point, second);
+                    let second = self.transform_columns::<S, INSIDE>(s, seen, channel + S::LANES);
+                    for i in 0..SIDE {
+                        let mut points = transform::input(s, across(&first, i));
+                        let second = transform::input(s, across(&second, i));
+                        for j in 0..SIDE {
+                            points[j] = s.to_bf16(points[j], second[j]);
                         }
                         store_points(s, points, &mut to[i * SIDE * stride..], stride);
                     }
@@ -153,36 +152,25 @@ impl Job<'_> {
         }
     }
 
-    /// Bᵀ d for a register of channels, zeros past the last one: half of a tile's transform.
+    /// Bᵀ d for a register of channels, zeros past the last one: half of a tile's transform, column by column.
     #[inline(always)]
-    fn transform_columns<S: Simd, const INSIDE: bool>(
-        &self,
-        s: S,
-        seen: &Seen,
-        channel: usize,
-        half: &mut [[S::V; SIDE]; SIDE],
-    ) {
-        let (inputs, made) = (self.layer.inputs, SIDE + 1 - self.layer.taps);
-        let count = inputs.saturating_sub(channel).min(S::LANES);
-        for j in 0..SIDE {
-            let mut d = [s.splat(0.0); SIDE];
-            for i in 0..SIDE {
-                if INSIDE || (seen.rows[i] && seen.columns[j]) {
-                    let pixel = seen.origin.wrapping_add(i * self.maps.width + j);
-                    let place = pixel.wrapping_mul(inputs).wrapping_add(channel);
-                    // What the next tile sees and this one does not is too scattered for the hardware.
-                    if j + made >= SIDE {
-                        s.prefetch(self.x.as_ptr().wrapping_add(place + made * inputs));
-                    }
-                    // SAFETY: `count` channels from here on are inside this pixel, which is on the map.
-                    d[i] = unsafe { load(s, self.x.as_ptr().wrapping_add(place), count) };
-                }
-            }
-            let t = transform::input(s, d);
-            for i in 0..SIDE {
-                half[i][j] = t[i];
-            }
-        }
+    fn transform_columns<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, channel: usize) -> [[S::V; SIDE]; SIDE] {
+        let column = Column {
+            x: self.x,
+            inputs: self.layer.inputs,
+            width: self.maps.width,
+            made: SIDE + 1 - self.layer.taps,
+            channel,
+        };
+        // Written out, so that nothing is zeroed first and nothing copied (a closure would lose the instruction set).
+        [
+            column.transform::<S, INSIDE>(s, seen, 0),
+            column.transform::<S, INSIDE>(s, seen, 1),
+            column.transform::<S, INSIDE>(s, seen, 2),
+            column.transform::<S, INSIDE>(s, seen, 3),
+            column.transform::<S, INSIDE>(s, seen, 4),
+            column.transform::<S, INSIDE>(s, seen, 5),
+        ]
     }
 
     /// Transforms a tile's products back, Aᵀ m A, for a register of output channels, and writes what exists.
@@ -199,32 +187,25 @@ impl Job<'_> {
         let (n, y, x) = self.position(tile);
         let (outputs, scale) = (self.layer.outputs, self.layer.scale);
         let count = (outputs - column).min(S::LANES);
-        let mut half = [[s.splat(0.0); SIDE]; MADE];
-        for j in 0..SIDE {
-            let mut m = [s.splat(0.0); SIDE];
-            for (i, m) in m.iter_mut().enumerate() {
-                // SAFETY: a register of every point's products lies there.
-                *m = unsafe { s.load(from[(i * SIDE + j) * stride..][..S::LANES].as_ptr()) };
-            }
-            let t = transform::output::<S, MADE>(s, m);
-            for i in 0..MADE {
-                half[i][j] = t[i];
-            }
-        }
+        let half = [
+            products::<S, MADE>(s, from, 0, stride),
+            products::<S, MADE>(s, from, 1, stride),
+            products::<S, MADE>(s, from, 2, stride),
+            products::<S, MADE>(s, from, 3, stride),
+            products::<S, MADE>(s, from, 4, stride),
+            products::<S, MADE>(s, from, 5, stride),
+        ];
         // SAFETY: the bias is padded to whole panels; the writes belong to this tile and these channels alone.
         unsafe {
             let bias = s.load(self.layer.bias[column..].as_ptr());
-            for (i, row) in half.into_iter().enumerate() {
-                let outputs_row = transform::output::<S, MADE>(s, row);
-                if y + i >= self.maps.height {
-                    break;
-                }
+            for i in 0..MADE.min(self.maps.height - y) {
+                let outputs_row = transform::output::<S, MADE>(s, across(&half, i));
                 let line = (n * self.maps.height + y + i) * scale + phase.offset[0];
-                for (j, v) in outputs_row.into_iter().enumerate() {
+                for j in 0..MADE {
                     if x + j < self.maps.width {
                         let pixel = line * self.maps.width * scale + (x + j) * scale + phase.offset[1];
                         let place = pixel * outputs + column;
-                        let mut v = s.add(v, bias);
+                        let mut v = s.add(outputs_row[j], bias);
                         if let Some(residual) = self.residual {
                             v = s.add(v, load(s, residual.as_ptr().add(place), count));
                         }
@@ -238,12 +219,61 @@ impl Job<'_> {
     }
 }
 
+/// Where a tile's inputs are read, for a register of channels.
+struct Column<'a> {
+    x: &'a [f32],
+    inputs: usize,
+    width: usize,
+    /// Outputs along a side of a tile: how far the next tile begins.
+    made: usize,
+    channel: usize,
+}
+
+impl Column<'_> {
+    /// Bᵀ d of column `j`.
+    #[inline(always)]
+    fn transform<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, j: usize) -> [S::V; SIDE] {
+        let count = self.inputs.saturating_sub(self.channel).min(S::LANES);
+        let mut d = [s.splat(0.0); SIDE];
+        for i in 0..SIDE {
+            if INSIDE || (seen.rows[i] && seen.columns[j]) {
+                let pixel = seen.origin.wrapping_add(i * self.width + j);
+                let place = pixel.wrapping_mul(self.inputs).wrapping_add(self.channel);
+                // What the next tile sees and this one does not is too scattered for the hardware.
+                if j + self.made >= SIDE {
+                    s.prefetch(self.x.as_ptr().wrapping_add(place + self.made * self.inputs));
+                }
+                // SAFETY: `count` channels from here on are inside this pixel, which is on the map.
+                d[i] = unsafe { load(s, self.x.as_ptr().wrapping_add(place), count) };
+            }
+        }
+        transform::input(s, d)
+    }
+}
+
+/// Aᵀ m of column `j` of a tile's products, `stride` values from one point to the next.
+#[inline(always)]
+fn products<S: Simd, const MADE: usize>(s: S, from: &[f32], j: usize, stride: usize) -> [S::V; MADE] {
+    let mut m = [s.splat(0.0); SIDE];
+    for i in 0..SIDE {
+        // SAFETY: a register of every point's products lies there.
+        m[i] = unsafe { s.load(from[(i * SIDE + j) * stride..][..S::LANES].as_ptr()) };
+    }
+    transform::output::<S, MADE>(s, m)
+}
+
+/// Row `i` of a half-transformed tile, which lies column by column.
+#[inline(always)]
+fn across<V: Copy, const ROWS: usize>(columns: &[[V; ROWS]; SIDE], i: usize) -> [V; SIDE] {
+    [columns[0][i], columns[1][i], columns[2][i], columns[3][i], columns[4][i], columns[5][i]]
+}
+
 /// Writes a row of a tile's points, `stride` values from one to the next.
 #[inline(always)]
 fn store_points<S: Simd>(s: S, points: [S::V; SIDE], to: &mut [f32], stride: usize) {
-    for (j, v) in points.into_iter().enumerate() {
+    for j in 0..SIDE {
         // SAFETY: the slice holds LANES values.
-        unsafe { s.store(to[j * stride..][..S::LANES].as_mut_ptr(), v) };
+        unsafe { s.store(to[j * stride..][..S::LANES].as_mut_ptr(), points[j]) };
     }
 }
 
