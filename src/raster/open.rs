@@ -12,10 +12,10 @@ use super::directory::open_directory;
 use super::jpeg2000::is_jpeg2000;
 use super::remote::{Client, HttpBytes, RemoteError, RemoteUrl, Storage, is_remote};
 use super::stac::{self, Base};
-use super::tile_pyramid::{is_sqlite, is_template};
+use super::tile_pyramid::{is_pmtiles, is_sqlite, is_template};
 use super::upload::{MAGIC_BYTES, is_tiff};
 use super::{
-    ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Mbtiles, RasterError, XyzTiles,
+    ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Mbtiles, Pmtiles, RasterError, XyzTiles,
     open_upload,
 };
 
@@ -108,6 +108,10 @@ fn open_bytes(
     }
     if is_jpeg2000(&start) {
         let raster = Arc::new(Jpeg2000::open(name, file, &options.chunks)?);
+        return Ok(vec![Capture { datetime, version, raster }]);
+    }
+    if is_pmtiles(&start) {
+        let raster = Arc::new(Pmtiles::open(name, file, &options.chunks)?);
         return Ok(vec![Capture { datetime, version, raster }]);
     }
     options.limits.check_bytes(name, file.len())?;
