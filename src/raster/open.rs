@@ -40,7 +40,13 @@ pub struct OpenOptions {
 /// [`RasterError`] where something cannot be read, or a directory holds no raster or those of several kinds.
 pub fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let path = Path::new(location);
-    if is_remote(location) {
+    if stac::is_search(location) {
+        Err(RasterError::InvalidOption {
+            what: "location",
+            value: location.split('?').next().unwrap_or_default().to_owned(),
+            needed: "a search is a source of its own, not one of several locations".to_owned(),
+        })
+    } else if is_remote(location) {
         open_remote(location, options)
     } else if path.is_dir() {
         open_directory(path, options)

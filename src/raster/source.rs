@@ -8,11 +8,15 @@ use bytes::Bytes;
 use super::open::{hash, shown, title_of, version_of_file};
 use super::place::{Footprint, Place};
 use super::rgb::{Rendering, RgbaTile};
+use super::stac::{Catalogue, is_search, open_search};
 use super::{
     ChunkCache, DatetimeRange, Limits, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
     Timestamp, open_file, open_location, open_upload, warp,
 };
-use crate::georef::Georef;
+use crate::georef::{Bounds, Georef};
+
+/// Where catalogues look that name no bounds.
+const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -90.0, max_x: 180.0, max_y: 90.0 };
 
 /// One image of a source.
 #[derive(Clone)]
@@ -41,7 +45,6 @@ pub struct CaptureSelection {
 }
 
 /// Imagery with a name: captures in time order.
-#[derive(Debug)]
 pub struct Source {
     /// The name in URLs.
     pub id: String,
@@ -54,7 +57,30 @@ pub struct Source {
     captures: Vec<Capture>,
     /// Where each capture lies, if it says so.
     footprints: Vec<Option<Footprint>>,
-    rendering: OnceLock<Rendering>,
+    /// The raster that tells size, bands and colours: the first capture, or one that stands for all of a catalogue.
+    reference: Arc<dyn Raster>,
+    rendering: Arc<OnceLock<Rendering>>,
+    origin: Origin,
+}
+
+/// Where captures come from.
+#[derive(Debug)]
+enum Origin {
+    /// They were given.
+    Given,
+    /// They are searched for where somebody looks ([`Source::at`]): there are none here.
+    Catalogue { catalogue: Box<Catalogue>, bounds: Option<Bounds> },
+    /// They were found in a part of a catalogue.
+    Found,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, version, captures, origin, .. } = self;
+        let mut shown = f.debug_struct("Source");
+        shown.field("id", id).field("version", version).field("captures", captures).field("origin", origin);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// A band as people see it.
@@ -104,17 +130,65 @@ impl Source {
                 needed: format!("all captures of a source need the same number as the first ({bands})"),
             });
         }
-        let (id, title) = (id.to_owned(), title.to_owned());
+        let reference = first.raster.clone();
+        Ok(Self::of(id, title, version, captures, reference, Origin::Given))
+    }
+
+    fn of(
+        id: &str,
+        title: &str,
+        version: String,
+        captures: Vec<Capture>,
+        reference: Arc<dyn Raster>,
+        origin: Origin,
+    ) -> Self {
         let footprint = |capture: &Capture| capture.raster.info().georef.as_ref().and_then(Footprint::of);
         let footprints = captures.iter().map(footprint).collect();
-        Ok(Self { id, title, attribution: None, version, captures, footprints, rendering: OnceLock::new() })
+        let (id, title) = (id.to_owned(), title.to_owned());
+        Self { id, title, attribution: None, version, captures, footprints, reference, rendering: Arc::default(), origin }
+    }
+
+    /// A source whose captures `catalogue` finds where somebody looks, within `bounds`; `reference` stands for them.
+    pub(super) fn searched(
+        id: &str,
+        title: &str,
+        version: String,
+        reference: Arc<dyn Raster>,
+        bounds: Option<Bounds>,
+        catalogue: Catalogue,
+    ) -> Self {
+        let origin = Origin::Catalogue { catalogue: Box::new(catalogue), bounds };
+        Self::of(id, title, version, Vec::new(), reference, origin)
+    }
+
+    /// Whether captures are searched for: then there are none before [`Source::at`] says where.
+    pub fn is_searched(&self) -> bool {
+        matches!(self.origin, Origin::Catalogue { .. })
+    }
+
+    /// The source of what lies on the grid `target` and was taken within `datetime`: this one, or where captures are searched
+    /// for, one of those that were found, with a version of its own. It waits for the host where that has not been done lately.
+    ///
+    /// # Errors
+    /// What the search says.
+    pub fn at(self: &Arc<Self>, target: &Georef, datetime: Option<&DatetimeRange>) -> Result<Arc<Self>, Arc<RasterError>> {
+        let Origin::Catalogue { catalogue, .. } = &self.origin else { return Ok(self.clone()) };
+        catalogue.at(target, datetime, |version, captures| {
+            let found = Self::of(&self.id, &self.title, version, captures, self.reference.clone(), Origin::Found);
+            Self { attribution: self.attribution.clone(), rendering: self.rendering.clone(), ..found }
+        })
     }
 
     /// The captures of all `locations` (see [`open_location`]) in time order, those of unknown time first, as they were named.
     ///
     /// # Errors
-    /// As [`open_location`] and [`Source::new`].
+    /// As [`open_location`] and [`Source::new`]; a search must be the only location.
     pub fn open(id: &str, locations: &[String], options: &OpenOptions) -> Result<Self, RasterError> {
+        if let [search] = locations
+            && is_search(search)
+        {
+            return open_search(id, search, options);
+        }
         let open = |location: &String| open_location(location, options);
         let mut captures: Vec<Capture> =
             locations.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
@@ -160,9 +234,17 @@ impl Source {
     /// The 0-based captures that `wanted` chooses, in time order.
     ///
     /// # Errors
-    /// [`RasterError::NoSuchPart`] for a number there is none of.
+    /// [`RasterError::NoSuchPart`] for a number there is none of, [`RasterError::InvalidOption`] where captures have no numbers
+    /// because they are searched for.
     pub fn select(&self, wanted: &CaptureSelection) -> Result<Vec<usize>, RasterError> {
         let count = self.captures.len();
+        if let (Some(captures), Origin::Catalogue { .. } | Origin::Found) = (&wanted.captures, &self.origin) {
+            return Err(RasterError::InvalidOption {
+                what: "captures",
+                value: format!("{captures:?}"),
+                needed: "captures that are searched for have no numbers; datetime= chooses among them".to_owned(),
+            });
+        }
         let mut chosen: Vec<usize> = match &wanted.captures {
             None => (0..count).collect(),
             Some(captures) => {
@@ -187,7 +269,7 @@ impl Source {
 
     /// Size, bands and place of the first capture, on which the others are read.
     pub fn raster_info(&self) -> &RasterInfo {
-        self.captures[0].raster.info()
+        self.reference.info()
     }
 
     /// One capture.
@@ -228,7 +310,7 @@ impl Source {
             Some(rendering) => rendering,
             // Two threads may both compute it; they find the same.
             None => {
-                let rendering = Rendering::of(&*self.captures[0].raster)?;
+                let rendering = Rendering::of(&*self.reference)?;
                 self.rendering.get_or_init(|| rendering)
             }
         };
@@ -273,6 +355,14 @@ impl Source {
     /// Where it lies: at the resolution of its first capture, within the bounds of all.
     fn place(&self) -> Option<Place> {
         let place = self.raster_info().georef.as_ref().and_then(Place::of)?;
+        if let Origin::Catalogue { bounds, .. } = &self.origin {
+            // Coarser tiles would take hundreds of scenes, so the zooms stay those of one.
+            return Some(Place {
+                bounds_lon_lat: bounds.unwrap_or(WORLD),
+                min_zoom: place.max_zoom.min(place.min_zoom + 2),
+                ..place
+            });
+        }
         if self.captures.len() == 1 {
             return Some(place);
         }

@@ -49,6 +49,10 @@ impl ImageryParams {
 
     fn capture(&self, source: &Source) -> Result<Option<usize>, Problem> {
         let Some(text) = &self.capture else { return Ok(None) };
+        if source.is_searched() {
+            let needed = "nothing (captures that are searched for have no numbers; the newest with data is shown)";
+            return Err(Problem::parameter("capture", text, needed));
+        }
         let count = source.captures().len();
         let capture = text.parse::<usize>().ok().filter(|capture| (1..=count).contains(capture));
         let capture = capture.ok_or_else(|| Problem::parameter("capture", text, format!("a number from 1 to {count}")))?;
@@ -89,6 +93,7 @@ pub(super) async fn get_imagery_tile(
     }
     let (size_px, capture) = (params.size_px(doubled)?, params.capture(&source)?);
     check_zoom(&source, coord.z())?;
+    let source = state.engine().sources().at(source, coord.georef(size_px), None).await?;
     let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {capture:?}")]);
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {

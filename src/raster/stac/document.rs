@@ -46,6 +46,8 @@ pub(super) struct Properties {
     created: Option<String>,
     updated: Option<String>,
     pub(super) platform: Option<String>,
+    #[serde(rename = "eo:cloud_cover")]
+    cloud_cover: Option<f64>,
     /// Whether the offset that the bands still declare is in the values no longer (earth-search writes it so).
     #[serde(rename = "earthsearch:boa_offset_applied")]
     boa_offset_applied: Option<bool>,
@@ -71,8 +73,9 @@ pub(super) struct Projection {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Link {
     #[serde(default)]
-    pub(super) rel: String,
-    pub(super) href: String,
+    rel: String,
+    href: String,
+    method: Option<String>,
 }
 
 /// One file of a scene.
@@ -138,15 +141,32 @@ impl BandNotes {
     }
 }
 
+/// Items, and where there are more of them.
+pub(super) struct Page {
+    pub(super) items: Vec<Item>,
+    /// What is asked for next, by GET.
+    pub(super) next: Option<String>,
+}
+
 /// The items of a document.
+///
+/// # Errors
+/// As [`parse_page`].
+pub(super) fn parse(name: &str, json: &[u8]) -> Result<Vec<Item>, RasterError> {
+    Ok(parse_page(name, json)?.items)
+}
+
+/// The items of a document that may be one of several pages.
 ///
 /// # Errors
 /// [`RasterError::Undecodable`] where it is no JSON, or an item lacks what STAC requires; [`RasterError::Unsupported`] for other
 /// documents than items and item collections; [`RasterError::TooLarge`] beyond the limits.
-pub(super) fn parse(name: &str, json: &[u8]) -> Result<Vec<Item>, RasterError> {
+pub(super) fn parse_page(name: &str, json: &[u8]) -> Result<Page, RasterError> {
     #[derive(Deserialize)]
     struct ItemCollection {
         features: Vec<Item>,
+        #[serde(default)]
+        links: Vec<Link>,
     }
     let failed = |error: serde_json::Error| RasterError::Undecodable {
         name: name.to_owned(),
@@ -154,9 +174,12 @@ pub(super) fn parse(name: &str, json: &[u8]) -> Result<Vec<Item>, RasterError> {
         reason: error.to_string(),
     };
     let Head { kind, stac_version } = serde_json::from_slice(json).map_err(failed)?;
-    let items = match (kind.as_deref(), stac_version) {
-        (Some("FeatureCollection"), _) => serde_json::from_slice::<ItemCollection>(json).map_err(failed)?.features,
-        (Some("Feature"), Some(_)) => vec![serde_json::from_slice(json).map_err(failed)?],
+    let (items, links): (Vec<Item>, Vec<Link>) = match (kind.as_deref(), stac_version) {
+        (Some("FeatureCollection"), _) => {
+            let ItemCollection { features, links } = serde_json::from_slice(json).map_err(failed)?;
+            (features, links)
+        }
+        (Some("Feature"), Some(_)) => (vec![serde_json::from_slice(json).map_err(failed)?], Vec::new()),
         (kind, _) => {
             let kind: String = kind.unwrap_or("JSON document").chars().take(40).collect();
             return Err(RasterError::Unsupported {
@@ -175,7 +198,10 @@ pub(super) fn parse(name: &str, json: &[u8]) -> Result<Vec<Item>, RasterError> {
     }
     match items.iter().map(|item| item.assets.len()).find(|count| *count > MAX_ASSETS) {
         Some(count) => too_large("assets in an item", count, MAX_ASSETS),
-        None => Ok(items),
+        None => {
+            let is_next = |link: &Link| link.rel == "next" && link.method.as_deref().is_none_or(|method| method == "GET");
+            Ok(Page { items, next: links.into_iter().find(is_next).map(|link| link.href) })
+        }
     }
 }
 
@@ -184,6 +210,11 @@ impl Item {
     pub(super) fn datetime(&self) -> Option<Timestamp> {
         let parse = |text: &Option<String>| text.as_deref()?.parse().ok();
         parse(&self.properties.datetime).or_else(|| parse(&self.properties.start_datetime))
+    }
+
+    /// Percent of it that lie under clouds.
+    pub(super) fn cloud_cover(&self) -> Option<f64> {
+        self.properties.cloud_cover
     }
 
     /// Text that changes whenever the item does; signatures in addresses, which every answer has anew, are left out.

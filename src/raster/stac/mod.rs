@@ -7,7 +7,9 @@
 mod asset_raster;
 mod assets;
 mod base;
+mod catalogue;
 mod document;
+mod search;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,7 +17,10 @@ use std::sync::Arc;
 use self::asset_raster::{AssetFile, AssetRaster};
 use self::assets::band_assets;
 pub(super) use self::base::Base;
+pub(super) use self::catalogue::{Catalogue, open_search};
 use self::document::Item;
+use self::search::Mosaicking;
+pub(super) use self::search::is_search;
 use super::composite::Composite;
 use super::datetime::Timestamp;
 use super::mosaic::Mosaic;
@@ -61,6 +66,11 @@ struct Scene {
 }
 
 impl Scene {
+    /// Whether an item has anything to make a scene of.
+    fn has_bands(item: &Item) -> bool {
+        !band_assets(item).is_empty()
+    }
+
     fn new(item: Item, base: &Base, options: &OpenOptions) -> Result<Self, RasterError> {
         let base = base.of_item(&item);
         let (mut files, mut version) = (Vec::new(), item.identity());
@@ -88,24 +98,39 @@ impl Scene {
 /// The captures of items.
 fn captures(name: &str, items: Vec<Item>, base: &Base, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let mut scenes = items.into_iter().map(|item| Scene::new(item, base, options)).collect::<Result<Vec<_>, _>>()?;
-    // The newest first; of scenes of one instant, that of the later name (catalogues number reprocessed ones).
-    scenes.sort_by(|a, b| (b.item.datetime(), &b.item.id).cmp(&(a.item.datetime(), &a.item.id)));
+    scenes.sort_by_key(|scene| std::cmp::Reverse(scene.item.datetime()));
     let composites = open_scenes(name, &mut scenes)?;
+    assemble(name, scenes, composites, Mosaicking::Day)
+}
 
+/// Puts scenes, and their rasters, together to captures in time order, those of unknown time first.
+fn assemble(
+    name: &str,
+    scenes: Vec<Scene>,
+    rasters: Vec<Arc<dyn Raster>>,
+    mosaic: Mosaicking,
+) -> Result<Vec<Capture>, RasterError> {
+    let mut scenes: Vec<(Scene, Arc<dyn Raster>)> = scenes.into_iter().zip(rasters).collect();
+    // The newest first; of scenes of one instant, that of the later name (catalogues number reprocessed ones).
+    scenes.sort_by(|(a, _), (b, _)| (b.item.datetime(), &b.item.id).cmp(&(a.item.datetime(), &a.item.id)));
+    if mosaic == Mosaicking::First {
+        scenes.reverse();
+    }
     let mut passes: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-    for (index, scene) in scenes.iter().enumerate() {
+    for (index, (scene, _)) in scenes.iter().enumerate() {
         // Scenes of unknown time stand alone, by their number.
-        let alone = if scene.item.datetime().is_none() { Some(index) } else { None };
-        passes.entry((alone, scene.pass())).or_default().push(index);
+        let alone = (mosaic == Mosaicking::Day && scene.item.datetime().is_none()).then_some(index);
+        let pass = if mosaic == Mosaicking::Day { scene.pass() } else { None };
+        passes.entry((alone, pass)).or_default().push(index);
     }
     let mut captures = Vec::new();
     for indices in passes.values() {
-        let versions: String = indices.iter().map(|index| scenes[*index].version.as_str()).collect();
+        let versions: String = indices.iter().map(|index| scenes[*index].0.version.as_str()).collect();
         let raster: Arc<dyn Raster> = match indices[..] {
-            [only] => composites[only].clone(),
-            _ => Arc::new(Mosaic::new(name, indices.iter().map(|index| composites[*index].clone()).collect())?),
+            [only] => scenes[only].1.clone(),
+            _ => Arc::new(Mosaic::new(name, indices.iter().map(|index| scenes[*index].1.clone()).collect())?),
         };
-        let datetime: Option<Timestamp> = indices.first().and_then(|index| scenes[*index].item.datetime());
+        let datetime: Option<Timestamp> = indices.first().and_then(|index| scenes[*index].0.item.datetime());
         captures.push(Capture { datetime, version: hash(versions.as_bytes()), raster });
     }
     captures.sort_by_key(|capture| capture.datetime);
@@ -117,19 +142,32 @@ fn open_scenes(name: &str, scenes: &mut [Scene]) -> Result<Vec<Arc<dyn Raster>>,
     let Some((newest, others)) = scenes.split_first_mut() else {
         return Err(RasterError::NoSuchPart { what: "item", index: 0, count: 0 });
     };
-    let files = std::mem::take(&mut newest.files);
-    let first: Vec<Arc<AssetRaster>> = open_files(name, files)?;
-    let alike: HashMap<&str, &Arc<AssetRaster>> = first.iter().map(|asset| (asset.key(), asset)).collect();
+    let first = open_files(name, std::mem::take(&mut newest.files))?;
+    let others = open_others(name, others, &first)?;
+    let mut composites = Vec::new();
+    for (assets, scene) in std::iter::once(first).chain(others).zip(scenes.iter()) {
+        composites.push(composite_of(scene, assets)?);
+    }
+    Ok(with_common_bands(name, composites)?.into_iter().map(|composite| Arc::new(composite) as Arc<dyn Raster>).collect())
+}
 
+/// The files of scenes, which are opened at once only where the scene does not say enough of them or has one that none of
+/// `alike` is like.
+fn open_others(
+    name: &str,
+    scenes: &mut [Scene],
+    alike: &[Arc<AssetRaster>],
+) -> Result<Vec<Vec<Arc<AssetRaster>>>, RasterError> {
+    let alike: HashMap<&str, &Arc<AssetRaster>> = alike.iter().map(|asset| (asset.key(), asset)).collect();
     // What has to be opened is opened together, whatever scene it belongs to.
     let (mut known, mut owners, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
-    for (scene, other) in others.iter_mut().enumerate() {
+    for (index, scene) in scenes.iter_mut().enumerate() {
         let mut assumed = Vec::new();
-        for file in std::mem::take(&mut other.files) {
+        for file in std::mem::take(&mut scene.files) {
             match alike.get(file.key.as_str()).and_then(|alike| file.assume(alike)) {
                 Some(asset) => assumed.push(Arc::new(asset)),
                 None => {
-                    owners.push(scene);
+                    owners.push(index);
                     unknown.push(file);
                 }
             }
@@ -140,17 +178,16 @@ fn open_scenes(name: &str, scenes: &mut [Scene]) -> Result<Vec<Arc<dyn Raster>>,
         let assets: &mut Vec<Arc<AssetRaster>> = &mut known[scene];
         assets.push(asset);
     }
+    Ok(known)
+}
 
-    let assets = std::iter::once(first.clone()).chain(known);
-    let mut composites = Vec::new();
-    for (mut assets, scene) in assets.zip(scenes.iter()) {
-        assets.sort_by(|a, b| a.key().cmp(b.key()));
-        let names = assets.iter().flat_map(|asset| asset.info().bands.iter().filter(|band| !band.is_alpha));
-        let names: Vec<String> = names.filter_map(|band| band.description.clone()).collect();
-        let parts = assets.into_iter().map(|asset| asset as Arc<dyn Raster>).collect();
-        composites.push((Composite::new(&scene.item.id, parts)?.described(names.clone()), names));
-    }
-    Ok(with_common_bands(name, composites)?.into_iter().map(|composite| Arc::new(composite) as Arc<dyn Raster>).collect())
+/// The files of a scene as one raster, and the names of its bands.
+fn composite_of(scene: &Scene, mut assets: Vec<Arc<AssetRaster>>) -> Result<(Composite, Vec<String>), RasterError> {
+    assets.sort_by(|a, b| a.key().cmp(b.key()));
+    let bands = assets.iter().flat_map(|asset| asset.info().bands.iter().filter(|band| !band.is_alpha));
+    let names: Vec<String> = bands.filter_map(|band| band.description.clone()).collect();
+    let parts = assets.into_iter().map(|asset| asset as Arc<dyn Raster>).collect();
+    Ok((Composite::new(&scene.item.id, parts)?.described(names.clone()), names))
 }
 
 fn open_files(name: &str, files: Vec<AssetFile>) -> Result<Vec<Arc<AssetRaster>>, RasterError> {
