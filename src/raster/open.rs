@@ -32,9 +32,9 @@ pub struct OpenOptions {
 
 /// The captures at a location: a path, or an address. A file is one (an array may hold several), and so are the map tiles of an
 /// archive or of a host (`https://…/{z}/{x}/{y}.png#zoom=0-18`, see [`XyzTiles`]). A STAC item or item collection holds the
-/// captures that its items name. Of a directory, files named
-/// after bands (`B02.tif`, `…_20240601T104021_B8A.jp2`, `…_TCI.jp2`) are put together to one capture a sensing time, and other
-/// files are one each; a SAFE folder is a product of Sentinel-2, and a directory of such folders holds the captures of all.
+/// captures that its items name. Of a directory, files named after bands (`B02.tif`, `…_20240601T104021_B8A.jp2`, `…_TCI.jp2`)
+/// are put together to one capture a sensing time, and other files are one each; a SAFE folder is a product of Sentinel-2, and a
+/// directory of such folders holds the captures of all.
 ///
 /// # Errors
 /// [`RasterError`] where something cannot be read, or a directory holds no raster or those of several kinds.

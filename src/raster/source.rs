@@ -241,7 +241,7 @@ impl Source {
         if let (Some(captures), Origin::Catalogue { .. } | Origin::Found) = (&wanted.captures, &self.origin) {
             return Err(RasterError::InvalidOption {
                 what: "captures",
-                value: format!("{captures:?}"),
+                value: captures.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(","),
                 needed: "captures that are searched for have no numbers; datetime= chooses among them".to_owned(),
             });
         }
