@@ -62,7 +62,7 @@ fn world_tiles() -> Host {
     let every = (0..=4).flat_map(|z| (0..1 << (2 * z)).map(move |index: u64| (z, index >> z, index & ((1 << z) - 1))));
     let tiles: HashMap<String, Vec<u8>> = every
         .map(|(z, x, y)| {
-            let drawn = world.read_rgba(0, &TileCoord::try_new(z, x, y).unwrap().georef(256)).unwrap();
+            let drawn = world.read_rgba(Some(0), &TileCoord::try_new(z, x, y).unwrap().georef(256)).unwrap();
             let mut png = Cursor::new(Vec::new());
             let image = RgbaImage::from_raw(256, 256, drawn.rgba).unwrap();
             image.write_to(&mut png, image::ImageFormat::Png).unwrap();

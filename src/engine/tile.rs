@@ -10,6 +10,7 @@ use super::pixels::PixelOptions;
 use super::window::{Timings, WindowAnswer, WindowKey};
 use crate::nn::{HeadOutput, Part};
 use crate::prediction::{Dense, Object, Output, Prediction};
+use crate::raster::Source;
 use crate::tiles::TileCoord;
 use crate::zoo::{ModelSpec, Task, TaskType};
 
@@ -53,27 +54,35 @@ pub fn zoom_range(spec: &ModelSpec, tile_size_px: usize) -> (u8, u8) {
 }
 
 impl Engine {
-    /// A name for the answer to `request` that changes whenever the answer could: for ETags, before any work.
+    /// The source of a request: its captures, where they have to be searched for, are those of the tile's window.
     ///
     /// # Errors
-    /// Unknown model, task or source, a zoom that is not served, or weights that cannot be found.
-    pub fn tile_identity(&self, request: &TileRequest) -> Result<String, EngineError> {
-        let (key, _) = self.window_key(request)?;
+    /// Unknown model or source, a zoom that is not served, and what opening or searching says.
+    pub async fn tile_source(&self, request: &TileRequest) -> Result<Arc<Source>, EngineError> {
+        let source = self.sources.opened(&request.source).await?;
+        let spec = self.models.spec(&request.model)?;
+        check_zoom(&spec, request)?;
+        let grid = self.windows.grid();
+        let target = grid.georef(grid.window_of(request.tile, request.tile_size_px));
+        self.sources.at(source, target, request.pixels.captures.datetime).await
+    }
+
+    /// A name for the answer to `request` on its `source` that changes whenever the answer could: for ETags, before any work.
+    ///
+    /// # Errors
+    /// Unknown model or task, a zoom that is not served, or weights that cannot be found.
+    pub fn tile_identity(&self, request: &TileRequest, source: &Source) -> Result<String, EngineError> {
+        let (key, _) = self.window_key(request, source)?;
         let TileRequest { task, tile, tile_size_px, embedding, objects, .. } = request;
         let identity =
             format!("{key:?} {task} {tile:?} {tile_size_px} {embedding:?} {objects:?} {:?}", self.windows.grid());
         Ok(blake3::hash(identity.as_bytes()).to_hex()[..32].to_owned())
     }
 
-    fn window_key(&self, request: &TileRequest) -> Result<(WindowKey, Arc<Task>), EngineError> {
+    fn window_key(&self, request: &TileRequest, source: &Source) -> Result<(WindowKey, Arc<Task>), EngineError> {
         let spec = self.models.spec(&request.model)?;
         let task = self.models.task(&request.model, &request.task)?;
-        let source = self.sources.get(&request.source)?;
-        let (min_zoom, max_zoom) = zoom_range(&spec, request.tile_size_px);
-        let zoom = request.tile.z();
-        if !(min_zoom..=max_zoom).contains(&zoom) {
-            return Err(EngineError::ZoomOutOfRange { zoom, min_zoom, max_zoom });
-        }
+        check_zoom(&spec, request)?;
         let revision = self.models.revision(&spec)?;
         let key = WindowKey {
             model: (spec.id.clone(), revision),
@@ -87,12 +96,23 @@ impl Engine {
     /// Predicts a tile.
     ///
     /// # Errors
-    /// Those of [`Engine::tile_identity`], a full queue, and what reading or running says.
+    /// Those of [`Engine::tile_source`] and [`Engine::predict_tile_of`].
     pub async fn predict_tile(&self, request: &TileRequest) -> Result<(Prediction, Timings), EngineError> {
-        let (key, task) = self.window_key(request)?;
+        self.predict_tile_of(request, &self.tile_source(request).await?).await
+    }
+
+    /// Predicts a tile of the source that [`Engine::tile_source`] has named.
+    ///
+    /// # Errors
+    /// Those of [`Engine::tile_identity`], a full queue, and what reading or running says.
+    pub async fn predict_tile_of(
+        &self,
+        request: &TileRequest,
+        source: &Arc<Source>,
+    ) -> Result<(Prediction, Timings), EngineError> {
+        let (key, task) = self.window_key(request, source)?;
         let size = request.tile_size_px;
         let georef = request.tile.georef(size);
-        let source = self.sources.get(&request.source)?;
         let mut prediction = Prediction {
             output: empty(&task, size),
             width: size,
@@ -114,10 +134,10 @@ impl Engine {
             }
             _ => Ask::Head { head: model.head(&task.name)?, crop: None },
         };
-        let answered = self.windows.answer(key, &model, &source, ask).await;
+        let answered = self.windows.answer(key, &model, source, ask).await;
         let (answer, timings) = answered.inspect_err(|error| {
             if error.is_changed_file() {
-                self.sources.close(&source);
+                self.sources.close(source);
             }
         })?;
         prediction.warnings.clone_from(&answer.warnings);
@@ -125,6 +145,16 @@ impl Engine {
             prediction.output = output;
         }
         Ok((prediction, timings))
+    }
+}
+
+fn check_zoom(spec: &ModelSpec, request: &TileRequest) -> Result<(), EngineError> {
+    let (min_zoom, max_zoom) = zoom_range(spec, request.tile_size_px);
+    let zoom = request.tile.z();
+    if (min_zoom..=max_zoom).contains(&zoom) {
+        Ok(())
+    } else {
+        Err(EngineError::ZoomOutOfRange { zoom, min_zoom, max_zoom })
     }
 }
 

@@ -16,6 +16,16 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// The box around both.
+    pub fn union(self, other: Bounds) -> Bounds {
+        Bounds {
+            min_x: self.min_x.min(other.min_x),
+            min_y: self.min_y.min(other.min_y),
+            max_x: self.max_x.max(other.max_x),
+            max_y: self.max_y.max(other.max_y),
+        }
+    }
+
     /// Whether the two boxes share an area.
     pub fn intersects(&self, other: &Bounds) -> bool {
         self.min_x < other.max_x && other.min_x < self.max_x && self.min_y < other.max_y && other.min_y < self.max_y

@@ -181,6 +181,11 @@ fn is_band_name(name: &str) -> bool {
         || matches!(name, "vv" | "vh" | "hh" | "hv" | "tcir" | "tcig" | "tcib" | "red" | "green" | "blue")
 }
 
+/// Whether a text is the name of some sensor's band.
+pub(super) fn is_sensor_band(name: &str) -> bool {
+    is_band_name(&squeeze(&name.to_ascii_lowercase()))
+}
+
 /// The names of the bands in a file that is named after them: the last part of `T31UFU_20240601T104021_B8A` (a resolution such
 /// as `_10m` may follow). `TCI` is three bands; a name that is no band's gives nothing.
 pub(super) fn names_of_file(stem: &str) -> Vec<String> {

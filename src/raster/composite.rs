@@ -65,6 +65,15 @@ impl Composite {
         self
     }
 
+    /// The same with those bands alone that have the descriptions `names`, in that order.
+    pub fn only(mut self, names: &[String]) -> Self {
+        let described = |name: &String| self.info.bands.iter().position(|band| band.description.as_ref() == Some(name));
+        let kept: Vec<usize> = names.iter().filter_map(described).collect();
+        self.places = kept.iter().map(|band| self.places[*band]).collect();
+        self.info.bands = kept.iter().map(|band| self.info.bands[*band].clone()).collect();
+        self
+    }
+
     /// The same with one more sentence in [`Raster::notes`].
     pub fn with_note(mut self, note: &str) -> Self {
         self.notes.push(note.to_owned());
@@ -103,7 +112,7 @@ impl Composite {
 }
 
 /// The sample type of the part whose samples take the most bits.
-fn widest(parts: &[Arc<dyn Raster>]) -> SampleType {
+pub(super) fn widest(parts: &[Arc<dyn Raster>]) -> SampleType {
     let bits = |sample_type: &SampleType| match sample_type {
         SampleType::U8 => 8,
         SampleType::U16 | SampleType::I16 => 16,
@@ -115,10 +124,28 @@ fn widest(parts: &[Arc<dyn Raster>]) -> SampleType {
 }
 
 /// Halved sizes, as many as the part with the most overviews has: each part chooses its own level when it is warped.
-fn overviews_of(width: usize, height: usize, parts: &[Arc<dyn Raster>]) -> Vec<(usize, usize)> {
+pub(super) fn overviews_of(width: usize, height: usize, parts: &[Arc<dyn Raster>]) -> Vec<(usize, usize)> {
     let levels = parts.iter().map(|part| part.info().overviews.len()).max().unwrap_or(0);
     let halved = |size: usize, level: usize| size.div_ceil(1usize.checked_shl(level as u32).unwrap_or(usize::MAX)).max(1);
     (1..=levels).map(|level| (halved(width, level), halved(height, level))).collect()
+}
+
+/// The grid of a window of a level, for rasters that are read on grids alone.
+pub(super) fn window_grid(info: &RasterInfo, level: usize, window: PixelWindow) -> Result<Georef, RasterError> {
+    let missing = || RasterError::NoSuchPart { what: "overview", index: level, count: info.overviews.len() + 1 };
+    let full = (info.width, info.height);
+    let size = if level == 0 { full } else { *info.overviews.get(level - 1).ok_or_else(missing)? };
+    let grid = info.georef.as_ref().ok_or_else(missing)?;
+    let (across, down) = (full.0 as f64 / size.0 as f64, full.1 as f64 / size.1 as f64);
+    let t = grid.transform.shifted(window.col as f64 * across, window.row as f64 * down);
+    let transform = GeoTransform {
+        pixel_width: t.pixel_width * across,
+        col_skew: t.col_skew * across,
+        row_skew: t.row_skew * down,
+        pixel_height: t.pixel_height * down,
+        ..t
+    };
+    Ok(Georef { crs: grid.crs.clone(), transform, width: window.width, height: window.height })
 }
 
 impl Raster for Composite {
@@ -127,21 +154,7 @@ impl Raster for Composite {
     }
 
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
-        let missing = || RasterError::NoSuchPart { what: "overview", index: level, count: self.info.overviews.len() + 1 };
-        let full = (self.info.width, self.info.height);
-        let size = if level == 0 { full } else { *self.info.overviews.get(level - 1).ok_or_else(missing)? };
-        let grid = self.info.georef.as_ref().ok_or_else(missing)?;
-        let (across, down) = (full.0 as f64 / size.0 as f64, full.1 as f64 / size.1 as f64);
-        let t = grid.transform.shifted(window.col as f64 * across, window.row as f64 * down);
-        let transform = GeoTransform {
-            pixel_width: t.pixel_width * across,
-            col_skew: t.col_skew * across,
-            row_skew: t.row_skew * down,
-            pixel_height: t.pixel_height * down,
-            ..t
-        };
-        let target = Georef { crs: grid.crs.clone(), transform, width: window.width, height: window.height };
-        self.warp(&target, bands, Resampling::Bilinear)
+        self.warp(&window_grid(&self.info, level, window)?, bands, Resampling::Bilinear)
     }
 
     fn warped(&self, target: &Georef, bands: &[usize], resampling: Resampling) -> Option<Result<Patch, RasterError>> {

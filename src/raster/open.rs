@@ -11,10 +11,12 @@ use super::datetime::{Timestamp, from_name};
 use super::directory::open_directory;
 use super::jpeg2000::is_jpeg2000;
 use super::remote::{Client, HttpBytes, RemoteError, RemoteUrl, Storage, is_remote};
-use super::tile_pyramid::{is_sqlite, is_template};
+use super::stac::{self, Base};
+use super::tile_pyramid::{is_pmtiles, is_sqlite, is_template};
 use super::upload::{MAGIC_BYTES, is_tiff};
 use super::{
-    ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Mbtiles, RasterError, XyzTiles, open_upload,
+    ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Mbtiles, Pmtiles, RasterError, XyzTiles,
+    open_upload,
 };
 
 /// How locations are opened.
@@ -29,15 +31,22 @@ pub struct OpenOptions {
 }
 
 /// The captures at a location: a path, or an address. A file is one (an array may hold several), and so are the map tiles of an
-/// archive or of a host (`https://…/{z}/{x}/{y}.png#zoom=0-18`, see [`XyzTiles`]). Of a directory, files named
-/// after bands (`B02.tif`, `…_20240601T104021_B8A.jp2`, `…_TCI.jp2`) are put together to one capture a sensing time, and other
-/// files are one each; a SAFE folder is a product of Sentinel-2, and a directory of such folders holds the captures of all.
+/// archive or of a host (`https://…/{z}/{x}/{y}.png#zoom=0-18`, see [`XyzTiles`]). A STAC item or item collection holds the
+/// captures that its items name. Of a directory, files named after bands (`B02.tif`, `…_20240601T104021_B8A.jp2`, `…_TCI.jp2`)
+/// are put together to one capture a sensing time, and other files are one each; a SAFE folder is a product of Sentinel-2, and a
+/// directory of such folders holds the captures of all.
 ///
 /// # Errors
 /// [`RasterError`] where something cannot be read, or a directory holds no raster or those of several kinds.
 pub fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let path = Path::new(location);
-    if is_remote(location) {
+    if stac::is_search(location) {
+        Err(RasterError::InvalidOption {
+            what: "location",
+            value: location.split('?').next().unwrap_or_default().to_owned(),
+            needed: "a search is a source of its own, not one of several locations".to_owned(),
+        })
+    } else if is_remote(location) {
         open_remote(location, options)
     } else if path.is_dir() {
         open_directory(path, options)
@@ -58,7 +67,8 @@ fn open_remote(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, Ra
     let url = client.locate(location)?;
     let file = HttpBytes::open(client, &url)?;
     let version = hash(file.identity().as_bytes());
-    open_bytes(&url.to_string(), from_name(url.file_name()), version, Arc::new(file), options)
+    let (name, datetime) = (url.to_string(), from_name(url.file_name()));
+    open_bytes(&name, datetime, version, Arc::new(file), &Base::Url(url), options)
 }
 
 pub(super) fn open_file(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
@@ -69,7 +79,8 @@ pub(super) fn open_file(path: &Path, options: &OpenOptions) -> Result<Vec<Captur
         let raster = Arc::new(Mbtiles::open(&name, path, &options.chunks)?);
         return Ok(vec![Capture { datetime: from_name(&name), version, raster }]);
     }
-    open_bytes(&name, from_name(&name), version, Arc::new(file), options)
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    open_bytes(&name, from_name(&name), version, Arc::new(file), &Base::Directory(directory.to_owned()), options)
 }
 
 /// A version that changes whenever the file is written.
@@ -85,12 +96,13 @@ fn start_of(file: &dyn ByteSource) -> io::Result<Bytes> {
     file.read_at(0, file.len().min(MAGIC_BYTES as u64) as usize)
 }
 
-/// The captures of a file, wherever its bytes lie; `datetime` is the one in its name.
+/// The captures of a file, wherever its bytes lie; `datetime` is the one in its name, `base` is where its references start.
 fn open_bytes(
     name: &str,
     datetime: Option<Timestamp>,
     version: String,
     file: Arc<dyn ByteSource>,
+    base: &Base,
     options: &OpenOptions,
 ) -> Result<Vec<Capture>, RasterError> {
     let io = |source| RasterError::of_io(name, source);
@@ -104,7 +116,14 @@ fn open_bytes(
         let raster = Arc::new(Jpeg2000::open(name, file, &options.chunks)?);
         return Ok(vec![Capture { datetime, version, raster }]);
     }
+    if is_pmtiles(&start) {
+        let raster = Arc::new(Pmtiles::open(name, file, &options.chunks)?);
+        return Ok(vec![Capture { datetime, version, raster }]);
+    }
     options.limits.check_bytes(name, file.len())?;
+    if stac::is_document(&start) {
+        return stac::open(name, &*file, base, options);
+    }
     let bytes = file.read_at(0, file.len() as usize).map_err(io)?;
     let rasters = open_upload(name, bytes, None, &options.limits, &options.chunks)?;
     Ok(rasters.into_iter().map(|raster| Capture { datetime, version: version.clone(), raster }).collect())

@@ -10,8 +10,8 @@ const PROBES: usize = 4;
 const PROBE_PX: usize = 128;
 
 /// Descriptions of the bands that are seen as red, green and blue, best first.
-const RGB_NAMES: [[&str; 3]; 4] =
-    [["red", "green", "blue"], ["tci_r", "tci_g", "tci_b"], ["r", "g", "b"], ["b04", "b03", "b02"]];
+const RGB_NAMES: [[&str; 3]; 5] =
+    [["red", "green", "blue"], ["tci_r", "tci_g", "tci_b"], ["r", "g", "b"], ["b04", "b03", "b02"], ["b4", "b3", "b2"]];
 
 /// A picture with transparency.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,22 +6,17 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::open::{hash, shown, title_of, version_of_file};
+use super::place::{Footprint, Place};
 use super::rgb::{Rendering, RgbaTile};
+use super::stac::{Catalogue, is_search, open_search};
 use super::{
     ChunkCache, DatetimeRange, Limits, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
     Timestamp, open_file, open_location, open_upload, warp,
 };
 use crate::georef::{Bounds, Georef};
-use crate::tiles::{MAX_ZOOM, resolution_m};
 
-/// Mean radius of the Earth in metres, for pixel sizes.
-const EARTH_RADIUS_M: f64 = 6_371_008.8;
-
-/// Web Mercator ends here.
-const MAX_MERCATOR_LAT: f64 = 85.051_128_779_806_6;
-
-/// Side of the tiles that zoom levels are counted for.
-const TILE_PX: usize = 256;
+/// Where catalogues look that name no bounds.
+const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -90.0, max_x: 180.0, max_y: 90.0 };
 
 /// One image of a source.
 #[derive(Clone)]
@@ -50,7 +45,6 @@ pub struct CaptureSelection {
 }
 
 /// Imagery with a name: captures in time order.
-#[derive(Debug)]
 pub struct Source {
     /// The name in URLs.
     pub id: String,
@@ -61,7 +55,32 @@ pub struct Source {
     /// Changes whenever the pixels do.
     pub version: String,
     captures: Vec<Capture>,
-    rendering: OnceLock<Rendering>,
+    /// Where each capture lies, if it says so.
+    footprints: Vec<Option<Footprint>>,
+    /// The raster that tells size, bands and colours: the first capture, or one that stands for all of a catalogue.
+    reference: Arc<dyn Raster>,
+    rendering: Arc<OnceLock<Rendering>>,
+    origin: Origin,
+}
+
+/// Where captures come from.
+#[derive(Debug)]
+enum Origin {
+    /// They were given.
+    Given,
+    /// They are searched for where somebody looks ([`Source::at`]): there are none here.
+    Catalogue { catalogue: Box<Catalogue>, bounds: Option<Bounds> },
+    /// They were found in a part of a catalogue.
+    Found,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, version, captures, origin, .. } = self;
+        let mut shown = f.debug_struct("Source");
+        shown.field("id", id).field("version", version).field("captures", captures).field("origin", origin);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// A band as people see it.
@@ -94,21 +113,6 @@ pub struct SourceInfo {
     pub place: Option<Place>,
 }
 
-/// Where a source lies, for a web map.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Place {
-    /// `EPSG:32612`, or a PROJ string.
-    pub crs: String,
-    /// Degrees; all longitudes where it crosses the antimeridian.
-    pub bounds_lon_lat: Bounds,
-    /// Ground size of a pixel in its middle, metres.
-    pub resolution_m: f64,
-    /// The zoom at which the whole source fits into about one 256 px tile.
-    pub min_zoom: u8,
-    /// The zoom whose 256 px tiles are nearest to its own resolution.
-    pub max_zoom: u8,
-}
-
 impl Source {
     /// A source of captures that are open already. `version` must change whenever their pixels do.
     ///
@@ -126,15 +130,65 @@ impl Source {
                 needed: format!("all captures of a source need the same number as the first ({bands})"),
             });
         }
+        let reference = first.raster.clone();
+        Ok(Self::of(id, title, version, captures, reference, Origin::Given))
+    }
+
+    fn of(
+        id: &str,
+        title: &str,
+        version: String,
+        captures: Vec<Capture>,
+        reference: Arc<dyn Raster>,
+        origin: Origin,
+    ) -> Self {
+        let footprint = |capture: &Capture| capture.raster.info().georef.as_ref().and_then(Footprint::of);
+        let footprints = captures.iter().map(footprint).collect();
         let (id, title) = (id.to_owned(), title.to_owned());
-        Ok(Self { id, title, attribution: None, version, captures, rendering: OnceLock::new() })
+        Self { id, title, attribution: None, version, captures, footprints, reference, rendering: Arc::default(), origin }
+    }
+
+    /// A source whose captures `catalogue` finds where somebody looks, within `bounds`; `reference` stands for them.
+    pub(super) fn searched(
+        id: &str,
+        title: &str,
+        version: String,
+        reference: Arc<dyn Raster>,
+        bounds: Option<Bounds>,
+        catalogue: Catalogue,
+    ) -> Self {
+        let origin = Origin::Catalogue { catalogue: Box::new(catalogue), bounds };
+        Self::of(id, title, version, Vec::new(), reference, origin)
+    }
+
+    /// Whether captures are searched for: then there are none before [`Source::at`] says where.
+    pub fn is_searched(&self) -> bool {
+        matches!(self.origin, Origin::Catalogue { .. })
+    }
+
+    /// The source of what lies on the grid `target` and was taken within `datetime`: this one, or where captures are searched
+    /// for, one of those that were found, with a version of its own. It waits for the host where that has not been done lately.
+    ///
+    /// # Errors
+    /// What the search says.
+    pub fn at(self: &Arc<Self>, target: &Georef, datetime: Option<&DatetimeRange>) -> Result<Arc<Self>, Arc<RasterError>> {
+        let Origin::Catalogue { catalogue, .. } = &self.origin else { return Ok(self.clone()) };
+        catalogue.at(target, datetime, |version, captures| {
+            let found = Self::of(&self.id, &self.title, version, captures, self.reference.clone(), Origin::Found);
+            Self { attribution: self.attribution.clone(), rendering: self.rendering.clone(), ..found }
+        })
     }
 
     /// The captures of all `locations` (see [`open_location`]) in time order, those of unknown time first, as they were named.
     ///
     /// # Errors
-    /// As [`open_location`] and [`Source::new`].
+    /// As [`open_location`] and [`Source::new`]; a search must be the only location.
     pub fn open(id: &str, locations: &[String], options: &OpenOptions) -> Result<Self, RasterError> {
+        if let [search] = locations
+            && is_search(search)
+        {
+            return open_search(id, search, options);
+        }
         let open = |location: &String| open_location(location, options);
         let mut captures: Vec<Capture> =
             locations.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
@@ -180,9 +234,17 @@ impl Source {
     /// The 0-based captures that `wanted` chooses, in time order.
     ///
     /// # Errors
-    /// [`RasterError::NoSuchPart`] for a number there is none of.
+    /// [`RasterError::NoSuchPart`] for a number there is none of, [`RasterError::InvalidOption`] where captures have no numbers
+    /// because they are searched for.
     pub fn select(&self, wanted: &CaptureSelection) -> Result<Vec<usize>, RasterError> {
         let count = self.captures.len();
+        if let (Some(captures), Origin::Catalogue { .. } | Origin::Found) = (&wanted.captures, &self.origin) {
+            return Err(RasterError::InvalidOption {
+                what: "captures",
+                value: captures.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(","),
+                needed: "captures that are searched for have no numbers; datetime= chooses among them".to_owned(),
+            });
+        }
         let mut chosen: Vec<usize> = match &wanted.captures {
             None => (0..count).collect(),
             Some(captures) => {
@@ -207,7 +269,7 @@ impl Source {
 
     /// Size, bands and place of the first capture, on which the others are read.
     pub fn raster_info(&self) -> &RasterInfo {
-        self.captures[0].raster.info()
+        self.reference.info()
     }
 
     /// One capture.
@@ -219,7 +281,7 @@ impl Source {
         self.captures.get(index).ok_or(missing)
     }
 
-    /// Reads `bands` (0-based) of a capture on the grid `target`.
+    /// Reads `bands` (0-based) of a capture on the grid `target`. A capture that lies elsewhere costs nothing.
     ///
     /// # Errors
     /// As [`warp`](fn@warp), and where there is no such capture.
@@ -230,34 +292,45 @@ impl Source {
         bands: &[usize],
         resampling: Resampling,
     ) -> Result<Patch, RasterError> {
-        warp(&*self.capture(capture)?.raster, target, bands, resampling)
+        let raster = &*self.capture(capture)?.raster;
+        let lies = self.footprints[capture].zip(Footprint::of(target));
+        if lies.is_some_and(|(capture, target)| !capture.meets(&target)) {
+            return Ok(Patch::empty(target.width, target.height, bands.len()));
+        }
+        warp(raster, target, bands, resampling)
     }
 
-    /// A capture on the grid `target` as colours for a map: 8-bit imagery as it is, everything else stretched between the
-    /// percentiles of the first capture.
+    /// Imagery on the grid `target` as colours for a map: 8-bit imagery as it is, everything else stretched between the
+    /// percentiles of the first capture. Without a `capture`, the newest that has data there is shown.
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub fn read_rgba(&self, capture: usize, target: &Georef) -> Result<RgbaTile, RasterError> {
+    pub fn read_rgba(&self, capture: Option<usize>, target: &Georef) -> Result<RgbaTile, RasterError> {
         let rendering = match self.rendering.get() {
             Some(rendering) => rendering,
             // Two threads may both compute it; they find the same.
             None => {
-                let rendering = Rendering::of(&*self.captures[0].raster)?;
+                let rendering = Rendering::of(&*self.reference)?;
                 self.rendering.get_or_init(|| rendering)
             }
         };
-        let patch = self.read(capture, target, rendering.bands(), Resampling::Bilinear)?;
-        Ok(rendering.paint(&patch))
+        let read = |capture: usize| self.read(capture, target, rendering.bands(), Resampling::Bilinear);
+        if let Some(capture) = capture {
+            return Ok(rendering.paint(&read(capture)?));
+        }
+        for newest in (0..self.captures.len()).rev() {
+            let patch = read(newest)?;
+            if newest == 0 || !patch.is_empty() {
+                return Ok(rendering.paint(&patch));
+            }
+        }
+        Ok(rendering.paint(&Patch::empty(target.width, target.height, rendering.bands().len())))
     }
 
     /// Whether any of the source may lie on the grid `target`; a source without a place lies nowhere.
     pub fn covers(&self, target: &Georef) -> bool {
-        let place = self.raster_info().georef.as_ref().and_then(Place::of);
-        let middle_lon = |place: &Place| (place.bounds_lon_lat.min_x + place.bounds_lon_lat.max_x) / 2.0;
-        place.is_some_and(|place| {
-            bounds_lon_lat(target, middle_lon(&place)).is_some_and(|bounds| bounds.intersects(&place.bounds_lon_lat))
-        })
+        let target = Footprint::of(target);
+        target.is_some_and(|target| self.footprints.iter().flatten().any(|footprint| footprint.meets(&target)))
     }
 
     /// What is known without reading pixels.
@@ -275,67 +348,27 @@ impl Source {
             bands: bands.collect(),
             sample_type: info.sample_type,
             datetimes: self.captures.iter().map(|capture| capture.datetime.map(|time| time.to_string())).collect(),
-            place: info.georef.as_ref().and_then(Place::of),
+            place: self.place(),
         }
     }
-}
 
-impl Place {
-    /// `None` where the grid's middle is nowhere on the Earth.
-    pub fn of(georef: &Georef) -> Option<Self> {
-        let (width, height) = (georef.width as f64, georef.height as f64);
-        let lon_lat = |col: f64, row: f64| {
-            let (x, y) = georef.transform.apply(col, row);
-            georef.crs.to_lon_lat(x, y)
-        };
-        let middle = lon_lat(width / 2.0, height / 2.0)?;
-        let (right, below) = (lon_lat(width / 2.0 + 1.0, height / 2.0)?, lon_lat(width / 2.0, height / 2.0 + 1.0)?);
-        let resolution_m = (ground_distance_m(middle, right) * ground_distance_m(middle, below)).sqrt();
-
-        let cos_lat = middle.1.clamp(-MAX_MERCATOR_LAT, MAX_MERCATOR_LAT).to_radians().cos();
-        let zoom = (resolution_m > 0.0).then(|| (resolution_m_at_zoom_0() * cos_lat / resolution_m).log2())?;
-        let levels = (georef.width.max(georef.height) as f64 / TILE_PX as f64).log2().ceil().max(0.0);
-        let max_zoom = zoom.round().clamp(0.0, f64::from(MAX_ZOOM));
-        Some(Self {
-            crs: georef.crs.to_string(),
-            bounds_lon_lat: bounds_lon_lat(georef, middle.0)?,
-            resolution_m,
-            min_zoom: (max_zoom - levels).max(0.0) as u8,
-            max_zoom: max_zoom as u8,
+    /// Where it lies: at the resolution of its first capture, within the bounds of all.
+    fn place(&self) -> Option<Place> {
+        let place = self.raster_info().georef.as_ref().and_then(Place::of)?;
+        if let Origin::Catalogue { bounds, .. } = &self.origin {
+            // Coarser tiles would take hundreds of scenes, so the zooms stay those of one.
+            return Some(Place {
+                bounds_lon_lat: bounds.unwrap_or(WORLD),
+                min_zoom: place.max_zoom.min(place.min_zoom + 2),
+                ..place
+            });
+        }
+        if self.captures.len() == 1 {
+            return Some(place);
+        }
+        Some(match Footprint::around(self.footprints.iter().flatten().copied()) {
+            Some(bounds) => place.within(bounds),
+            None => place,
         })
     }
-}
-
-fn resolution_m_at_zoom_0() -> f64 {
-    resolution_m(0, TILE_PX)
-}
-
-/// The box around a grid of points, because edges of projected rasters bend.
-fn bounds_lon_lat(georef: &Georef, middle_lon: f64) -> Option<Bounds> {
-    const STEPS: usize = 20;
-    let mut bounds: Option<Bounds> = None;
-    for step in 0..(STEPS + 1) * (STEPS + 1) {
-        let at = |index: usize, len: usize| len as f64 * index as f64 / STEPS as f64;
-        let (x, y) = georef.transform.apply(at(step % (STEPS + 1), georef.width), at(step / (STEPS + 1), georef.height));
-        let Some((lon, lat)) = georef.crs.to_lon_lat(x, y) else { continue };
-        // Longitudes that jump from 180 to -180 within the raster are laid out on one side.
-        let lon = lon + 360.0 * ((middle_lon - lon) / 360.0).round();
-        let point = Bounds { min_x: lon, min_y: lat.clamp(-90.0, 90.0), max_x: lon, max_y: lat.clamp(-90.0, 90.0) };
-        bounds = Some(bounds.map_or(point, |bounds| Bounds {
-            min_x: bounds.min_x.min(point.min_x),
-            min_y: bounds.min_y.min(point.min_y),
-            max_x: bounds.max_x.max(point.max_x),
-            max_y: bounds.max_y.max(point.max_y),
-        }));
-    }
-    let bounds = bounds?;
-    let crosses = bounds.min_x < -180.0 - 1e-9 || bounds.max_x > 180.0 + 1e-9;
-    Some(if crosses { Bounds { min_x: -180.0, max_x: 180.0, ..bounds } } else { bounds })
-}
-
-/// Great-circle distance of two nearby points (haversine).
-fn ground_distance_m(a: (f64, f64), b: (f64, f64)) -> f64 {
-    let (d_lon, d_lat) = ((b.0 - a.0).to_radians(), (b.1 - a.1).to_radians());
-    let h = (d_lat / 2.0).sin().powi(2) + a.1.to_radians().cos() * b.1.to_radians().cos() * (d_lon / 2.0).sin().powi(2);
-    2.0 * EARTH_RADIUS_M * h.sqrt().min(1.0).asin()
 }

@@ -166,7 +166,9 @@ pub(crate) struct SourceReference {
     /// A file under the server's `--source-root`. Either this or `url` is needed.
     #[schema(example = "2024/harbour.tif")]
     pub path: Option<String>,
-    /// An `https`, `s3` or `gs` address on a host that the server may ask.
+    /// An `https`, `s3` or `gs` address on a host that the server may ask: of a file, of a STAC item or item collection, or with
+    /// `stac+` before it of a STAC API, which is searched where somebody looks
+    /// (`stac+https://example.org/v1/search?collections=sentinel-2-l1c&max_cloud=20`).
     #[schema(example = "https://example.org/2024/harbour.tif")]
     pub url: Option<String>,
 }

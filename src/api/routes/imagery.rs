@@ -37,8 +37,8 @@ pub(super) struct ImageryParams {
     /// Side of the tile in pixels, 256 or 512; `@2x` before the extension is the same as 512.
     #[param(value_type = Option<u32>, example = 256, default = 256)]
     pub tilesize: Option<String>,
-    /// 1-based capture of a stack.
-    #[param(value_type = Option<u32>, minimum = 1, example = 1, default = 1)]
+    /// 1-based capture of a stack; by default the newest that has data there.
+    #[param(value_type = Option<u32>, minimum = 1, example = 1)]
     pub capture: Option<String>,
 }
 
@@ -47,12 +47,16 @@ impl ImageryParams {
         Ok(TileParams { tilesize: self.tilesize.clone(), ..TileParams::default() }.size(doubled)?.0)
     }
 
-    fn capture(&self, source: &Source) -> Result<usize, Problem> {
-        let Some(text) = &self.capture else { return Ok(0) };
+    fn capture(&self, source: &Source) -> Result<Option<usize>, Problem> {
+        let Some(text) = &self.capture else { return Ok(None) };
+        if source.is_searched() {
+            let needed = "nothing (captures that are searched for have no numbers; the newest with data is shown)";
+            return Err(Problem::parameter("capture", text, needed));
+        }
         let count = source.captures().len();
         let capture = text.parse::<usize>().ok().filter(|capture| (1..=count).contains(capture));
         let capture = capture.ok_or_else(|| Problem::parameter("capture", text, format!("a number from 1 to {count}")))?;
-        Ok(capture - 1)
+        Ok(Some(capture - 1))
     }
 }
 
@@ -89,7 +93,8 @@ pub(super) async fn get_imagery_tile(
     }
     let (size_px, capture) = (params.size_px(doubled)?, params.capture(&source)?);
     check_zoom(&source, coord.z())?;
-    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {capture}")]);
+    let source = state.engine().sources().at(source, coord.georef(size_px), None).await?;
+    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {capture:?}")]);
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
@@ -99,7 +104,7 @@ pub(super) async fn get_imagery_tile(
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
 }
 
-async fn draw(sources: Sources, source: Arc<Source>, capture: usize, target: Georef) -> Result<Answer, Problem> {
+async fn draw(sources: Sources, source: Arc<Source>, capture: Option<usize>, target: Georef) -> Result<Answer, Problem> {
     tokio::task::spawn_blocking(move || {
         let started = std::time::Instant::now();
         let tile = source.read_rgba(capture, &target).inspect_err(|error| {
@@ -147,9 +152,9 @@ pub(super) async fn get_imagery_tilejson(
     let source = state.engine().sources().opened(&source).await?;
     let (size_px, capture) = (params.size_px(false)?, params.capture(&source)?);
     let query = match (size_px, capture) {
-        (256, 0) => String::new(),
-        (_, 0) => format!("?tilesize={size_px}"),
-        _ => format!("?tilesize={size_px}&capture={}", capture + 1),
+        (256, None) => String::new(),
+        (_, None) => format!("?tilesize={size_px}"),
+        (_, Some(capture)) => format!("?tilesize={size_px}&capture={}", capture + 1),
     };
     let url = format!("{base}/v1/sources/{}/tiles/{{z}}/{{x}}/{{y}}.png{query}", source.id);
     Ok(axum::Json(TileJson::over(&source, source.title.clone(), url, zooms(&source)?, size_px, "png")))

@@ -97,14 +97,14 @@ pub(super) async fn get_tile(
         model: path.model,
         task: path.task,
     };
-    engine.sources().opened(&request.source).await?;
-    let etag = etag(&[&engine.tile_identity(&request)?, &render_identity(format, &render)]);
+    let source = engine.tile_source(&request).await?;
+    let etag = etag(&[&engine.tile_identity(&request, &source)?, &render_identity(format, &render)]);
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
     let make = async {
-        let (prediction, timings) = engine.predict_tile(&request).await?;
+        let (prediction, timings) = engine.predict_tile_of(&request, &source).await?;
         let weights = engine.models().status(&request.model)?.kind;
         Answer::encode(prediction, task, format, render, weights, timings).await
     };

@@ -15,8 +15,9 @@ use bytes::Bytes;
 
 use self::store::{Place, Record, safe_file_name};
 use super::error::EngineError;
+use crate::georef::Georef;
 use crate::raster::remote::{RemoteError, is_remote};
-use crate::raster::{Limits, OpenOptions, RasterError, Source};
+use crate::raster::{DatetimeRange, Limits, OpenOptions, RasterError, Source};
 
 /// Options of the source store.
 #[derive(Clone, Debug)]
@@ -174,10 +175,29 @@ impl Sources {
         tokio::task::spawn_blocking(open).await.unwrap_or(Err(EngineError::Panicked))
     }
 
+    /// What a source has on the grid `target` within `datetime`: all of it, unless captures are searched for where somebody looks
+    /// ([`Source::at`]).
+    ///
+    /// # Errors
+    /// What the search says.
+    pub async fn at(
+        &self,
+        source: Arc<Source>,
+        target: Georef,
+        datetime: Option<DatetimeRange>,
+    ) -> Result<Arc<Source>, EngineError> {
+        if !source.is_searched() {
+            return Ok(source);
+        }
+        let search = move || source.at(&target, datetime.as_ref()).map_err(EngineError::Raster);
+        tokio::task::spawn_blocking(search).await.unwrap_or(Err(EngineError::Panicked))
+    }
+
     /// Forgets the open state of a source whose file has changed, so that it is opened anew when next asked for.
     pub fn close(&self, source: &Arc<Source>) {
         if let Some(entry) = self.inner.write().get_mut(&source.id) {
-            let is_same = matches!(&entry.state, State::Open(open) if Arc::ptr_eq(open, source));
+            // What a search has found is forgotten with the search.
+            let is_same = matches!(&entry.state, State::Open(open) if Arc::ptr_eq(open, source) || open.is_searched());
             if is_same && !matches!(entry.origin, Origin::Memory) {
                 entry.state = State::Closed { failure: None };
             }

@@ -130,6 +130,11 @@ impl GeoTiff {
         Ok(Self { name: name.to_owned(), source, info, levels, cache, id, datetime })
     }
 
+    /// What is known of its bands, to complete it by what a catalogue says.
+    pub(super) fn bands_mut(&mut self) -> &mut [BandInfo] {
+        &mut self.info.bands
+    }
+
     /// The time in its `DateTime` tag, as UTC.
     pub fn datetime(&self) -> Option<Timestamp> {
         self.datetime

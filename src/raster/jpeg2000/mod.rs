@@ -95,6 +95,11 @@ impl Jpeg2000 {
         Ok(Self { name: name.to_owned(), source, info, stream, levels, cache, id })
     }
 
+    /// What is known of its bands, to complete it by what a catalogue says.
+    pub(super) fn bands_mut(&mut self) -> &mut [BandInfo] {
+        &mut self.info.bands
+    }
+
     /// The same, with a value that stands for "no data": the format has no place for it, products do.
     pub fn with_nodata(mut self, nodata: f64) -> Self {
         self.info.bands.iter_mut().for_each(|band| band.nodata = Some(nodata));

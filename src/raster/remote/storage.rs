@@ -42,7 +42,9 @@ impl fmt::Debug for Storage {
 
 /// Whether a location is an address rather than a path.
 pub fn is_remote(location: &str) -> bool {
-    let known = |scheme: &str| ["http", "https", "s3", "gs"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let known = |scheme: &str| {
+        ["http", "https", "s3", "gs", "stac+http", "stac+https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    };
     location.split_once("://").is_some_and(|(scheme, _)| known(scheme))
 }
 
@@ -75,6 +77,9 @@ impl Storage {
         let store = match scheme.to_ascii_lowercase().as_str() {
             "s3" => Store::S3,
             "gs" => Store::Gcs,
+            "stac+http" | "stac+https" => {
+                return RemoteUrl::parse(location.trim().get("stac+".len()..).unwrap_or_default());
+            }
             _ => return RemoteUrl::parse(location),
         };
         let (bucket, key) = rest.split_once('/').unwrap_or_default();

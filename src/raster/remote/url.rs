@@ -84,6 +84,16 @@ impl RemoteUrl {
         Self { store, ..self }
     }
 
+    /// What `reference` means in a document that lies here: beside it, that is in the same store.
+    ///
+    /// # Errors
+    /// [`RemoteError::BadUrl`].
+    pub(in crate::raster) fn join_beside(&self, reference: &str) -> Result<Self, RemoteError> {
+        let joined = self.join(reference)?;
+        let is_beside = (joined.scheme(), joined.authority()) == (self.scheme(), self.authority());
+        Ok(if is_beside { joined.in_store(self.store) } else { joined })
+    }
+
     /// The store it lies in.
     pub(super) fn store(&self) -> Store {
         self.store

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
-use super::picture::vector_tiles;
+use super::picture::{invalid, vector_tiles};
 use super::{ChunkCache, MAX_TILE_BYTES, TileExtent, TilePyramid, TileStore};
 use crate::georef::Bounds;
 use crate::raster::RasterError;
@@ -143,10 +143,6 @@ fn bounds_of_tiles(connection: &Connection, zoom: i64) -> io::Result<Bounds> {
         (metres / radius).sinh().atan().to_degrees()
     };
     Ok(Bounds { min_x: lon(west), min_y: lat(south), max_x: lon(east + 1.0), max_y: lat(north + 1.0) })
-}
-
-fn invalid(reason: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
 /// What SQLite says: but for a failure of the disk, it is the file's fault.

@@ -1,11 +1,13 @@
 //! Ready-made map tiles as a [`Raster`] in Web Mercator: the deepest zoom is full resolution, shallower zooms are overviews.
 //!
-//! Where the tiles lie is the business of a [`TileStore`]: an archive ([`mbtiles`]) or a host ([`xyz`]). Tiles are
+//! Where the tiles lie is the business of a [`TileStore`]: an archive ([`mbtiles`], [`pmtiles`]) or a host ([`xyz`]). Tiles are
 //! pictures, whatever their bands were before: three bands of 8 bits, and pixels that are not transparent are valid. A tile that
 //! is not there has no data.
 
+mod directory;
 mod mbtiles;
 mod picture;
+mod pmtiles;
 mod xyz;
 
 use std::io;
@@ -15,6 +17,8 @@ use bytes::Bytes;
 
 pub use self::mbtiles::Mbtiles;
 pub(super) use self::mbtiles::is_sqlite;
+pub use self::pmtiles::Pmtiles;
+pub(super) use self::pmtiles::is_pmtiles;
 pub use self::xyz::XyzTiles;
 pub(super) use self::xyz::is_template;
 use super::cache::{ChunkCache, ChunkKey};

@@ -9,7 +9,8 @@ use super::{SAMPLES, TILE_SIDES};
 /// What errors call the format.
 pub(super) const FORMAT: &str = "map tiles";
 
-fn invalid(reason: impl Into<String>) -> io::Error {
+/// An error of what the tiles hold.
+pub(super) fn invalid(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 

@@ -1,0 +1,164 @@
+//! Directories of PMTiles (version 3, chapter 4): columns of variable-length integers that say which tiles lie where.
+
+use std::io;
+
+use super::picture::invalid;
+
+/// Bytes of an entry: four integers of at least one each.
+const MIN_ENTRY_BYTES: usize = 4;
+
+/// A run of tiles that share one picture, or a directory of further entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    first_id: u64,
+    /// Tiles; 0 for a directory.
+    run: u32,
+    len: u32,
+    offset: u64,
+}
+
+/// What an entry points to; offsets count from the beginning of the tiles or of the directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Tile { offset: u64, len: u64 },
+    Directory { offset: u64, len: u64 },
+}
+
+/// Entries in the order of their tiles.
+#[derive(Debug)]
+pub(super) struct Directory(Vec<Entry>);
+
+impl Directory {
+    /// Reads an unpacked directory.
+    ///
+    /// # Errors
+    /// `InvalidData` where it is cut off, or its entries are empty or not in order.
+    pub(super) fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let mut numbers = Numbers { bytes };
+        let count = numbers.next()?;
+        if count > (bytes.len() / MIN_ENTRY_BYTES) as u64 {
+            return Err(invalid(format!("a directory of {} bytes claims {count} entries", bytes.len())));
+        }
+        let mut entries = vec![Entry { first_id: 0, run: 0, len: 0, offset: 0 }; count as usize];
+        let mut id = 0u64;
+        for (index, entry) in entries.iter_mut().enumerate() {
+            let step = numbers.next()?;
+            id = id
+                .checked_add(step)
+                .filter(|_| index == 0 || step > 0)
+                .ok_or_else(|| invalid("its tiles are not in order"))?;
+            entry.first_id = id;
+        }
+        let short = |number: u64| u32::try_from(number).map_err(|_| invalid("an entry is too long"));
+        for entry in &mut entries {
+            entry.run = short(numbers.next()?)?;
+        }
+        for entry in &mut entries {
+            entry.len = short(numbers.next()?)?;
+            if entry.len == 0 {
+                return Err(invalid("an entry has no bytes"));
+            }
+        }
+        // Where the entry before ends, which is known only from the second on.
+        let mut end = None;
+        for entry in &mut entries {
+            let number = numbers.next()?;
+            // 0 says that it follows the one before.
+            let offset = if number == 0 { end } else { Some(number - 1) };
+            entry.offset = offset.ok_or_else(|| invalid("its first entry follows none"))?;
+            let next = entry.offset.checked_add(u64::from(entry.len));
+            end = Some(next.ok_or_else(|| invalid("an entry lies too far"))?);
+        }
+        Ok(Self(entries))
+    }
+
+    /// Where the tile of a number is, or the directory that knows.
+    pub(super) fn find(&self, id: u64) -> Option<Found> {
+        let after = self.0.partition_point(|entry| entry.first_id <= id);
+        let entry = self.0.get(after.checked_sub(1)?)?;
+        (entry.run == 0 || id - entry.first_id < u64::from(entry.run)).then(|| entry.found())
+    }
+
+    /// What its first entry points to.
+    pub(super) fn first(&self) -> Option<Found> {
+        self.0.first().map(|entry| entry.found())
+    }
+
+    /// Memory held.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.0.capacity() * size_of::<Entry>()
+    }
+}
+
+impl Entry {
+    fn found(&self) -> Found {
+        let (offset, len) = (self.offset, u64::from(self.len));
+        if self.run == 0 { Found::Directory { offset, len } } else { Found::Tile { offset, len } }
+    }
+}
+
+/// Integers of seven bits a byte, the lowest first (LEB128).
+struct Numbers<'a> {
+    bytes: &'a [u8],
+}
+
+impl Numbers<'_> {
+    fn next(&mut self) -> io::Result<u64> {
+        let mut number = 0u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let (byte, rest) = self.bytes.split_first().ok_or_else(|| invalid("a directory is cut off"))?;
+            self.bytes = rest;
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has room for one bit.
+            if bits << shift >> shift != bits {
+                break;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(invalid("a number of a directory has more than 64 bits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_by_the_runs_they_stand_for() {
+        // Tiles 5 to 7 share a picture, 8 follows it, and a directory knows what comes from 20 on.
+        let bytes = [3, 5, 3, 12, 3, 1, 0, 10, 20, 30, 1, 0, 101];
+        let directory = Directory::parse(&bytes).expect("a directory");
+        for (id, wanted) in [
+            (4, None),
+            (5, Some(Found::Tile { offset: 0, len: 10 })),
+            (7, Some(Found::Tile { offset: 0, len: 10 })),
+            (8, Some(Found::Tile { offset: 10, len: 20 })),
+            (9, None),
+            (20, Some(Found::Directory { offset: 100, len: 30 })),
+            (u64::MAX, Some(Found::Directory { offset: 100, len: 30 })),
+        ] {
+            assert_eq!(directory.find(id), wanted, "{id}");
+        }
+        assert_eq!(Directory::parse(&[0]).expect("an empty directory").find(0), None);
+    }
+
+    #[test]
+    fn damaged_directories_are_errors() {
+        for bytes in [
+            &[][..],
+            &[200, 1],
+            &[1, 5, 1, 10],
+            &[2, 5, 0, 1, 1, 10, 10, 1, 1],
+            &[1, 5, 1, 0, 1],
+            &[1, 5, 1, 10, 0],
+            &[255; 30],
+            &[1, 5, 1, 10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+            &[1, 5, 255, 255, 255, 255, 255, 1, 10, 1],
+        ] {
+            assert!(Directory::parse(bytes).is_err(), "{bytes:?}");
+        }
+    }
+}
