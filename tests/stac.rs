@@ -324,5 +324,13 @@ async fn a_map_shows_the_newest_capture_or_the_one_that_is_asked_for() {
     let tile = |query: &str| format!("/v1/sources/s/tiles/14/{x}/{y}.png{query}");
     assert_eq!(opaque(&get(&router, &tile("")).await), Some(30));
     assert_eq!(opaque(&get(&router, &tile("?capture=1")).await), Some(20));
+    let described = get(&router, "/v1/sources/s").await.json();
+    let first = described["captures"][0].as_str().unwrap().to_owned();
+    assert_eq!(opaque(&get(&router, &tile(&format!("?datetime=../{first}"))).await), Some(20));
+    assert_eq!(opaque(&get(&router, &tile("?datetime=2030-01-01")).await), None);
+    get(&router, &tile("?datetime=soon")).await.problem(400);
+    get(&router, "/v1/sources/s/tilejson.json?datetime=soon").await.problem(400);
+    let chosen = get(&router, &format!("/v1/sources/s/tilejson.json?datetime=../{first}")).await.json();
+    assert!(chosen["tiles"][0].as_str().unwrap().ends_with(&format!(".png?datetime=../{first}")), "{chosen}");
     get(&router, &tile("?capture=3")).await.problem(400);
 }

@@ -301,11 +301,11 @@ impl Source {
     }
 
     /// Imagery on the grid `target` as colours for a map: 8-bit imagery as it is, everything else stretched between the
-    /// percentiles of the first capture. Without a `capture`, the newest that has data there is shown.
+    /// percentiles of the first capture. Of the captures that are wanted the newest that has data there is shown.
     ///
     /// # Errors
-    /// As [`Source::read`].
-    pub fn read_rgba(&self, capture: Option<usize>, target: &Georef) -> Result<RgbaTile, RasterError> {
+    /// As [`Source::select`] and [`Source::read`].
+    pub fn read_rgba(&self, wanted: &CaptureSelection, target: &Georef) -> Result<RgbaTile, RasterError> {
         let rendering = match self.rendering.get() {
             Some(rendering) => rendering,
             // Two threads may both compute it; they find the same.
@@ -314,13 +314,9 @@ impl Source {
                 self.rendering.get_or_init(|| rendering)
             }
         };
-        let read = |capture: usize| self.read(capture, target, rendering.bands(), Resampling::Bilinear);
-        if let Some(capture) = capture {
-            return Ok(rendering.paint(&read(capture)?));
-        }
-        for newest in (0..self.captures.len()).rev() {
-            let patch = read(newest)?;
-            if newest == 0 || !patch.is_empty() {
+        for newest in self.select(wanted)?.into_iter().rev() {
+            let patch = self.read(newest, target, rendering.bands(), Resampling::Bilinear)?;
+            if !patch.is_empty() {
                 return Ok(rendering.paint(&patch));
             }
         }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::sources::SourcePath;
+use super::tiles::options_of;
 use crate::api::answer::Answer;
 use crate::api::base_url::BaseUrl;
 use crate::api::conditional::{etag, is_known, not_modified, with_validators};
@@ -19,7 +20,7 @@ use crate::api::state::AppState;
 use crate::engine::Sources;
 use crate::error::ErrorKind;
 use crate::georef::Georef;
-use crate::raster::Source;
+use crate::raster::{CaptureSelection, Source};
 
 /// Which tile of which source, as the router sees it.
 #[derive(Deserialize)]
@@ -30,7 +31,7 @@ pub(super) struct ImageryPath {
     tile: String,
 }
 
-/// Size and capture of imagery tiles.
+/// Size and captures of imagery tiles.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ImageryParams {
@@ -40,6 +41,9 @@ pub(super) struct ImageryParams {
     /// 1-based capture of a stack; by default the newest that has data there.
     #[param(value_type = Option<u32>, minimum = 1, example = 1)]
     pub capture: Option<String>,
+    /// Only captures taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
+    #[param(example = "2024-06-01/2024-08-31")]
+    pub datetime: Option<String>,
 }
 
 impl ImageryParams {
@@ -47,16 +51,18 @@ impl ImageryParams {
         Ok(TileParams { tilesize: self.tilesize.clone(), ..TileParams::default() }.size(doubled)?.0)
     }
 
-    fn capture(&self, source: &Source) -> Result<Option<usize>, Problem> {
-        let Some(text) = &self.capture else { return Ok(None) };
+    /// The captures to choose from.
+    fn wanted(&self, source: &Source) -> Result<CaptureSelection, Problem> {
+        let datetime = self.datetime.as_deref().map(str::parse).transpose()?;
+        let Some(text) = &self.capture else { return Ok(CaptureSelection { captures: None, datetime }) };
         if source.is_searched() {
-            let needed = "nothing (captures that are searched for have no numbers; the newest with data is shown)";
+            let needed = "nothing (captures that are searched for have no numbers; datetime= chooses among them)";
             return Err(Problem::parameter("capture", text, needed));
         }
         let count = source.captures().len();
         let capture = text.parse::<usize>().ok().filter(|capture| (1..=count).contains(capture));
         let capture = capture.ok_or_else(|| Problem::parameter("capture", text, format!("a number from 1 to {count}")))?;
-        Ok(Some(capture - 1))
+        Ok(CaptureSelection { captures: Some(vec![capture - 1]), datetime })
     }
 }
 
@@ -91,23 +97,23 @@ pub(super) async fn get_imagery_tile(
             format!("imagery cannot be answered as {extension}; it can be png"),
         ));
     }
-    let (size_px, capture) = (params.size_px(doubled)?, params.capture(&source)?);
+    let (size_px, wanted) = (params.size_px(doubled)?, params.wanted(&source)?);
     check_zoom(&source, coord.z())?;
-    let source = state.engine().sources().at(source, coord.georef(size_px), None).await?;
-    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {capture:?}")]);
+    let source = state.engine().sources().at(source, coord.georef(size_px), wanted.datetime).await?;
+    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {wanted:?}")]);
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
-    let make = draw(state.engine().sources().clone(), source, capture, coord.georef(size_px));
+    let make = draw(state.engine().sources().clone(), source, wanted, coord.georef(size_px));
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
 }
 
-async fn draw(sources: Sources, source: Arc<Source>, capture: Option<usize>, target: Georef) -> Result<Answer, Problem> {
+async fn draw(sources: Sources, source: Arc<Source>, wanted: CaptureSelection, target: Georef) -> Result<Answer, Problem> {
     tokio::task::spawn_blocking(move || {
         let started = std::time::Instant::now();
-        let tile = source.read_rgba(capture, &target).inspect_err(|error| {
+        let tile = source.read_rgba(&wanted, &target).inspect_err(|error| {
             if error.is_changed_file() {
                 sources.close(&source);
             }
@@ -148,14 +154,11 @@ pub(super) async fn get_imagery_tilejson(
     Path(SourcePath { source }): Path<SourcePath>,
     Query((params,)): Query<(ImageryParams,)>,
     BaseUrl(base): BaseUrl,
+    uri: Uri,
 ) -> Result<axum::Json<TileJson>, Problem> {
     let source = state.engine().sources().opened(&source).await?;
-    let (size_px, capture) = (params.size_px(false)?, params.capture(&source)?);
-    let query = match (size_px, capture) {
-        (256, None) => String::new(),
-        (_, None) => format!("?tilesize={size_px}"),
-        (_, Some(capture)) => format!("?tilesize={size_px}&capture={}", capture + 1),
-    };
-    let url = format!("{base}/v1/sources/{}/tiles/{{z}}/{{x}}/{{y}}.png{query}", source.id);
+    // A tile set whose tiles would all fail is refused here.
+    let (size_px, _) = (params.size_px(false)?, params.wanted(&source)?);
+    let url = format!("{base}/v1/sources/{}/tiles/{{z}}/{{x}}/{{y}}.png{}", source.id, options_of(&uri));
     Ok(axum::Json(TileJson::over(&source, source.title.clone(), url, zooms(&source)?, size_px, "png")))
 }

@@ -167,7 +167,7 @@ fn default_extension(task_type: TaskType) -> &'static str {
 }
 
 /// The query of this request as the tiles' own, without the extension's parameter.
-fn options_of(uri: &Uri) -> String {
+pub(super) fn options_of(uri: &Uri) -> String {
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("format="));
     let kept = pairs.collect::<Vec<_>>().join("&");
     if kept.is_empty() { kept } else { format!("?{kept}") }
