@@ -5,6 +5,9 @@
 //! pixel coordinates and holes a negative one. Where two of a region's pixels meet only at a corner the walk turns left, around
 //! the pixel that does not belong: rings then touch at that point instead of crossing themselves, which keeps every
 //! polygon valid by OGC Simple Features. Every pixel and every crack is visited a fixed number of times.
+//!
+//! What is kept beside the labels is a bit a pixel and twelve bytes a run, a stretch of one label along a row: maps of classes have
+//! far fewer runs than pixels.
 
 /// A 4-connected set of pixels with one label.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,21 +38,22 @@ pub fn polygonize(
     let grid = Components::find(labels, (width, height), ignored);
     let mut scores = vec![0.0; grid.count];
     let mut regions: Vec<Region> = Vec::with_capacity(grid.count);
-    let mut walked = vec![false; labels.len()];
-    for pixel in 0..labels.len() {
-        let component = grid.ids[pixel];
-        if component == OUTSIDE {
-            continue;
-        }
-        let id = component as usize;
-        if id == regions.len() {
-            regions.push(Region { label: labels[pixel], pixels: 0, score: 0.0, rings: Vec::new() });
-        }
-        regions[id].pixels += 1;
-        scores[id] += f64::from(score(pixel));
-        // Every ring runs along the top of some pixel; the first one met of a region is its exterior.
-        if !walked[pixel] && (pixel < width || grid.ids[pixel - width] != component) {
-            regions[id].rings.push(grid.walk((pixel % width, pixel / width), &mut walked));
+    let mut walked = Walked::none(labels.len());
+    for y in 0..height {
+        for run in grid.row(y) {
+            let (first, id) = (y * width + run.start as usize, run.component as usize);
+            let label = labels[first];
+            if id == regions.len() {
+                regions.push(Region { label, pixels: 0, score: 0.0, rings: Vec::new() });
+            }
+            regions[id].pixels += run.len();
+            for pixel in first..first + run.len() {
+                scores[id] += f64::from(score(pixel));
+                // Every ring runs along the top of some pixel; the first one met of a region is its exterior.
+                if (y == 0 || labels[pixel - width] != label) && !walked.has(pixel) {
+                    regions[id].rings.push(grid.walk((pixel % width, y), run.component, &mut walked));
+                }
+            }
         }
     }
     for (region, sum) in regions.iter_mut().zip(scores) {
@@ -58,39 +62,86 @@ pub fn polygonize(
     regions
 }
 
-/// The component of pixels that belong to none, and of everything beyond the map.
+/// More pixels, and so more components, than this are not numbered.
 const OUTSIDE: u32 = u32::MAX;
 
-/// Which component each pixel belongs to.
-struct Components {
+/// Pixels `start .. end` of a row that share a label, and with it a component.
+#[derive(Clone, Copy)]
+struct Run {
+    start: u32,
+    end: u32,
+    component: u32,
+}
+
+impl Run {
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+/// A bit for each pixel whose top some ring has passed.
+struct Walked(Vec<u64>);
+
+impl Walked {
+    fn none(pixels: usize) -> Self {
+        Self(vec![0; pixels.div_ceil(64)])
+    }
+
+    fn has(&self, pixel: usize) -> bool {
+        self.0[pixel / 64] >> (pixel % 64) & 1 == 1
+    }
+
+    fn mark(&mut self, pixel: usize) {
+        self.0[pixel / 64] |= 1 << (pixel % 64);
+    }
+}
+
+/// Which component each pixel belongs to, run by run.
+struct Components<'a> {
+    labels: &'a [u8],
     width: usize,
     height: usize,
-    /// Numbered in the order of their first pixels.
-    ids: Vec<u32>,
+    /// Row by row, from west to east; pixels with the ignored label are in none.
+    runs: Vec<Run>,
+    /// Where each row's runs begin, and where the last one's end.
+    rows: Vec<usize>,
+    /// Components are numbered in the order of their first pixels.
     count: usize,
 }
 
-impl Components {
-    /// Labels components with a union-find forest: one pass joins neighbours, a second numbers the roots.
-    fn find(labels: &[u8], (width, height): (usize, usize), ignored: u8) -> Self {
+impl<'a> Components<'a> {
+    /// Labels components with a union-find forest: one pass joins runs that touch, a second numbers the roots.
+    fn find(labels: &'a [u8], (width, height): (usize, usize), ignored: u8) -> Self {
         let mut forest: Vec<u32> = Vec::new();
-        let mut ids = vec![OUTSIDE; labels.len()];
-        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y * width + x)));
-        for (x, pixel) in pixels {
-            let label = labels[pixel];
-            if label == ignored {
-                continue;
-            }
-            let left = (x > 0 && labels[pixel - 1] == label).then(|| ids[pixel - 1]);
-            let above = (pixel >= width && labels[pixel - width] == label).then(|| ids[pixel - width]);
-            ids[pixel] = match (left, above) {
-                (Some(left), Some(above)) if left != above => join(&mut forest, left, above),
-                (Some(node), _) | (None, Some(node)) => node,
-                (None, None) => {
-                    forest.push(forest.len() as u32);
-                    forest.len() as u32 - 1
+        let mut runs: Vec<Run> = Vec::new();
+        let mut rows = vec![0];
+        for y in 0..height {
+            let row = &labels[y * width..][..width];
+            let mut above = rows[y.saturating_sub(1)]..rows[y];
+            let mut start = 0;
+            while start < width {
+                let label = row[start];
+                let end = start + row[start..].iter().take_while(|other| **other == label).count();
+                if label != ignored {
+                    let (from, to) = (start as u32, end as u32);
+                    let mut node = None;
+                    while above.start < above.end && runs[above.start].end <= from {
+                        above.start += 1;
+                    }
+                    for other in runs[above.clone()].iter().take_while(|other| other.start < to) {
+                        if labels[(y - 1) * width + other.start as usize] == label {
+                            node = Some(node.map_or(other.component, |node| join(&mut forest, node, other.component)));
+                        }
+                    }
+                    let component = node.unwrap_or_else(|| {
+                        forest.push(forest.len() as u32);
+                        forest.len() as u32 - 1
+                    });
+                    runs.push(Run { start: from, end: to, component });
                 }
-            };
+                start = end;
+            }
+            rows.push(runs.len());
         }
         // Roots are the least nodes of their trees, and nodes are born in scan order: so are the numbers given here.
         let mut count = 0;
@@ -104,31 +155,46 @@ impl Components {
                 numbers[node as usize] = numbers[root as usize];
             }
         }
-        ids.iter_mut().filter(|id| **id != OUTSIDE).for_each(|id| *id = numbers[*id as usize]);
-        Self { width, height, ids, count: count as usize }
+        runs.iter_mut().for_each(|run| run.component = numbers[run.component as usize]);
+        Self { labels, width, height, runs, rows, count: count as usize }
     }
 
-    /// Whether the pixel at `(x, y)`, which may lie beyond the map, belongs to a component.
-    fn holds(&self, component: u32, (x, y): (isize, isize)) -> bool {
+    /// The runs of row `y`.
+    fn row(&self, y: usize) -> &[Run] {
+        &self.runs[self.rows[y]..self.rows[y + 1]]
+    }
+
+    /// Whether the pixel at `(x, y)`, which may lie beyond the map, has a label.
+    fn has(&self, label: u8, (x, y): (isize, isize)) -> bool {
         let inside = x >= 0 && y >= 0 && (x as usize) < self.width && (y as usize) < self.height;
-        inside && self.ids[y as usize * self.width + x as usize] == component
+        inside && self.labels[y as usize * self.width + x as usize] == label
+    }
+
+    /// Whether the pixel at `(x, y)` of the map, whose label is that of a component, belongs to it.
+    fn holds(&self, component: u32, (x, y): (isize, isize)) -> bool {
+        let runs = self.row(y as usize);
+        let next = runs.partition_point(|run| run.start as isize <= x);
+        next > 0 && runs[next - 1].component == component
     }
 
     /// Walks the ring that starts eastwards along the top of a pixel, marking the pixels whose tops it passes.
-    fn walk(&self, start: (usize, usize), walked: &mut [bool]) -> Vec<(u32, u32)> {
-        let component = self.ids[start.1 * self.width + start.0];
+    fn walk(&self, start: (usize, usize), component: u32, walked: &mut Walked) -> Vec<(u32, u32)> {
+        let label = self.labels[start.1 * self.width + start.0];
         let start = (start.0 as isize, start.1 as isize);
         let mut ring = Vec::new();
         let (mut at, mut heading) = (start, Heading::East);
         loop {
             if heading == Heading::East {
-                walked[at.1 as usize * self.width + at.0 as usize] = true;
+                walked.mark(at.1 as usize * self.width + at.0 as usize);
             }
             at = heading.step(at);
             let [left, right] = heading.pixels_ahead(at);
-            let next = if self.holds(component, left) {
+            // The pixel on the right touches the one walked along, the one on the left touches that: with one label they are one
+            // component. Only where two pixels of a label meet at nothing but the corner their components have to be compared.
+            let ahead = self.has(label, right);
+            let next = if self.has(label, left) && (ahead || self.holds(component, left)) {
                 heading.left()
-            } else if self.holds(component, right) {
+            } else if ahead {
                 heading
             } else {
                 heading.right()
@@ -277,7 +343,49 @@ mod tests {
         assert!(polygonize(&[1, 1], (3, 1), NONE, |_| 1.0).is_empty());
     }
 
+    /// The component of every pixel by filling from its first one.
+    fn filled(labels: &[u8], width: usize) -> Vec<Option<usize>> {
+        let mut found: Vec<Option<usize>> = vec![None; labels.len()];
+        let mut count = 0;
+        for first in 0..labels.len() {
+            if labels[first] == NONE || found[first].is_some() {
+                continue;
+            }
+            let mut open = vec![first];
+            while let Some(pixel) = open.pop() {
+                if labels[pixel] != labels[first] || found[pixel].is_some() {
+                    continue;
+                }
+                found[pixel] = Some(count);
+                let (x, y) = (pixel % width, pixel / width);
+                open.extend((x > 0).then(|| pixel - 1));
+                open.extend((x + 1 < width).then(|| pixel + 1));
+                open.extend((y > 0).then(|| pixel - width));
+                open.extend((pixel + width < labels.len()).then(|| pixel + width));
+            }
+            count += 1;
+        }
+        found
+    }
+
     proptest! {
+        #[test]
+        fn runs_have_the_components_that_filling_finds(
+            width in 1usize..14,
+            cells in proptest::collection::vec(prop_oneof![2 => Just(NONE), 2 => Just(0u8), 1 => Just(1u8)], 1..170),
+        ) {
+            let height = cells.len() / width;
+            let labels = &cells[..width * height];
+            let grid = Components::find(labels, (width, height), NONE);
+            let mut found = vec![None; labels.len()];
+            for y in 0..height {
+                for run in grid.row(y) {
+                    found[y * width + run.start as usize..y * width + run.end as usize].fill(Some(run.component as usize));
+                }
+            }
+            prop_assert_eq!(found, filled(labels, width));
+        }
+
         #[test]
         fn polygons_are_valid_cover_their_pixels_and_leave_their_holes(
             width in 1usize..14,
