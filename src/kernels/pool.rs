@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::Maps;
+use super::memory::Out;
 use super::simd::{Simd, Task, dispatch};
 
 /// A loop over pairs of equal slices, compiled for the best instruction set.
@@ -49,19 +50,52 @@ impl Task for Fold<'_> {
 pub fn max_pool(x: &[f32], maps: Maps, channels: usize) -> Vec<f32> {
     assert_eq!(x.len(), maps.pixels() * channels, "x is [N, H, W, C]");
     let to = Maps { count: maps.count, height: maps.height.div_ceil(2), width: maps.width.div_ceil(2) };
-    let mut y = vec![f32::NEG_INFINITY; to.pixels() * channels];
-    y.par_chunks_mut((to.width * channels).max(1)).enumerate().for_each(|(line, y)| {
+    // SAFETY: the jobs cover every line of the result once.
+    unsafe {
+        Out::collect(to.pixels() * channels, |out| {
+            (0..to.count * to.height).into_par_iter().for_each(|line| {
+                dispatch(MaxPool { x, maps, to, channels, line, out });
+            });
+        })
+    }
+}
+
+/// One line of a pooled map.
+struct MaxPool<'a> {
+    x: &'a [f32],
+    maps: Maps,
+    to: Maps,
+    channels: usize,
+    line: usize,
+    out: Out<'a>,
+}
+
+impl Task for MaxPool<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, maps, to, channels, line, out } = self;
         let (n, row) = (line / to.height, line % to.height);
-        for source in (2 * row).saturating_sub(1)..(2 * row + 2).min(maps.height) {
-            let source = &x[(n * maps.height + source) * maps.width * channels..][..maps.width * channels];
-            for (column, y) in y.chunks_exact_mut(channels).enumerate() {
-                for neighbour in (2 * column).saturating_sub(1)..(2 * column + 2).min(maps.width) {
-                    dispatch(Fold { into: y, from: &source[neighbour * channels..][..channels], what: What::Max });
+        let neighbours = |at: usize, len: usize| (2 * at).saturating_sub(1)..(2 * at + 2).min(len);
+        for column in 0..to.width {
+            let y = out.at((line * to.width + column) * channels, channels);
+            for channel in (0..channels).step_by(S::LANES) {
+                let count = (channels - channel).min(S::LANES);
+                let mut largest = s.splat(f32::NEG_INFINITY);
+                for source in neighbours(row, maps.height) {
+                    let source = (n * maps.height + source) * maps.width;
+                    for neighbour in neighbours(column, maps.width) {
+                        let from = &x[(source + neighbour) * channels + channel..][..count];
+                        // SAFETY: the slice holds `count` values.
+                        largest = s.max(largest, unsafe { s.load_part(from.as_ptr(), count) });
+                    }
                 }
+                // SAFETY: this job alone writes the pixel's channels.
+                unsafe { s.store_part(y.add(channel), largest, count) };
             }
         }
-    });
-    y
+    }
 }
 
 /// The maximum of each item's `captures` neighbours: [items * captures, len] -> [items, len].
