@@ -9,11 +9,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::factors::{CHUNK, Factors};
 use super::gemm::share;
 use super::memory::{Out, Scratch};
-use super::micro::{CHUNK, Start, Tile, Words, group_sizes, multiply};
+use super::micro::{Start, Tile, Words, multiply};
 use super::simd::{Level, Simd, Task};
-use super::{Activation, Maps, Precision, math};
+use super::{Activation, Maps, math};
 
 /// Added to the logits of tokens that the roll has made neighbours although they are not.
 const MASKED: f32 = -100.0;
@@ -99,7 +100,7 @@ impl Task for Job<'_> {
     fn run<S: Simd>(self, s: S) {
         let (depth, tokens) = (self.layer.head_channels, self.layer.window * self.layer.window);
         let width = 2 * S::LANES;
-        let rows = group_sizes(tokens, S::ROWS).sum::<usize>();
+        let rows = Factors::F32.groups(S::ROWS).padded(tokens);
         let mut buffers = Buffers {
             queries: Scratch::take(rows * depth.next_multiple_of(CHUNK)),
             keys: Scratch::take(tokens.next_multiple_of(width) * depth),
@@ -164,7 +165,7 @@ impl Job<'_> {
         for column in (0..tokens).step_by(width) {
             let right = &to.keys[column * depth..];
             let mut row = 0;
-            for size in group_sizes(tokens, S::ROWS) {
+            for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
                 let residual = Some(bias[row * tokens + column..].as_ptr());
                 let tile = Tile {
                     to: to.logits[row * tokens + column..].as_mut_ptr(),
@@ -176,7 +177,7 @@ impl Job<'_> {
                 };
                 let left = &to.queries[row * padded..];
                 // SAFETY: the buffers hold whole groups and panels, logits and bias [T, T].
-                unsafe { multiply(s, size, Words { left, right, count: depth, precision: Precision::F32 }, tile) };
+                unsafe { multiply(s, size, Words { left, right, count: depth, factors: Factors::F32 }, tile) };
                 row += size;
             }
         }
@@ -186,7 +187,7 @@ impl Job<'_> {
         for column in (0..depth).step_by(width) {
             let right = &to.values[column * tokens..];
             let mut row = 0;
-            for size in group_sizes(tokens, S::ROWS) {
+            for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
                 let tile = Tile {
                     to: to.gathered[row * depth + column..].as_mut_ptr(),
                     stride: depth,
@@ -197,7 +198,7 @@ impl Job<'_> {
                 };
                 let left = &to.weights[row * padded..];
                 // SAFETY: the buffers hold whole groups and panels, the result [T, depth].
-                unsafe { multiply(s, size, Words { left, right, count: tokens, precision: Precision::F32 }, tile) };
+                unsafe { multiply(s, size, Words { left, right, count: tokens, factors: Factors::F32 }, tile) };
                 row += size;
             }
         }
@@ -222,7 +223,7 @@ impl Job<'_> {
         let (tokens, width) = (places.len(), 2 * S::LANES);
         let padded = depth.next_multiple_of(CHUNK);
         let mut first = 0;
-        for size in group_sizes(tokens, S::ROWS) {
+        for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
             for token in first..(first + size).min(tokens) {
                 let pixel = match places[token] {
                     Some(pixel) => &self.qkv[pixel * 3 * channels..][..3 * channels],
@@ -260,7 +261,7 @@ impl Job<'_> {
     fn softmax<S: Simd>(&self, s: S, regions: Option<&[u8]>, tokens: usize, to: &mut Buffers) {
         let padded = tokens.next_multiple_of(CHUNK);
         let mut first = 0;
-        for size in group_sizes(tokens, S::ROWS) {
+        for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
             for row in first..(first + size).min(tokens) {
                 let logits = &mut to.logits[row * tokens..][..tokens];
                 if let Some(regions) = regions {

@@ -86,12 +86,11 @@ impl Rows for Gathered<'_> {
         let left = (column * self.walk.stride) as isize - self.walk.padding as isize;
         let start = left * self.inputs as isize;
         let width = (self.maps.width * self.inputs) as isize;
-        let mut done = 0;
-        while done < to.len() {
-            let (kernel_row, offset) = ((from + done) / run, (from + done) % run);
-            let piece = &mut to[done..];
-            let count = piece.len().min(run - offset);
-            let piece = &mut piece[..count];
+        let (mut kernel_row, mut offset) = (from / run, from % run);
+        let mut to = to;
+        while !to.is_empty() {
+            let (piece, rest) = to.split_at_mut(to.len().min(run - offset));
+            let count = piece.len();
             let y = (line * self.walk.stride + kernel_row).wrapping_sub(self.walk.padding);
             let begin = start + offset as isize;
             if y >= self.maps.height {
@@ -107,7 +106,7 @@ impl Rows for Gathered<'_> {
                     piece[before..inside].copy_from_slice(&map_row[first..first + inside - before]);
                 }
             }
-            done += count;
+            (to, kernel_row, offset) = (rest, kernel_row + 1, 0);
         }
     }
 }

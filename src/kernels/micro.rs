@@ -1,11 +1,9 @@
 //! The matrix micro-kernel: a tile of a few rows by two registers of columns, kept in registers while the inner
 //! dimension runs by. Every matrix product of the crate's kernels ends here.
 
+use super::factors::{CHUNK, Factors};
 use super::simd::Simd;
-use super::{Activation, Precision, math};
-
-/// Words of each row that lie together on the left-hand side: [chunk][row][CHUNK].
-pub(crate) const CHUNK: usize = 16;
+use super::{Activation, math};
 
 /// How far ahead the right-hand side is asked for, in values.
 const AHEAD: usize = 1024;
@@ -18,7 +16,7 @@ pub(crate) struct Words<'a> {
     /// One panel, [word][2 * LANES].
     pub(crate) right: &'a [f32],
     pub(crate) count: usize,
-    pub(crate) precision: Precision,
+    pub(crate) factors: Factors,
 }
 
 /// What the accumulators hold at first.
@@ -45,15 +43,7 @@ pub(crate) struct Tile {
     pub(crate) activation: Activation,
 }
 
-/// Cuts `rows` into groups: full ones, then one of a third, two thirds or all of a full one.
-#[inline(always)]
-pub(crate) fn group_sizes(rows: usize, full: usize) -> impl Iterator<Item = usize> {
-    let (whole, rest) = (rows / full, rows % full);
-    let last = rest.div_ceil(full / 3) * (full / 3);
-    (0..whole).map(move |_| full).chain((last > 0).then_some(last))
-}
-
-/// Multiplies one group of `size` rows (one of [`group_sizes`]) with one panel.
+/// Multiplies one group of `size` rows (one of [`Factors::groups`]) with one panel.
 ///
 /// # Safety
 /// The sides must hold `count` words for `size` rows and two registers of columns (`left` rounded up to chunks is not
@@ -80,11 +70,11 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, size: usize, sides: Words<'_>, tile
 unsafe fn by_width<S: Simd, const R: usize>(s: S, sides: Words<'_>, tile: Tile) {
     // SAFETY: handed on.
     unsafe {
-        match (tile.columns > S::LANES, sides.precision) {
-            (true, Precision::F32) => run::<S, R, 2, false>(s, sides, tile),
-            (false, Precision::F32) => run::<S, R, 1, false>(s, sides, tile),
-            (true, Precision::Bf16) => run::<S, R, 2, true>(s, sides, tile),
-            (false, Precision::Bf16) => run::<S, R, 1, true>(s, sides, tile),
+        match (tile.columns > S::LANES, sides.factors == Factors::F32) {
+            (true, true) => run::<S, R, 2, false>(s, sides, tile),
+            (false, true) => run::<S, R, 1, false>(s, sides, tile),
+            (true, false) => run::<S, R, 2, true>(s, sides, tile),
+            (false, false) => run::<S, R, 1, true>(s, sides, tile),
         }
     }
 }

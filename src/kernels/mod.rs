@@ -8,7 +8,9 @@
 mod attention;
 mod bins;
 mod conv;
+mod direct;
 mod elementwise;
+mod factors;
 mod gemm;
 mod maps;
 mod math;
@@ -25,6 +27,7 @@ mod winograd;
 pub use attention::WindowAttention;
 pub use bins::{WeightedPixel, sum_bins};
 pub use conv::{Convolution, Walk};
+pub use direct::DirectConvolution;
 pub use elementwise::{sigmoid, softmax};
 pub use gemm::PackedMatrix;
 pub use maps::Maps;
@@ -53,21 +56,6 @@ pub enum Precision {
     F32,
     /// Both factors rounded to bf16.
     Bf16,
-}
-
-impl Precision {
-    /// 32-bit words that hold `values` factors.
-    fn words(self, values: usize) -> usize {
-        values.div_ceil(self.values(1))
-    }
-
-    /// Factors that `words` 32-bit words hold.
-    fn values(self, words: usize) -> usize {
-        match self {
-            Self::F32 => words,
-            Self::Bf16 => 2 * words,
-        }
-    }
 }
 
 /// Cuts `rows` of `width` values into ranges worth a thread's attention each.

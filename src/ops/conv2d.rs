@@ -7,10 +7,11 @@
 use candle_core::{Result, Tensor};
 
 use super::{Activation, Linear, OpsContext, kernel};
-use crate::kernels::{Convolution, Maps, Precision, Walk, Winograd};
+use crate::kernels::{Convolution, DirectConvolution, Maps, Precision, Walk, Winograd};
 
-/// Channels from which Winograd beats the direct product: with fewer, its transforms outweigh what it saves.
-const WINOGRAD_CHANNELS: usize = 16;
+/// Channels from which kernels that see a pixel more than once are better not gathered into one product: Winograd's transforms and
+/// the direct form's whole units would outweigh what they save.
+const LEAST_CHANNELS: usize = 16;
 
 /// How a square kernel walks over the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ enum Form {
 
 #[derive(Debug)]
 enum Kernel {
+    Direct(DirectConvolution),
     Winograd(Winograd),
     Gathered(Convolution),
 }
@@ -91,6 +93,7 @@ impl Conv2d {
         match &self.0 {
             Form::Patches { linear, .. } => linear.bytes(),
             Form::Sliding { weight, bias, .. } => OpsContext::bytes([weight].into_iter().chain(bias)),
+            Form::Kernel { kernel: Kernel::Direct(layer), .. } => layer.bytes(),
             Form::Kernel { kernel: Kernel::Winograd(layer), .. } => layer.bytes(),
             Form::Kernel { kernel: Kernel::Gathered(layer), .. } => layer.bytes(),
         }
@@ -141,13 +144,20 @@ impl Kernel {
         if !bias.is_empty() && bias.len() != outputs {
             candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
         }
-        if shape == ConvShape::SAME_3X3 && inputs >= WINOGRAD_CHANNELS {
+        let walk = Walk { kernel: shape.kernel, stride: shape.stride, padding: shape.padding };
+        let slides = shape.kernel > shape.stride && inputs >= LEAST_CHANNELS;
+        if slides {
+            let prepare = |weight: &[f32]| DirectConvolution::convolution(weight, &bias, outputs, inputs, walk, precision);
+            if let Some(layer) = kernel::with_values(weight, prepare)? {
+                return Ok(Self::Direct(layer));
+            }
+        }
+        if slides && shape == ConvShape::SAME_3X3 {
             let transform = |weight: &[f32]| Winograd::convolution(weight, &bias, outputs, inputs, precision);
             return Ok(Self::Winograd(kernel::with_values(weight, transform)?));
         }
         // [out, in, row, col] -> [out, row, col, in]
         let weight = weight.permute((0, 2, 3, 1))?;
-        let walk = Walk { kernel: shape.kernel, stride: shape.stride, padding: shape.padding };
         let pack = |weight: &[f32]| Convolution::new(weight, &bias, outputs, inputs, walk, precision);
         Ok(Self::Gathered(kernel::with_values(&weight, pack)?))
     }
@@ -160,6 +170,7 @@ impl Kernel {
         }
         let maps = Maps { count, height, width };
         let to = match self {
+            Self::Direct(layer) => layer.output_maps(maps),
             Self::Winograd(layer) => layer.output_maps(maps),
             Self::Gathered(layer) => layer.walk().output_maps(maps),
         };
@@ -168,6 +179,7 @@ impl Kernel {
 
     fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
         match self {
+            Self::Direct(layer) => layer.forward(x, maps, residual, activation.fused()),
             Self::Winograd(layer) => layer.forward(x, maps, residual, activation.fused()),
             Self::Gathered(layer) => layer.forward(x, maps, residual, activation.fused()),
         }

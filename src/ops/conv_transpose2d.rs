@@ -8,7 +8,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Activation, Linear, OpsContext, kernel};
-use crate::kernels::{Maps, Winograd};
+use crate::kernels::{self, DirectConvolution, Maps, Winograd};
 
 /// The two kernels that double a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,34 @@ enum Form {
         phases: Vec<Linear>,
     },
     Kernel {
-        layer: Winograd,
+        layer: Doubling,
         inputs: usize,
         outputs: usize,
         activation: Activation,
     },
+}
+
+/// The overlapping kernel on the processor: straight from the map in tile registers, else by Winograd.
+#[derive(Debug)]
+enum Doubling {
+    Direct(DirectConvolution),
+    Winograd(Winograd),
+}
+
+impl Doubling {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Direct(layer) => layer.bytes(),
+            Self::Winograd(layer) => layer.bytes(),
+        }
+    }
+
+    fn forward(&self, x: &[f32], maps: Maps, activation: kernels::Activation) -> Vec<f32> {
+        match self {
+            Self::Direct(layer) => layer.forward(x, maps, None, activation),
+            Self::Winograd(layer) => layer.forward(x, maps, None, activation),
+        }
+    }
 }
 
 impl ConvTranspose2d {
@@ -83,8 +106,11 @@ impl ConvTranspose2d {
             if !bias.is_empty() && bias.len() != outputs {
                 candle_core::bail!("a convolution with {outputs} outputs has a bias of {} values", bias.len());
             }
-            let transform = |weight: &[f32]| Winograd::transposed(weight, &bias, outputs, inputs, precision);
-            let layer = kernel::with_values(weight, transform)?;
+            let prepare = |weight: &[f32]| match DirectConvolution::transposed(weight, &bias, outputs, inputs, precision) {
+                Some(layer) => Doubling::Direct(layer),
+                None => Doubling::Winograd(Winograd::transposed(weight, &bias, outputs, inputs, precision)),
+            };
+            let layer = kernel::with_values(weight, prepare)?;
             return Ok(Self(Form::Kernel { layer, inputs, outputs, activation }));
         }
         let phase = |(row_parity, col_parity): (usize, usize)| {
@@ -123,7 +149,7 @@ impl ConvTranspose2d {
                 }
                 let maps = Maps { count: n, height, width };
                 kernel::map("conv_transpose2d", x, (n, 2 * height, 2 * width, *outputs), |x| {
-                    layer.forward(x, maps, None, activation.fused())
+                    layer.forward(x, maps, activation.fused())
                 })
             }
         }

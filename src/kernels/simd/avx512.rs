@@ -1,23 +1,32 @@
-//! AVX-512, with or without its bf16 dot products.
+//! AVX-512, with or without its bf16 dot products, and with or without AMX's tiles beside them.
 
 use std::arch::x86_64::*;
 
-use super::{Simd, Task};
+use super::{Simd, Task, Tiles, amx};
 
-/// Proof of avx512f/bw/dq/vl (and avx512bf16 if `BF16`): made only by [`run`] and [`run_bf16`].
+/// Proof of avx512f/bw/dq/vl (and avx512bf16 if `BF16`, and configured tiles if `AMX`): made only by [`run`], [`run_bf16`] and
+/// [`run_amx`].
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512<const BF16: bool>(());
+pub(crate) struct Avx512<const BF16: bool, const AMX: bool>(());
 
 /// Runs a task compiled for AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) fn run<T: Task>(task: T) -> T::Output {
-    task.run(Avx512::<false>(()))
+    task.run(Avx512::<false, false>(()))
 }
 
 /// Runs a task compiled for AVX-512 with bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 pub(super) fn run_bf16<T: Task>(task: T) -> T::Output {
-    task.run(Avx512::<true>(()))
+    task.run(Avx512::<true, false>(()))
+}
+
+/// Runs a task compiled for AVX-512 with bf16, with tile registers at hand. [`amx::available`] must have said yes.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+pub(super) unsafe fn run_amx<T: Task>(task: T) -> T::Output {
+    // SAFETY: the caller asked the processor and the system.
+    let _tiles = unsafe { amx::Configured::new() };
+    task.run(Avx512::<true, true>(()))
 }
 
 /// The first `count` lanes.
@@ -41,6 +50,16 @@ unsafe fn high(v: __m512) -> __m512 {
     unsafe { _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32))) }
 }
 
+/// The leading halves of both registers' values, as bf16 pairs.
+#[inline(always)]
+unsafe fn join_high(first: __m512, second: __m512) -> __m512 {
+    // SAFETY: called by `Avx512` alone.
+    unsafe {
+        let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
+        _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, first, _mm512_castps_si512(second)))
+    }
+}
+
 /// Rounds to the nearest bf16, ties to even: adds 0x7fff and the lowest kept bit, keeps the high half.
 #[inline(always)]
 unsafe fn rounded(v: __m512) -> __m256i {
@@ -54,10 +73,11 @@ unsafe fn rounded(v: __m512) -> __m256i {
 }
 
 // SAFETY (every block below): `self` proves the instructions; pointers are the caller's word.
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     type V = __m512;
     const LANES: usize = 16;
     const ROWS: usize = 12;
+    const TILES: bool = AMX;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
@@ -149,5 +169,22 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             let low = _mm512_castsi256_si512(rounded(first));
             _mm512_castsi512_ps(_mm512_inserti64x4::<1>(low, rounded(second)))
         }
+    }
+    #[inline(always)]
+    fn split_bf16(self, first: __m512, second: __m512) -> [__m512; 3] {
+        unsafe {
+            // The leading half of an f32's bits is a bf16 value, and what it leaves is exact.
+            let heads = [high(first), high(second)];
+            let rest = [_mm512_sub_ps(first, heads[0]), _mm512_sub_ps(second, heads[1])];
+            let next = [high(rest[0]), high(rest[1])];
+            let last = [_mm512_sub_ps(rest[0], next[0]), _mm512_sub_ps(rest[1], next[1])];
+            [join_high(first, second), join_high(rest[0], rest[1]), join_high(last[0], last[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn multiply_tiles(self, tiles: Tiles<'_>) {
+        debug_assert!(AMX);
+        // SAFETY: `AMX` proves that tiles are configured; pointers are the caller's word.
+        unsafe { amx::multiply(tiles) }
     }
 }

@@ -5,6 +5,8 @@
 //! not, because it works on raw pointers.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -25,6 +27,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// Rows of the matrix micro-kernel: as many as leave its accumulators (two registers a row) in registers.
     const ROWS: usize;
+    /// Whether there are registers that hold whole tiles of a matrix, see [`Simd::multiply_tiles`].
+    const TILES: bool = false;
 
     fn splat(self, value: f32) -> Self::V;
     unsafe fn load(self, from: *const f32) -> Self::V;
@@ -58,17 +62,53 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn dot_bf16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// Two registers of values one after the other, rounded to bf16, as pairs in the lanes of one (pair i = values 2i, 2i + 1).
     fn to_bf16(self, first: Self::V, second: Self::V) -> Self::V;
-    /// The same of `2 * LANES` values in memory.
+
+    /// The three bf16 parts whose sums the values of two registers are, as pairs of a value of either, where there are
+    /// [`Simd::TILES`].
     #[inline(always)]
-    unsafe fn load_as_bf16(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for both halves.
-        unsafe { self.to_bf16(self.load(from), self.load(from.add(Self::LANES))) }
+    fn split_bf16(self, first: Self::V, second: Self::V) -> [Self::V; 3] {
+        let _ = (first, second);
+        unreachable!("only asked of instruction sets with tiles");
     }
+
+    /// Products of bf16 pairs in tile registers, where [`Simd::TILES`] says that there are some.
+    #[inline(always)]
+    unsafe fn multiply_tiles(self, tiles: Tiles<'_>) {
+        let _ = tiles;
+        unreachable!("only asked of instruction sets with tiles");
+    }
+}
+
+/// 32 rows times 32 columns: `to` becomes left * right, the sum over all words of the products of both bf16 halves.
+///
+/// A step of the inner dimension is 16 words of every row and column, or three times as many where factors are split.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles<'a> {
+    /// Where the first and the last 16 rows begin.
+    pub(crate) left: [*const f32; 2],
+    /// Bytes from there to the first row of each step.
+    pub(crate) offsets: &'a [usize],
+    /// Bytes from a row to the next, each with 16 words of its own.
+    pub(crate) row_bytes: usize,
+    /// Bytes from a part of split values to the next.
+    pub(crate) part_bytes: usize,
+    /// [step][part][16 words][32 columns]
+    pub(crate) right: *const f32,
+    /// Whether all columns are wanted, not the first 16 alone.
+    pub(crate) wide: bool,
+    /// Whether values are split into three parts.
+    pub(crate) split: bool,
+    /// The result.
+    pub(crate) to: *mut f32,
+    /// Bytes from one of its rows to the next.
+    pub(crate) stride_bytes: usize,
 }
 
 /// A piece of work that can run on any instruction set.
 pub(crate) trait Task {
     type Output;
+    /// Whether it multiplies tiles where there are any: only then are they configured for it.
+    const TILES: bool = false;
     /// Must be `#[inline(always)]`, as must be what it calls with `simd`: only then is it compiled for that set.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
@@ -85,6 +125,9 @@ pub(crate) enum Level {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    /// AVX-512 with bf16, and tile registers.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Level {
@@ -107,6 +150,9 @@ impl Level {
                 levels.push(Self::Avx512);
                 if is_x86_feature_detected!("avx512bf16") {
                     levels.push(Self::Avx512Bf16);
+                    if amx::available() {
+                        levels.push(Self::Amx);
+                    }
                 }
             }
         }
@@ -122,7 +168,29 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Avx512Bf16 => avx512::Avx512::<true>::LANES,
+            Self::Avx512 | Self::Avx512Bf16 | Self::Amx => avx512::Avx512::<true, true>::LANES,
+        }
+    }
+
+    /// [`Simd::ROWS`] of this set.
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            Self::Portable => portable::Portable::ROWS,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Avx512Bf16 | Self::Amx => avx512::Avx512::<true, true>::ROWS,
+        }
+    }
+
+    /// Whether there are tile registers.
+    pub(crate) fn has_tiles(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => true,
+            _ => false,
         }
     }
 
@@ -133,13 +201,15 @@ impl Level {
             Self::Portable => task.run(portable::Portable),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => task.run(neon::Neon::new()),
-            // SAFETY (all three): a `Level` other than `Portable` comes from `supported`, which asked the processor.
+            // SAFETY (all four): a `Level` other than `Portable` comes from `supported`, which asked the processor.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2::run(task) },
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { avx512::run(task) },
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => unsafe { avx512::run_bf16(task) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => unsafe { if T::TILES { avx512::run_amx(task) } else { avx512::run_bf16(task) } },
         }
     }
 }

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::transform::{self, POINTS, SIDE};
 use super::{Phase, Winograd};
+use crate::kernels::factors::CHUNK;
 use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::micro::{CHUNK, Start, Tile, Words, group_sizes, multiply};
+use crate::kernels::micro::{Start, Tile, Words, multiply};
 use crate::kernels::simd::{Simd, Task};
-use crate::kernels::{Activation, Maps, Precision, math};
+use crate::kernels::{Activation, Maps, math};
 
 /// One thread's piece: some tiles, some panels of outputs, every phase.
 pub(super) struct Job<'a> {
@@ -27,17 +28,18 @@ impl Task for Job<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (precision, width) = (self.layer.precision, 2 * S::LANES);
-        let words = precision.words(self.layer.inputs);
-        let depth = words.next_multiple_of(CHUNK);
-        let rows: usize = group_sizes(self.tiles.len(), S::ROWS).sum();
+        let (factors, width) = (self.layer.factors, 2 * S::LANES);
+        let groups = factors.groups(S::ROWS);
+        let words = factors.words(self.layer.inputs);
+        let depth = factors.padded_words(self.layer.inputs);
+        let rows = groups.padded(self.tiles.len());
         // One cache line more than needed from each point to the next: else all would fall on the same few sets.
         let (gathered_stride, products_stride) = (rows * depth + CHUNK, rows * width + CHUNK);
         let mut gathered = Scratch::take(POINTS * gathered_stride);
         let mut products = Scratch::take(POINTS * products_stride);
         for phase in &self.layer.phases {
             let mut first = 0;
-            for size in group_sizes(self.tiles.len(), S::ROWS) {
+            for size in groups.sizes(self.tiles.len()) {
                 for r in 0..size.min(self.tiles.len() - first) {
                     // [point][group][chunk][row in group][CHUNK]
                     let place = &mut gathered[first * depth + r * CHUNK..];
@@ -49,7 +51,7 @@ impl Task for Job<'_> {
                 for point in 0..POINTS {
                     let right = &phase.words[(panel * POINTS + point) * words * width..][..words * width];
                     let mut first = 0;
-                    for size in group_sizes(self.tiles.len(), S::ROWS) {
+                    for size in groups.sizes(self.tiles.len()) {
                         let left = &gathered[point * gathered_stride + first * depth..][..size * depth];
                         let to = products[point * products_stride + first * width..][..size * width].as_mut_ptr();
                         let tile = Tile {
@@ -61,7 +63,7 @@ impl Task for Job<'_> {
                             activation: Activation::None,
                         };
                         // SAFETY: the slices above hold all that is read and written.
-                        unsafe { multiply(s, size, Words { left, right, count: words, precision }, tile) };
+                        unsafe { multiply(s, size, Words { left, right, count: words, factors }, tile) };
                         first += size;
                     }
                 }
@@ -125,30 +127,46 @@ impl Job<'_> {
     /// The same for a tile that lies wholly inside the map or not, so that the common case has no branches.
     #[inline(always)]
     fn gather_seen<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, to: &mut [f32], stride: usize, group: usize) {
-        let precision = self.layer.precision;
-        for word in (0..precision.words(self.layer.inputs).next_multiple_of(CHUNK)).step_by(S::LANES) {
-            let place = word / CHUNK * group * CHUNK + word % CHUNK;
-            let to = &mut to[place..];
-            let channel = precision.values(word);
-            let first = self.transform_columns::<S, INSIDE>(s, seen, channel);
-            match precision {
-                Precision::F32 => {
+        let factors = self.layer.factors;
+        let unit_words = factors.unit_chunks() * CHUNK;
+        for unit in 0..factors.padded_words(self.layer.inputs) / unit_words {
+            for lane in (0..CHUNK).step_by(S::LANES) {
+                let to = &mut to[unit * unit_words * group + lane..];
+                let channel = unit * factors.unit_values();
+                let sources = factors.sources::<S>(lane);
+                let first = self.transform_columns::<S, INSIDE>(s, seen, channel + sources[0]);
+                if sources[0] == sources[1] {
                     for i in 0..SIDE {
-                        store_points(s, transform::input(s, across(&first, i)), &mut to[i * SIDE * stride..], stride);
+                        let points = transform::input(s, across(&first, i));
+                        self.store_points(s, points, points, &mut to[i * SIDE * stride..], stride, group);
                     }
-                }
-                Precision::Bf16 => {
-                    let second = self.transform_columns::<S, INSIDE>(s, seen, channel + S::LANES);
+                } else {
+                    let second = self.transform_columns::<S, INSIDE>(s, seen, channel + sources[1]);
                     for i in 0..SIDE {
-                        let mut points = transform::input(s, across(&first, i));
-                        let second = transform::input(s, across(&second, i));
-                        for j in 0..SIDE {
-                            points[j] = s.to_bf16(points[j], second[j]);
-                        }
-                        store_points(s, points, &mut to[i * SIDE * stride..], stride);
+                        let points = [transform::input(s, across(&first, i)), transform::input(s, across(&second, i))];
+                        self.store_points(s, points[0], points[1], &mut to[i * SIDE * stride..], stride, group);
                     }
                 }
             }
+        }
+    }
+
+    /// Writes a row of a tile's points, `stride` words from one to the next.
+    #[inline(always)]
+    fn store_points<S: Simd>(
+        &self,
+        s: S,
+        first: [S::V; SIDE],
+        second: [S::V; SIDE],
+        to: &mut [f32],
+        stride: usize,
+        group: usize,
+    ) {
+        let reach = (self.layer.factors.unit_chunks() - 1) * group * CHUNK + S::LANES;
+        for j in 0..SIDE {
+            let to = &mut to[j * stride..][..reach];
+            // SAFETY: the slice reaches to the last part's register.
+            unsafe { self.layer.factors.write(s, [first[j], second[j]], to.as_mut_ptr(), group * CHUNK) };
         }
     }
 
@@ -266,15 +284,6 @@ fn products<S: Simd, const MADE: usize>(s: S, from: &[f32], j: usize, stride: us
 #[inline(always)]
 fn across<V: Copy, const ROWS: usize>(columns: &[[V; ROWS]; SIDE], i: usize) -> [V; SIDE] {
     [columns[0][i], columns[1][i], columns[2][i], columns[3][i], columns[4][i], columns[5][i]]
-}
-
-/// Writes a row of a tile's points, `stride` values from one to the next.
-#[inline(always)]
-fn store_points<S: Simd>(s: S, points: [S::V; SIDE], to: &mut [f32], stride: usize) {
-    for j in 0..SIDE {
-        // SAFETY: the slice holds LANES values.
-        unsafe { s.store(to[j * stride..][..S::LANES].as_mut_ptr(), points[j]) };
-    }
 }
 
 /// # Safety

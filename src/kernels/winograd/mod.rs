@@ -14,14 +14,14 @@ use rayon::prelude::*;
 
 use self::job::Job;
 use self::transform::{POINTS, SIDE, kernel_row};
+use super::factors::Factors;
 use super::gemm::share;
 use super::memory::{Aligned, Out};
-use super::micro::CHUNK;
-use super::simd::{Level, to_bf16_pair};
+use super::simd::Level;
 use super::{Activation, Maps, Precision};
 
-/// Values of transformed tiles a job keeps: most of a second-level cache.
-const JOB_VALUES: usize = 150_000;
+/// Words of transformed tiles a job keeps: most of a second-level cache.
+const JOB_WORDS: usize = 150_000;
 
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Winograd {
     /// Outputs per input along a side, which is also the square root of the number of phases.
     scale: usize,
     bias: Aligned,
-    precision: Precision,
+    factors: Factors,
     level: Level,
 }
 
@@ -76,9 +76,10 @@ impl Winograd {
     ) -> Self {
         assert_eq!(weight.len(), outputs * inputs * 9, "weight is [outputs, inputs, 3, 3]");
         let tap = |o: usize, i: usize, y: usize, x: usize| weight[((o * inputs + i) * 3 + y) * 3 + x];
-        let words = transform_kernel(level, precision, outputs, inputs, 3, tap);
+        let factors = Factors::for_vectors(precision);
+        let words = transform_kernel(level, factors, outputs, inputs, 3, tap);
         let phases = vec![Phase { offset: [0, 0], padding: [1, 1], words }];
-        Self { phases, inputs, outputs, taps: 3, scale: 1, bias: pad_bias(level, bias, outputs), precision, level }
+        Self { phases, inputs, outputs, taps: 3, scale: 1, bias: pad_bias(level, bias, outputs), factors, level }
     }
 
     fn transposed_for(
@@ -90,16 +91,17 @@ impl Winograd {
         precision: Precision,
     ) -> Self {
         assert_eq!(weight.len(), outputs * inputs * 16, "weight is [inputs, outputs, 4, 4]");
+        let factors = Factors::for_vectors(precision);
         // Output 2m takes kernel columns 3 and 1 at inputs m - 1 and m; output 2m + 1 takes 2 and 0 at m and m + 1.
         let phase = |py: usize, px: usize| {
             let tap = |o: usize, i: usize, y: usize, x: usize| {
                 weight[((i * outputs + o) * 4 + 3 - py - 2 * y) * 4 + 3 - px - 2 * x]
             };
-            let words = transform_kernel(level, precision, outputs, inputs, 2, tap);
+            let words = transform_kernel(level, factors, outputs, inputs, 2, tap);
             Phase { offset: [py, px], padding: [1 - py, 1 - px], words }
         };
         let phases = vec![phase(0, 0), phase(0, 1), phase(1, 0), phase(1, 1)];
-        Self { phases, inputs, outputs, taps: 2, scale: 2, bias: pad_bias(level, bias, outputs), precision, level }
+        Self { phases, inputs, outputs, taps: 2, scale: 2, bias: pad_bias(level, bias, outputs), factors, level }
     }
 
     /// Bytes the prepared weights take.
@@ -124,9 +126,10 @@ impl Winograd {
         let grid = Maps { count: maps.count, height: maps.height.div_ceil(made), width: maps.width.div_ceil(made) };
         let panels = self.outputs.div_ceil(2 * self.level.lanes());
         let threads = rayon::current_num_threads();
-        let job_tiles =
-            (JOB_VALUES / (POINTS * self.precision.words(self.inputs).next_multiple_of(CHUNK)) / 12 * 12).clamp(12, 96);
-        let (tile_jobs, panel_jobs) = if grid.pixels() < threads * 12 {
+        let groups = self.factors.groups(self.level.rows());
+        let job_tiles = JOB_WORDS / (POINTS * self.factors.padded_words(self.inputs)) / groups.full * groups.full;
+        let job_tiles = job_tiles.clamp(groups.full, 96);
+        let (tile_jobs, panel_jobs) = if grid.pixels() < threads * groups.full {
             (1, panels.min(threads))
         } else {
             (grid.pixels().div_ceil(job_tiles).next_multiple_of(threads), 1)
@@ -142,7 +145,7 @@ impl Winograd {
                         grid,
                         residual,
                         activation,
-                        tiles: share(grid.pixels(), 4, job / panel_jobs, tile_jobs),
+                        tiles: share(grid.pixels(), groups.step, job / panel_jobs, tile_jobs),
                         panels: share(panels, 1, job % panel_jobs, panel_jobs),
                         out,
                     });
@@ -162,13 +165,13 @@ fn pad_bias(level: Level, bias: &[f32], outputs: usize) -> Aligned {
 /// G g Gᵀ of every kernel, packed [panel][point][word][panel width].
 fn transform_kernel(
     level: Level,
-    precision: Precision,
+    factors: Factors,
     outputs: usize,
     inputs: usize,
     taps: usize,
     tap: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
 ) -> Aligned {
-    let (width, count) = (2 * level.lanes(), precision.words(inputs));
+    let (width, count) = (2 * level.lanes(), factors.words(inputs));
     let panel_len = POINTS * count * width;
     let rows: [[f64; 3]; SIDE] = std::array::from_fn(|point| kernel_row(point, taps));
     let transformed = |output: usize, input: usize| {
@@ -183,19 +186,12 @@ fn transform_kernel(
     };
     let mut words = Aligned::zeros(outputs.div_ceil(width) * panel_len);
     words.par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(panel, words)| {
-        for (word, lane) in (0..count).flat_map(|word| (0..width).map(move |lane| (word, lane))) {
+        for (input, lane) in (0..inputs).flat_map(|input| (0..width).map(move |lane| (input, lane))) {
             let output = panel * width + lane;
-            if output >= outputs {
-                continue;
-            }
-            let first = transformed(output, precision.values(word));
-            let second = (precision == Precision::Bf16).then(|| match 2 * word + 1 < inputs {
-                true => transformed(output, 2 * word + 1),
-                false => [0.0; POINTS],
-            });
-            for point in 0..POINTS {
-                words[(point * count + word) * width + lane] =
-                    second.map_or(first[point], |second| to_bf16_pair(first[point], second[point]));
+            if output < outputs {
+                for (point, value) in transformed(output, input).into_iter().enumerate() {
+                    factors.put(&mut words[point * count * width + lane..], width, input, value);
+                }
             }
         }
     });

@@ -1,0 +1,237 @@
+//! Matrix products with weights packed once: y = act(x Wᵀ + bias + residual).
+//!
+//! The scheme is that of GotoBLAS/BLIS: the right-hand side lies in panels as wide as two registers, the left-hand side
+//! is copied, a block that fits the second-level cache at a time, into groups of as many rows as the micro-kernel
+//! keeps accumulators for, and inside a group in chunks of 16 values a row, so that reading stays contiguous.
+//! What a *row* of the left-hand side is, [`Rows`] decides, so a convolution is the same product over gathered rows.
+//!
+//! How values are multiplied, [`Factors`] decides; they are brought into that form as they are packed. Products are summed in f32;
+//! inputs and outputs stay f32.
+
+mod job;
+mod pack;
+mod tiled;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use self::job::Job;
+use self::pack::pack_panels;
+pub(crate) use self::tiled::Finish;
+use super::factors::{Factors, Groups};
+use super::memory::{Aligned, Out};
+use super::simd::Level;
+use super::{Activation, Precision};
+
+/// Groups of rows one job takes at most; a block of them fills a quarter of a second-level cache.
+const JOB_GROUPS: usize = 20;
+/// The same of groups of 32 for tiles, on processors whose second-level cache is larger.
+const TILED_JOB_GROUPS: usize = 8;
+
+/// The left-hand side of a product: rows that can be copied piece by piece.
+pub(crate) trait Rows: Sync {
+    /// Copies columns `from .. from + to.len()` of row `row`.
+    fn copy(&self, row: usize, from: usize, to: &mut [f32]);
+
+    /// The same columns where they lie, if they lie together.
+    #[inline(always)]
+    fn view(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
+        let _ = (row, columns);
+        None
+    }
+}
+
+/// A row-major matrix of the given width.
+pub(crate) struct Dense<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) width: usize,
+}
+
+impl Rows for Dense<'_> {
+    #[inline(always)]
+    fn copy(&self, row: usize, from: usize, to: &mut [f32]) {
+        let start = row * self.width + from;
+        to.copy_from_slice(&self.values[start..start + to.len()]);
+    }
+
+    #[inline(always)]
+    fn view(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
+        Some(&self.values[row * self.width..][columns])
+    }
+}
+
+/// Weights [outputs, inputs] ready for the micro-kernel, with their bias.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    /// [panel][word][panel width]
+    words: Aligned,
+    /// Padded with zeros to whole panels.
+    bias: Aligned,
+    inputs: usize,
+    outputs: usize,
+    factors: Factors,
+    level: Level,
+}
+
+impl PackedMatrix {
+    /// Packs `weight` [outputs, inputs] (row-major) and `bias` `[outputs]` (empty: none).
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn new(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Self {
+        Self::for_level(Level::detect(), weight, bias, outputs, inputs, precision)
+    }
+
+    pub(crate) fn for_level(
+        level: Level,
+        weight: &[f32],
+        bias: &[f32],
+        outputs: usize,
+        inputs: usize,
+        precision: Precision,
+    ) -> Self {
+        assert_eq!(weight.len(), outputs * inputs, "weight is [outputs, inputs]");
+        assert!(bias.is_empty() || bias.len() == outputs, "bias is [outputs]");
+        let factors = Factors::new(precision, level);
+        let words = pack_panels(level, outputs, inputs, factors, |output, input| weight[output * inputs + input]);
+        let mut padded = Aligned::zeros(outputs.next_multiple_of(2 * level.lanes()));
+        padded[..bias.len()].copy_from_slice(bias);
+        Self { words, bias: padded, inputs, outputs, factors, level }
+    }
+
+    /// The length of a row of the left-hand side.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The length of a row of the result.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Bytes the packed form takes.
+    pub fn bytes(&self) -> usize {
+        (self.words.len() + self.bias.len()) * size_of::<f32>()
+    }
+
+    /// `act(x Wᵀ + bias + residual)` for `x` [rows, inputs] and an optional `residual` [rows, outputs].
+    ///
+    /// # Panics
+    /// If `x` is no whole number of rows, or the residual has another size than the result.
+    pub fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+        let rows = x.len().checked_div(self.inputs).unwrap_or(0);
+        assert_eq!(x.len(), rows * self.inputs, "x is [rows, inputs]");
+        self.forward_rows(rows, &Dense { values: x, width: self.inputs }, residual, activation)
+    }
+
+    /// [`PackedMatrix::forward`] over rows of any make.
+    pub(crate) fn forward_rows<R: Rows>(
+        &self,
+        rows: usize,
+        x: &R,
+        residual: Option<&[f32]>,
+        activation: Activation,
+    ) -> Vec<f32> {
+        assert!(residual.is_none_or(|r| r.len() == rows * self.outputs), "residual is [rows, outputs]");
+        let panels = self.outputs.div_ceil(2 * self.level.lanes());
+        let groups = self.groups();
+        let (row_jobs, panel_jobs) = self.split(rows, panels);
+        // SAFETY: the jobs cover every row and every column once.
+        unsafe {
+            Out::collect(rows * self.outputs, |out| {
+                (0..row_jobs * panel_jobs).into_par_iter().with_max_len(1).for_each(|job| {
+                    let (i, j) = (job / panel_jobs, job % panel_jobs);
+                    self.level.run(Job {
+                        matrix: self,
+                        x,
+                        residual,
+                        activation,
+                        rows: share(rows, groups.full, i, row_jobs),
+                        panels: share(panels, 1, j, panel_jobs),
+                        out,
+                    });
+                });
+            })
+        }
+    }
+
+    fn groups(&self) -> Groups {
+        self.factors.groups(self.level.rows())
+    }
+
+    /// Into how many jobs rows and panels are cut: rows first; panels too where rows alone cannot occupy every thread.
+    fn split(&self, rows: usize, panels: usize) -> (usize, usize) {
+        let (threads, groups) = (rayon::current_num_threads(), self.groups().full);
+        let most = groups * if self.factors.tiled() { TILED_JOB_GROUPS } else { JOB_GROUPS };
+        if threads > 1 && rows < 2 * threads * groups {
+            return (usize::from(rows > 0), panels.min(2 * threads));
+        }
+        (if threads > 1 { rows.div_ceil(most).next_multiple_of(threads) } else { rows.div_ceil(most) }, 1)
+    }
+}
+
+/// Part `index` of `parts` equal shares of `0..total`, cut at multiples of `step`.
+pub(crate) fn share(total: usize, step: usize, index: usize, parts: usize) -> Range<usize> {
+    let steps = total.div_ceil(step);
+    let cut = |i: usize| (steps * i / parts * step).min(total);
+    cut(index)..cut(index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+
+    fn check(level: Level, rows: usize, inputs: usize, outputs: usize, precision: Precision) {
+        let x = reference::noise(rows * inputs, 1);
+        let weight = reference::noise(outputs * inputs, 2);
+        let bias = reference::noise(outputs, 3);
+        let residual = reference::noise(rows * outputs, 4);
+        let matrix = PackedMatrix::for_level(level, &weight, &bias, outputs, inputs, precision);
+        let bare = PackedMatrix::for_level(level, &weight, &[], outputs, inputs, precision);
+        let (x_seen, weight_seen) = match precision {
+            Precision::F32 => (x.clone(), weight),
+            Precision::Bf16 => (reference::round_bf16(&x), reference::round_bf16(&weight)),
+        };
+        for activation in [Activation::None, Activation::Relu, Activation::Gelu] {
+            let what = format!("{level:?} {rows}x{inputs}x{outputs} {precision:?} {activation:?}");
+            let expected = reference::linear(&x_seen, &weight_seen, &bias, Some(&residual), inputs, activation);
+            reference::assert_close(&matrix.forward(&x, Some(&residual), activation), &expected, 3e-6, &what);
+            let expected = reference::linear(&x_seen, &weight_seen, &[], None, inputs, activation);
+            reference::assert_close(&bare.forward(&x, None, activation), &expected, 3e-6, &what);
+        }
+    }
+
+    #[test]
+    fn packed_products_match_the_naive_ones_on_odd_sizes() {
+        let sizes = [(1, 1, 1), (5, 7, 3), (13, 17, 33), (25, 64, 40), (12, 16, 32), (3, 300, 50), (61, 33, 16)];
+        for level in Level::supported() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                for (rows, inputs, outputs) in sizes {
+                    check(level, rows, inputs, outputs, precision);
+                }
+                if !cfg!(miri) {
+                    check(level, 260, 777, 65, precision);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_products_are_empty_or_the_bias() {
+        let matrix = PackedMatrix::new(&[1.0; 6], &[], 2, 3, Precision::F32);
+        assert!(matrix.forward(&[], None, Activation::None).is_empty());
+        let none = PackedMatrix::new(&[], &[1.0, -2.0], 2, 0, Precision::F32);
+        let rows = none.forward_rows(3, &Dense { values: &[], width: 0 }, None, Activation::Relu);
+        assert_eq!(rows, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for (total, step, parts) in [(0, 12, 3), (1, 12, 2), (256, 12, 2), (1000, 1, 7)] {
+            let joined: Vec<usize> = (0..parts).flat_map(|i| share(total, step, i, parts)).collect();
+            assert_eq!(joined, (0..total).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Both sides of a product in the order in which the micro-kernels read them.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Rows;
+use crate::kernels::factors::{CHUNK, Factors};
+use crate::kernels::memory::Aligned;
+use crate::kernels::simd::{Level, Simd};
+
+/// Values of a row that are packed at once, at most.
+pub(super) const BLOCK_VALUES: usize = 512;
+
+/// Packs `value(output, input)` into panels [panel][word][two registers], zeros where there is nothing.
+pub(super) fn pack_panels(
+    level: Level,
+    outputs: usize,
+    inputs: usize,
+    factors: Factors,
+    value: impl Fn(usize, usize) -> f32 + Sync,
+) -> Aligned {
+    let width = 2 * level.lanes();
+    let panel_len = factors.words(inputs) * width;
+    let mut packed = Aligned::zeros(outputs.div_ceil(width) * panel_len);
+    packed.par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(panel, words)| {
+        for input in 0..inputs {
+            for column in 0..width.min(outputs - panel * width) {
+                factors.put(&mut words[column..], width, input, value(panel * width + column, input));
+            }
+        }
+    });
+    packed
+}
+
+/// Brings some units of some rows into groups and chunks, zero-padded.
+#[inline(always)]
+pub(super) fn pack_rows<S: Simd, R: Rows>(
+    simd: S,
+    factors: Factors,
+    x: &R,
+    rows: Range<usize>,
+    inputs: usize,
+    units: Range<usize>,
+    packed: &mut [f32],
+) {
+    let (unit_values, unit_chunks) = (factors.unit_values(), factors.unit_chunks());
+    let columns = units.start * unit_values..inputs.min(units.end * unit_values);
+    // One row, contiguous, before it is cut into chunks; what lies past its end stays zero. Whole units may be read in place.
+    let whole = columns.len() == units.len() * unit_values;
+    let mut line = [0.0_f32; BLOCK_VALUES];
+    let row_words = units.len() * unit_chunks * CHUNK;
+    let mut row = rows.start;
+    for size in factors.groups(S::ROWS).sizes(rows.len()) {
+        let group = &mut packed[(row - rows.start) * row_words..][..size * row_words];
+        for r in 0..size.min(rows.end - row) {
+            let line = match x.view(row + r, columns.clone()) {
+                Some(view) if whole => view,
+                _ => {
+                    x.copy(row + r, columns.start, &mut line[..columns.len()]);
+                    &line[..]
+                }
+            };
+            for unit in 0..units.len() {
+                let from = &line[unit * unit_values..][..unit_values];
+                let to = &mut group[(unit * unit_chunks * size + r) * CHUNK..][..((unit_chunks - 1) * size + 1) * CHUNK];
+                for lane in (0..CHUNK).step_by(S::LANES) {
+                    let [first, second] = factors.sources::<S>(lane);
+                    // SAFETY: both registers lie inside a unit, the words inside its chunks of this row.
+                    unsafe {
+                        let values =
+                            [simd.load(from[first..][..S::LANES].as_ptr()), simd.load(from[second..][..S::LANES].as_ptr())];
+                        factors.write(simd, values, to[lane..].as_mut_ptr(), size * CHUNK);
+                    }
+                }
+            }
+        }
+        row += size.min(rows.end - row);
+    }
+}
