@@ -9,12 +9,14 @@ ARG RUN_IMAGE=debian:13-slim
 FROM ${BUILD_IMAGE} AS build
 ARG RUST_VERSION=1.95.0
 ARG FEATURES=
+# The oldest generation of GPUs that a build with `cuda` is for: none can be asked while an image is built.
+ARG CUDA_COMPUTE_CAP=80
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl gcc g++ libc6-dev \
     && rm -rf /var/lib/apt/lists/* \
     && curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
     | sh -s -- -y --profile minimal --default-toolchain ${RUST_VERSION}
-ENV PATH=/root/.cargo/bin:${PATH}
+ENV PATH=/root/.cargo/bin:${PATH} CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP}
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src

@@ -10,9 +10,10 @@
 
 mod parity;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use parity::{
-    DENSE_F32, DENSE_HALF, Detections, MATCHED, MATCHED_HALF, Matching, PROBABILITY, channels_first, channels_last, values,
+    DENSE_F32, DENSE_HALF, DEVICE, Detections, MATCHED, MATCHED_HALF, Matching, PROBABILITY, channels_first, channels_last,
+    values,
 };
 use safetensors::SafeTensors;
 use satlas_serve::nn::{HeadOutput, Network};
@@ -30,7 +31,7 @@ fn spec(id: &str) -> ModelSpec {
 /// Every head's answer to the reference's image.
 fn run(id: &str, weights: &'static [u8], reference: &SafeTensors<'_>, dtype: DType) -> Vec<HeadOutput> {
     let weights = Weights::embedded(id, weights).unwrap();
-    let network = Network::load(weights, &spec(id), &Device::Cpu, dtype).unwrap();
+    let network = Network::load(weights, &spec(id), &DEVICE, dtype).unwrap();
     assert!(network.unused().is_empty(), "unused: {:?}", network.unused());
     let input = channels_last(values(reference, "input"), 3, SIDE, SIDE);
     let features = network.features(&input, 1).unwrap();

@@ -100,18 +100,48 @@ impl DeviceChoice {
     pub fn open(self) -> Result<Device, EngineError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto if candle_core::utils::cuda_is_available() => Self::Cuda(0).open(),
-            Self::Auto if candle_core::utils::metal_is_available() => Self::Metal.open(),
+            Self::Auto if candle_core::utils::cuda_is_available() => Self::Cuda(0).open_or_cpu(),
+            Self::Auto if candle_core::utils::metal_is_available() => Self::Metal.open_or_cpu(),
             Self::Auto => Ok(Device::Cpu),
-            Self::Cuda(number) => Device::new_cuda(number).map_err(|error| self.missing("cuda", &error)),
+            Self::Cuda(number) => open_cuda(number).map_err(|error| self.missing("cuda", &error)),
             Self::Metal => Device::new_metal(0).map_err(|error| self.missing("metal", &error)),
         }
     }
 
+    /// A build for GPUs also runs on machines that have none.
+    fn open_or_cpu(self) -> Result<Device, EngineError> {
+        self.open().or_else(|error| {
+            tracing::warn!(%error, "running on the CPU");
+            Ok(Device::Cpu)
+        })
+    }
+
     fn missing(self, feature: &str, error: &candle_core::Error) -> EngineError {
-        let detail = format!("device {self} cannot be used ({error}); builds with `--features {feature}` support it");
+        // What follows the first line is a backtrace.
+        let error = error.to_string();
+        let error = error.lines().next().unwrap_or_default();
+        let detail =
+            format!("device {self} cannot be used ({error}); it needs the device and a build with `--features {feature}`");
         EngineError::Invalid { detail }
     }
+}
+
+/// All work on one stream: weights are copied by the threads that load them and read by the device thread, and with candle's
+/// default, a stream for each thread, nothing makes one wait for the other.
+fn open_cuda(number: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda_with_stream(number)?;
+    #[cfg(feature = "cuda")]
+    {
+        #[expect(
+            unsafe_code,
+            reason = "two events for every tensor are of no use where one stream keeps everything in order"
+        )]
+        // SAFETY: nothing else makes a stream on this device, so no tensor is used on a stream other than its own.
+        unsafe {
+            device.as_cuda_device()?.disable_event_tracking();
+        }
+    }
+    Ok(device)
 }
 
 impl DtypeChoice {

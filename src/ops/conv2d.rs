@@ -1,11 +1,13 @@
 //! `torch.nn.Conv2d` on channels-last maps, and what follows it.
 //!
 //! As kernels: 1x1 convolutions are one matrix product, 3x3 ones that keep the map's size go through Winograd, and the
-//! others gather what each output sees into a product. In plain operations, 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch merging) see every pixel
-//! once, so they are one matrix product; the others go to candle, which wants channels first.
+//! others gather what each output sees into a product. In plain operations, 1x1 convolutions and those whose kernel is as
+//! large as their stride (patch embedding, patch merging) see every pixel once, so they are one matrix product; 3x3 ones that
+//! keep the map's size are one over the neighbours side by side; the others go to candle, which wants channels first.
 
 use candle_core::{Result, Tensor};
 
+use super::flat::{Flat, in_parts};
 use super::{Activation, Linear, OpsContext, kernel};
 use crate::kernels::{Convolution, DirectConvolution, Maps, Precision, Walk, Winograd};
 
@@ -44,6 +46,8 @@ pub struct Conv2d(Form);
 enum Form {
     /// Kernel = stride, or 1x1: the pixels of a patch side by side, then one product.
     Patches { shape: ConvShape, linear: Linear },
+    /// 3x3, the map keeps its size: a pixel's neighbours side by side, then one product.
+    Neighbours { linear: Linear, activation: Activation },
     /// `weight` is `[out, in, k, k]`.
     Sliding { shape: ConvShape, weight: Tensor, bias: Option<Tensor>, activation: Activation },
     /// A kernel that reads so many channels.
@@ -83,6 +87,10 @@ impl Conv2d {
             let weight = weight.permute((0, 2, 3, 1))?.reshape((out, rows * cols * inputs))?;
             return Ok(Self(Form::Patches { shape, linear: Linear::new(ops, &weight, bias, activation)? }));
         }
+        if shape == ConvShape::SAME_3X3 {
+            let weight = weight.permute((0, 2, 3, 1))?.reshape((out, rows * cols * inputs))?;
+            return Ok(Self(Form::Neighbours { linear: Linear::new(ops, &weight, bias, Activation::None)?, activation }));
+        }
         let bias = bias.map(|bias| ops.place(bias)).transpose()?;
         let weight = ops.place_as(weight, ops.convolution_dtype())?;
         Ok(Self(Form::Sliding { shape, weight, bias, activation }))
@@ -91,7 +99,7 @@ impl Conv2d {
     /// Memory that the prepared weights take.
     pub fn bytes(&self) -> usize {
         match &self.0 {
-            Form::Patches { linear, .. } => linear.bytes(),
+            Form::Patches { linear, .. } | Form::Neighbours { linear, .. } => linear.bytes(),
             Form::Sliding { weight, bias, .. } => OpsContext::bytes([weight].into_iter().chain(bias)),
             Form::Kernel { kernel: Kernel::Direct(layer), .. } => layer.bytes(),
             Form::Kernel { kernel: Kernel::Winograd(layer), .. } => layer.bytes(),
@@ -106,6 +114,7 @@ impl Conv2d {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
             Form::Patches { shape, linear } => linear.forward(&patches(x, *shape)?),
+            Form::Neighbours { linear, activation } => activation.apply(over_neighbours(x, linear)?),
             Form::Sliding { shape, weight, bias, activation } => activation.apply(slide(x, *shape, weight, bias.as_ref())?),
             Form::Kernel { kernel, inputs, outputs, activation } => {
                 let (maps, shape) = kernel.shapes(x, *inputs, *outputs)?;
@@ -121,6 +130,7 @@ impl Conv2d {
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.0 {
             Form::Patches { shape, linear } => linear.forward_add(&patches(x, *shape)?, residual),
+            Form::Neighbours { linear, activation } => activation.apply((over_neighbours(x, linear)? + residual)?),
             Form::Sliding { shape, weight, bias, activation } => {
                 activation.apply((slide(x, *shape, weight, bias.as_ref())? + residual)?)
             }
@@ -186,10 +196,18 @@ impl Kernel {
     }
 }
 
+fn over_neighbours(x: &Tensor, linear: &Linear) -> Result<Tensor> {
+    let offsets: Vec<(usize, usize)> = (0..3).flat_map(|row| (0..3).map(move |col| (row, col))).collect();
+    in_parts(x, offsets.len(), |x| {
+        let flat = Flat::new(x)?;
+        flat.map(&linear.forward(&flat.neighbours(&offsets)?)?)
+    })
+}
+
 fn slide(x: &Tensor, shape: ConvShape, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let nchw = x.permute((0, 3, 1, 2))?.contiguous()?;
+    let nchw = x.permute((0, 3, 1, 2))?.to_dtype(weight.dtype())?.contiguous()?;
     let y = nchw.conv2d(weight, shape.padding, shape.stride, 1, 1)?;
-    let y = y.permute((0, 2, 3, 1))?.contiguous()?;
+    let y = y.permute((0, 2, 3, 1))?.to_dtype(x.dtype())?.contiguous()?;
     match bias {
         Some(bias) => y.broadcast_add(bias),
         None => Ok(y),
@@ -227,7 +245,8 @@ mod tests {
 
     #[test]
     fn every_form_is_the_convolution_that_it_stands_for() {
-        let ops = OpsContext::new(&Device::Cpu, DType::F32).unwrap();
+        let forms =
+            [OpsContext::new(&Device::Cpu, DType::F32).unwrap(), OpsContext::plain(&Device::Cpu, DType::F32).unwrap()];
         let strided = |kernel, stride, padding| ConvShape { kernel, stride, padding };
         let shapes = [ConvShape::POINTWISE, ConvShape::SAME_3X3, ConvShape::patches(2), ConvShape::patches(4)];
         for shape in shapes.into_iter().chain([strided(1, 2, 0), strided(3, 2, 1), strided(7, 2, 3)]) {
@@ -235,14 +254,16 @@ mod tests {
             let nchw = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
             let theirs = nchw.conv2d(&weight, shape.padding, shape.stride, 1, 1).unwrap();
             let theirs = theirs.permute((0, 2, 3, 1)).unwrap().broadcast_add(&bias).unwrap();
-            let conv = Conv2d::new(&ops, &weight, Some(&bias), shape, Activation::Relu).unwrap();
             let largest = |x: Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-            let gap = largest((conv.forward(&x).unwrap() - theirs.relu().unwrap()).unwrap());
-            assert!(gap < 1e-5, "{shape:?}: {gap}");
-            let residual = ramp(theirs.dims());
-            let sum = (theirs + &residual).unwrap().relu().unwrap();
-            let gap = largest((conv.forward_add(&x, &residual).unwrap() - sum).unwrap());
-            assert!(gap < 1e-5, "{shape:?} with a residual: {gap}");
+            for ops in &forms {
+                let conv = Conv2d::new(ops, &weight, Some(&bias), shape, Activation::Relu).unwrap();
+                let gap = largest((conv.forward(&x).unwrap() - theirs.relu().unwrap()).unwrap());
+                assert!(gap < 1e-5, "{shape:?}: {gap}");
+                let residual = ramp(theirs.dims());
+                let sum = (&theirs + &residual).unwrap().relu().unwrap();
+                let gap = largest((conv.forward_add(&x, &residual).unwrap() - sum).unwrap());
+                assert!(gap < 1e-5, "{shape:?} with a residual: {gap}");
+            }
         }
     }
 }

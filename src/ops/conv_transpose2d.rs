@@ -7,8 +7,12 @@
 
 use candle_core::{Result, Tensor};
 
+use super::flat::{Flat, doubled, in_parts};
 use super::{Activation, Linear, OpsContext, kernel};
 use crate::kernels::{self, DirectConvolution, Maps, Winograd};
+
+/// Row and column parities of the outputs, in the order of the phases.
+const PARITIES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
 /// The two kernels that double a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ impl TransposeShape {
         }
     }
 
-    /// Kernel index and the input's first pixel in the padded map, for outputs of that parity.
+    /// Kernel index and the input's first pixel in the map padded so far, for outputs of that parity.
     fn taps(self, parity: usize) -> Vec<(usize, usize)> {
         let padding = self.padding();
         let reach = |kernel: usize| parity + padding + 2 * padding - kernel;
@@ -123,7 +127,7 @@ impl ConvTranspose2d {
             }
             Linear::new(ops, &Tensor::cat(&taps, 1)?, bias, activation)
         };
-        let phases = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().map(phase).collect::<Result<_>>()?;
+        let phases = PARITIES.into_iter().map(phase).collect::<Result<_>>()?;
         Ok(Self(Form::Phases { shape, phases }))
     }
 
@@ -157,27 +161,22 @@ impl ConvTranspose2d {
 }
 
 fn interleave(x: &Tensor, shape: TransposeShape, phases: &[Linear]) -> Result<Tensor> {
-    let (n, height, width, _) = x.dims4()?;
-    let padding = shape.padding();
-    let padded = x.pad_with_zeros(1, padding, padding)?.pad_with_zeros(2, padding, padding)?;
-    let phase = |row_parity: usize, col_parity: usize| {
-        let mut seen = Vec::new();
-        for (_, top) in shape.taps(row_parity) {
-            for (_, left) in shape.taps(col_parity) {
-                seen.push(padded.narrow(1, top, height)?.narrow(2, left, width)?);
-            }
+    match shape {
+        TransposeShape::Disjoint2 => {
+            let (n, height, width, channels) = x.dims4()?;
+            let pixels = x.reshape((n * height * width, channels))?;
+            doubled(&phases.iter().map(|phase| phase.forward(&pixels)).collect::<Result<Vec<_>>>()?, (n, height, width))
         }
-        phases[2 * row_parity + col_parity].forward(&Tensor::cat(&seen, 3)?.contiguous()?)
-    };
-    let row = |parity: usize| {
-        // two [N, H, W, out] -> [N, H, W, 2, out] -> [N, H, 2W, out]
-        let pair = Tensor::stack(&[phase(parity, 0)?, phase(parity, 1)?], 3)?;
-        let out = pair.dim(4)?;
-        pair.reshape((n, height, 2 * width, out))
-    };
-    let pair = Tensor::stack(&[row(0)?, row(1)?], 2)?;
-    let out = pair.dim(4)?;
-    pair.reshape((n, 2 * height, 2 * width, out))
+        TransposeShape::Overlapping4 => in_parts(x, 4, |x| {
+            let flat = Flat::new(x)?;
+            let phase = |(parities, phase): (&(usize, usize), &Linear)| {
+                let (rows, cols) = (shape.taps(parities.0), shape.taps(parities.1));
+                let offsets = rows.iter().flat_map(|(_, row)| cols.iter().map(move |(_, col)| (*row, *col)));
+                phase.forward(&flat.neighbours(&offsets.collect::<Vec<_>>())?)
+            };
+            flat.map_doubled(&PARITIES.iter().zip(phases).map(phase).collect::<Result<Vec<_>>>()?)
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod activation;
 mod context;
 mod conv2d;
 mod conv_transpose2d;
+mod flat;
 mod kernel;
 mod layer_norm;
 mod linear;

@@ -36,7 +36,10 @@ pub fn max_over_captures(ops: &OpsContext, x: &Tensor, captures: usize) -> Resul
         let len = height * width * channels;
         return kernel::map("max_over_captures", x, shape, |x| kernels::max_over_captures(x, captures, len));
     }
-    x.reshape((images / captures, captures, height, width, channels))?.max(1)
+    // Element by element: GPUs reduce a dimension with a block of threads for every value of the result.
+    let x = x.reshape((images / captures, captures, height, width, channels))?;
+    let capture = |index: usize| x.narrow(1, index, 1)?.squeeze(1);
+    (1..captures).try_fold(capture(0)?, |most, index| most.maximum(&capture(index)?))
 }
 
 /// The mean of every channel in float32: `[N, H, W, C] -> [N, C]`.

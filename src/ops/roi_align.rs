@@ -102,25 +102,22 @@ fn sum_taps(values: &[f32], width: usize, channels: usize, taps: &[BoxTaps], out
 }
 
 /// The same from `pixels [H·W, C]` on any device: `[boxes · bins · 16, C]` gathered, weighted and summed.
+///
+/// Every row tap meets every column tap on the device, which is sent the taps alone.
 fn gather_taps(pixels: &Tensor, width: usize, taps: &[BoxTaps], output: usize) -> Result<Tensor> {
-    let channels = pixels.dim(1)?;
-    let count = taps.len() * output * output * TAPS * TAPS;
-    let (mut indices, mut weights) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    for taps in taps {
-        for rows in taps.rows.chunks(TAPS) {
-            for cols in taps.cols.chunks(TAPS) {
-                for y in rows {
-                    for x in cols {
-                        indices.push((y.index * width + x.index) as u32);
-                        weights.push(y.weight * x.weight);
-                    }
-                }
-            }
-        }
-    }
+    let (channels, device) = (pixels.dim(1)?, pixels.device());
+    let (rows, cols) = ((taps.len(), output, 1, TAPS, 1), (taps.len(), 1, output, 1, TAPS));
+    let all = |of: fn(&BoxTaps) -> &[Tap]| taps.iter().flat_map(of).collect::<Vec<&Tap>>();
+    let (row_taps, col_taps) = (all(|taps| &taps.rows), all(|taps| &taps.cols));
+    let row_starts = row_taps.iter().map(|tap| (tap.index * width) as u32).collect();
+    let col_indices = col_taps.iter().map(|tap| tap.index as u32).collect();
+    let indices = Tensor::from_vec(row_starts, rows, device)?;
+    let indices = indices.broadcast_add(&Tensor::from_vec(col_indices, cols, device)?)?.flatten_all()?;
+    let weights = Tensor::from_vec(row_taps.iter().map(|tap| tap.weight).collect(), rows, device)?;
+    let weights =
+        weights.broadcast_mul(&Tensor::from_vec(col_taps.iter().map(|tap| tap.weight).collect(), cols, device)?)?;
     let bins = taps.len() * output * output;
-    let indices = Tensor::from_vec(indices, count, pixels.device())?;
-    let weights = Tensor::from_vec(weights, (bins, 1, TAPS * TAPS), pixels.device())?.to_dtype(pixels.dtype())?;
+    let weights = weights.reshape((bins, 1, TAPS * TAPS))?.to_dtype(pixels.dtype())?;
     let gathered = pixels.index_select(&indices, 0)?.reshape((bins, TAPS * TAPS, channels))?;
     weights.matmul(&gathered)?.reshape((taps.len(), output, output, channels))
 }

@@ -192,18 +192,19 @@ impl WindowAttention {
         let x = x.reshape((n * windows, tokens, channels))?;
 
         let head_channels = channels / self.heads;
-        // [B, T, 3C] -> three of [B, heads, T, C/heads]
+        // [B, T, 3C] -> queries and keys [2, B, heads, T, C/heads], and values [B, heads, T, C/heads]
         let qkv = self.qkv.forward(&x)?.reshape((n * windows, tokens, 3, self.heads, head_channels))?;
-        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let query = unit(&part(0)?)?.broadcast_mul(scale)?;
-        let key = unit(&part(1)?)?;
+        let queries_keys = unit(&qkv.narrow(2, 0, 2)?.permute((2, 0, 3, 1, 4))?.contiguous()?)?;
+        let values = qkv.narrow(2, 2, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous()?;
+        let query = queries_keys.get(0)?.broadcast_mul(scale)?;
+        let key = queries_keys.get(1)?;
         let mut logits = query.matmul(&key.transpose(2, 3)?)?.broadcast_add(position_bias)?;
         if layout.shift_rows + layout.shift_cols > 0 {
             let mask = layout.mask(self.window, mask, &x)?;
             let by_image = logits.reshape((n, windows, self.heads, tokens, tokens))?;
             logits = by_image.broadcast_add(&mask)?.reshape((n * windows, self.heads, tokens, tokens))?;
         }
-        let gathered = candle_nn::ops::softmax_last_dim(&logits)?.to_dtype(x.dtype())?.matmul(&part(2)?)?;
+        let gathered = candle_nn::ops::softmax_last_dim(&logits)?.to_dtype(x.dtype())?.matmul(&values)?;
         // [B, heads, T, C/heads] -> [B, T, C]
         let x = self.proj.forward(&gathered.transpose(1, 2)?.reshape((n * windows, tokens, channels))?)?;
 

@@ -9,9 +9,18 @@
 )]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+use std::sync::LazyLock;
+
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
+use satlas_serve::engine::DeviceChoice;
 use satlas_serve::prediction::Object;
+
+/// Where the networks run: the processor, or what `SATLAS_TEST_DEVICE` names (`cuda`, say, in a build for it).
+pub static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+    let choice = std::env::var("SATLAS_TEST_DEVICE").map_or(DeviceChoice::Cpu, |name| name.parse().unwrap());
+    choice.open().unwrap_or_else(|error| panic!("SATLAS_TEST_DEVICE: {error}"))
+});
 
 /// Largest deviation of a dense map in f32, in mean magnitudes of the reference; PyTorch's own float32 is within 2e-5.
 pub const DENSE_F32: f32 = 2e-4;

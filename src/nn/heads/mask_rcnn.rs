@@ -1,6 +1,6 @@
 //! The mask branch of Mask R-CNN (He et al. 2017), as torchvision's `MaskRCNNHeads` and `MaskRCNNPredictor`.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::nn::LoadError;
 use crate::nn::loader::Loader;
@@ -50,9 +50,11 @@ impl MaskHead {
                 x = convolution.forward(&x)?;
             }
             let logits = self.logits.forward(&self.double.forward(&x)?)?;
+            // fetched from the device at once
+            let logits = logits.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
             for (index, category) in categories.iter().enumerate() {
                 // [28, 28, K] -> [28, 28]
-                let logits = logits.get(index)?.narrow(2, *category, 1)?.squeeze(2)?.to_dtype(DType::F32)?;
+                let logits = logits.get(index)?.narrow(2, *category, 1)?.squeeze(2)?;
                 let side = logits.dim(0)?;
                 masks.push(ObjectMask { side, values: sigmoid(ops, &logits)?.flatten_all()?.to_vec1()? });
             }
