@@ -188,7 +188,7 @@ impl DirectConvolution {
             return Cut { to, bands: 1, blocks, panel_jobs: self.panels().min(threads), panels: self.panels() };
         }
         let mut bands = to.height.div_ceil(most_rows).max(1);
-        while (bands * pieces) % threads != 0 && bands * pieces < 4 * threads && bands < to.height {
+        while !(bands * pieces).is_multiple_of(threads) && bands * pieces < 4 * threads && bands < to.height {
             bands += 1;
         }
         Cut { to, bands, blocks, panel_jobs: 1, panels: self.panels() }
