@@ -99,6 +99,20 @@ async fn imagery_tiles_are_png() {
 }
 
 #[tokio::test]
+async fn polygons_are_simplified_on_request() {
+    let path = WATER.replace("/water/", "/coast/").replace(".png", ".geojson");
+    let corners = |reply: &common::Reply| reply.body.iter().filter(|byte| **byte == b'[').count();
+    let (exact, zero) = (get(&path).await, get(&format!("{path}&simplify=0")).await);
+    let simple = get(&format!("{path}&simplify=1.5")).await;
+    assert!(exact.body == zero.body);
+    assert_ne!(exact.header("etag"), simple.header("etag"));
+    assert!(corners(&simple) * 2 < corners(&exact), "{} of {}", corners(&simple), corners(&exact));
+    let features = |reply: &common::Reply| reply.json()["features"].as_array().map(Vec::len);
+    assert_eq!(features(&simple), features(&exact), "no region is lost");
+    assert!(get(&format!("{path}&simplify=-1")).await.problem(400).contains("from 0 to 64"));
+}
+
+#[tokio::test]
 async fn a_compressed_answer_has_a_weak_etag_with_which_it_is_revalidated() {
     let path = WATER.replace(".png", ".geojson");
     let plain = get(&path).await;
