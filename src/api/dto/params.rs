@@ -92,8 +92,9 @@ pub struct PixelParams {
     #[param(value_type = Option<i32>, example = 0)]
     #[arg(long)]
     pub dn_offset: Option<String>,
-    /// 1-based captures of a source to use; more than the model takes are an error. By default the newest that have data at the
-    /// place, as many as the model takes.
+    /// 1-based captures to use, of a source or of what is uploaded (files and what is stacked in them, counted through in time
+    /// order); more than the model takes are an error. By default all that is uploaded, and of a source the newest that have data
+    /// at the place, as many as the model takes.
     #[param(example = "1")]
     #[arg(long)]
     pub captures: Option<String>,
