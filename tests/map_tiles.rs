@@ -59,7 +59,7 @@ fn differing(a: &RgbaImage, b: &RgbaImage, levels: u8) -> f64 {
 /// A host with PNG tiles of the demo imagery.
 fn world_tiles() -> Host {
     let location = concat!(env!("CARGO_MANIFEST_DIR"), "/static/demo/world.tif").to_owned();
-    let world = Source::open("world", &[location], &options()).unwrap();
+    let world = Source::open("world", &[location.into()], &options()).unwrap();
     // Drawn before anything is asked for: drawing needs the threads that wait for the answers.
     let every = (0..=4).flat_map(|z| (0..1 << (2 * z)).map(move |index: u64| (z, index >> z, index & ((1 << z) - 1))));
     let tiles: HashMap<String, Vec<u8>> = every
@@ -188,7 +188,7 @@ fn open(path: &Path) -> Result<Patch, RasterError> {
 #[test]
 fn an_archive_without_metadata_lies_where_its_tiles_do() {
     let location = fixture("no_metadata.mbtiles").to_string_lossy().into_owned();
-    let place = Source::open("bare", &[location], &options()).unwrap().describe().place.unwrap();
+    let place = Source::open("bare", &[location.into()], &options()).unwrap().describe().place.unwrap();
     let bounds = place.bounds_lon_lat;
     for (found, wanted) in [(bounds.min_x, 0.0), (bounds.max_x, 180.0), (bounds.min_y, 0.0), (bounds.max_y, 85.05)] {
         assert!((found - wanted).abs() < 1.5, "{bounds:?}");

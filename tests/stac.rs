@@ -45,7 +45,7 @@ fn options() -> OpenOptions {
 }
 
 fn open(location: &str) -> Result<Source, RasterError> {
-    Source::open("s", &[location.to_owned()], &options())
+    Source::open("s", &[location.into()], &options())
 }
 
 /// A directory with a document and the fixtures' files beside it.

@@ -72,7 +72,7 @@ fn open(host: &Host, query: &str) -> Result<Arc<Source>, RasterError> {
     let remote = Some(Arc::new(Client::new(policy, patience)));
     let options = OpenOptions { limits: Limits::NONE, chunks: ChunkCache::new(16 << 20), remote };
     let location = format!("stac+{}", host.url(&format!("/v1?collections=sentinel-2-l1c{query}")));
-    Source::open("s", &[location], &options).map(Arc::new)
+    Source::open("s", &[location.into()], &options).map(Arc::new)
 }
 
 /// A pixel of 10 m, `col` pixels east of the western scenes' edge.

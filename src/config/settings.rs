@@ -68,7 +68,7 @@ pub struct ServerSettings {
     /// Port to listen on; 0 takes a free one and prints it [default: 8080]
     #[arg(long, env = "SATLAS_PORT")]
     pub port: Option<u16>,
-    /// Imagery to serve under an id: a GeoTIFF file, a directory of them, or the https URL of a file; the same id again adds captures (repeatable)
+    /// Imagery to serve under an id: a GeoTIFF file, a directory of them, or the https URL of a file; the same id again adds captures, and ID@DATE=PLACE names the time of one (repeatable)
     #[arg(long, env = "SATLAS_SOURCE", value_name = "ID=PLACE", value_delimiter = SEPARATOR)]
     pub source: Vec<String>,
     /// Allow POST /v1/sources to register files under this directory by path

@@ -128,7 +128,7 @@ async fn a_source_comes_back_with_its_host_and_is_opened_anew_when_its_file_chan
         })
     };
     let sources = Sources::open(&options(None)).unwrap();
-    sources.add_locations("far", &[host.url("/world.tif")]).unwrap();
+    sources.add_locations("far", &[host.url("/world.tif").into()]).unwrap();
     assert_eq!(sources.opened("far").await.unwrap_err().kind(), ErrorKind::Upstream);
     state.store(1, Ordering::SeqCst);
     let first = sources.opened("far").await.unwrap();
@@ -151,7 +151,7 @@ async fn requests_for_a_closed_source_open_it_once() {
         ..Reply::part(&demo("world.tif"), asked).header("etag", "\"one\"")
     });
     let sources = Sources::open(&options(None)).unwrap();
-    sources.add_locations("far", &[host.url("/world.tif")]).unwrap();
+    sources.add_locations("far", &[host.url("/world.tif").into()]).unwrap();
     let all = futures::future::join_all((0..20).map(|_| sources.opened("far"))).await;
     let first = all[0].as_ref().unwrap();
     assert!(all.iter().all(|source| Arc::ptr_eq(source.as_ref().unwrap(), first)));
