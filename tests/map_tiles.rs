@@ -23,7 +23,7 @@ use satlas_serve::raster::{
 };
 use satlas_serve::tiles::TileCoord;
 
-use common::{Reply as Answer, router_with, send, settings};
+use common::{Reply as Answer, loopback, router_with, send, settings};
 use host::{Host, Reply, Stated};
 
 fn fixture(name: &str) -> PathBuf {
@@ -36,7 +36,7 @@ fn options() -> OpenOptions {
 
 fn server(sources: &[String]) -> Router {
     let (engine, _) = settings();
-    let server = ServerSettings { source: sources.to_vec(), allow_private_hosts: Some(true), ..ServerSettings::default() };
+    let server = ServerSettings { source: sources.to_vec(), remote: loopback(false), ..ServerSettings::default() };
     router_with(engine, server)
 }
 

@@ -23,7 +23,7 @@ use satlas_serve::raster::{
 };
 use serde_json::{Value, json};
 
-use common::{Reply as Answer, demo, post_to, router_with, send, settings};
+use common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
 use host::{Asked, Host, Reply};
 
 fn fixture(path: &str) -> std::io::Result<Vec<u8>> {
@@ -250,11 +250,8 @@ async fn get(router: &Router, path: &str) -> Answer {
 async fn a_search_is_served_as_the_files_it_finds() {
     let host = world_host();
     let location = format!("stac+{}", host.url("/v1/search?collections=world&token=topsecret"));
-    let server = ServerSettings {
-        source: vec![format!("far={location}")],
-        allow_private_hosts: Some(true),
-        ..ServerSettings::default()
-    };
+    let server =
+        ServerSettings { source: vec![format!("far={location}")], remote: loopback(false), ..ServerSettings::default() };
     let router = router_with(settings().0, server);
     let tile = "/v1/tiles/world/water/3/4/3.png?source=SOURCE";
     for path in ["/v1/sources/SOURCE/tiles/3/4/2.png", tile] {
@@ -286,11 +283,7 @@ async fn a_search_is_served_as_the_files_it_finds() {
 async fn clients_may_search_hosts_on_the_list_alone() {
     let host = world_host();
     let reference = |place: &str| json!({"id": "far", "url": format!("stac+{place}")}).to_string();
-    let allowed = ServerSettings {
-        allow_host: vec!["127.0.0.1".to_owned()],
-        allow_private_hosts: Some(true),
-        ..ServerSettings::default()
-    };
+    let allowed = ServerSettings { remote: loopback(true), ..ServerSettings::default() };
     let router = router_with(settings().0, allowed);
     let refused =
         post_to(&router, "/v1/sources", "application/json", reference("https://example.org/v1?collections=a")).await;

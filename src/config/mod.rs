@@ -32,7 +32,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
-pub use settings::{EngineSettings, ServerSettings};
+pub use settings::{EngineSettings, RemoteSettings, ServerSettings};
 pub use units::{ByteSize, Span};
 pub use weights_choice::WeightsChoice;
 
@@ -156,9 +156,9 @@ impl Config {
             address: SocketAddr::new(server.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), server.port.unwrap_or(8080)),
             sources,
             source_root: server.source_root,
-            allow_hosts: server.allow_host.into_iter().filter(|host| !host.is_empty()).collect(),
-            allow_private_hosts: server.allow_private_hosts.unwrap_or(false),
-            remote_memory: server.remote_memory.unwrap_or(ByteSize::mib(128)),
+            allow_hosts: server.remote.allow_host.into_iter().filter(|host| !host.is_empty()).collect(),
+            allow_private_hosts: server.remote.allow_private_hosts.unwrap_or(false),
+            remote_memory: server.remote.remote_memory.unwrap_or(ByteSize::mib(128)),
             max_sources: server.max_sources.unwrap_or(256),
             demo: !server.no_demo.unwrap_or(false),
             // An empty variable, as compose files pass on what is not set, is no key.
@@ -280,9 +280,11 @@ impl Config {
                 .flat_map(|(id, locations)| locations.iter().map(move |location| printed(id, location)))
                 .collect(),
             source_root: self.source_root.clone(),
-            allow_host: self.allow_hosts.clone(),
-            allow_private_hosts: Some(self.allow_private_hosts),
-            remote_memory: Some(self.remote_memory),
+            remote: RemoteSettings {
+                allow_host: self.allow_hosts.clone(),
+                allow_private_hosts: Some(self.allow_private_hosts),
+                remote_memory: Some(self.remote_memory),
+            },
             max_sources: Some(self.max_sources),
             no_demo: Some(!self.demo),
             api_key: self.api_keys.iter().map(|_| "********".to_owned()).collect(),

@@ -51,7 +51,7 @@ pub use rgb::RgbaTile;
 pub use scaling::{InputOptions, InputPlan, Preset, resolution_warning};
 pub use source::{BandSummary, Capture, CaptureSelection, Source, SourceInfo};
 pub use tile_pyramid::{Mbtiles, Pmtiles, TileExtent, TilePyramid, TileStore, XyzTiles};
-pub use upload::{open_file, open_upload};
+pub use upload::{open_file, open_input, open_upload};
 pub use warp::warp;
 
 use std::ops::Range;
