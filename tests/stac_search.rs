@@ -54,7 +54,13 @@ fn serve(asked: &Asked) -> Reply {
 }
 
 fn is_search(asked: &Asked) -> bool {
-    asked.target.starts_with("/v1/search?")
+    asked.target.split('?').next() == Some("/v1/search")
+}
+
+/// What was sent by POST.
+fn document(asked: &Asked) -> Value {
+    assert_eq!((asked.method.as_str(), asked.header("content-type")), ("POST", Some("application/json")));
+    serde_json::from_slice(&asked.body).unwrap()
 }
 
 /// A host with some items, whatever is asked for.
@@ -176,6 +182,74 @@ fn pages_are_followed_and_end() {
     let before = searches(&host).len();
     assert_eq!(values(&source, 10, None).len(), 2);
     assert_eq!(searches(&host).len(), before + 10, "as many pages as are followed");
+}
+
+#[test]
+fn a_host_that_takes_no_get_is_asked_by_post() {
+    let all = items();
+    for (query, gets) in [("", true), ("&method=post", false)] {
+        let all = all.clone();
+        let host = Host::start(move |asked, _| match is_search(asked) {
+            true if asked.method == "GET" => Reply::new(405, "POST it"),
+            true => page(&all),
+            false => serve(asked),
+        });
+        let query = format!("&datetime=2024-06-01/2024-07-01&max_cloud=20&token=topsecret{query}");
+        let source = open(&host, &query).unwrap();
+        let before = host.asked().len();
+        assert_eq!(values(&source, 10, None), [1000.0, 3000.0]);
+        let asked: Vec<Asked> = host.asked()[before..].iter().filter(|asked| is_search(asked)).cloned().collect();
+        assert_eq!(asked.len(), if gets { 2 } else { 1 });
+        let asked = asked.last().unwrap();
+        assert_eq!(asked.target, "/v1/search?token=topsecret");
+        let sent = document(asked);
+        assert_eq!(
+            sent,
+            json!({"collections": ["sentinel-2-l1c"], "bbox": [10.25, 45.0, 10.5, 45.25], "limit": 100,
+                   "datetime": "2024-06-01T00:00:00Z/2024-07-01T23:59:59Z", "query": {"eo:cloud_cover": {"lte": 20.0}}})
+        );
+    }
+}
+
+#[test]
+fn next_pages_are_asked_for_by_post_where_their_link_says_so() {
+    for (query, merge) in [("&method=post", true), ("&method=post", false), ("", true)] {
+        let all = items();
+        let host = Host::start(move |asked, _| {
+            if !is_search(asked) {
+                return serve(asked);
+            }
+            let at = if asked.method == "GET" { 0 } else { document(asked)["page"].as_u64().unwrap_or(0) as usize };
+            let body = json!({"page": at + 1, "limit": 1});
+            let next = json!({"rel": "next", "method": "POST", "href": "search", "body": body, "merge": merge});
+            let links = if at < 2 { json!([{"rel": "self", "href": "search"}, next]) } else { json!([]) };
+            Reply::new(200, json!({"type": "FeatureCollection", "features": [all[at]], "links": links}).to_string())
+        });
+        let source = open(&host, query).unwrap();
+        let before = host.asked().len();
+        assert_eq!(values(&source, 10, None), [1000.0, 3000.0]);
+        let asked: Vec<Asked> = host.asked()[before..].iter().filter(|asked| is_search(asked)).cloned().collect();
+        assert_eq!(asked.len(), 3);
+        for (page, asked) in asked.iter().enumerate().skip(1) {
+            let whole =
+                json!({"collections": ["sentinel-2-l1c"], "bbox": [10.25, 45.0, 10.5, 45.25], "page": page, "limit": 1});
+            let wanted = if merge { whole } else { json!({"page": page, "limit": 1}) };
+            assert_eq!(document(asked), wanted);
+        }
+    }
+}
+
+#[test]
+fn a_search_by_post_does_without_clouds_where_the_host_knows_none() {
+    let mut clouded = items();
+    clouded[0]["properties"]["eo:cloud_cover"] = json!(80.0);
+    let host = Host::start(move |asked, _| match is_search(asked) {
+        true if asked.method == "GET" => Reply::new(405, "POST it"),
+        true if document(asked).get("query").is_some() => Reply::new(400, "what is query?"),
+        true => page(&clouded),
+        false => serve(asked),
+    });
+    assert_eq!(values(&open(&host, "&max_cloud=20").unwrap(), 10, None), [1000.0]);
 }
 
 #[test]
