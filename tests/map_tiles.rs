@@ -19,7 +19,7 @@ use image::RgbaImage;
 use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{
-    CaptureSelection, ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, Source, open_location,
+    CaptureSelection, ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, Resampling, Source, open_location,
 };
 use satlas_serve::tiles::TileCoord;
 
@@ -64,8 +64,13 @@ fn world_tiles() -> Host {
     let every = (0..=4).flat_map(|z| (0..1 << (2 * z)).map(move |index: u64| (z, index >> z, index & ((1 << z) - 1))));
     let tiles: HashMap<String, Vec<u8>> = every
         .map(|(z, x, y)| {
-            let drawn =
-                world.read_rgba(&CaptureSelection::default(), &TileCoord::try_new(z, x, y).unwrap().georef(256)).unwrap();
+            let drawn = world
+                .read_rgba(
+                    &CaptureSelection::default(),
+                    &TileCoord::try_new(z, x, y).unwrap().georef(256),
+                    Resampling::Bilinear,
+                )
+                .unwrap();
             let mut png = Cursor::new(Vec::new());
             let image = RgbaImage::from_raw(256, 256, drawn.rgba).unwrap();
             image.write_to(&mut png, image::ImageFormat::Png).unwrap();

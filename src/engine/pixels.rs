@@ -21,6 +21,8 @@ pub struct PixelOptions {
     pub dn_offset: i32,
     /// Captures of a source, or of what is uploaded.
     pub captures: CaptureSelection,
+    /// How a source's pixels come onto the grid of tiles.
+    pub resampling: Resampling,
 }
 
 impl PixelOptions {
@@ -61,7 +63,7 @@ pub(super) fn read_source_window(
     let plan = InputPlan::new(source.raster_info(), spec, &options.input())?;
     let (mut patches, mut notes) = (Vec::new(), Vec::new());
     for capture in chosen.into_iter().rev() {
-        let patch = source.read(capture, target, plan.bands(), Resampling::Bilinear)?;
+        let patch = source.read(capture, target, plan.bands(), options.resampling)?;
         if !patch.is_empty() {
             patches.push(patch);
             notes.extend(source.capture(capture)?.raster.notes());

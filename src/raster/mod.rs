@@ -202,6 +202,24 @@ pub enum Resampling {
     Average,
 }
 
+impl std::str::FromStr for Resampling {
+    type Err = RasterError;
+
+    fn from_str(text: &str) -> Result<Self, RasterError> {
+        match text {
+            "nearest" => Ok(Self::Nearest),
+            "bilinear" => Ok(Self::Bilinear),
+            "cubic" => Ok(Self::Cubic),
+            "average" => Ok(Self::Average),
+            found => Err(RasterError::InvalidOption {
+                what: "resampling",
+                value: found.chars().take(100).collect(),
+                needed: "nearest, bilinear, cubic or average is needed".to_owned(),
+            }),
+        }
+    }
+}
+
 /// A grid of pixels that can be read by window.
 pub trait Raster: Send + Sync {
     /// Size, bands, place, overviews.

@@ -315,7 +315,12 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::select`] and [`Source::read`].
-    pub fn read_rgba(&self, wanted: &CaptureSelection, target: &Georef) -> Result<RgbaTile, RasterError> {
+    pub fn read_rgba(
+        &self,
+        wanted: &CaptureSelection,
+        target: &Georef,
+        resampling: Resampling,
+    ) -> Result<RgbaTile, RasterError> {
         let rendering = match self.rendering.get() {
             Some(rendering) => rendering,
             // Two threads may both compute it; they find the same.
@@ -325,7 +330,7 @@ impl Source {
             }
         };
         for newest in self.select(wanted)?.into_iter().rev() {
-            let patch = self.read(newest, target, rendering.bands(), Resampling::Bilinear)?;
+            let patch = self.read(newest, target, rendering.bands(), resampling)?;
             if !patch.is_empty() {
                 return Ok(rendering.paint(&patch));
             }
