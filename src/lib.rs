@@ -16,6 +16,7 @@ pub mod nn;
 pub mod ops;
 pub mod outputs;
 pub mod prediction;
+mod private_file;
 pub mod raster;
 pub mod server;
 pub mod telemetry;

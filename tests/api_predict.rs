@@ -102,6 +102,28 @@ async fn a_large_body_passes_through_a_file_that_goes_with_its_request() {
 }
 
 #[tokio::test]
+async fn captures_choose_among_what_is_uploaded() {
+    let (raster, other) = (demo("trees_osbs.tif"), grey_square(64));
+    let alone = post(TREES, "image/tiff", raster.clone()).await.body;
+    let (content_type, parts) = form(&[("image", &other), ("image_2", &raster)]);
+    let chosen = post(&format!("{TREES}?captures=2"), &content_type, parts.clone()).await;
+    assert_eq!(chosen.status, 200);
+    assert_eq!(chosen.body, alone);
+    let several = post(TREES, &content_type, parts.clone()).await.problem(422);
+    assert!(several.contains("choose some with captures="), "{several}");
+    let missing = post(&format!("{TREES}?captures=3"), &content_type, parts).await.problem(400);
+    assert!(missing.contains("captures: found 3") && missing.contains("from 1 to 2"), "{missing}");
+    // Six bands in one file are two captures of three.
+    let mut stacked = other.clone();
+    let digit = stacked.windows(4).position(|four| four == b"(3, ").expect("a shape") + 1;
+    stacked[digit] = b'6';
+    stacked.resize(stacked.len() + 3 * 64 * 64, 9);
+    let path = "/v1/predict/trees/embedding";
+    let one = post(&format!("{path}?images=2&captures=1"), "application/x-npy", stacked).await;
+    assert_eq!(one.body, post(path, "application/x-npy", other).await.body);
+}
+
+#[tokio::test]
 async fn what_a_task_cannot_be_is_406() {
     let accept = axum::http::Request::post(TREES).header("accept", "text/html").header("content-type", "image/tiff");
     let reply = common::send(&common::shared(), accept.body(axum::body::Body::empty()).unwrap()).await;

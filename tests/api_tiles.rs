@@ -99,6 +99,42 @@ async fn imagery_tiles_are_png() {
 }
 
 #[tokio::test]
+async fn polygons_are_simplified_on_request() {
+    let path = WATER.replace("/water/", "/coast/").replace(".png", ".geojson");
+    let corners = |reply: &common::Reply| reply.body.iter().filter(|byte| **byte == b'[').count();
+    let (exact, zero) = (get(&path).await, get(&format!("{path}&simplify=0")).await);
+    let simple = get(&format!("{path}&simplify=1.5")).await;
+    assert!(exact.body == zero.body);
+    assert_ne!(exact.header("etag"), simple.header("etag"));
+    assert!(corners(&simple) * 2 < corners(&exact), "{} of {}", corners(&simple), corners(&exact));
+    let features = |reply: &common::Reply| reply.json()["features"].as_array().map(Vec::len);
+    assert_eq!(features(&simple), features(&exact), "no region is lost");
+    assert!(get(&format!("{path}&simplify=-1")).await.problem(400).contains("from 0 to 64"));
+}
+
+#[tokio::test]
+async fn resampling_is_chosen_and_part_of_the_answers_identity() {
+    for path in ["/v1/sources/world/tiles/3/4/3.png?", "/v1/tiles/world/elevation/3/4/3.png?source=world&"] {
+        let plain = get(path.trim_end_matches(['?', '&'])).await;
+        let bilinear = get(&format!("{path}resampling=bilinear")).await;
+        assert!(plain.body == bilinear.body, "{path}");
+        let mut seen = vec![plain];
+        for resampling in ["nearest", "cubic", "average"] {
+            let other = get(&format!("{path}resampling={resampling}")).await;
+            assert_eq!(other.status, 200);
+            assert!(seen.iter().all(|known| known.header("etag") != other.header("etag")), "{path} {resampling}");
+            seen.push(other);
+        }
+        assert!(seen[0].body != seen[1].body, "{path}: nearest is not bilinear");
+        assert!(get(&format!("{path}resampling=best")).await.problem(400).contains("nearest, bilinear, cubic or average"));
+    }
+    let tilejson = get("/v1/sources/world/tilejson.json?resampling=nearest").await.json();
+    assert!(tilejson["tiles"][0].as_str().is_some_and(|url| url.ends_with(".png?resampling=nearest")), "{tilejson}");
+    get("/v1/sources/world/tilejson.json?resampling=best").await.problem(400);
+    get("/v1/tiles/world/water/tilejson.json?source=world&resampling=best").await.problem(400);
+}
+
+#[tokio::test]
 async fn a_compressed_answer_has_a_weak_etag_with_which_it_is_revalidated() {
     let path = WATER.replace(".png", ".geojson");
     let plain = get(&path).await;

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 20] = [
+const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("error", &[]),
     ("telemetry", &[]),
     ("kernels", &[]),
     ("assets", &[]),
+    ("private_file", &[]),
     ("georef", &["error"]),
     ("tiles", &["error", "georef"]),
     ("zoo", &["error"]),
@@ -19,8 +20,8 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("raster", &["error", "georef", "tiles", "zoo"]),
     ("nn", &["error", "ops", "prediction", "weights", "zoo"]),
     ("outputs", &["error", "georef", "prediction", "tiles", "zoo"]),
-    ("engine", &["error", "georef", "nn", "prediction", "raster", "telemetry", "tiles", "weights", "zoo"]),
-    ("jobs", &["error"]),
+    ("engine", &["error", "georef", "nn", "prediction", "private_file", "raster", "telemetry", "tiles", "weights", "zoo"]),
+    ("jobs", &["error", "private_file"]),
     ("config", &["engine", "jobs", "raster", "telemetry", "tiles", "weights"]),
     (
         "api",
@@ -33,6 +34,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
             "nn",
             "outputs",
             "prediction",
+            "private_file",
             "raster",
             "telemetry",
             "tiles",

@@ -18,7 +18,7 @@ use satlas_serve::engine::{
     DeviceOptions, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions, SceneOptions,
     SceneProgress, SceneRequest, SourceOptions, TileRequest, WindowOptions,
 };
-use satlas_serve::prediction::{Output, Prediction, WholeMap};
+use satlas_serve::prediction::{Object, Output, Prediction, WholeMap};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
 use satlas_serve::weights::{HubOptions, Library, WeightsLocator, WeightsMode};
@@ -184,4 +184,63 @@ async fn an_upload_survives_a_restart_and_can_be_removed() {
     reopened.remove(&first.id).await.unwrap();
     assert!(std::fs::read_dir(directory.path().join("sources")).unwrap().next().is_none());
     assert!(Path::new("static/demo/trees_osbs.tif").exists());
+}
+
+/// Objects of a tile in pixels from the corner of the tile at `origin`: from that of the world they would be too many for `f32`.
+async fn objects_of(engine: &Engine, request: &TileRequest, origin: (u64, u64)) -> Vec<Object> {
+    let from = |tile: u32, origin: u64| (u64::from(tile) - origin) as f32 * 256.0;
+    let (x, y) = (from(request.tile.x(), origin.0), from(request.tile.y(), origin.1));
+    let Output::Objects(found) = engine.predict_tile(request).await.unwrap().0.output else { panic!("trees are objects") };
+    let moved = |object: Object| {
+        let [x0, y0, x1, y1] = object.bbox_px;
+        Object { bbox_px: [x0 + x, y0 + y, x1 + x, y1 + y], ..object }
+    };
+    found.into_iter().map(moved).collect()
+}
+
+/// The tiles of a zoom that hold a source.
+fn tiles_of(engine: &Engine, source: &str, zoom: u32) -> Vec<(u64, u64)> {
+    let place = engine.sources().get(source).unwrap().describe().place.unwrap();
+    let bounds = place.bounds_lon_lat;
+    let side = f64::from(1u32 << zoom);
+    let col = |lon: f64| ((lon + 180.0) / 360.0 * side) as u64;
+    let row = |lat: f64| ((1.0 - lat.to_radians().tan().asinh() / std::f64::consts::PI) / 2.0 * side) as u64;
+    let (cols, rows) = (col(bounds.min_x)..=col(bounds.max_x), row(bounds.max_y)..=row(bounds.min_y));
+    rows.flat_map(|row| cols.clone().map(move |col| (col, row))).collect()
+}
+
+/// The part of two boxes' union, and of the smaller one, that both cover.
+fn common_parts(a: &Object, b: &Object) -> (f32, f32) {
+    let area = |[x0, y0, x1, y1]: [f32; 4]| (x1 - x0).max(0.0) * (y1 - y0).max(0.0);
+    let (p, q) = (a.bbox_px, b.bbox_px);
+    let common = area([p[0].max(q[0]), p[1].max(q[1]), p[2].min(q[2]), p[3].min(q[3])]);
+    (common / (area(p) + area(q) - common), common / area(p).min(area(q)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_on_the_borders_of_windows_are_reported_by_one_tile() {
+    let engine = engine();
+    let (mut reported, mut seen) = (Vec::new(), Vec::new());
+    // All tiles of a zoom at which the imagery lies in several windows.
+    let tiles = tiles_of(&engine, "trees", 20);
+    let origin = tiles[0];
+    for (x, y) in tiles {
+        let request = tile("trees", "tree_crown", (20, x, y));
+        reported.extend(objects_of(&engine, &request, origin).await.into_iter().map(|object| ((x, y), object)));
+        let touching = TileRequest { objects: ObjectRule::Touching, ..request };
+        seen.extend(objects_of(&engine, &touching, origin).await);
+    }
+    assert!(reported.len() > 100, "{}", reported.len());
+    for (index, (tile, object)) in reported.iter().enumerate() {
+        // Within a window the network itself lets boxes overlap by half.
+        let double = reported[index + 1..].iter().find(|(other, twin)| other != tile && common_parts(object, twin).0 > 0.5);
+        assert!(double.is_none(), "{tile:?} {object:?} and {double:?}");
+    }
+    for object in seen.iter().filter(|object| object.score > 0.5) {
+        let is_reported = reported.iter().any(|(_, other)| {
+            let (of_union, of_smaller) = common_parts(object, other);
+            of_union > 0.5 || of_smaller > 0.7
+        });
+        assert!(is_reported, "{object:?} is reported by no tile");
+    }
 }

@@ -19,11 +19,11 @@ use image::RgbaImage;
 use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{
-    CaptureSelection, ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, Source, open_location,
+    CaptureSelection, ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, Resampling, Source, open_location,
 };
 use satlas_serve::tiles::TileCoord;
 
-use common::{Reply as Answer, router_with, send, settings};
+use common::{Reply as Answer, loopback, router_with, send, settings};
 use host::{Host, Reply, Stated};
 
 fn fixture(name: &str) -> PathBuf {
@@ -36,7 +36,7 @@ fn options() -> OpenOptions {
 
 fn server(sources: &[String]) -> Router {
     let (engine, _) = settings();
-    let server = ServerSettings { source: sources.to_vec(), allow_private_hosts: Some(true), ..ServerSettings::default() };
+    let server = ServerSettings { source: sources.to_vec(), remote: loopback(false), ..ServerSettings::default() };
     router_with(engine, server)
 }
 
@@ -59,13 +59,18 @@ fn differing(a: &RgbaImage, b: &RgbaImage, levels: u8) -> f64 {
 /// A host with PNG tiles of the demo imagery.
 fn world_tiles() -> Host {
     let location = concat!(env!("CARGO_MANIFEST_DIR"), "/static/demo/world.tif").to_owned();
-    let world = Source::open("world", &[location], &options()).unwrap();
+    let world = Source::open("world", &[location.into()], &options()).unwrap();
     // Drawn before anything is asked for: drawing needs the threads that wait for the answers.
     let every = (0..=4).flat_map(|z| (0..1 << (2 * z)).map(move |index: u64| (z, index >> z, index & ((1 << z) - 1))));
     let tiles: HashMap<String, Vec<u8>> = every
         .map(|(z, x, y)| {
-            let drawn =
-                world.read_rgba(&CaptureSelection::default(), &TileCoord::try_new(z, x, y).unwrap().georef(256)).unwrap();
+            let drawn = world
+                .read_rgba(
+                    &CaptureSelection::default(),
+                    &TileCoord::try_new(z, x, y).unwrap().georef(256),
+                    Resampling::Bilinear,
+                )
+                .unwrap();
             let mut png = Cursor::new(Vec::new());
             let image = RgbaImage::from_raw(256, 256, drawn.rgba).unwrap();
             image.write_to(&mut png, image::ImageFormat::Png).unwrap();
@@ -188,7 +193,7 @@ fn open(path: &Path) -> Result<Patch, RasterError> {
 #[test]
 fn an_archive_without_metadata_lies_where_its_tiles_do() {
     let location = fixture("no_metadata.mbtiles").to_string_lossy().into_owned();
-    let place = Source::open("bare", &[location], &options()).unwrap().describe().place.unwrap();
+    let place = Source::open("bare", &[location.into()], &options()).unwrap().describe().place.unwrap();
     let bounds = place.bounds_lon_lat;
     for (found, wanted) in [(bounds.min_x, 0.0), (bounds.max_x, 180.0), (bounds.min_y, 0.0), (bounds.max_y, 85.05)] {
         assert!((found - wanted).abs() < 1.5, "{bounds:?}");

@@ -283,6 +283,41 @@ fn overlapping_categories_of_a_binary_task_each_have_their_polygon() {
 }
 
 #[test]
+fn simplified_polygons_are_valid_smaller_and_leave_no_gaps() {
+    use geo::Area;
+    let task = task(TaskType::Segment, &["a", "b", "c"]);
+    let cell = |x: usize, y: usize| {
+        let (dx, dy) = (x.abs_diff(60), y.abs_diff(50));
+        if dx * dx + dy * dy < 40 * 40 {
+            '1'
+        } else if x + 2 * y > 260 {
+            '2'
+        } else {
+            '0'
+        }
+    };
+    let rows: Vec<String> = (0..128).map(|y| (0..128).map(|x| cell(x, y)).collect()).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let prediction = dense(classes(&rows, 3), Some(utm(128, 128)));
+    let simplified = RenderOptions { simplify_px: 1.5, ..RenderOptions::default() };
+    let exact = bytes(&prediction, &task, Format::Geojson, &RenderOptions::default());
+    let fewer = bytes(&prediction, &task, Format::Geojson, &simplified);
+    assert!(fewer.len() * 4 < exact.len(), "{} of {}", fewer.len(), exact.len());
+    let (exact, fewer) = (polygons(&exact), polygons(&fewer));
+    assert_eq!(exact.len(), fewer.len());
+    assert!(fewer.iter().all(|polygon| polygon.is_valid()));
+    let area = |polygons: &[geo::Polygon<f64>]| polygons.iter().map(Area::unsigned_area).sum::<f64>();
+    assert!((area(&fewer) / area(&exact) - 1.0).abs() < 1e-6, "{} {}", area(&fewer), area(&exact));
+    // What is kept as categories alone, as of large scenes, is simplified alike.
+    let kept = reduced(&prediction, &task, Format::Geojson, &simplified);
+    assert_eq!(polygons(&bytes(&kept, &task, Format::Geojson, &simplified)), fewer);
+    let tile = TileCoord::try_new(10, 512, 300).unwrap().georef(128);
+    let of_tile = Prediction { georef: Some(tile), ..prediction };
+    let size = |options: &RenderOptions| bytes(&of_tile, &task, Format::Mvt, options).len();
+    assert!(size(&simplified) * 4 < size(&RenderOptions::default()));
+}
+
+#[test]
 fn mvt_exists_for_tiles_only_and_has_no_bytes_without_features() {
     let task = task(TaskType::Detect, &["background", "vessel"]);
     let georef = TileCoord::try_new(14, 8500, 5700).unwrap().georef(256);

@@ -17,7 +17,7 @@ use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, open_location};
 
-use common::{Reply as Answer, router_with, send, settings};
+use common::{Reply as Answer, loopback, router_with, send, settings};
 use host::{Host, Reply};
 
 fn fixture(name: &str) -> PathBuf {
@@ -36,7 +36,7 @@ fn open(path: &Path) -> Result<Patch, RasterError> {
 }
 
 fn server(sources: &[String]) -> Router {
-    let server = ServerSettings { source: sources.to_vec(), allow_private_hosts: Some(true), ..ServerSettings::default() };
+    let server = ServerSettings { source: sources.to_vec(), remote: loopback(false), ..ServerSettings::default() };
     router_with(settings().0, server)
 }
 

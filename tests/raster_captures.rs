@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use satlas_serve::raster::{
-    CaptureSelection, ChunkCache, Limits, OpenOptions, PixelWindow, Raster, Resampling, Source, open_location, warp,
+    CaptureSelection, ChunkCache, Limits, Location, OpenOptions, PixelWindow, Raster, Resampling, Source, open_location,
+    warp,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -37,9 +38,8 @@ fn selection(captures: Option<Vec<usize>>, datetime: Option<&str>) -> CaptureSel
 #[test]
 fn files_of_one_id_are_captures_in_time_order() {
     let files = directory(&["x_20240701T100000.tif", "x_20240601T100000.tif", "x_20230101T000000.tif"]);
-    let named: Vec<String> = ["x_20240701T100000.tif", "x_20240601T100000.tif", "x_20230101T000000.tif"]
-        .map(|name| location(&files.path().join(name)))
-        .to_vec();
+    let named = ["x_20240701T100000.tif", "x_20240601T100000.tif", "x_20230101T000000.tif"]
+        .map(|name| Location::from(location(&files.path().join(name))));
     let source = Source::open("series", &named, &options()).unwrap();
     let datetimes: Vec<String> = source.describe().datetimes.into_iter().flatten().collect();
     assert_eq!(datetimes, ["2023-01-01T00:00:00Z", "2024-06-01T10:00:00Z", "2024-07-01T10:00:00Z"]);
@@ -47,6 +47,27 @@ fn files_of_one_id_are_captures_in_time_order() {
     assert_eq!(source.select(&selection(Some(vec![2, 0, 2]), None)).unwrap(), [0, 2]);
     assert_eq!(source.select(&selection(Some(vec![0]), Some("2024-06-01"))).unwrap(), [0usize; 0]);
     assert!(source.select(&selection(Some(vec![3]), None)).is_err());
+}
+
+#[test]
+fn the_time_that_is_named_goes_before_the_files_own() {
+    let files = directory(&["x_20240701T100000.tif", "bare.tif"]);
+    let dated = |name: &str, datetime: &str| Location::dated(&location(&files.path().join(name)), datetime).unwrap();
+    let series = |named: &[Location]| Source::open("series", named, &options()).unwrap();
+    let named = [dated("x_20240701T100000.tif", "2020-01-02"), dated("bare.tif", "2019-12-31T23:00:00-02:00")];
+    let source = series(&named);
+    let datetimes: Vec<String> = source.describe().datetimes.into_iter().flatten().collect();
+    assert_eq!(datetimes, ["2020-01-01T01:00:00Z", "2020-01-02T00:00:00Z"]);
+    assert_eq!(source.select(&selection(None, Some("2020-01-02"))).unwrap(), [1]);
+    let other = series(&[named[0].clone(), dated("bare.tif", "2021-01-01")]);
+    assert_ne!(source.version, other.version, "answers for times depend on them");
+    let several = Location::dated(&location(&fixture("safe")), "2024-06-01").unwrap();
+    let error = Source::open("series", &[several], &options()).unwrap_err().to_string();
+    assert!(error.contains("single capture"), "{error}");
+    let search = Location::dated("stac+https://a.org/search?collections=b", "2024-06-01").unwrap();
+    let error = Source::open("series", &[search], &options()).unwrap_err().to_string();
+    assert!(error.contains("a search finds"), "{error}");
+    assert!(Location::dated("a.tif", "2024-06-01/2024-06-02").is_err());
 }
 
 #[test]
@@ -170,7 +191,7 @@ fn a_directory_without_rasters_or_of_two_kinds_is_refused() {
 #[test]
 fn the_version_of_a_source_changes_with_any_of_its_files() {
     let files = directory(&["B02.tif", "B03.tif"]);
-    let version = || Source::open("s", &[location(files.path())], &options()).unwrap().version;
+    let version = || Source::open("s", &[location(files.path()).into()], &options()).unwrap().version;
     let before = version();
     assert_eq!(before, version());
     std::fs::remove_file(files.path().join("B03.tif")).unwrap();

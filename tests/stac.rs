@@ -21,7 +21,7 @@ use satlas_serve::raster::remote::{Client, ClientOptions, RemotePolicy};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Patch, RasterError, Resampling, Source};
 use serde_json::{Value, json};
 
-use common::{Reply as Answer, demo, post_to, router_with, send, settings};
+use common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
 use host::{Asked, Host, Reply, Stated};
 
 fn fixtures() -> PathBuf {
@@ -45,7 +45,7 @@ fn options() -> OpenOptions {
 }
 
 fn open(location: &str) -> Result<Source, RasterError> {
-    Source::open("s", &[location.to_owned()], &options())
+    Source::open("s", &[location.into()], &options())
 }
 
 /// A directory with a document and the fixtures' files beside it.
@@ -271,11 +271,7 @@ fn a_file_that_fails_is_an_error_and_not_an_empty_picture() {
 }
 
 fn allowing_loopback() -> ServerSettings {
-    ServerSettings {
-        allow_host: vec!["127.0.0.1".to_owned()],
-        allow_private_hosts: Some(true),
-        ..ServerSettings::default()
-    }
+    ServerSettings { remote: loopback(true), ..ServerSettings::default() }
 }
 
 async fn get(router: &Router, path: &str) -> Answer {

@@ -23,7 +23,7 @@ use satlas_serve::raster::{
 };
 use serde_json::{Value, json};
 
-use common::{Reply as Answer, demo, post_to, router_with, send, settings};
+use common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
 use host::{Asked, Host, Reply};
 
 fn fixture(path: &str) -> std::io::Result<Vec<u8>> {
@@ -54,7 +54,13 @@ fn serve(asked: &Asked) -> Reply {
 }
 
 fn is_search(asked: &Asked) -> bool {
-    asked.target.starts_with("/v1/search?")
+    asked.target.split('?').next() == Some("/v1/search")
+}
+
+/// What was sent by POST.
+fn document(asked: &Asked) -> Value {
+    assert_eq!((asked.method.as_str(), asked.header("content-type")), ("POST", Some("application/json")));
+    serde_json::from_slice(&asked.body).unwrap()
 }
 
 /// A host with some items, whatever is asked for.
@@ -72,7 +78,7 @@ fn open(host: &Host, query: &str) -> Result<Arc<Source>, RasterError> {
     let remote = Some(Arc::new(Client::new(policy, patience)));
     let options = OpenOptions { limits: Limits::NONE, chunks: ChunkCache::new(16 << 20), remote };
     let location = format!("stac+{}", host.url(&format!("/v1?collections=sentinel-2-l1c{query}")));
-    Source::open("s", &[location], &options).map(Arc::new)
+    Source::open("s", &[location.into()], &options).map(Arc::new)
 }
 
 /// A pixel of 10 m, `col` pixels east of the western scenes' edge.
@@ -179,6 +185,74 @@ fn pages_are_followed_and_end() {
 }
 
 #[test]
+fn a_host_that_takes_no_get_is_asked_by_post() {
+    let all = items();
+    for (query, gets) in [("", true), ("&method=post", false)] {
+        let all = all.clone();
+        let host = Host::start(move |asked, _| match is_search(asked) {
+            true if asked.method == "GET" => Reply::new(405, "POST it"),
+            true => page(&all),
+            false => serve(asked),
+        });
+        let query = format!("&datetime=2024-06-01/2024-07-01&max_cloud=20&token=topsecret{query}");
+        let source = open(&host, &query).unwrap();
+        let before = host.asked().len();
+        assert_eq!(values(&source, 10, None), [1000.0, 3000.0]);
+        let asked: Vec<Asked> = host.asked()[before..].iter().filter(|asked| is_search(asked)).cloned().collect();
+        assert_eq!(asked.len(), if gets { 2 } else { 1 });
+        let asked = asked.last().unwrap();
+        assert_eq!(asked.target, "/v1/search?token=topsecret");
+        let sent = document(asked);
+        assert_eq!(
+            sent,
+            json!({"collections": ["sentinel-2-l1c"], "bbox": [10.25, 45.0, 10.5, 45.25], "limit": 100,
+                   "datetime": "2024-06-01T00:00:00Z/2024-07-01T23:59:59Z", "query": {"eo:cloud_cover": {"lte": 20.0}}})
+        );
+    }
+}
+
+#[test]
+fn next_pages_are_asked_for_by_post_where_their_link_says_so() {
+    for (query, merge) in [("&method=post", true), ("&method=post", false), ("", true)] {
+        let all = items();
+        let host = Host::start(move |asked, _| {
+            if !is_search(asked) {
+                return serve(asked);
+            }
+            let at = if asked.method == "GET" { 0 } else { document(asked)["page"].as_u64().unwrap_or(0) as usize };
+            let body = json!({"page": at + 1, "limit": 1});
+            let next = json!({"rel": "next", "method": "POST", "href": "search", "body": body, "merge": merge});
+            let links = if at < 2 { json!([{"rel": "self", "href": "search"}, next]) } else { json!([]) };
+            Reply::new(200, json!({"type": "FeatureCollection", "features": [all[at]], "links": links}).to_string())
+        });
+        let source = open(&host, query).unwrap();
+        let before = host.asked().len();
+        assert_eq!(values(&source, 10, None), [1000.0, 3000.0]);
+        let asked: Vec<Asked> = host.asked()[before..].iter().filter(|asked| is_search(asked)).cloned().collect();
+        assert_eq!(asked.len(), 3);
+        for (page, asked) in asked.iter().enumerate().skip(1) {
+            let whole =
+                json!({"collections": ["sentinel-2-l1c"], "bbox": [10.25, 45.0, 10.5, 45.25], "page": page, "limit": 1});
+            let wanted = if merge { whole } else { json!({"page": page, "limit": 1}) };
+            assert_eq!(document(asked), wanted);
+        }
+    }
+}
+
+#[test]
+fn a_search_by_post_does_without_clouds_where_the_host_knows_none() {
+    let mut clouded = items();
+    clouded[0]["properties"]["eo:cloud_cover"] = json!(80.0);
+    let host = Host::start(move |asked, _| match is_search(asked) {
+        true if asked.method == "GET" => Reply::new(405, "POST it"),
+        true if document(asked).get("query").is_some() => Reply::new(400, "what is query?"),
+        true => page(&clouded),
+        false => serve(asked),
+    });
+    assert_eq!(values(&open(&host, "&max_cloud=20").unwrap(), 10, None), [1000.0]);
+}
+
+#[test]
 fn an_item_that_lacks_a_band_is_left_out() {
     let mut some = items();
     some[2]["assets"].as_object_mut().unwrap().remove("rededge1");
@@ -250,11 +324,8 @@ async fn get(router: &Router, path: &str) -> Answer {
 async fn a_search_is_served_as_the_files_it_finds() {
     let host = world_host();
     let location = format!("stac+{}", host.url("/v1/search?collections=world&token=topsecret"));
-    let server = ServerSettings {
-        source: vec![format!("far={location}")],
-        allow_private_hosts: Some(true),
-        ..ServerSettings::default()
-    };
+    let server =
+        ServerSettings { source: vec![format!("far={location}")], remote: loopback(false), ..ServerSettings::default() };
     let router = router_with(settings().0, server);
     let tile = "/v1/tiles/world/water/3/4/3.png?source=SOURCE";
     for path in ["/v1/sources/SOURCE/tiles/3/4/2.png", tile] {
@@ -286,11 +357,7 @@ async fn a_search_is_served_as_the_files_it_finds() {
 async fn clients_may_search_hosts_on_the_list_alone() {
     let host = world_host();
     let reference = |place: &str| json!({"id": "far", "url": format!("stac+{place}")}).to_string();
-    let allowed = ServerSettings {
-        allow_host: vec!["127.0.0.1".to_owned()],
-        allow_private_hosts: Some(true),
-        ..ServerSettings::default()
-    };
+    let allowed = ServerSettings { remote: loopback(true), ..ServerSettings::default() };
     let router = router_with(settings().0, allowed);
     let refused =
         post_to(&router, "/v1/sources", "application/json", reference("https://example.org/v1?collections=a")).await;

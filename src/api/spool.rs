@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::error::Problem;
 use crate::error::ErrorKind;
+use crate::private_file;
 
 /// Bodies up to this size stay in memory.
 const IN_MEMORY_BYTES: usize = 8 << 20;
@@ -120,7 +121,9 @@ impl Spool {
         #[cfg(unix)]
         private.mode(0o700);
         private.create(&self.directory).await?;
-        let file = tokio::fs::File::create_new(&path).await?;
+        let mut options = private_file::options();
+        options.truncate(false).create_new(true);
+        let file = tokio::fs::OpenOptions::from(options).open(&path).await?;
         Ok((SpoolFile(path), file))
     }
 }

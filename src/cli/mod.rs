@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, EngineSettings, ServerSettings};
+use crate::config::{Config, EngineSettings, RemoteSettings, ServerSettings};
 use crate::{api, server, telemetry};
 
 /// Whatever a command failed with; it is printed, not handled.
@@ -133,9 +133,9 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// The configuration of a command without a server, with logging started.
-fn engine_config(engine: EngineSettings) -> Result<Config, Failure> {
+fn engine_config(engine: EngineSettings, remote: RemoteSettings) -> Result<Config, Failure> {
     let quiet = engine.log_level.is_none();
-    let mut config = Config::resolve(engine, ServerSettings::default())?;
+    let mut config = Config::resolve(engine, ServerSettings { remote, ..ServerSettings::default() })?;
     if quiet {
         // Whoever runs a command wants its answer; what the server would log is noise beside it.
         config.log_level = "warn".to_owned();

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::pull::{self, PullArgs};
 use super::{Failure, engine_config, print};
 use crate::api::ModelDto;
-use crate::config::EngineSettings;
+use crate::config::{EngineSettings, RemoteSettings};
 use crate::engine::{ModelStatus, WeightsState};
 use crate::server;
 use crate::weights::inspect;
@@ -47,13 +47,13 @@ pub(super) struct InspectArgs {
 pub(super) fn execute(command: ModelsCommand) -> Result<(), Failure> {
     match command {
         ModelsCommand::List(ListArgs { engine }) => {
-            let engine = server::engine(&engine_config(engine)?)?;
+            let engine = server::engine(&engine_config(engine, RemoteSettings::default())?)?;
             let models = engine.models().list();
             let widest = models.iter().map(|model| model.spec.id.len()).max().unwrap_or(0);
             print(&models.iter().map(|model| line(model, widest)).collect::<String>())
         }
         ModelsCommand::Show(ShowArgs { id, engine }) => {
-            let engine = server::engine(&engine_config(engine)?)?;
+            let engine = server::engine(&engine_config(engine, RemoteSettings::default())?)?;
             let model = ModelDto::from(engine.models().status(&id)?);
             print(&(serde_json::to_string_pretty(&model)? + "\n"))
         }

@@ -1,16 +1,17 @@
 //! `satlas-serve predict`: files in, a file out, through the same engine as the server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, engine_config, runtime};
 use crate::api::{EmbeddingParams, PixelParams, RenderParams};
-use crate::config::EngineSettings;
+use crate::config::{EngineSettings, RemoteSettings};
 use crate::engine::{SceneProgress, SceneRequest};
 use crate::outputs::{Format, dense_sink, encode};
-use crate::raster::{ChunkCache, Limits, open_file};
+use crate::raster::{ChunkCache, Limits, OpenOptions, open_input};
 use crate::server;
 use crate::zoo::Task;
 
@@ -22,9 +23,10 @@ pub(super) struct PredictArgs {
     /// One of the model's tasks, or embedding
     #[arg(long)]
     task: String,
-    /// GeoTIFF, PNG, JPEG or npy file; several are captures in time order
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
-    input: Vec<PathBuf>,
+    /// GeoTIFF, JPEG 2000, PNG, JPEG or npy file, a directory of band files, or an address (https, s3, gs) of which only what is
+    /// needed is fetched; several are captures in time order
+    #[arg(long, required = true, num_args = 1.., value_name = "PLACE")]
+    input: Vec<String>,
     /// Where the answer goes
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -44,6 +46,8 @@ pub(super) struct PredictArgs {
     #[command(flatten)]
     render: RenderParams,
     #[command(flatten)]
+    remote: RemoteSettings,
+    #[command(flatten)]
     engine: EngineSettings,
 }
 
@@ -51,16 +55,19 @@ pub(super) struct PredictArgs {
 const CHUNK_BYTES: u64 = 64 << 20;
 
 pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
-    let config = engine_config(arguments.engine)?;
+    let config = engine_config(arguments.engine, arguments.remote)?;
     let engine = server::engine(&config)?;
     let task = engine.models().task(&arguments.model, &arguments.task)?;
     let format = format(&task, arguments.format.as_deref(), &arguments.output)?;
     let problem = |problem: crate::api::Problem| Failure::from(problem.detail);
     let render = arguments.render.options(&task).map_err(problem)?;
-    let (chunks, mut captures) = (ChunkCache::new(CHUNK_BYTES), Vec::new());
+    // Whoever names an address wants it fetched.
+    let remote = Some(Arc::new(config.remote_client(arguments.input.iter().map(String::as_str))));
     let limits = Limits { max_bytes: u64::MAX, max_pixels: config.max_pixels };
-    for path in &arguments.input {
-        captures.extend(open_file(&path.display().to_string(), path, arguments.images, &limits, &chunks)?);
+    let options = OpenOptions { limits, chunks: ChunkCache::new(CHUNK_BYTES), remote };
+    let mut captures = Vec::new();
+    for place in &arguments.input {
+        captures.extend(open_input(place, arguments.images, &options)?);
     }
     let request = SceneRequest {
         model: arguments.model,

@@ -32,11 +32,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
-pub use settings::{EngineSettings, ServerSettings};
+pub use settings::{EngineSettings, RemoteSettings, ServerSettings};
 pub use units::{ByteSize, Span};
 pub use weights_choice::WeightsChoice;
 
 use crate::engine::{DeviceChoice, DtypeChoice};
+use crate::raster::Location;
 use crate::raster::remote::is_remote;
 use crate::telemetry::LogFormat;
 
@@ -46,7 +47,7 @@ pub struct Config {
     /// Where to listen.
     pub address: SocketAddr,
     /// Sources named at start: id and the places of its captures.
-    pub sources: Vec<(String, Vec<String>)>,
+    pub sources: Vec<(String, Vec<Location>)>,
     /// Directory under which sources may be registered by path.
     pub source_root: Option<PathBuf>,
     /// Hosts that imagery may be fetched from, beside those of the sources named at start.
@@ -155,9 +156,9 @@ impl Config {
             address: SocketAddr::new(server.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), server.port.unwrap_or(8080)),
             sources,
             source_root: server.source_root,
-            allow_hosts: server.allow_host.into_iter().filter(|host| !host.is_empty()).collect(),
-            allow_private_hosts: server.allow_private_hosts.unwrap_or(false),
-            remote_memory: server.remote_memory.unwrap_or(ByteSize::mib(128)),
+            allow_hosts: server.remote.allow_host.into_iter().filter(|host| !host.is_empty()).collect(),
+            allow_private_hosts: server.remote.allow_private_hosts.unwrap_or(false),
+            remote_memory: server.remote.remote_memory.unwrap_or(ByteSize::mib(128)),
             max_sources: server.max_sources.unwrap_or(256),
             demo: !server.no_demo.unwrap_or(false),
             // An empty variable, as compose files pass on what is not set, is no key.
@@ -276,12 +277,14 @@ impl Config {
             source: self
                 .sources
                 .iter()
-                .flat_map(|(id, places)| places.iter().map(move |place| format!("{id}={}", without_secrets(place))))
+                .flat_map(|(id, locations)| locations.iter().map(move |location| printed(id, location)))
                 .collect(),
             source_root: self.source_root.clone(),
-            allow_host: self.allow_hosts.clone(),
-            allow_private_hosts: Some(self.allow_private_hosts),
-            remote_memory: Some(self.remote_memory),
+            remote: RemoteSettings {
+                allow_host: self.allow_hosts.clone(),
+                allow_private_hosts: Some(self.allow_private_hosts),
+                remote_memory: Some(self.remote_memory),
+            },
             max_sources: Some(self.max_sources),
             no_demo: Some(!self.demo),
             api_key: self.api_keys.iter().map(|_| "********".to_owned()).collect(),
@@ -328,32 +331,38 @@ fn keys() -> Vec<String> {
     flags.filter(|flag| flag != "config").collect()
 }
 
-fn parse_source(text: &str) -> Result<(String, String), ConfigError> {
-    match text.split_once('=') {
-        Some((id, place)) if !id.is_empty() && !place.is_empty() => Ok((id.to_owned(), place.to_owned())),
-        _ => Err(ConfigError::Invalid {
-            key: "source",
-            found: text.to_owned(),
-            needed: "ID=PLACE, such as harbour=/data/harbour.tif".to_owned(),
-        }),
+/// `ID=PLACE`, or `ID@DATE=PLACE` where the time of a capture is named. No id holds an `@`.
+fn parse_source(text: &str) -> Result<(String, Location), ConfigError> {
+    let invalid = |needed: String| ConfigError::Invalid { key: "source", found: text.to_owned(), needed };
+    let (name, place) =
+        text.split_once('=').filter(|(name, place)| !name.is_empty() && !place.is_empty()).ok_or_else(|| {
+            invalid("ID=PLACE, such as harbour=/data/harbour.tif, or ID@DATE=PLACE for one capture of several,".to_owned())
+        })?;
+    match name.split_once('@') {
+        None => Ok((name.to_owned(), place.into())),
+        Some((id, date)) => {
+            let location = Location::dated(place, date).map_err(|error| invalid(format!("ID@DATE=PLACE ({error})")))?;
+            Ok((id.to_owned(), location))
+        }
     }
 }
 
-/// A place to be printed: what follows the question mark of an address may be a signature.
-fn without_secrets(place: &str) -> String {
+/// A source as it is written, but for secrets: what follows the question mark of an address may be a signature.
+fn printed(id: &str, Location { place, datetime }: &Location) -> String {
+    let date = datetime.map(|datetime| format!("@{datetime}")).unwrap_or_default();
     match place.split_once('?') {
-        Some((address, _)) if is_remote(place) => format!("{address}?********"),
-        _ => place.to_owned(),
+        Some((address, _)) if is_remote(place) => format!("{id}{date}={address}?********"),
+        _ => format!("{id}{date}={place}"),
     }
 }
 
-/// Places by id in order of first mention: an id named more than once is a time series.
-fn group(named: Vec<(String, String)>) -> Vec<(String, Vec<String>)> {
-    let mut sources: Vec<(String, Vec<String>)> = Vec::new();
-    for (id, place) in named {
+/// Locations by id in order of first mention: an id named more than once is a time series.
+fn group(named: Vec<(String, Location)>) -> Vec<(String, Vec<Location>)> {
+    let mut sources: Vec<(String, Vec<Location>)> = Vec::new();
+    for (id, location) in named {
         match sources.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, places)) => places.push(place),
-            None => sources.push((id, vec![place])),
+            Some((_, locations)) => locations.push(location),
+            None => sources.push((id, vec![location])),
         }
     }
     sources

@@ -26,6 +26,7 @@ impl Config {
         let max_batch = self.max_batch.unwrap_or(if is_cpu { 1 } else { GPU_BATCH });
         let max_delay = self.batch_delay.map(|delay| delay.0);
         let max_delay = max_delay.unwrap_or(if is_cpu { Duration::ZERO } else { GPU_BATCH_DELAY });
+        let named = self.sources.iter().flat_map(|(_, locations)| locations).map(|location| location.place.as_str());
         EngineOptions {
             models: ModelOptions {
                 memory_mib: self.model_memory.as_mib(),
@@ -47,18 +48,18 @@ impl Config {
                 open: OpenOptions {
                     limits: self.limits(),
                     chunks: ChunkCache::new(self.chunk_memory.0),
-                    remote: Some(Arc::new(self.remote_client())),
+                    remote: Some(Arc::new(self.remote_client(named))),
                 },
             },
             models_dir: self.models_dir.clone(),
         }
     }
 
-    /// What fetches remote imagery. Who names a source at start allows its host.
-    /// The variables of object stores are those that other tools read.
-    fn remote_client(&self) -> Client {
+    /// What fetches remote imagery. Whoever names `places` at start allows their hosts. The variables of object stores are those
+    /// that other tools read.
+    pub fn remote_client<'a>(&self, places: impl Iterator<Item = &'a str>) -> Client {
         let storage = Storage::from_variables(|name| std::env::var(name).ok());
-        let named = self.sources.iter().flat_map(|(_, places)| places).filter(|place| is_remote(place));
+        let named = places.filter(|place| is_remote(place));
         let named = named.filter_map(|place| Some(storage.locate(place).ok()?.host().to_owned()));
         let hosts = self.allow_hosts.iter().cloned().chain(named).collect();
         let policy = RemotePolicy { hosts, allow_private: self.allow_private_hosts };

@@ -58,6 +58,21 @@ pub struct EngineSettings {
     pub log_format: Option<LogFormat>,
 }
 
+/// What every command that may fetch imagery takes.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct RemoteSettings {
+    /// Fetch imagery from this host, where an address or a redirect names it: a name, *.example.org or * (repeatable)
+    #[arg(long, env = "SATLAS_ALLOW_HOST", value_name = "HOST", value_delimiter = SEPARATOR)]
+    pub allow_host: Vec<String>,
+    /// Fetch imagery from hosts in private networks and on this machine too, where --allow-host names them
+    #[arg(long, env = "SATLAS_ALLOW_PRIVATE_HOSTS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    pub allow_private_hosts: Option<bool>,
+    /// Memory for pieces of remote files as they come [default: 128MiB]
+    #[arg(long, env = "SATLAS_REMOTE_MEMORY", value_name = "SIZE")]
+    pub remote_memory: Option<ByteSize>,
+}
+
 /// What only the server takes.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -68,21 +83,16 @@ pub struct ServerSettings {
     /// Port to listen on; 0 takes a free one and prints it [default: 8080]
     #[arg(long, env = "SATLAS_PORT")]
     pub port: Option<u16>,
-    /// Imagery to serve under an id: a GeoTIFF file, a directory of them, or the https URL of a file; the same id again adds captures (repeatable)
+    /// Imagery to serve under an id: a GeoTIFF file, a directory of them, or the https URL of a file; the same id again adds captures, and ID@DATE=PLACE names the time of one (repeatable)
     #[arg(long, env = "SATLAS_SOURCE", value_name = "ID=PLACE", value_delimiter = SEPARATOR)]
     pub source: Vec<String>,
     /// Allow POST /v1/sources to register files under this directory by path
     #[arg(long, env = "SATLAS_SOURCE_ROOT", value_name = "DIR")]
     pub source_root: Option<PathBuf>,
-    /// Fetch imagery from this host, where a source's URL or a redirect names it: a name, *.example.org or * (repeatable)
-    #[arg(long, env = "SATLAS_ALLOW_HOST", value_name = "HOST", value_delimiter = SEPARATOR)]
-    pub allow_host: Vec<String>,
-    /// Fetch imagery from hosts in private networks and on this machine too, where --allow-host names them
-    #[arg(long, env = "SATLAS_ALLOW_PRIVATE_HOSTS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
-    pub allow_private_hosts: Option<bool>,
-    /// Memory for pieces of remote files as they come [default: 128MiB]
-    #[arg(long, env = "SATLAS_REMOTE_MEMORY", value_name = "SIZE")]
-    pub remote_memory: Option<ByteSize>,
+    /// Where imagery may be fetched from
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub remote: RemoteSettings,
     /// Most sources that may be registered over HTTP [default: 256]
     #[arg(long, env = "SATLAS_MAX_SOURCES", value_name = "COUNT")]
     pub max_sources: Option<usize>,
@@ -150,10 +160,11 @@ pub struct ServerSettings {
 
 /// Lays `over` over `under`: values of `over` win where there are any.
 macro_rules! lay_over {
-    ($over:ident, $under:ident; $($single:ident)*; $($list:ident)*) => {
+    ($over:ident, $under:ident; $($single:ident)*; $($list:ident)*; $($group:ident)*) => {
         Self {
             $($single: $over.$single.or($under.$single),)*
             $($list: if $over.$list.is_empty() { $under.$list } else { $over.$list },)*
+            $($group: $over.$group.over($under.$group),)*
         }
     };
 }
@@ -162,7 +173,7 @@ impl EngineSettings {
     /// These settings, filled up from `under` where they say nothing.
     pub fn over(self, under: Self) -> Self {
         lay_over!(self, under;
-            config models_dir data_dir device dtype weights model_memory model_idle max_pixels log_level log_format;)
+            config models_dir data_dir device dtype weights model_memory model_idle max_pixels log_level log_format;;)
     }
 }
 
@@ -170,8 +181,15 @@ impl ServerSettings {
     /// These settings, filled up from `under` where they say nothing.
     pub fn over(self, under: Self) -> Self {
         lay_over!(self, under;
-            host port source_root allow_private_hosts remote_memory max_sources no_demo queue max_batch batch_delay window halo feature_memory answer_memory
+            host port source_root max_sources no_demo queue max_batch batch_delay window halo feature_memory answer_memory
             chunk_memory tile_memory max_upload_bytes request_timeout max_age drain max_jobs parallel_jobs job_retention job_storage;
-            source allow_host api_key cors)
+            source api_key cors; remote)
+    }
+}
+
+impl RemoteSettings {
+    /// These settings, filled up from `under` where they say nothing.
+    pub fn over(self, under: Self) -> Self {
+        lay_over!(self, under; allow_private_hosts remote_memory; allow_host;)
     }
 }

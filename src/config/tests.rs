@@ -28,7 +28,7 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
     let path = file.path().to_str().unwrap();
     let config = resolve(&["--config", path, "--queue", "7"]).unwrap();
     assert_eq!((config.address.port(), config.queue), (9000, 7));
-    assert_eq!(config.sources, [("a".to_owned(), vec!["/tmp/a.tif".to_owned()])]);
+    assert_eq!(config.sources, [("a".to_owned(), vec!["/tmp/a.tif".into()])]);
     assert_eq!((config.request_timeout, config.window_px), (Span::seconds(5), 512));
 }
 
@@ -48,6 +48,8 @@ fn values_that_cannot_be_used_are_named() {
         (&["--window", "500"], "multiple of 512"),
         (&["--halo", "7"], "multiple of 32"),
         (&["--source", "only-a-path.tif"], "ID=PLACE"),
+        (&["--source", "a@june=b.tif"], "2024-06-01T10:00:00Z"),
+        (&["--source", "a@=b.tif"], "2024-06-01T10:00:00Z"),
         (&["--api-key", "short"], "8 or more"),
         (&["--cors", "example.org"], "https://"),
         (&["--allow-host", "https://example.org/"], "*.example.org"),
@@ -70,6 +72,19 @@ fn the_printed_configuration_can_be_read_again_and_hides_keys() {
     assert!(signed.contains("https://a.org/b.tif?") && !signed.contains("correct-horse"), "{signed}");
     let again = resolve(&["--config", file(&printed).path().to_str().unwrap()]).unwrap();
     assert_eq!(Config { api_keys: config.api_keys.clone(), ..again }, config);
+}
+
+#[test]
+fn the_time_of_a_capture_can_be_named_and_is_printed() {
+    let flags = ["--source", "a@2024-06-01=b.tif", "--source", "a@2024-07-01T12:00:00+02:00=c@2020=d.tif"];
+    let config = resolve(&flags).unwrap();
+    let (id, locations) = &config.sources[0];
+    let named: Vec<(&str, String)> =
+        locations.iter().map(|location| (location.place.as_str(), location.datetime.unwrap().to_string())).collect();
+    assert_eq!(id, "a");
+    assert_eq!(named, [("b.tif", "2024-06-01T00:00:00Z".to_owned()), ("c@2020=d.tif", "2024-07-01T10:00:00Z".to_owned())]);
+    let again = resolve(&["--config", file(&config.to_toml().unwrap()).path().to_str().unwrap()]).unwrap();
+    assert_eq!(again.sources, config.sources);
 }
 
 #[test]

@@ -41,12 +41,25 @@ fn cell(object: &Object, side: f32) -> (i32, i32) {
     (((x0 + x1) / (2.0 * side)).floor() as i32, ((y0 + y1) / (2.0 * side)).floor() as i32)
 }
 
-fn same(a: &Object, b: &Object) -> bool {
-    let area = |[x0, y0, x1, y1]: [f32; 4]| (x1 - x0).max(0.0) * (y1 - y0).max(0.0);
+/// Whether two boxes of one category are one object.
+pub(super) fn same(a: &Object, b: &Object) -> bool {
+    let smaller = area(a.bbox_px).min(area(b.bbox_px));
+    common_part(a, b) > SAME_OBJECT_IOU || common_area(a, b) > SAME_OBJECT_CONTAINED * smaller
+}
+
+/// Intersection over union of two boxes.
+pub(super) fn common_part(a: &Object, b: &Object) -> f32 {
+    let common = common_area(a, b);
+    common / (area(a.bbox_px) + area(b.bbox_px) - common)
+}
+
+fn common_area(a: &Object, b: &Object) -> f32 {
     let (p, q) = (a.bbox_px, b.bbox_px);
-    let common = area([p[0].max(q[0]), p[1].max(q[1]), p[2].min(q[2]), p[3].min(q[3])]);
-    let (area_a, area_b) = (area(p), area(q));
-    common > SAME_OBJECT_IOU * (area_a + area_b - common) || common > SAME_OBJECT_CONTAINED * area_a.min(area_b)
+    area([p[0].max(q[0]), p[1].max(q[1]), p[2].min(q[2]), p[3].min(q[3])])
+}
+
+fn area([x0, y0, x1, y1]: [f32; 4]) -> f32 {
+    (x1 - x0).max(0.0) * (y1 - y0).max(0.0)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the model cache, the source store, the window caches and the device thread.
 
 mod bench;
+mod borders;
 mod device;
 mod embedding;
 mod error;

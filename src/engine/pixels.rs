@@ -19,8 +19,10 @@ pub struct PixelOptions {
     pub preset: Preset,
     /// Added to Sentinel-2 counts before scaling (`-1000` for baseline 04.00 and later where the provider left it in).
     pub dn_offset: i32,
-    /// Captures of a source.
+    /// Captures of a source, or of what is uploaded.
     pub captures: CaptureSelection,
+    /// How a source's pixels come onto the grid of tiles.
+    pub resampling: Resampling,
 }
 
 impl PixelOptions {
@@ -61,7 +63,7 @@ pub(super) fn read_source_window(
     let plan = InputPlan::new(source.raster_info(), spec, &options.input())?;
     let (mut patches, mut notes) = (Vec::new(), Vec::new());
     for capture in chosen.into_iter().rev() {
-        let patch = source.read(capture, target, plan.bands(), Resampling::Bilinear)?;
+        let patch = source.read(capture, target, plan.bands(), options.resampling)?;
         if !patch.is_empty() {
             patches.push(patch);
             notes.extend(source.capture(capture)?.raster.notes());
@@ -122,6 +124,25 @@ fn input(patches: &[Patch], plan: &InputPlan, width: usize, height: usize, mut n
     let complete = valid.iter().all(|valid| *valid);
     let shape = [present.len(), height, width, bands];
     Some(WindowPixels { values, shape, valid: (!complete).then_some(valid), warnings })
+}
+
+/// The uploaded captures that are wanted, in time order.
+///
+/// # Errors
+/// Numbers that no capture has.
+pub(super) fn chosen_captures(
+    captures: &[Arc<dyn Raster>],
+    wanted: &CaptureSelection,
+) -> Result<Vec<Arc<dyn Raster>>, EngineError> {
+    let Some(wanted) = &wanted.captures else { return Ok(captures.to_vec()) };
+    if let Some(index) = wanted.iter().find(|index| **index >= captures.len()) {
+        let (found, count) = (index + 1, captures.len());
+        let detail =
+            format!("captures: found {found}; numbers from 1 to {count}, the captures that were given, are needed");
+        return Err(EngineError::Invalid { detail });
+    }
+    let is_wanted = |(index, _): &(usize, &Arc<dyn Raster>)| wanted.contains(index);
+    Ok(captures.iter().enumerate().filter(is_wanted).map(|(_, raster)| raster.clone()).collect())
 }
 
 /// Checks that uploaded captures fit the model and each other; returns their common size.

@@ -14,7 +14,7 @@ use super::embedding::{EmbeddingOptions, pooled};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::merge::merge_objects;
-use super::pixels::{PixelOptions, WindowPixels, check_captures, read_scene_window};
+use super::pixels::{PixelOptions, WindowPixels, check_captures, chosen_captures, read_scene_window};
 use super::strips::Strips;
 use super::window::Timings;
 use crate::nn::HeadOutput;
@@ -48,9 +48,9 @@ pub struct SceneRequest {
     pub model: String,
     /// Task name, or `embedding`.
     pub task: String,
-    /// One raster a capture, in time order, all of one size.
+    /// One raster a capture, in time order; those that are used, all of one size.
     pub captures: Vec<Arc<dyn Raster>>,
-    /// Bands and scaling.
+    /// Captures that are used, bands and scaling.
     pub pixels: PixelOptions,
     /// Layers and pooling of embeddings.
     pub embedding: EmbeddingOptions,
@@ -86,7 +86,8 @@ impl Engine {
     ) -> Result<(Prediction, Timings), EngineError> {
         let spec = self.models.spec(&request.model)?;
         let task = self.models.task(&request.model, &request.task)?;
-        let (width, height) = check_captures(&spec, &request.captures)?;
+        let captures = chosen_captures(&request.captures, &request.pixels.captures)?;
+        let (width, height) = check_captures(&spec, &captures)?;
         limit("pixels", (width * height) as u64, self.scenes.max_pixels)?;
         if matches!(task.task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress) {
             let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
@@ -103,7 +104,7 @@ impl Engine {
         let mut progress = SceneProgress { done: 0, total: windows.len() };
         report(progress);
         let mut answers = futures::stream::iter(windows)
-            .map(|window| self.scene_window(request, &model, &ask, window))
+            .map(|window| self.scene_window(&captures, &request.pixels, &model, &ask, window))
             .buffered(WINDOWS_IN_FLIGHT);
         while let Some(answered) = answers.next().await {
             let (window, answer, spent) = answered?;
@@ -121,20 +122,20 @@ impl Engine {
         let pool = request.embedding.pool;
         let (output, warnings) =
             tokio::task::spawn_blocking(move || scene.finish(pool)).await.map_err(|_| EngineError::Panicked)?;
-        let georef = request.captures.first().and_then(|raster| raster.info().georef.clone());
+        let georef = captures.first().and_then(|raster| raster.info().georef.clone());
         Ok((Prediction { output, width, height, georef, warnings }, timings))
     }
 
     async fn scene_window(
         &self,
-        request: &SceneRequest,
+        captures: &[Arc<dyn Raster>],
+        pixels: &PixelOptions,
         model: &Arc<LoadedModel>,
         ask: &Ask,
         window: SceneWindow,
     ) -> Result<(SceneWindow, Option<SceneAnswer>, Timings), EngineError> {
         let started = Instant::now();
-        let (captures, spec) = (request.captures.clone(), model.spec.clone());
-        let options = request.pixels.clone();
+        let (captures, spec, options) = (captures.to_vec(), model.spec.clone(), pixels.clone());
         let area = PixelWindow {
             col: window.cols.start as i64,
             row: window.rows.start as i64,

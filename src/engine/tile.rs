@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::borders::{self, Side};
 use super::device::{Answer, Ask};
 use super::embedding::{EmbeddingOptions, pooled};
 use super::error::EngineError;
+use super::loaded::LoadedModel;
 use super::pixels::PixelOptions;
 use super::window::{Timings, WindowAnswer, WindowKey};
 use crate::nn::{HeadOutput, Part};
@@ -134,17 +136,67 @@ impl Engine {
             }
             _ => Ask::Head { head: model.head(&task.name)?, crop: None },
         };
-        let answered = self.windows.answer(key, &model, source, ask).await;
-        let (answer, timings) = answered.inspect_err(|error| {
+        let answered = self.windows.answer(key.clone(), &model, source, ask.clone()).await;
+        let (answer, mut timings) = answered.inspect_err(|error| {
             if error.is_changed_file() {
                 self.sources.close(source);
             }
         })?;
         prediction.warnings.clone_from(&answer.warnings);
-        if let Some(output) = cut(&answer, area, self.windows.grid().input_px(), request) {
+        let settled = match &answer.answer {
+            Some(Answer::Head(HeadOutput::Objects(own))) if request.objects == ObjectRule::Centre => {
+                let asked = Neighbourhood { key, model: &model, ask, request };
+                Some(self.settled(own, area, &asked, &mut timings).await?)
+            }
+            _ => None,
+        };
+        if let Some(output) = cut(&answer, settled, area, self.windows.grid().input_px(), request) {
             prediction.output = output;
         }
         Ok((prediction, timings))
+    }
+}
+
+/// A question that the windows around a tile's own can be asked as well.
+struct Neighbourhood<'a> {
+    key: WindowKey,
+    model: &'a Arc<LoadedModel>,
+    ask: Ask,
+    request: &'a TileRequest,
+}
+
+impl Engine {
+    /// The objects that the tile at `area` reports, of its window's `own` ones and those of its neighbours.
+    async fn settled(
+        &self,
+        own: &[Object],
+        area: Part,
+        asked: &Neighbourhood<'_>,
+        timings: &mut Timings,
+    ) -> Result<Vec<Object>, EngineError> {
+        let grid = self.windows.grid();
+        let mut answers = Vec::new();
+        for side in borders::neighbours(own, area, &grid) {
+            let Some(window) = asked.key.window.neighbour(side.0, side.1) else { continue };
+            let Neighbourhood { key, model, ask, request } = asked;
+            // What is searched for lies elsewhere there.
+            let source = self.sources.opened(&request.source).await?;
+            let source = self.sources.at(source, grid.georef(window), request.pixels.captures.datetime).await?;
+            if !source.covers(&grid.georef(window)) {
+                continue;
+            }
+            let source_key = (source.id.clone(), source.version.clone());
+            let key = WindowKey { window, source: source_key, ..key.clone() };
+            let (answer, spent) = self.windows.answer(key, model, &source, ask.clone()).await?;
+            timings.add(&spent);
+            answers.push((side, answer));
+        }
+        let others = answers.iter().filter_map(|(side, answer)| match &answer.answer {
+            Some(Answer::Head(HeadOutput::Objects(objects))) => Some((*side, objects.as_slice())),
+            _ => None,
+        });
+        let others: Vec<(Side, &[Object])> = others.collect();
+        Ok(borders::settle(own, &others, area, &grid))
     }
 }
 
@@ -172,7 +224,14 @@ fn empty(task: &Task, size: usize) -> Output {
     }
 }
 
-fn cut(window: &WindowAnswer, area: Part, input_px: usize, request: &TileRequest) -> Option<Output> {
+/// The part `area` of a window's answer; `settled` are the objects that belong to it, where they have been settled.
+fn cut(
+    window: &WindowAnswer,
+    settled: Option<Vec<Object>>,
+    area: Part,
+    input_px: usize,
+    request: &TileRequest,
+) -> Option<Output> {
     let valid = window.valid.as_deref().map(|valid| rows(valid, input_px, 1, area));
     if valid.as_ref().is_some_and(|valid| !valid.contains(&true)) {
         return None;
@@ -187,11 +246,14 @@ fn cut(window: &WindowAnswer, area: Part, input_px: usize, request: &TileRequest
         }),
         Answer::Head(HeadOutput::Scores(scores)) => Output::Scores(scores.clone()),
         Answer::Head(HeadOutput::Objects(objects)) => {
-            let has_data = |col: f32, row: f32| {
-                let at = row as usize * input_px + col as usize;
+            let has_data = |object: &Object| {
+                let [x0, y0, x1, y1] = object.bbox_px;
+                let at = ((y0 + y1) / 2.0) as usize * input_px + ((x0 + x1) / 2.0) as usize;
                 window.valid.as_deref().is_none_or(|valid| valid.get(at).copied().unwrap_or(false))
             };
-            Output::Objects(objects.iter().filter_map(|object| place(object, area, request.objects, has_data)).collect())
+            let touching = || objects.iter().filter(|object| touches(object, area)).cloned().collect();
+            let found: Vec<Object> = settled.unwrap_or_else(touching);
+            Output::Objects(found.into_iter().filter(has_data).map(|object| placed(object, area)).collect())
         }
         Answer::Maps(maps) => {
             Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area, input_px), request.embedding.pool)).collect())
@@ -199,18 +261,17 @@ fn cut(window: &WindowAnswer, area: Part, input_px: usize, request: &TileRequest
     })
 }
 
-/// The object in the tile's pixels, if it belongs to the tile and does not lie on nodata.
-fn place(object: &Object, area: Part, rule: ObjectRule, has_data: impl Fn(f32, f32) -> bool) -> Option<Object> {
+fn touches(object: &Object, area: Part) -> bool {
     let [x0, y0, x1, y1] = object.bbox_px;
     let (left, top) = (area.col as f32, area.row as f32);
-    let (right, bottom) = (left + area.width as f32, top + area.height as f32);
-    let (centre_x, centre_y) = ((x0 + x1) / 2.0, (y0 + y1) / 2.0);
-    let belongs = match rule {
-        ObjectRule::Centre => (left..right).contains(&centre_x) && (top..bottom).contains(&centre_y),
-        ObjectRule::Touching => x0 < right && x1 > left && y0 < bottom && y1 > top,
-    };
-    let moved = || Object { bbox_px: [x0 - left, y0 - top, x1 - left, y1 - top], ..object.clone() };
-    (belongs && has_data(centre_x, centre_y)).then(moved)
+    x0 < left + area.width as f32 && x1 > left && y0 < top + area.height as f32 && y1 > top
+}
+
+/// The object in the tile's pixels.
+fn placed(object: Object, area: Part) -> Object {
+    let [x0, y0, x1, y1] = object.bbox_px;
+    let (left, top) = (area.col as f32, area.row as f32);
+    Object { bbox_px: [x0 - left, y0 - top, x1 - left, y1 - top], ..object }
 }
 
 /// The rectangle `area` of a row-major `[_, width, channels]` array.

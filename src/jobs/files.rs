@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Input, InputContent};
+use crate::private_file;
 
 /// The directories of jobs.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Files {
             for (index, input) in inputs.into_iter().enumerate() {
                 let path = self.input(id, index);
                 match input.content {
-                    InputContent::Memory(bytes) => std::fs::write(path, bytes)?,
+                    InputContent::Memory(bytes) => private_file::write(&path, &bytes)?,
                     InputContent::File(from) => take_over((*from).as_ref(), &path)?,
                 }
             }
@@ -64,7 +65,7 @@ impl Files {
     /// What the file system says.
     pub(super) fn store_result(&self, id: &str, body: &[u8]) -> io::Result<()> {
         let (unfinished, finished) = (self.root.join(id).join("result.part"), self.result(id));
-        let mut file = File::create(&unfinished)?;
+        let mut file = private_file::options().open(&unfinished)?;
         file.write_all(body)?;
         file.sync_all()?;
         std::fs::rename(unfinished, finished)
@@ -132,9 +133,11 @@ fn create_private_dir(path: &Path) -> io::Result<()> {
 /// Moves a file, across file systems too.
 fn take_over(from: &Path, to: &Path) -> io::Result<()> {
     if std::fs::rename(from, to).is_ok() {
-        return Ok(());
+        return private_file::keep(to).map(drop);
     }
     std::fs::copy(from, to)?;
+    // A copy may be read by whoever might read what it is a copy of.
+    private_file::keep(to)?;
     std::fs::remove_file(from)
 }
 

@@ -16,6 +16,7 @@ use super::files::Files;
 use super::store::{Store, StoredResult};
 use super::{Failure, Input, Job, JobAnswer, JobError, JobState, NewJob, Outcome, Progress, Work, worker};
 use crate::error::ErrorKind;
+use crate::private_file;
 
 /// Bounds of jobs.
 #[derive(Clone, Debug)]
@@ -204,7 +205,10 @@ impl Shared {
                 let root = data_dir.join("jobs");
                 let files = Files::lasting(root.clone()).map_err(JobError::io(format!("making {}", root.display())))?;
                 let lock = lock(&root)?;
-                let store = Store::open(Some(&root.join("jobs.sqlite")))?;
+                let database = root.join("jobs.sqlite");
+                // SQLite lets its other files be read by those who may read this one.
+                private_file::keep(&database).map_err(JobError::io(format!("opening {}", database.display())))?;
+                let store = Store::open(Some(&database))?;
                 let interrupted = "the server ended twice while it worked on this job; it is not tried a third time";
                 let failure = Failure { kind: ErrorKind::Internal, detail: interrupted.to_owned() };
                 store.recover(&failure, now_ms())?;

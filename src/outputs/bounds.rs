@@ -1,11 +1,14 @@
 //! How much a text or vector answer may hold, checked before it is made: a mask of single pixels would become hundreds of times
 //! its size in polygons, and a feature map many times its size in digits.
 
-use super::{Format, OutputError};
+use super::{Format, OutputError, RenderOptions};
 use crate::zoo::Task;
 
 /// Most corners of all polygons in one answer. As GeoJSON they are some 100 MB of text, and several times that while it is made.
-pub(super) const MAX_CORNERS: usize = 1 << 21;
+const MAX_CORNERS: usize = 1 << 21;
+
+/// Most corners of polygons that are to be simplified; it takes some 100 bytes a corner.
+const MAX_CORNERS_TO_SIMPLIFY: usize = 1 << 22;
 
 /// Most numbers in one JSON answer, some 200 MB of text.
 pub(super) const MAX_JSON_VALUES: usize = 1 << 24;
@@ -37,6 +40,25 @@ pub(super) fn count_corners(labels: &[u8], (width, height): (usize, usize), igno
         }
     }
     corners
+}
+
+/// Most corners that polygons may have along pixel edges.
+pub(super) fn max_exact_corners(options: &RenderOptions) -> usize {
+    if options.simplify_px > 0.0 { MAX_CORNERS_TO_SIMPLIFY } else { MAX_CORNERS }
+}
+
+/// Fails where polygons have more corners along pixel edges than can be worked on.
+///
+/// # Errors
+/// [`OutputError::TooMuch`].
+pub(super) fn check_exact_corners(
+    corners: usize,
+    task: &Task,
+    format: Format,
+    options: &RenderOptions,
+) -> Result<(), OutputError> {
+    let way_out = "take tif or png, simplify=1, a higher threshold, fewer categories, or smaller rasters";
+    check("corners of polygons", corners, max_exact_corners(options), way_out, task, format)
 }
 
 /// Fails where polygons have more corners than an answer may hold.

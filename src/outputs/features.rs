@@ -1,11 +1,12 @@
 //! Predictions as polygons in pixel coordinates, which vector formats then only have to project.
 
-use super::bounds::{MAX_CORNERS, check_corners, count_corners};
+use super::bounds::{check_corners, check_exact_corners, count_corners, max_exact_corners};
 use super::classes::{self, NO_CATEGORY, category_map, class_map};
 use super::filter::{SHOWN_THRESHOLD, draws, objects};
 use super::mask::{PixelRect, paste};
-use super::polygonize::polygonize;
+use super::polygonize::{Region, polygonize};
 use super::reduce::from_steps;
+use super::simplify::{Map, simplify};
 use super::{Format, OutputError, RenderOptions};
 use crate::prediction::{ClassMap, Dense, Object, Output, Prediction};
 use crate::zoo::{Task, TaskType};
@@ -22,6 +23,12 @@ pub(super) struct PixelFeature {
     pub(super) category_id: usize,
     /// The object's score, or the mean probability of a region.
     pub(super) score: f32,
+}
+
+impl PixelFeature {
+    fn corners(&self) -> usize {
+        self.polygons.iter().flatten().map(Vec::len).sum()
+    }
 }
 
 /// The features of a dense prediction or of detections. Boxes and masks are cut to `canvas`.
@@ -41,14 +48,15 @@ pub(super) fn features(
             classes::check_map(map, task, format)?;
             let scores = map.scores.as_ref().ok_or_else(|| OutputError::reduced(task))?;
             let map = drawn_only(map.clone(), task, options);
-            check_corners(corners(&map), task, format)?;
-            Ok(map_regions(&map, |pixel| from_steps(scores[pixel])))
+            check_exact_corners(corners(&map, options), task, format, options)?;
+            let found = map_regions(&map, options, |pixel| from_steps(scores[pixel]));
+            checked(found, task, format)
         }
         (Output::Objects(found), TaskType::Detect | TaskType::Instance) => {
             let kept = objects(found, options, SHOWN_THRESHOLD);
             let (mut found, mut corners) = (Vec::new(), 0);
-            for feature in kept.into_iter().filter_map(|object| outline(object, canvas)) {
-                corners += feature.polygons.iter().flatten().map(Vec::len).sum::<usize>();
+            for feature in kept.into_iter().filter_map(|object| outline(object, canvas, options)) {
+                corners += feature.corners();
                 check_corners(corners, task, format)?;
                 found.push(feature);
             }
@@ -66,14 +74,21 @@ fn regions(dense: &Dense, task: &Task, format: Format, options: &RenderOptions) 
     } else {
         drawn.filter_map(|category_id| category_map(dense, category_id, options)).collect()
     };
-    check_corners(maps.iter().map(corners).sum(), task, format)?;
+    check_exact_corners(maps.iter().map(|map| corners(map, options)).sum(), task, format, options)?;
     let probability = |map: &ClassMap, pixel: usize| dense.values[pixel * dense.channels + usize::from(map.labels[pixel])];
-    Ok(maps.iter().flat_map(|map| map_regions(map, |pixel| probability(map, pixel))).collect())
+    let found = maps.iter().flat_map(|map| map_regions(map, options, |pixel| probability(map, pixel)));
+    checked(found.collect(), task, format)
 }
 
-/// How many corners a map's regions have, or more than an answer may hold.
-fn corners(map: &ClassMap) -> usize {
-    count_corners(&map.labels, (map.width, map.height), NO_CATEGORY, MAX_CORNERS)
+/// How many corners a map's regions have along pixel edges, or more than there may be.
+fn corners(map: &ClassMap, options: &RenderOptions) -> usize {
+    count_corners(&map.labels, (map.width, map.height), NO_CATEGORY, max_exact_corners(options))
+}
+
+/// Features that fit into an answer.
+fn checked(found: Vec<PixelFeature>, task: &Task, format: Format) -> Result<Vec<PixelFeature>, OutputError> {
+    check_corners(found.iter().map(PixelFeature::corners).sum(), task, format)?;
+    Ok(found)
 }
 
 /// The map without the categories that vectors leave out.
@@ -84,8 +99,9 @@ fn drawn_only(mut map: ClassMap, task: &Task, options: &RenderOptions) -> ClassM
 }
 
 /// The regions of a map; `probability` is asked for pixels with a category.
-fn map_regions(map: &ClassMap, probability: impl Fn(usize) -> f32) -> Vec<PixelFeature> {
-    polygonize(&map.labels, (map.width, map.height), NO_CATEGORY, probability)
+fn map_regions(map: &ClassMap, options: &RenderOptions, probability: impl Fn(usize) -> f32) -> Vec<PixelFeature> {
+    // On the edge of a tile the next tile's polygons begin.
+    outlines(&map.labels, (map.width, map.height), true, options, probability)
         .into_iter()
         .map(|region| PixelFeature {
             polygons: vec![region.rings.iter().map(|ring| shifted(ring, 0, 0)).collect()],
@@ -95,12 +111,28 @@ fn map_regions(map: &ClassMap, probability: impl Fn(usize) -> f32) -> Vec<PixelF
         .collect()
 }
 
+/// The regions of labels, their outlines simplified as far as is asked for.
+fn outlines(
+    labels: &[u8],
+    size: (usize, usize),
+    keeps_edge: bool,
+    options: &RenderOptions,
+    score: impl Fn(usize) -> f32,
+) -> Vec<Region> {
+    let mut regions = polygonize(labels, size, NO_CATEGORY, score);
+    if options.simplify_px > 0.0 {
+        let map = Map { labels, size, ignored: NO_CATEGORY, keeps_edge };
+        simplify(&mut regions, &map, f64::from(options.simplify_px));
+    }
+    regions
+}
+
 /// An object's mask, or its box where it has none; `None` where nothing of it lies on the canvas.
-fn outline(object: &Object, canvas: PixelRect) -> Option<PixelFeature> {
+fn outline(object: &Object, canvas: PixelRect, options: &RenderOptions) -> Option<PixelFeature> {
     let polygons = if object.mask.is_some() {
         let mask = paste(object, canvas)?;
         let labels: Vec<u8> = mask.inside.iter().map(|inside| if *inside { 0 } else { NO_CATEGORY }).collect();
-        let parts = polygonize(&labels, (mask.rect.width(), mask.rect.height()), NO_CATEGORY, |_| object.score);
+        let parts = outlines(&labels, (mask.rect.width(), mask.rect.height()), false, options, |_| object.score);
         let polygon = |rings: Vec<Vec<(u32, u32)>>| {
             rings.iter().map(|ring| shifted(ring, mask.rect.x0, mask.rect.y0)).collect::<Vec<PixelRing>>()
         };

@@ -25,6 +25,7 @@ mod png;
 mod polygonize;
 mod reduce;
 mod safetensors;
+mod simplify;
 mod tiff_file;
 mod webp;
 

@@ -16,6 +16,8 @@ pub struct RenderOptions {
     pub colormap: Colormap,
     /// 0 (invisible) … 1.
     pub opacity: f32,
+    /// How far outlines of regions and masks may stray from pixel edges; 0 keeps those exactly.
+    pub simplify_px: f32,
 }
 
 impl Default for RenderOptions {
@@ -27,6 +29,7 @@ impl Default for RenderOptions {
             render: Render::Color,
             colormap: Colormap::default(),
             opacity: 1.0,
+            simplify_px: 0.0,
         }
     }
 }

@@ -61,6 +61,18 @@ impl FromStr for DatetimeRange {
     }
 }
 
+/// The instant that a text names, or the first one of a day.
+///
+/// # Errors
+/// [`RasterError::InvalidOption`].
+pub(super) fn instant_or_day(text: &str) -> Result<Timestamp, RasterError> {
+    span(text).map(|(first, _)| first).ok_or_else(|| RasterError::InvalidOption {
+        what: "datetime",
+        value: text.chars().take(100).collect(),
+        needed: "a date such as 2024-06-01 or an instant such as 2024-06-01T10:00:00Z is needed".to_owned(),
+    })
+}
+
 /// First and last instant of what a text names: the same for an instant, a day apart for a date.
 fn span(text: &str) -> Option<(Timestamp, Timestamp)> {
     if let Ok(instant) = text.parse::<Timestamp>() {

@@ -12,6 +12,7 @@ mod error;
 mod geotiff;
 mod jpeg2000;
 mod limits;
+mod location;
 mod mapping;
 mod memory;
 mod mosaic;
@@ -41,6 +42,7 @@ pub use error::RasterError;
 pub use geotiff::GeoTiff;
 pub use jpeg2000::Jpeg2000;
 pub use limits::Limits;
+pub use location::Location;
 pub use memory::MemoryRaster;
 pub use mosaic::Mosaic;
 pub use open::{OpenOptions, open_location};
@@ -49,7 +51,7 @@ pub use rgb::RgbaTile;
 pub use scaling::{InputOptions, InputPlan, Preset, resolution_warning};
 pub use source::{BandSummary, Capture, CaptureSelection, Source, SourceInfo};
 pub use tile_pyramid::{Mbtiles, Pmtiles, TileExtent, TilePyramid, TileStore, XyzTiles};
-pub use upload::{open_file, open_upload};
+pub use upload::{open_file, open_input, open_upload};
 pub use warp::warp;
 
 use std::ops::Range;
@@ -198,6 +200,24 @@ pub enum Resampling {
     Cubic,
     /// Mean of all that fall into the output pixel.
     Average,
+}
+
+impl std::str::FromStr for Resampling {
+    type Err = RasterError;
+
+    fn from_str(text: &str) -> Result<Self, RasterError> {
+        match text {
+            "nearest" => Ok(Self::Nearest),
+            "bilinear" => Ok(Self::Bilinear),
+            "cubic" => Ok(Self::Cubic),
+            "average" => Ok(Self::Average),
+            found => Err(RasterError::InvalidOption {
+                what: "resampling",
+                value: found.chars().take(100).collect(),
+                needed: "nearest, bilinear, cubic or average is needed".to_owned(),
+            }),
+        }
+    }
 }
 
 /// A grid of pixels that can be read by window.

@@ -10,8 +10,8 @@ use super::place::{Footprint, Place};
 use super::rgb::{Rendering, RgbaTile};
 use super::stac::{Catalogue, is_search, open_search};
 use super::{
-    ChunkCache, DatetimeRange, Limits, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling, SampleType,
-    Timestamp, open_file, open_location, open_upload, warp,
+    ChunkCache, DatetimeRange, Limits, Location, OpenOptions, Patch, Raster, RasterError, RasterInfo, Resampling,
+    SampleType, Timestamp, open_file, open_location, open_upload, warp,
 };
 use crate::georef::{Bounds, Georef};
 
@@ -179,22 +179,32 @@ impl Source {
         })
     }
 
-    /// The captures of all `locations` (see [`open_location`]) in time order, those of unknown time first, as they were named.
+    /// The captures of all `locations` (see [`open_location`]) in time order, those of unknown time first, as they were named. The
+    /// time that a location names goes before what its file says.
     ///
     /// # Errors
     /// As [`open_location`] and [`Source::new`]; a search must be the only location.
-    pub fn open(id: &str, locations: &[String], options: &OpenOptions) -> Result<Self, RasterError> {
+    pub fn open(id: &str, locations: &[Location], options: &OpenOptions) -> Result<Self, RasterError> {
         if let [search] = locations
-            && is_search(search)
+            && is_search(&search.place)
         {
-            return open_search(id, search, options);
+            return match search.datetime {
+                None => open_search(id, &search.place, options),
+                Some(_) => Err(search.misdated("as many as a search finds")),
+            };
         }
-        let open = |location: &String| open_location(location, options);
+        let open = |location: &Location| {
+            let mut captures = open_location(&location.place, options)?;
+            location.date(&mut captures)?;
+            Ok(captures)
+        };
         let mut captures: Vec<Capture> =
-            locations.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            locations.iter().map(open).collect::<Result<Vec<_>, RasterError>>()?.into_iter().flatten().collect();
         captures.sort_by_key(|capture| capture.datetime);
-        let versions: String = captures.iter().map(|capture| capture.version.as_str()).collect();
-        let title = locations.first().map_or(id.to_owned(), |location| title_of(location));
+        // The order of captures, and which of them a time chooses, is part of what is seen.
+        let dated = locations.iter().filter_map(|location| location.datetime).map(|datetime| datetime.to_string());
+        let versions: String = captures.iter().map(|capture| capture.version.clone()).chain(dated).collect();
+        let title = locations.first().map_or(id.to_owned(), |location| title_of(&location.place));
         Self::new(id, &title, hash(versions.as_bytes()), captures)
     }
 
@@ -204,7 +214,7 @@ impl Source {
     /// As [`Source::open`], and as [`open_upload`] where the bands cannot be divided.
     pub fn open_path(id: &str, path: &Path, images: Option<usize>, options: &OpenOptions) -> Result<Self, RasterError> {
         let location = path.to_string_lossy().into_owned();
-        let Some(images) = images else { return Self::open(id, &[location], options) };
+        let Some(images) = images else { return Self::open(id, &[location.into()], options) };
         let version = version_of_file(path)?;
         let rasters = open_file(&shown(path), path, Some(images), &options.limits, &options.chunks)?;
         let captures =
@@ -305,7 +315,12 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::select`] and [`Source::read`].
-    pub fn read_rgba(&self, wanted: &CaptureSelection, target: &Georef) -> Result<RgbaTile, RasterError> {
+    pub fn read_rgba(
+        &self,
+        wanted: &CaptureSelection,
+        target: &Georef,
+        resampling: Resampling,
+    ) -> Result<RgbaTile, RasterError> {
         let rendering = match self.rendering.get() {
             Some(rendering) => rendering,
             // Two threads may both compute it; they find the same.
@@ -315,7 +330,7 @@ impl Source {
             }
         };
         for newest in self.select(wanted)?.into_iter().rev() {
-            let patch = self.read(newest, target, rendering.bands(), Resampling::Bilinear)?;
+            let patch = self.read(newest, target, rendering.bands(), resampling)?;
             if !patch.is_empty() {
                 return Ok(rendering.paint(&patch));
             }

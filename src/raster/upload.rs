@@ -9,7 +9,11 @@ use bytes::Bytes;
 
 use super::jpeg2000::is_jpeg2000;
 use super::memory::BandRange;
-use super::{ByteSource, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, MemoryRaster, Raster, RasterError, npy};
+use super::remote::is_remote;
+use super::{
+    ByteSource, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, MemoryRaster, OpenOptions, Raster, RasterError, npy,
+    open_location,
+};
 
 /// Opens the bytes of a file as one raster per capture. The format is told by the first bytes, never by name or media type.
 ///
@@ -79,6 +83,29 @@ pub fn open_file(
     }
     let open = if is_jpeg2000 { open_jpeg2000 } else { open_tiff };
     split(open(name, Arc::new(file), limits, cache)?, images.unwrap_or(1))
+}
+
+/// Opens what somebody names to be predicted on, a path or an address, as one raster per capture in time order; `images` as in
+/// [`open_upload`].
+///
+/// # Errors
+/// What [`open_file`] and [`open_location`] say.
+pub fn open_input(place: &str, images: Option<usize>, options: &OpenOptions) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
+    let path = Path::new(place);
+    if !is_remote(place) && !path.is_dir() {
+        return open_file(place, path, images, &options.limits, &options.chunks);
+    }
+    let mut captures = open_location(place, options)?;
+    captures.sort_by_key(|capture| capture.datetime);
+    let mut rasters: Vec<Arc<dyn Raster>> = captures.into_iter().map(|capture| capture.raster).collect();
+    match (images, rasters.len()) {
+        (Some(images), 1) => split(rasters.remove(0), images),
+        (Some(images), count) if images != count => Err(RasterError::BandMismatch {
+            found: format!("{count} captures are there"),
+            needed: format!("images={images} was asked for"),
+        }),
+        _ => Ok(rasters),
+    }
 }
 
 fn open_tiff(

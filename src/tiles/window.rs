@@ -81,6 +81,14 @@ pub struct Window {
     pub row: u32,
 }
 
+impl Window {
+    /// The window so many columns to the east and rows to the south; `None` beyond the north and the west of the grid.
+    pub fn neighbour(&self, cols: i8, rows: i8) -> Option<Self> {
+        let col = self.col.checked_add_signed(cols.into())?;
+        Some(Self { col, row: self.row.checked_add_signed(rows.into())?, ..*self })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use satlas_serve::api::{AppState, openapi, router};
-use satlas_serve::config::{Config, EngineSettings, ServerSettings};
+use satlas_serve::config::{Config, EngineSettings, RemoteSettings, ServerSettings};
 use satlas_serve::server;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -57,6 +57,12 @@ impl Reply {
 pub(crate) fn settings() -> (EngineSettings, ServerSettings) {
     let offline = "offline".parse().expect("a choice of weights");
     (EngineSettings { weights: Some(offline), ..EngineSettings::default() }, ServerSettings::default())
+}
+
+/// Settings that let this machine be asked, its name being on the list of hosts where it is `named`.
+pub(crate) fn loopback(named: bool) -> RemoteSettings {
+    let allow_host = if named { vec!["127.0.0.1".to_owned()] } else { Vec::new() };
+    RemoteSettings { allow_host, allow_private_hosts: Some(true), ..RemoteSettings::default() }
 }
 
 pub(crate) fn router_with(engine: EngineSettings, server: ServerSettings) -> Router {

@@ -7,6 +7,7 @@ mod common;
 
 mod client;
 mod host;
+mod predict;
 mod raster;
 mod sources;
 mod storage;

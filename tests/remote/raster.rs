@@ -167,14 +167,14 @@ fn other_pictures_are_fetched_whole_and_within_the_limit() {
 fn a_source_of_addresses_has_a_version_per_content_and_a_title_without_secrets() {
     let host = Host::with_file(world());
     let url = host.url("/2024/world_20240601T104021.tif?sig=topsecret");
-    let source = Source::open("world", std::slice::from_ref(&url), &options()).unwrap();
+    let source = Source::open("world", &[url.as_str().into()], &options()).unwrap();
     assert_eq!(source.title, "world_20240601T104021");
     assert!(source.captures()[0].datetime.is_some());
     assert!(!format!("{source:?}").contains("topsecret"));
-    let again = Source::open("world", &[url], &options()).unwrap();
+    let again = Source::open("world", &[url.into()], &options()).unwrap();
     assert_eq!(source.version, again.version);
     let other = Host::start(|asked, _| Reply::part(&world(), asked).header("etag", "\"two\""));
-    assert_ne!(source.version, Source::open("world", &[other.url("/world.tif")], &options()).unwrap().version);
+    assert_ne!(source.version, Source::open("world", &[other.url("/world.tif").into()], &options()).unwrap().version);
 }
 
 #[test]

@@ -8,14 +8,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use satlas_serve::config::{EngineSettings, ServerSettings};
+use satlas_serve::config::{EngineSettings, RemoteSettings, ServerSettings};
 use satlas_serve::engine::{SourceOptions, Sources};
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions};
 use serde_json::{Value, json};
 
 use super::client::client;
-use super::common::{Reply as Answer, demo, post_to, router_with, send, settings};
+use super::common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
 use super::host::{Host, Reply};
 
 fn server(data_dir: &Path, server: ServerSettings) -> Router {
@@ -24,11 +24,7 @@ fn server(data_dir: &Path, server: ServerSettings) -> Router {
 }
 
 fn allowing_loopback() -> ServerSettings {
-    ServerSettings {
-        allow_host: vec!["127.0.0.1".to_owned()],
-        allow_private_hosts: Some(true),
-        ..ServerSettings::default()
-    }
+    ServerSettings { remote: loopback(true), ..ServerSettings::default() }
 }
 
 async fn get(router: &Router, path: &str) -> Answer {
@@ -95,7 +91,10 @@ async fn what_cannot_be_fetched_is_explained_and_leaves_nothing_behind() {
         register(&router, reference).await.problem(400);
     }
     drop(router);
-    let strict = ServerSettings { allow_private_hosts: None, ..allowing_loopback() };
+    let strict = ServerSettings {
+        remote: RemoteSettings { allow_private_hosts: None, ..loopback(true) },
+        ..ServerSettings::default()
+    };
     let refused = register(&server(directory.path(), strict), json!({"id": "a", "url": host.url("/a")})).await.problem(400);
     assert!(refused.contains("--allow-private-hosts"), "{refused}");
     assert!(std::fs::read_dir(directory.path().join("sources")).unwrap().next().is_none());
@@ -128,7 +127,7 @@ async fn a_source_comes_back_with_its_host_and_is_opened_anew_when_its_file_chan
         })
     };
     let sources = Sources::open(&options(None)).unwrap();
-    sources.add_locations("far", &[host.url("/world.tif")]).unwrap();
+    sources.add_locations("far", &[host.url("/world.tif").into()]).unwrap();
     assert_eq!(sources.opened("far").await.unwrap_err().kind(), ErrorKind::Upstream);
     state.store(1, Ordering::SeqCst);
     let first = sources.opened("far").await.unwrap();
@@ -151,7 +150,7 @@ async fn requests_for_a_closed_source_open_it_once() {
         ..Reply::part(&demo("world.tif"), asked).header("etag", "\"one\"")
     });
     let sources = Sources::open(&options(None)).unwrap();
-    sources.add_locations("far", &[host.url("/world.tif")]).unwrap();
+    sources.add_locations("far", &[host.url("/world.tif").into()]).unwrap();
     let all = futures::future::join_all((0..20).map(|_| sources.opened("far"))).await;
     let first = all[0].as_ref().unwrap();
     assert!(all.iter().all(|source| Arc::ptr_eq(source.as_ref().unwrap(), first)));

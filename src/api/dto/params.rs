@@ -10,7 +10,7 @@ use crate::api::error::Problem;
 use crate::engine::{EmbeddingOptions, PixelOptions};
 use crate::nn::Layer;
 use crate::prediction::Pool;
-use crate::raster::{CaptureSelection, DatetimeRange, Preset};
+use crate::raster::{CaptureSelection, DatetimeRange, Preset, Resampling};
 
 /// Most captures one request may name; beyond every model's and far below what costs anything.
 const MAX_LISTED: usize = 256;
@@ -31,6 +31,9 @@ pub(crate) struct TileParams {
     /// Only captures taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
     #[param(example = "2024-06-01/2024-08-31")]
     pub datetime: Option<String>,
+    /// How the imagery's pixels come onto the grid of tiles: `nearest`, `bilinear`, `cubic` or `average`.
+    #[param(example = "bilinear", default = "bilinear")]
+    pub resampling: Option<String>,
 }
 
 /// A side of tiles.
@@ -56,6 +59,14 @@ impl TileParams {
     /// Texts that are no time.
     pub(crate) fn datetime(&self) -> Result<Option<DatetimeRange>, Problem> {
         self.datetime.as_deref().map(str::parse).transpose().map_err(Problem::from)
+    }
+
+    /// How pixels come onto the grid of tiles.
+    ///
+    /// # Errors
+    /// Texts that name no way.
+    pub(crate) fn resampling(&self) -> Result<Resampling, Problem> {
+        Ok(self.resampling.as_deref().map(str::parse).transpose()?.unwrap_or_default())
     }
 
     /// The side of the tile, given whether its path says `@2x`.
@@ -92,8 +103,9 @@ pub struct PixelParams {
     #[param(value_type = Option<i32>, example = 0)]
     #[arg(long)]
     pub dn_offset: Option<String>,
-    /// 1-based captures of a source to use; more than the model takes are an error. By default the newest that have data at the
-    /// place, as many as the model takes.
+    /// 1-based captures to use, of a source or of what is uploaded (files and what is stacked in them, counted through in time
+    /// order); more than the model takes are an error. By default all that is uploaded, and of a source the newest that have data
+    /// at the place, as many as the model takes.
     #[param(example = "1")]
     #[arg(long)]
     pub captures: Option<String>,
@@ -121,6 +133,7 @@ impl PixelParams {
                 captures: self.captures.as_deref().map(|text| one_based("captures", text)).transpose()?,
                 datetime: None,
             },
+            resampling: Resampling::default(),
         })
     }
 }

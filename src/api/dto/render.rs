@@ -10,6 +10,9 @@ use crate::zoo::Task;
 /// Most objects a caller may ask for; the networks give 100 a window.
 const MAX_DETECTIONS: usize = 100_000;
 
+/// Most pixels that outlines may be moved by; beyond that they say nothing of what was found.
+const MAX_SIMPLIFY_PX: f32 = 64.0;
+
 /// How a prediction is filtered and drawn.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -43,6 +46,11 @@ pub struct RenderParams {
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 1.0)]
     #[arg(long)]
     pub opacity: Option<String>,
+    /// Vector answers only: how far, in pixels, outlines of regions and masks may stray from pixel edges. Polygons stay valid and
+    /// neighbours keep sharing their borders. 0 keeps pixel edges exactly.
+    #[param(value_type = Option<f32>, minimum = 0.0, maximum = 64.0, example = 1.0, default = 0.0)]
+    #[arg(long)]
+    pub simplify: Option<String>,
 }
 
 impl RenderParams {
@@ -72,6 +80,7 @@ impl RenderParams {
             render: self.render(task)?,
             colormap: self.colormap.as_deref().map(colormap).transpose()?.unwrap_or(defaults.colormap),
             opacity: self.opacity.as_deref().map(|text| fraction("opacity", text)).transpose()?.unwrap_or(1.0),
+            simplify_px: self.simplify.as_deref().map(tolerance).transpose()?.unwrap_or(0.0),
         })
     }
 
@@ -115,6 +124,11 @@ fn fraction(name: &str, text: &str) -> Result<f32, Problem> {
     value.ok_or_else(|| Problem::parameter(name, text, "a number from 0 to 1"))
 }
 
+fn tolerance(text: &str) -> Result<f32, Problem> {
+    let value = text.parse::<f32>().ok().filter(|value| (0.0..=MAX_SIMPLIFY_PX).contains(value));
+    value.ok_or_else(|| Problem::parameter("simplify", text, format!("a number of pixels from 0 to {MAX_SIMPLIFY_PX}")))
+}
+
 fn colormap(name: &str) -> Result<Colormap, Problem> {
     match name {
         "viridis" => Ok(Colormap::Viridis),
@@ -155,6 +169,7 @@ mod tests {
             ("category", "water"),
             ("colormap", "inferno"),
             ("opacity", "0.5"),
+            ("simplify", "1.5"),
         ]);
         let options = all.options(&task(&["land", "water"])).unwrap();
         assert_eq!(
@@ -166,6 +181,7 @@ mod tests {
                 render: Render::Probability { category_id: 1 },
                 colormap: Colormap::Inferno,
                 opacity: 0.5,
+                simplify_px: 1.5,
             }
         );
         assert_eq!(params(&[]).options(&task(&[])).unwrap(), RenderOptions::default());
@@ -184,6 +200,9 @@ mod tests {
             (&[("render", "probability")], "one of land, water"),
             (&[("category", "water")], "render=probability"),
             (&[("colormap", "jet")], "viridis"),
+            (&[("simplify", "65")], "from 0 to 64"),
+            (&[("simplify", "nan")], "from 0 to 64"),
+            (&[("simplify", "-1")], "from 0 to 64"),
         ] {
             let problem = params(pairs).options(&task(&["land", "water"])).unwrap_err();
             assert!(problem.detail.contains(word), "{}", problem.detail);

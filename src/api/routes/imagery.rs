@@ -20,7 +20,7 @@ use crate::api::state::AppState;
 use crate::engine::Sources;
 use crate::error::ErrorKind;
 use crate::georef::Georef;
-use crate::raster::{CaptureSelection, Source};
+use crate::raster::{CaptureSelection, Resampling, Source};
 
 /// Which tile of which source, as the router sees it.
 #[derive(Deserialize)]
@@ -44,11 +44,17 @@ pub(super) struct ImageryParams {
     /// Only captures taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
     #[param(example = "2024-06-01/2024-08-31")]
     pub datetime: Option<String>,
+    /// How pixels come onto the grid of tiles: `nearest`, `bilinear`, `cubic` or `average`.
+    #[param(example = "bilinear", default = "bilinear")]
+    pub resampling: Option<String>,
 }
 
 impl ImageryParams {
-    fn size_px(&self, doubled: bool) -> Result<usize, Problem> {
-        Ok(TileParams { tilesize: self.tilesize.clone(), ..TileParams::default() }.size(doubled)?.0)
+    /// The side of the tile in pixels, and how pixels come onto its grid.
+    fn grid(&self, doubled: bool) -> Result<(usize, Resampling), Problem> {
+        let Self { tilesize, resampling, .. } = self;
+        let tile = TileParams { tilesize: tilesize.clone(), resampling: resampling.clone(), ..TileParams::default() };
+        Ok((tile.size(doubled)?.0, tile.resampling()?))
     }
 
     /// The captures to choose from.
@@ -97,23 +103,28 @@ pub(super) async fn get_imagery_tile(
             format!("imagery cannot be answered as {extension}; it can be png"),
         ));
     }
-    let (size_px, wanted) = (params.size_px(doubled)?, params.wanted(&source)?);
+    let ((size_px, resampling), wanted) = (params.grid(doubled)?, params.wanted(&source)?);
     check_zoom(&source, coord.z())?;
     let source = state.engine().sources().at(source, coord.georef(size_px), wanted.datetime).await?;
-    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {wanted:?}")]);
+    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {wanted:?} {resampling:?}")]);
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
-    let make = draw(state.engine().sources().clone(), source, wanted, coord.georef(size_px));
+    let make = draw(state.engine().sources().clone(), source, wanted, (coord.georef(size_px), resampling));
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
 }
 
-async fn draw(sources: Sources, source: Arc<Source>, wanted: CaptureSelection, target: Georef) -> Result<Answer, Problem> {
+async fn draw(
+    sources: Sources,
+    source: Arc<Source>,
+    wanted: CaptureSelection,
+    (target, resampling): (Georef, Resampling),
+) -> Result<Answer, Problem> {
     tokio::task::spawn_blocking(move || {
         let started = std::time::Instant::now();
-        let tile = source.read_rgba(&wanted, &target).inspect_err(|error| {
+        let tile = source.read_rgba(&wanted, &target, resampling).inspect_err(|error| {
             if error.is_changed_file() {
                 sources.close(&source);
             }
@@ -158,7 +169,7 @@ pub(super) async fn get_imagery_tilejson(
 ) -> Result<axum::Json<TileJson>, Problem> {
     let source = state.engine().sources().opened(&source).await?;
     // A tile set whose tiles would all fail is refused here.
-    let (size_px, _) = (params.size_px(false)?, params.wanted(&source)?);
+    let ((size_px, _), _) = (params.grid(false)?, params.wanted(&source)?);
     let url = format!("{base}/v1/sources/{}/tiles/{{z}}/{{x}}/{{y}}.png{}", source.id, options_of(&uri));
     Ok(axum::Json(TileJson::over(&source, source.title.clone(), url, zooms(&source)?, size_px, "png")))
 }

@@ -87,6 +87,7 @@ pub(super) async fn get_tile(
     let render = render.options(&task)?;
     let mut pixels = pixels.options()?;
     pixels.captures.datetime = tile.datetime()?;
+    pixels.resampling = tile.resampling()?;
     let request = TileRequest {
         source: tile.source()?.to_owned(),
         tile: name.coord,
@@ -151,6 +152,7 @@ pub(super) async fn get_tilejson(
     render.options(&described)?;
     pixels.options()?;
     tile.datetime()?;
+    tile.resampling()?;
     embedding.options()?;
     let url = format!("{base}/v1/tiles/{model}/{task}/{{z}}/{{x}}/{{y}}.{extension}{}", options_of(&uri));
     let name = format!("{task} ({}) on {}", spec.title, source.title);

@@ -17,7 +17,7 @@ use self::store::{Place, Record, safe_file_name};
 use super::error::EngineError;
 use crate::georef::Georef;
 use crate::raster::remote::{RemoteError, is_remote};
-use crate::raster::{DatetimeRange, Limits, OpenOptions, RasterError, Source};
+use crate::raster::{DatetimeRange, Limits, Location, OpenOptions, RasterError, Source};
 
 /// Options of the source store.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ enum Origin {
     /// Not at all: it lies in memory.
     Memory,
     /// As the operator named it.
-    Locations(Vec<String>),
+    Locations(Vec<Location>),
     /// As a client registered it.
     Record(Record),
 }
@@ -222,9 +222,9 @@ impl Sources {
     ///
     /// # Errors
     /// [`EngineError::Exists`], and files that cannot be read.
-    pub fn add_locations(&self, id: &str, locations: &[String]) -> Result<(), EngineError> {
+    pub fn add_locations(&self, id: &str, locations: &[Location]) -> Result<(), EngineError> {
         let origin = Origin::Locations(locations.to_vec());
-        if !locations.iter().any(|location| is_remote(location)) {
+        if !locations.iter().any(|location| is_remote(&location.place)) {
             let source = self.inner.options.open_origin(id, &origin, None)?;
             return self.inner.insert(Arc::new(source), true, origin, None).map(drop);
         }
@@ -450,7 +450,7 @@ impl SourceOptions {
                 Source::open_path(id, &path, *images, &self.open)?
             }
             Place::Path { path } => Source::open_path(id, &self.below_root(path)?, None, &self.open)?,
-            Place::Url { url } => Source::open(id, std::slice::from_ref(url), &self.open)?,
+            Place::Url { url } => Source::open(id, &[url.as_str().into()], &self.open)?,
         };
         if let Some(title) = &record.title {
             source.title.clone_from(title);

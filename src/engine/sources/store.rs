@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::private_file;
+
 const RECORD: &str = "source.json";
 
 /// What is known of a registered source without opening it.
@@ -33,7 +35,7 @@ pub(super) enum Place {
     },
     /// Under the source root, which the server may be started with another time.
     Path { path: PathBuf },
-    /// On another machine; the address may hold secrets.
+    /// On another machine; the address may hold secrets, so that records are for their owner's eyes.
     Url { url: String },
 }
 
@@ -69,9 +71,9 @@ pub(super) fn write(root: &Path, id: &str, record: &Record, upload: Option<&[u8]
     let write = || -> io::Result<()> {
         std::fs::create_dir(&unfinished)?;
         if let (Place::Upload { file, .. }, Some(bytes)) = (&record.place, upload) {
-            std::fs::write(unfinished.join(file), bytes)?;
+            private_file::write(&unfinished.join(file), bytes)?;
         }
-        std::fs::write(unfinished.join(RECORD), serde_json::to_vec(record)?)?;
+        private_file::write(&unfinished.join(RECORD), &serde_json::to_vec(record)?)?;
         std::fs::rename(&unfinished, &finished)
     };
     write().inspect_err(|_| {
@@ -132,6 +134,13 @@ mod tests {
             wanted.push((id, directory, record));
         }
         std::fs::create_dir(root.path().join(".unfinished.1")).expect("room on disk");
+        #[cfg(unix)]
+        for (_, directory, _) in &wanted {
+            use std::os::unix::fs::PermissionsExt;
+            for file in std::fs::read_dir(directory).expect("a directory").flatten() {
+                assert_eq!(file.metadata().expect("a file").permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+            }
+        }
         let mut found = read_all(root.path()).expect("a readable directory");
         found.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(found, wanted);

@@ -104,6 +104,12 @@ fn a_job_ends_in_its_answer_and_gives_its_inputs_back() {
     let answer = jobs.result(&id).unwrap();
     assert_eq!(answer.headers, [("content-type".to_owned(), "text/plain".to_owned())]);
     until(&jobs, &id, |_| files_in(&directory.path().join("jobs").join(&id)) == ["result"]);
+    #[cfg(unix)]
+    for file in ["jobs.sqlite".to_owned(), "jobs.sqlite-wal".to_owned(), format!("{id}/result")] {
+        use std::os::unix::fs::PermissionsExt;
+        let found = directory.path().join("jobs").join(&file).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, 0o600, "{file}: what people upload, and what they are answered, is theirs");
+    }
     assert!(jobs.cancel_or_remove(&id).unwrap().is_none());
     assert!(matches!(jobs.get(&id), Err(JobError::Unknown { .. })));
     assert!(!directory.path().join("jobs").join(&id).exists());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::raster::datetime::Timestamp;
 use crate::raster::{BandInfo, RasterError};
@@ -76,6 +76,20 @@ pub(super) struct Link {
     rel: String,
     href: String,
     method: Option<String>,
+    /// What a POST sends, and whether it is laid over what was sent before.
+    #[serde(default)]
+    body: Option<Map<String, Value>>,
+    #[serde(default)]
+    merge: Option<bool>,
+}
+
+/// How the page after this one is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Next {
+    /// By GET at an address.
+    Get { href: String },
+    /// By POST; `merge` says whether `body` is laid over that of the request before.
+    Post { href: String, body: Map<String, Value>, merge: bool },
 }
 
 /// One file of a scene.
@@ -144,8 +158,7 @@ impl BandNotes {
 /// Items, and where there are more of them.
 pub(super) struct Page {
     pub(super) items: Vec<Item>,
-    /// What is asked for next, by GET.
-    pub(super) next: Option<String>,
+    pub(super) next: Option<Next>,
 }
 
 /// The items of a document.
@@ -198,9 +211,19 @@ pub(super) fn parse_page(name: &str, json: &[u8]) -> Result<Page, RasterError> {
     }
     match items.iter().map(|item| item.assets.len()).find(|count| *count > MAX_ASSETS) {
         Some(count) => too_large("assets in an item", count, MAX_ASSETS),
-        None => {
-            let is_next = |link: &Link| link.rel == "next" && link.method.as_deref().is_none_or(|method| method == "GET");
-            Ok(Page { items, next: links.into_iter().find(is_next).map(|link| link.href) })
+        None => Ok(Page { items, next: links.into_iter().find_map(Link::next) }),
+    }
+}
+
+impl Link {
+    /// What it says of the next page, if it is about that and names a way known here.
+    fn next(self) -> Option<Next> {
+        let Self { rel, href, method, body, merge } = self;
+        match method.as_deref().unwrap_or("GET") {
+            _ if rel != "next" => None,
+            "GET" => Some(Next::Get { href }),
+            "POST" => Some(Next::Post { href, body: body.unwrap_or_default(), merge: merge.unwrap_or(false) }),
+            _ => None,
         }
     }
 }

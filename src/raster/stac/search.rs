@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::document::{Item, Page, parse_page};
+use serde_json::{Map, Value, json};
+
+use super::document::{Item, Next, Page, parse_page};
 use crate::georef::Bounds;
 use crate::raster::remote::{Client, RemoteError, RemoteUrl};
 use crate::raster::{DatetimeRange, RasterError, Timestamp};
@@ -21,7 +23,7 @@ const MAX_ITEMS: usize = 1000;
 
 /// What a location needs, in words.
 const NEEDED: &str = "an address such as stac+https://example.org/v1/search?collections=sentinel-2-l1c&datetime=2024-06-01/2024-09-01\
-                      &max_cloud=20 is needed (also: bbox=W,S,E,N, mosaic=day, newest or first, max_items=200)";
+                      &max_cloud=20 is needed (also: bbox=W,S,E,N, mosaic=day, newest or first, max_items=200, method=post)";
 
 /// Whether a location is a search.
 pub(in crate::raster) fn is_search(location: &str) -> bool {
@@ -54,6 +56,23 @@ pub(super) struct Search {
     pub(super) bounds: Option<Bounds>,
     pub(super) mosaic: Mosaicking,
     max_items: usize,
+    /// Whether the host is asked by POST from the start.
+    by_post: bool,
+}
+
+/// What one search is for.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    area: Option<&'a Bounds>,
+    range: Option<&'a DatetimeRange>,
+    most: usize,
+    max_cloud: Option<f64>,
+}
+
+/// A page that is asked for: by POST where there is a document to send.
+struct Question {
+    url: RemoteUrl,
+    document: Option<Map<String, Value>>,
 }
 
 impl fmt::Debug for Search {
@@ -86,6 +105,7 @@ impl Search {
             bounds: None,
             mosaic: Mosaicking::default(),
             max_items: DEFAULT_ITEMS,
+            by_post: false,
         };
         // Who names the landing page means the search below it.
         if !search.endpoint.ends_with("/search") {
@@ -108,6 +128,9 @@ impl Search {
                 Some(("mosaic", "newest")) => search.mosaic = Mosaicking::Newest,
                 Some(("mosaic", "first")) => search.mosaic = Mosaicking::First,
                 Some(("mosaic", _)) => return Err(wrong(parameter, "there is no such mosaic")),
+                Some(("method", "get")) => search.by_post = false,
+                Some(("method", "post")) => search.by_post = true,
+                Some(("method", _)) => return Err(wrong(parameter, "searches are sent by get or post")),
                 Some(("max_items", number)) => {
                     let number = number.parse().ok().filter(|number| (1..=MAX_ITEMS).contains(number));
                     search.max_items = number.ok_or_else(|| wrong(parameter, "1 to 1000 items can be taken"))?;
@@ -143,22 +166,35 @@ impl Search {
             Ok(range) => range,
             Err(Empty) => return Ok(Vec::new()),
         };
-        let mut url = client.locate(&self.address(area, range.as_ref(), most, self.max_cloud))?;
+        let mut wanted = Wanted { area, range: range.as_ref(), most, max_cloud: self.max_cloud };
+        let mut by_post = self.by_post;
+        let mut question = self.question(client, &wanted, by_post)?;
         let mut found = Vec::new();
-        for page in 0..MAX_PAGES {
-            let json = match client.get(&url, MAX_PAGE_BYTES) {
-                // Some hosts refuse what they do not know; clouds are looked at here, too.
-                Err(RemoteError::Status { status: 400, .. }) if page == 0 && self.max_cloud.is_some() => {
-                    url = client.locate(&self.address(area, range.as_ref(), most, None))?;
-                    client.get(&url, MAX_PAGE_BYTES)?
+        let mut pages = 0;
+        loop {
+            let json = match question.ask(client) {
+                // Some hosts take searches by POST alone.
+                Err(RemoteError::Status { status: 405 | 501, .. }) if pages == 0 && !by_post => {
+                    by_post = true;
+                    question = self.question(client, &wanted, by_post)?;
+                    continue;
+                }
+                // Some refuse what they do not know; clouds are looked at here, too.
+                Err(RemoteError::Status { status: 400, .. }) if pages == 0 && wanted.max_cloud.is_some() => {
+                    wanted.max_cloud = None;
+                    question = self.question(client, &wanted, by_post)?;
+                    continue;
                 }
                 answer => answer?,
             };
-            let Page { items, next } = parse_page(&url.to_string(), &json)?;
+            let Page { items, next } = parse_page(&question.url.to_string(), &json)?;
             // Hosts need not know every condition.
             found.extend(items.into_iter().filter(|item| self.wants(item, range.as_ref())));
+            pages += 1;
             match next {
-                Some(next) if found.len() < most => url = url.join_beside(&next)?,
+                Some(next) if found.len() < most && pages < MAX_PAGES => {
+                    question = question.next(next, || self.document(&wanted))?;
+                }
                 _ => break,
             }
         }
@@ -166,22 +202,50 @@ impl Search {
         Ok(found)
     }
 
-    fn address(&self, area: Option<&Bounds>, range: Option<&DatetimeRange>, most: usize, max_cloud: Option<f64>) -> String {
+    fn question(&self, client: &Client, wanted: &Wanted<'_>, by_post: bool) -> Result<Question, RasterError> {
+        Ok(if by_post {
+            let query = if self.others.is_empty() { String::new() } else { format!("?{}", self.others.join("&")) };
+            let url = client.locate(&format!("{}{query}", self.endpoint))?;
+            Question { url, document: Some(self.document(wanted)) }
+        } else {
+            Question { url: client.locate(&self.address(wanted))?, document: None }
+        })
+    }
+
+    /// The address that is asked by GET.
+    fn address(&self, wanted: &Wanted<'_>) -> String {
         let mut query = self.others.clone();
         query.push(format!("collections={}", self.collections));
-        if let Some(Bounds { min_x, min_y, max_x, max_y }) = area {
+        if let Some(Bounds { min_x, min_y, max_x, max_y }) = wanted.area {
             query.push(format!("bbox={min_x},{min_y},{max_x},{max_y}"));
         }
-        if let Some(range) = range {
-            let text = |end: Option<Timestamp>| end.map_or_else(|| "..".to_owned(), in_seconds);
-            query.push(format!("datetime={}/{}", text(range.start), text(range.end)));
+        if let Some(range) = wanted.range {
+            query.push(format!("datetime={}", interval(range)));
         }
-        if let Some(percent) = max_cloud {
+        if let Some(percent) = wanted.max_cloud {
             // The query extension's form, `{"eo:cloud_cover":{"lte":20}}`; hosts without it pass it over.
             query.push(format!("query=%7B%22eo%3Acloud_cover%22%3A%7B%22lte%22%3A{percent}%7D%7D"));
         }
-        query.push(format!("limit={}", most.min(PAGE_ITEMS)));
+        query.push(format!("limit={}", wanted.most.min(PAGE_ITEMS)));
         format!("{}?{}", self.endpoint, query.join("&"))
+    }
+
+    /// The document that is sent by POST.
+    fn document(&self, wanted: &Wanted<'_>) -> Map<String, Value> {
+        let mut document = Map::new();
+        let mut put = |name: &str, value: Value| drop(document.insert(name.to_owned(), value));
+        put("collections", self.collections.split(',').collect());
+        if let Some(Bounds { min_x, min_y, max_x, max_y }) = wanted.area {
+            put("bbox", json!([min_x, min_y, max_x, max_y]));
+        }
+        if let Some(range) = wanted.range {
+            put("datetime", interval(range).into());
+        }
+        if let Some(percent) = wanted.max_cloud {
+            put("query", json!({"eo:cloud_cover": {"lte": percent}}));
+        }
+        put("limit", wanted.most.min(PAGE_ITEMS).into());
+        document
     }
 
     fn wants(&self, item: &Item, range: Option<&DatetimeRange>) -> bool {
@@ -189,6 +253,36 @@ impl Search {
         let is_within = range.is_none_or(|range| item.datetime().is_some_and(|datetime| range.contains(datetime)));
         is_clear && is_within
     }
+}
+
+impl Question {
+    fn ask(&self, client: &Client) -> Result<bytes::Bytes, RemoteError> {
+        match &self.document {
+            None => client.get(&self.url, MAX_PAGE_BYTES),
+            Some(document) => {
+                client.post_json(&self.url, Value::from(document.clone()).to_string().as_bytes(), MAX_PAGE_BYTES)
+            }
+        }
+    }
+
+    /// The question after this one; `whole` is the document of the search, over which a host that was asked by GET may want the
+    /// next one's laid.
+    fn next(self, next: Next, whole: impl FnOnce() -> Map<String, Value>) -> Result<Self, RasterError> {
+        Ok(match next {
+            Next::Get { href } => Self { url: self.url.join_beside(&href)?, document: None },
+            Next::Post { href, body, merge } => {
+                let mut document = if merge { self.document.unwrap_or_else(whole) } else { Map::new() };
+                document.extend(body);
+                Self { url: self.url.join_beside(&href)?, document: Some(document) }
+            }
+        })
+    }
+}
+
+/// An interval as searches take it.
+fn interval(range: &DatetimeRange) -> String {
+    let text = |end: Option<Timestamp>| end.map_or_else(|| "..".to_owned(), in_seconds);
+    format!("{}/{}", text(range.start), text(range.end))
 }
 
 /// No instant is in both of two ranges.
@@ -238,15 +332,22 @@ mod tests {
     fn a_location_says_what_to_search_for() {
         let search = Search::parse(FULL).expect("a search");
         let area = Bounds { min_x: 1.25, min_y: 2.0, max_x: 1.5, max_y: 2.25 };
+        let wanted = Wanted { area: Some(&area), range: search.datetime.as_ref(), most: 7, max_cloud: search.max_cloud };
         assert_eq!(
-            search.address(Some(&area), search.datetime.as_ref(), 7, search.max_cloud),
+            search.address(&wanted),
             "https://a.org/v1/search?token=topsecret&collections=s2,s1&bbox=1.25,2,1.5,2.25\
              &datetime=2024-06-01T00:00:00Z/2024-06-02T23:59:59Z&query=%7B%22eo%3Acloud_cover%22%3A%7B%22lte%22%3A20%7D%7D&limit=7"
+        );
+        assert_eq!(
+            Value::from(search.document(&wanted)),
+            json!({"collections": ["s2", "s1"], "bbox": [1.25, 2.0, 1.5, 2.25], "limit": 7,
+                   "datetime": "2024-06-01T00:00:00Z/2024-06-02T23:59:59Z", "query": {"eo:cloud_cover": {"lte": 20.0}}})
         );
         assert_eq!(search.mosaic, Mosaicking::First);
         assert!(!format!("{search:?}").contains("topsecret"));
         let short = Search::parse("stac+http://a.org/search?collections=s2").expect("a search");
-        assert_eq!(short.address(None, None, 500, None), "http://a.org/search?collections=s2&limit=100");
+        let anything = Wanted { area: None, range: None, most: 500, max_cloud: None };
+        assert_eq!(short.address(&anything), "http://a.org/search?collections=s2&limit=100");
         assert!(is_search(FULL) && !is_search("https://a.org/search?collections=s2") && !is_search("stac+"));
     }
 
@@ -260,6 +361,7 @@ mod tests {
             ("collections=a&bbox=nan,2,3,4", "bbox"),
             ("collections=a&mosaic=best", "mosaic=best"),
             ("collections=a&max_items=0", "max_items=0"),
+            ("collections=a&method=put", "method=put"),
             ("collections=a&datetime=june", "june"),
         ] {
             let error = Search::parse(&format!("stac+https://a.org/search?{query}")).expect_err(query).to_string();

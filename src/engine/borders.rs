@@ -1,0 +1,265 @@
+//! Objects on the borders of inference windows: each is reported by one tile, though two windows see it a little apart.
+//!
+//! A tile looks at its own window's objects. Where the centre of one lies near the window's border, the window beyond is asked,
+//! too, and of two reports of one object the likelier counts for both: it decides which tile holds the centre, and how the object
+//! looks. What the window beyond does not see stays in the tile's own window, even if its centre lies just outside.
+
+use std::collections::BTreeSet;
+
+use super::merge::{common_part, same};
+use crate::nn::Part;
+use crate::prediction::Object;
+use crate::tiles::WindowGrid;
+
+/// How near a border, pixels, a centre must be for the window beyond to be asked: two windows see an object a few pixels apart.
+const NEAR_PX: f32 = 16.0;
+
+/// A neighbour of a window: columns and rows away.
+pub(super) type Side = (i8, i8);
+
+/// The borders near which a centre lies: -1 is the one to the west or north, 1 the one to the east or south, 0 is none.
+fn borders(grid: &WindowGrid, (x, y): (f32, f32)) -> Side {
+    let (near, far) = (grid.halo_px as f32, (grid.halo_px + grid.core_px) as f32);
+    let border = |at: f32| match at {
+        at if (at - near).abs() <= NEAR_PX => -1,
+        at if (at - far).abs() <= NEAR_PX => 1,
+        _ => 0,
+    };
+    (border(x), border(y))
+}
+
+/// Whether a centre is so near the tile that the tile may have to report the object.
+fn concerns(area: Part, object: &Object) -> bool {
+    let (x, y) = centre(object);
+    let within =
+        |at: f32, start: usize, len: usize| (start as f32 - NEAR_PX..=(start + len) as f32 + NEAR_PX).contains(&at);
+    within(x, area.col, area.width) && within(y, area.row, area.height)
+}
+
+/// The windows that have to be asked before a tile, which is the part `area` of its window's input, can report its objects.
+pub(super) fn neighbours(own: &[Object], area: Part, grid: &WindowGrid) -> BTreeSet<Side> {
+    let beyond = |object: &Object| {
+        let (col, row) = borders(grid, centre(object));
+        [(col, 0), (0, row), (col, row)]
+    };
+    let sides = own.iter().filter(|object| concerns(area, object)).flat_map(beyond);
+    sides.filter(|side| *side != (0, 0)).collect()
+}
+
+/// The objects that the tile reports, in the coordinates of its window's input; `others` are the neighbours' own objects in
+/// theirs.
+pub(super) fn settle(own: &[Object], others: &[(Side, &[Object])], area: Part, grid: &WindowGrid) -> Vec<Object> {
+    let core = grid.core_px as f32;
+    let neighbours: Vec<Neighbour> =
+        others.iter().map(|(side, objects)| Neighbour::of(*side, objects, own, core)).collect();
+    let chosen: Vec<Choice<'_>> = own.iter().enumerate().map(|at| choose(at, &neighbours, grid)).collect();
+    let mut reported = Vec::new();
+    for (object, choice) in own.iter().zip(&chosen) {
+        let near = borders(grid, centre(object));
+        let place = match choice {
+            _ if near == (0, 0) => centre(object),
+            Choice::Paired(chosen) => centre(chosen),
+            // What another pair's choice covers is that once more, seen a little apart.
+            Choice::Alone
+                if chosen.iter().any(|other| matches!(other, Choice::Paired(other) if is_twin(other, object, own))) =>
+            {
+                continue;
+            }
+            Choice::Alone => inside(centre(object), near, grid),
+        };
+        if holds(area, place) {
+            reported.push(match choice {
+                Choice::Paired(chosen) => (*chosen).clone(),
+                Choice::Alone => object.clone(),
+            });
+        }
+    }
+    reported
+}
+
+/// Whether a neighbour's object is the same as one of this window; two of one window are never.
+fn is_twin(chosen: &Object, object: &Object, own: &[Object]) -> bool {
+    let is_own = own.iter().any(|own| std::ptr::eq(own, chosen));
+    !is_own && chosen.category_id == object.category_id && same(chosen, object)
+}
+
+/// Which report of an object counts.
+enum Choice<'a> {
+    /// No neighbour sees it, or nobody was asked.
+    Alone,
+    /// This one, the window's own or a neighbour's.
+    Paired(&'a Object),
+}
+
+/// What a neighbour sees.
+struct Neighbour {
+    side: Side,
+    /// Its objects in this window's coordinates.
+    objects: Vec<Object>,
+    /// For each object of this window the neighbour's that is the same.
+    twins: Vec<Option<usize>>,
+}
+
+impl Neighbour {
+    /// Pairs the objects of two windows, those first that have most in common, so that either window finds the same pairs.
+    fn of(side: Side, objects: &[Object], own: &[Object], core: f32) -> Self {
+        let objects: Vec<Object> = objects.iter().map(|object| moved(object, side, core)).collect();
+        let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
+        for (at, object) in own.iter().enumerate() {
+            for (index, other) in objects.iter().enumerate() {
+                if other.category_id == object.category_id && same(other, object) {
+                    pairs.push((common_part(object, other), at, index));
+                }
+            }
+        }
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let (mut twins, mut taken) = (vec![None; own.len()], vec![false; objects.len()]);
+        for (_, at, index) in pairs {
+            if twins[at].is_none() && !taken[index] {
+                (twins[at], taken[index]) = (Some(index), true);
+            }
+        }
+        Self { side, objects, twins }
+    }
+}
+
+/// The report that counts for an object of this window, which is numbered.
+///
+/// A neighbour that sees the object well away from the border does not ask this window, so its word stands. Of others the
+/// likeliest has it, and among equals the first in the grid, as all windows would have it.
+fn choose<'a>((at, object): (usize, &'a Object), neighbours: &'a [Neighbour], grid: &WindowGrid) -> Choice<'a> {
+    let near = borders(grid, centre(object));
+    let beyond = neighbours.iter().filter(|neighbour| near != (0, 0) && is_beyond(neighbour.side, near));
+    let twins = beyond.filter_map(|neighbour| Some((neighbour.side, &neighbour.objects[neighbour.twins[at]?])));
+    let mut best = ((0, 0), object, false);
+    let mut is_alone = true;
+    for (side, twin) in twins {
+        is_alone = false;
+        let asks = is_beyond((-side.0, -side.1), borders(grid, centre_in(side, twin, grid.core_px as f32)));
+        let order = (!asks).cmp(&best.2).then(twin.score.total_cmp(&best.1.score));
+        let is_first = (side.1, side.0) < (best.0.1, best.0.0);
+        if order.is_gt() || (order.is_eq() && is_first) {
+            best = (side, twin, !asks);
+        }
+    }
+    if is_alone { Choice::Alone } else { Choice::Paired(best.1) }
+}
+
+/// Whether a neighbour lies beyond one of the borders, or beyond the corner of both.
+fn is_beyond(side: Side, near: Side) -> bool {
+    (side.0 == 0 || side.0 == near.0) && (side.1 == 0 || side.1 == near.1)
+}
+
+/// A neighbour's object as its window's neighbour sees it.
+fn moved(object: &Object, (col, row): Side, core: f32) -> Object {
+    let [x0, y0, x1, y1] = object.bbox_px;
+    let (x, y) = (f32::from(col) * core, f32::from(row) * core);
+    Object { bbox_px: [x0 + x, y0 + y, x1 + x, y1 + y], ..object.clone() }
+}
+
+/// Where a neighbour, in whose neighbour's coordinates the object is given, sees its centre itself.
+fn centre_in((col, row): Side, object: &Object, core: f32) -> (f32, f32) {
+    let (x, y) = centre(object);
+    (x - f32::from(col) * core, y - f32::from(row) * core)
+}
+
+fn centre(object: &Object) -> (f32, f32) {
+    let [x0, y0, x1, y1] = object.bbox_px;
+    ((x0 + x1) / 2.0, (y0 + y1) / 2.0)
+}
+
+/// The nearest place in the part of the window that tiles are cut from, as far as that lies across a border nearby.
+fn inside((x, y): (f32, f32), near: Side, grid: &WindowGrid) -> (f32, f32) {
+    let (start, end) = (grid.halo_px as f32, (grid.halo_px + grid.core_px) as f32);
+    let clamped = |at: f32, border: i8| if border == 0 { at } else { at.clamp(start, end.next_down()) };
+    (clamped(x, near.0), clamped(y, near.1))
+}
+
+fn holds(area: Part, (x, y): (f32, f32)) -> bool {
+    let (left, top) = (area.col as f32, area.row as f32);
+    (left..left + area.width as f32).contains(&x) && (top..top + area.height as f32).contains(&y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: WindowGrid = WindowGrid { core_px: 512, halo_px: 64 };
+
+    fn object(x: f32, y: f32, score: f32) -> Object {
+        Object { bbox_px: [x - 10.0, y - 10.0, x + 10.0, y + 10.0], score, category_id: 1, mask: None }
+    }
+
+    /// The objects in the western window's coordinates that the tiles on both sides of the border report.
+    fn both(west: &[Object], east: &[Object]) -> Vec<Object> {
+        let tile = |col, row| Part { col, row, width: 256, height: 256 };
+        let mut reported = Vec::new();
+        for row in [64, 320] {
+            for col in [64, 320] {
+                let of = |own: &[Object], other: &[Object], side: Side| {
+                    let asked = neighbours(own, tile(col, row), &GRID);
+                    let others: Vec<(Side, &[Object])> =
+                        if asked.contains(&side) { vec![(side, other)] } else { Vec::new() };
+                    settle(own, &others, tile(col, row), &GRID)
+                };
+                reported.extend(of(west, east, (1, 0)));
+                reported.extend(of(east, west, (-1, 0)).iter().map(|object| moved(object, (1, 0), 512.0)));
+            }
+        }
+        reported
+    }
+
+    #[test]
+    fn what_two_windows_see_apart_is_reported_once() {
+        // The border lies at 576 in the west and at 64 in the east; each would leave the object to the other, or take it from it.
+        for (west, east) in [(577.0, 63.0), (575.0, 65.0), (576.0, 64.0), (588.0, 72.0), (595.0, 78.0), (560.0, 45.0)] {
+            for (likely_west, likely_east) in [(0.9, 0.6), (0.6, 0.9), (0.7, 0.7)] {
+                let reported = both(&[object(west, 200.0, likely_west)], &[object(east, 201.0, likely_east)]);
+                assert_eq!(reported.len(), 1, "{west} {east} {likely_west} {likely_east} {reported:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_likelier_report_is_the_one_given() {
+        let reported = both(&[object(577.0, 200.0, 0.6)], &[object(63.0, 202.0, 0.9)]);
+        assert_eq!(reported, [object(575.0, 202.0, 0.9)]);
+    }
+
+    #[test]
+    fn what_one_window_alone_sees_is_not_lost() {
+        assert_eq!(both(&[object(580.0, 200.0, 0.9)], &[]), [object(580.0, 200.0, 0.9)]);
+        assert_eq!(both(&[], &[object(60.0, 320.0, 0.9)]), [object(572.0, 320.0, 0.9)]);
+        // Far beyond the border it is the neighbour's alone to see, whichever other border is near.
+        assert!(both(&[object(600.0, 200.0, 0.9), object(630.0, 570.0, 0.9), object(630.0, 70.0, 0.9)], &[]).is_empty());
+    }
+
+    #[test]
+    fn crowded_objects_are_paired_one_to_one() {
+        // Two in the west overlap the one in the east; the nearer is its twin, the other stays what it is.
+        let (nearer, other) = (object(574.0, 200.0, 0.6), object(563.0, 200.0, 0.7));
+        let mut reported = both(&[other.clone(), nearer], &[object(63.0, 201.0, 0.9)]);
+        reported.sort_by(|a, b| a.score.total_cmp(&b.score));
+        assert_eq!(reported, [other, object(575.0, 201.0, 0.9)]);
+        // Where nothing is left of it but what the twin covers, it is gone.
+        let reported = both(&[object(574.0, 200.0, 0.6), object(572.0, 200.0, 0.7)], &[object(63.0, 200.0, 0.9)]);
+        assert_eq!(reported, [object(575.0, 200.0, 0.9)]);
+    }
+
+    #[test]
+    fn neighbours_of_another_kind_and_borders_between_tiles_of_one_window_change_nothing() {
+        let other = Object { category_id: 2, ..object(64.5, 200.0, 0.8) };
+        assert_eq!(both(&[object(575.0, 200.0, 0.9)], std::slice::from_ref(&other)).len(), 2);
+        assert_eq!(both(&[object(320.0, 320.0, 0.9), object(319.0, 100.0, 0.9)], &[]).len(), 2);
+        assert!(
+            neighbours(&[object(320.0, 320.0, 0.9)], Part { col: 64, row: 64, width: 256, height: 256 }, &GRID).is_empty()
+        );
+    }
+
+    #[test]
+    fn at_a_corner_all_three_neighbours_are_asked() {
+        let area = Part { col: 320, row: 320, width: 256, height: 256 };
+        let asked = neighbours(&[object(577.0, 570.0, 0.9)], area, &GRID);
+        assert_eq!(asked.into_iter().collect::<Vec<_>>(), [(0, 1), (1, 0), (1, 1)]);
+    }
+}
