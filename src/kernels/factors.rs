@@ -3,7 +3,8 @@
 //! Words come in chunks of [`CHUNK`]. What a word holds depends on what the processor multiplies fastest: an f32 value, a pair of
 //! bf16 values, or a pair of bf16 parts of f32 values. The latter is for processors whose tiles multiply bf16 sixteen times as
 //! fast as their vectors multiply f32: an f32 value is exactly the sum of three bf16 values (8 bits each), and six products of
-//! such parts give the product of two values to f32 rounding, in less than half the time of f32 arithmetic.
+//! such parts give the product of two values to f32 rounding, in less than half the time of f32 arithmetic. (An infinite value has no
+//! such parts; it becomes NaN.)
 
 use super::Precision;
 use super::simd::{Level, Simd};

@@ -1,7 +1,8 @@
 //! The hot CPU loops: pure functions over slices of f32, channels-last, with weights packed once at load.
 //!
 //! Every kernel is written once over [`simd`]'s vector vocabulary and compiled for each instruction set; the best one
-//! the processor has is chosen at run time. Threads are rayon's. Only [`crate::ops`] calls these, and each is tested
+//! the processor has is chosen at run time. Where it has tile registers (AMX), products and convolutions have a form of their own
+//! for them ([`factors`], [`direct`], the gemm's `tiled`). Threads are rayon's. Only [`crate::ops`] calls these, and each is tested
 //! against a slow reference on odd sizes, on every instruction set at hand; the portable form also runs under Miri.
 #![expect(unsafe_code, reason = "vector instructions and disjoint writes from several threads")]
 
@@ -48,6 +49,9 @@ pub enum Activation {
     Gelu,
 }
 
+/// Outputs of a panel of weights on the widest processors: two vectors.
+const PANEL: usize = 32;
+
 /// What numbers are multiplied in; sums, inputs and outputs are f32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
@@ -56,6 +60,14 @@ pub enum Precision {
     F32,
     /// Both factors rounded to bf16.
     Bf16,
+}
+
+/// The most bytes that the packed weights of a matrix (one tap) or a convolution of so many taps take.
+pub fn most_weight_bytes(outputs: usize, inputs: usize, taps: usize, precision: Precision) -> usize {
+    let factors = factors::Factors::new(precision, simd::Level::detect());
+    // Without tiles, Winograd's form of a 3x3 kernel has 36 values for 9.
+    let values = if taps == 9 && !factors.tiled() { 36 } else { taps };
+    outputs.next_multiple_of(PANEL) * factors.words(inputs) * values * size_of::<f32>()
 }
 
 /// Cuts `rows` of `width` values into ranges worth a thread's attention each.

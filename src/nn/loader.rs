@@ -43,16 +43,6 @@ impl Tally {
     }
 }
 
-/// The most memory that the prepared form of a head's tensor takes.
-///
-/// Outputs are padded to two vectors of the widest processors, and the Winograd form of a 3x3 kernel has 36 values for 9.
-pub(super) fn most_prepared_bytes(shape: &[usize]) -> usize {
-    const OUTPUTS_STEP: usize = 32;
-    let [outputs, inner @ ..] = shape else { return 0 };
-    let growth = if inner.ends_with(&[3, 3]) { 4 } else { 1 };
-    outputs.next_multiple_of(OUTPUTS_STEP) * inner.iter().product::<usize>() * growth * size_of::<f32>()
-}
-
 /// A place among the names of a checkpoint.
 #[derive(Clone)]
 pub(super) struct Loader<'a> {

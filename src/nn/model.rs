@@ -11,7 +11,7 @@ use super::features::{Features, Layer, Part};
 use super::fpn::Fpn;
 use super::heads::{HeadNetwork, HeadOnDemand, HeadOutput};
 use super::layout::{head_prefix, pyramid};
-use super::loader::{Loader, Tally, most_prepared_bytes};
+use super::loader::{Loader, Tally};
 use super::strips;
 use super::upsample::Upsample;
 use crate::ops::OpsContext;
@@ -78,7 +78,7 @@ impl Network {
 
         let of_heads = parameters(spec, variant);
         let of_heads = of_heads.iter().filter(|parameter| heads.iter().any(|head| head.owns(&parameter.name)));
-        let most_bytes = of_heads.map(|parameter| most_prepared_bytes(&parameter.shape)).sum::<usize>();
+        let most_bytes = of_heads.map(|parameter| ops.most_bytes(&parameter.shape)).sum::<usize>();
         Ok(Self {
             id: spec.id.clone(),
             bands: spec.bands.len(),

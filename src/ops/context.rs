@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::kernels::Precision;
+use crate::kernels::{Precision, most_weight_bytes};
 
 /// The device, the floating-point type and the form that operators are prepared for.
 #[derive(Clone, Debug)]
@@ -71,6 +71,16 @@ impl OpsContext {
     /// A constant that stays in float32 whatever the type of the network.
     pub(super) fn place_f32(&self, constant: &Tensor) -> Result<Tensor> {
         self.place_as(constant, DType::F32)
+    }
+
+    /// The most memory that the prepared form of a weight `[outputs, inputs, …]` takes.
+    pub fn most_bytes(&self, shape: &[usize]) -> usize {
+        let [outputs, inner @ ..] = shape else { return 0 };
+        let (inputs, taps) = (inner.first().copied().unwrap_or(1), inner.iter().skip(1).product());
+        match self.kernels {
+            Some(precision) => most_weight_bytes(*outputs, inputs, taps, precision),
+            None => outputs * inputs * taps * size_of::<f32>(),
+        }
     }
 
     /// Memory that prepared weights take in the form of tensors.

@@ -3,7 +3,7 @@
 //! Output pixel `o` takes from input `i` the tap `k = o + padding - 2i`. So the outputs of one parity see the same taps
 //! at the same offsets: each of the four (row, column) parities is an ordinary convolution with a quarter of the kernel,
 //! here a product over shifted copies of the map, and the four results are interleaved. The overlapping kernel has a
-//! Winograd form of the same idea on the processor.
+//! Winograd form of the same idea on the processor, and a direct one in tile registers.
 
 use candle_core::{Result, Tensor};
 
