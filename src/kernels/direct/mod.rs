@@ -23,6 +23,8 @@ use super::{Activation, Maps, Precision};
 const TILE: usize = 16;
 /// Columns of a panel of outputs: two tiles.
 const WIDTH: usize = 2 * TILE;
+/// Words of a tile's chunk of the right-hand side.
+const STEP_WORDS: usize = CHUNK * WIDTH;
 /// Columns of the map that a job works on at most.
 const JOB_COLUMNS: usize = 128;
 /// Words of the map that a job keeps: half of a second-level cache.
@@ -219,9 +221,6 @@ impl Cut {
         (n, rows, columns, share(self.panels, 1, share_index, self.panel_jobs))
     }
 }
-
-/// Words of a tile's chunk of the right-hand side.
-const STEP_WORDS: usize = CHUNK * WIDTH;
 
 #[cfg(test)]
 mod tests {
