@@ -243,8 +243,9 @@ impl InputPlan {
         if !zeros.is_empty() {
             warnings.push(format!("All pixels are 0 in {zeros}."));
         }
+        // Pixels that were interpolated may exceed the file's own by the rounding of weights.
         let bright = self.names_where(ranges, |range, scaling| {
-            scaling.scale == 255.0 && scaling.shift == 0.0 && self.sensor != "sentinel1" && range.max > 255.0
+            scaling.scale == 255.0 && scaling.shift == 0.0 && self.sensor != "sentinel1" && range.max > 255.5
         });
         if !bright.is_empty() {
             let advice = if self.sensor == "sentinel2" { " (preset=reflectance takes B04, B03, B02 instead)" } else { "" };
@@ -398,6 +399,7 @@ mod tests {
         let rgb = ["tci_r", "tci_g", "tci_b"];
         let s2 = |sample_type, pixel: &[f32]| warnings("Sentinel2_SwinB_SI_RGB", &rgb, sample_type, "tci", pixel);
         assert_eq!(s2(SampleType::U8, &[10.0, 200.0, 30.0]), "");
+        assert_eq!(s2(SampleType::U8, &[255.00003, 200.0, 30.0]), "", "white pixels, interpolated");
         assert!(s2(SampleType::U8, &[0.0, 0.0, 0.0]).contains("All pixels are 0"));
         assert!(s2(SampleType::U8, &[0.0, 9.0, 9.0]).contains("0 in tci_r"));
         assert!(s2(SampleType::F32, &[0.1, 0.2, 0.3]).contains("fractions"));
