@@ -73,12 +73,12 @@ impl Task for Job<'_> {
             let column = self.columns.start + tile % strips * TILE;
             Outputs { row: self.rows.start + tile / strips, column, count: TILE.min(self.columns.end - column) }
         };
-        // A line more than needed from row to row: else all would fall on the same few sets of the cache.
         let at_once = |phase: &Phase| {
             let panel = phase.taps.len() * piece.units * piece.parts * STEP_WORDS;
             (PANEL_WORDS / panel.max(1)).clamp(1, self.panels.len().max(1))
         };
         let most = self.layer.phases.iter().map(at_once).max().unwrap_or(1);
+        // A line more than needed from row to row: else all would fall on the same few sets of the cache.
         let stride = most * WIDTH + CHUNK;
         let mut sums = Scratch::take(2 * TILE * stride);
         let offsets = self.layer.phases.iter().map(|phase| {
@@ -88,15 +88,16 @@ impl Task for Job<'_> {
         let offsets: Vec<_> = offsets.collect();
         for first in (0..self.panels.len()).step_by(most) {
             let panels = self.panels.start + first..self.panels.end.min(self.panels.start + first + most);
-            for pair in (0..tiles).step_by(2) {
-                let pair = [outputs(pair), outputs((pair + 1).min(tiles - 1))];
+            for tile in (0..tiles).step_by(2) {
+                // An odd tile is multiplied beside itself and written once.
+                let pair = [outputs(tile), outputs((tile + 1).min(tiles - 1))];
                 for (phase, offsets) in self.layer.phases.iter().zip(&offsets) {
                     for panel in panels.clone() {
                         let column = (panel - panels.start) * WIDTH;
                         let to = &mut sums[column..][..(2 * TILE - 1) * stride + WIDTH];
                         self.multiply(s, &piece, phase, offsets, pair, panel, to, stride);
                     }
-                    for (i, outputs) in pair.into_iter().enumerate() {
+                    for (i, outputs) in pair.into_iter().take(tiles - tile).enumerate() {
                         self.finish(s, phase, outputs, panels.clone(), &sums[i * TILE * stride..], stride);
                     }
                 }
