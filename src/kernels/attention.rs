@@ -14,7 +14,7 @@ use super::gemm::share;
 use super::memory::{Out, Scratch};
 use super::micro::{Start, Tile, Words, multiply};
 use super::simd::{Level, Simd, Task};
-use super::{Activation, Maps, math};
+use super::{Activation, Maps, Precision, math};
 
 /// Added to the logits of tokens that the roll has made neighbours although they are not.
 const MASKED: f32 = -100.0;
@@ -34,6 +34,8 @@ pub struct WindowAttention {
     pub position_bias: Vec<f32>,
     /// What a pixel of zeros gives, `[3C]`: the tokens that pad the map to whole windows.
     pub padding: Vec<f32>,
+    /// What the two products may be multiplied in: bf16 where the processor's vectors are faster at it.
+    pub precision: Precision,
 }
 
 impl WindowAttention {
@@ -56,12 +58,13 @@ impl WindowAttention {
         let columns = maps.width.div_ceil(self.window);
         let pieces = maps.count * rows * columns * heads;
         let jobs = (4 * rayon::current_num_threads()).min(pieces);
+        let factors = Factors::for_vectors(if level.gains_from_bf16() { self.precision } else { Precision::F32 });
         // SAFETY: every pixel is a token of one window, every channel one of a head, and the jobs cover all pieces once.
         unsafe {
             Out::collect(maps.pixels() * channels, |out| {
                 (0..jobs).into_par_iter().with_max_len(1).for_each(|job| {
                     let pieces = share(pieces, 1, job, jobs);
-                    level.run(Job { layer: self, qkv, maps, shift, grid: [rows, columns], pieces, out });
+                    level.run(Job { layer: self, factors, qkv, maps, shift, grid: [rows, columns], pieces, out });
                 });
             })
         }
@@ -71,6 +74,7 @@ impl WindowAttention {
 /// Some windows' heads: piece = ((n * grid rows + row) * grid columns + column) * heads + head.
 struct Job<'a> {
     layer: &'a WindowAttention,
+    factors: Factors,
     qkv: &'a [f32],
     maps: Maps,
     shift: [usize; 2],
@@ -79,16 +83,32 @@ struct Job<'a> {
     out: Out<'a>,
 }
 
+/// Where the tokens of a window lie.
+struct Window {
+    index: usize,
+    /// The pixel of every token; none: padding.
+    places: Vec<Option<usize>>,
+    /// The part of the map that every token comes from.
+    regions: Vec<u8>,
+    /// Whether those parts differ.
+    masked: bool,
+}
+
 /// A thread's working memory for one window's head.
 struct Buffers {
+    /// In groups of rows and chunks of words, as the left-hand side of a product.
     queries: Scratch,
+    /// In panels of columns, as the right-hand side.
     keys: Scratch,
     values: Scratch,
     logits: Scratch,
+    /// Exponentials of the logits, as the left-hand side of the second product.
     weights: Scratch,
     gathered: Scratch,
     /// 1 / the sum of each row's exponentials.
     shares: Scratch,
+    /// The words of one key.
+    key: Scratch,
     /// Bias for every column of a tile: none.
     zeros: Scratch,
 }
@@ -99,16 +119,17 @@ impl Task for Job<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (depth, tokens) = (self.layer.head_channels, self.layer.window * self.layer.window);
-        let width = 2 * S::LANES;
-        let rows = Factors::F32.groups(S::ROWS).padded(tokens);
+        let (factors, width) = (self.factors, 2 * S::LANES);
+        let rows = factors.groups(S::ROWS).padded(tokens);
         let mut buffers = Buffers {
-            queries: Scratch::take(rows * depth.next_multiple_of(CHUNK)),
-            keys: Scratch::take(tokens.next_multiple_of(width) * depth),
-            values: Scratch::take(tokens * depth.next_multiple_of(width)),
+            queries: Scratch::take(rows * factors.padded_words(depth)),
+            keys: Scratch::take(tokens.next_multiple_of(width) * factors.words(depth)),
+            values: Scratch::take(factors.words(tokens) * depth.next_multiple_of(width)),
             logits: Scratch::take(tokens * tokens),
-            weights: Scratch::take(rows * tokens.next_multiple_of(CHUNK)),
+            weights: Scratch::take(rows * factors.padded_words(tokens)),
             gathered: Scratch::take(tokens * depth),
             shares: Scratch::take(tokens),
+            key: Scratch::take(factors.padded_words(depth)),
             zeros: Scratch::take(width),
         };
         buffers.zeros.fill(0.0);
@@ -117,28 +138,38 @@ impl Task for Job<'_> {
             buffer.fill(0.0);
         }
         let heads = self.layer.scale.len();
-        let mut places = vec![None; tokens];
-        let mut regions = vec![0_u8; tokens];
-        let mut window = usize::MAX;
-        let mut masked = false;
+        let mut here = self.window(self.pieces.start / heads);
+        let mut next = self.window(self.pieces.start / heads);
         for piece in self.pieces.clone() {
-            if piece / heads != window {
-                window = piece / heads;
-                masked = self.locate(window, &mut places, &mut regions);
+            if piece / heads != here.index {
+                std::mem::swap(&mut here, &mut next);
             }
-            self.attend(s, piece % heads, &places, masked.then_some(&regions[..]), &mut buffers);
+            let ahead = piece + 1;
+            if ahead / heads != next.index {
+                self.locate(ahead / heads, &mut next);
+            }
+            let ahead = (ahead < self.pieces.end)
+                .then_some((if ahead / heads == here.index { &here } else { &next }, ahead % heads));
+            self.attend(s, piece % heads, &here, ahead, &mut buffers);
         }
     }
 }
 
 impl Job<'_> {
-    /// The pixel of every token (none: padding) and the part of the map it comes from; whether those parts differ.
+    fn window(&self, index: usize) -> Window {
+        let tokens = self.layer.window * self.layer.window;
+        let mut window = Window { index, places: vec![None; tokens], regions: vec![0; tokens], masked: false };
+        self.locate(index, &mut window);
+        window
+    }
+
+    /// Finds the tokens of window `index`.
     #[inline(always)]
-    fn locate(&self, index: usize, places: &mut [Option<usize>], regions: &mut [u8]) -> bool {
+    fn locate(&self, index: usize, window: &mut Window) {
         let side = self.layer.window;
         let (column, row) = (index % self.grid[1], index / self.grid[1]);
         let (row, n) = (row % self.grid[0], row / self.grid[0]);
-        for (token, (place, region)) in places.iter_mut().zip(regions.iter_mut()).enumerate() {
+        for (token, (place, region)) in window.places.iter_mut().zip(&mut window.regions).enumerate() {
             let rolled = [row * side + token / side, column * side + token % side];
             let padded = [self.grid[0] * side, self.grid[1] * side];
             let y = (rolled[0] + self.shift[0]) % padded[0];
@@ -149,23 +180,26 @@ impl Job<'_> {
             let wrapped = |axis: usize| u8::from(rolled[axis] + self.shift[axis] >= padded[axis]);
             *region = 2 * wrapped(0) + wrapped(1);
         }
-        regions.iter().any(|region| *region != regions[0])
+        window.index = index;
+        window.masked = window.regions.iter().any(|region| *region != window.regions[0]);
     }
 
+    /// One head of a window, while the memory of the head `ahead` is asked for.
     #[inline(always)]
-    fn attend<S: Simd>(&self, s: S, head: usize, places: &[Option<usize>], regions: Option<&[u8]>, to: &mut Buffers) {
-        let depth = self.layer.head_channels;
-        let tokens = places.len();
+    fn attend<S: Simd>(&self, s: S, head: usize, window: &Window, ahead: Option<(&Window, usize)>, to: &mut Buffers) {
+        let (depth, factors) = (self.layer.head_channels, self.factors);
+        let tokens = window.places.len();
         let channels = self.layer.scale.len() * depth;
         let width = 2 * S::LANES;
-        self.gather(s, head, places, to);
+        self.gather(s, head, window, ahead, to);
+        self.gather_values(s, head, window, to);
 
         let bias = &self.layer.position_bias[head * tokens * tokens..][..tokens * tokens];
-        let padded = depth.next_multiple_of(CHUNK);
+        let (count, padded) = (factors.words(depth), factors.padded_words(depth));
         for column in (0..tokens).step_by(width) {
-            let right = &to.keys[column * depth..];
+            let right = &to.keys[column * count..];
             let mut row = 0;
-            for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
+            for size in factors.groups(S::ROWS).sizes(tokens) {
                 let residual = Some(bias[row * tokens + column..].as_ptr());
                 let tile = Tile {
                     to: to.logits[row * tokens + column..].as_mut_ptr(),
@@ -177,17 +211,17 @@ impl Job<'_> {
                 };
                 let left = &to.queries[row * padded..];
                 // SAFETY: the buffers hold whole groups and panels, logits and bias [T, T].
-                unsafe { multiply(s, size, Words { left, right, count: depth, factors: Factors::F32 }, tile) };
+                unsafe { multiply(s, size, Words { left, right, count, factors }, tile) };
                 row += size;
             }
         }
-        self.softmax(s, regions, tokens, to);
+        self.softmax(s, window, to);
 
-        let padded = tokens.next_multiple_of(CHUNK);
+        let (count, padded) = (factors.words(tokens), factors.padded_words(tokens));
         for column in (0..depth).step_by(width) {
-            let right = &to.values[column * tokens..];
+            let right = &to.values[column * count..];
             let mut row = 0;
-            for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
+            for size in factors.groups(S::ROWS).sizes(tokens) {
                 let tile = Tile {
                     to: to.gathered[row * depth + column..].as_mut_ptr(),
                     stride: depth,
@@ -198,11 +232,11 @@ impl Job<'_> {
                 };
                 let left = &to.weights[row * padded..];
                 // SAFETY: the buffers hold whole groups and panels, the result [T, depth].
-                unsafe { multiply(s, size, Words { left, right, count: tokens, factors: Factors::F32 }, tile) };
+                unsafe { multiply(s, size, Words { left, right, count, factors }, tile) };
                 row += size;
             }
         }
-        for (token, place) in places.iter().enumerate() {
+        for (token, place) in window.places.iter().enumerate() {
             let Some(pixel) = place else { continue };
             let from = &to.gathered[token * depth..][..depth];
             let place = self.out.at(pixel * channels + head * depth, depth);
@@ -215,58 +249,89 @@ impl Job<'_> {
         }
     }
 
-    /// Unit queries (times the head's scale) and unit keys, and the values, each as the products want them.
+    /// A head's channels of the queries (part 0), keys (1) or values (2) of a token.
     #[inline(always)]
-    fn gather<S: Simd>(&self, s: S, head: usize, places: &[Option<usize>], to: &mut Buffers) {
+    fn token(&self, place: Option<usize>, part: usize, head: usize) -> &[f32] {
         let depth = self.layer.head_channels;
         let channels = self.layer.scale.len() * depth;
-        let (tokens, width) = (places.len(), 2 * S::LANES);
-        let padded = depth.next_multiple_of(CHUNK);
+        let pixel = match place {
+            Some(pixel) => &self.qkv[pixel * 3 * channels..],
+            None => &self.layer.padding[..],
+        };
+        &pixel[part * channels + head * depth..][..depth]
+    }
+
+    /// Unit queries (times the head's scale) and unit keys as the first product wants them.
+    #[inline(always)]
+    fn gather<S: Simd>(&self, s: S, head: usize, window: &Window, ahead: Option<(&Window, usize)>, to: &mut Buffers) {
+        let (tokens, width) = (window.places.len(), 2 * S::LANES);
+        let padded = self.factors.padded_words(self.layer.head_channels);
+        let count = self.factors.words(self.layer.head_channels);
         let mut first = 0;
-        for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
+        for size in self.factors.groups(S::ROWS).sizes(tokens) {
             for token in first..(first + size).min(tokens) {
-                let pixel = match places[token] {
-                    Some(pixel) => &self.qkv[pixel * 3 * channels..][..3 * channels],
-                    None => &self.layer.padding[..],
-                };
-                let query = &pixel[head * depth..][..depth];
-                let factor = s.splat(self.layer.scale[head] / norm(s, query));
-                for i in (0..depth).step_by(S::LANES) {
-                    let place = first * padded + (i / CHUNK * size + token - first) * CHUNK + i % CHUNK;
-                    let place = &mut to.queries[place..][..S::LANES];
-                    // SAFETY: a head's channels, and a chunk's lanes.
-                    unsafe {
-                        let v = s.load_part(query.as_ptr().add(i), (depth - i).min(S::LANES));
-                        s.store(place.as_mut_ptr(), s.mul(v, factor));
+                // Pieces of two or so lines, far from each other: the hardware does not foresee them.
+                if let Some((window, head)) = ahead {
+                    for part in 0..3 {
+                        let values = self.token(window.places[token], part, head);
+                        for line in values.chunks(CHUNK) {
+                            s.prefetch(line.as_ptr());
+                        }
                     }
                 }
-                let key = &pixel[channels + head * depth..][..depth];
-                let factor = 1.0 / norm(s, key);
-                let column = &mut to.keys[token / width * width * depth + token % width..];
-                for (i, value) in key.iter().enumerate() {
-                    column[i * width] = value * factor;
-                }
-                let value = &pixel[2 * channels + head * depth..][..depth];
-                for i in (0..depth).step_by(width) {
-                    let count = (depth - i).min(width);
-                    to.values[i * tokens + token * width..][..count].copy_from_slice(&value[i..i + count]);
+                let place = window.places[token];
+                let query = self.token(place, 0, head);
+                let to_query = &mut to.queries[first * padded + (token - first) * CHUNK..];
+                write(s, self.factors, query, self.layer.scale[head] / norm(s, query), to_query, size * CHUNK);
+                let key = self.token(place, 1, head);
+                write(s, self.factors, key, 1.0 / norm(s, key), &mut to.key, CHUNK);
+                let column = &mut to.keys[token / width * width * count + token % width..];
+                for (i, word) in to.key[..count].iter().enumerate() {
+                    column[i * width] = *word;
                 }
             }
             first += size;
         }
     }
 
+    /// The values as the second product wants them, whose words run over tokens.
+    #[inline(always)]
+    fn gather_values<S: Simd>(&self, s: S, head: usize, window: &Window, to: &mut Buffers) {
+        let (depth, width) = (self.layer.head_channels, 2 * S::LANES);
+        let words = self.factors.words(window.places.len());
+        let pairs = self.factors == Factors::Bf16;
+        for word in 0..words {
+            let token = if pairs { 2 * word } else { word };
+            let values = self.token(window.places[token], 2, head);
+            let second = window.places.get(token + 1).filter(|_| pairs).map(|place| self.token(*place, 2, head));
+            for i in (0..depth).step_by(S::LANES) {
+                let count = (depth - i).min(S::LANES);
+                let place = &mut to.values[i / width * width * words + word * width + i % width..][..S::LANES];
+                // SAFETY: a head's channels, and a register of a panel's word.
+                unsafe {
+                    let mut v = s.load_part(values.as_ptr().add(i), count);
+                    if pairs {
+                        let second = second.map_or(s.splat(0.0), |second| s.load_part(second.as_ptr().add(i), count));
+                        v = s.pair_bf16(v, second);
+                    }
+                    s.store(place.as_mut_ptr(), v);
+                }
+            }
+        }
+    }
+
     /// Exponentials of each row's logits, less their largest, and the inverse of their sum.
     #[inline(always)]
-    fn softmax<S: Simd>(&self, s: S, regions: Option<&[u8]>, tokens: usize, to: &mut Buffers) {
-        let padded = tokens.next_multiple_of(CHUNK);
+    fn softmax<S: Simd>(&self, s: S, window: &Window, to: &mut Buffers) {
+        let tokens = window.places.len();
+        let padded = self.factors.padded_words(tokens);
         let mut first = 0;
-        for size in Factors::F32.groups(S::ROWS).sizes(tokens) {
+        for size in self.factors.groups(S::ROWS).sizes(tokens) {
             for row in first..(first + size).min(tokens) {
                 let logits = &mut to.logits[row * tokens..][..tokens];
-                if let Some(regions) = regions {
-                    for (logit, region) in logits.iter_mut().zip(regions) {
-                        *logit += if *region == regions[row] { 0.0 } else { MASKED };
+                if window.masked {
+                    for (logit, region) in logits.iter_mut().zip(&window.regions) {
+                        *logit += if *region == window.regions[row] { 0.0 } else { MASKED };
                     }
                 }
                 let mut largest = s.splat(f32::NEG_INFINITY);
@@ -279,19 +344,38 @@ impl Job<'_> {
                 let largest = s.splat(s.largest(largest).max(rest));
                 let mut sum = s.splat(0.0);
                 for i in (0..tokens).step_by(S::LANES) {
-                    let place = first * padded + (i / CHUNK * size + row - first) * CHUNK + i % CHUNK;
-                    let place = &mut to.weights[place..][..S::LANES];
                     let count = (tokens - i).min(S::LANES);
-                    // SAFETY: inside the row, and inside the chunk; what lies past the row's end stays zero.
+                    // SAFETY: inside the row.
                     unsafe {
-                        let v = s.load_part(logits.as_ptr().add(i), count);
-                        s.store_part(place.as_mut_ptr(), math::exp(s, s.sub(v, largest)), count);
-                        sum = s.add(sum, s.load(place.as_ptr()));
+                        let place = logits.as_mut_ptr().add(i);
+                        s.store_part(place, math::exp(s, s.sub(s.load_part(place, count), largest)), count);
+                        sum = s.add(sum, s.load_part(place, count));
                     }
                 }
                 to.shares[row] = 1.0 / s.sum(sum);
+                let to_weights = &mut to.weights[first * padded + (row - first) * CHUNK..];
+                write(s, self.factors, logits, 1.0, to_weights, size * CHUNK);
             }
             first += size;
+        }
+    }
+}
+
+/// `values`, each times `factor`, as the words of a row whose chunks begin `stride` words apart; zeros past their end.
+#[inline(always)]
+fn write<S: Simd>(s: S, factors: Factors, values: &[f32], factor: f32, to: &mut [f32], stride: usize) {
+    let factor = s.splat(factor);
+    for chunk in 0..factors.padded_words(values.len()) / CHUNK {
+        for lane in (0..CHUNK).step_by(S::LANES) {
+            let mut words = [s.splat(0.0); 2];
+            for (v, source) in words.iter_mut().zip(factors.sources::<S>(lane)) {
+                let from = (chunk * factors.unit_values() + source).min(values.len());
+                // SAFETY: inside the slice.
+                *v = s.mul(unsafe { s.load_part(values.as_ptr().add(from), (values.len() - from).min(S::LANES)) }, factor);
+            }
+            let place = &mut to[chunk * stride + lane..][..S::LANES];
+            // SAFETY: the slice holds a register, and factors for vectors have one part.
+            unsafe { factors.write(s, words, place.as_mut_ptr(), 0) };
         }
     }
 }
@@ -387,7 +471,11 @@ mod tests {
             (Maps { count: 1, height: 16, width: 13 }, 8, [4, 4], 2, 32),
             (Maps { count: 1, height: 8, width: 12 }, 4, [0, 2], 1, 40),
         ];
-        for level in Level::supported() {
+        // Of the largest value; bf16 has 8 bits.
+        let tolerances = [(Precision::F32, 5e-6), (Precision::Bf16, 3e-2)];
+        for (level, (precision, tolerance)) in
+            Level::supported().into_iter().flat_map(|level| tolerances.map(|t| (level, t)))
+        {
             for (maps, window, shift, heads, head_channels) in cases {
                 let (channels, tokens) = (heads * head_channels, window * window);
                 if cfg!(miri) && tokens > 16 {
@@ -401,11 +489,17 @@ mod tests {
                     scale: (0..heads).map(|h| 10.0 + h as f32).collect(),
                     position_bias: reference::noise(heads * tokens * tokens, 3),
                     padding,
+                    precision,
                 };
                 let qkv = reference::noise(maps.pixels() * 3 * channels, 1);
                 let expected = slow(&layer, &qkv, maps, shift);
                 let y = layer.forward_for(level, &qkv, maps, shift);
-                reference::assert_close(&y, &expected, 5e-6, &format!("{level:?} {maps:?} {window} {shift:?}"));
+                reference::assert_close(
+                    &y,
+                    &expected,
+                    tolerance,
+                    &format!("{level:?} {precision:?} {maps:?} {window} {shift:?}"),
+                );
             }
         }
     }

@@ -106,12 +106,13 @@ impl WindowAttention {
         let scale = weights.logit_scale.reshape((1, heads, 1, 1))?.minimum(f64::from(MAX_SCALE.ln()))?.exp()?;
         let position_bias = position_bias(weights, window, heads)?;
         let form = match ops.kernels() {
-            Some(_) => Form::Kernel(kernels::WindowAttention {
+            Some(precision) => Form::Kernel(kernels::WindowAttention {
                 window,
                 head_channels: channels / heads,
                 scale: kernel::values(&scale)?,
                 position_bias: kernel::values(&position_bias)?,
                 padding: kernel::values(&no_key_bias)?,
+                precision,
             }),
             None => Form::Plain {
                 scale: ops.place_f32(&scale)?,

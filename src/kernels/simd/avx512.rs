@@ -171,6 +171,17 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
         }
     }
     #[inline(always)]
+    fn pair_bf16(self, first: __m512, second: __m512) -> __m512 {
+        unsafe {
+            // Halves 2i and 2i + 1 of the pairs are halves i and 16 + i of the two registers one after the other.
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let order =
+                _mm512_add_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(0x1_0001)), _mm512_set1_epi32(16 << 16));
+            let both = _mm512_castps_si512(self.to_bf16(first, second));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both))
+        }
+    }
+    #[inline(always)]
     fn split_bf16(self, first: __m512, second: __m512) -> [__m512; 3] {
         unsafe {
             // The leading half of an f32's bits is a bf16 value, and what it leaves is exact.

@@ -71,6 +71,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
         unreachable!("only asked of instruction sets with tiles");
     }
 
+    /// The values of two registers rounded to bf16, as pairs of a value of either, on [`Level`]s that gain from bf16.
+    #[inline(always)]
+    fn pair_bf16(self, first: Self::V, second: Self::V) -> Self::V {
+        let _ = (first, second);
+        unreachable!("only asked of instruction sets that gain from bf16");
+    }
+
     /// Products of bf16 pairs in tile registers, where [`Simd::TILES`] says that there are some.
     #[inline(always)]
     unsafe fn multiply_tiles(self, tiles: Tiles<'_>) {
@@ -190,6 +197,15 @@ impl Level {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Amx => true,
+            _ => false,
+        }
+    }
+
+    /// Whether vectors multiply bf16 pairs faster than f32 values. (Processors with tiles have dot products too, at half of f32's rate.)
+    pub(crate) fn gains_from_bf16(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => true,
             _ => false,
         }
     }
