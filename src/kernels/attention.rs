@@ -208,6 +208,7 @@ impl Job<'_> {
                     columns: width.min(tokens - column),
                     start: Start::Bias { bias: to.zeros.as_ptr(), residual },
                     activation: Activation::None,
+                    further: None,
                 };
                 let left = &to.queries[row * padded..];
                 // SAFETY: the buffers hold whole groups and panels, logits and bias [T, T].
@@ -229,6 +230,7 @@ impl Job<'_> {
                     columns: width.min(depth - column),
                     start: Start::Zero,
                     activation: Activation::None,
+                    further: None,
                 };
                 let left = &to.weights[row * padded..];
                 // SAFETY: the buffers hold whole groups and panels, the result [T, depth].

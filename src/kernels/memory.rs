@@ -110,6 +110,36 @@ impl<'a> Out<'a> {
         values
     }
 
+    /// The same for several vectors of those lengths.
+    ///
+    /// # Safety
+    /// As for one, of each.
+    pub(crate) unsafe fn collect_all(lens: &[usize], fill: impl FnOnce(&[Out<'_>])) -> Vec<Vec<f32>> {
+        let mut all: Vec<Vec<f32>> = lens.iter().map(|len| Vec::with_capacity(*len)).collect();
+        let outs = all.iter_mut().zip(lens).map(|(values, len)| Out {
+            start: values.as_mut_ptr(),
+            len: *len,
+            values: PhantomData,
+        });
+        fill(&outs.collect::<Vec<_>>());
+        for (values, len) in all.iter_mut().zip(lens) {
+            // SAFETY: the capacity is there and the caller promises the values.
+            unsafe { values.set_len(*len) };
+        }
+        all
+    }
+
+    /// Memory that is there already.
+    pub(crate) fn over(values: &'a mut [f32]) -> Self {
+        Self { start: values.as_mut_ptr(), len: values.len(), values: PhantomData }
+    }
+
+    /// `count` values from `index` on.
+    #[inline(always)]
+    pub(crate) fn part(self, index: usize, count: usize) -> Self {
+        Self { start: self.at(index, count), len: count, values: PhantomData }
+    }
+
     /// The place of value `index`, where `count` values will be written by this thread and no other.
     #[inline(always)]
     pub(crate) fn at(self, index: usize, count: usize) -> *mut f32 {

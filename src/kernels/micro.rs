@@ -1,6 +1,8 @@
 //! The matrix micro-kernel: a tile of a few rows by two registers of columns, kept in registers while the inner
 //! dimension runs by. Every matrix product of the crate's kernels ends here.
 
+use std::mem::MaybeUninit;
+
 use super::factors::{CHUNK, Factors};
 use super::simd::Simd;
 use super::{Activation, math};
@@ -41,6 +43,17 @@ pub(crate) struct Tile {
     pub(crate) columns: usize,
     pub(crate) start: Start,
     pub(crate) activation: Activation,
+    /// None: the tile lies in a matrix. Some: it becomes words of the left-hand side of a further product.
+    pub(crate) further: Option<Further>,
+}
+
+/// A tile's place on the left-hand side of a further product, where `Tile::to` is the beginning of its group of rows. All rows and
+/// both registers of columns are written.
+#[derive(Clone, Copy)]
+pub(crate) struct Further {
+    pub(crate) factors: Factors,
+    /// The first of the tile's columns.
+    pub(crate) column: usize,
 }
 
 /// Multiplies one group of `size` rows (one of [`Factors::groups`]) with one panel.
@@ -169,6 +182,10 @@ unsafe fn add_rows<S: Simd, const R: usize, const C: usize>(s: S, acc: &mut [[S:
 
 #[inline(always)]
 unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R], tile: Tile) {
+    if let Some(further) = tile.further {
+        // SAFETY: handed on.
+        return unsafe { end_further::<S, R, C>(s, acc, tile, further) };
+    }
     let (zero, relu) = (s.splat(0.0), tile.activation == Activation::Relu);
     // SAFETY: rows below `tile.rows` and columns below `tile.columns` exist.
     unsafe {
@@ -191,6 +208,41 @@ unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R]
                     let count = (tile.columns - c).min(S::LANES);
                     s.store_part(to, math::gelu(s, s.load_part(to, count)), count);
                 }
+            }
+        }
+    }
+}
+
+/// The same as words of a further product, whose chunks hold R rows each.
+#[inline(always)]
+unsafe fn end_further<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R], tile: Tile, further: Further) {
+    /// Values of the largest tile.
+    const MOST: usize = 12 * 2 * CHUNK;
+    let Further { factors, column } = further;
+    let mut values = MaybeUninit::<[f32; MOST]>::uninit();
+    let values: *mut f32 = values.as_mut_ptr().cast();
+    debug_assert!(C == 2 && R * C * S::LANES <= MOST);
+    // SAFETY: the values are written before they are read, and the words of the tile's columns belong to it.
+    unsafe {
+        // Aside first, as the activation needs the registers.
+        for (r, row) in acc.iter().enumerate() {
+            for (c, v) in row.iter().enumerate() {
+                s.store(values.add((r * C + c) * S::LANES), *v);
+            }
+        }
+        for r in 0..R {
+            let mut row = [s.splat(0.0); 2];
+            for (c, v) in row.iter_mut().enumerate().take(C) {
+                *v = math::activate(s, s.load(values.add((r * C + c) * S::LANES)), tile.activation);
+            }
+            if factors == Factors::F32 {
+                for (c, v) in row.into_iter().enumerate() {
+                    let column = column + c * S::LANES;
+                    s.store(tile.to.add((column / CHUNK * R + r) * CHUNK + column % CHUNK), v);
+                }
+            } else {
+                let word = column / 2;
+                factors.write(s, row, tile.to.add((word / CHUNK * R + r) * CHUNK + word % CHUNK), 0);
             }
         }
     }

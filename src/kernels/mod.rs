@@ -22,6 +22,7 @@ mod pool;
 mod recycle;
 #[cfg(test)]
 mod reference;
+mod rows;
 mod simd;
 mod winograd;
 
@@ -35,6 +36,7 @@ pub use maps::Maps;
 pub use norm::layer_norm;
 pub use pool::{max_over_captures, max_pool, nearest_add};
 pub use recycle::Recycler;
+pub use rows::{RowStep, forward_rows};
 pub use winograd::Winograd;
 
 /// What is applied to a result as it is written.

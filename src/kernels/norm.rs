@@ -15,22 +15,29 @@ pub fn layer_norm(x: &[f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f
     assert!(width > 0 && bias.len() == width && x.len().is_multiple_of(width), "x is [rows, width]");
     assert!(residual.is_none_or(|r| r.len() == x.len()), "the residual is as large as x");
     let rows = x.len() / width;
+    let norm = Norm { weight, bias, epsilon };
     // SAFETY: the jobs cover every row once.
     unsafe {
         Out::collect(x.len(), |out| {
             jobs(rows, width).into_par_iter().for_each(|rows| {
-                dispatch(Job { x, residual, weight, bias, epsilon, rows, out });
+                dispatch(Job { x, residual, norm, rows, out });
             });
         })
     }
 }
 
+/// The constants of a norm.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) bias: &'a [f32],
+    pub(crate) epsilon: f32,
+}
+
 struct Job<'a> {
     x: &'a [f32],
     residual: Option<&'a [f32]>,
-    weight: &'a [f32],
-    bias: &'a [f32],
-    epsilon: f32,
+    norm: Norm<'a>,
     rows: std::ops::Range<usize>,
     out: Out<'a>,
 }
@@ -40,36 +47,49 @@ impl Task for Job<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let width = self.norm.weight.len();
+        for row in self.rows {
+            let place = row * width;
+            let residual = self.residual.map(|residual| &residual[place..][..width]);
+            // SAFETY: this job alone writes its rows.
+            unsafe { self.norm.run(s, &self.x[place..][..width], residual, self.out.at(place, width)) };
+        }
+    }
+}
+
+impl Norm<'_> {
+    /// One row.
+    ///
+    /// # Safety
+    /// Row and residual are as long as the norm's weight, and as many values must be writable at `to`.
+    #[inline(always)]
+    pub(crate) unsafe fn run<S: Simd>(&self, s: S, x: &[f32], residual: Option<&[f32]>, to: *mut f32) {
         let width = self.weight.len();
         let whole = width / S::LANES * S::LANES;
         let rest = width - whole;
-        for row in self.rows {
-            let x = &self.x[row * width..][..width];
-            // SAFETY: every access stays inside a row of `width` values; this job alone writes its rows.
-            unsafe {
-                let mut sum = s.load_part(x.as_ptr().add(whole), rest);
-                for i in (0..whole).step_by(S::LANES) {
-                    sum = s.add(sum, s.load(x.as_ptr().add(i)));
+        // SAFETY: every access stays inside a row of `width` values.
+        unsafe {
+            let mut sum = s.load_part(x.as_ptr().add(whole), rest);
+            for i in (0..whole).step_by(S::LANES) {
+                sum = s.add(sum, s.load(x.as_ptr().add(i)));
+            }
+            let mean = s.sum(sum) / width as f32;
+            let minus_mean = s.splat(-mean);
+            let mut squares = s.splat(0.0);
+            for i in (0..whole).step_by(S::LANES) {
+                let d = s.add(s.load(x.as_ptr().add(i)), minus_mean);
+                squares = s.mul_add(d, d, squares);
+            }
+            let squares = s.sum(squares) + x[whole..].iter().map(|v| (v - mean) * (v - mean)).sum::<f32>();
+            let factor = s.splat(1.0 / (squares / width as f32 + self.epsilon).sqrt());
+            for i in (0..width).step_by(S::LANES) {
+                let count = (width - i).min(S::LANES);
+                let d = s.mul(s.add(load(s, x, i, count), minus_mean), factor);
+                let mut v = s.mul_add(d, load(s, self.weight, i, count), load(s, self.bias, i, count));
+                if let Some(residual) = residual {
+                    v = s.add(v, load(s, residual, i, count));
                 }
-                let mean = s.sum(sum) / width as f32;
-                let minus_mean = s.splat(-mean);
-                let mut squares = s.splat(0.0);
-                for i in (0..whole).step_by(S::LANES) {
-                    let d = s.add(s.load(x.as_ptr().add(i)), minus_mean);
-                    squares = s.mul_add(d, d, squares);
-                }
-                let squares = s.sum(squares) + x[whole..].iter().map(|v| (v - mean) * (v - mean)).sum::<f32>();
-                let factor = s.splat(1.0 / (squares / width as f32 + self.epsilon).sqrt());
-                let to = self.out.at(row * width, width);
-                for i in (0..width).step_by(S::LANES) {
-                    let count = (width - i).min(S::LANES);
-                    let d = s.mul(s.add(load(s, x, i, count), minus_mean), factor);
-                    let mut v = s.mul_add(d, load(s, self.weight, i, count), load(s, self.bias, i, count));
-                    if let Some(residual) = self.residual {
-                        v = s.add(v, load(s, &residual[row * width..], i, count));
-                    }
-                    if count == S::LANES { s.store(to.add(i), v) } else { s.store_part(to.add(i), v, count) }
-                }
+                if count == S::LANES { s.store(to.add(i), v) } else { s.store_part(to.add(i), v, count) }
             }
         }
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::LoadError;
 use super::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, OpsContext, max_pool2d};
+use crate::ops::{Activation, Conv2d, ConvShape, OpsContext, RowLayer, forward_rows, max_pool2d};
 
 const STEM_CHANNELS: usize = 64;
 /// Channels of the 3x3 convolutions a stage.
@@ -63,9 +63,12 @@ impl ResNet {
     pub(super) fn forward(&self, ops: &OpsContext, images: &Tensor) -> Result<Vec<Tensor>> {
         let mut x = max_pool2d(ops, &self.stem.forward(images)?)?;
         let mut maps = Vec::with_capacity(self.stages.len());
-        for stage in &self.stages {
-            for block in stage {
-                x = block.forward(&x)?;
+        // What a block begins with is made of the last one's result while that is at hand.
+        let mut begun = None;
+        for (index, stage) in self.stages.iter().enumerate() {
+            let after = self.stages.get(index + 1).and_then(|stage| stage.first());
+            for (block, next) in stage.iter().zip(stage.iter().skip(1).map(Some).chain([after])) {
+                (x, begun) = block.forward(&x, begun, next)?;
             }
             maps.push(x.clone());
         }
@@ -101,14 +104,27 @@ impl Block {
         Ok(Self { branch, last, shortcut })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut branch = x.clone();
-        for conv in &self.branch {
+    /// The block's result, and what the `next` block's first convolution makes of it if that sees single pixels; `begun` is what the
+    /// last block made for this one.
+    fn forward(&self, x: &Tensor, begun: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
+        let first = usize::from(begun.is_some());
+        let mut branch = begun.unwrap_or_else(|| x.clone());
+        for conv in &self.branch[first..] {
             branch = conv.forward(&branch)?;
         }
-        match &self.shortcut {
-            Some(shortcut) => self.last.forward_add(&branch, &shortcut.forward(x)?),
-            None => self.last.forward_add(&branch, x),
+        let residual = match &self.shortcut {
+            Some(shortcut) => &shortcut.forward(x)?,
+            None => x,
+        };
+        let Some(last) = self.last.as_linear() else { return Ok((self.last.forward_add(&branch, residual)?, None)) };
+        let mut layers = vec![RowLayer::LinearAdd(last, residual), RowLayer::Keep];
+        if let Some(begin) = next.and_then(|next| next.branch.first()).and_then(Conv2d::as_linear) {
+            layers.extend([RowLayer::Linear(begin), RowLayer::Keep]);
+        }
+        let mut kept = forward_rows(&branch, &layers)?.into_iter();
+        match (kept.next(), kept.next()) {
+            (Some(x), begun) => Ok((x, begun)),
+            (None, _) => candle_core::bail!("a block keeps its result"),
         }
     }
 }

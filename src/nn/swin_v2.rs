@@ -9,7 +9,9 @@ use rayon::prelude::*;
 
 use super::LoadError;
 use super::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, LayerNorm, Linear, WindowAttention, pad_to_multiple};
+use crate::ops::{
+    Activation, Conv2d, ConvShape, LayerNorm, Linear, RowLayer, WindowAttention, forward_rows, pad_to_multiple,
+};
 
 /// Width of a block's hidden layer over that of its map.
 const MLP_RATIO: usize = 4;
@@ -77,8 +79,10 @@ impl SwinV2 {
             if let Some(merge) = &stage.merge {
                 x = merge.forward(&x)?;
             }
-            for block in &stage.blocks {
-                x = block.forward(&x)?;
+            // What attention reads is made of a block's result while that is at hand.
+            let mut read = None;
+            for (index, block) in stage.blocks.iter().enumerate() {
+                (x, read) = block.forward(&x, read, stage.blocks.get(index + 1))?;
             }
             maps.push(x.clone());
         }
@@ -113,9 +117,25 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.norm1.forward_residual(x, &self.attention.forward(x)?)?;
-        self.norm2.forward_residual(&x, &self.contract.forward(&self.expand.forward(&x)?)?)
+    /// The block's result, and what the `next` block's attention reads of it; `read` is what the last block made for this one.
+    fn forward(&self, x: &Tensor, read: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
+        let gathered = self.attention.gather(x, read)?;
+        let mut layers = vec![
+            RowLayer::Linear(self.attention.projection()),
+            RowLayer::AddNorm(&self.norm1, Some(x)),
+            RowLayer::Linear(&self.expand),
+            RowLayer::Linear(&self.contract),
+            RowLayer::AddNorm(&self.norm2, None),
+            RowLayer::Keep,
+        ];
+        if let Some(reader) = next.and_then(|next| next.attention.reader()) {
+            layers.extend([RowLayer::Linear(reader), RowLayer::Keep]);
+        }
+        let mut kept = forward_rows(&gathered, &layers)?.into_iter();
+        match (kept.next(), kept.next()) {
+            (Some(x), read) => Ok((x, read)),
+            (None, _) => candle_core::bail!("a block keeps its result"),
+        }
     }
 }
 

@@ -107,6 +107,14 @@ impl Conv2d {
         }
     }
 
+    /// The layer that a convolution of single pixels is.
+    pub fn as_linear(&self) -> Option<&Linear> {
+        match &self.0 {
+            Form::Patches { shape: ConvShape::POINTWISE, linear } => Some(linear),
+            _ => None,
+        }
+    }
+
     /// `[N, H, W, in] -> [N, H', W', out]`
     ///
     /// # Errors

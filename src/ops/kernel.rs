@@ -7,14 +7,21 @@ pub(super) fn values(weight: &Tensor) -> Result<Vec<f32>> {
     weight.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// What `prepare` makes of the same values, which are not copied where they are row-major float32 already.
-pub(super) fn with_values<T>(weight: &Tensor, prepare: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let weight = weight.to_dtype(DType::F32)?.contiguous()?;
-    let (storage, layout) = weight.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(prepare(contiguous(storage, layout)?)),
-        _ => candle_core::bail!("a kernel's weight is in main memory, not on {:?}", weight.device()),
-    }
+/// What `work` makes of the same values, which are not copied where they are row-major float32 already.
+pub(super) fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    with_all_values(std::slice::from_ref(tensor), |values| work(values[0]))
+}
+
+/// The same of several tensors.
+pub(super) fn with_all_values<T>(tensors: &[Tensor], work: impl FnOnce(&[&[f32]]) -> T) -> Result<T> {
+    let tensors: Vec<Tensor> =
+        tensors.iter().map(|tensor| tensor.to_dtype(DType::F32)?.contiguous()).collect::<Result<_>>()?;
+    let stored: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let values = stored.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cpu(storage) => contiguous(storage, layout),
+        _ => candle_core::bail!("kernels work in main memory"),
+    });
+    Ok(work(&values.collect::<Result<Vec<_>>>()?))
 }
 
 /// The same of a bias that may be absent: then none.

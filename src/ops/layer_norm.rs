@@ -49,7 +49,7 @@ impl LayerNorm {
         match &self.0 {
             Form::Plain { weight, bias } => candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, EPSILON),
             Form::Kernel { weight, bias } => {
-                fits(x, weight)?;
+                self.fits(x.dims())?;
                 kernel::map("layer_norm", x, x.shape(), |x| kernels::layer_norm(x, None, weight, bias, EPSILON))
             }
         }
@@ -63,7 +63,7 @@ impl LayerNorm {
         match &self.0 {
             Form::Plain { .. } => x + self.forward(branch)?,
             Form::Kernel { weight, bias } => {
-                fits(branch, weight)?;
+                self.fits(branch.dims())?;
                 if x.dims() != branch.dims() {
                     candle_core::bail!("{:?} cannot be added to {:?}", branch.dims(), x.dims());
                 }
@@ -73,11 +73,23 @@ impl LayerNorm {
             }
         }
     }
-}
 
-fn fits(x: &Tensor, weight: &[f32]) -> Result<()> {
-    match x.dims().last() {
-        Some(last) if *last == weight.len() => Ok(()),
-        _ => candle_core::bail!("a layer norm over {} values was given {:?}", weight.len(), x.dims()),
+    /// The kernel's form, if there is one: weight, bias and what is added to the variance.
+    pub(super) fn kernel(&self) -> Option<(&[f32], &[f32], f32)> {
+        match &self.0 {
+            Form::Plain { .. } => None,
+            Form::Kernel { weight, bias } => Some((weight, bias, EPSILON)),
+        }
+    }
+
+    pub(super) fn fits(&self, shape: &[usize]) -> Result<()> {
+        let width = match &self.0 {
+            Form::Plain { weight, .. } => weight.elem_count(),
+            Form::Kernel { weight, .. } => weight.len(),
+        };
+        match shape.last() {
+            Some(last) if *last == width => Ok(()),
+            _ => candle_core::bail!("a layer norm over {width} values was given {shape:?}"),
+        }
     }
 }

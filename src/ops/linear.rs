@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Activation, OpsContext, kernel};
-use crate::kernels::PackedMatrix;
+use crate::kernels::{self, PackedMatrix};
 
 /// `activation(x · weightᵀ + bias)` over the last dimension.
 #[derive(Debug)]
@@ -56,6 +56,23 @@ impl Linear {
         }
     }
 
+    /// What becomes of a tensor's shape.
+    pub(super) fn output_shape(&self, shape: &[usize]) -> Result<Vec<usize>> {
+        let (inputs, outputs) = match &self.form {
+            Form::Plain { weight, .. } => weight.dims2()?,
+            Form::Kernel(matrix) => (matrix.inputs(), matrix.outputs()),
+        };
+        output_shape(shape, inputs, outputs)
+    }
+
+    /// The kernel's form, if there is one.
+    pub(super) fn kernel(&self) -> Option<(&PackedMatrix, kernels::Activation)> {
+        match &self.form {
+            Form::Plain { .. } => None,
+            Form::Kernel(matrix) => Some((matrix, self.activation.fused())),
+        }
+    }
+
     /// `[…, in] -> […, out]`
     ///
     /// # Errors
@@ -64,7 +81,7 @@ impl Linear {
         match &self.form {
             Form::Plain { weight, bias } => self.activation.apply(product(x, weight, bias.as_ref())?),
             Form::Kernel(matrix) => {
-                let shape = output_shape(x, matrix.inputs(), matrix.outputs())?;
+                let shape = output_shape(x.dims(), matrix.inputs(), matrix.outputs())?;
                 kernel::map("linear", x, shape, |x| matrix.forward(x, None, self.activation.fused()))
             }
         }
@@ -78,7 +95,7 @@ impl Linear {
         match &self.form {
             Form::Plain { weight, bias } => self.activation.apply((product(x, weight, bias.as_ref())? + residual)?),
             Form::Kernel(matrix) => {
-                let shape = output_shape(x, matrix.inputs(), matrix.outputs())?;
+                let shape = output_shape(x.dims(), matrix.inputs(), matrix.outputs())?;
                 if residual.dims() != shape {
                     candle_core::bail!("a residual of shape {:?} cannot be added to {shape:?}", residual.dims());
                 }
@@ -90,9 +107,19 @@ impl Linear {
     }
 }
 
+/// `[…, in] -> […, out]`
+fn output_shape(shape: &[usize], inputs: usize, outputs: usize) -> Result<Vec<usize>> {
+    let mut shape = shape.to_vec();
+    match shape.last_mut() {
+        Some(last) if *last == inputs => *last = outputs,
+        _ => candle_core::bail!("a linear layer reads {inputs} values at a time, not a tensor of shape {shape:?}"),
+    }
+    Ok(shape)
+}
+
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (inputs, outputs) = weight.dims2()?;
-    let shape = output_shape(x, inputs, outputs)?;
+    let shape = output_shape(x.dims(), inputs, outputs)?;
     // [.., in] -> [rows, in]: one large product is faster than a batch of small ones.
     let rows = x.elem_count() / inputs.max(1);
     let y = x.reshape((rows, inputs))?.matmul(weight)?;
@@ -101,14 +128,4 @@ fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>
         None => y,
     };
     y.reshape(shape)
-}
-
-/// `[…, in] -> […, out]`
-fn output_shape(x: &Tensor, inputs: usize, outputs: usize) -> Result<Vec<usize>> {
-    let mut shape = x.dims().to_vec();
-    match shape.last_mut() {
-        Some(last) if *last == inputs => *last = outputs,
-        _ => candle_core::bail!("a linear layer reads {inputs} values at a time, not a tensor of shape {shape:?}"),
-    }
-    Ok(shape)
 }

@@ -15,6 +15,7 @@ mod linear;
 mod pool;
 mod resize;
 mod roi_align;
+mod rows;
 mod window_attention;
 
 pub use activation::{Activation, sigmoid, softmax};
@@ -26,4 +27,5 @@ pub use linear::Linear;
 pub use pool::{max_over_captures, max_over_space, max_pool2d, mean_over_space};
 pub use resize::{pad_to_multiple, upsample_nearest_add};
 pub use roi_align::roi_align;
+pub use rows::{RowLayer, forward_rows};
 pub use window_attention::{WindowAttention, WindowAttentionWeights};

@@ -1,12 +1,12 @@
-//! `torchvision.ops.roi_align` (`aligned=False`, two samples a bin and axis) on one channels-last map.
+//! `torchvision.ops.roi_align` (`aligned=False`, two samples a bin and axis) on the channels-last maps of a pyramid.
 //!
 //! A sample lies between four pixels, and its rows do not depend on its columns: [`Taps`] are computed once an axis. The
 //! kernel sums over them directly; the plain form gathers the pixels by index.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::OpsContext;
+use super::{OpsContext, kernel};
 use crate::kernels::{self, WeightedPixel};
 
 /// Samples a bin and axis, torchvision's `sampling_ratio` in both detection heads.
@@ -14,31 +14,64 @@ const SAMPLES: usize = 2;
 /// Boxes gathered at a time: 128 boxes of 7x7 bins and 128 float32 channels take 51 MB.
 const GATHERED_BOXES: usize = 128;
 
-/// Pools `boxes` (`x0, y0, x1, y1` in pixels of the image) from `map [H, W, C]`, which is `scale` times as large as the
-/// image, to `[boxes, output, output, C]`.
+/// Pools `boxes` (`x0, y0, x1, y1` in pixels of the image), each from one of `maps` `[H, W, C]`, which are `scales` times as large as
+/// the image, to `[boxes, output, output, C]`. `levels` says which map is whose; boxes of a level without a map get zeros.
 ///
 /// # Errors
-/// Where `map` is not such a map, or the device is out of memory.
-pub fn roi_align(ops: &OpsContext, map: &Tensor, boxes: &[[f32; 4]], scale: f32, output: usize) -> Result<Tensor> {
-    let (height, width, channels) = map.dims3()?;
+/// Where `maps` are not such maps, or the device is out of memory.
+pub fn roi_align(
+    ops: &OpsContext,
+    maps: &[Tensor],
+    scales: &[f32],
+    boxes: &[[f32; 4]],
+    levels: &[usize],
+    output: usize,
+) -> Result<Tensor> {
+    let Some(first) = maps.first() else { candle_core::bail!("boxes are pooled from at least one map") };
+    let (channels, dtype, device) = (first.dim(candle_core::D::Minus1)?, first.dtype(), first.device());
     let shape = (boxes.len(), output, output, channels);
     if boxes.is_empty() {
-        return Tensor::zeros(shape, map.dtype(), map.device());
+        return Tensor::zeros(shape, dtype, device);
     }
-    let taps = |[x0, y0, x1, y1]: &[f32; 4]| BoxTaps {
-        rows: taps(y0 * scale, y1 * scale, height, output),
-        cols: taps(x0 * scale, x1 * scale, width, output),
+    let sizes = maps.iter().map(Tensor::dims3).collect::<Result<Vec<_>>>()?;
+    if sizes.iter().any(|size| size.2 != channels) {
+        candle_core::bail!("maps of one pyramid have equally many channels, not {sizes:?}");
+    }
+    let taps = |([x0, y0, x1, y1], level): (&[f32; 4], &usize)| {
+        let (scale, (height, width, _)) = (scales.get(*level)?, sizes.get(*level)?);
+        Some(BoxTaps {
+            level: *level,
+            row_pixels: *width,
+            rows: taps(y0 * scale, y1 * scale, *height, output),
+            cols: taps(x0 * scale, x1 * scale, *width, output),
+        })
     };
-    let taps: Vec<BoxTaps> = boxes.iter().map(taps).collect();
+    let taps: Vec<Option<BoxTaps>> = boxes.iter().zip(levels).map(taps).collect();
     if ops.kernels().is_some() {
-        let values = map.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let pooled = sum_taps(&values, width, channels, &taps, output);
-        return Tensor::from_vec(pooled, shape, map.device())?.to_dtype(map.dtype());
+        let pooled = kernel::with_all_values(maps, |maps| sum_taps(maps, channels, &taps, output))?;
+        return Tensor::from_vec(pooled, shape, device)?.to_dtype(dtype);
     }
-    let pixels = map.reshape((height * width, channels))?;
-    let parts: Vec<Tensor> =
-        taps.chunks(GATHERED_BOXES).map(|taps| gather_taps(&pixels, width, taps, output)).collect::<Result<_>>()?;
-    Tensor::cat(&parts, 0)
+    // Level by level, then all in the order of the boxes.
+    let (mut parts, mut position, mut joined) = (Vec::new(), vec![0_u32; boxes.len()], 0);
+    for level in (0..maps.len()).map(Some).chain([None]) {
+        let members: Vec<usize> = (0..taps.len()).filter(|i| taps[*i].as_ref().map(|taps| taps.level) == level).collect();
+        for index in &members {
+            position[*index] = joined;
+            joined += 1;
+        }
+        match level {
+            Some(level) => {
+                let pixels = maps[level].reshape(((), channels))?;
+                let taps: Vec<&BoxTaps> = members.iter().filter_map(|index| taps[*index].as_ref()).collect();
+                for some in taps.chunks(GATHERED_BOXES) {
+                    parts.push(gather_taps(&pixels, some, output)?);
+                }
+            }
+            None if members.is_empty() => {}
+            None => parts.push(Tensor::zeros((members.len(), output, output, channels), dtype, device)?),
+        }
+    }
+    Tensor::cat(&parts, 0)?.index_select(&Tensor::from_vec(position, boxes.len(), device)?, 0)
 }
 
 /// The two pixels a sample lies between on one axis, and how much each counts; a bin is the sum of its taps.
@@ -50,6 +83,10 @@ struct Tap {
 
 /// Taps of one box: `[output bins][2 · SAMPLES]` an axis.
 struct BoxTaps {
+    /// The map they are taps of.
+    level: usize,
+    /// Pixels of one of its rows.
+    row_pixels: usize,
     rows: Vec<Tap>,
     cols: Vec<Tap>,
 }
@@ -78,25 +115,27 @@ fn taps(start: f32, end: f32, len: usize, output: usize) -> Vec<Tap> {
     taps
 }
 
-fn sum_taps(values: &[f32], width: usize, channels: usize, taps: &[BoxTaps], output: usize) -> Vec<f32> {
+/// Values `[boxes, bins, C]` from the values of every map.
+fn sum_taps(maps: &[&[f32]], channels: usize, taps: &[Option<BoxTaps>], output: usize) -> Vec<f32> {
     let per_box = output * output * channels;
     let mut pooled = vec![0f32; taps.len() * per_box];
     if per_box == 0 {
         return pooled;
     }
     pooled.par_chunks_mut(per_box).zip(taps).for_each(|(pooled, taps)| {
+        let Some(taps) = taps else { return };
         let mut pixels = Vec::with_capacity(output * output * TAPS * TAPS);
         for rows in taps.rows.chunks_exact(TAPS) {
             for cols in taps.cols.chunks_exact(TAPS) {
                 for y in rows {
-                    pixels.extend(
-                        cols.iter()
-                            .map(|x| WeightedPixel { pixel: y.index * width + x.index, weight: y.weight * x.weight }),
-                    );
+                    pixels.extend(cols.iter().map(|x| WeightedPixel {
+                        pixel: y.index * taps.row_pixels + x.index,
+                        weight: y.weight * x.weight,
+                    }));
                 }
             }
         }
-        kernels::sum_bins(values, channels, &pixels, TAPS * TAPS, pooled);
+        kernels::sum_bins(maps[taps.level], channels, &pixels, TAPS * TAPS, pooled);
     });
     pooled
 }
@@ -104,18 +143,17 @@ fn sum_taps(values: &[f32], width: usize, channels: usize, taps: &[BoxTaps], out
 /// The same from `pixels [H·W, C]` on any device: `[boxes · bins · 16, C]` gathered, weighted and summed.
 ///
 /// Every row tap meets every column tap on the device, which is sent the taps alone.
-fn gather_taps(pixels: &Tensor, width: usize, taps: &[BoxTaps], output: usize) -> Result<Tensor> {
+fn gather_taps(pixels: &Tensor, taps: &[&BoxTaps], output: usize) -> Result<Tensor> {
     let (channels, device) = (pixels.dim(1)?, pixels.device());
     let (rows, cols) = ((taps.len(), output, 1, TAPS, 1), (taps.len(), 1, output, 1, TAPS));
-    let all = |of: fn(&BoxTaps) -> &[Tap]| taps.iter().flat_map(of).collect::<Vec<&Tap>>();
-    let (row_taps, col_taps) = (all(|taps| &taps.rows), all(|taps| &taps.cols));
-    let row_starts = row_taps.iter().map(|tap| (tap.index * width) as u32).collect();
-    let col_indices = col_taps.iter().map(|tap| tap.index as u32).collect();
+    let row_taps = || taps.iter().flat_map(|taps| taps.rows.iter().map(|tap| (taps.row_pixels, tap)));
+    let col_taps = || taps.iter().flat_map(|taps| &taps.cols);
+    let row_starts = row_taps().map(|(row_pixels, tap)| (tap.index * row_pixels) as u32).collect();
+    let col_indices = col_taps().map(|tap| tap.index as u32).collect();
     let indices = Tensor::from_vec(row_starts, rows, device)?;
     let indices = indices.broadcast_add(&Tensor::from_vec(col_indices, cols, device)?)?.flatten_all()?;
-    let weights = Tensor::from_vec(row_taps.iter().map(|tap| tap.weight).collect(), rows, device)?;
-    let weights =
-        weights.broadcast_mul(&Tensor::from_vec(col_taps.iter().map(|tap| tap.weight).collect(), cols, device)?)?;
+    let weights = Tensor::from_vec(row_taps().map(|(_, tap)| tap.weight).collect(), rows, device)?;
+    let weights = weights.broadcast_mul(&Tensor::from_vec(col_taps().map(|tap| tap.weight).collect(), cols, device)?)?;
     let bins = taps.len() * output * output;
     let weights = weights.reshape((bins, 1, TAPS * TAPS))?.to_dtype(pixels.dtype())?;
     let gathered = pixels.index_select(&indices, 0)?.reshape((bins, TAPS * TAPS, channels))?;
@@ -124,7 +162,7 @@ fn gather_taps(pixels: &Tensor, width: usize, taps: &[BoxTaps], output: usize) -
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
 
@@ -138,7 +176,8 @@ mod tests {
         let values: Vec<f32> = (0..height * width * channels).map(|i| ((i * 31) % 17) as f32).collect();
         let boxes = [[0.0, 0.0, 28.0, 20.0], [5.0, 3.0, 9.5, 19.0], [24.0, 18.0, 40.0, 30.0], [60.0, 60.0, 70.0, 70.0]];
         let map = Tensor::from_vec(values, (height, width, channels), &Device::Cpu).unwrap();
-        let [summed, gathered] = both_forms().map(|ops| roi_align(&ops, &map, &boxes, 0.25, 3).unwrap());
+        let [summed, gathered] =
+            both_forms().map(|ops| roi_align(&ops, std::slice::from_ref(&map), &[0.25], &boxes, &[0; 4], 3).unwrap());
         let gap = (summed.clone() - gathered).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(gap < 1e-5, "{gap}");
         let outside = summed.get(3).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
@@ -146,11 +185,21 @@ mod tests {
     }
 
     #[test]
+    fn boxes_keep_their_places_whatever_map_they_are_pooled_from() {
+        let maps = [1.0, 2.0].map(|value| Tensor::full(value as f32, (4, 4, 2), &Device::Cpu).unwrap());
+        for ops in both_forms() {
+            let boxes = [[0.0, 0.0, 4.0, 4.0]; 4];
+            let pooled = roi_align(&ops, &maps, &[1.0, 0.5], &boxes, &[1, 0, 2, 1], 1).unwrap();
+            assert_eq!(pooled.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [2.0, 2.0, 1.0, 1.0, 0.0, 0.0, 2.0, 2.0]);
+        }
+    }
+
+    #[test]
     fn bins_are_means_of_their_samples() {
         // A value is 4 row + column; rows are sampled at 0.25, 0.75 | 1.25, 1.75 and columns at 1.25, 1.75 | 2.25, 2.75.
         let map = Tensor::from_vec((0..12).map(|i| i as f32).collect(), (3, 4, 1), &Device::Cpu).unwrap();
         for ops in both_forms() {
-            let pooled = roi_align(&ops, &map, &[[1.0, 0.0, 3.0, 2.0]], 1.0, 2).unwrap();
+            let pooled = roi_align(&ops, std::slice::from_ref(&map), &[1.0], &[[1.0, 0.0, 3.0, 2.0]], &[0], 2).unwrap();
             assert_eq!(pooled.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [3.5, 4.5, 7.5, 8.5]);
         }
     }

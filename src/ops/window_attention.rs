@@ -146,17 +146,37 @@ impl WindowAttention {
     /// # Errors
     /// Where `x` has another number of channels.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.proj.forward(&self.gather(x, None)?)
+    }
+
+    /// The layer that makes queries, keys and values of `x`, where it can be run apart from [`WindowAttention::gather`].
+    pub fn reader(&self) -> Option<&Linear> {
+        matches!(self.form, Form::Kernel(_)).then_some(&self.qkv)
+    }
+
+    /// The layer that ends [`WindowAttention::forward`].
+    pub fn projection(&self) -> &Linear {
+        &self.proj
+    }
+
+    /// What the tokens of `x` gather, before the projection: `[N, H, W, C] -> [N, H, W, C]`. `read` is what the reader has made of `x`
+    /// already, if it has.
+    ///
+    /// # Errors
+    /// Where either has another number of channels.
+    pub fn gather(&self, x: &Tensor, read: Option<Tensor>) -> Result<Tensor> {
         match &self.form {
             Form::Kernel(layer) => {
-                let (count, height, width, _) = x.dims4()?;
+                let (count, height, width, channels) = x.dims4()?;
                 let shift = [height, width].map(|side| self.shift_of(side.next_multiple_of(self.window)));
                 let maps = Maps { count, height, width };
-                let gathered = kernel::map("window_attention", &self.qkv.forward(x)?, x.shape(), |qkv| {
-                    layer.forward(qkv, maps, shift)
-                })?;
-                self.proj.forward(&gathered)
+                let qkv = read.map_or_else(|| self.qkv.forward(x), Ok)?;
+                if qkv.dims() != [count, height, width, 3 * channels] {
+                    candle_core::bail!("{:?} are not the queries, keys and values of {:?}", qkv.dims(), x.dims());
+                }
+                kernel::map("window_attention", &qkv, x.shape(), |qkv| layer.forward(qkv, maps, shift))
             }
-            Form::Plain { scale, position_bias, mask } => self.forward_plain(x, scale, position_bias, mask),
+            Form::Plain { scale, position_bias, mask } => self.gather_plain(x, scale, position_bias, mask),
         }
     }
 
@@ -166,7 +186,7 @@ impl WindowAttention {
         if self.window >= side { 0 } else { self.shift }
     }
 
-    fn forward_plain(
+    fn gather_plain(
         &self,
         x: &Tensor,
         scale: &Tensor,
@@ -207,7 +227,7 @@ impl WindowAttention {
         }
         let gathered = candle_nn::ops::softmax_last_dim(&logits)?.to_dtype(x.dtype())?.matmul(&values)?;
         // [B, heads, T, C/heads] -> [B, T, C]
-        let x = self.proj.forward(&gathered.transpose(1, 2)?.reshape((n * windows, tokens, channels))?)?;
+        let x = gathered.transpose(1, 2)?.reshape((n * windows, tokens, channels))?;
 
         let x = x.reshape((n, rows, cols, window, window, channels))?.permute((0, 1, 3, 2, 4, 5))?;
         let x = roll(&x.reshape((n, padded_height, padded_width, channels))?, shift_rows, shift_cols)?;

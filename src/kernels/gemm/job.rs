@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use super::pack::pack_rows;
+use super::pack::{Piece, pack_rows};
 use super::{PackedMatrix, Rows, tiled};
 use crate::kernels::Activation;
-use crate::kernels::factors::CHUNK;
+use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::micro::{Start, Tile, Words, multiply};
+use crate::kernels::micro::{Further, Start, Tile, Words, multiply};
 use crate::kernels::simd::{Simd, Task};
 
 /// Units of the inner dimension (256 f32 values, 512 bf16 ones) that are multiplied before moving on: a panel of them stays in the
 /// first-level cache.
-const BLOCK_UNITS: usize = 16;
+pub(crate) const BLOCK_UNITS: usize = 16;
 
 /// One thread's piece of a product.
 pub(super) struct Job<'a, R> {
@@ -35,52 +35,112 @@ impl<R: Rows> Task for Job<'_, R> {
             return tiled::run(simd, self);
         }
         let Job { matrix, x, residual, activation, rows, panels, out } = self;
-        let (width, factors) = (2 * S::LANES, matrix.factors);
-        let groups = factors.groups(S::ROWS);
-        let (words, units) = (factors.words(matrix.inputs), matrix.inputs.div_ceil(factors.unit_values()));
-        let unit_words = factors.unit_chunks() * CHUNK;
-        let mut packed = Scratch::take(groups.padded(rows.len()) * units.min(BLOCK_UNITS) * unit_words);
+        let factors = matrix.factors;
+        let (units, unit_words) = (matrix.units(), factors.unit_chunks() * CHUNK);
+        let mut packed = Scratch::take(factors.groups(S::ROWS).padded(rows.len()) * units.min(BLOCK_UNITS) * unit_words);
         // A product over nothing is the bias alone: one empty block.
-        for first_unit in (0..units.max(1)).step_by(BLOCK_UNITS) {
-            let block = first_unit..units.min(first_unit + BLOCK_UNITS);
-            pack_rows(simd, factors, x, rows.clone(), matrix.inputs, block.clone(), &mut packed);
-            let first = first_unit * unit_words;
-            let padded = block.len() * unit_words;
-            let count = padded.min(words - first);
-            for panel in panels.clone() {
-                let column = panel * width;
-                let columns = width.min(matrix.outputs - column);
-                let right = &matrix.words[(panel * words + first) * width..][..count * width];
-                let mut row = rows.start;
-                for size in groups.sizes(rows.len()) {
-                    let place = row * matrix.outputs + column;
-                    let valid = size.min(rows.end - row);
-                    let start = if first > 0 {
-                        Start::Partial
-                    } else {
+        for first in (0..units.max(1)).step_by(BLOCK_UNITS) {
+            let block = first..units.min(first + BLOCK_UNITS);
+            let row_words = block.len() * unit_words;
+            let piece = Piece { rows: rows.clone(), units: block.clone(), row_words, before: 0 };
+            pack_rows(simd, factors, x, matrix.inputs, piece, &mut packed);
+            let left = Left { words: &packed, row_words, before: 0 };
+            let to = Target::Matrix { out, residual };
+            Block { matrix, left, rows: rows.clone(), panels: panels.clone(), units: block, activation, to }.multiply(simd);
+        }
+    }
+}
+
+/// Packed rows, [group][chunk][row in group][CHUNK].
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) words: &'a [f32],
+    /// Words of a row in the whole layout.
+    pub(crate) row_words: usize,
+    /// Those before the first that is multiplied.
+    pub(crate) before: usize,
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    Matrix {
+        out: Out<'a>,
+        residual: Option<&'a [f32]>,
+    },
+    /// The left-hand side of a further product.
+    Further {
+        to: *mut f32,
+        factors: Factors,
+        row_words: usize,
+    },
+}
+
+/// Some units of the inner dimension, for some rows and panels.
+pub(crate) struct Block<'a> {
+    pub(crate) matrix: &'a PackedMatrix,
+    pub(crate) left: Left<'a>,
+    pub(crate) rows: Range<usize>,
+    pub(crate) panels: Range<usize>,
+    pub(crate) units: Range<usize>,
+    /// Applied after the last unit.
+    pub(crate) activation: Activation,
+    pub(crate) to: Target<'a>,
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    pub(crate) fn multiply<S: Simd>(self, simd: S) {
+        let Block { matrix, left, rows, panels, units, activation, to } = self;
+        let (width, factors, outputs) = (2 * S::LANES, matrix.factors, matrix.outputs);
+        let (words, unit_words) = (factors.words(matrix.inputs), factors.unit_chunks() * CHUNK);
+        let first = units.start * unit_words;
+        let count = (units.len() * unit_words).min(words - first);
+        let activation = if units.end == matrix.units() { activation } else { Activation::None };
+        for panel in panels {
+            let column = panel * width;
+            let right = &matrix.words[(panel * words + first) * width..][..count * width];
+            let mut row = rows.start;
+            for size in factors.groups(S::ROWS).sizes(rows.len()) {
+                let valid = size.min(rows.end - row);
+                let place = row * outputs + column;
+                let bias = matrix.bias[column..].as_ptr();
+                let tile = match to {
+                    Target::Matrix { out, residual } => {
                         let residual = residual.map(|r| r[place..].as_ptr());
-                        Start::Bias { bias: matrix.bias[column..].as_ptr(), residual }
-                    };
-                    let left = &packed[(row - rows.start) * padded..];
-                    let tile = Tile {
-                        to: out.at(place, (valid - 1) * matrix.outputs + columns),
-                        stride: matrix.outputs,
-                        rows: valid,
-                        columns,
-                        start,
-                        activation: if block.end == units { activation } else { Activation::None },
-                    };
-                    let next = row + valid;
-                    if next < rows.end {
-                        let place = next * matrix.outputs + column;
-                        let residual = residual.filter(|_| first == 0).map(|r| r[place..].as_ptr());
-                        ask_for(simd, &tile, out.at(place, 0), residual);
+                        let columns = width.min(outputs - column);
+                        Tile {
+                            to: out.at(place, (valid - 1) * outputs + columns),
+                            stride: outputs,
+                            rows: valid,
+                            columns,
+                            start: if first > 0 { Start::Partial } else { Start::Bias { bias, residual } },
+                            activation,
+                            further: None,
+                        }
                     }
-                    let sides = Words { left, right, count, factors };
-                    // SAFETY: this job alone writes its rows and columns; the sides hold `count` words.
-                    unsafe { multiply(simd, size, sides, tile) };
-                    row += valid;
+                    Target::Further { to, factors, row_words } => Tile {
+                        to: to.wrapping_add((row - rows.start) * row_words),
+                        stride: 0,
+                        rows: size,
+                        columns: width,
+                        start: Start::Bias { bias, residual: None },
+                        activation,
+                        further: Some(Further { factors, column }),
+                    },
+                };
+                let next = row + valid;
+                if let Target::Matrix { out, residual } = to
+                    && next < rows.end
+                {
+                    let place = next * outputs + column;
+                    let residual = residual.filter(|_| first == 0).map(|r| r[place..].as_ptr());
+                    ask_for(simd, &tile, out.at(place, 0), residual);
                 }
+                let left = &left.words[(row - rows.start) * left.row_words + left.before * size..];
+                // SAFETY: this job alone writes its rows and columns; the sides hold `count` words.
+                unsafe { multiply(simd, size, Words { left, right, count, factors }, tile) };
+                row += valid;
             }
         }
     }

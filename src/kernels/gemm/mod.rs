@@ -17,7 +17,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use self::job::Job;
+pub(crate) use self::job::{BLOCK_UNITS, Block, Left, Target};
 use self::pack::pack_panels;
+pub(crate) use self::pack::{Piece, pack_rows};
 pub(crate) use self::tiled::Finish;
 use super::factors::{Factors, Groups};
 use super::memory::{Aligned, Out};
@@ -110,6 +112,14 @@ impl PackedMatrix {
         self.outputs
     }
 
+    pub(crate) fn factors(&self) -> Factors {
+        self.factors
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
     /// Bytes the packed form takes.
     pub fn bytes(&self) -> usize {
         (self.words.len() + self.bias.len()) * size_of::<f32>()
@@ -156,7 +166,12 @@ impl PackedMatrix {
         }
     }
 
-    fn groups(&self) -> Groups {
+    /// Units of the inner dimension.
+    pub(crate) fn units(&self) -> usize {
+        self.inputs.div_ceil(self.factors.unit_values())
+    }
+
+    pub(crate) fn groups(&self) -> Groups {
         self.factors.groups(self.level.rows())
     }
 

@@ -33,26 +33,37 @@ pub(super) fn pack_panels(
     packed
 }
 
-/// Brings some units of some rows into groups and chunks, zero-padded.
+/// Some units of some rows, and where they go in a layout [group][chunk][row in group][CHUNK].
+#[derive(Clone)]
+pub(crate) struct Piece {
+    pub(crate) rows: Range<usize>,
+    pub(crate) units: Range<usize>,
+    /// Words of a row in the whole layout.
+    pub(crate) row_words: usize,
+    /// Those before the first unit.
+    pub(crate) before: usize,
+}
+
+/// Brings a piece of `x` [rows, inputs] into groups and chunks, zero-padded.
 #[inline(always)]
-pub(super) fn pack_rows<S: Simd, R: Rows>(
+pub(crate) fn pack_rows<S: Simd, R: Rows>(
     simd: S,
     factors: Factors,
     x: &R,
-    rows: Range<usize>,
     inputs: usize,
-    units: Range<usize>,
+    piece: Piece,
     packed: &mut [f32],
 ) {
+    let Piece { rows, units, row_words, before } = piece;
     let (unit_values, unit_chunks) = (factors.unit_values(), factors.unit_chunks());
     let columns = units.start * unit_values..inputs.min(units.end * unit_values);
     // One row, contiguous, before it is cut into chunks; what lies past its end stays zero. Whole units may be read in place.
     let whole = columns.len() == units.len() * unit_values;
     let mut line = [0.0_f32; BLOCK_VALUES];
-    let row_words = units.len() * unit_chunks * CHUNK;
     let mut row = rows.start;
     for size in factors.groups(S::ROWS).sizes(rows.len()) {
-        let group = &mut packed[(row - rows.start) * row_words..][..size * row_words];
+        let group =
+            &mut packed[(row - rows.start) * row_words + before * size..][..size * units.len() * unit_chunks * CHUNK];
         for r in 0..size.min(rows.end - row) {
             let line = match x.view(row + r, columns.clone()) {
                 Some(view) if whole => view,

@@ -5,7 +5,7 @@
 
 use super::Rows;
 use super::job::Job;
-use super::pack::pack_rows;
+use super::pack::{Piece, pack_rows};
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::Scratch;
 use crate::kernels::simd::{Simd, Tiles};
@@ -38,7 +38,8 @@ pub(super) fn run<S: Simd, R: Rows>(s: S, job: Job<'_, R>) {
     for first in (0..units.max(1)).step_by(BLOCK_UNITS) {
         let block = first..units.min(first + BLOCK_UNITS);
         let count = block.len() * unit_words;
-        pack_rows(s, factors, x, rows.clone(), matrix.inputs, block.clone(), &mut packed);
+        let piece = Piece { rows: rows.clone(), units: block.clone(), row_words: count, before: 0 };
+        pack_rows(s, factors, x, matrix.inputs, piece, &mut packed);
         for some in panels.clone().step_by(PANELS) {
             let some = some..panels.end.min(some + PANELS);
             let columns = some.start * WIDTH..outputs.min(some.end * WIDTH);

@@ -61,6 +61,7 @@ impl Task for Job<'_> {
                             columns: width.min((self.layer.outputs - panel * width).next_multiple_of(S::LANES)),
                             start: Start::Zero,
                             activation: Activation::None,
+                            further: None,
                         };
                         // SAFETY: the slices above hold all that is read and written.
                         unsafe { multiply(s, size, Words { left, right, count: words, factors }, tile) };

@@ -6,4 +6,4 @@ mod nms;
 
 pub(super) use anchors::{ANCHORS_PER_CELL, Anchors};
 pub(super) use boxes::{BoxCoder, ImageSize, clip, is_at_least, pyramid_level};
-pub(super) use nms::{by_score, suppress};
+pub(super) use nms::{best, suppress};

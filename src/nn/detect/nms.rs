@@ -1,9 +1,14 @@
 //! Greedy non-maximum suppression, after `torchvision.ops.batched_nms`.
 
-/// Indices in descending order of score; equal scores keep their order.
-pub(crate) fn by_score(scores: &[f32]) -> Vec<usize> {
+/// Indices of the `most` highest scores in descending order; equal scores keep their order.
+pub(crate) fn best(scores: &[f32], most: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let before = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+    if most < order.len() {
+        order.select_nth_unstable_by(most, before);
+        order.truncate(most);
+    }
+    order.sort_unstable_by(before);
     order
 }
 
@@ -11,23 +16,59 @@ pub(crate) fn by_score(scores: &[f32]) -> Vec<usize> {
 /// the better one. `groups` are levels or categories; boxes of different groups never suppress each other.
 pub(crate) fn suppress(boxes: &[[f32; 4]], scores: &[f32], groups: &[usize], max_iou: f32) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
-    let mut kept_of_group: Vec<Vec<usize>> = vec![Vec::new(); groups.iter().max().map_or(0, |last| last + 1)];
-    for index in by_score(scores) {
+    let mut kept_of_group: Vec<Kept> = Vec::new();
+    kept_of_group.resize_with(groups.iter().max().map_or(0, |last| last + 1), Kept::default);
+    for index in best(scores, scores.len()) {
         let rivals = &mut kept_of_group[groups[index]];
-        if rivals.iter().all(|rival| iou(boxes[*rival], boxes[index]) <= max_iou) {
-            rivals.push(index);
+        if !rivals.overlap(boxes[index], max_iou) {
+            rivals.push(boxes[index]);
             kept.push(index);
         }
     }
     kept
 }
 
-/// Intersection over union; not a number where both boxes are empty, which suppresses (`NaN <= x` is false).
-fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
-    let side = |low: usize| (a[low + 2].min(b[low + 2]) - a[low].max(b[low])).max(0.0);
-    let area = |c: [f32; 4]| (c[2] - c[0]) * (c[3] - c[1]);
-    let intersection = side(0) * side(1);
-    intersection / (area(a) + area(b) - intersection)
+/// Boxes that remain of a group, corner by corner, so that many of them are compared at once.
+#[derive(Default)]
+struct Kept {
+    corners: [Vec<f32>; 4],
+    areas: Vec<f32>,
+}
+
+impl Kept {
+    fn push(&mut self, of: [f32; 4]) {
+        for (corners, corner) in self.corners.iter_mut().zip(of) {
+            corners.push(corner);
+        }
+        self.areas.push(area(of));
+    }
+
+    /// Whether any of them overlaps a box by more than `max_iou`. An intersection over a union of nothing is not a number, which
+    /// counts as more.
+    fn overlap(&self, other: [f32; 4], max_iou: f32) -> bool {
+        /// Boxes that are compared before anyone asks for the result.
+        const AT_ONCE: usize = 32;
+        let other_area = area(other);
+        let [left, top, right, bottom] = &self.corners;
+        (0..self.areas.len()).step_by(AT_ONCE).any(|first| {
+            let part = first..(first + AT_ONCE).min(self.areas.len());
+            let rivals =
+                left[part.clone()].iter().zip(&top[part.clone()]).zip(&right[part.clone()]).zip(&bottom[part.clone()]);
+            let mut more = false;
+            for ((((left, top), right), bottom), area) in rivals.zip(&self.areas[part]) {
+                let width = (right.min(other[2]) - left.max(other[0])).max(0.0);
+                let height = (bottom.min(other[3]) - top.max(other[1])).max(0.0);
+                let intersection = width * height;
+                let within = intersection / (area + other_area - intersection) <= max_iou;
+                more |= !within;
+            }
+            more
+        })
+    }
+}
+
+fn area(of: [f32; 4]) -> f32 {
+    (of[2] - of[0]) * (of[3] - of[1])
 }
 
 #[cfg(test)]
@@ -45,8 +86,27 @@ mod tests {
     }
 
     #[test]
+    fn many_boxes_are_compared_as_few_are() {
+        // Every box overlaps the next by 4 / 6, the next but one by 3 / 7, the one after that by 2 / 8; an empty box suppresses another.
+        let mut boxes: Vec<[f32; 4]> = (0..200).map(|i| [i as f32, 0.0, i as f32 + 5.0, 1.0]).collect();
+        boxes.extend([[300.0, 0.0, 300.0, 1.0]; 2]);
+        let scores: Vec<f32> = (0..boxes.len()).map(|i| 1.0 - i as f32 / 1000.0).collect();
+        let expected: Vec<usize> = (0..200).step_by(3).chain([200]).collect();
+        assert_eq!(suppress(&boxes, &scores, &vec![0; boxes.len()], 0.3), expected);
+    }
+
+    #[test]
     fn groups_do_not_meet() {
         assert_eq!(suppress(&BOXES, &[0.5, 0.9, 0.7, 0.1], &[0, 0, 0, 1], 0.5), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_best_come_first_and_equals_in_their_order() {
+        let scores = [0.5, 0.9, 0.5, 0.1, 0.9, 0.5];
+        assert_eq!(best(&scores, 6), [1, 4, 0, 2, 5, 3]);
+        for most in 0..8 {
+            assert_eq!(best(&scores, most), best(&scores, 6)[..most.min(6)]);
+        }
     }
 
     #[test]

@@ -9,9 +9,7 @@ use candle_core::{DType, Result, Tensor};
 use super::HeadOutput;
 use super::mask_rcnn::{self, MaskHead};
 use crate::nn::LoadError;
-use crate::nn::detect::{
-    ANCHORS_PER_CELL, Anchors, BoxCoder, ImageSize, by_score, clip, is_at_least, pyramid_level, suppress,
-};
+use crate::nn::detect::{ANCHORS_PER_CELL, Anchors, BoxCoder, ImageSize, best, clip, is_at_least, pyramid_level, suppress};
 use crate::nn::loader::Loader;
 use crate::ops::{Activation, Conv2d, ConvShape, Linear, OpsContext, roi_align, softmax};
 use crate::prediction::Object;
@@ -168,7 +166,7 @@ impl ProposalNetwork {
             let values = level.values.get(item)?.flatten_all()?.to_vec1::<f32>()?;
             let cells: Vec<&[f32]> = values.chunks_exact(5 * ANCHORS_PER_CELL).collect();
             let logits: Vec<f32> = cells.iter().flat_map(|cell| &cell[..ANCHORS_PER_CELL]).copied().collect();
-            for index in by_score(&logits).into_iter().take(PROPOSALS_PER_LEVEL) {
+            for index in best(&logits, PROPOSALS_PER_LEVEL) {
                 let offsets = ANCHORS_PER_CELL + 4 * (index % ANCHORS_PER_CELL);
                 let offsets = &cells[index / ANCHORS_PER_CELL][offsets..offsets + 4];
                 let offsets = [offsets[0], offsets[1], offsets[2], offsets[3]];
@@ -280,32 +278,7 @@ impl<'a> Pyramid<'a> {
         let single = self.maps.len() == 1;
         let level = |found: &[f32; 4]| if single { 0 } else { pyramid_level(*found, finest, coarsest) };
         let levels: Vec<usize> = boxes.iter().map(level).collect();
-        let mut parts = Vec::new();
-        // Where each box's pooled map will lie when the parts are joined.
-        let mut position = vec![0u32; boxes.len()];
-        let mut joined = 0;
-        for (level, (map, exponent)) in self.maps.iter().zip(&self.exponents).enumerate() {
-            let members: Vec<usize> = (0..boxes.len()).filter(|index| levels[*index] == level).collect();
-            if members.is_empty() {
-                continue;
-            }
-            let chosen: Vec<[f32; 4]> = members.iter().map(|index| boxes[*index]).collect();
-            parts.push(roi_align(self.ops, map, &chosen, (-*exponent as f32).exp2(), side)?);
-            for index in members {
-                position[index] = joined;
-                joined += 1;
-            }
-        }
-        let outside: Vec<usize> = (0..boxes.len()).filter(|index| levels[*index] >= self.maps.len()).collect();
-        if let (Some(map), false) = (self.maps.first(), outside.is_empty()) {
-            parts.push(Tensor::zeros((outside.len(), side, side, map.dim(2)?), map.dtype(), map.device())?);
-            for index in outside {
-                position[index] = joined;
-                joined += 1;
-            }
-        }
-        let pooled = Tensor::cat(&parts, 0)?;
-        let position = Tensor::from_vec(position, boxes.len(), pooled.device())?;
-        pooled.index_select(&position, 0)
+        let scales: Vec<f32> = self.exponents.iter().map(|exponent| (-*exponent as f32).exp2()).collect();
+        roi_align(self.ops, self.maps, &scales, boxes, &levels, side)
     }
 }

@@ -1,0 +1,318 @@
+//! Layers that see one row at a time, one after the other, for a block of rows that stays in the cache: what lies between two of them
+//! is neither written to memory nor read from it.
+//!
+//! A product whose result the next product reads writes it in the form that it is multiplied in.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use rayon::prelude::*;
+
+use super::factors::CHUNK;
+use super::gemm::{BLOCK_UNITS, Block, Dense, Left, PackedMatrix, Piece, Target, pack_rows, share};
+use super::memory::{Out, Scratch};
+use super::norm::Norm;
+use super::simd::{Simd, Task};
+use super::{Activation, layer_norm};
+
+/// Words between two products that a job keeps, and the groups of rows it takes at least: weights are read once a job.
+const JOB_WORDS: usize = 200_000;
+const LEAST_GROUPS: usize = 10;
+
+/// What becomes of every row.
+#[derive(Debug, Clone, Copy)]
+pub enum RowStep<'a> {
+    /// act(row Wᵀ + bias + residual); the residual is `[rows, outputs]`.
+    Product {
+        /// W and the bias.
+        matrix: &'a PackedMatrix,
+        /// Added before the activation.
+        residual: Option<&'a [f32]>,
+        /// Applied to the sum.
+        activation: Activation,
+    },
+    /// residual + norm(row), as [`layer_norm`] computes it; without a residual, what the norm before this one gave is added.
+    Norm {
+        /// Factors of the normalised values.
+        weight: &'a [f32],
+        /// Added to them.
+        bias: &'a [f32],
+        /// Added to the variance.
+        epsilon: f32,
+        /// `[rows, width]`
+        residual: Option<&'a [f32]>,
+    },
+    /// The rows as they are now become a result.
+    Keep,
+}
+
+/// Runs `x` [rows, width] through the steps; the results are what they keep.
+///
+/// # Panics
+/// If there are no whole rows, the sizes of two steps do not fit together, or the first norm has no residual.
+pub fn forward_rows(x: &[f32], width: usize, steps: &[RowStep<'_>]) -> Vec<Vec<f32>> {
+    let rows = x.len().checked_div(width).unwrap_or(0);
+    assert_eq!(x.len(), rows * width, "x is [rows, width]");
+    let (mut now, mut normed, mut widest) = (width, None, width);
+    let mut kept = Vec::new();
+    for step in steps {
+        match step {
+            RowStep::Product { matrix, residual, .. } => {
+                assert_eq!(now, matrix.inputs(), "a product reads the row before it");
+                now = matrix.outputs();
+                widest = widest.max(now);
+                assert!(residual.is_none_or(|r| r.len() == rows * now), "a residual is [rows, outputs]");
+            }
+            RowStep::Norm { weight, bias, residual, .. } => {
+                assert!(now > 0 && weight.len() == now && bias.len() == now, "a norm is as wide as the row before it");
+                assert!(
+                    residual.map_or(normed == Some(now), |r| r.len() == rows * now),
+                    "a residual is as large as the rows"
+                );
+                normed = Some(now);
+            }
+            RowStep::Keep => kept.push(rows * now),
+        }
+    }
+    let made = |index: usize| index > 0 && !matches!(steps[index - 1], RowStep::Keep);
+    assert!((0..steps.len()).all(|index| made(index) || !matches!(steps[index], RowStep::Keep)), "only results are kept");
+    let matrices =
+        || steps.iter().filter_map(|step| if let RowStep::Product { matrix, .. } = step { Some(*matrix) } else { None });
+    let threads = rayon::current_num_threads();
+    let Some(first) = matrices().next() else { return one_by_one(x, steps) };
+    let (factors, level, groups) = (first.factors(), first.level(), first.groups());
+    // In tiles, products finish their sums row by row as it is; few rows would leave threads idle, or read weights too often.
+    let alike = matrices().all(|m| m.factors() == factors && m.level() == level && m.inputs() > 0 && m.outputs() > 0);
+    if !alike || factors.tiled() || rows < threads * LEAST_GROUPS * groups.full {
+        return one_by_one(x, steps);
+    }
+    let most = JOB_WORDS / factors.padded_words(widest) / groups.full * groups.full;
+    let jobs = rows.div_ceil(most.max(LEAST_GROUPS * groups.full)).next_multiple_of(threads);
+    // SAFETY: the jobs cover every row once, and every step writes all values of its rows.
+    unsafe {
+        Out::collect_all(&kept, |kept| {
+            (0..jobs).into_par_iter().with_max_len(1).for_each(|job| {
+                level.run(Job { x, width, steps, rows: share(rows, groups.full, job, jobs), kept });
+            });
+        })
+    }
+}
+
+/// The same step by step over all rows.
+fn one_by_one(x: &[f32], steps: &[RowStep<'_>]) -> Vec<Vec<f32>> {
+    let mut now: Option<Rc<Vec<f32>>> = None;
+    let mut normed: Option<Rc<Vec<f32>>> = None;
+    let mut kept: Vec<Rc<Vec<f32>>> = Vec::new();
+    for step in steps {
+        let rows = now.as_ref().map_or(x, |values| values.as_slice());
+        match *step {
+            RowStep::Product { matrix, residual, activation } => {
+                now = Some(Rc::new(matrix.forward(rows, residual, activation)));
+            }
+            RowStep::Norm { weight, bias, epsilon, residual } => {
+                let residual = residual.or(normed.as_ref().map(|values| values.as_slice()));
+                now = Some(Rc::new(layer_norm(rows, residual, weight, bias, epsilon)));
+                normed.clone_from(&now);
+            }
+            RowStep::Keep => kept.push(now.clone().unwrap_or_else(|| Rc::new(x.to_vec()))),
+        }
+    }
+    drop((now, normed));
+    kept.into_iter().map(Rc::unwrap_or_clone).collect()
+}
+
+/// All steps for some rows.
+struct Job<'a> {
+    x: &'a [f32],
+    width: usize,
+    steps: &'a [RowStep<'a>],
+    rows: Range<usize>,
+    kept: &'a [Out<'a>],
+}
+
+/// Where the rows of a job lie.
+#[derive(Clone, Copy)]
+struct Rows {
+    values: *const f32,
+    width: usize,
+}
+
+impl Task for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Job { x, width, steps, rows, kept } = self;
+        if rows.is_empty() {
+            return;
+        }
+        let count = rows.len();
+        let mut now = Rows { values: x[rows.start * width..rows.end * width].as_ptr(), width };
+        // A product's sums, until a norm has read them; words for the next product; results of norms, which later ones may add.
+        let mut sums: Option<Scratch> = None;
+        let mut words: Option<Words> = None;
+        let mut held: Vec<Scratch> = Vec::new();
+        let mut normed = now;
+        let mut keeping = 0;
+        for (index, step) in steps.iter().enumerate() {
+            let kept_next = matches!(steps.get(index + 1), Some(RowStep::Keep));
+            match *step {
+                RowStep::Keep => keeping += 1,
+                RowStep::Product { matrix, residual, activation } => {
+                    let left = match words.take() {
+                        Some(words) => words,
+                        // SAFETY: `now` are values of these rows.
+                        None => unsafe { pack(s, matrix, now, count) },
+                    };
+                    let outputs = matrix.outputs();
+                    let residual = residual.map(|residual| &residual[rows.start * outputs..rows.end * outputs]);
+                    let product = Product { matrix, left: &left, count, activation };
+                    // A result that is kept is written where it stays.
+                    if kept_next {
+                        let out = kept[keeping].part(rows.start * outputs, count * outputs);
+                        product.run(s, Target::Matrix { out, residual });
+                        now = Rows { values: out.at(0, 0), width: outputs };
+                    } else if residual.is_none() && matches!(steps.get(index + 1), Some(RowStep::Product { .. })) {
+                        words = Some(product.further(s));
+                    } else {
+                        let sums = sums.insert(Scratch::take(count * outputs));
+                        product.run(s, Target::Matrix { out: Out::over(sums), residual });
+                        now = Rows { values: sums.as_ptr(), width: outputs };
+                    }
+                }
+                RowStep::Norm { weight, bias, epsilon, residual } => {
+                    let width = weight.len();
+                    let to = if kept_next {
+                        kept[keeping].at(rows.start * width, count * width)
+                    } else {
+                        let mut scratch = Scratch::take(count * width);
+                        let to = scratch.as_mut_ptr();
+                        held.push(scratch);
+                        to
+                    };
+                    let residual = match residual {
+                        Some(residual) => residual[rows.start * width..rows.end * width].as_ptr(),
+                        None => normed.values,
+                    };
+                    let norm = Norm { weight, bias, epsilon };
+                    for row in 0..count {
+                        // SAFETY: both have these rows, which `forward_rows` has checked; the result belongs to this job.
+                        unsafe {
+                            let x = std::slice::from_raw_parts(now.values.add(row * width), width);
+                            let residual = std::slice::from_raw_parts(residual.add(row * width), width);
+                            norm.run(s, x, Some(residual), to.add(row * width));
+                        }
+                    }
+                    now = Rows { values: to, width };
+                    normed = now;
+                }
+            }
+        }
+    }
+}
+
+/// Rows as the left-hand side of a product, [group][chunk][row in group][CHUNK].
+struct Words {
+    words: Scratch,
+    row_words: usize,
+}
+
+/// # Safety
+/// `count` rows must be readable.
+#[inline(always)]
+unsafe fn pack<S: Simd>(s: S, matrix: &PackedMatrix, rows: Rows, count: usize) -> Words {
+    let factors = matrix.factors();
+    let row_words = factors.padded_words(rows.width);
+    let mut words = Scratch::take(factors.groups(S::ROWS).padded(count) * row_words);
+    // SAFETY: the caller's promise.
+    let values = unsafe { std::slice::from_raw_parts(rows.values, count * rows.width) };
+    for unit in (0..matrix.units()).step_by(BLOCK_UNITS) {
+        let units = unit..matrix.units().min(unit + BLOCK_UNITS);
+        let piece = Piece { rows: 0..count, units, row_words, before: unit * factors.unit_chunks() * CHUNK };
+        pack_rows(s, factors, &Dense { values, width: rows.width }, rows.width, piece, &mut words);
+    }
+    Words { words, row_words }
+}
+
+/// A product over a job's rows, counted from its first.
+struct Product<'a> {
+    matrix: &'a PackedMatrix,
+    left: &'a Words,
+    count: usize,
+    activation: Activation,
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(&self, s: S, to: Target<'_>) {
+        for unit in (0..self.matrix.units()).step_by(BLOCK_UNITS) {
+            let units = unit..self.matrix.units().min(unit + BLOCK_UNITS);
+            self.multiply(s, units, to);
+        }
+    }
+
+    /// As words for the next product: all of the inner dimension at once, because sums are rounded there.
+    #[inline(always)]
+    fn further<S: Simd>(&self, s: S) -> Words {
+        let factors = self.matrix.factors();
+        // Whole panels are written.
+        let row_words = factors.padded_words(self.matrix.outputs().next_multiple_of(2 * S::LANES));
+        let mut words = Scratch::take(factors.groups(S::ROWS).padded(self.count) * row_words);
+        self.multiply(s, 0..self.matrix.units(), Target::Further { to: words.as_mut_ptr(), factors, row_words });
+        Words { words, row_words }
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, s: S, units: Range<usize>, to: Target<'_>) {
+        let Self { matrix, left, count, activation } = *self;
+        let before = units.start * matrix.factors().unit_chunks() * CHUNK;
+        let left = Left { words: &left.words, row_words: left.row_words, before };
+        let panels = 0..matrix.outputs().div_ceil(2 * S::LANES);
+        Block { matrix, left, rows: 0..count, panels, units, activation, to }.multiply(s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::simd::Level;
+    use crate::kernels::{Precision, reference};
+
+    #[test]
+    fn steps_in_one_go_give_what_they_give_one_by_one() {
+        let sizes = [(1, 3, 5), (400, 40, 70), (1300, 17, 96), (700, 128, 48)];
+        for (level, precision) in
+            Level::supported().into_iter().flat_map(|level| [Precision::F32, Precision::Bf16].map(|p| (level, p)))
+        {
+            for (rows, width, hidden) in if cfg!(miri) { &sizes[..1] } else { &sizes[..] }.iter().copied() {
+                let matrix = |outputs: usize, inputs: usize, seed: u64| {
+                    let (weight, bias) = (reference::noise(outputs * inputs, seed), reference::noise(outputs, seed + 1));
+                    PackedMatrix::for_level(level, &weight, &bias, outputs, inputs, precision)
+                };
+                let product = |matrix, activation| RowStep::Product { matrix, residual: None, activation };
+                let (first, expand, contract) =
+                    (matrix(width, width, 1), matrix(hidden, width, 3), matrix(width, hidden, 5));
+                let x = reference::noise(rows * width, 7);
+                let (weight, bias) = (reference::noise(width, 8), reference::noise(width, 9));
+                let norm = |residual| RowStep::Norm { weight: &weight, bias: &bias, epsilon: 1e-5, residual };
+                let steps = [
+                    product(&first, Activation::None),
+                    norm(Some(&x[..])),
+                    product(&expand, Activation::Gelu),
+                    product(&contract, Activation::None),
+                    norm(None),
+                    RowStep::Keep,
+                    RowStep::Product { matrix: &first, residual: Some(&x), activation: Activation::Relu },
+                    RowStep::Keep,
+                    product(&expand, Activation::None),
+                    RowStep::Keep,
+                ];
+                let (together, apart) = (forward_rows(&x, width, &steps), one_by_one(&x, &steps));
+                assert_eq!(together.len(), 3);
+                for (a, b) in together.iter().zip(&apart) {
+                    reference::assert_close(a, b, 1e-6, &format!("{level:?} {precision:?} {rows}x{width}x{hidden}"));
+                }
+            }
+        }
+    }
+}
