@@ -281,8 +281,10 @@ mod tests {
     #[test]
     fn steps_in_one_go_give_what_they_give_one_by_one() {
         let sizes = [(1, 3, 5), (400, 40, 70), (1300, 17, 96), (700, 128, 48)];
-        for (level, precision) in
-            Level::supported().into_iter().flat_map(|level| [Precision::F32, Precision::Bf16].map(|p| (level, p)))
+        // Sums in another order differ in their last bit, and then here and there in the bf16 value they are rounded to.
+        let tolerances = [(Precision::F32, 3e-6), (Precision::Bf16, 1e-3)];
+        for (level, (precision, tolerance)) in
+            Level::supported().into_iter().flat_map(|level| tolerances.map(|t| (level, t)))
         {
             for (rows, width, hidden) in if cfg!(miri) { &sizes[..1] } else { &sizes[..] }.iter().copied() {
                 let matrix = |outputs: usize, inputs: usize, seed: u64| {
@@ -310,7 +312,7 @@ mod tests {
                 let (together, apart) = (forward_rows(&x, width, &steps), one_by_one(&x, &steps));
                 assert_eq!(together.len(), 3);
                 for (a, b) in together.iter().zip(&apart) {
-                    reference::assert_close(a, b, 1e-6, &format!("{level:?} {precision:?} {rows}x{width}x{hidden}"));
+                    reference::assert_close(a, b, tolerance, &format!("{level:?} {precision:?} {rows}x{width}x{hidden}"));
                 }
             }
         }
