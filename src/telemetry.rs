@@ -1,6 +1,6 @@
 //! Logging set-up and every metric name in one place.
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -56,5 +56,7 @@ pub fn start_logging(level: &str, format: LogFormat) {
 /// Installs the metrics recorder of this process and returns the handle that renders it; `None` when one is installed already.
 pub fn start_metrics() -> Option<PrometheusHandle> {
     const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-    PrometheusBuilder::new().set_buckets(&SECONDS).ok()?.install_recorder().ok()
+    const ITEMS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+    let builder = PrometheusBuilder::new().set_buckets(&SECONDS).ok()?;
+    builder.set_buckets_for_metric(Matcher::Full(BATCH_SIZE.to_owned()), &ITEMS).ok()?.install_recorder().ok()
 }

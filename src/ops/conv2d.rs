@@ -1,9 +1,10 @@
 //! `torch.nn.Conv2d` on channels-last maps, and what follows it.
 //!
 //! As kernels: 1x1 convolutions are one matrix product; where the processor has tile registers, kernels that overlap read the
-//! map directly; else 3x3 ones that keep the map's size go through Winograd; the others gather what each output sees into a product. In plain operations, 1x1 convolutions and those whose kernel is as
-//! large as their stride (patch embedding, patch merging) see every pixel once, so they are one matrix product; 3x3 ones that
-//! keep the map's size are one over the neighbours side by side; the others go to candle, which wants channels first.
+//! map directly; else 3x3 ones that keep the map's size go through Winograd; the others gather what each output sees into a
+//! product. In plain operations, 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch
+//! merging) see every pixel once, so they are one matrix product; 3x3 ones that keep the map's size are one over the neighbours
+//! side by side; the others go to candle, which wants channels first.
 
 use candle_core::{Result, Tensor};
 
