@@ -84,6 +84,7 @@ struct Job<'a> {
 }
 
 /// Where the tokens of a window lie.
+#[derive(Clone)]
 struct Window {
     index: usize,
     /// The pixel of every token; none: padding.
@@ -139,17 +140,19 @@ impl Task for Job<'_> {
         }
         let heads = self.layer.scale.len();
         let mut here = self.window(self.pieces.start / heads);
-        let mut next = self.window(self.pieces.start / heads);
+        let mut next = here.clone();
         for piece in self.pieces.clone() {
             if piece / heads != here.index {
                 std::mem::swap(&mut here, &mut next);
             }
-            let ahead = piece + 1;
-            if ahead / heads != next.index {
-                self.locate(ahead / heads, &mut next);
+            let mut ahead = None;
+            if piece + 1 < self.pieces.end {
+                let index = (piece + 1) / heads;
+                if index != here.index && index != next.index {
+                    self.locate(index, &mut next);
+                }
+                ahead = Some((if index == here.index { &here } else { &next }, (piece + 1) % heads));
             }
-            let ahead = (ahead < self.pieces.end)
-                .then_some((if ahead / heads == here.index { &here } else { &next }, ahead % heads));
             self.attend(s, piece % heads, &here, ahead, &mut buffers);
         }
     }

@@ -117,14 +117,7 @@ impl Block {
             None => x,
         };
         let Some(last) = self.last.as_linear() else { return Ok((self.last.forward_add(&branch, residual)?, None)) };
-        let mut layers = vec![RowLayer::LinearAdd(last, residual), RowLayer::Keep];
-        if let Some(begin) = next.and_then(|next| next.branch.first()).and_then(Conv2d::as_linear) {
-            layers.extend([RowLayer::Linear(begin), RowLayer::Keep]);
-        }
-        let mut kept = forward_rows(&branch, &layers)?.into_iter();
-        match (kept.next(), kept.next()) {
-            (Some(x), begun) => Ok((x, begun)),
-            (None, _) => candle_core::bail!("a block keeps its result"),
-        }
+        let begin = next.and_then(|next| next.branch.first()).and_then(Conv2d::as_linear);
+        forward_rows(&branch, &[RowLayer::LinearAdd(last, residual)], begin)
     }
 }

@@ -120,22 +120,14 @@ impl Block {
     /// The block's result, and what the `next` block's attention reads of it; `read` is what the last block made for this one.
     fn forward(&self, x: &Tensor, read: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
         let gathered = self.attention.gather(x, read)?;
-        let mut layers = vec![
+        let layers = [
             RowLayer::Linear(self.attention.projection()),
             RowLayer::AddNorm(&self.norm1, Some(x)),
             RowLayer::Linear(&self.expand),
             RowLayer::Linear(&self.contract),
             RowLayer::AddNorm(&self.norm2, None),
-            RowLayer::Keep,
         ];
-        if let Some(reader) = next.and_then(|next| next.attention.reader()) {
-            layers.extend([RowLayer::Linear(reader), RowLayer::Keep]);
-        }
-        let mut kept = forward_rows(&gathered, &layers)?.into_iter();
-        match (kept.next(), kept.next()) {
-            (Some(x), read) => Ok((x, read)),
-            (None, _) => candle_core::bail!("a block keeps its result"),
-        }
+        forward_rows(&gathered, &layers, next.and_then(|next| next.attention.reader()))
     }
 }
 

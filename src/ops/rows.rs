@@ -15,24 +15,30 @@ pub enum RowLayer<'a> {
     LinearAdd(&'a Linear, &'a Tensor),
     /// Normalised, and added to a residual; without one, to what the norm before this one gave.
     AddNorm(&'a LayerNorm, Option<&'a Tensor>),
-    /// The result of the layer before becomes one of all.
-    Keep,
 }
 
-/// Runs `x […, in]` through the layers; the results are what they keep.
+/// Runs `x […, in]` through the layers; their result, and what `then` makes of it.
 ///
 /// # Errors
 /// Where the shapes of two layers do not fit together, or the first norm has no residual.
-pub fn forward_rows(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<Tensor>> {
+pub fn forward_rows(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
     let in_kernels = |layer: &RowLayer<'_>| match layer {
         RowLayer::Linear(linear) | RowLayer::LinearAdd(linear, _) => linear.kernel().is_some(),
         RowLayer::AddNorm(norm, _) => norm.kernel().is_some(),
-        RowLayer::Keep => true,
     };
-    if !layers.iter().all(in_kernels) {
-        return one_by_one(x, layers);
+    if layers.iter().all(in_kernels)
+        && then.is_none_or(|then| then.kernel().is_some())
+        && let Some(results) = together(x, layers, then)?
+    {
+        return Ok(results);
     }
-    let shapes = kept_shapes(x, layers)?;
+    one_by_one(x, layers, then)
+}
+
+/// In one go, if that is faster.
+fn together(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Result<Option<(Tensor, Option<Tensor>)>> {
+    let shape = result_shape(x, layers)?;
+    let then_shape = then.map(|then| then.output_shape(&shape)).transpose()?;
     let residuals = layers.iter().filter_map(|layer| match layer {
         RowLayer::LinearAdd(_, residual) | RowLayer::AddNorm(_, Some(residual)) => Some((*residual).clone()),
         _ => None,
@@ -40,7 +46,7 @@ pub fn forward_rows(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<Tensor>> 
     let tensors: Vec<Tensor> = [x.clone()].into_iter().chain(residuals).collect();
     let kept = kernel::with_all_values(&tensors, |values| {
         let mut residuals = values[1..].iter().copied();
-        let mut steps = Vec::with_capacity(layers.len());
+        let mut steps = Vec::with_capacity(layers.len() + 3);
         for layer in layers {
             steps.extend(match *layer {
                 RowLayer::Linear(linear) => linear.kernel().map(|kernel| product(kernel, None)),
@@ -49,12 +55,19 @@ pub fn forward_rows(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<Tensor>> 
                     let residual = residual.and_then(|_| residuals.next());
                     RowStep::Norm { weight, bias, epsilon, residual }
                 }),
-                RowLayer::Keep => Some(RowStep::Keep),
             });
+        }
+        steps.push(RowStep::Keep);
+        if let Some(kernel) = then.and_then(Linear::kernel) {
+            steps.extend([product(kernel, None), RowStep::Keep]);
         }
         kernels::forward_rows(values[0], x.dims().last().copied().unwrap_or(0), &steps)
     })?;
-    kept.into_iter().zip(shapes).map(|(values, shape)| Tensor::from_vec(values, shape, x.device())).collect()
+    let mut kept = kept.into_iter().flatten();
+    let Some(result) = kept.next() else { return Ok(None) };
+    let result = Tensor::from_vec(result, shape, x.device())?;
+    let after = kept.next().zip(then_shape).map(|(values, shape)| Tensor::from_vec(values, shape, x.device()));
+    Ok(Some((result, after.transpose()?)))
 }
 
 fn product<'a>(
@@ -64,50 +77,40 @@ fn product<'a>(
     RowStep::Product { matrix, residual, activation }
 }
 
-/// The shapes of what is kept, where everything fits together.
-fn kept_shapes(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<Vec<usize>>> {
-    let (mut now, mut normed, mut made) = (x.dims().to_vec(), None, false);
-    let mut kept = Vec::new();
+/// The shape of the layers' result, where everything fits together.
+fn result_shape(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<usize>> {
+    let (mut now, mut normed) = (x.dims().to_vec(), None);
     for layer in layers {
         let residual = match layer {
             RowLayer::Linear(linear) => {
                 now = linear.output_shape(&now)?;
-                None
+                continue;
             }
             RowLayer::LinearAdd(linear, residual) => {
                 now = linear.output_shape(&now)?;
-                Some(residual.dims())
+                residual.dims()
             }
             RowLayer::AddNorm(norm, residual) => {
                 norm.fits(&now)?;
-                let Some(residual) = residual.map(Tensor::dims).or(normed.as_deref()) else {
-                    candle_core::bail!("the first norm needs a residual");
-                };
-                if residual != now {
-                    candle_core::bail!("{residual:?} cannot be added to {now:?}");
+                let last = normed.replace(now.clone());
+                match (residual, last) {
+                    (Some(residual), _) => residual.dims(),
+                    (None, Some(last)) if last == now => continue,
+                    (None, Some(last)) => candle_core::bail!("{last:?} cannot be added to {now:?}"),
+                    (None, None) => candle_core::bail!("the first norm needs a residual"),
                 }
-                normed = Some(now.clone());
-                None
-            }
-            RowLayer::Keep if !made => candle_core::bail!("only the result of a layer is kept"),
-            RowLayer::Keep => {
-                kept.push(now.clone());
-                None
             }
         };
-        made = !matches!(layer, RowLayer::Keep);
-        if let Some(residual) = residual
-            && residual != now
-        {
+        if residual != now {
             candle_core::bail!("a residual of shape {residual:?} cannot be added to {now:?}");
         }
     }
-    Ok(kept)
+    Ok(now)
 }
 
 /// The same layer by layer.
-fn one_by_one(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<Tensor>> {
-    let (mut now, mut normed, mut kept) = (x.clone(), None, Vec::new());
+fn one_by_one(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
+    let (mut now, mut normed) = (x.clone(), None);
     for layer in layers {
         match layer {
             RowLayer::Linear(linear) => now = linear.forward(&now)?,
@@ -119,10 +122,10 @@ fn one_by_one(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<Tensor>> {
                 now = norm.forward_residual(residual, &now)?;
                 normed = Some(now.clone());
             }
-            RowLayer::Keep => kept.push(now.clone()),
         }
     }
-    Ok(kept)
+    let after = then.map(|then| then.forward(&now)).transpose()?;
+    Ok((now, after))
 }
 
 #[cfg(test)]
@@ -148,19 +151,18 @@ mod tests {
             };
             let (first, second) = (linear(4, 6, Activation::None), linear(4, 4, Activation::Gelu));
             let norm = LayerNorm::new(&ops, &ramp(&[4]), &ramp(&[4])).unwrap();
-            assert!(forward_rows(&x, &[RowLayer::Linear(&second), RowLayer::Keep]).is_err());
-            assert!(forward_rows(&x, &[RowLayer::Linear(&first), RowLayer::AddNorm(&norm, None), RowLayer::Keep]).is_err());
-            assert!(forward_rows(&x, &[RowLayer::LinearAdd(&first, &x), RowLayer::Keep]).is_err());
+            assert!(forward_rows(&x, &[RowLayer::Linear(&second)], None).is_err());
+            assert!(forward_rows(&x, &[RowLayer::Linear(&first), RowLayer::AddNorm(&norm, None)], None).is_err());
+            assert!(forward_rows(&x, &[RowLayer::LinearAdd(&first, &x)], None).is_err());
+            assert!(forward_rows(&x, &[RowLayer::Linear(&first)], Some(&first)).is_err());
             let layers = [
                 RowLayer::LinearAdd(&first, &residual),
                 RowLayer::AddNorm(&norm, Some(&residual)),
                 RowLayer::Linear(&second),
                 RowLayer::AddNorm(&norm, None),
-                RowLayer::Keep,
-                RowLayer::Linear(&second),
-                RowLayer::Keep,
             ];
-            forward_rows(&x, &layers).unwrap()
+            let (result, after) = forward_rows(&x, &layers, Some(&second)).unwrap();
+            [result, after.unwrap()]
         });
         for (ours, plain) in results[0].iter().zip(&results[1]) {
             assert_eq!(ours.dims(), [2, 25, 30, 4]);

@@ -12,7 +12,7 @@ use crate::kernels::simd::{Simd, Task};
 
 /// Units of the inner dimension (256 f32 values, 512 bf16 ones) that are multiplied before moving on: a panel of them stays in the
 /// first-level cache.
-pub(crate) const BLOCK_UNITS: usize = 16;
+pub(super) const BLOCK_UNITS: usize = 16;
 
 /// One thread's piece of a product.
 pub(super) struct Job<'a, R> {
@@ -38,9 +38,7 @@ impl<R: Rows> Task for Job<'_, R> {
         let factors = matrix.factors;
         let (units, unit_words) = (matrix.units(), factors.unit_chunks() * CHUNK);
         let mut packed = Scratch::take(factors.groups(S::ROWS).padded(rows.len()) * units.min(BLOCK_UNITS) * unit_words);
-        // A product over nothing is the bias alone: one empty block.
-        for first in (0..units.max(1)).step_by(BLOCK_UNITS) {
-            let block = first..units.min(first + BLOCK_UNITS);
+        for block in matrix.blocks() {
             let row_words = block.len() * unit_words;
             let piece = Piece { rows: rows.clone(), units: block.clone(), row_words, before: 0 };
             pack_rows(simd, factors, x, matrix.inputs, piece, &mut packed);

@@ -16,8 +16,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::job::Job;
-pub(crate) use self::job::{BLOCK_UNITS, Block, Left, Target};
+use self::job::{BLOCK_UNITS, Job};
+pub(crate) use self::job::{Block, Left, Target};
 use self::pack::pack_panels;
 pub(crate) use self::pack::{Piece, pack_rows};
 pub(crate) use self::tiled::Finish;
@@ -169,6 +169,12 @@ impl PackedMatrix {
     /// Units of the inner dimension.
     pub(crate) fn units(&self) -> usize {
         self.inputs.div_ceil(self.factors.unit_values())
+    }
+
+    /// They, some at a time, as they are multiplied; of nothing one empty block, for the bias.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let units = self.units();
+        (0..units.max(1)).step_by(BLOCK_UNITS).map(move |first| first..units.min(first + BLOCK_UNITS))
     }
 
     pub(crate) fn groups(&self) -> Groups {
