@@ -138,8 +138,9 @@ impl Host {
                 head += &format!("{name}: {value}\r\n");
             }
             writer.write_all(format!("{head}\r\n").as_bytes())?;
-            writer.write_all(&reply.body)?;
+            // Counted first: a client that has the body may ask at once.
             self.sent.fetch_add(reply.body.len() as u64, Ordering::Relaxed);
+            writer.write_all(&reply.body)?;
             if reply.stated != Stated::Own {
                 return Ok(());
             }
