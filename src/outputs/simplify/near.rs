@@ -81,8 +81,10 @@ fn turn(a: Point, b: Point, c: Point) -> i128 {
     x0 * y1 - x1 * y0
 }
 
-/// How far a corner is from the line that ends at `a` and `c`, pixels.
+/// How far a corner is from the line that ends at `a` and `c`, pixels: to the last bit the same whichever way the line is walked, so that
+/// what is within a tolerance for one of two neighbours is so for the other.
 pub(super) fn distance(point: Point, a: Point, c: Point) -> f64 {
+    let (a, c) = super::ordered(a, c);
     let ([x, y], [x0, y0], [x1, y1]) = (real(point), real(a), real(c));
     let (dx, dy) = (x1 - x0, y1 - y0);
     let length = dx * dx + dy * dy;

@@ -100,6 +100,15 @@ proptest! {
 }
 
 #[test]
+fn a_corner_just_within_the_tolerance_is_so_from_either_side() {
+    // Two neighbours walk along one line in opposite directions; here a corner is 3 px from it.
+    let labels = patches(40, 30, &[(8, 9, 8), (21, 1, 10)], 3);
+    let (exact, simple) = both(&map(&labels, 40), 3.0);
+    let farthest = farthest(&exact, &simple);
+    assert!(farthest <= 3.0, "{farthest:?}");
+}
+
+#[test]
 fn a_disc_needs_few_corners() {
     let labels = patches(200, 200, &[(100, 100, 90)], NONE);
     let (exact, simple) = both(&map(&labels, 200), 1.0);
