@@ -110,12 +110,18 @@ impl<'a> Out<'a> {
         values
     }
 
-    /// The same for several vectors of those lengths.
+    /// The same for several vectors of those lengths, of which the first one may be there already.
     ///
     /// # Safety
-    /// As for one, of each.
-    pub(crate) unsafe fn collect_all(lens: &[usize], fill: impl FnOnce(&[Out<'_>])) -> Vec<Vec<f32>> {
-        let mut all: Vec<Vec<f32>> = lens.iter().map(|len| Vec::with_capacity(*len)).collect();
+    /// As for one, of each that is new.
+    pub(crate) unsafe fn collect_all(
+        lens: &[usize],
+        there: Option<Vec<f32>>,
+        fill: impl FnOnce(&[Out<'_>]),
+    ) -> Vec<Vec<f32>> {
+        debug_assert!(there.as_ref().is_none_or(|there| there.len() == lens[0]));
+        let new = lens.iter().skip(usize::from(there.is_some())).map(|len| Vec::with_capacity(*len));
+        let mut all: Vec<Vec<f32>> = there.into_iter().chain(new).collect();
         let outs = all.iter_mut().zip(lens).map(|(values, len)| Out {
             start: values.as_mut_ptr(),
             len: *len,

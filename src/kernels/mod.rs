@@ -36,7 +36,7 @@ pub use maps::Maps;
 pub use norm::layer_norm;
 pub use pool::{max_over_captures, max_pool, nearest_add};
 pub use recycle::Recycler;
-pub use rows::{RowStep, forward_rows};
+pub use rows::{Residual, RowPlan, RowStep};
 pub use winograd::Winograd;
 
 /// What is applied to a result as it is written.

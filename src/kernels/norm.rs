@@ -50,7 +50,7 @@ impl Task for Job<'_> {
         let width = self.norm.weight.len();
         for row in self.rows {
             let place = row * width;
-            let residual = self.residual.map(|residual| &residual[place..][..width]);
+            let residual = self.residual.map(|residual| residual[place..][..width].as_ptr());
             // SAFETY: this job alone writes its rows.
             unsafe { self.norm.run(s, &self.x[place..][..width], residual, self.out.at(place, width)) };
         }
@@ -61,9 +61,10 @@ impl Norm<'_> {
     /// One row.
     ///
     /// # Safety
-    /// Row and residual are as long as the norm's weight, and as many values must be writable at `to`.
+    /// Row and residual are as long as the norm's weight, and as many values must be writable at `to`, which may be where the residual
+    /// is.
     #[inline(always)]
-    pub(crate) unsafe fn run<S: Simd>(&self, s: S, x: &[f32], residual: Option<&[f32]>, to: *mut f32) {
+    pub(crate) unsafe fn run<S: Simd>(&self, s: S, x: &[f32], residual: Option<*const f32>, to: *mut f32) {
         let width = self.weight.len();
         let whole = width / S::LANES * S::LANES;
         let rest = width - whole;
@@ -84,10 +85,11 @@ impl Norm<'_> {
             let factor = s.splat(1.0 / (squares / width as f32 + self.epsilon).sqrt());
             for i in (0..width).step_by(S::LANES) {
                 let count = (width - i).min(S::LANES);
-                let d = s.mul(s.add(load(s, x, i, count), minus_mean), factor);
-                let mut v = s.mul_add(d, load(s, self.weight, i, count), load(s, self.bias, i, count));
+                let d = s.mul(s.add(load(s, x.as_ptr().add(i), count), minus_mean), factor);
+                let (weight, bias) = (self.weight.as_ptr().add(i), self.bias.as_ptr().add(i));
+                let mut v = s.mul_add(d, load(s, weight, count), load(s, bias, count));
                 if let Some(residual) = residual {
-                    v = s.add(v, load(s, residual, i, count));
+                    v = s.add(v, load(s, residual.add(i), count));
                 }
                 if count == S::LANES { s.store(to.add(i), v) } else { s.store_part(to.add(i), v, count) }
             }
@@ -96,15 +98,11 @@ impl Norm<'_> {
 }
 
 /// # Safety
-/// `count` values must lie at `start`.
+/// `count` values must be readable.
 #[inline(always)]
-unsafe fn load<S: Simd>(s: S, values: &[f32], start: usize, count: usize) -> S::V {
-    debug_assert!(start + count <= values.len());
+unsafe fn load<S: Simd>(s: S, from: *const f32, count: usize) -> S::V {
     // SAFETY: handed on.
-    unsafe {
-        let from = values.as_ptr().add(start);
-        if count == S::LANES { s.load(from) } else { s.load_part(from, count) }
-    }
+    unsafe { if count == S::LANES { s.load(from) } else { s.load_part(from, count) } }
 }
 
 #[cfg(test)]

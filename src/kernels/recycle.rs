@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 const LEAST_BYTES: usize = 1 << 18;
 /// All blocks kept together take no more.
 const MOST_BYTES: usize = 384 << 20;
-const SLOTS: usize = 32;
+const SLOTS: usize = 64;
 /// What blocks are aligned to, so that one block fits every use.
 const ALIGNMENT: usize = 64;
 /// A large page of the machines we know. Blocks of this size and more begin at such a page, and the system is asked to use it:

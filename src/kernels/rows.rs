@@ -8,11 +8,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Activation;
-use super::factors::CHUNK;
+use super::factors::{CHUNK, Groups};
 use super::gemm::{Block, Dense, Left, PackedMatrix, Piece, Target, pack_rows, share};
 use super::memory::{Out, Scratch};
 use super::norm::Norm;
-use super::simd::{Simd, Task};
+use super::simd::{Level, Simd, Task};
 
 /// Words between two products that a job keeps, and the groups of rows it takes at least: weights are read once a job.
 const JOB_WORDS: usize = 200_000;
@@ -26,7 +26,7 @@ pub enum RowStep<'a> {
         /// W and the bias.
         matrix: &'a PackedMatrix,
         /// Added before the activation.
-        residual: Option<&'a [f32]>,
+        residual: Option<Residual<'a>>,
         /// Applied to the sum.
         activation: Activation,
     },
@@ -38,63 +38,123 @@ pub enum RowStep<'a> {
         bias: &'a [f32],
         /// Added to the variance.
         epsilon: f32,
-        /// `[rows, width]`
-        residual: Option<&'a [f32]>,
+        /// Added to the result.
+        residual: Option<Residual<'a>>,
     },
     /// The rows as they are now become a result.
     Keep,
 }
 
-/// Runs `x` [rows, width] through the steps; the results are what they keep. None where running them one by one is as fast: in tiles,
-/// whose products finish their sums row by row as it is, and for so few rows that threads would be idle, or weights read too often.
-///
-/// # Panics
-/// If there are no whole rows, the sizes of two steps do not fit together, or the first norm has no residual.
-pub fn forward_rows(x: &[f32], width: usize, steps: &[RowStep<'_>]) -> Option<Vec<Vec<f32>>> {
-    let rows = x.len().checked_div(width).unwrap_or(0);
-    assert_eq!(x.len(), rows * width, "x is [rows, width]");
-    let (mut now, mut normed, mut widest) = (width, None, width);
-    let mut kept = Vec::new();
-    for step in steps {
-        match step {
-            RowStep::Product { matrix, residual, .. } => {
-                assert_eq!(now, matrix.inputs(), "a product reads the row before it");
-                now = matrix.outputs();
-                widest = widest.max(now);
-                assert!(residual.is_none_or(|r| r.len() == rows * now), "a residual is [rows, outputs]");
-            }
-            RowStep::Norm { weight, bias, residual, .. } => {
-                assert!(now > 0 && weight.len() == now && bias.len() == now, "a norm is as wide as the row before it");
+/// What is added to every row.
+#[derive(Debug, Clone, Copy)]
+pub enum Residual<'a> {
+    /// `[rows, width]`
+    Values(&'a [f32]),
+    /// What the memory of the first result holds before: half as much passes through the cache as if the result had memory of its own.
+    Replaced,
+}
+
+/// Steps that are better run in one go than one by one.
+#[derive(Debug)]
+pub struct RowPlan<'a> {
+    steps: &'a [RowStep<'a>],
+    rows: usize,
+    width: usize,
+    /// Lengths of the results.
+    kept: Vec<usize>,
+    jobs: usize,
+    groups: Groups,
+    level: Level,
+}
+
+impl<'a> RowPlan<'a> {
+    /// The steps for `rows` rows of `width` values. None where running them one by one is as fast: in tiles, whose products finish
+    /// their sums row by row as it is, and for so few rows that threads would be idle, or weights read too often.
+    ///
+    /// # Panics
+    /// If the sizes of two steps do not fit together, the first norm has no residual, or the first result replaces a residual of
+    /// another width or one that is read after it.
+    pub fn new(rows: usize, width: usize, steps: &'a [RowStep<'a>]) -> Option<Self> {
+        let (mut now, mut normed, mut widest, mut replaced) = (width, None, width, None);
+        let mut kept = Vec::new();
+        let mut add = |residual: Option<Residual<'_>>, now: usize, kept: &[usize]| match residual {
+            Some(Residual::Values(values)) => assert_eq!(values.len(), rows * now, "a residual is as large as the rows"),
+            Some(Residual::Replaced) => {
                 assert!(
-                    residual.map_or(normed == Some(now), |r| r.len() == rows * now),
-                    "a residual is as large as the rows"
+                    kept.is_empty() && replaced.is_none_or(|width| width == now),
+                    "the first result replaces a residual"
                 );
-                normed = Some(now);
+                replaced = Some(now);
             }
-            RowStep::Keep => kept.push(rows * now),
+            None => {}
+        };
+        for step in steps {
+            match step {
+                RowStep::Product { matrix, residual, .. } => {
+                    assert_eq!(now, matrix.inputs(), "a product reads the row before it");
+                    now = matrix.outputs();
+                    widest = widest.max(now);
+                    add(*residual, now, &kept);
+                }
+                RowStep::Norm { weight, bias, residual, .. } => {
+                    assert!(now > 0 && weight.len() == now && bias.len() == now, "a norm is as wide as the row before it");
+                    assert!(residual.is_some() || normed == Some(now), "the first norm has a residual");
+                    add(*residual, now, &kept);
+                    normed = Some(now);
+                }
+                RowStep::Keep => kept.push(rows * now),
+            }
+        }
+        assert!(
+            replaced.is_none_or(|width| kept.first() == Some(&(rows * width))),
+            "a replaced residual is as wide as the result"
+        );
+        let made = |index: usize| index > 0 && !matches!(steps[index - 1], RowStep::Keep);
+        assert!(
+            (0..steps.len()).all(|index| made(index) || !matches!(steps[index], RowStep::Keep)),
+            "only results are kept"
+        );
+        let matrices = || {
+            steps.iter().filter_map(|step| if let RowStep::Product { matrix, .. } = step { Some(*matrix) } else { None })
+        };
+        let threads = rayon::current_num_threads();
+        let first = matrices().next()?;
+        let (factors, level, groups) = (first.factors(), first.level(), first.groups());
+        let alike = matrices().all(|m| m.factors() == factors && m.level() == level && m.inputs() > 0 && m.outputs() > 0);
+        if !alike || factors.tiled() || rows < threads * LEAST_GROUPS * groups.full {
+            return None;
+        }
+        let most = JOB_WORDS / factors.padded_words(widest) / groups.full * groups.full;
+        let jobs = rows.div_ceil(most.max(LEAST_GROUPS * groups.full)).next_multiple_of(threads);
+        Some(Self { steps, rows, width, kept, jobs, groups, level })
+    }
+
+    /// What the steps keep of `x` [rows, width]. The first result takes the place of `replaced`, if there is that.
+    ///
+    /// # Panics
+    /// If a length is another than was planned for, or nothing is there to be replaced.
+    pub fn run(&self, x: &[f32], replaced: Option<Vec<f32>>) -> Vec<Vec<f32>> {
+        assert_eq!(x.len(), self.rows * self.width, "x is [rows, width]");
+        let reads = |step: &RowStep<'_>| match step {
+            RowStep::Product { residual, .. } | RowStep::Norm { residual, .. } => {
+                matches!(residual, Some(Residual::Replaced))
+            }
+            RowStep::Keep => false,
+        };
+        match &replaced {
+            Some(replaced) => assert_eq!(Some(&replaced.len()), self.kept.first(), "the first result is as large"),
+            None => assert!(!self.steps.iter().any(reads), "a residual is there to be replaced"),
+        }
+        // SAFETY: the jobs cover every row once, and every step writes all values of its rows.
+        unsafe {
+            Out::collect_all(&self.kept, replaced, |kept| {
+                (0..self.jobs).into_par_iter().with_max_len(1).for_each(|job| {
+                    let rows = share(self.rows, self.groups.full, job, self.jobs);
+                    self.level.run(Job { x, width: self.width, steps: self.steps, rows, kept });
+                });
+            })
         }
     }
-    let made = |index: usize| index > 0 && !matches!(steps[index - 1], RowStep::Keep);
-    assert!((0..steps.len()).all(|index| made(index) || !matches!(steps[index], RowStep::Keep)), "only results are kept");
-    let matrices =
-        || steps.iter().filter_map(|step| if let RowStep::Product { matrix, .. } = step { Some(*matrix) } else { None });
-    let threads = rayon::current_num_threads();
-    let first = matrices().next()?;
-    let (factors, level, groups) = (first.factors(), first.level(), first.groups());
-    let alike = matrices().all(|m| m.factors() == factors && m.level() == level && m.inputs() > 0 && m.outputs() > 0);
-    if !alike || factors.tiled() || rows < threads * LEAST_GROUPS * groups.full {
-        return None;
-    }
-    let most = JOB_WORDS / factors.padded_words(widest) / groups.full * groups.full;
-    let jobs = rows.div_ceil(most.max(LEAST_GROUPS * groups.full)).next_multiple_of(threads);
-    // SAFETY: the jobs cover every row once, and every step writes all values of its rows.
-    Some(unsafe {
-        Out::collect_all(&kept, |kept| {
-            (0..jobs).into_par_iter().with_max_len(1).for_each(|job| {
-                level.run(Job { x, width, steps, rows: share(rows, groups.full, job, jobs), kept });
-            });
-        })
-    })
 }
 
 /// All steps for some rows.
@@ -104,6 +164,17 @@ struct Job<'a> {
     steps: &'a [RowStep<'a>],
     rows: Range<usize>,
     kept: &'a [Out<'a>],
+}
+
+impl Residual<'_> {
+    /// Where it begins for some rows of `width` values.
+    #[inline(always)]
+    fn of(self, rows: &Range<usize>, width: usize, kept: &[Out<'_>]) -> *const f32 {
+        match self {
+            Self::Values(values) => values[rows.start * width..rows.end * width].as_ptr(),
+            Self::Replaced => kept[0].at(rows.start * width, rows.len() * width),
+        }
+    }
 }
 
 /// Where the rows of a job lie.
@@ -141,7 +212,7 @@ impl Task for Job<'_> {
                         None => unsafe { pack(s, matrix, now, count) },
                     };
                     let outputs = matrix.outputs();
-                    let residual = residual.map(|residual| &residual[rows.start * outputs..rows.end * outputs]);
+                    let residual = residual.map(|residual| residual.of(&rows, outputs, kept));
                     let product = Product { matrix, left: &left, count, activation };
                     // A result that is kept is written where it stays.
                     if kept_next {
@@ -166,17 +237,13 @@ impl Task for Job<'_> {
                         held.push(scratch);
                         to
                     };
-                    let residual = match residual {
-                        Some(residual) => residual[rows.start * width..rows.end * width].as_ptr(),
-                        None => normed.values,
-                    };
+                    let residual = residual.map_or(normed.values, |residual| residual.of(&rows, width, kept));
                     let norm = Norm { weight, bias, epsilon };
                     for row in 0..count {
-                        // SAFETY: both have these rows, which `forward_rows` has checked; the result belongs to this job.
+                        // SAFETY: both have these rows, which `RowPlan` has checked; the result belongs to this job.
                         unsafe {
                             let x = std::slice::from_raw_parts(now.values.add(row * width), width);
-                            let residual = std::slice::from_raw_parts(residual.add(row * width), width);
-                            norm.run(s, x, Some(residual), to.add(row * width));
+                            norm.run(s, x, Some(residual.add(row * width)), to.add(row * width));
                         }
                     }
                     now = Rows { values: to, width };
@@ -273,23 +340,34 @@ mod tests {
                 let x = reference::noise(rows * width, 7);
                 let (weight, bias) = (reference::noise(width, 8), reference::noise(width, 9));
                 let norm = |residual| RowStep::Norm { weight: &weight, bias: &bias, epsilon: 1e-5, residual };
-                let steps = [
-                    product(&first, Activation::None),
-                    norm(Some(&x[..])),
-                    product(&expand, Activation::Gelu),
-                    product(&contract, Activation::None),
-                    norm(None),
-                    RowStep::Keep,
-                    RowStep::Product { matrix: &first, residual: Some(&x), activation: Activation::Relu },
-                    RowStep::Keep,
-                    product(&expand, Activation::None),
-                    RowStep::Keep,
-                ];
+                let steps = |residual| {
+                    [
+                        product(&first, Activation::None),
+                        norm(Some(residual)),
+                        product(&expand, Activation::Gelu),
+                        product(&contract, Activation::None),
+                        norm(None),
+                        RowStep::Keep,
+                        RowStep::Product {
+                            matrix: &first,
+                            residual: Some(Residual::Values(&x)),
+                            activation: Activation::Relu,
+                        },
+                        RowStep::Keep,
+                        product(&expand, Activation::None),
+                        RowStep::Keep,
+                    ]
+                };
                 // Rows are enough for two threads, however many this machine has.
-                let Some(together) = threads.install(|| forward_rows(&x, width, &steps)) else {
+                let run = |residual, replaced| {
+                    let steps = steps(residual);
+                    threads.install(|| RowPlan::new(rows, width, &steps).map(|plan| plan.run(&x, replaced)))
+                };
+                let Some(together) = run(Residual::Values(&x), None) else {
                     assert!(rows < 400 || first.factors().tiled(), "{level:?} {precision:?} {rows}x{width}x{hidden}");
                     continue;
                 };
+                assert_eq!(run(Residual::Replaced, Some(x.clone())).as_ref(), Some(&together));
                 let normed = layer_norm(&first.forward(&x, None, Activation::None), Some(&x), &weight, &bias, 1e-5);
                 let branch = contract.forward(&expand.forward(&normed, None, Activation::Gelu), None, Activation::None);
                 let result = layer_norm(&branch, Some(&normed), &weight, &bias, 1e-5);

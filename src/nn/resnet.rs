@@ -68,7 +68,7 @@ impl ResNet {
         for (index, stage) in self.stages.iter().enumerate() {
             let after = self.stages.get(index + 1).and_then(|stage| stage.first());
             for (block, next) in stage.iter().zip(stage.iter().skip(1).map(Some).chain([after])) {
-                (x, begun) = block.forward(&x, begun, next)?;
+                (x, begun) = block.forward(x, begun, next)?;
             }
             maps.push(x.clone());
         }
@@ -106,18 +106,18 @@ impl Block {
 
     /// The block's result, and what the `next` block's first convolution makes of it if that sees single pixels; `begun` is what the
     /// last block made for this one.
-    fn forward(&self, x: &Tensor, begun: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
+    fn forward(&self, x: Tensor, begun: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
         let first = usize::from(begun.is_some());
         let mut branch = begun.unwrap_or_else(|| x.clone());
         for conv in &self.branch[first..] {
             branch = conv.forward(&branch)?;
         }
         let residual = match &self.shortcut {
-            Some(shortcut) => &shortcut.forward(x)?,
+            Some(shortcut) => shortcut.forward(&x)?,
             None => x,
         };
-        let Some(last) = self.last.as_linear() else { return Ok((self.last.forward_add(&branch, residual)?, None)) };
+        let Some(last) = self.last.as_linear() else { return Ok((self.last.forward_add(&branch, &residual)?, None)) };
         let begin = next.and_then(|next| next.branch.first()).and_then(Conv2d::as_linear);
-        forward_rows(&branch, &[RowLayer::LinearAdd(last, residual)], begin)
+        forward_rows(&branch, vec![RowLayer::LinearAdd(last, residual)], begin)
     }
 }

@@ -82,7 +82,7 @@ impl SwinV2 {
             // What attention reads is made of a block's result while that is at hand.
             let mut read = None;
             for (index, block) in stage.blocks.iter().enumerate() {
-                (x, read) = block.forward(&x, read, stage.blocks.get(index + 1))?;
+                (x, read) = block.forward(x, read, stage.blocks.get(index + 1))?;
             }
             maps.push(x.clone());
         }
@@ -118,16 +118,16 @@ impl Block {
     }
 
     /// The block's result, and what the `next` block's attention reads of it; `read` is what the last block made for this one.
-    fn forward(&self, x: &Tensor, read: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
-        let gathered = self.attention.gather(x, read)?;
-        let layers = [
+    fn forward(&self, x: Tensor, read: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
+        let gathered = self.attention.gather(&x, read)?;
+        let layers = vec![
             RowLayer::Linear(self.attention.projection()),
             RowLayer::AddNorm(&self.norm1, Some(x)),
             RowLayer::Linear(&self.expand),
             RowLayer::Linear(&self.contract),
             RowLayer::AddNorm(&self.norm2, None),
         ];
-        forward_rows(&gathered, &layers, next.and_then(|next| next.attention.reader()))
+        forward_rows(&gathered, layers, next.and_then(|next| next.attention.reader()))
     }
 }
 

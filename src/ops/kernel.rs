@@ -1,6 +1,8 @@
 //! From tensors to the slices that the CPU kernels work on, and back.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor};
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 
 /// The float32 values of a weight, row-major.
 pub(super) fn values(weight: &Tensor) -> Result<Vec<f32>> {
@@ -24,7 +26,43 @@ pub(super) fn with_all_values<T>(tensors: &[Tensor], work: impl FnOnce(&[&[f32]]
     Ok(work(&values.collect::<Result<Vec<_>>>()?))
 }
 
-/// The same of a bias that may be absent: then none.
+/// Whether a tensor is the whole of its storage, row-major float32 in main memory, and none of the others shares it.
+pub(super) fn is_free<'a>(tensor: &Tensor, others: impl IntoIterator<Item = &'a Tensor>) -> bool {
+    let (storage, layout) = tensor.storage_and_layout();
+    let whole = match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => layout.contiguous_offsets() == Some((0, values.len())),
+        _ => false,
+    };
+    whole && others.into_iter().all(|other| !std::ptr::eq(&*storage, &*other.storage_and_layout().0))
+}
+
+/// The values of a tensor that [`is_free`], whose storage is left empty: it must not be read afterwards.
+pub(super) fn take_values(tensor: &Tensor) -> Result<Vec<f32>> {
+    let taken = Take::default();
+    tensor.inplace_op1(&taken)?;
+    Ok(taken.0.into_inner())
+}
+
+#[derive(Default)]
+struct Take(Cell<Vec<f32>>);
+
+impl InplaceOp1 for Take {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        match storage {
+            CpuStorage::F32(values) if layout.contiguous_offsets() == Some((0, values.len())) => {
+                self.0.set(std::mem::take(values));
+                Ok(())
+            }
+            _ => candle_core::bail!("{layout:?} is not all of a float32 storage"),
+        }
+    }
+}
+
+/// The float32 values of a bias, if there is one.
 pub(super) fn values_or_none(bias: Option<&Tensor>) -> Result<Vec<f32>> {
     bias.map_or(Ok(Vec::new()), values)
 }

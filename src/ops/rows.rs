@@ -1,34 +1,44 @@
 //! Layers that see one pixel (token) at a time, run one after the other without what lies between them ever being a tensor, where
 //! kernels can do so.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 
 use super::{LayerNorm, Linear, kernel};
-use crate::kernels::{self, RowStep};
+use crate::kernels::{self, Residual, RowPlan, RowStep};
 
-/// What becomes of every row, the last dimension of a tensor.
-#[derive(Clone, Copy, Debug)]
+/// What becomes of every row, the last dimension of a tensor. Residuals are given up: nobody may read them, or a view of them,
+/// afterwards, since the result may take the place of one.
+#[derive(Debug)]
 pub enum RowLayer<'a> {
     /// A linear layer and its activation.
     Linear(&'a Linear),
     /// The same with a residual added before the activation.
-    LinearAdd(&'a Linear, &'a Tensor),
+    LinearAdd(&'a Linear, Tensor),
     /// Normalised, and added to a residual; without one, to what the norm before this one gave.
-    AddNorm(&'a LayerNorm, Option<&'a Tensor>),
+    AddNorm(&'a LayerNorm, Option<Tensor>),
+}
+
+impl RowLayer<'_> {
+    fn residual(&self) -> Option<&Tensor> {
+        match self {
+            Self::LinearAdd(_, residual) | Self::AddNorm(_, Some(residual)) => Some(residual),
+            Self::Linear(_) | Self::AddNorm(_, None) => None,
+        }
+    }
 }
 
 /// Runs `x […, in]` through the layers; their result, and what `then` makes of it.
 ///
 /// # Errors
 /// Where the shapes of two layers do not fit together, or the first norm has no residual.
-pub fn forward_rows(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
+pub fn forward_rows(x: &Tensor, layers: Vec<RowLayer<'_>>, then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
     let in_kernels = |layer: &RowLayer<'_>| match layer {
         RowLayer::Linear(linear) | RowLayer::LinearAdd(linear, _) => linear.kernel().is_some(),
         RowLayer::AddNorm(norm, _) => norm.kernel().is_some(),
     };
     if layers.iter().all(in_kernels)
         && then.is_none_or(|then| then.kernel().is_some())
-        && let Some(results) = together(x, layers, then)?
+        && let Some(results) = together(x, &layers, then)?
     {
         return Ok(results);
     }
@@ -39,30 +49,39 @@ pub fn forward_rows(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) 
 fn together(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Result<Option<(Tensor, Option<Tensor>)>> {
     let shape = result_shape(x, layers)?;
     let then_shape = then.map(|then| then.output_shape(&shape)).transpose()?;
-    let residuals = layers.iter().filter_map(|layer| match layer {
-        RowLayer::LinearAdd(_, residual) | RowLayer::AddNorm(_, Some(residual)) => Some((*residual).clone()),
-        _ => None,
-    });
-    let tensors: Vec<Tensor> = [x.clone()].into_iter().chain(residuals).collect();
+    let residuals: Vec<&Tensor> = layers.iter().filter_map(RowLayer::residual).collect();
+    // The last residual's place becomes that of the result, if all of it is free for that.
+    let (replaced, mut tensors) = match residuals.split_last() {
+        Some((last, others)) if last.dims() == shape && kernel::is_free(last, others.iter().copied().chain([x])) => {
+            (Some(*last), others.to_vec())
+        }
+        _ => (None, residuals),
+    };
+    tensors.insert(0, x);
+    let tensors: Vec<Tensor> = tensors.into_iter().cloned().collect();
     let kept = kernel::with_all_values(&tensors, |values| {
-        let mut residuals = values[1..].iter().copied();
+        let mut residuals = values[1..].iter().copied().map(Residual::Values).chain(replaced.map(|_| Residual::Replaced));
         let mut steps = Vec::with_capacity(layers.len() + 3);
         for layer in layers {
-            steps.extend(match *layer {
-                RowLayer::Linear(linear) => linear.kernel().map(|kernel| product(kernel, None)),
-                RowLayer::LinearAdd(linear, _) => linear.kernel().map(|kernel| product(kernel, residuals.next())),
-                RowLayer::AddNorm(norm, residual) => norm.kernel().map(|(weight, bias, epsilon)| {
-                    let residual = residual.and_then(|_| residuals.next());
-                    RowStep::Norm { weight, bias, epsilon, residual }
-                }),
+            let residual = layer.residual().and_then(|_| residuals.next());
+            steps.extend(match layer {
+                RowLayer::Linear(linear) | RowLayer::LinearAdd(linear, _) => {
+                    linear.kernel().map(|kernel| product(kernel, residual))
+                }
+                RowLayer::AddNorm(norm, _) => {
+                    norm.kernel().map(|(weight, bias, epsilon)| RowStep::Norm { weight, bias, epsilon, residual })
+                }
             });
         }
         steps.push(RowStep::Keep);
         if let Some(kernel) = then.and_then(Linear::kernel) {
             steps.extend([product(kernel, None), RowStep::Keep]);
         }
-        kernels::forward_rows(values[0], x.dims().last().copied().unwrap_or(0), &steps)
-    })?;
+        let width = x.dims().last().copied().unwrap_or(0);
+        let rows = values[0].len().checked_div(width).unwrap_or(0);
+        let plan = RowPlan::new(rows, width, &steps);
+        plan.map(|plan| Ok::<_, Error>(plan.run(values[0], replaced.map(kernel::take_values).transpose()?))).transpose()
+    })??;
     let mut kept = kept.into_iter().flatten();
     let Some(result) = kept.next() else { return Ok(None) };
     let result = Tensor::from_vec(result, shape, x.device())?;
@@ -72,7 +91,7 @@ fn together(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Resul
 
 fn product<'a>(
     (matrix, activation): (&'a kernels::PackedMatrix, kernels::Activation),
-    residual: Option<&'a [f32]>,
+    residual: Option<Residual<'a>>,
 ) -> RowStep<'a> {
     RowStep::Product { matrix, residual, activation }
 }
@@ -109,17 +128,17 @@ fn result_shape(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<usize>> {
 }
 
 /// The same layer by layer.
-fn one_by_one(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
+fn one_by_one(x: &Tensor, layers: Vec<RowLayer<'_>>, then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
     let (mut now, mut normed) = (x.clone(), None);
     for layer in layers {
         match layer {
             RowLayer::Linear(linear) => now = linear.forward(&now)?,
-            RowLayer::LinearAdd(linear, residual) => now = linear.forward_add(&now, residual)?,
+            RowLayer::LinearAdd(linear, residual) => now = linear.forward_add(&now, &residual)?,
             RowLayer::AddNorm(norm, residual) => {
-                let Some(residual) = residual.or(normed.as_ref()) else {
+                let Some(residual) = residual.or(normed) else {
                     candle_core::bail!("the first norm needs a residual");
                 };
-                now = norm.forward_residual(residual, &now)?;
+                now = norm.forward_residual(&residual, &now)?;
                 normed = Some(now.clone());
             }
         }
@@ -151,17 +170,31 @@ mod tests {
             };
             let (first, second) = (linear(4, 6, Activation::None), linear(4, 4, Activation::Gelu));
             let norm = LayerNorm::new(&ops, &ramp(&[4]), &ramp(&[4])).unwrap();
-            assert!(forward_rows(&x, &[RowLayer::Linear(&second)], None).is_err());
-            assert!(forward_rows(&x, &[RowLayer::Linear(&first), RowLayer::AddNorm(&norm, None)], None).is_err());
-            assert!(forward_rows(&x, &[RowLayer::LinearAdd(&first, &x)], None).is_err());
-            assert!(forward_rows(&x, &[RowLayer::Linear(&first)], Some(&first)).is_err());
-            let layers = [
-                RowLayer::LinearAdd(&first, &residual),
-                RowLayer::AddNorm(&norm, Some(&residual)),
-                RowLayer::Linear(&second),
-                RowLayer::AddNorm(&norm, None),
-            ];
-            let (result, after) = forward_rows(&x, &layers, Some(&second)).unwrap();
+            assert!(forward_rows(&x, vec![RowLayer::Linear(&second)], None).is_err());
+            assert!(forward_rows(&x, vec![RowLayer::Linear(&first), RowLayer::AddNorm(&norm, None)], None).is_err());
+            assert!(forward_rows(&x, vec![RowLayer::LinearAdd(&first, x.clone())], None).is_err());
+            assert!(forward_rows(&x, vec![RowLayer::Linear(&first)], Some(&first)).is_err());
+            let layers = |residual: Tensor| {
+                vec![
+                    RowLayer::LinearAdd(&first, (&residual * 0.5).unwrap()),
+                    RowLayer::AddNorm(&norm, Some(residual)),
+                    RowLayer::Linear(&second),
+                    RowLayer::AddNorm(&norm, None),
+                ]
+            };
+            // A residual that is only part of its storage, or the input itself, stays as it is.
+            let two = Tensor::stack(&[&residual, &residual], 0).unwrap();
+            let part = two.get(1).unwrap();
+            let (from_part, _) = forward_rows(&x, layers(part.clone()), Some(&second)).unwrap();
+            let same = (&part - &residual).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(same == 0.0);
+            let narrow = ramp(&[2, 25, 30, 4]);
+            let (input_too, _) = forward_rows(&narrow, vec![RowLayer::LinearAdd(&second, narrow.clone())], None).unwrap();
+            assert_eq!(input_too.dims(), narrow.dims());
+            assert_eq!(narrow.flatten_all().unwrap().to_vec1::<f32>().unwrap().len(), narrow.elem_count());
+            let (result, after) = forward_rows(&x, layers(residual.copy().unwrap()), Some(&second)).unwrap();
+            let gap = (&from_part - &result).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(gap == 0.0, "{gap}");
             [result, after.unwrap()]
         });
         for (ours, plain) in results[0].iter().zip(&results[1]) {

@@ -10,9 +10,9 @@ use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::micro::{Further, Start, Tile, Words, multiply};
 use crate::kernels::simd::{Simd, Task};
 
-/// Units of the inner dimension (256 f32 values, 512 bf16 ones) that are multiplied before moving on: a panel of them stays in the
-/// first-level cache.
-pub(super) const BLOCK_UNITS: usize = 16;
+/// Units of the inner dimension (1024 f32 values, 2048 bf16 ones) that are multiplied before moving on: a job's rows of them stay in
+/// the second-level cache. With fewer, the sums would go to memory and back more often.
+pub(super) const BLOCK_UNITS: usize = 64;
 
 /// One thread's piece of a product.
 pub(super) struct Job<'a, R> {
@@ -43,7 +43,7 @@ impl<R: Rows> Task for Job<'_, R> {
             let piece = Piece { rows: rows.clone(), units: block.clone(), row_words, before: 0 };
             pack_rows(simd, factors, x, matrix.inputs, piece, &mut packed);
             let left = Left { words: &packed, row_words, before: 0 };
-            let to = Target::Matrix { out, residual };
+            let to = Target::Matrix { out, residual: residual.map(<[f32]>::as_ptr) };
             Block { matrix, left, rows: rows.clone(), panels: panels.clone(), units: block, activation, to }.multiply(simd);
         }
     }
@@ -62,16 +62,10 @@ pub(crate) struct Left<'a> {
 /// Where a product goes.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
-    Matrix {
-        out: Out<'a>,
-        residual: Option<&'a [f32]>,
-    },
+    /// The residual is laid out like the result; it may be what the result's memory holds before.
+    Matrix { out: Out<'a>, residual: Option<*const f32> },
     /// The left-hand side of a further product.
-    Further {
-        to: *mut f32,
-        factors: Factors,
-        row_words: usize,
-    },
+    Further { to: *mut f32, factors: Factors, row_words: usize },
 }
 
 /// Some units of the inner dimension, for some rows and panels.
@@ -105,7 +99,7 @@ impl Block<'_> {
                 let bias = matrix.bias[column..].as_ptr();
                 let tile = match to {
                     Target::Matrix { out, residual } => {
-                        let residual = residual.map(|r| r[place..].as_ptr());
+                        let residual = residual.map(|r| r.wrapping_add(place));
                         let columns = width.min(outputs - column);
                         Tile {
                             to: out.at(place, (valid - 1) * outputs + columns),
@@ -132,7 +126,7 @@ impl Block<'_> {
                     && next < rows.end
                 {
                     let place = next * outputs + column;
-                    let residual = residual.filter(|_| first == 0).map(|r| r[place..].as_ptr());
+                    let residual = residual.filter(|_| first == 0).map(|r| r.wrapping_add(place));
                     ask_for(simd, &tile, out.at(place, 0), residual);
                 }
                 let left = &left.words[(row - rows.start) * left.row_words + left.before * size..];

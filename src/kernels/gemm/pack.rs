@@ -10,7 +10,7 @@ use crate::kernels::memory::Aligned;
 use crate::kernels::simd::{Level, Simd};
 
 /// Values of a row that are packed at once, at most.
-pub(super) const BLOCK_VALUES: usize = 512;
+pub(super) const BLOCK_VALUES: usize = 2048;
 
 /// Packs `value(output, input)` into panels [panel][word][two registers], zeros where there is nothing.
 pub(super) fn pack_panels(

@@ -21,7 +21,7 @@ use super::simd::Level;
 use super::{Activation, Maps, Precision};
 
 /// Words of transformed tiles a job keeps: most of a second-level cache.
-const JOB_WORDS: usize = 150_000;
+const JOB_WORDS: usize = 350_000;
 
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
