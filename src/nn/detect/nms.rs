@@ -12,18 +12,27 @@ pub(crate) fn best(scores: &[f32], most: usize) -> Vec<usize> {
     order
 }
 
-/// Indices of the boxes that remain, by descending score: of two boxes of one group that overlap by more than `max_iou`,
-/// the better one. `groups` are levels or categories; boxes of different groups never suppress each other.
-pub(crate) fn suppress(boxes: &[[f32; 4]], scores: &[f32], groups: &[usize], max_iou: f32) -> Vec<usize> {
+/// Indices of the `most` best boxes that remain, by descending score: of two boxes of one group that overlap by more than
+/// `max_iou`, the better one. `groups` are levels or categories; boxes of different groups never suppress each other.
+pub(crate) fn suppress(boxes: &[[f32; 4]], scores: &[f32], groups: &[usize], max_iou: f32, most: usize) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
     let mut kept_of_group: Vec<Kept> = Vec::new();
     kept_of_group.resize_with(groups.iter().max().map_or(0, |last| last + 1), Kept::default);
-    for index in best(scores, scores.len()) {
-        let rivals = &mut kept_of_group[groups[index]];
-        if !rivals.overlap(boxes[index], max_iou) {
-            rivals.push(boxes[index]);
-            kept.push(index);
+    // Mostly a few boxes decide: more are sorted as they are needed.
+    let (mut seen, mut sorted) = (0, most.saturating_mul(2));
+    while kept.len() < most && seen < scores.len() {
+        for index in best(scores, sorted).into_iter().skip(seen) {
+            let rivals = &mut kept_of_group[groups[index]];
+            if !rivals.overlap(boxes[index], max_iou) {
+                rivals.push(boxes[index]);
+                kept.push(index);
+                if kept.len() == most {
+                    break;
+                }
+            }
         }
+        seen = sorted;
+        sorted = sorted.saturating_mul(4);
     }
     kept
 }
@@ -81,8 +90,8 @@ mod tests {
     #[test]
     fn the_best_of_overlapping_boxes_remains() {
         // the first two overlap by 90 / 110
-        assert_eq!(suppress(&BOXES, &[0.5, 0.9, 0.7, 0.1], &[0; 4], 0.5), [1, 2]);
-        assert_eq!(suppress(&BOXES[..3], &[0.5, 0.9, 0.7], &[0; 3], 0.9), [1, 2, 0]);
+        assert_eq!(suppress(&BOXES, &[0.5, 0.9, 0.7, 0.1], &[0; 4], 0.5, 9), [1, 2]);
+        assert_eq!(suppress(&BOXES[..3], &[0.5, 0.9, 0.7], &[0; 3], 0.9, 9), [1, 2, 0]);
     }
 
     #[test]
@@ -92,12 +101,15 @@ mod tests {
         boxes.extend([[300.0, 0.0, 300.0, 1.0]; 2]);
         let scores: Vec<f32> = (0..boxes.len()).map(|i| 1.0 - i as f32 / 1000.0).collect();
         let expected: Vec<usize> = (0..200).step_by(3).chain([200]).collect();
-        assert_eq!(suppress(&boxes, &scores, &vec![0; boxes.len()], 0.3), expected);
+        assert_eq!(suppress(&boxes, &scores, &vec![0; boxes.len()], 0.3, 999), expected);
+        for most in 0..expected.len() {
+            assert_eq!(suppress(&boxes, &scores, &vec![0; boxes.len()], 0.3, most), expected[..most]);
+        }
     }
 
     #[test]
     fn groups_do_not_meet() {
-        assert_eq!(suppress(&BOXES, &[0.5, 0.9, 0.7, 0.1], &[0, 0, 0, 1], 0.5), [1, 2, 3]);
+        assert_eq!(suppress(&BOXES, &[0.5, 0.9, 0.7, 0.1], &[0, 0, 0, 1], 0.5, 9), [1, 2, 3]);
     }
 
     #[test]
@@ -111,6 +123,6 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_nothing() {
-        assert!(suppress(&[], &[], &[], 0.5).is_empty());
+        assert!(suppress(&[], &[], &[], 0.5, 9).is_empty());
     }
 }

@@ -5,6 +5,7 @@
 //! infers the maps' scales, so boxes may reach into that padding.
 
 use candle_core::{DType, Result, Tensor};
+use rayon::prelude::*;
 
 use super::HeadOutput;
 use super::mask_rcnn::{self, MaskHead};
@@ -160,27 +161,36 @@ impl ProposalNetwork {
 
     /// The boxes of one item that are worth a second look, by descending score.
     fn select(&self, levels: &[Level], item: usize, image: ImageSize) -> Result<Vec<[f32; 4]>> {
-        let (mut boxes, mut scores, mut groups) = (Vec::new(), Vec::new(), Vec::new());
-        for (group, (level, size)) in levels.iter().zip(&self.anchor_sizes).enumerate() {
+        let of_level = |(level, size): (&Level, &f32)| {
             let anchors = Anchors::new(*size, level.rows, level.cols, image);
             let values = level.values.get(item)?.flatten_all()?.to_vec1::<f32>()?;
-            let cells: Vec<&[f32]> = values.chunks_exact(5 * ANCHORS_PER_CELL).collect();
-            let logits: Vec<f32> = cells.iter().flat_map(|cell| &cell[..ANCHORS_PER_CELL]).copied().collect();
-            for index in best(&logits, PROPOSALS_PER_LEVEL) {
-                let offsets = ANCHORS_PER_CELL + 4 * (index % ANCHORS_PER_CELL);
-                let offsets = &cells[index / ANCHORS_PER_CELL][offsets..offsets + 4];
-                let offsets = [offsets[0], offsets[1], offsets[2], offsets[3]];
-                let found = clip(BoxCoder::PROPOSALS.decode(offsets, anchors.get(index)), image);
-                if is_at_least(found, PROPOSAL_MIN_SIDE_PX) {
-                    boxes.push(found);
-                    scores.push(1.0 / (1.0 + (-logits[index]).exp()));
-                    groups.push(group);
-                }
-            }
-        }
-        let kept = suppress(&boxes, &scores, &groups, PROPOSAL_MAX_IOU);
-        Ok(kept.into_iter().take(PROPOSALS).map(|index| boxes[index]).collect())
+            Ok(best_proposals(&values, &anchors, image))
+        };
+        // Boxes of different levels do not suppress each other.
+        let levels: Vec<(&Level, &f32)> = levels.iter().zip(&self.anchor_sizes).collect();
+        let of_levels = levels.into_par_iter().map(of_level).collect::<Result<Vec<_>>>()?;
+        let (scores, boxes): (Vec<f32>, Vec<[f32; 4]>) = of_levels.into_iter().flatten().unzip();
+        Ok(best(&scores, PROPOSALS).into_iter().map(|index| boxes[index]).collect())
     }
+}
+
+/// The boxes of one level that remain, with their scores, from the values of its cells.
+fn best_proposals(values: &[f32], anchors: &Anchors, image: ImageSize) -> Vec<(f32, [f32; 4])> {
+    let cells: Vec<&[f32]> = values.chunks_exact(5 * ANCHORS_PER_CELL).collect();
+    let logits: Vec<f32> = cells.iter().flat_map(|cell| &cell[..ANCHORS_PER_CELL]).copied().collect();
+    let (mut scores, mut boxes) = (Vec::new(), Vec::new());
+    for index in best(&logits, PROPOSALS_PER_LEVEL) {
+        let offsets = ANCHORS_PER_CELL + 4 * (index % ANCHORS_PER_CELL);
+        let offsets = &cells[index / ANCHORS_PER_CELL][offsets..offsets + 4];
+        let offsets = [offsets[0], offsets[1], offsets[2], offsets[3]];
+        let found = clip(BoxCoder::PROPOSALS.decode(offsets, anchors.get(index)), image);
+        if is_at_least(found, PROPOSAL_MIN_SIDE_PX) {
+            boxes.push(found);
+            scores.push(1.0 / (1.0 + (-logits[index]).exp()));
+        }
+    }
+    let kept = suppress(&boxes, &scores, &vec![0; boxes.len()], PROPOSAL_MAX_IOU, PROPOSALS);
+    kept.into_iter().map(|index| (scores[index], boxes[index])).collect()
 }
 
 /// What lies in a box, and where exactly it lies.
@@ -226,26 +236,30 @@ impl BoxHead {
         }
         let hidden = self.fc6.forward(&pyramid.pool(proposals, POOLED_SIDE)?.flatten_from(1)?)?;
         let predicted = self.predict.forward(&self.fc7.forward(&hidden)?)?.to_dtype(DType::F32)?;
-        let scores = softmax(pyramid.ops, &predicted.narrow(1, 0, self.categories)?)?.to_vec2::<f32>()?;
-        let offsets = predicted.narrow(1, self.categories, 4 * self.categories)?.to_vec2::<f32>()?;
-        let mut found = Vec::new();
-        for ((proposal, scores), offsets) in proposals.iter().zip(&scores).zip(&offsets) {
-            let offsets = offsets.chunks_exact(4).map(|of| [of[0], of[1], of[2], of[3]]);
-            // category 0 is the background
-            for (category, (score, offsets)) in scores.iter().zip(offsets).enumerate().skip(1) {
-                if *score > DETECTION_MIN_SCORE {
-                    let bbox_px = clip(BoxCoder::DETECTIONS.decode(offsets, *proposal), image);
-                    if is_at_least(bbox_px, DETECTION_MIN_SIDE_PX) {
-                        found.push(Detection { bbox_px, score: *score, category });
-                    }
-                }
-            }
-        }
+        let scores = softmax(pyramid.ops, &predicted.narrow(1, 0, self.categories)?)?.flatten_all()?.to_vec1::<f32>()?;
+        let predicted = predicted.flatten_all()?.to_vec1::<f32>()?;
+        let found = proposals
+            .par_iter()
+            .zip(scores.par_chunks_exact(self.categories))
+            .zip(predicted.par_chunks_exact(5 * self.categories))
+            .flat_map_iter(|((proposal, scores), predicted)| {
+                let offsets = predicted[self.categories..].chunks_exact(4).map(|of| [of[0], of[1], of[2], of[3]]);
+                // category 0 is the background
+                let likely =
+                    scores.iter().zip(offsets).enumerate().skip(1).filter(|(_, (score, _))| **score > DETECTION_MIN_SCORE);
+                likely.map(|(category, (score, offsets))| Detection {
+                    bbox_px: clip(BoxCoder::DETECTIONS.decode(offsets, *proposal), image),
+                    score: *score,
+                    category,
+                })
+            })
+            .filter(|found| is_at_least(found.bbox_px, DETECTION_MIN_SIDE_PX))
+            .collect::<Vec<Detection>>();
         let boxes: Vec<[f32; 4]> = found.iter().map(|found| found.bbox_px).collect();
         let scores: Vec<f32> = found.iter().map(|found| found.score).collect();
         let categories: Vec<usize> = found.iter().map(|found| found.category).collect();
-        let kept = suppress(&boxes, &scores, &categories, DETECTION_MAX_IOU);
-        Ok(kept.into_iter().take(DETECTIONS).map(|index| found[index]).collect())
+        let kept = suppress(&boxes, &scores, &categories, DETECTION_MAX_IOU, DETECTIONS);
+        Ok(kept.into_iter().map(|index| found[index]).collect())
     }
 }
 
