@@ -2,6 +2,9 @@
 //!
 //! A bin's sums stay in registers while its pixels run by, so that each pixel is read once and each sum written once.
 
+use rayon::prelude::*;
+
+use super::memory::Out;
 use super::simd::{Simd, Task, dispatch};
 
 /// A pixel of a channels-last map and how much it counts.
@@ -13,18 +16,38 @@ pub struct WeightedPixel {
     pub weight: f32,
 }
 
-/// For every bin of `taps` pixels the sum of its weighted pixels: `map` [pixels, channels] and `pixels` [bins, taps] to
-/// `sums` [bins, channels].
+/// The pixels that an item's bins are made of.
+#[derive(Debug)]
+pub struct BinPixels<'a> {
+    /// `[pixels, channels]`
+    pub map: &'a [f32],
+    /// `[bins, taps]`
+    pub pixels: Vec<WeightedPixel>,
+}
+
+/// For every bin of `taps` pixels the sum of its weighted pixels: [items, bins, channels]. `item` says what the bins of each item are
+/// made of; nothing gives zeros.
 ///
 /// # Panics
 /// If the lengths do not fit together, or a pixel lies outside the map.
-pub fn sum_bins(map: &[f32], channels: usize, pixels: &[WeightedPixel], taps: usize, sums: &mut [f32]) {
-    assert!(channels > 0 && map.len().is_multiple_of(channels), "the map is [pixels, channels]");
-    assert!(taps > 0 && pixels.len().is_multiple_of(taps), "pixels are [bins, taps]");
-    assert_eq!(sums.len(), pixels.len() / taps * channels, "sums are [bins, channels]");
-    let count = map.len() / channels;
-    assert!(pixels.iter().all(|at| at.pixel < count), "every pixel lies on the map");
-    dispatch(Bins { map, channels, pixels, taps, sums });
+pub fn sum_bins<'a>(
+    [items, bins, taps, channels]: [usize; 4],
+    item: impl Fn(usize) -> Option<BinPixels<'a>> + Sync,
+) -> Vec<f32> {
+    assert!(channels > 0 && taps > 0, "a bin has pixels, and they have channels");
+    // SAFETY: every item writes all of its bins.
+    unsafe {
+        Out::collect(items * bins * channels, |out| {
+            (0..items).into_par_iter().for_each(|index| {
+                let sums = out.part(index * bins * channels, bins * channels);
+                let BinPixels { map, pixels } = item(index).unwrap_or(BinPixels { map: &[], pixels: Vec::new() });
+                assert!(pixels.is_empty() || pixels.len() == bins * taps, "pixels are [bins, taps]");
+                let count = map.len() / channels;
+                assert!(pixels.iter().all(|at| at.pixel < count), "every pixel lies on the map");
+                dispatch(Bins { map, channels, pixels: &pixels, bins, sums });
+            });
+        })
+    }
 }
 
 /// Registers of one bin's sums.
@@ -33,9 +56,10 @@ const BLOCK: usize = 8;
 struct Bins<'a> {
     map: &'a [f32],
     channels: usize,
+    /// As many for every bin.
     pixels: &'a [WeightedPixel],
-    taps: usize,
-    sums: &'a mut [f32],
+    bins: usize,
+    sums: Out<'a>,
 }
 
 impl Task for Bins<'_> {
@@ -43,9 +67,11 @@ impl Task for Bins<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Bins { map, channels, pixels, taps, sums } = self;
+        let Bins { map, channels, pixels, bins, sums } = self;
         let blocks = channels / (BLOCK * S::LANES) * (BLOCK * S::LANES);
-        for (pixels, sums) in pixels.chunks_exact(taps).zip(sums.chunks_exact_mut(channels)) {
+        let taps = pixels.len() / bins.max(1);
+        for bin in 0..bins {
+            let (pixels, sums) = (&pixels[bin * taps..][..taps], sums.at(bin * channels, channels));
             for first in (0..blocks).step_by(BLOCK * S::LANES) {
                 let mut block = [s.splat(0.0); BLOCK];
                 for at in pixels {
@@ -58,7 +84,7 @@ impl Task for Bins<'_> {
                 }
                 for (i, sum) in block.into_iter().enumerate() {
                     // SAFETY: inside this bin's channels.
-                    unsafe { s.store(sums.as_mut_ptr().add(first + i * S::LANES), sum) };
+                    unsafe { s.store(sums.add(first + i * S::LANES), sum) };
                 }
             }
             for first in (blocks..channels).step_by(S::LANES) {
@@ -70,7 +96,7 @@ impl Task for Bins<'_> {
                     sum = s.mul_add(v, s.splat(at.weight), sum);
                 }
                 // SAFETY: as above.
-                unsafe { s.store_part(sums.as_mut_ptr().add(first), sum, count) };
+                unsafe { s.store_part(sums.add(first), sum, count) };
             }
         }
     }
@@ -101,9 +127,13 @@ mod tests {
                 .collect();
             for level in Level::supported() {
                 let mut sums = vec![f32::NAN; expected.len()];
-                level.run(Bins { map: &map, channels, pixels: &pixels, taps, sums: &mut sums });
+                level.run(Bins { map: &map, channels, pixels: &pixels, bins, sums: Out::over(&mut sums) });
                 reference::assert_close(&sums, &expected, 1e-6, &format!("{level:?}, {channels} channels"));
             }
+            let item = |index| (index == 1).then(|| BinPixels { map: &map, pixels: pixels.clone() });
+            let sums = sum_bins([3, bins, taps, channels], item);
+            let expected = [vec![0.0; expected.len()], expected.clone(), vec![0.0; expected.len()]].concat();
+            reference::assert_close(&sums, &expected, 1e-6, &format!("{channels} channels of three items"));
         }
     }
 }

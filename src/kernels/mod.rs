@@ -27,7 +27,7 @@ mod simd;
 mod winograd;
 
 pub use attention::WindowAttention;
-pub use bins::{WeightedPixel, sum_bins};
+pub use bins::{BinPixels, WeightedPixel, sum_bins};
 pub use conv::{Convolution, Walk};
 pub use direct::DirectConvolution;
 pub use elementwise::{sigmoid, softmax};

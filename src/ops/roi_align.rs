@@ -4,10 +4,9 @@
 //! kernel sums over them directly; the plain form gathers the pixels by index.
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 
 use super::{OpsContext, kernel};
-use crate::kernels::{self, WeightedPixel};
+use crate::kernels::{self, BinPixels, WeightedPixel};
 
 /// Samples a bin and axis, torchvision's `sampling_ratio` in both detection heads.
 const SAMPLES: usize = 2;
@@ -117,14 +116,13 @@ fn taps(start: f32, end: f32, len: usize, output: usize) -> Vec<Tap> {
 
 /// Values `[boxes, bins, C]` from the values of every map.
 fn sum_taps(maps: &[&[f32]], channels: usize, taps: &[Option<BoxTaps>], output: usize) -> Vec<f32> {
-    let per_box = output * output * channels;
-    let mut pooled = vec![0f32; taps.len() * per_box];
-    if per_box == 0 {
-        return pooled;
+    if channels == 0 {
+        return Vec::new();
     }
-    pooled.par_chunks_mut(per_box).zip(taps).for_each(|(pooled, taps)| {
-        let Some(taps) = taps else { return };
-        let mut pixels = Vec::with_capacity(output * output * TAPS * TAPS);
+    let bins = output * output;
+    kernels::sum_bins([taps.len(), bins, TAPS * TAPS, channels], |index| {
+        let taps = taps[index].as_ref()?;
+        let mut pixels = Vec::with_capacity(bins * TAPS * TAPS);
         for rows in taps.rows.chunks_exact(TAPS) {
             for cols in taps.cols.chunks_exact(TAPS) {
                 for y in rows {
@@ -135,9 +133,8 @@ fn sum_taps(maps: &[&[f32]], channels: usize, taps: &[Option<BoxTaps>], output: 
                 }
             }
         }
-        kernels::sum_bins(maps[taps.level], channels, &pixels, TAPS * TAPS, pooled);
-    });
-    pooled
+        Some(BinPixels { map: maps[taps.level], pixels })
+    })
 }
 
 /// The same from `pixels [H·W, C]` on any device: `[boxes · bins · 16, C]` gathered, weighted and summed.
