@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use super::error::EngineError;
 use super::loaded::{EMBEDDING, LoadedModel};
 use crate::nn::{Layer, Network, NnError};
+use crate::threads;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -68,6 +69,15 @@ impl<'a> Bench<'a> {
     /// What the network says.
     pub fn pass(&self) -> Result<f64, EngineError> {
         let started = Instant::now();
+        if self.network.device().is_cpu() {
+            threads::run(|| self.run())?
+        } else {
+            self.run()?
+        }
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    fn run(&self) -> Result<(), EngineError> {
         let features = self.network.features(&self.input, self.captures)?;
         match self.head {
             Some(head) => drop(self.network.predict(&features, head)?),
@@ -80,7 +90,7 @@ impl<'a> Bench<'a> {
                     .map_err(NnError::from)?,
             ),
         }
-        Ok(started.elapsed().as_secs_f64())
+        Ok(())
     }
 
     /// `cpu`, `cuda` or `metal`.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
-use crate::telemetry;
+use crate::{telemetry, threads};
 
 /// Bounds of the queue.
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +201,9 @@ fn work(queue: &Queue, device: &Device) {
         metrics::histogram!(telemetry::BATCH_SIZE).record(batch.len() as f64);
         let (jobs, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| ((job.model, job.input, job.ask), job.reply)).unzip();
-        let outcome = catch_unwind(AssertUnwindSafe(|| forward(jobs, device)));
+        let pass = || forward(jobs, device);
+        // A GPU's context belongs to this thread.
+        let outcome = catch_unwind(AssertUnwindSafe(|| if device.is_cpu() { threads::run(pass) } else { pass() }));
         let ran = started.elapsed();
         metrics::histogram!(telemetry::FORWARD_SECONDS).record(ran.as_secs_f64());
         match outcome {
