@@ -26,7 +26,7 @@ use super::memory::{Aligned, Out};
 use super::simd::Level;
 use super::{Activation, Precision};
 
-/// Groups of rows one job takes at most; a block of them fills a quarter of a second-level cache.
+/// Groups of rows one job takes at most; a block of them fills a second-level cache.
 const JOB_GROUPS: usize = 20;
 /// The same of groups of 32 for tiles, on processors whose second-level cache is larger.
 const TILED_JOB_GROUPS: usize = 8;

@@ -20,7 +20,8 @@ use super::memory::{Aligned, Out};
 use super::simd::Level;
 use super::{Activation, Maps, Precision};
 
-/// Words of transformed tiles a job keeps: most of a second-level cache.
+/// Words of transformed tiles a job keeps: with fewer it would stay in the second-level cache, but weights, which a job reads once,
+/// are often larger than that.
 const JOB_WORDS: usize = 350_000;
 
 /// A prepared convolution over [N, H, W, inputs] maps.
