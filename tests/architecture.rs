@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 21] = [
+const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("error", &[]),
     ("telemetry", &[]),
+    ("threads", &[]),
     ("kernels", &[]),
     ("assets", &[]),
     ("private_file", &[]),
@@ -20,7 +21,22 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("raster", &["error", "georef", "tiles", "zoo"]),
     ("nn", &["error", "ops", "prediction", "weights", "zoo"]),
     ("outputs", &["error", "georef", "prediction", "tiles", "zoo"]),
-    ("engine", &["error", "georef", "nn", "prediction", "private_file", "raster", "telemetry", "tiles", "weights", "zoo"]),
+    (
+        "engine",
+        &[
+            "error",
+            "georef",
+            "nn",
+            "prediction",
+            "private_file",
+            "raster",
+            "telemetry",
+            "threads",
+            "tiles",
+            "weights",
+            "zoo",
+        ],
+    ),
     ("jobs", &["error", "private_file"]),
     ("config", &["engine", "jobs", "raster", "telemetry", "tiles", "weights"]),
     (
@@ -43,18 +59,22 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
         ],
     ),
     ("server", &["api", "assets", "config", "engine", "jobs", "raster", "telemetry", "zoo"]),
-    ("cli", &["api", "assets", "config", "engine", "outputs", "raster", "server", "telemetry", "weights", "zoo"]),
+    (
+        "cli",
+        &["api", "assets", "config", "engine", "outputs", "raster", "server", "telemetry", "threads", "weights", "zoo"],
+    ),
     ("main", &[]),
 ];
 
 /// Crates that only some modules may name, because each stands for one concern.
-const CONFINED: [(&str, &[&str]); 6] = [
+const CONFINED: [(&str, &[&str]); 7] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
     ("tokio", &["api", "server", "engine", "jobs", "cli"]),
     ("rusqlite", &["jobs", "raster"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
     ("ureq", &["raster", "weights"]),
+    ("rustix", &["threads"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
