@@ -1,6 +1,6 @@
 //! The threads that kernels run on: rayon's, one for each processor that the process may use.
 
-/// Starts them before anything else does, each bound to a processor of its own.
+/// Starts them, each bound to a processor of its own, unless there are some already.
 ///
 /// Left alone, the system may wake two of them on one processor after a pause and leave another idle for ten milliseconds and more,
 /// a third of a small network's pass. Where there are fewer threads than processors (a container's share of a large machine, or
@@ -13,9 +13,7 @@ pub fn start() {
 
 /// Runs `work` on one of them, so that what it runs in parallel begins at once instead of after a thread has been woken.
 pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let mut result = None;
-    rayon::scope(|_| result = Some(work()));
-    result.unwrap_or_else(|| unreachable!("the scope has run"))
+    rayon::scope(|_| work())
 }
 
 #[cfg(target_os = "linux")]

@@ -59,10 +59,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
         ],
     ),
     ("server", &["api", "assets", "config", "engine", "jobs", "raster", "telemetry", "zoo"]),
-    (
-        "cli",
-        &["api", "assets", "config", "engine", "outputs", "raster", "server", "telemetry", "threads", "weights", "zoo"],
-    ),
+    ("cli", &["api", "assets", "config", "engine", "outputs", "raster", "server", "telemetry", "weights", "zoo"]),
     ("main", &[]),
 ];
 

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, EngineSettings, RemoteSettings, ServerSettings};
-use crate::{api, server, telemetry, threads};
+use crate::{api, server, telemetry};
 
 /// Whatever a command failed with; it is printed, not handled.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -79,7 +79,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Help and version are "errors" of clap's that go to stdout with code 0.
         Err(error) => error.exit(),
     };
-    threads::start();
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 
+use super::device;
 use super::error::EngineError;
 use super::loaded::{EMBEDDING, LoadedModel};
 use crate::nn::{Layer, Network, NnError};
-use crate::threads;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -69,11 +69,7 @@ impl<'a> Bench<'a> {
     /// What the network says.
     pub fn pass(&self) -> Result<f64, EngineError> {
         let started = Instant::now();
-        if self.network.device().is_cpu() {
-            threads::run(|| self.run())?
-        } else {
-            self.run()?
-        }
+        device::run(self.network.device(), || self.run())?;
         Ok(started.elapsed().as_secs_f64())
     }
 

@@ -133,11 +133,12 @@ pub struct DeviceWorker {
 }
 
 impl DeviceWorker {
-    /// Starts the thread.
+    /// Starts the thread, and those of the kernels.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(device: Device, options: DeviceOptions) -> std::io::Result<Self> {
+        threads::start();
         let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), options });
         let worker = queue.clone();
         let on = device.clone();
@@ -201,9 +202,7 @@ fn work(queue: &Queue, device: &Device) {
         metrics::histogram!(telemetry::BATCH_SIZE).record(batch.len() as f64);
         let (jobs, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| ((job.model, job.input, job.ask), job.reply)).unzip();
-        let pass = || forward(jobs, device);
-        // A GPU's context belongs to this thread.
-        let outcome = catch_unwind(AssertUnwindSafe(|| if device.is_cpu() { threads::run(pass) } else { pass() }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(device, || forward(jobs, device))));
         let ran = started.elapsed();
         metrics::histogram!(telemetry::FORWARD_SECONDS).record(ran.as_secs_f64());
         match outcome {
@@ -266,6 +265,11 @@ fn next_batch(queue: &Queue) -> Option<Vec<Job>> {
         metrics::gauge!(telemetry::QUEUE_DEPTH).set(state.jobs.len() as f64);
         return Some(batch);
     }
+}
+
+/// Runs a pass: of the CPU on a kernels' thread; a GPU's context belongs to the thread at hand.
+pub(super) fn run<T: Send>(device: &Device, pass: impl FnOnce() -> T + Send) -> T {
+    if device.is_cpu() { threads::run(pass) } else { pass() }
 }
 
 type Answered = Vec<(Arc<Features>, Answer)>;

@@ -40,8 +40,11 @@ pub fn sum_bins<'a>(
         Out::collect(items * bins * channels, |out| {
             (0..items).into_par_iter().for_each(|index| {
                 let sums = out.part(index * bins * channels, bins * channels);
-                let BinPixels { map, pixels } = item(index).unwrap_or(BinPixels { map: &[], pixels: Vec::new() });
-                assert!(pixels.is_empty() || pixels.len() == bins * taps, "pixels are [bins, taps]");
+                let Some(BinPixels { map, pixels }) = item(index) else {
+                    return dispatch(Bins { map: &[], channels, pixels: &[], bins, sums });
+                };
+                assert!(map.len().is_multiple_of(channels), "the map is [pixels, channels]");
+                assert_eq!(pixels.len(), bins * taps, "pixels are [bins, taps]");
                 let count = map.len() / channels;
                 assert!(pixels.iter().all(|at| at.pixel < count), "every pixel lies on the map");
                 dispatch(Bins { map, channels, pixels: &pixels, bins, sums });

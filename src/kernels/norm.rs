@@ -85,24 +85,16 @@ impl Norm<'_> {
             let factor = s.splat(1.0 / (squares / width as f32 + self.epsilon).sqrt());
             for i in (0..width).step_by(S::LANES) {
                 let count = (width - i).min(S::LANES);
-                let d = s.mul(s.add(load(s, x.as_ptr().add(i), count), minus_mean), factor);
+                let d = s.mul(s.add(s.load_some(x.as_ptr().add(i), count), minus_mean), factor);
                 let (weight, bias) = (self.weight.as_ptr().add(i), self.bias.as_ptr().add(i));
-                let mut v = s.mul_add(d, load(s, weight, count), load(s, bias, count));
+                let mut v = s.mul_add(d, s.load_some(weight, count), s.load_some(bias, count));
                 if let Some(residual) = residual {
-                    v = s.add(v, load(s, residual.add(i), count));
+                    v = s.add(v, s.load_some(residual.add(i), count));
                 }
                 if count == S::LANES { s.store(to.add(i), v) } else { s.store_part(to.add(i), v, count) }
             }
         }
     }
-}
-
-/// # Safety
-/// `count` values must be readable.
-#[inline(always)]
-unsafe fn load<S: Simd>(s: S, from: *const f32, count: usize) -> S::V {
-    // SAFETY: handed on.
-    unsafe { if count == S::LANES { s.load(from) } else { s.load_part(from, count) } }
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ pub struct RowPlan<'a> {
     width: usize,
     /// Lengths of the results.
     kept: Vec<usize>,
+    /// Whether the first of them replaces a residual.
+    replaces: bool,
     jobs: usize,
     groups: Groups,
     level: Level,
@@ -126,7 +128,7 @@ impl<'a> RowPlan<'a> {
         }
         let most = JOB_WORDS / factors.padded_words(widest) / groups.full * groups.full;
         let jobs = rows.div_ceil(most.max(LEAST_GROUPS * groups.full)).next_multiple_of(threads);
-        Some(Self { steps, rows, width, kept, jobs, groups, level })
+        Some(Self { steps, rows, width, kept, replaces: replaced.is_some(), jobs, groups, level })
     }
 
     /// What the steps keep of `x` [rows, width]. The first result takes the place of `replaced`, if there is that.
@@ -135,15 +137,9 @@ impl<'a> RowPlan<'a> {
     /// If a length is another than was planned for, or nothing is there to be replaced.
     pub fn run(&self, x: &[f32], replaced: Option<Vec<f32>>) -> Vec<Vec<f32>> {
         assert_eq!(x.len(), self.rows * self.width, "x is [rows, width]");
-        let reads = |step: &RowStep<'_>| match step {
-            RowStep::Product { residual, .. } | RowStep::Norm { residual, .. } => {
-                matches!(residual, Some(Residual::Replaced))
-            }
-            RowStep::Keep => false,
-        };
         match &replaced {
             Some(replaced) => assert_eq!(Some(&replaced.len()), self.kept.first(), "the first result is as large"),
-            None => assert!(!self.steps.iter().any(reads), "a residual is there to be replaced"),
+            None => assert!(!self.replaces, "a residual is there to be replaced"),
         }
         // SAFETY: the jobs cover every row once, and every step writes all values of its rows.
         unsafe {

@@ -51,14 +51,13 @@ fn together(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Resul
     let then_shape = then.map(|then| then.output_shape(&shape)).transpose()?;
     let residuals: Vec<&Tensor> = layers.iter().filter_map(RowLayer::residual).collect();
     // The last residual's place becomes that of the result, if all of it is free for that.
-    let (replaced, mut tensors) = match residuals.split_last() {
+    let (replaced, others) = match residuals.split_last() {
         Some((last, others)) if last.dims() == shape && kernel::is_free(last, others.iter().copied().chain([x])) => {
-            (Some(*last), others.to_vec())
+            (Some(*last), others)
         }
-        _ => (None, residuals),
+        _ => (None, &residuals[..]),
     };
-    tensors.insert(0, x);
-    let tensors: Vec<Tensor> = tensors.into_iter().cloned().collect();
+    let tensors: Vec<Tensor> = [x].into_iter().chain(others.iter().copied()).cloned().collect();
     let kept = kernel::with_all_values(&tensors, |values| {
         let mut residuals = values[1..].iter().copied().map(Residual::Values).chain(replaced.map(|_| Residual::Replaced));
         let mut steps = Vec::with_capacity(layers.len() + 3);

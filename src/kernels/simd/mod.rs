@@ -35,6 +35,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     unsafe fn store(self, to: *mut f32, v: Self::V);
     /// The first `count <= LANES` lanes, zeros after them.
     unsafe fn load_part(self, from: *const f32, count: usize) -> Self::V;
+    /// The same, without a mask for a whole register.
+    #[inline(always)]
+    unsafe fn load_some(self, from: *const f32, count: usize) -> Self::V {
+        // SAFETY: as both demand of the caller.
+        unsafe { if count == Self::LANES { self.load(from) } else { self.load_part(from, count) } }
+    }
     unsafe fn store_part(self, to: *mut f32, v: Self::V, count: usize);
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;

@@ -226,7 +226,7 @@ impl Job<'_> {
                         let place = pixel * outputs + column;
                         let mut v = s.add(outputs_row[j], bias);
                         if let Some(residual) = self.residual {
-                            v = s.add(v, load(s, residual.as_ptr().add(place), count));
+                            v = s.add(v, s.load_some(residual.as_ptr().add(place), count));
                         }
                         let v = math::activate(s, v, self.activation);
                         let to = self.out.at(place, count);
@@ -263,7 +263,7 @@ impl Column<'_> {
                     s.prefetch(self.x.as_ptr().wrapping_add(place + self.made * self.inputs));
                 }
                 // SAFETY: `count` channels from here on are inside this pixel, which is on the map.
-                d[i] = unsafe { load(s, self.x.as_ptr().wrapping_add(place), count) };
+                d[i] = unsafe { s.load_some(self.x.as_ptr().wrapping_add(place), count) };
             }
         }
         transform::input(s, d)
@@ -285,12 +285,4 @@ fn products<S: Simd, const MADE: usize>(s: S, from: &[f32], j: usize, stride: us
 #[inline(always)]
 fn across<V: Copy, const ROWS: usize>(columns: &[[V; ROWS]; SIDE], i: usize) -> [V; SIDE] {
     [columns[0][i], columns[1][i], columns[2][i], columns[3][i], columns[4][i], columns[5][i]]
-}
-
-/// # Safety
-/// `count` values must be readable.
-#[inline(always)]
-unsafe fn load<S: Simd>(s: S, from: *const f32, count: usize) -> S::V {
-    // SAFETY: handed on.
-    unsafe { if count == S::LANES { s.load(from) } else { s.load_part(from, count) } }
 }
