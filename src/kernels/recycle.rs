@@ -15,7 +15,7 @@ const SLOTS: usize = 64;
 const ALIGNMENT: usize = 64;
 /// A large page of the machines we know. Blocks of this size and more begin at such a page, and the system is asked to use it:
 /// a map is then found through a few entries of the address cache, not thousands, and faulted in as quickly.
-const LARGE_PAGE: usize = 2 << 20;
+pub(super) const LARGE_PAGE: usize = 2 << 20;
 
 /// An allocator that keeps freed blocks of at least 256 KiB, up to 384 MiB of them.
 #[derive(Debug)]
