@@ -11,7 +11,7 @@ use crate::ops::OpsContext;
 use crate::prediction::Dense;
 
 /// What one strip of the full-resolution map takes at most.
-const STRIP_BYTES: usize = 32 << 20;
+const STRIP_BYTES: usize = 64 << 20;
 /// Rows on either side of a strip, before the doubling. The last doubling sees one row further, the head's two convolutions two
 /// of the doubled rows.
 const HALO: usize = 2;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::transform::{self, POINTS, SIDE};
 use super::{Phase, Winograd};
-use crate::kernels::factors::CHUNK;
+use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::micro::{Start, Tile, Words, multiply};
 use crate::kernels::simd::{Simd, Task};
@@ -115,65 +115,74 @@ impl Job<'_> {
             rows: [true; SIDE],
             columns: [true; SIDE],
         };
-        if top.checked_add(SIDE).is_some_and(|end| end <= height) && left.checked_add(SIDE).is_some_and(|end| end <= width)
-        {
-            self.gather_seen::<S, true>(s, &seen, to, stride, group);
-        } else {
+        let inside = top.checked_add(SIDE).is_some_and(|end| end <= height)
+            && left.checked_add(SIDE).is_some_and(|end| end <= width);
+        if !inside {
             seen.rows = std::array::from_fn(|i| top.wrapping_add(i) < height);
             seen.columns = std::array::from_fn(|j| left.wrapping_add(j) < width);
-            self.gather_seen::<S, false>(s, &seen, to, stride, group);
+        }
+        let factors = self.layer.factors;
+        // The common cases are compiled by themselves, without branches on what is known here.
+        match factors {
+            _ if !inside || self.layer.inputs % factors.unit_values() != 0 => {
+                self.gather_seen::<S, false>(s, &seen, factors, to, stride, group);
+            }
+            Factors::F32 => self.gather_seen::<S, true>(s, &seen, Factors::F32, to, stride, group),
+            Factors::Bf16 => self.gather_seen::<S, true>(s, &seen, Factors::Bf16, to, stride, group),
+            _ => self.gather_seen::<S, true>(s, &seen, factors, to, stride, group),
         }
     }
 
-    /// The same for a tile that lies wholly inside the map or not, so that the common case has no branches.
+    /// The same for a tile of which every pixel and channel exists, or not.
     #[inline(always)]
-    fn gather_seen<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, to: &mut [f32], stride: usize, group: usize) {
-        let factors = self.layer.factors;
+    fn gather_seen<S: Simd, const WHOLE: bool>(
+        &self,
+        s: S,
+        seen: &Seen,
+        factors: Factors,
+        to: &mut [f32],
+        stride: usize,
+        group: usize,
+    ) {
         let unit_words = factors.unit_chunks() * CHUNK;
-        for unit in 0..factors.padded_words(self.layer.inputs) / unit_words {
+        let units = factors.padded_words(self.layer.inputs) / unit_words;
+        let reach = (SIDE * SIDE - 1) * stride + (units * factors.unit_chunks() - 1) * group * CHUNK + CHUNK;
+        let to = to[..reach].as_mut_ptr();
+        for unit in 0..units {
             for lane in (0..CHUNK).step_by(S::LANES) {
-                let to = &mut to[unit * unit_words * group + lane..];
                 let channel = unit * factors.unit_values();
                 let sources = factors.sources::<S>(lane);
-                let first = self.transform_columns::<S, INSIDE>(s, seen, channel + sources[0]);
-                if sources[0] == sources[1] {
-                    for i in 0..SIDE {
-                        let points = transform::input(s, across(&first, i));
-                        self.store_points(s, points, points, &mut to[i * SIDE * stride..], stride, group);
-                    }
-                } else {
-                    let second = self.transform_columns::<S, INSIDE>(s, seen, channel + sources[1]);
-                    for i in 0..SIDE {
-                        let points = [transform::input(s, across(&first, i)), transform::input(s, across(&second, i))];
-                        self.store_points(s, points[0], points[1], &mut to[i * SIDE * stride..], stride, group);
+                let first = self.transform_columns::<S, WHOLE>(s, seen, channel + sources[0]);
+                // SAFETY: each point's words of this unit lie inside what was checked above.
+                unsafe {
+                    let to = to.add(unit * unit_words * group + lane);
+                    if sources[0] == sources[1] {
+                        for i in 0..SIDE {
+                            let points = transform::input(s, across(&first, i));
+                            for j in 0..SIDE {
+                                let to = to.add((i * SIDE + j) * stride);
+                                factors.write(s, [points[j], points[j]], to, group * CHUNK);
+                            }
+                        }
+                    } else {
+                        let second = self.transform_columns::<S, WHOLE>(s, seen, channel + sources[1]);
+                        for i in 0..SIDE {
+                            let (first, second) =
+                                (transform::input(s, across(&first, i)), transform::input(s, across(&second, i)));
+                            for j in 0..SIDE {
+                                let to = to.add((i * SIDE + j) * stride);
+                                factors.write(s, [first[j], second[j]], to, group * CHUNK);
+                            }
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Writes a row of a tile's points, `stride` words from one to the next.
-    #[inline(always)]
-    fn store_points<S: Simd>(
-        &self,
-        s: S,
-        first: [S::V; SIDE],
-        second: [S::V; SIDE],
-        to: &mut [f32],
-        stride: usize,
-        group: usize,
-    ) {
-        let reach = (self.layer.factors.unit_chunks() - 1) * group * CHUNK + S::LANES;
-        for j in 0..SIDE {
-            let to = &mut to[j * stride..][..reach];
-            // SAFETY: the slice reaches to the last part's register.
-            unsafe { self.layer.factors.write(s, [first[j], second[j]], to.as_mut_ptr(), group * CHUNK) };
-        }
-    }
-
     /// Bᵀ d for a register of channels, zeros past the last one: half of a tile's transform, column by column.
     #[inline(always)]
-    fn transform_columns<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, channel: usize) -> [[S::V; SIDE]; SIDE] {
+    fn transform_columns<S: Simd, const WHOLE: bool>(&self, s: S, seen: &Seen, channel: usize) -> [[S::V; SIDE]; SIDE] {
         let column = Column {
             x: self.x,
             inputs: self.layer.inputs,
@@ -183,12 +192,12 @@ impl Job<'_> {
         };
         // Written out, so that nothing is zeroed first and nothing copied (a closure would lose the instruction set).
         [
-            column.transform::<S, INSIDE>(s, seen, 0),
-            column.transform::<S, INSIDE>(s, seen, 1),
-            column.transform::<S, INSIDE>(s, seen, 2),
-            column.transform::<S, INSIDE>(s, seen, 3),
-            column.transform::<S, INSIDE>(s, seen, 4),
-            column.transform::<S, INSIDE>(s, seen, 5),
+            column.transform::<S, WHOLE>(s, seen, 0),
+            column.transform::<S, WHOLE>(s, seen, 1),
+            column.transform::<S, WHOLE>(s, seen, 2),
+            column.transform::<S, WHOLE>(s, seen, 3),
+            column.transform::<S, WHOLE>(s, seen, 4),
+            column.transform::<S, WHOLE>(s, seen, 5),
         ]
     }
 
@@ -203,32 +212,63 @@ impl Job<'_> {
         from: &[f32],
         stride: usize,
     ) {
+        let (_, y, x) = self.position(tile);
+        let whole = y + MADE <= self.maps.height
+            && x + MADE <= self.maps.width
+            && column + S::LANES <= self.layer.outputs
+            && self.residual.is_none();
+        match self.activation {
+            Activation::None if whole => {
+                self.scatter_seen::<S, MADE, true>(s, phase, tile, column, from, stride, Activation::None);
+            }
+            Activation::Relu if whole => {
+                self.scatter_seen::<S, MADE, true>(s, phase, tile, column, from, stride, Activation::Relu);
+            }
+            activation => self.scatter_seen::<S, MADE, false>(s, phase, tile, column, from, stride, activation),
+        }
+    }
+
+    /// The same for a tile of which every pixel and channel exists and which has no residual, or not.
+    #[expect(clippy::too_many_arguments, reason = "constants at each call")]
+    #[inline(always)]
+    fn scatter_seen<S: Simd, const MADE: usize, const WHOLE: bool>(
+        &self,
+        s: S,
+        phase: &Phase,
+        tile: usize,
+        column: usize,
+        from: &[f32],
+        stride: usize,
+        activation: Activation,
+    ) {
         let (n, y, x) = self.position(tile);
         let (outputs, scale) = (self.layer.outputs, self.layer.scale);
-        let count = (outputs - column).min(S::LANES);
-        let half = [
-            products::<S, MADE>(s, from, 0, stride),
-            products::<S, MADE>(s, from, 1, stride),
-            products::<S, MADE>(s, from, 2, stride),
-            products::<S, MADE>(s, from, 3, stride),
-            products::<S, MADE>(s, from, 4, stride),
-            products::<S, MADE>(s, from, 5, stride),
-        ];
-        // SAFETY: the bias is padded to whole panels; the writes belong to this tile and these channels alone.
+        let count = if WHOLE { S::LANES } else { (outputs - column).min(S::LANES) };
+        let from = from[..(POINTS - 1) * stride + S::LANES].as_ptr();
+        // SAFETY: a register of every point's products was found there, the bias is padded to whole panels; the writes belong to
+        // this tile and these channels alone.
         unsafe {
+            let half = [
+                products::<S, MADE>(s, from, stride),
+                products::<S, MADE>(s, from.add(stride), stride),
+                products::<S, MADE>(s, from.add(2 * stride), stride),
+                products::<S, MADE>(s, from.add(3 * stride), stride),
+                products::<S, MADE>(s, from.add(4 * stride), stride),
+                products::<S, MADE>(s, from.add(5 * stride), stride),
+            ];
             let bias = s.load(self.layer.bias[column..].as_ptr());
-            for i in 0..MADE.min(self.maps.height - y) {
+            for i in 0..MADE {
                 let outputs_row = transform::output::<S, MADE>(s, across(&half, i));
                 let line = (n * self.maps.height + y + i) * scale + phase.offset[0];
                 for j in 0..MADE {
-                    if x + j < self.maps.width {
+                    if WHOLE || (y + i < self.maps.height && x + j < self.maps.width) {
                         let pixel = line * self.maps.width * scale + (x + j) * scale + phase.offset[1];
                         let place = pixel * outputs + column;
                         let mut v = s.add(outputs_row[j], bias);
-                        if let Some(residual) = self.residual {
+                        if let (false, Some(residual)) = (WHOLE, self.residual) {
                             v = s.add(v, s.load_some(residual.as_ptr().add(place), count));
                         }
-                        let v = math::activate(s, v, self.activation);
+                        let v = math::activate(s, v, activation);
                         let to = self.out.at(place, count);
                         if count == S::LANES { s.store(to, v) } else { s.store_part(to, v, count) }
                     }
@@ -251,15 +291,15 @@ struct Column<'a> {
 impl Column<'_> {
     /// Bᵀ d of column `j`.
     #[inline(always)]
-    fn transform<S: Simd, const INSIDE: bool>(&self, s: S, seen: &Seen, j: usize) -> [S::V; SIDE] {
-        let count = self.inputs.saturating_sub(self.channel).min(S::LANES);
+    fn transform<S: Simd, const WHOLE: bool>(&self, s: S, seen: &Seen, j: usize) -> [S::V; SIDE] {
+        let count = if WHOLE { S::LANES } else { self.inputs.saturating_sub(self.channel).min(S::LANES) };
         let mut d = [s.splat(0.0); SIDE];
         for i in 0..SIDE {
-            if INSIDE || (seen.rows[i] && seen.columns[j]) {
+            if WHOLE || (seen.rows[i] && seen.columns[j]) {
                 let pixel = seen.origin.wrapping_add(i * self.width + j);
                 let place = pixel.wrapping_mul(self.inputs).wrapping_add(self.channel);
                 // What the next tile sees and this one does not is too scattered for the hardware.
-                if j + self.made >= SIDE {
+                if j > 0 {
                     s.prefetch(self.x.as_ptr().wrapping_add(place + self.made * self.inputs));
                 }
                 // SAFETY: `count` channels from here on are inside this pixel, which is on the map.
@@ -270,13 +310,16 @@ impl Column<'_> {
     }
 }
 
-/// Aᵀ m of column `j` of a tile's products, `stride` values from one point to the next.
+/// Aᵀ m of the column of a tile's products that begins at `from`, `stride` values from one point to the next.
+///
+/// # Safety
+/// A register must be readable at each of the column's points.
 #[inline(always)]
-fn products<S: Simd, const MADE: usize>(s: S, from: &[f32], j: usize, stride: usize) -> [S::V; MADE] {
+unsafe fn products<S: Simd, const MADE: usize>(s: S, from: *const f32, stride: usize) -> [S::V; MADE] {
     let mut m = [s.splat(0.0); SIDE];
-    for i in 0..SIDE {
-        // SAFETY: a register of every point's products lies there.
-        m[i] = unsafe { s.load(from[(i * SIDE + j) * stride..][..S::LANES].as_ptr()) };
+    for (i, m) in m.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *m = unsafe { s.load(from.add(i * SIDE * stride)) };
     }
     transform::output::<S, MADE>(s, m)
 }
