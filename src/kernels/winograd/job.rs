@@ -124,7 +124,7 @@ impl Job<'_> {
         let factors = self.layer.factors;
         // The common cases are compiled by themselves, without branches on what is known here.
         match factors {
-            _ if !inside || self.layer.inputs % factors.unit_values() != 0 => {
+            _ if !inside || !self.layer.inputs.is_multiple_of(factors.unit_values()) => {
                 self.gather_seen::<S, false>(s, &seen, factors, to, stride, group);
             }
             Factors::F32 => self.gather_seen::<S, true>(s, &seen, Factors::F32, to, stride, group),
