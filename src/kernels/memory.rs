@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 use super::recycle::LARGE_PAGE;
 
 /// Values in a cache line, and in an AVX-512 register.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -196,6 +196,11 @@ impl<'a> Out<'a> {
     /// Memory that is there already.
     pub(crate) fn over(values: &'a mut [f32]) -> Self {
         Self { start: values.as_mut_ptr(), len: values.len(), values: PhantomData }
+    }
+
+    /// Whether it starts on a cache line.
+    pub(crate) fn starts_line(self) -> bool {
+        self.start.addr().is_multiple_of(size_of::<Line>())
     }
 
     /// `count` values from `index` on.

@@ -60,6 +60,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskload_ps(from, mask(count)) }
     }
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m256) {
+        unsafe { _mm256_stream_ps(to, v) }
+    }
+    #[inline(always)]
+    fn end_stream(self) {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn store_part(self, to: *mut f32, v: __m256, count: usize) {
         unsafe { _mm256_maskstore_ps(to, mask(count), v) }
     }

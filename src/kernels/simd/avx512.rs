@@ -96,6 +96,14 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
         unsafe { _mm512_maskz_loadu_ps(mask(count), from) }
     }
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m512) {
+        unsafe { _mm512_stream_ps(to, v) }
+    }
+    #[inline(always)]
+    fn end_stream(self) {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn store_part(self, to: *mut f32, v: __m512, count: usize) {
         unsafe { _mm512_mask_storeu_ps(to, mask(count), v) }
     }

@@ -41,6 +41,18 @@ pub(crate) trait Simd: Copy + Send + Sync {
         // SAFETY: as both demand of the caller.
         unsafe { if count == Self::LANES { self.load(from) } else { self.load_part(from, count) } }
     }
+    /// A store that goes past the caches where the processor has one. [`Simd::end_stream`] comes before others read it.
+    ///
+    /// # Safety
+    /// As for a store, and `to` must be aligned to a register.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: Self::V) {
+        // SAFETY: handed on.
+        unsafe { self.store(to, v) }
+    }
+    /// Makes what this thread has streamed visible to whoever it synchronises with.
+    #[inline(always)]
+    fn end_stream(self) {}
     unsafe fn store_part(self, to: *mut f32, v: Self::V, count: usize);
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;

@@ -21,6 +21,8 @@ pub(super) struct Job<'a> {
     pub(super) tiles: Range<usize>,
     pub(super) panels: Range<usize>,
     pub(super) out: Out<'a>,
+    /// Whether the result is written past the caches.
+    pub(super) streamed: bool,
 }
 
 impl Task for Job<'_> {
@@ -37,16 +39,16 @@ impl Task for Job<'_> {
         let (gathered_stride, products_stride) = (rows * depth + CHUNK, rows * width + CHUNK);
         let mut gathered = Scratch::take(POINTS * gathered_stride);
         let mut products = Scratch::take(POINTS * products_stride);
-        for phase in &self.layer.phases {
-            let mut first = 0;
-            for size in groups.sizes(self.tiles.len()) {
-                for r in 0..size.min(self.tiles.len() - first) {
-                    // [point][group][chunk][row in group][CHUNK]
-                    let place = &mut gathered[first * depth + r * CHUNK..];
-                    self.gather(s, phase, self.tiles.start + first + r, place, gathered_stride, size);
-                }
-                first += size;
+        let mut first = 0;
+        for size in groups.sizes(self.tiles.len()) {
+            for r in 0..size.min(self.tiles.len() - first) {
+                // [point][group][chunk][row in group][CHUNK]
+                let place = &mut gathered[first * depth + r * CHUNK..];
+                self.gather(s, self.tiles.start + first + r, place, gathered_stride, size);
             }
+            first += size;
+        }
+        for phase in &self.layer.phases {
             for panel in self.panels.clone() {
                 for point in 0..POINTS {
                     let right = &phase.words[(panel * POINTS + point) * words * width..][..words * width];
@@ -72,15 +74,19 @@ impl Task for Job<'_> {
                     for column in [panel * width, panel * width + S::LANES] {
                         if column < self.layer.outputs {
                             let from = &products[i * width + column - panel * width..];
+                            let products = Products { phase, tile, column, from, stride: products_stride };
                             if self.layer.taps == 3 {
-                                self.scatter::<S, 4>(s, phase, tile, column, from, products_stride);
+                                self.scatter::<S, 4>(s, products);
                             } else {
-                                self.scatter::<S, 5>(s, phase, tile, column, from, products_stride);
+                                self.scatter::<S, 5>(s, products);
                             }
                         }
                     }
                 }
             }
+        }
+        if self.streamed {
+            s.end_stream();
         }
     }
 }
@@ -95,7 +101,7 @@ struct Seen {
 }
 
 impl Job<'_> {
-    /// Batch index and the first output's row and column (at the scale of the inputs) of a tile.
+    /// Batch index of a tile, and the row and column of its second input: of its first output where that sees one pixel around.
     #[inline(always)]
     fn position(&self, tile: usize) -> (usize, usize, usize) {
         let made = SIDE + 1 - self.layer.taps;
@@ -105,10 +111,10 @@ impl Job<'_> {
 
     /// Transforms a tile's inputs, Bᵀ d B: point p of word w goes to `to[p * stride + chunk_place(w)]`.
     #[inline(always)]
-    fn gather<S: Simd>(&self, s: S, phase: &Phase, tile: usize, to: &mut [f32], stride: usize, group: usize) {
+    fn gather<S: Simd>(&self, s: S, tile: usize, to: &mut [f32], stride: usize, group: usize) {
         let (n, y, x) = self.position(tile);
         let Maps { height, width, .. } = self.maps;
-        let (top, left) = (y.wrapping_sub(phase.padding[0]), x.wrapping_sub(phase.padding[1]));
+        let (top, left) = (y.wrapping_sub(1), x.wrapping_sub(1));
         let mut seen = Seen {
             // Wraps around where the tile begins before the map; the offset of a pixel that exists wraps back.
             origin: (n * height).wrapping_add(top).wrapping_mul(width).wrapping_add(left),
@@ -203,79 +209,84 @@ impl Job<'_> {
 
     /// Transforms a tile's products back, Aᵀ m A, for a register of output channels, and writes what exists.
     #[inline(always)]
-    fn scatter<S: Simd, const MADE: usize>(
-        &self,
-        s: S,
-        phase: &Phase,
-        tile: usize,
-        column: usize,
-        from: &[f32],
-        stride: usize,
-    ) {
-        let (_, y, x) = self.position(tile);
-        let whole = y + MADE <= self.maps.height
-            && x + MADE <= self.maps.width
-            && column + S::LANES <= self.layer.outputs
+    fn scatter<S: Simd, const MADE: usize>(&self, s: S, products: Products<'_>) {
+        let (_, y, x) = self.position(products.tile);
+        let [down, right] = products.phase.offset;
+        let whole = y >= down
+            && y - down + MADE <= self.maps.height
+            && x >= right
+            && x - right + MADE <= self.maps.width
+            && products.column + S::LANES <= self.layer.outputs
             && self.residual.is_none();
+        // As above.
         match self.activation {
-            Activation::None if whole => {
-                self.scatter_seen::<S, MADE, true>(s, phase, tile, column, from, stride, Activation::None);
-            }
-            Activation::Relu if whole => {
-                self.scatter_seen::<S, MADE, true>(s, phase, tile, column, from, stride, Activation::Relu);
-            }
-            activation => self.scatter_seen::<S, MADE, false>(s, phase, tile, column, from, stride, activation),
+            Activation::None if whole => self.scatter_seen::<S, MADE, true>(s, products, Activation::None),
+            Activation::Relu if whole => self.scatter_seen::<S, MADE, true>(s, products, Activation::Relu),
+            activation => self.scatter_seen::<S, MADE, false>(s, products, activation),
         }
     }
 
     /// The same for a tile of which every pixel and channel exists and which has no residual, or not.
-    #[expect(clippy::too_many_arguments, reason = "constants at each call")]
     #[inline(always)]
     fn scatter_seen<S: Simd, const MADE: usize, const WHOLE: bool>(
         &self,
         s: S,
-        phase: &Phase,
-        tile: usize,
-        column: usize,
-        from: &[f32],
-        stride: usize,
+        products: Products<'_>,
         activation: Activation,
     ) {
-        let (n, y, x) = self.position(tile);
+        let (n, y, x) = self.position(products.tile);
+        let Products { phase, column, stride, .. } = products;
         let (outputs, scale) = (self.layer.outputs, self.layer.scale);
+        let (top, left) = (y.wrapping_sub(phase.offset[0]), x.wrapping_sub(phase.offset[1]));
         let count = if WHOLE { S::LANES } else { (outputs - column).min(S::LANES) };
-        let from = from[..(POINTS - 1) * stride + S::LANES].as_ptr();
+        let from = products.from[..(POINTS - 1) * stride + S::LANES].as_ptr();
         // SAFETY: a register of every point's products was found there, the bias is padded to whole panels; the writes belong to
         // this tile and these channels alone.
         unsafe {
             let half = [
-                products::<S, MADE>(s, from, stride),
-                products::<S, MADE>(s, from.add(stride), stride),
-                products::<S, MADE>(s, from.add(2 * stride), stride),
-                products::<S, MADE>(s, from.add(3 * stride), stride),
-                products::<S, MADE>(s, from.add(4 * stride), stride),
-                products::<S, MADE>(s, from.add(5 * stride), stride),
+                half_made::<S, MADE>(s, from, stride),
+                half_made::<S, MADE>(s, from.add(stride), stride),
+                half_made::<S, MADE>(s, from.add(2 * stride), stride),
+                half_made::<S, MADE>(s, from.add(3 * stride), stride),
+                half_made::<S, MADE>(s, from.add(4 * stride), stride),
+                half_made::<S, MADE>(s, from.add(5 * stride), stride),
             ];
             let bias = s.load(self.layer.bias[column..].as_ptr());
             for i in 0..MADE {
-                let outputs_row = transform::output::<S, MADE>(s, across(&half, i));
-                let line = (n * self.maps.height + y + i) * scale + phase.offset[0];
+                let made = transform::output::<S, MADE>(s, across(&half, i));
                 for j in 0..MADE {
-                    if WHOLE || (y + i < self.maps.height && x + j < self.maps.width) {
-                        let pixel = line * self.maps.width * scale + (x + j) * scale + phase.offset[1];
+                    let (row, col) = (top.wrapping_add(i), left.wrapping_add(j));
+                    if WHOLE || (row < self.maps.height && col < self.maps.width) {
+                        let line = (n * self.maps.height + row) * scale + phase.offset[0];
+                        let pixel = line * self.maps.width * scale + col * scale + phase.offset[1];
                         let place = pixel * outputs + column;
-                        let mut v = s.add(outputs_row[j], bias);
+                        let mut v = s.add(made[j], bias);
                         if let (false, Some(residual)) = (WHOLE, self.residual) {
                             v = s.add(v, s.load_some(residual.as_ptr().add(place), count));
                         }
                         let v = math::activate(s, v, activation);
                         let to = self.out.at(place, count);
-                        if count == S::LANES { s.store(to, v) } else { s.store_part(to, v, count) }
+                        match count == S::LANES {
+                            true if WHOLE && self.streamed => s.stream(to, v),
+                            true => s.store(to, v),
+                            false => s.store_part(to, v, count),
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// A tile's products of one phase, for a register of output channels from `column` on.
+#[derive(Clone, Copy)]
+struct Products<'a> {
+    phase: &'a Phase,
+    tile: usize,
+    column: usize,
+    /// Those of the first point; the next one's lie `stride` values on.
+    from: &'a [f32],
+    stride: usize,
 }
 
 /// Where a tile's inputs are read, for a register of channels.
@@ -315,7 +326,7 @@ impl Column<'_> {
 /// # Safety
 /// A register must be readable at each of the column's points.
 #[inline(always)]
-unsafe fn products<S: Simd, const MADE: usize>(s: S, from: *const f32, stride: usize) -> [S::V; MADE] {
+unsafe fn half_made<S: Simd, const MADE: usize>(s: S, from: *const f32, stride: usize) -> [S::V; MADE] {
     let mut m = [s.splat(0.0); SIDE];
     for (i, m) in m.iter_mut().enumerate() {
         // SAFETY: the caller's promise.

@@ -16,13 +16,17 @@ use self::job::Job;
 use self::transform::{POINTS, SIDE, kernel_row};
 use super::factors::Factors;
 use super::gemm::share;
-use super::memory::{Aligned, Out};
+use super::memory::{Aligned, LINE, Out};
 use super::simd::Level;
 use super::{Activation, Maps, Precision};
 
 /// Words of transformed tiles a job keeps: with fewer it would stay in the second-level cache, but weights, which a job reads once,
 /// are often larger than that.
 const JOB_WORDS: usize = 350_000;
+
+/// Results of so many values are written past the caches: 16 MB would mostly be gone again before the next layer reads them, and
+/// memory need not be read where whole lines are written.
+const STREAMED_VALUES: usize = 4 << 20;
 
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
@@ -42,10 +46,9 @@ pub struct Winograd {
 /// The outputs at one offset modulo the scale: a convolution of its own.
 #[derive(Debug)]
 struct Phase {
-    /// Which output of each `scale` x `scale` block it makes.
+    /// Which output of each `scale` x `scale` block it makes. All phases see the same inputs of a tile; where this is 1, its outputs
+    /// begin one block earlier.
     offset: [usize; 2],
-    /// Where a tile's inputs begin, before or at the position of its first output.
-    padding: [usize; 2],
     /// [panel][point][word][panel width]
     words: Aligned,
 }
@@ -79,7 +82,7 @@ impl Winograd {
         let tap = |o: usize, i: usize, y: usize, x: usize| weight[((o * inputs + i) * 3 + y) * 3 + x];
         let factors = Factors::for_vectors(precision);
         let words = transform_kernel(level, factors, outputs, inputs, 3, tap);
-        let phases = vec![Phase { offset: [0, 0], padding: [1, 1], words }];
+        let phases = vec![Phase { offset: [0, 0], words }];
         Self { phases, inputs, outputs, taps: 3, scale: 1, bias: pad_bias(level, bias, outputs), factors, level }
     }
 
@@ -99,7 +102,7 @@ impl Winograd {
                 weight[((i * outputs + o) * 4 + 3 - py - 2 * y) * 4 + 3 - px - 2 * x]
             };
             let words = transform_kernel(level, factors, outputs, inputs, 2, tap);
-            Phase { offset: [py, px], padding: [1 - py, 1 - px], words }
+            Phase { offset: [py, px], words }
         };
         let phases = vec![phase(0, 0), phase(0, 1), phase(1, 0), phase(1, 1)];
         Self { phases, inputs, outputs, taps: 2, scale: 2, bias: pad_bias(level, bias, outputs), factors, level }
@@ -124,7 +127,9 @@ impl Winograd {
         assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
         assert!(residual.is_none_or(|r| r.len() == values), "residual is laid out like the result");
         let made = SIDE + 1 - self.taps;
-        let grid = Maps { count: maps.count, height: maps.height.div_ceil(made), width: maps.width.div_ceil(made) };
+        // A phase with an offset makes one output less of the first tile.
+        let tiles = |side: usize| (side + self.scale - 1).div_ceil(made);
+        let grid = Maps { count: maps.count, height: tiles(maps.height), width: tiles(maps.width) };
         let panels = self.outputs.div_ceil(2 * self.level.lanes());
         let threads = rayon::current_num_threads();
         let groups = self.factors.groups(self.level.rows());
@@ -138,6 +143,7 @@ impl Winograd {
         // SAFETY: the jobs cover every tile and panel once, and the tiles every output.
         unsafe {
             Out::collect(values, |out| {
+                let streamed = values >= STREAMED_VALUES && self.outputs.is_multiple_of(LINE) && out.starts_line();
                 (0..tile_jobs * panel_jobs).into_par_iter().with_max_len(1).for_each(|job| {
                     self.level.run(Job {
                         layer: self,
@@ -149,6 +155,7 @@ impl Winograd {
                         tiles: share(grid.pixels(), groups.step, job / panel_jobs, tile_jobs),
                         panels: share(panels, 1, job % panel_jobs, panel_jobs),
                         out,
+                        streamed,
                     });
                 });
             })
@@ -231,6 +238,22 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn results_past_the_caches_are_those_of_parts_that_are_not() {
+        let (width, channels) = (512, 16);
+        let maps = |height| Maps { count: 1, height, width };
+        let layer =
+            Winograd::transposed(&reference::noise(16 * channels * channels, 1), &[], channels, channels, Precision::F32);
+        let x = reference::noise(257 * width * channels, 2);
+        let whole = layer.forward(&x, maps(257), None, Activation::Relu);
+        assert!(whole.len() >= STREAMED_VALUES);
+        // Of a part, all rows but those whose tiles reach beyond it are the whole's.
+        let part = layer.forward(&x[..102 * width * channels], maps(102), None, Activation::Relu);
+        let seen = 2 * 95 * 2 * width * channels;
+        assert!(part.len() < STREAMED_VALUES);
+        assert_eq!(whole[..seen].iter().zip(&part[..seen]).position(|(a, b)| a != b), None);
     }
 
     #[test]
