@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use satlas_serve::kernels::{Activation, Maps, PackedMatrix, Precision, Winograd};
+use satlas_serve::kernels::{
+    Activation, Convolution, Maps, PackedMatrix, Precision, Residual, RowPlan, RowStep, Walk, WindowAttention, Winograd,
+    layer_norm, max_pool,
+};
 
 fn noise(len: usize) -> Vec<f32> {
     (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
@@ -77,9 +80,80 @@ fn winograd(c: &mut Criterion) {
     group.finish();
 }
 
+/// ResNet's stem and the pooling after it, and a 3x3 layer that halves the map, at 512 px.
+fn convolution(c: &mut Criterion) {
+    let mut group = c.benchmark_group("convolution");
+    for (side, inputs, outputs, kernel) in [(512, 3, 64, 7), (128, 128, 128, 3)] {
+        let maps = Maps { count: 1, height: side, width: side };
+        let walk = Walk { kernel, stride: 2, padding: kernel / 2 };
+        let weight = noise(kernel * kernel * inputs * outputs);
+        let layer = Convolution::new(&weight, &noise(outputs), outputs, inputs, walk, Precision::F32);
+        let x = noise(maps.pixels() * inputs);
+        group.throughput(Throughput::Elements(2 * (walk.output_maps(maps).pixels() * weight.len()) as u64));
+        group.bench_function(format!("{kernel}x{kernel} stride 2 {side} {inputs}-{outputs}"), |b| {
+            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+        });
+    }
+    let (maps, channels) = (Maps { count: 1, height: 256, width: 256 }, 64);
+    let x = noise(maps.pixels() * channels);
+    group.throughput(Throughput::Elements(x.len() as u64));
+    group.bench_function("max_pool 256 64", |b| b.iter(|| black_box(max_pool(&x, maps, channels))));
+    group.finish();
+}
+
+/// What follows the attention of a Swin-v2-B block, in one go and layer by layer.
+fn rows(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rows");
+    for (count, width) in [(16384, 128), (1024, 512)] {
+        let matrix =
+            |inputs, outputs| PackedMatrix::new(&noise(inputs * outputs), &noise(outputs), outputs, inputs, Precision::F32);
+        let (up, down) = (matrix(width, 4 * width), matrix(4 * width, width));
+        let (x, weight, bias) = (noise(count * width), noise(width), noise(width));
+        let product = |matrix, activation| RowStep::Product { matrix, residual: None, activation };
+        let steps = [
+            product(&up, Activation::Gelu),
+            product(&down, Activation::None),
+            RowStep::Norm { weight: &weight, bias: &bias, epsilon: 1e-5, residual: Some(Residual::Values(&x)) },
+            RowStep::Keep,
+        ];
+        group.throughput(Throughput::Elements(16 * (count * width * width) as u64));
+        if let Some(plan) = RowPlan::new(count, width, &steps) {
+            group.bench_function(format!("mlp {count}x{width} together"), |b| b.iter(|| black_box(plan.run(&x, None))));
+        }
+        group.bench_function(format!("mlp {count}x{width} one by one"), |b| {
+            b.iter(|| {
+                let y = down.forward(&up.forward(&x, None, Activation::Gelu), None, Activation::None);
+                black_box(layer_norm(&y, Some(&x), &weight, &bias, 1e-5))
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The windows of Swin-v2-B's first and third stage at 512 px, shifted.
+fn attention(c: &mut Criterion) {
+    let mut group = c.benchmark_group("attention");
+    for (side, heads) in [(128, 4), (32, 16)] {
+        let (window, head_channels, maps) = (8, 32, Maps { count: 1, height: side, width: side });
+        let (tokens, channels) = (window * window, heads * head_channels);
+        let layer = WindowAttention {
+            window,
+            head_channels,
+            scale: vec![10.0; heads],
+            position_bias: noise(heads * tokens * tokens),
+            padding: vec![0.0; 3 * channels],
+            precision: Precision::F32,
+        };
+        let qkv = noise(maps.pixels() * 3 * channels);
+        group.throughput(Throughput::Elements(4 * (maps.pixels() * tokens * channels) as u64));
+        group.bench_function(format!("{side} {channels}"), |b| b.iter(|| black_box(layer.forward(&qkv, maps, [4, 4]))));
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
-    targets = gemm, winograd
+    targets = gemm, winograd, convolution, rows, attention
 }
 criterion_main!(benches);
