@@ -3,7 +3,8 @@
 //! Every kernel is written once over [`simd`]'s vector vocabulary and compiled for each instruction set; the best one
 //! the processor has is chosen at run time. Where it has tile registers (AMX), products and convolutions have a form of their own
 //! for them ([`factors`], [`direct`], the gemm's `tiled`). Threads are rayon's. Only [`crate::ops`] calls these, and each is tested
-//! against a slow reference on odd sizes, on every instruction set at hand; the portable form also runs under Miri.
+//! against a slow reference on odd sizes, on every instruction set at hand; the portable form also runs under Miri, and all of them
+//! under the address sanitizer (whose unoptimised kernels need RUST_MIN_STACK=268435456).
 #![expect(unsafe_code, reason = "vector instructions and disjoint writes from several threads")]
 
 mod attention;
