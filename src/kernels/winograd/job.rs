@@ -101,7 +101,7 @@ struct Seen {
 }
 
 impl Job<'_> {
-    /// Batch index of a tile, and the row and column of its second input: of its first output where that sees one pixel around.
+    /// Batch index of a tile, and the row and column (at the scale of the inputs) of its outputs; its inputs begin one before.
     #[inline(always)]
     fn position(&self, tile: usize) -> (usize, usize, usize) {
         let made = SIDE + 1 - self.layer.taps;
@@ -121,21 +121,18 @@ impl Job<'_> {
             rows: [true; SIDE],
             columns: [true; SIDE],
         };
-        let inside = top.checked_add(SIDE).is_some_and(|end| end <= height)
-            && left.checked_add(SIDE).is_some_and(|end| end <= width);
+        let inside = fits(top, SIDE, height) && fits(left, SIDE, width);
         if !inside {
             seen.rows = std::array::from_fn(|i| top.wrapping_add(i) < height);
             seen.columns = std::array::from_fn(|j| left.wrapping_add(j) < width);
         }
         let factors = self.layer.factors;
+        let whole = inside && self.layer.inputs.is_multiple_of(factors.unit_values());
         // The common cases are compiled by themselves, without branches on what is known here.
         match factors {
-            _ if !inside || !self.layer.inputs.is_multiple_of(factors.unit_values()) => {
-                self.gather_seen::<S, false>(s, &seen, factors, to, stride, group);
-            }
-            Factors::F32 => self.gather_seen::<S, true>(s, &seen, Factors::F32, to, stride, group),
-            Factors::Bf16 => self.gather_seen::<S, true>(s, &seen, Factors::Bf16, to, stride, group),
-            _ => self.gather_seen::<S, true>(s, &seen, factors, to, stride, group),
+            Factors::F32 if whole => self.gather_seen::<S, true>(s, &seen, Factors::F32, to, stride, group),
+            Factors::Bf16 if whole => self.gather_seen::<S, true>(s, &seen, Factors::Bf16, to, stride, group),
+            factors => self.gather_seen::<S, false>(s, &seen, factors, to, stride, group),
         }
     }
 
@@ -165,20 +162,13 @@ impl Job<'_> {
                     if sources[0] == sources[1] {
                         for i in 0..SIDE {
                             let points = transform::input(s, across(&first, i));
-                            for j in 0..SIDE {
-                                let to = to.add((i * SIDE + j) * stride);
-                                factors.write(s, [points[j], points[j]], to, group * CHUNK);
-                            }
+                            store_points(s, factors, [points; 2], to.add(i * SIDE * stride), stride, group);
                         }
                     } else {
                         let second = self.transform_columns::<S, WHOLE>(s, seen, channel + sources[1]);
                         for i in 0..SIDE {
-                            let (first, second) =
-                                (transform::input(s, across(&first, i)), transform::input(s, across(&second, i)));
-                            for j in 0..SIDE {
-                                let to = to.add((i * SIDE + j) * stride);
-                                factors.write(s, [first[j], second[j]], to, group * CHUNK);
-                            }
+                            let points = [transform::input(s, across(&first, i)), transform::input(s, across(&second, i))];
+                            store_points(s, factors, points, to.add(i * SIDE * stride), stride, group);
                         }
                     }
                 }
@@ -210,20 +200,25 @@ impl Job<'_> {
     /// Transforms a tile's products back, Aᵀ m A, for a register of output channels, and writes what exists.
     #[inline(always)]
     fn scatter<S: Simd, const MADE: usize>(&self, s: S, products: Products<'_>) {
-        let (_, y, x) = self.position(products.tile);
-        let [down, right] = products.phase.offset;
-        let whole = y >= down
-            && y - down + MADE <= self.maps.height
-            && x >= right
-            && x - right + MADE <= self.maps.width
-            && products.column + S::LANES <= self.layer.outputs
+        let (_, top, left) = self.made_at(products);
+        let whole = fits(top, MADE, self.maps.height)
+            && fits(left, MADE, self.maps.width)
+            && fits(products.column, S::LANES, self.layer.outputs)
             && self.residual.is_none();
-        // As above.
+        // The common cases by themselves, as above.
         match self.activation {
             Activation::None if whole => self.scatter_seen::<S, MADE, true>(s, products, Activation::None),
             Activation::Relu if whole => self.scatter_seen::<S, MADE, true>(s, products, Activation::Relu),
             activation => self.scatter_seen::<S, MADE, false>(s, products, activation),
         }
+    }
+
+    /// Batch index of a tile, and the row and column of a phase's outputs; one before the map wraps around.
+    #[inline(always)]
+    fn made_at(&self, products: Products<'_>) -> (usize, usize, usize) {
+        let (n, y, x) = self.position(products.tile);
+        let [down, right] = products.phase.offset;
+        (n, y.wrapping_sub(down), x.wrapping_sub(right))
     }
 
     /// The same for a tile of which every pixel and channel exists and which has no residual, or not.
@@ -234,10 +229,9 @@ impl Job<'_> {
         products: Products<'_>,
         activation: Activation,
     ) {
-        let (n, y, x) = self.position(products.tile);
+        let (n, top, left) = self.made_at(products);
         let Products { phase, column, stride, .. } = products;
         let (outputs, scale) = (self.layer.outputs, self.layer.scale);
-        let (top, left) = (y.wrapping_sub(phase.offset[0]), x.wrapping_sub(phase.offset[1]));
         let count = if WHOLE { S::LANES } else { (outputs - column).min(S::LANES) };
         let from = products.from[..(POINTS - 1) * stride + S::LANES].as_ptr();
         // SAFETY: a register of every point's products was found there, the bias is padded to whole panels; the writes belong to
@@ -266,16 +260,43 @@ impl Job<'_> {
                         }
                         let v = math::activate(s, v, activation);
                         let to = self.out.at(place, count);
-                        match count == S::LANES {
-                            true if WHOLE && self.streamed => s.stream(to, v),
-                            true => s.store(to, v),
-                            false => s.store_part(to, v, count),
+                        if WHOLE && self.streamed {
+                            s.stream(to, v);
+                        } else if count == S::LANES {
+                            s.store(to, v);
+                        } else {
+                            s.store_part(to, v, count);
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Writes a row of a tile's points, `stride` words from one to the next.
+///
+/// # Safety
+/// The words of each point must be writable.
+#[inline(always)]
+unsafe fn store_points<S: Simd>(
+    s: S,
+    factors: Factors,
+    points: [[S::V; SIDE]; 2],
+    to: *mut f32,
+    stride: usize,
+    group: usize,
+) {
+    for j in 0..SIDE {
+        // SAFETY: the caller's promise.
+        unsafe { factors.write(s, [points[0][j], points[1][j]], to.add(j * stride), group * CHUNK) };
+    }
+}
+
+/// Whether `count` values from `first` on, which wraps around before 0, are among `len`.
+#[inline(always)]
+fn fits(first: usize, count: usize, len: usize) -> bool {
+    first.checked_add(count).is_some_and(|end| end <= len)
 }
 
 /// A tile's products of one phase, for a register of output channels from `column` on.
@@ -309,7 +330,8 @@ impl Column<'_> {
             if WHOLE || (seen.rows[i] && seen.columns[j]) {
                 let pixel = seen.origin.wrapping_add(i * self.width + j);
                 let place = pixel.wrapping_mul(self.inputs).wrapping_add(self.channel);
-                // What the next tile sees and this one does not is too scattered for the hardware.
+                // What the next tile sees and this one does not is too scattered for the hardware. (Of four outputs that is a column
+                // less, which costs less than asking which it is.)
                 if j > 0 {
                     s.prefetch(self.x.as_ptr().wrapping_add(place + self.made * self.inputs));
                 }
