@@ -28,9 +28,9 @@ pub struct DeviceOptions {
     pub max_delay: Duration,
 }
 
-/// What to ask of a model.
+/// A question to a model: one head, or feature maps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Ask {
+pub enum ModelQuery {
     /// A head of the loaded variant.
     Head {
         /// Its position.
@@ -55,9 +55,9 @@ pub enum Input {
     Features(Arc<Features>),
 }
 
-/// The answer to an [`Ask`].
+/// The answer to a [`ModelQuery`].
 #[derive(Debug)]
-pub enum Answer {
+pub enum ModelAnswer {
     /// A head's output.
     Head(HeadOutput),
     /// Feature maps `[H, W, C]`, one a layer.
@@ -80,7 +80,7 @@ pub struct Reply {
     /// The item's feature maps, for further heads.
     pub features: Arc<Features>,
     /// The answer.
-    pub answer: Answer,
+    pub answer: ModelAnswer,
     /// Time spent in the queue.
     pub queued: Duration,
     /// Time the pass took (the whole batch's).
@@ -90,7 +90,7 @@ pub struct Reply {
 struct Job {
     model: Arc<LoadedModel>,
     input: Input,
-    ask: Ask,
+    query: ModelQuery,
     arrived: Instant,
     reply: oneshot::Sender<Result<Reply, EngineError>>,
 }
@@ -102,7 +102,7 @@ impl Job {
             (Input::Images { shape: a, .. }, Input::Images { shape: b, .. }) => a == b,
             _ => false,
         };
-        same_shape && Arc::ptr_eq(&self.model, &other.model) && self.ask == other.ask
+        same_shape && Arc::ptr_eq(&self.model, &other.model) && self.query == other.query
     }
 }
 
@@ -155,7 +155,7 @@ impl DeviceWorker {
     ///
     /// # Errors
     /// [`EngineError::Overloaded`] when the queue is full, [`EngineError::Stopping`] at shutdown, and what the network says.
-    pub async fn run(&self, model: Arc<LoadedModel>, input: Input, ask: Ask) -> Result<Reply, EngineError> {
+    pub async fn run(&self, model: Arc<LoadedModel>, input: Input, query: ModelQuery) -> Result<Reply, EngineError> {
         let (reply, answer) = oneshot::channel();
         {
             let mut state = self.queue.lock();
@@ -171,7 +171,7 @@ impl DeviceWorker {
                 metrics::counter!(telemetry::QUEUE_REFUSED_TOTAL).increment(1);
                 return Err(EngineError::Overloaded { waiting, retry_after: Duration::from_secs(1 + waiting as u64 / 8) });
             }
-            state.jobs.push_back(Job { model, input, ask, arrived: Instant::now(), reply });
+            state.jobs.push_back(Job { model, input, query, arrived: Instant::now(), reply });
             metrics::gauge!(telemetry::QUEUE_DEPTH).set(state.jobs.len() as f64);
         }
         self.queue.changed.notify_one();
@@ -201,7 +201,7 @@ fn work(queue: &Queue, device: &Device) {
         let arrived: Vec<Instant> = batch.iter().map(|job| job.arrived).collect();
         metrics::histogram!(telemetry::BATCH_SIZE).record(batch.len() as f64);
         let (jobs, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|job| ((job.model, job.input, job.ask), job.reply)).unzip();
+            batch.into_iter().map(|job| ((job.model, job.input, job.query), job.reply)).unzip();
         let outcome = catch_unwind(AssertUnwindSafe(|| run(device, || forward(jobs, device))));
         let ran = started.elapsed();
         metrics::histogram!(telemetry::FORWARD_SECONDS).record(ran.as_secs_f64());
@@ -272,33 +272,33 @@ pub(super) fn run<T: Send>(device: &Device, pass: impl FnOnce() -> T + Send) -> 
     if device.is_cpu() { threads::run(pass) } else { pass() }
 }
 
-type Answered = Vec<(Arc<Features>, Answer)>;
+type Answered = Vec<(Arc<Features>, ModelAnswer)>;
 
 /// One pass over jobs that [`Job::batches_with`] put together.
-fn forward(jobs: Vec<(Arc<LoadedModel>, Input, Ask)>, device: &Device) -> Result<Answered, EngineError> {
+fn forward(jobs: Vec<(Arc<LoadedModel>, Input, ModelQuery)>, device: &Device) -> Result<Answered, EngineError> {
     let items = jobs.len();
     let mut images = Vec::new();
-    let mut shared: Option<(Arc<LoadedModel>, Ask, [usize; 4])> = None;
-    for (model, input, ask) in jobs {
+    let mut shared: Option<(Arc<LoadedModel>, ModelQuery, [usize; 4])> = None;
+    for (model, input, query) in jobs {
         match input {
             Input::Features(features) => {
-                let answer = ask_network(&model, &features, &ask)?.pop().ok_or(EngineError::Panicked)?;
+                let answer = ask_network(&model, &features, &query)?.pop().ok_or(EngineError::Panicked)?;
                 return Ok(vec![(features, answer)]);
             }
             Input::Images { values, shape } => {
                 images.push(Tensor::from_vec(values, &shape, &Device::Cpu).map_err(NnError::from)?);
-                shared = Some((model, ask, shape));
+                shared = Some((model, query, shape));
             }
         }
     }
-    let Some((model, ask, [captures, ..])) = shared else { return Ok(Vec::new()) };
+    let Some((model, query, [captures, ..])) = shared else { return Ok(Vec::new()) };
     let batch = match images.as_slice() {
         [single] => single.clone(),
         several => Tensor::cat(several, 0).map_err(NnError::from)?,
     };
     let batch = batch.to_device(device).map_err(NnError::from)?;
     let features = model.network.features(&batch, captures)?;
-    let answers = ask_network(&model, &features, &ask)?;
+    let answers = ask_network(&model, &features, &query)?;
     if items == 1 {
         let features = Arc::new(features);
         return Ok(answers.into_iter().map(|answer| (features.clone(), answer)).collect());
@@ -306,22 +306,22 @@ fn forward(jobs: Vec<(Arc<LoadedModel>, Input, Ask)>, device: &Device) -> Result
     answers.into_iter().enumerate().map(|(item, answer)| Ok((Arc::new(features.item(item)?), answer))).collect()
 }
 
-fn ask_network(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<Answer>, EngineError> {
-    let answers = answers(model, features, ask);
+fn ask_network(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
+    let answers = answers(model, features, query);
     // A head that was asked for the first time takes memory from now on.
     model.count();
     answers
 }
 
-fn answers(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<Answer>, EngineError> {
-    match ask {
-        Ask::Head { head, crop: None } => {
-            Ok(model.network.predict(features, *head)?.into_iter().map(Answer::Head).collect())
+fn answers(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
+    match query {
+        ModelQuery::Head { head, crop: None } => {
+            Ok(model.network.predict(features, *head)?.into_iter().map(ModelAnswer::Head).collect())
         }
-        Ask::Head { head, crop: Some(part) } => {
-            Ok(model.network.classify_part(features, *head, *part)?.into_iter().map(Answer::Head).collect())
+        ModelQuery::Head { head, crop: Some(part) } => {
+            Ok(model.network.classify_part(features, *head, *part)?.into_iter().map(ModelAnswer::Head).collect())
         }
-        Ask::Embedding(layers) => {
+        ModelQuery::Embedding(layers) => {
             let maps = layers
                 .iter()
                 .map(|layer| Ok((*layer, model.network.embedding(features, *layer)?)))
@@ -336,7 +336,7 @@ fn answers(model: &LoadedModel, features: &Features, ask: &Ask) -> Result<Vec<An
                         Ok(FeatureMap { layer: *layer, shape: [height, width, channels], values })
                     };
                     let maps = maps.iter().map(host).collect::<candle_core::Result<_>>().map_err(NnError::from)?;
-                    Ok(Answer::Maps(maps))
+                    Ok(ModelAnswer::Maps(maps))
                 })
                 .collect()
         }

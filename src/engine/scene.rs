@@ -9,7 +9,7 @@ use std::time::Instant;
 use futures::StreamExt;
 
 use super::Engine;
-use super::device::{Answer, Ask, FeatureMap, Input};
+use super::device::{FeatureMap, Input, ModelAnswer, ModelQuery};
 use super::embedding::{EmbeddingOptions, pooled};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
@@ -94,9 +94,9 @@ impl Engine {
             limit("values in the answer (pixels times categories)", values, self.scenes.max_values)?;
         }
         let model = self.models.load(&request.model).await?;
-        let ask = match task.task_type {
-            TaskType::Embedding => Ask::Embedding(request.embedding.layers.clone()),
-            _ => Ask::Head { head: model.head(&task.name)?, crop: None },
+        let query = match task.task_type {
+            TaskType::Embedding => ModelQuery::Embedding(request.embedding.layers.clone()),
+            _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
         };
         let windows = scene_windows(width, height, self.scenes.window_px, self.scenes.overlap_px);
         let mut scene = Assembly::new(&task, (width, height), windows.len() > 1, sink);
@@ -104,7 +104,7 @@ impl Engine {
         let mut progress = SceneProgress { done: 0, total: windows.len() };
         report(progress);
         let mut answers = futures::stream::iter(windows)
-            .map(|window| self.scene_window(&captures, &request.pixels, &model, &ask, window))
+            .map(|window| self.scene_window(&captures, &request.pixels, &model, &query, window))
             .buffered(WINDOWS_IN_FLIGHT);
         while let Some(answered) = answers.next().await {
             let (window, answer, spent) = answered?;
@@ -131,7 +131,7 @@ impl Engine {
         captures: &[Arc<dyn Raster>],
         pixels: &PixelOptions,
         model: &Arc<LoadedModel>,
-        ask: &Ask,
+        query: &ModelQuery,
         window: SceneWindow,
     ) -> Result<(SceneWindow, Option<SceneAnswer>, Timings), EngineError> {
         let started = Instant::now();
@@ -148,7 +148,7 @@ impl Engine {
         let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
         let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
         let [_, padded_height, padded_width, _] = shape;
-        let reply = self.worker.run(model.clone(), Input::Images { values, shape }, ask.clone()).await?;
+        let reply = self.worker.run(model.clone(), Input::Images { values, shape }, query.clone()).await?;
         timings.queue = reply.queued;
         timings.infer = reply.ran;
         let answer = SceneAnswer { answer: reply.answer, padded: (padded_width, padded_height), valid, warnings };
@@ -162,7 +162,7 @@ fn limit(what: &'static str, found: u64, limit: u64) -> Result<(), EngineError> 
 
 /// A window's answer, with the size its input was padded to.
 struct SceneAnswer {
-    answer: Answer,
+    answer: ModelAnswer,
     padded: (usize, usize),
     valid: Option<Vec<bool>>,
     warnings: Vec<String>,
@@ -218,15 +218,15 @@ impl Assembly {
             }
         }
         match (&mut self.parts, answer) {
-            (Parts::Dense(strips), Answer::Head(HeadOutput::Dense(dense))) if strips.fits(&dense) => {
+            (Parts::Dense(strips), ModelAnswer::Head(HeadOutput::Dense(dense))) if strips.fits(&dense) => {
                 strips.add(window, &dense, valid.as_deref());
             }
-            (Parts::Scores { sums, pixels }, Answer::Head(HeadOutput::Scores(scores))) => {
+            (Parts::Scores { sums, pixels }, ModelAnswer::Head(HeadOutput::Scores(scores))) => {
                 let owned = ((cols.core_end - cols.core_start) * (rows.core_end - rows.core_start)) as f64;
                 *pixels += owned;
                 sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += owned * f64::from(score));
             }
-            (Parts::Objects(objects), Answer::Head(HeadOutput::Objects(found))) => {
+            (Parts::Objects(objects), ModelAnswer::Head(HeadOutput::Objects(found))) => {
                 let (left, top) = (cols.start as f32, rows.start as f32);
                 let (right, bottom) = (self.width as f32, self.height as f32);
                 let id = rows.start * self.width + cols.start;
@@ -246,7 +246,7 @@ impl Assembly {
                     }
                 }
             }
-            (Parts::Maps(maps), Answer::Maps(found)) => {
+            (Parts::Maps(maps), ModelAnswer::Maps(found)) => {
                 if maps.is_empty() {
                     let whole = (self.width, self.height);
                     *maps = found.iter().map(|map| blank_map(map, padded, self.tiled.then_some(whole))).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::borders::{self, Side};
-use super::device::{Answer, Ask};
+use super::device::{ModelAnswer, ModelQuery};
 use super::embedding::{EmbeddingOptions, pooled};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
@@ -128,15 +128,15 @@ impl Engine {
         let model = self.models.load(&request.model).await?;
         let (col, row) = self.windows.grid().offset_of(request.tile, size);
         let area = Part { col, row, width: size, height: size };
-        let ask = match task.task_type {
-            TaskType::Embedding => Ask::Embedding(request.embedding.layers.clone()),
+        let query = match task.task_type {
+            TaskType::Embedding => ModelQuery::Embedding(request.embedding.layers.clone()),
             // The network sees the window; only the tile's part of its maps is summed up.
             TaskType::Classification | TaskType::MultiLabelClassification => {
-                Ask::Head { head: model.head(&task.name)?, crop: Some(area) }
+                ModelQuery::Head { head: model.head(&task.name)?, crop: Some(area) }
             }
-            _ => Ask::Head { head: model.head(&task.name)?, crop: None },
+            _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
         };
-        let answered = self.windows.answer(key.clone(), &model, source, ask.clone()).await;
+        let answered = self.windows.answer(key.clone(), &model, source, query.clone()).await;
         let (answer, mut timings) = answered.inspect_err(|error| {
             if error.is_changed_file() {
                 self.sources.close(source);
@@ -144,8 +144,8 @@ impl Engine {
         })?;
         prediction.warnings.clone_from(&answer.warnings);
         let settled = match &answer.answer {
-            Some(Answer::Head(HeadOutput::Objects(own))) if request.objects == ObjectRule::Centre => {
-                let asked = Neighbourhood { key, model: &model, ask, request };
+            Some(ModelAnswer::Head(HeadOutput::Objects(own))) if request.objects == ObjectRule::Centre => {
+                let asked = Neighbourhood { key, model: &model, query, request };
                 Some(self.settled(own, area, &asked, &mut timings).await?)
             }
             _ => None,
@@ -161,7 +161,7 @@ impl Engine {
 struct Neighbourhood<'a> {
     key: WindowKey,
     model: &'a Arc<LoadedModel>,
-    ask: Ask,
+    query: ModelQuery,
     request: &'a TileRequest,
 }
 
@@ -178,7 +178,7 @@ impl Engine {
         let mut answers = Vec::new();
         for side in borders::neighbours(own, area, &grid) {
             let Some(window) = asked.key.window.neighbour(side.0, side.1) else { continue };
-            let Neighbourhood { key, model, ask, request } = asked;
+            let Neighbourhood { key, model, query, request } = asked;
             // What is searched for lies elsewhere there.
             let source = self.sources.opened(&request.source).await?;
             let source = self.sources.at(source, grid.georef(window), request.pixels.captures.datetime).await?;
@@ -187,12 +187,12 @@ impl Engine {
             }
             let source_key = (source.id.clone(), source.version.clone());
             let key = WindowKey { window, source: source_key, ..key.clone() };
-            let (answer, spent) = self.windows.answer(key, model, &source, ask.clone()).await?;
+            let (answer, spent) = self.windows.answer(key, model, &source, query.clone()).await?;
             timings.add(&spent);
             answers.push((side, answer));
         }
         let others = answers.iter().filter_map(|(side, answer)| match &answer.answer {
-            Some(Answer::Head(HeadOutput::Objects(objects))) => Some((*side, objects.as_slice())),
+            Some(ModelAnswer::Head(HeadOutput::Objects(objects))) => Some((*side, objects.as_slice())),
             _ => None,
         });
         let others: Vec<(Side, &[Object])> = others.collect();
@@ -237,15 +237,15 @@ fn cut(
         return None;
     }
     Some(match window.answer.as_ref()? {
-        Answer::Head(HeadOutput::Dense(Dense { values, width, channels, .. })) => Output::Dense(Dense {
+        ModelAnswer::Head(HeadOutput::Dense(Dense { values, width, channels, .. })) => Output::Dense(Dense {
             width: area.width,
             height: area.height,
             channels: *channels,
             values: rows(values, *width, *channels, area),
             valid,
         }),
-        Answer::Head(HeadOutput::Scores(scores)) => Output::Scores(scores.clone()),
-        Answer::Head(HeadOutput::Objects(objects)) => {
+        ModelAnswer::Head(HeadOutput::Scores(scores)) => Output::Scores(scores.clone()),
+        ModelAnswer::Head(HeadOutput::Objects(objects)) => {
             let has_data = |object: &Object| {
                 let [x0, y0, x1, y1] = object.bbox_px;
                 let at = ((y0 + y1) / 2.0) as usize * input_px + ((x0 + x1) / 2.0) as usize;
@@ -255,7 +255,7 @@ fn cut(
             let found: Vec<Object> = settled.unwrap_or_else(touching);
             Output::Objects(found.into_iter().filter(has_data).map(|object| placed(object, area)).collect())
         }
-        Answer::Maps(maps) => {
+        ModelAnswer::Maps(maps) => {
             Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area, input_px), request.embedding.pool)).collect())
         }
     })

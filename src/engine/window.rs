@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
-use super::device::{Answer, Ask, DeviceWorker, Input};
+use super::device::{DeviceWorker, Input, ModelAnswer, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::pixels::{PixelOptions, WindowPixels, read_source_window};
@@ -64,7 +64,7 @@ impl Timings {
 /// A window's answer to one question.
 pub(super) struct WindowAnswer {
     /// The answer; `None` where the window has no data.
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<ModelAnswer>,
     /// `[input_px, input_px]`, false where the source has no data; `None` where it has data everywhere.
     pub(super) valid: Option<Arc<[bool]>>,
     /// Sentences about suspicious pixels.
@@ -82,7 +82,7 @@ struct WindowFeatures {
 #[derive(Clone)]
 pub(super) struct Windows {
     features: Cache<WindowKey, Arc<WindowFeatures>>,
-    answers: Cache<(WindowKey, Ask), Arc<WindowAnswer>>,
+    answers: Cache<(WindowKey, ModelQuery), Arc<WindowAnswer>>,
     device: Arc<DeviceWorker>,
     grid: WindowGrid,
 }
@@ -103,7 +103,7 @@ impl Windows {
             .name("answers")
             .max_capacity(options.answers_mib * KIB as u64)
             .weigher(|_, window: &Arc<WindowAnswer>| {
-                kib(window.answer.as_ref().map_or(0, Answer::bytes) + valid_bytes(&window.valid))
+                kib(window.answer.as_ref().map_or(0, ModelAnswer::bytes) + valid_bytes(&window.valid))
             })
             .build();
         Self { features, answers, device, grid: options.grid }
@@ -123,7 +123,7 @@ impl Windows {
         key: WindowKey,
         model: &Arc<LoadedModel>,
         source: &Arc<Source>,
-        ask: Ask,
+        query: ModelQuery,
     ) -> Result<(Arc<WindowAnswer>, Timings), EngineError> {
         let mut timings = Timings::default();
         let spent = &mut timings;
@@ -132,14 +132,14 @@ impl Windows {
             let mut first = None;
             let window = {
                 let (first, spent) = (&mut first, &mut *spent);
-                let compute = self.first_pass(&key, model, source, ask.clone(), first, spent);
+                let compute = self.first_pass(&key, model, source, query.clone(), first, spent);
                 self.features.try_get_with_by_ref(&key, compute).await?
             };
             let answer = match (first, &window.features) {
                 (Some(answer), _) => Some(answer),
                 (None, None) => None,
                 (None, Some(features)) => {
-                    let reply = self.device.run(model.clone(), Input::Features(features.clone()), ask.clone()).await?;
+                    let reply = self.device.run(model.clone(), Input::Features(features.clone()), query.clone()).await?;
                     spent.queue += reply.queued;
                     spent.infer += reply.ran;
                     Some(reply.answer)
@@ -147,7 +147,7 @@ impl Windows {
             };
             Ok(Arc::new(WindowAnswer { answer, valid: window.valid.clone(), warnings: window.warnings.clone() }))
         };
-        let answer = self.answers.try_get_with((key.clone(), ask.clone()), compute).await.map_err(EngineError::from)?;
+        let answer = self.answers.try_get_with((key.clone(), query.clone()), compute).await.map_err(EngineError::from)?;
         Ok((answer, timings))
     }
 
@@ -157,8 +157,8 @@ impl Windows {
         key: &WindowKey,
         model: &Arc<LoadedModel>,
         source: &Arc<Source>,
-        ask: Ask,
-        first: &mut Option<Answer>,
+        query: ModelQuery,
+        first: &mut Option<ModelAnswer>,
         spent: &mut Timings,
     ) -> Result<Arc<WindowFeatures>, EngineError> {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "features", "outcome" => "miss").increment(1);
@@ -172,7 +172,7 @@ impl Windows {
         let Some(WindowPixels { values, shape, valid, warnings }) = pixels else {
             return Ok(Arc::new(WindowFeatures { features: None, valid: None, warnings: Vec::new() }));
         };
-        let reply = self.device.run(model.clone(), Input::Images { values, shape }, ask).await?;
+        let reply = self.device.run(model.clone(), Input::Images { values, shape }, query).await?;
         spent.queue += reply.queued;
         spent.infer += reply.ran;
         *first = Some(reply.answer);
@@ -188,16 +188,16 @@ fn valid_bytes(valid: &Option<Arc<[bool]>>) -> usize {
     valid.as_ref().map_or(0, |valid| valid.len())
 }
 
-impl Answer {
+impl ModelAnswer {
     /// Memory held.
     fn bytes(&self) -> usize {
         let values = match self {
-            Answer::Head(HeadOutput::Dense(dense)) => dense.values.len(),
-            Answer::Head(HeadOutput::Scores(scores)) => scores.len(),
-            Answer::Head(HeadOutput::Objects(objects)) => {
+            ModelAnswer::Head(HeadOutput::Dense(dense)) => dense.values.len(),
+            ModelAnswer::Head(HeadOutput::Scores(scores)) => scores.len(),
+            ModelAnswer::Head(HeadOutput::Objects(objects)) => {
                 objects.iter().map(|object| 8 + object.mask.as_ref().map_or(0, |mask| mask.values.len())).sum()
             }
-            Answer::Maps(maps) => maps.iter().map(|map| map.values.len()).sum(),
+            ModelAnswer::Maps(maps) => maps.iter().map(|map| map.values.len()).sum(),
         };
         values * size_of::<f32>()
     }
