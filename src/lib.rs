@@ -19,6 +19,7 @@ pub mod prediction;
 mod private_file;
 pub mod raster;
 pub mod server;
+pub mod storage;
 pub mod telemetry;
 pub mod threads;
 pub mod tiles;

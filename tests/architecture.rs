@@ -5,20 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 22] = [
+const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("error", &[]),
     ("telemetry", &[]),
     ("threads", &[]),
     ("kernels", &[]),
     ("assets", &[]),
     ("private_file", &[]),
+    ("storage", &["error"]),
     ("georef", &["error"]),
     ("tiles", &["error", "georef"]),
     ("zoo", &["error"]),
     ("prediction", &["georef"]),
     ("ops", &["kernels"]),
     ("weights", &["error", "zoo"]),
-    ("raster", &["error", "georef", "tiles", "zoo"]),
+    ("raster", &["error", "georef", "storage", "tiles", "zoo"]),
     ("nn", &["error", "ops", "prediction", "weights", "zoo"]),
     ("outputs", &["error", "georef", "prediction", "tiles", "zoo"]),
     (
@@ -30,6 +31,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
             "prediction",
             "private_file",
             "raster",
+            "storage",
             "telemetry",
             "threads",
             "tiles",
@@ -38,7 +40,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
         ],
     ),
     ("jobs", &["error", "private_file"]),
-    ("config", &["engine", "jobs", "raster", "telemetry", "tiles", "weights"]),
+    ("config", &["engine", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
     (
         "api",
         &[
@@ -70,7 +72,7 @@ const CONFINED: [(&str, &[&str]); 7] = [
     ("tokio", &["api", "server", "engine", "jobs", "cli"]),
     ("rusqlite", &["jobs", "raster"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
-    ("ureq", &["raster", "weights"]),
+    ("ureq", &["storage", "weights"]),
     ("rustix", &["threads"]),
 ];
 

@@ -17,8 +17,8 @@ use axum::http::Request;
 use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::georef::{Crs, GeoTransform, Georef};
-use satlas_serve::raster::remote::{Client, ClientOptions, RemotePolicy};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Patch, RasterError, Resampling, Source};
+use satlas_serve::storage::{Client, ClientOptions, RemotePolicy};
 use serde_json::{Value, json};
 
 use common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};

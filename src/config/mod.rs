@@ -38,7 +38,7 @@ pub use weights_choice::WeightsChoice;
 
 use crate::engine::{DeviceChoice, DtypeChoice};
 use crate::raster::Location;
-use crate::raster::remote::is_remote;
+use crate::storage::is_remote;
 use crate::telemetry::LogFormat;
 
 /// Every option with its value.

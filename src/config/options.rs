@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::Config;
 use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
 use crate::jobs::JobOptions;
-use crate::raster::remote::{Client, ClientOptions, RemotePolicy, Storage, is_remote};
 use crate::raster::{ChunkCache, Limits, OpenOptions};
+use crate::storage::{Client, ClientOptions, ObjectStores, RemotePolicy, is_remote};
 use crate::tiles::WindowGrid;
 use crate::weights::{EmbeddedFiles, HubOptions, Library, WeightsLocator, WeightsMode};
 
@@ -58,12 +58,12 @@ impl Config {
     /// What fetches remote imagery. Whoever names `places` at start allows their hosts. The variables of object stores are those
     /// that other tools read.
     pub fn remote_client<'a>(&self, places: impl Iterator<Item = &'a str>) -> Client {
-        let storage = Storage::from_variables(|name| std::env::var(name).ok());
+        let object_stores = ObjectStores::from_variables(|name| std::env::var(name).ok());
         let named = places.filter(|place| is_remote(place));
-        let named = named.filter_map(|place| Some(storage.locate(place).ok()?.host().to_owned()));
+        let named = named.filter_map(|place| Some(object_stores.locate(place).ok()?.host().to_owned()));
         let hosts = self.allow_hosts.iter().cloned().chain(named).collect();
         let policy = RemotePolicy { hosts, allow_private: self.allow_private_hosts };
-        Client::new(policy, ClientOptions { block_bytes: self.remote_memory.0, storage, ..ClientOptions::default() })
+        Client::new(policy, ClientOptions { block_bytes: self.remote_memory.0, object_stores, ..ClientOptions::default() })
     }
 
     /// Bounds of jobs.

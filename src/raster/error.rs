@@ -1,8 +1,8 @@
 //! What can go wrong between a file and its pixels.
 
-use super::remote::RemoteError;
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
+use crate::storage::RemoteError;
 
 /// What can be wrong with a raster.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,6 @@
 //! Pixels are `f32` in file units (8-, 16- and 24-bit integers are exact), channels last, with a validity mask.
 
 mod bands;
-mod byte_source;
 mod cache;
 mod composite;
 mod datetime;
@@ -20,7 +19,6 @@ mod npy;
 mod open;
 mod place;
 mod readers;
-pub mod remote;
 mod resample;
 mod rgb;
 mod safe;
@@ -34,7 +32,6 @@ mod warp;
 mod xml;
 
 pub use bands::{BandChoice, BandNumbers};
-pub use byte_source::{ByteSource, FileBytes};
 pub use cache::ChunkCache;
 pub use composite::Composite;
 pub use datetime::{DatetimeRange, Timestamp};

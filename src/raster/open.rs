@@ -10,14 +10,12 @@ use bytes::Bytes;
 use super::datetime::{Timestamp, from_name};
 use super::directory::open_directory;
 use super::jpeg2000::is_jpeg2000;
-use super::remote::{Client, HttpBytes, RemoteError, RemoteUrl, Storage, is_remote};
 use super::stac::{self, Base};
 use super::tile_pyramid::{is_pmtiles, is_sqlite, is_template};
 use super::upload::{MAGIC_BYTES, is_tiff};
-use super::{
-    ByteSource, Capture, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, Mbtiles, Pmtiles, RasterError, XyzTiles,
-    open_upload,
-};
+use super::{Capture, ChunkCache, GeoTiff, Jpeg2000, Limits, Mbtiles, Pmtiles, RasterError, XyzTiles, open_upload};
+use crate::storage::{ByteSource, FileBytes};
+use crate::storage::{Client, HttpBytes, ObjectStores, RemoteError, RemoteUrl, is_remote};
 
 /// How locations are opened.
 #[derive(Clone, Debug)]
@@ -57,7 +55,7 @@ pub fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Captur
 
 fn open_remote(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let Some(client) = &options.remote else {
-        let host = Storage::default().locate(location)?.host().to_owned();
+        let host = ObjectStores::default().locate(location)?.host().to_owned();
         return Err(RemoteError::HostNotAllowed { host }.into());
     };
     if is_template(location) {

@@ -9,8 +9,9 @@ use super::bands::names_of_file;
 use super::composite::Composite;
 use super::datetime::{Timestamp, from_name};
 use super::open::{hash, shown, version_of_file};
-use super::{ByteSource, Capture, FileBytes, Jpeg2000, OpenOptions, Raster, RasterError, xml};
+use super::{Capture, Jpeg2000, OpenOptions, Raster, RasterError, xml};
 use crate::georef::{Crs, GeoTransform, Georef};
+use crate::storage::{ByteSource, FileBytes};
 
 /// Bytes accepted in a metadata file; those of a product take less than one megabyte.
 const MAX_XML_BYTES: u64 = 16 << 20;

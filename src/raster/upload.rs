@@ -9,11 +9,9 @@ use bytes::Bytes;
 
 use super::jpeg2000::is_jpeg2000;
 use super::memory::BandRange;
-use super::remote::is_remote;
-use super::{
-    ByteSource, ChunkCache, FileBytes, GeoTiff, Jpeg2000, Limits, MemoryRaster, OpenOptions, Raster, RasterError, npy,
-    open_location,
-};
+use super::{ChunkCache, GeoTiff, Jpeg2000, Limits, MemoryRaster, OpenOptions, Raster, RasterError, npy, open_location};
+use crate::storage::is_remote;
+use crate::storage::{ByteSource, FileBytes};
 
 /// Opens the bytes of a file as one raster per capture. The format is told by the first bytes, never by name or media type.
 ///

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use satlas_serve::error::ErrorKind;
-use satlas_serve::raster::remote::{Client, ClientOptions, RemoteError, RemotePolicy, RemoteUrl};
+use satlas_serve::storage::{Client, ClientOptions, RemoteError, RemotePolicy, RemoteUrl};
 
 use super::host::{Host, Reply, Stated};
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use satlas_serve::error::ErrorKind;
-use satlas_serve::raster::remote::RemoteError;
 use satlas_serve::raster::{
     ChunkCache, GeoTiff, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, Source, open_location,
 };
+use satlas_serve::storage::RemoteError;
 
 use super::client::{client, client_of};
 use super::host::{Asked, Host, Reply, Stated};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use satlas_serve::raster::remote::{Client, ClientOptions, RemotePolicy, Storage};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, open_location};
+use satlas_serve::storage::{Client, ClientOptions, ObjectStores, RemotePolicy};
 
 use super::common::demo;
 use super::host::{Host, Reply};
@@ -14,9 +14,9 @@ fn options(host: &Host, variables: &[(&str, &str)]) -> OpenOptions {
         "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
         name => variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
     };
-    let storage = Storage::from_variables(variable);
+    let object_stores = ObjectStores::from_variables(variable);
     let policy = RemotePolicy { hosts: vec!["127.0.0.1".to_owned()], allow_private: true };
-    let client = Client::new(policy, ClientOptions { storage, ..ClientOptions::default() });
+    let client = Client::new(policy, ClientOptions { object_stores, ..ClientOptions::default() });
     let limits = Limits { max_bytes: 64 << 20, max_pixels: 1 << 26 };
     OpenOptions { limits, chunks: ChunkCache::new(1 << 20), remote: Some(Arc::new(client)) }
 }

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use self::store::{Place, Record, safe_file_name};
 use super::error::EngineError;
 use crate::georef::Georef;
-use crate::raster::remote::{RemoteError, is_remote};
 use crate::raster::{DatetimeRange, Limits, Location, OpenOptions, RasterError, Source};
+use crate::storage::{RemoteError, is_remote};
 
 /// Options of the source store.
 #[derive(Clone, Debug)]

@@ -6,7 +6,8 @@ use std::io;
 use super::ifd::{Directory, tag};
 use super::raster_error;
 use crate::georef::{Crs, GeoKeys, GeoTransform, Georef};
-use crate::raster::{ByteSource, RasterError};
+use crate::raster::RasterError;
+use crate::storage::ByteSource;
 
 const RASTER_PIXEL_IS_POINT: u64 = 2;
 const GT_RASTER_TYPE: u16 = 1025;

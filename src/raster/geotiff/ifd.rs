@@ -8,7 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::raster::ByteSource;
+use crate::storage::ByteSource;
 
 /// Tags this reader looks at.
 pub(super) mod tag {

@@ -7,7 +7,8 @@ use std::io;
 use bytes::Bytes;
 
 use super::ifd::{Directory, tag};
-use crate::raster::{ByteSource, SampleType};
+use crate::raster::SampleType;
+use crate::storage::ByteSource;
 
 /// Bytes accepted in one decoded chunk (a strip may be the whole image).
 const MAX_CHUNK_BYTES: u64 = 256 << 20;

@@ -3,7 +3,8 @@
 use std::io;
 
 use super::ifd::{Directory, tag};
-use crate::raster::{BandInfo, ByteSource};
+use crate::raster::BandInfo;
+use crate::storage::ByteSource;
 
 /// One entry per sample.
 pub(super) fn read(source: &dyn ByteSource, directory: &Directory, samples: usize) -> io::Result<Vec<BandInfo>> {

@@ -19,12 +19,12 @@ use bytes::Bytes;
 use rayon::prelude::*;
 
 use self::image::Image;
-use super::byte_source::{ByteSource, FileBytes};
 use super::cache::{ChunkCache, ChunkKey};
 use super::datetime::{Timestamp, from_tiff_tag};
 use super::samples::{Run, Samples};
 use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo};
 use crate::georef::Georef;
+use crate::storage::{ByteSource, FileBytes};
 
 const FORMAT: &str = "GeoTIFF";
 
@@ -201,7 +201,7 @@ impl GeoTiff {
                 ranges.push(range);
             }
         }
-        let compressed = self.source.read_many(&ranges).map_err(|error| failed(&error))?;
+        let compressed = self.source.get_ranges(&ranges).map_err(|error| failed(&error))?;
         let compressed: HashMap<usize, Bytes> = missing.into_iter().zip(compressed).collect();
         let load = |chunk: usize| -> Result<Option<Arc<Samples>>, RasterError> {
             let Some((offset, len)) = image.chunk_range(chunk).map_err(|error| failed(&error))? else { return Ok(None) };

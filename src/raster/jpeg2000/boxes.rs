@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::{invalid, unsupported};
-use crate::raster::ByteSource;
+use crate::storage::ByteSource;
 
 /// Length and type of the box that every JP2 file starts with.
 const SIGNATURE: &[u8] = b"\0\0\0\x0cjP  ";

@@ -9,7 +9,8 @@ use std::io;
 use bytes::Bytes;
 
 use super::{invalid, unsupported};
-use crate::raster::{ByteSource, SampleType};
+use crate::raster::SampleType;
+use crate::storage::ByteSource;
 
 /// Marker codes.
 mod marker {

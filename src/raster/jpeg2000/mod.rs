@@ -16,11 +16,11 @@ use rayon::prelude::*;
 
 pub(super) use self::boxes::is_jpeg2000;
 use self::codestream::Codestream;
-use super::byte_source::ByteSource;
 use super::cache::{ChunkCache, ChunkKey};
 use super::samples::{Run, Samples};
 use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo, geotiff};
 use crate::georef::Georef;
+use crate::storage::ByteSource;
 
 const FORMAT: &str = "JPEG 2000";
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::document::Item;
 use crate::raster::jpeg2000::is_jpeg2000;
 use crate::raster::open::{shown, version_of_file};
-use crate::raster::remote::{HttpBytes, RemoteError, RemoteUrl, is_remote};
 use crate::raster::upload::{MAGIC_BYTES, is_tiff};
-use crate::raster::{BandInfo, ByteSource, FileBytes, GeoTiff, Jpeg2000, OpenOptions, Raster, RasterError};
+use crate::raster::{BandInfo, GeoTiff, Jpeg2000, OpenOptions, Raster, RasterError};
+use crate::storage::{ByteSource, FileBytes};
+use crate::storage::{HttpBytes, RemoteError, RemoteUrl, is_remote};
 
 /// Where a document lies.
 #[derive(Clone, Debug)]

@@ -13,9 +13,9 @@ use super::{Scene, assemble, composite_of, open_files, open_others};
 use crate::georef::{Bounds, Crs, Georef};
 use crate::raster::open::hash;
 use crate::raster::place::Footprint;
-use crate::raster::remote::Client;
 use crate::raster::source::Source;
 use crate::raster::{Capture, DatetimeRange, OpenOptions, Raster, RasterError};
+use crate::storage::Client;
 
 /// Side of the cells that areas are snapped to, degrees.
 const CELL_DEG: f64 = 0.25;

@@ -25,8 +25,9 @@ use super::composite::Composite;
 use super::datetime::Timestamp;
 use super::mosaic::Mosaic;
 use super::open::hash;
-use super::remote::in_parallel;
-use super::{ByteSource, Capture, OpenOptions, Raster, RasterError};
+use super::{Capture, OpenOptions, Raster, RasterError};
+use crate::storage::ByteSource;
+use crate::storage::in_parallel;
 
 /// Bytes accepted in a document.
 const MAX_BYTES: u64 = 16 << 20;

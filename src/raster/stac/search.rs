@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::document::{Item, Next, Page, parse_page};
 use crate::georef::Bounds;
-use crate::raster::remote::{Client, RemoteError, RemoteUrl};
 use crate::raster::{DatetimeRange, RasterError, Timestamp};
+use crate::storage::{Client, RemoteError, RemoteUrl};
 
 /// Locations of searches begin like this.
 const PREFIX: &str = "stac+";

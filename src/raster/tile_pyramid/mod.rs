@@ -22,10 +22,10 @@ pub(super) use self::pmtiles::is_pmtiles;
 pub use self::xyz::XyzTiles;
 pub(super) use self::xyz::is_template;
 use super::cache::{ChunkCache, ChunkKey};
-use super::remote::in_parallel;
 use super::samples::{Run, Samples};
 use super::{BandInfo, Patch, PixelWindow, Raster, RasterError, RasterInfo, SampleType};
 use crate::georef::{Bounds, Crs, GeoTransform, Georef};
+use crate::storage::in_parallel;
 use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
 
 /// Bytes accepted in one encoded tile.

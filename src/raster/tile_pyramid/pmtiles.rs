@@ -13,7 +13,8 @@ use super::directory::{Directory, Found};
 use super::picture::{invalid, vector_tiles};
 use super::{ChunkCache, MAX_TILE_BYTES, TileExtent, TilePyramid, TileStore};
 use crate::georef::Bounds;
-use crate::raster::{ByteSource, RasterError};
+use crate::raster::RasterError;
+use crate::storage::ByteSource;
 use crate::tiles::TileCoord;
 
 const FORMAT: &str = "PMTiles";

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{ChunkCache, MAX_TILE_BYTES, TileExtent, TilePyramid, TileStore};
 use crate::raster::RasterError;
-use crate::raster::remote::{Client, RemoteError, RemoteUrl};
+use crate::storage::{Client, RemoteError, RemoteUrl};
 use crate::tiles::TileCoord;
 
 /// What a template needs, in words.

@@ -6,16 +6,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use ureq::http::{HeaderMap, StatusCode, header};
 
-use super::client::{Answer, Ask, Client, content_range};
-use super::{RemoteError, RemoteUrl};
-use crate::raster::ByteSource;
-use crate::raster::byte_source::check_range;
+use super::byte_source::check_range;
+use super::client::{RemoteRequest, RemoteResponse, content_range};
+use super::{ByteSource, Client, RemoteError, RemoteUrl, in_parallel};
 
 /// Bytes of a block.
 const BLOCK: u64 = 64 << 10;
@@ -23,13 +22,8 @@ const BLOCK: u64 = 64 << 10;
 const MAX_RUN: u64 = 64;
 /// Blocks that nobody wants, fetched where a second request would take longer.
 const MAX_GAP: u64 = 2;
-/// Requests under way for one read.
-const PARALLEL: usize = 8;
 /// Files taken whole from hosts that send no parts.
 const MAX_WHOLE: u64 = 16 << 20;
-
-/// What names a block: the file, counted since the start of the process, and the block within it.
-pub(super) type BlockKey = (u64, u64);
 
 /// A file on another machine.
 pub struct HttpBytes {
@@ -79,14 +73,14 @@ impl HttpBytes {
     /// [`RemoteError`]: what the client says, and where the host states no length or sends a large file whole.
     pub fn open(client: &Arc<Client>, url: &RemoteUrl) -> Result<Self, RemoteError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let first = Ask::Range { first: 0, last: BLOCK - 1 };
-        let answer = client.ask(url, &first, MAX_WHOLE).map_err(|error| match error {
+        let first = RemoteRequest::Range { first: 0, last: BLOCK - 1 };
+        let answer = client.fetch(url, &first, MAX_WHOLE).map_err(|error| match error {
             RemoteError::TooLarge { .. } => RemoteError::no_ranges(url),
             error => error,
         })?;
         let tag = Tag::of(&answer.headers);
         let (id, client, url) = (NEXT.fetch_add(1, Ordering::Relaxed), client.clone(), url.clone());
-        let Answer { status, headers, body } = answer;
+        let RemoteResponse { status, headers, body } = answer;
         if status != StatusCode::PARTIAL_CONTENT {
             return Ok(Self { client, url, len: body.len() as u64, tag, id, whole: Some(body) });
         }
@@ -113,7 +107,7 @@ impl HttpBytes {
     /// Fetches the blocks `first ..= last` with one request.
     fn fetch(&self, first: u64, last: u64) -> Result<Vec<(u64, Bytes)>, RemoteError> {
         let (start, end) = (first * BLOCK, self.end(last));
-        let answer = self.client.ask(&self.url, &Ask::Range { first: start, last: end - 1 }, end - start);
+        let answer = self.client.fetch(&self.url, &RemoteRequest::Range { first: start, last: end - 1 }, end - start);
         let answer = match answer {
             // The whole file, or the end of a shorter one.
             Err(RemoteError::TooLarge { .. } | RemoteError::Status { status: 416, .. }) => return Err(self.changed()),
@@ -172,49 +166,16 @@ fn runs(blocks: &[u64]) -> Vec<(u64, u64)> {
     runs
 }
 
-/// The results of `work` for `0 .. count`, in order, by threads of their own: they wait for the network, not for the CPU.
-pub(in crate::raster) fn in_parallel<T: Send, E: Send>(
-    count: usize,
-    work: impl Fn(usize) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
-    if count <= 1 {
-        return (0..count).map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<T, E>)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..count.min(PARALLEL) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        break;
-                    }
-                    let result = work(index);
-                    if result.is_err() {
-                        // The others are not worth waiting for.
-                        next.store(count, Ordering::Relaxed);
-                    }
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
-}
-
 impl ByteSource for HttpBytes {
     fn len(&self) -> u64 {
         self.len
     }
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        Ok(self.read_many(&[(offset, len)])?.into_iter().next().unwrap_or_default())
+        Ok(self.get_ranges(&[(offset, len)])?.into_iter().next().unwrap_or_default())
     }
 
-    fn read_many(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
+    fn get_ranges(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
         for (offset, len) in ranges {
             check_range(*offset, *len, self.len)?;
         }
@@ -259,13 +220,6 @@ mod tests {
         assert_eq!(runs(&[0, 1, 2, 5, 9]), [(0, 5), (9, 9)]);
         let long: Vec<u64> = (0..MAX_RUN + 2).collect();
         assert_eq!(runs(&long), [(0, MAX_RUN - 1), (MAX_RUN, MAX_RUN + 1)]);
-    }
-
-    #[test]
-    fn parallel_results_keep_their_order_and_an_error_ends_them() {
-        let squares = in_parallel(100, |index| Ok::<_, ()>(index * index)).expect("no error");
-        assert_eq!(squares, (0..100).map(|index| index * index).collect::<Vec<_>>());
-        assert_eq!(in_parallel(100, |index| if index == 50 { Err(index) } else { Ok(index) }), Err(50));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
-use super::address::{GuardedResolver, PrivateAddress};
-use super::file::BlockKey;
-use super::gate::Gate;
-use super::{RemoteError, RemotePolicy, RemoteUrl, Storage};
+use super::block_cache::{BlockCache, block_cache};
+use super::guard::{GuardedResolver, PrivateAddress};
+use super::host_limiter::HostLimiter;
+use super::{ObjectStores, RemoteError, RemotePolicy, RemoteUrl};
 
 /// Redirects followed for one answer.
 const MAX_REDIRECTS: usize = 5;
@@ -35,8 +35,8 @@ pub struct ClientOptions {
     pub retry_delay: Duration,
     /// Memory for blocks of files.
     pub block_bytes: u64,
-    /// Object stores.
-    pub storage: Storage,
+    /// Where buckets lie, and the credentials that open them.
+    pub object_stores: ObjectStores,
 }
 
 impl Default for ClientOptions {
@@ -47,7 +47,7 @@ impl Default for ClientOptions {
             attempts: 3,
             retry_delay: Duration::from_millis(200),
             block_bytes: 128 << 20,
-            storage: Storage::default(),
+            object_stores: ObjectStores::default(),
         }
     }
 }
@@ -57,8 +57,8 @@ pub struct Client {
     agent: Agent,
     policy: RemotePolicy,
     options: ClientOptions,
-    gate: Gate,
-    blocks: moka::sync::Cache<BlockKey, Bytes>,
+    limiter: HostLimiter,
+    blocks: BlockCache,
 }
 
 impl fmt::Debug for Client {
@@ -69,14 +69,14 @@ impl fmt::Debug for Client {
 
 /// An answer with success, read to its end.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct RemoteResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
 /// What is asked for.
-pub(super) enum Ask<'a> {
+pub(super) enum RemoteRequest<'a> {
     /// The whole file.
     Get,
     /// Bytes `first ..= last` of it.
@@ -118,11 +118,8 @@ impl Client {
             .build();
         let resolver = GuardedResolver { allow_private: policy.allow_private, system: DefaultResolver::default() };
         let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
-        let blocks = moka::sync::Cache::builder()
-            .max_capacity(options.block_bytes)
-            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
-            .build();
-        Self { agent, policy, options, gate: Gate::default(), blocks }
+        let blocks = block_cache(options.block_bytes);
+        Self { agent, policy, options, limiter: HostLimiter::default(), blocks }
     }
 
     /// What may be fetched.
@@ -135,11 +132,11 @@ impl Client {
     /// # Errors
     /// [`RemoteError::BadUrl`].
     pub fn locate(&self, location: &str) -> Result<RemoteUrl, RemoteError> {
-        self.options.storage.locate(location)
+        self.options.object_stores.locate(location)
     }
 
     /// Blocks of files, shared by all that are open.
-    pub(super) fn blocks(&self) -> &moka::sync::Cache<BlockKey, Bytes> {
+    pub(super) fn blocks(&self) -> &BlockCache {
         &self.blocks
     }
 
@@ -148,7 +145,7 @@ impl Client {
     /// # Errors
     /// [`RemoteError`]; [`RemoteError::is_not_found`] tells a missing file.
     pub fn get(&self, url: &RemoteUrl, max_bytes: u64) -> Result<Bytes, RemoteError> {
-        Ok(self.ask(url, &Ask::Get, max_bytes)?.body)
+        Ok(self.fetch(url, &RemoteRequest::Get, max_bytes)?.body)
     }
 
     /// The answer of at most `max_bytes` to a JSON document, as search endpoints take it. It may be sent more than once.
@@ -156,7 +153,7 @@ impl Client {
     /// # Errors
     /// [`RemoteError`].
     pub fn post_json(&self, url: &RemoteUrl, json: &[u8], max_bytes: u64) -> Result<Bytes, RemoteError> {
-        Ok(self.ask(url, &Ask::Post { json }, max_bytes)?.body)
+        Ok(self.fetch(url, &RemoteRequest::Post { json }, max_bytes)?.body)
     }
 
     /// `len` bytes from `offset`, or fewer where the file ends before.
@@ -165,7 +162,7 @@ impl Client {
     /// [`RemoteError`]; [`RemoteError::Failed`] where the host sends something else than was asked for.
     pub fn get_range(&self, url: &RemoteUrl, offset: u64, len: u64) -> Result<Bytes, RemoteError> {
         let last = offset.saturating_add(len.max(1) - 1);
-        let answer = self.ask(url, &Ask::Range { first: offset, last }, len)?;
+        let answer = self.fetch(url, &RemoteRequest::Range { first: offset, last }, len)?;
         if answer.status != StatusCode::PARTIAL_CONTENT {
             return Err(RemoteError::no_ranges(url));
         }
@@ -176,16 +173,21 @@ impl Client {
     }
 
     /// An answer with success and a body of at most `max_bytes`, after as many attempts as it takes.
-    pub(super) fn ask(&self, url: &RemoteUrl, ask: &Ask<'_>, max_bytes: u64) -> Result<Answer, RemoteError> {
+    pub(super) fn fetch(
+        &self,
+        url: &RemoteUrl,
+        wanted: &RemoteRequest<'_>,
+        max_bytes: u64,
+    ) -> Result<RemoteResponse, RemoteError> {
         let mut delay = self.options.retry_delay;
         let mut attempt = 1;
         loop {
-            match self.attempt(url, ask, max_bytes) {
+            match self.attempt(url, wanted, max_bytes) {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(error, _)) if attempt >= self.options.attempts => return Err(error),
-                Err(Failure::Passing(error, wanted)) => {
-                    let wait = wanted.unwrap_or(delay).min(MAX_RETRY_AFTER);
+                Err(Failure::Passing(error, asked)) => {
+                    let wait = asked.unwrap_or(delay).min(MAX_RETRY_AFTER);
                     tracing::debug!(%error, attempt, ?wait, "a remote file is asked for again");
                     std::thread::sleep(wait);
                 }
@@ -196,14 +198,14 @@ impl Client {
     }
 
     /// One attempt, through all its redirects.
-    fn attempt(&self, url: &RemoteUrl, ask: &Ask<'_>, max_bytes: u64) -> Result<Answer, Failure> {
+    fn attempt(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, max_bytes: u64) -> Result<RemoteResponse, Failure> {
         let timeout = self.options.timeout;
-        let _place = self.gate.enter(url.host(), timeout).ok_or_else(|| Failure::Final(self.timed_out(url)))?;
+        let _permit = self.limiter.enter(url.host(), timeout).ok_or_else(|| Failure::Final(self.timed_out(url)))?;
         let deadline = Instant::now() + timeout;
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             self.policy.check(&at)?;
-            let response = self.send(&at, ask, deadline)?;
+            let response = self.send(&at, wanted, deadline)?;
             let Some(next) = redirect(&at, &response)? else { return self.receive(&at, response, max_bytes) };
             if at.scheme() == "https" && next.scheme() != "https" {
                 let reason = format!("it redirects from https to {}", next.scheme());
@@ -216,30 +218,30 @@ impl Client {
     }
 
     /// One request, up to the headers of its answer.
-    fn send(&self, url: &RemoteUrl, ask: &Ask<'_>, deadline: Instant) -> Result<Response<Body>, Failure> {
+    fn send(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, deadline: Instant) -> Result<Response<Body>, Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Failure::Passing(self.timed_out(url), None));
         }
-        let range = match ask {
-            Ask::Range { first, last } => Some(format!("bytes={first}-{last}")),
-            Ask::Get | Ask::Post { .. } => None,
+        let range = match wanted {
+            RemoteRequest::Range { first, last } => Some(format!("bytes={first}-{last}")),
+            RemoteRequest::Get | RemoteRequest::Post { .. } => None,
         };
         let mut request = Request::builder().uri(url.uri().clone());
-        for (name, value) in self.options.storage.headers(url, range.as_deref()) {
+        for (name, value) in self.options.object_stores.headers(url, range.as_deref()) {
             request = request.header(name, value);
         }
         if let Some(range) = range {
             request = request.header(header::RANGE, range);
         }
         let failed = |error: ureq::http::Error| self.failure(url, error.into(), 0);
-        let sent = match ask {
-            Ask::Post { json } => {
+        let sent = match wanted {
+            RemoteRequest::Post { json } => {
                 let request = request.method("POST").header(header::CONTENT_TYPE, "application/json");
                 let request = request.body(*json).map_err(failed)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
             }
-            Ask::Get | Ask::Range { .. } => {
+            RemoteRequest::Get | RemoteRequest::Range { .. } => {
                 let request = request.body(()).map_err(failed)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
             }
@@ -248,7 +250,7 @@ impl Client {
     }
 
     /// The status and the body of an answer.
-    fn receive(&self, url: &RemoteUrl, response: Response<Body>, max_bytes: u64) -> Result<Answer, Failure> {
+    fn receive(&self, url: &RemoteUrl, response: Response<Body>, max_bytes: u64) -> Result<RemoteResponse, Failure> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status;
         if !status.is_success() {
@@ -268,7 +270,7 @@ impl Client {
         }
         let bytes = body.with_config().limit(max_bytes).read_to_vec();
         let body = bytes.map_err(|error| self.failure(url, error, max_bytes))?.into();
-        Ok(Answer { status, headers: parts.headers, body })
+        Ok(RemoteResponse { status, headers: parts.headers, body })
     }
 
     fn timed_out(&self, url: &RemoteUrl) -> RemoteError {

@@ -112,7 +112,7 @@ impl RemoteError {
         matches!(self, Self::Status { status: 404 | 410, .. })
     }
 
-    /// The error inside one of [`ByteSource`](crate::raster::ByteSource), whose errors are the system's.
+    /// The error inside one of [`ByteSource`](super::ByteSource), whose errors are the system's.
     pub fn inside(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }

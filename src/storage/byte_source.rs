@@ -1,4 +1,4 @@
-//! Where a file's bytes come from: memory or disk here, other machines in [`remote`](super::remote).
+//! Random access to a file's bytes, and the two sources on this machine: memory and disk.
 
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ pub trait ByteSource: Send + Sync {
     ///
     /// # Errors
     /// As [`ByteSource::read_at`].
-    fn read_many(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
+    fn get_ranges(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
         ranges.iter().map(|(offset, len)| self.read_at(*offset, *len)).collect()
     }
 

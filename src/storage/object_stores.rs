@@ -11,7 +11,7 @@ const GCS_HOST: &str = "storage.googleapis.com";
 
 /// Where buckets lie and who asks. The default asks anonymously.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Storage {
+pub struct ObjectStores {
     region: Option<String>,
     /// Another store with the interface of S3; its buckets are the first part of paths.
     endpoint: Option<String>,
@@ -28,10 +28,10 @@ pub(super) enum Store {
     Gcs,
 }
 
-impl fmt::Debug for Storage {
+impl fmt::Debug for ObjectStores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { region, endpoint, credentials, gcs_token } = self;
-        f.debug_struct("Storage")
+        f.debug_struct("ObjectStores")
             .field("region", region)
             .field("endpoint", endpoint)
             .field("credentials", credentials)
@@ -48,7 +48,7 @@ pub fn is_remote(location: &str) -> bool {
     location.split_once("://").is_some_and(|(scheme, _)| known(scheme))
 }
 
-impl Storage {
+impl ObjectStores {
     /// The variables that other tools read: `AWS_REGION` (or `AWS_DEFAULT_REGION`), `AWS_ENDPOINT_URL_S3` (or
     /// `AWS_ENDPOINT_URL`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and
     /// `GOOGLE_OAUTH_ACCESS_TOKEN`.
@@ -125,14 +125,14 @@ fn percent_encoded(key: &str) -> String {
 mod tests {
     use super::*;
 
-    fn storage(variables: &[(&str, &str)]) -> Storage {
-        Storage::from_variables(|name| {
+    fn stores(variables: &[(&str, &str)]) -> ObjectStores {
+        ObjectStores::from_variables(|name| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
     fn located(variables: &[(&str, &str)], location: &str) -> String {
-        storage(variables).locate(location).expect(location).secret()
+        stores(variables).locate(location).expect(location).secret()
     }
 
     #[test]
@@ -153,22 +153,23 @@ mod tests {
         for location in
             ["s3://", "s3://b", "s3://b/", "s3:///a", "s3://evil.net#/a", "s3://a@b/c", "gs://b:1/c", "file:///a", "a"]
         {
-            assert!(storage(&[]).locate(location).is_err(), "{location}");
+            assert!(stores(&[]).locate(location).is_err(), "{location}");
         }
     }
 
     #[test]
     fn credentials_are_shown_to_their_store_alone() {
         let aws = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "topsecret")];
-        let all = storage(&[&aws[..], &[("GOOGLE_OAUTH_ACCESS_TOKEN", "topsecret")]].concat());
-        let headers = |storage: &Storage, location: &str| storage.headers(&storage.locate(location).expect(location), None);
+        let all = stores(&[&aws[..], &[("GOOGLE_OAUTH_ACCESS_TOKEN", "topsecret")]].concat());
+        let headers =
+            |stores: &ObjectStores, location: &str| stores.headers(&stores.locate(location).expect(location), None);
         assert!(headers(&all, "s3://b/c").iter().any(|(_, value)| value.starts_with("AWS4-HMAC-SHA256 Credential=id/")));
         assert_eq!(headers(&all, "gs://b/c"), [("authorization", "Bearer topsecret".to_owned())]);
         assert!(headers(&all, "https://b.s3.us-east-1.amazonaws.com/c").is_empty(), "an address speaks for itself");
         let redirected = all.locate("s3://b/c").expect("an address").join("https://evil.net/").expect("an address");
         assert!(all.headers(&redirected, None).is_empty());
         for location in ["s3://b/c", "gs://b/c"] {
-            assert!(headers(&storage(&[]), location).is_empty(), "anonymous by default");
+            assert!(headers(&stores(&[]), location).is_empty(), "anonymous by default");
         }
         assert!(!format!("{all:?}").contains("topsecret"));
     }

@@ -9,7 +9,7 @@ const MAX_PER_HOST: usize = 16;
 
 /// Counts of requests under way.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct HostLimiter {
     under_way: Mutex<HashMap<String, usize>>,
     freed: Condvar,
 }
@@ -17,11 +17,11 @@ pub(super) struct Gate {
 /// A place at a host, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
-    gate: &'a Gate,
+    limiter: &'a HostLimiter,
     host: String,
 }
 
-impl Gate {
+impl HostLimiter {
     /// Waits for a place; `None` where there is none within `timeout`.
     pub(super) fn enter(&self, host: &str, timeout: Duration) -> Option<Permit<'_>> {
         let deadline = Instant::now() + timeout;
@@ -30,7 +30,7 @@ impl Gate {
             let count = under_way.entry(host.to_owned()).or_default();
             if *count < MAX_PER_HOST {
                 *count += 1;
-                return Some(Permit { gate: self, host: host.to_owned() });
+                return Some(Permit { limiter: self, host: host.to_owned() });
             }
             let left = deadline.checked_duration_since(Instant::now())?;
             under_way = self.freed.wait_timeout(under_way, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -40,7 +40,7 @@ impl Gate {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut under_way = self.gate.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.limiter.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = under_way.get_mut(&self.host) {
             *count -= 1;
             if *count == 0 {
@@ -48,7 +48,7 @@ impl Drop for Permit<'_> {
             }
         }
         drop(under_way);
-        self.gate.freed.notify_all();
+        self.limiter.freed.notify_all();
     }
 }
 
@@ -58,12 +58,12 @@ mod tests {
 
     #[test]
     fn a_host_gets_so_many_requests_and_others_do_not_wait_for_it() {
-        let gate = Gate::default();
-        let permits: Vec<_> = (0..MAX_PER_HOST).map(|_| gate.enter("a", Duration::ZERO).expect("a place")).collect();
-        assert!(gate.enter("a", Duration::from_millis(5)).is_none());
-        assert!(gate.enter("b", Duration::ZERO).is_some());
+        let limiter = HostLimiter::default();
+        let permits: Vec<_> = (0..MAX_PER_HOST).map(|_| limiter.enter("a", Duration::ZERO).expect("a place")).collect();
+        assert!(limiter.enter("a", Duration::from_millis(5)).is_none());
+        assert!(limiter.enter("b", Duration::ZERO).is_some());
         drop(permits);
-        assert!(gate.enter("a", Duration::ZERO).is_some());
-        assert!(gate.under_way.lock().expect("no panic").is_empty());
+        assert!(limiter.enter("a", Duration::ZERO).is_some());
+        assert!(limiter.under_way.lock().expect("no panic").is_empty());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ureq::http::Uri;
 
 use super::RemoteError;
-use super::storage::Store;
+use super::object_stores::Store;
 
 /// Longest address taken; servers and proxies end at 8 KiB or before.
 const MAX_LEN: usize = 8192;
@@ -88,7 +88,7 @@ impl RemoteUrl {
     ///
     /// # Errors
     /// [`RemoteError::BadUrl`].
-    pub(in crate::raster) fn join_beside(&self, reference: &str) -> Result<Self, RemoteError> {
+    pub(crate) fn join_beside(&self, reference: &str) -> Result<Self, RemoteError> {
         let joined = self.join(reference)?;
         let is_beside = (joined.scheme(), joined.authority()) == (self.scheme(), self.authority());
         Ok(if is_beside { joined.in_store(self.store) } else { joined })

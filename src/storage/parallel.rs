@@ -1,0 +1,52 @@
+//! Work that waits for other machines, several pieces at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Requests under way for one caller.
+const PARALLEL: usize = 8;
+
+/// The results of `work` for `0 .. count`, in order, by threads of their own: they wait for the network, not for the CPU.
+pub(crate) fn in_parallel<T: Send, E: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    if count <= 1 {
+        return (0..count).map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<T, E>)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..count.min(PARALLEL) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count {
+                        break;
+                    }
+                    let result = work(index);
+                    if result.is_err() {
+                        // The others are not worth waiting for.
+                        next.store(count, Ordering::Relaxed);
+                    }
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parallel_results_keep_their_order_and_an_error_ends_them() {
+        let squares = in_parallel(100, |index| Ok::<_, ()>(index * index)).expect("no error");
+        assert_eq!(squares, (0..100).map(|index| index * index).collect::<Vec<_>>());
+        assert_eq!(in_parallel(100, |index| if index == 50 { Err(index) } else { Ok(index) }), Err(50));
+    }
+}
