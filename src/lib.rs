@@ -20,6 +20,7 @@ mod private_file;
 pub mod raster;
 pub mod server;
 pub mod storage;
+mod sync;
 pub mod telemetry;
 pub mod threads;
 pub mod tiles;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
+use crate::sync::IgnorePoison;
 use crate::{telemetry, threads};
 
 /// Bounds of the queue.
@@ -121,7 +122,7 @@ struct Queue {
 impl Queue {
     /// A panic elsewhere cannot leave the queue half changed: every change is one push, pop or flag.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().ignore_poison()
     }
 }
 
@@ -244,13 +245,13 @@ fn next_batch(queue: &Queue) -> Option<Vec<Job>> {
             return None;
         }
         let Some(first) = state.jobs.front() else {
-            state = queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = queue.changed.wait(state).ignore_poison();
             continue;
         };
         let company = state.jobs.iter().filter(|job| job.batches_with(first)).count();
         let age = first.arrived.elapsed();
         if matches!(first.input, Input::Images { .. }) && company < max_batch && age < max_delay {
-            state = queue.changed.wait_timeout(state, max_delay - age).unwrap_or_else(PoisonError::into_inner).0;
+            state = queue.changed.wait_timeout(state, max_delay - age).ignore_poison().0;
             continue;
         }
         let mut batch = Vec::from_iter(state.jobs.pop_front());

@@ -6,7 +6,7 @@
 //! model goes that has not been used for the longest time.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
@@ -16,6 +16,7 @@ use moka::policy::EvictionPolicy;
 use super::error::EngineError;
 use super::loaded::{EMBEDDING, LoadedModel};
 use crate::nn::Network;
+use crate::sync::IgnorePoison;
 use crate::telemetry;
 use crate::weights::{Weights, WeightsKind, WeightsLocator, WeightsPlace};
 use crate::zoo::{ModelSpec, Origin, TaskType};
@@ -132,7 +133,7 @@ impl Models {
     /// # Errors
     /// [`EngineError::UnknownModel`], with the most similar id.
     pub fn spec(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.known.read().ignore_poison();
         known.get(id).map(|known| known.spec.clone()).ok_or_else(|| {
             let similar =
                 |known: &&String| known.eq_ignore_ascii_case(id) || known.to_lowercase().contains(&id.to_lowercase());
@@ -143,7 +144,7 @@ impl Models {
 
     /// Every model, by id.
     pub fn list(&self) -> Vec<ModelStatus> {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.known.read().ignore_poison();
         let specs: Vec<_> = known.values().map(|known| known.spec.clone()).collect();
         drop(known);
         specs.into_iter().map(|spec| self.status_of(spec)).collect()
@@ -158,7 +159,7 @@ impl Models {
     }
 
     fn status_of(&self, spec: Arc<ModelSpec>) -> ModelStatus {
-        let loading = self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).contains(&spec.id);
+        let loading = self.shared.loading.lock().ignore_poison().contains(&spec.id);
         let loaded = self.shared.loaded.contains_key(&spec.id);
         let place = self.shared.locator.place(&spec);
         let state = match (loaded, loading, &place) {
@@ -171,7 +172,7 @@ impl Models {
         let loaded_bytes =
             self.shared.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
         let kind = self.shared.locator.kind(&spec);
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.known.read().ignore_poison();
         let persistent = known.get(&spec.id).is_some_and(|known| known.persistent);
         ModelStatus { spec, state, kind, loaded_bytes, persistent }
     }
@@ -182,7 +183,7 @@ impl Models {
     /// What the file system says of the weights file.
     pub fn revision(&self, spec: &ModelSpec) -> Result<String, EngineError> {
         let weights = self.shared.locator.revision(spec)?;
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.known.read().ignore_poison();
         let digest = known.get(&spec.id).map_or("", |known| &known.digest);
         Ok(format!("{digest}-{weights}"))
     }
@@ -246,10 +247,10 @@ impl Models {
     async fn load_once(&self, spec: Arc<ModelSpec>) -> Result<Arc<LoadedModel>, EngineError> {
         let started = Instant::now();
         let id = spec.id.clone();
-        self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        self.shared.loading.lock().ignore_poison().insert(id.clone());
         let models = self.clone();
         let loaded = tokio::task::spawn_blocking(move || models.read(spec)).await.unwrap_or(Err(EngineError::Panicked));
-        self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.shared.loading.lock().ignore_poison().remove(&id);
         let seconds = started.elapsed().as_secs_f64();
         match &loaded {
             Ok(model) => {
@@ -292,7 +293,7 @@ impl Models {
     /// # Errors
     /// [`EngineError::Exists`].
     pub(super) fn register(&self, spec: ModelSpec, persistent: bool) -> Result<(), EngineError> {
-        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.known.write().ignore_poison();
         if known.contains_key(&spec.id) {
             return Err(EngineError::Exists { what: "model", id: spec.id });
         }
@@ -309,7 +310,7 @@ impl Models {
         if spec.origin != Origin::Registered {
             return Err(EngineError::BuiltIn { what: "model", id: id.to_owned() });
         }
-        self.shared.known.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.shared.known.write().ignore_poison().remove(id);
         self.shared.loaded.invalidate(id).await;
         Ok(spec)
     }

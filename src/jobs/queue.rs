@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ use super::store::{Store, StoredResult};
 use super::{Failure, Input, Job, JobAnswer, JobError, JobState, NewJob, Outcome, Progress, Work, worker};
 use crate::error::ErrorKind;
 use crate::private_file;
+use crate::sync::IgnorePoison;
 
 /// Bounds of jobs.
 #[derive(Clone, Debug)]
@@ -184,7 +185,7 @@ impl Jobs {
     pub fn close(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.wake.notify_one();
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.worker.lock().ignore_poison().take();
         if worker.is_some_and(|worker| worker.join().is_err()) {
             tracing::error!("the jobs thread panicked");
         }
@@ -230,11 +231,11 @@ impl Shared {
     }
 
     pub(super) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock().ignore_poison()
     }
 
     pub(super) fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().ignore_poison()
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -4,7 +4,9 @@
 //! zeroed pages for the next one, which costs as much time as filling them. Here the next layer gets the same pages.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::sync::IgnorePoison;
 
 /// From here on blocks are worth keeping.
 const LEAST_BYTES: usize = 1 << 18;
@@ -46,7 +48,7 @@ impl Recycler {
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Kept) -> R) -> R {
-        work(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.kept.lock().ignore_poison())
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Names repeat the checkpoint exactly, and every one asked for is noted. Layers may be loaded on several threads.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -12,6 +12,7 @@ use crate::ops::{
     Activation, Conv2d, ConvShape, ConvTranspose2d, LayerNorm, Linear, OpsContext, TransposeShape, WindowAttention,
     WindowAttentionWeights,
 };
+use crate::sync::IgnorePoison;
 use crate::weights::Weights;
 
 /// torchvision's `BatchNorm2d` in every ResNet.
@@ -32,7 +33,7 @@ pub(super) struct Tally {
 impl Tally {
     /// Names and shapes of the tensors asked for, in alphabetical order.
     pub(super) fn parameters(&self) -> Parameters {
-        let mut parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut parameters = self.parameters.lock().ignore_poison().clone();
         parameters.sort();
         parameters
     }
@@ -84,7 +85,7 @@ impl<'a> Loader<'a> {
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         let tensor = self.weights.get(&name, shape, &Device::Cpu)?;
-        self.tally.parameters.lock().unwrap_or_else(PoisonError::into_inner).push((name, shape.to_vec()));
+        self.tally.parameters.lock().ignore_poison().push((name, shape.to_vec()));
         tensor.to_dtype(DType::F32).map_err(|source| self.device_error(source))
     }
 

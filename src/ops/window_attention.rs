@@ -4,12 +4,13 @@
 //! every window attends to itself. Logits are `cos(q, k) · exp(min(scale, ln 100)) + bias`, in float32 whatever the type
 //! of the network: the factor may reach 100 and would lift bfloat16's error above every difference.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use candle_core::{D, DType, Result, Tensor};
 
 use super::{Activation, Linear, OpsContext, kernel, pad_to_multiple};
 use crate::kernels::{self, Maps};
+use crate::sync::IgnorePoison;
 
 /// Added to the logits of tokens that the roll has made neighbours although they are not.
 const MASKED: f32 = -100.0;
@@ -238,7 +239,7 @@ impl WindowAttention {
 impl MaskLayout {
     /// `[1, windows, 1, T, T]` on the device of `like`, from `last` where that has the same layout.
     fn mask(self, window: usize, last: &Mutex<Option<Mask>>, like: &Tensor) -> Result<Tensor> {
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = last.lock().ignore_poison();
         if let Some(mask) = last.as_ref()
             && mask.layout == self
         {

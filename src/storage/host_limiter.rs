@@ -1,8 +1,10 @@
 //! How many requests one host gets at a time.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::sync::IgnorePoison;
 
 /// Requests under way at one host.
 const MAX_PER_HOST: usize = 16;
@@ -25,7 +27,7 @@ impl HostLimiter {
     /// Waits for a place; `None` where there is none within `timeout`.
     pub(super) fn enter(&self, host: &str, timeout: Duration) -> Option<Permit<'_>> {
         let deadline = Instant::now() + timeout;
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock().ignore_poison();
         loop {
             let count = under_way.entry(host.to_owned()).or_default();
             if *count < MAX_PER_HOST {
@@ -33,14 +35,14 @@ impl HostLimiter {
                 return Some(Permit { limiter: self, host: host.to_owned() });
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            under_way = self.freed.wait_timeout(under_way, left).unwrap_or_else(PoisonError::into_inner).0;
+            under_way = self.freed.wait_timeout(under_way, left).ignore_poison().0;
         }
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut under_way = self.limiter.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.limiter.under_way.lock().ignore_poison();
         if let Some(count) = under_way.get_mut(&self.host) {
             *count -= 1;
             if *count == 0 {

@@ -1,7 +1,9 @@
 //! Work that waits for other machines, several pieces at a time.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use crate::sync::IgnorePoison;
 
 /// Requests under way for one caller.
 const PARALLEL: usize = 8;
@@ -29,12 +31,12 @@ pub(crate) fn in_parallel<T: Send, E: Send>(
                         // The others are not worth waiting for.
                         next.store(count, Ordering::Relaxed);
                     }
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+                    done.lock().ignore_poison().push((index, result));
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut done = done.into_inner().ignore_poison();
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
 }

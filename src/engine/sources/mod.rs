@@ -8,7 +8,7 @@ mod store;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::error::EngineError;
 use crate::georef::Georef;
 use crate::raster::{DatetimeRange, Limits, Location, OpenOptions, RasterError, Source};
 use crate::storage::{RemoteError, is_remote};
+use crate::sync::IgnorePoison;
 
 /// Options of the source store.
 #[derive(Clone, Debug)]
@@ -366,11 +367,11 @@ impl Entry {
 
 impl Inner {
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Entry>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.known.read().ignore_poison()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Entry>> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+        self.known.write().ignore_poison()
     }
 
     /// Opens a closed source and notes how that went. The caller has its turn.

@@ -1,11 +1,12 @@
 //! A head that is prepared when it is first asked for: a model has up to 19, and most servers are asked for one or two.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{HeadNetwork, MapSpec, inputs};
 use crate::nn::LoadError;
 use crate::nn::features::Layer;
 use crate::nn::loader::Loader;
+use crate::sync::IgnorePoison;
 use crate::zoo::Head;
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl HeadOnDemand {
     /// Where the file has changed meanwhile or the device is out of memory; the next caller tries again.
     pub(in crate::nn) fn prepare(&self, root: &Loader<'_>) -> Result<Arc<HeadNetwork>, LoadError> {
         // A panic while preparing leaves nothing behind.
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prepared = self.prepared.lock().ignore_poison();
         if let Some(network) = &*prepared {
             return Ok(network.clone());
         }

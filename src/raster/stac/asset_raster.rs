@@ -1,13 +1,14 @@
 //! An asset as a raster that is opened when its pixels are first wanted: a collection may name thousands of files, of which a
 //! map looks at a few.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::assets::BandAsset;
 use super::base::Place;
 use super::document::{BandNotes, Item};
 use crate::georef::{Crs, GeoTransform, Georef};
 use crate::raster::{BandInfo, OpenOptions, Patch, PixelWindow, Raster, RasterError, RasterInfo, Resampling, warp};
+use crate::sync::IgnorePoison;
 
 /// An asset whose size, bands and place are known.
 pub(super) struct AssetRaster {
@@ -103,7 +104,7 @@ impl AssetRaster {
     }
 
     fn opened(&self) -> Result<Arc<dyn Raster>, RasterError> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = self.opened.lock().ignore_poison();
         match &*opened {
             Some(raster) => Ok(raster.clone()),
             None => Ok(opened.insert(self.file.read()?).clone()),

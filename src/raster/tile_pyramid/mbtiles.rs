@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
@@ -12,6 +12,7 @@ use super::picture::{invalid, vector_tiles};
 use super::{ChunkCache, MAX_TILE_BYTES, TileExtent, TilePyramid, TileStore};
 use crate::georef::Bounds;
 use crate::raster::RasterError;
+use crate::sync::IgnorePoison;
 use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
 
 const FORMAT: &str = "MBTiles";
@@ -48,7 +49,7 @@ impl Mbtiles {
 impl TileStore for Mbtiles {
     fn tile(&self, tile: TileCoord) -> io::Result<Option<Bytes>> {
         let row = (1u32 << tile.z()) - 1 - tile.y();
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.connection.lock().ignore_poison();
         let sql = format!(
             "SELECT {} FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2 AND tile_row = ?3",
             bounded("tile_data")
