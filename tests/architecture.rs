@@ -5,22 +5,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 23] = [
+const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("error", &[]),
     ("telemetry", &[]),
     ("threads", &[]),
-    ("kernels", &[]),
+    ("kernels", &["sync"]),
     ("assets", &[]),
     ("private_file", &[]),
-    ("storage", &["error"]),
+    ("sync", &[]),
+    ("storage", &["error", "sync"]),
     ("georef", &["error"]),
     ("tiles", &["error", "georef"]),
     ("zoo", &["error"]),
     ("prediction", &["georef"]),
-    ("ops", &["kernels"]),
+    ("ops", &["kernels", "sync"]),
     ("weights", &["error", "zoo"]),
-    ("raster", &["error", "georef", "storage", "tiles", "zoo"]),
-    ("nn", &["error", "ops", "prediction", "weights", "zoo"]),
+    ("raster", &["error", "georef", "storage", "sync", "tiles", "zoo"]),
+    ("nn", &["error", "ops", "prediction", "sync", "weights", "zoo"]),
     ("outputs", &["error", "georef", "prediction", "tiles", "zoo"]),
     (
         "engine",
@@ -32,6 +33,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
             "private_file",
             "raster",
             "storage",
+            "sync",
             "telemetry",
             "threads",
             "tiles",
@@ -39,7 +41,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
             "zoo",
         ],
     ),
-    ("jobs", &["error", "private_file"]),
+    ("jobs", &["error", "private_file", "sync"]),
     ("config", &["engine", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
     (
         "api",
