@@ -10,8 +10,8 @@ use std::time::Duration;
 use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use satlas_serve::kernels::{
-    Activation, Convolution, Maps, PackedMatrix, Precision, Residual, RowPlan, RowStep, Walk, WindowAttention, Winograd,
-    layer_norm, max_pool,
+    GatheredConvolution, LayerActivation, Maps, PackedMatrix, Precision, Residual, RowPlan, RowStep, Walk,
+    WindowAttentionKernel, Winograd, layer_norm, max_pool,
 };
 
 fn noise(len: usize) -> Vec<f32> {
@@ -36,7 +36,7 @@ fn gemm(c: &mut Criterion) {
         for precision in [Precision::F32, Precision::Bf16] {
             let packed = PackedMatrix::new(&w, &bias, n, k, precision);
             group.bench_function(format!("{m}x{k}x{n}/{precision:?}"), |b| {
-                b.iter(|| black_box(packed.forward(&x, None, Activation::None)));
+                b.iter(|| black_box(packed.forward(&x, None, LayerActivation::None)));
             });
         }
         let (a, b) = (
@@ -49,7 +49,7 @@ fn gemm(c: &mut Criterion) {
     let packed = PackedMatrix::new(&noise(n * k), &noise(n), n, k, Precision::F32);
     let x = noise(m * k);
     group.bench_function(format!("{m}x{k}x{n}/F32 gelu"), |b| {
-        b.iter(|| black_box(packed.forward(&x, None, Activation::Gelu)))
+        b.iter(|| black_box(packed.forward(&x, None, LayerActivation::Gelu)))
     });
     group.finish();
 }
@@ -65,7 +65,7 @@ fn winograd(c: &mut Criterion) {
         let x = noise(maps.pixels() * inputs);
         group.throughput(Throughput::Elements(2 * 9 * (maps.pixels() * inputs * outputs) as u64));
         group.bench_function(format!("3x3 {side} {inputs}-{outputs}"), |b| {
-            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+            b.iter(|| black_box(layer.forward(&x, maps, None, LayerActivation::Relu)));
         });
     }
     for side in [128, 256] {
@@ -74,7 +74,7 @@ fn winograd(c: &mut Criterion) {
         let x = noise(maps.pixels() * 128);
         group.throughput(Throughput::Elements(2 * 16 * (maps.pixels() * 128 * 128) as u64));
         group.bench_function(format!("4x4 transposed {side} 128-128"), |b| {
-            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+            b.iter(|| black_box(layer.forward(&x, maps, None, LayerActivation::Relu)));
         });
     }
     group.finish();
@@ -87,11 +87,11 @@ fn convolution(c: &mut Criterion) {
         let maps = Maps { count: 1, height: side, width: side };
         let walk = Walk { kernel, stride: 2, padding: kernel / 2 };
         let weight = noise(kernel * kernel * inputs * outputs);
-        let layer = Convolution::new(&weight, &noise(outputs), outputs, inputs, walk, Precision::F32);
+        let layer = GatheredConvolution::new(&weight, &noise(outputs), outputs, inputs, walk, Precision::F32);
         let x = noise(maps.pixels() * inputs);
         group.throughput(Throughput::Elements(2 * (walk.output_maps(maps).pixels() * weight.len()) as u64));
         group.bench_function(format!("{kernel}x{kernel} stride 2 {side} {inputs}-{outputs}"), |b| {
-            b.iter(|| black_box(layer.forward(&x, maps, None, Activation::Relu)));
+            b.iter(|| black_box(layer.forward(&x, maps, None, LayerActivation::Relu)));
         });
     }
     let (maps, channels) = (Maps { count: 1, height: 256, width: 256 }, 64);
@@ -111,8 +111,8 @@ fn rows(c: &mut Criterion) {
         let (x, weight, bias) = (noise(count * width), noise(width), noise(width));
         let product = |matrix, activation| RowStep::Product { matrix, residual: None, activation };
         let steps = [
-            product(&up, Activation::Gelu),
-            product(&down, Activation::None),
+            product(&up, LayerActivation::Gelu),
+            product(&down, LayerActivation::None),
             RowStep::Norm { weight: &weight, bias: &bias, epsilon: 1e-5, residual: Some(Residual::Values(&x)) },
             RowStep::Keep,
         ];
@@ -122,7 +122,7 @@ fn rows(c: &mut Criterion) {
         }
         group.bench_function(format!("mlp {count}x{width} one by one"), |b| {
             b.iter(|| {
-                let y = down.forward(&up.forward(&x, None, Activation::Gelu), None, Activation::None);
+                let y = down.forward(&up.forward(&x, None, LayerActivation::Gelu), None, LayerActivation::None);
                 black_box(layer_norm(&y, Some(&x), &weight, &bias, 1e-5))
             });
         });
@@ -136,7 +136,7 @@ fn attention(c: &mut Criterion) {
     for (side, heads) in [(128, 4), (32, 16)] {
         let (window, head_channels, maps) = (8, 32, Maps { count: 1, height: side, width: side });
         let (tokens, channels) = (window * window, heads * head_channels);
-        let layer = WindowAttention {
+        let layer = WindowAttentionKernel {
             window,
             head_channels,
             scale: vec![10.0; heads],

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use super::memory::Out;
-use super::simd::{Simd, Task, dispatch};
+use super::simd::{Simd, SimdTask, dispatch};
 
 /// A pixel of a channels-last map and how much it counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,7 +65,7 @@ struct Bins<'a> {
     sums: Out<'a>,
 }
 
-impl Task for Bins<'_> {
+impl SimdTask for Bins<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -109,7 +109,7 @@ impl Task for Bins<'_> {
 mod tests {
     use super::*;
     use crate::kernels::reference;
-    use crate::kernels::simd::Level;
+    use crate::kernels::simd::InstructionSet;
 
     #[test]
     fn bins_are_the_weighted_sums_of_their_pixels_at_any_width() {
@@ -128,7 +128,7 @@ mod tests {
                     bin.iter().map(|at| f64::from(value(at))).sum::<f64>() as f32
                 })
                 .collect();
-            for level in Level::supported() {
+            for level in InstructionSet::supported() {
                 let mut sums = vec![f32::NAN; expected.len()];
                 level.run(Bins { map: &map, channels, pixels: &pixels, bins, sums: Out::over(&mut sums) });
                 reference::assert_close(&sums, &expected, 1e-6, &format!("{level:?}, {channels} channels"));

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::memory::Out;
-use super::simd::{Simd, Task, dispatch};
-use super::{jobs, math};
+use super::simd::{Simd, SimdTask, dispatch};
+use super::{math, row_shares};
 
 /// Softmax of every row of `width` values.
 ///
@@ -15,7 +15,7 @@ pub fn softmax(x: &[f32], width: usize) -> Vec<f32> {
     // SAFETY: the jobs cover every row once.
     unsafe {
         Out::collect(x.len(), |out| {
-            jobs(x.len() / width, width).into_par_iter().for_each(|rows| {
+            row_shares(x.len() / width, width).into_par_iter().for_each(|rows| {
                 let count = rows.len() * width;
                 let to = out.at(rows.start * width, count);
                 dispatch(Softmax { x: &x[rows.start * width..][..count], width, to });
@@ -29,7 +29,7 @@ pub fn sigmoid(x: &[f32]) -> Vec<f32> {
     // SAFETY: the jobs cover every value once.
     unsafe {
         Out::collect(x.len(), |out| {
-            jobs(x.len(), 1).into_par_iter().for_each(|range| {
+            row_shares(x.len(), 1).into_par_iter().for_each(|range| {
                 let to = out.at(range.start, range.len());
                 dispatch(Sigmoid { x: &x[range], to });
             });
@@ -43,7 +43,7 @@ struct Softmax<'a> {
     to: *mut f32,
 }
 
-impl Task for Softmax<'_> {
+impl SimdTask for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -75,7 +75,7 @@ struct Sigmoid<'a> {
     to: *mut f32,
 }
 
-impl Task for Sigmoid<'_> {
+impl SimdTask for Sigmoid<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 //! such parts; it becomes NaN.)
 
 use super::Precision;
-use super::simd::{Level, Simd};
+use super::simd::{InstructionSet, Simd};
 
 /// Words of each row that lie together on the left-hand side: [chunk][row][CHUNK].
 pub(crate) const CHUNK: usize = 16;
@@ -53,7 +53,7 @@ impl Groups {
 
 impl Factors {
     /// The fastest way to multiply in a precision.
-    pub(crate) fn new(precision: Precision, level: Level) -> Self {
+    pub(crate) fn new(precision: Precision, level: InstructionSet) -> Self {
         match precision {
             Precision::F32 if level.has_tiles() => Self::TiledSplit,
             Precision::Bf16 if level.has_tiles() => Self::TiledBf16,

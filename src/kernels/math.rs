@@ -1,6 +1,6 @@
 //! Vectorised exponential and erf-GELU.
 
-use super::Activation;
+use super::LayerActivation;
 use super::simd::Simd;
 
 /// e^v, within 2e-7 relative: range reduction by ln 2 and the Taylor polynomial of degree 7 on |r| <= 0.35.
@@ -56,21 +56,21 @@ pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// The activation of one register.
 #[inline(always)]
-pub(crate) fn activate<S: Simd>(s: S, v: S::V, activation: Activation) -> S::V {
+pub(crate) fn activate<S: Simd>(s: S, v: S::V, activation: LayerActivation) -> S::V {
     match activation {
-        Activation::None => v,
-        Activation::Relu => s.max(v, s.splat(0.0)),
-        Activation::Gelu => gelu(s, v),
+        LayerActivation::None => v,
+        LayerActivation::Relu => s.max(v, s.splat(0.0)),
+        LayerActivation::Gelu => gelu(s, v),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::kernels::simd::{Level, Simd, Task};
+    use crate::kernels::simd::{InstructionSet, Simd, SimdTask};
 
     struct Apply<'a>(&'a mut [f32], bool);
 
-    impl Task for Apply<'_> {
+    impl SimdTask for Apply<'_> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, s: S) {
@@ -106,7 +106,7 @@ mod tests {
     fn exp_and_gelu_are_accurate_to_f32_on_every_instruction_set() {
         let count = if cfg!(miri) { 200 } else { 100_003 };
         let inputs: Vec<f32> = (0..count).map(|i| (i as f32 / count as f32 - 0.5) * 24.0).collect();
-        for level in Level::supported() {
+        for level in InstructionSet::supported() {
             let mut values = inputs.clone();
             level.run(Apply(&mut values, true));
             for (x, y) in inputs.iter().zip(&values) {

@@ -5,14 +5,14 @@ use std::mem::MaybeUninit;
 
 use super::factors::{CHUNK, Factors};
 use super::simd::Simd;
-use super::{Activation, math};
+use super::{LayerActivation, math};
 
 /// How far ahead the right-hand side is asked for, in values.
 const AHEAD: usize = 1024;
 
 /// Both sides of a product of `count` words.
 #[derive(Clone, Copy)]
-pub(crate) struct Words<'a> {
+pub(crate) struct ProductSides<'a> {
     /// One group of rows, [chunk][row][CHUNK].
     pub(crate) left: &'a [f32],
     /// One panel, [word][2 * LANES].
@@ -42,7 +42,7 @@ pub(crate) struct Tile {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) start: Start,
-    pub(crate) activation: Activation,
+    pub(crate) activation: LayerActivation,
     /// None: the tile lies in a matrix. Some: it becomes words of the left-hand side of a further product.
     pub(crate) further: Option<Further>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Further {
 /// The sides must hold `count` words for `size` rows and two registers of columns (`left` rounded up to chunks is not
 /// needed), and the tile's pointers must be good for its rows and columns, `to` for writing by this thread alone.
 #[inline(always)]
-pub(crate) unsafe fn multiply<S: Simd>(s: S, size: usize, sides: Words<'_>, tile: Tile) {
+pub(crate) unsafe fn multiply<S: Simd>(s: S, size: usize, sides: ProductSides<'_>, tile: Tile) {
     debug_assert!(sides.right.len() >= sides.count * 2 * S::LANES);
     debug_assert!(sides.left.len() >= sides.count / CHUNK * CHUNK * size);
     // SAFETY: handed on.
@@ -80,7 +80,7 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, size: usize, sides: Words<'_>, tile
 
 /// Leaves the second register of columns out where it holds nothing.
 #[inline(always)]
-unsafe fn by_width<S: Simd, const R: usize>(s: S, sides: Words<'_>, tile: Tile) {
+unsafe fn by_width<S: Simd, const R: usize>(s: S, sides: ProductSides<'_>, tile: Tile) {
     // SAFETY: handed on.
     unsafe {
         match (tile.columns > S::LANES, sides.factors == Factors::F32) {
@@ -93,7 +93,7 @@ unsafe fn by_width<S: Simd, const R: usize>(s: S, sides: Words<'_>, tile: Tile) 
 }
 
 #[inline(always)]
-unsafe fn run<S: Simd, const R: usize, const C: usize, const BF16: bool>(s: S, sides: Words<'_>, tile: Tile) {
+unsafe fn run<S: Simd, const R: usize, const C: usize, const BF16: bool>(s: S, sides: ProductSides<'_>, tile: Tile) {
     // SAFETY: the caller's promise, with offsets that stay inside what it names.
     unsafe {
         let mut acc = begin::<S, R, C>(s, tile);
@@ -186,7 +186,7 @@ unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R]
         // SAFETY: handed on.
         return unsafe { end_further::<S, R, C>(s, acc, tile, further) };
     }
-    let (zero, relu) = (s.splat(0.0), tile.activation == Activation::Relu);
+    let (zero, relu) = (s.splat(0.0), tile.activation == LayerActivation::Relu);
     // SAFETY: rows below `tile.rows` and columns below `tile.columns` exist.
     unsafe {
         for (r, row) in acc.iter().enumerate() {
@@ -201,7 +201,7 @@ unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R]
         }
         // In a second sweep, over values still in the first-level cache: inside the first one the accumulators
         // would have to leave their registers.
-        if tile.activation == Activation::Gelu {
+        if tile.activation == LayerActivation::Gelu {
             for r in 0..tile.rows {
                 for c in (0..tile.columns).step_by(S::LANES) {
                     let to = tile.to.add(r * tile.stride + c);

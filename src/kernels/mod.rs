@@ -9,10 +9,10 @@
 
 mod attention;
 mod bins;
-mod conv;
 mod direct;
 mod elementwise;
 mod factors;
+mod gathered;
 mod gemm;
 mod maps;
 mod math;
@@ -27,11 +27,11 @@ mod rows;
 mod simd;
 mod winograd;
 
-pub use attention::WindowAttention;
+pub use attention::WindowAttentionKernel;
 pub use bins::{BinPixels, WeightedPixel, sum_bins};
-pub use conv::{Convolution, Walk};
 pub use direct::DirectConvolution;
 pub use elementwise::{sigmoid, softmax};
+pub use gathered::{GatheredConvolution, Walk};
 pub use gemm::PackedMatrix;
 pub use maps::Maps;
 pub use norm::layer_norm;
@@ -42,7 +42,7 @@ pub use winograd::Winograd;
 
 /// What is applied to a result as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Activation {
+pub enum LayerActivation {
     /// Nothing.
     #[default]
     None,
@@ -67,14 +67,14 @@ pub enum Precision {
 
 /// The most bytes that the packed weights of a matrix (one tap) or a convolution of so many taps take.
 pub fn most_weight_bytes(outputs: usize, inputs: usize, taps: usize, precision: Precision) -> usize {
-    let factors = factors::Factors::new(precision, simd::Level::detect());
+    let factors = factors::Factors::new(precision, simd::InstructionSet::detect());
     // Without tiles, Winograd's form of a 3x3 kernel has 36 values for 9.
     let values = if taps == 9 && !factors.tiled() { 36 } else { taps };
     outputs.next_multiple_of(PANEL) * factors.words(inputs) * values * size_of::<f32>()
 }
 
 /// Cuts `rows` of `width` values into ranges worth a thread's attention each.
-fn jobs(rows: usize, width: usize) -> Vec<std::ops::Range<usize>> {
+fn row_shares(rows: usize, width: usize) -> Vec<std::ops::Range<usize>> {
     const WORTH: usize = 1 << 14;
     let most = 4 * rayon::current_num_threads();
     let parts = (rows * width / WORTH).clamp(1, most);

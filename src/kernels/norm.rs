@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::jobs;
 use super::memory::Out;
-use super::simd::{Simd, Task, dispatch};
+use super::row_shares;
+use super::simd::{Simd, SimdTask, dispatch};
 
 /// `residual + (x - mean) / sqrt(variance + epsilon) * weight + bias` for rows of `weight.len()` values.
 ///
@@ -19,8 +19,8 @@ pub fn layer_norm(x: &[f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f
     // SAFETY: the jobs cover every row once.
     unsafe {
         Out::collect(x.len(), |out| {
-            jobs(rows, width).into_par_iter().for_each(|rows| {
-                dispatch(Job { x, residual, norm, rows, out });
+            row_shares(rows, width).into_par_iter().for_each(|rows| {
+                dispatch(NormTask { x, residual, norm, rows, out });
             });
         })
     }
@@ -34,7 +34,7 @@ pub(crate) struct Norm<'a> {
     pub(crate) epsilon: f32,
 }
 
-struct Job<'a> {
+struct NormTask<'a> {
     x: &'a [f32],
     residual: Option<&'a [f32]>,
     norm: Norm<'a>,
@@ -42,7 +42,7 @@ struct Job<'a> {
     out: Out<'a>,
 }
 
-impl Task for Job<'_> {
+impl SimdTask for NormTask<'_> {
     type Output = ();
 
     #[inline(always)]

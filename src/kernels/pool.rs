@@ -1,27 +1,27 @@
 //! Maxima over neighbours or captures and nearest enlargement: loops bound by memory.
 //!
-//! No vector types here: the inner loops run over channels and the compiler vectorises them; [`Task`] only has them
+//! No vector types here: the inner loops run over channels and the compiler vectorises them; [`SimdTask`] only has them
 //! compiled for the best instruction set.
 
 use rayon::prelude::*;
 
 use super::Maps;
 use super::memory::Out;
-use super::simd::{Simd, Task, dispatch};
+use super::simd::{Simd, SimdTask, dispatch};
 
 /// A loop over pairs of equal slices, compiled for the best instruction set.
 struct Fold<'a> {
     into: &'a mut [f32],
     from: &'a [f32],
-    what: What,
+    operation: FoldOperation,
 }
 
-enum What {
+enum FoldOperation {
     Max,
     Add,
 }
 
-impl Task for Fold<'_> {
+impl SimdTask for Fold<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -33,9 +33,9 @@ impl Task for Fold<'_> {
             unsafe {
                 let to = self.into.as_mut_ptr().add(i);
                 let (a, b) = (s.load_part(to, lanes), s.load_part(self.from.as_ptr().add(i), lanes));
-                let v = match self.what {
-                    What::Max => s.max(a, b),
-                    What::Add => s.add(a, b),
+                let v = match self.operation {
+                    FoldOperation::Max => s.max(a, b),
+                    FoldOperation::Add => s.add(a, b),
                 };
                 s.store_part(to, v, lanes);
             }
@@ -70,7 +70,7 @@ struct MaxPool<'a> {
     out: Out<'a>,
 }
 
-impl Task for MaxPool<'_> {
+impl SimdTask for MaxPool<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -114,7 +114,7 @@ pub fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
         y.par_chunks_mut(BLOCK).enumerate().for_each(|(block, y)| {
             for capture in 1..captures {
                 let from = &x[(item * captures + capture) * len + block * BLOCK..][..y.len()];
-                dispatch(Fold { into: y, from, what: What::Max });
+                dispatch(Fold { into: y, from, operation: FoldOperation::Max });
             }
         });
     }
@@ -140,7 +140,11 @@ pub fn nearest_add(
         let (n, row) = (line / rows.len(), rows[line % rows.len()] as usize);
         let source = &coarse[(n * from.height + row) * from.width * channels..][..from.width * channels];
         for (y, column) in y.chunks_exact_mut(channels).zip(columns) {
-            dispatch(Fold { into: y, from: &source[*column as usize * channels..][..channels], what: What::Add });
+            dispatch(Fold {
+                into: y,
+                from: &source[*column as usize * channels..][..channels],
+                operation: FoldOperation::Add,
+            });
         }
     });
     y

@@ -22,11 +22,11 @@ pub(super) const LARGE_PAGE: usize = 2 << 20;
 /// An allocator that keeps freed blocks of at least 256 KiB, up to 384 MiB of them.
 #[derive(Debug)]
 pub struct Recycler {
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptBlocks>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptBlocks {
     /// Oldest first.
     blocks: [(usize, usize); SLOTS],
     count: usize,
@@ -36,7 +36,7 @@ struct Kept {
 impl Recycler {
     /// Nothing kept yet.
     pub const fn new() -> Self {
-        Self { kept: Mutex::new(Kept { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 }) }
+        Self { kept: Mutex::new(KeptBlocks { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 }) }
     }
 
     /// Gives everything kept back to the system, as when a server falls idle.
@@ -47,7 +47,7 @@ impl Recycler {
         }
     }
 
-    fn with<R>(&self, work: impl FnOnce(&mut Kept) -> R) -> R {
+    fn with<R>(&self, work: impl FnOnce(&mut KeptBlocks) -> R) -> R {
         work(&mut self.kept.lock().ignore_poison())
     }
 }
@@ -58,7 +58,7 @@ impl Default for Recycler {
     }
 }
 
-impl Kept {
+impl KeptBlocks {
     fn remove(&mut self, index: usize) -> Option<(usize, usize)> {
         let found = *self.blocks[..self.count].get(index)?;
         self.blocks.copy_within(index + 1..self.count, index);

@@ -1,6 +1,6 @@
 //! Slow and obvious forms of the kernels, summed in f64, which the tests compare them with.
 
-use super::{Activation, Maps};
+use super::{LayerActivation, Maps};
 
 /// Repeatable values in -1 .. 1.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
@@ -19,12 +19,12 @@ pub(crate) fn round_bf16(values: &[f32]) -> Vec<f32> {
     values.iter().map(|v| half::bf16::from_f32(*v).to_f32()).collect()
 }
 
-pub(crate) fn activate(v: f64, activation: Activation) -> f64 {
+pub(crate) fn activate(v: f64, activation: LayerActivation) -> f64 {
     match activation {
-        Activation::None => v,
-        Activation::Relu => v.max(0.0),
+        LayerActivation::None => v,
+        LayerActivation::Relu => v.max(0.0),
         // erf(z) by its Taylor series, good to f64 rounding for the small values tests use.
-        Activation::Gelu => {
+        LayerActivation::Gelu => {
             let z = (v / std::f64::consts::SQRT_2).clamp(-5.0, 5.0);
             let (mut term, mut sum) = (z, z);
             for n in 1..150 {
@@ -43,7 +43,7 @@ pub(crate) fn linear(
     bias: &[f32],
     residual: Option<&[f32]>,
     inputs: usize,
-    activation: Activation,
+    activation: LayerActivation,
 ) -> Vec<f32> {
     let outputs = weight.len() / inputs;
     (0..x.len() / inputs * outputs)
@@ -67,7 +67,7 @@ pub(crate) fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
 }
 
 /// A square convolution over [N, H, W, inputs], weights [outputs, inputs, kernel, kernel].
-pub(crate) struct Convolution {
+pub(crate) struct NaiveConvolution {
     pub(crate) maps: Maps,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
@@ -76,14 +76,14 @@ pub(crate) struct Convolution {
     pub(crate) padding: usize,
 }
 
-impl Convolution {
+impl NaiveConvolution {
     pub(crate) fn run(
         &self,
         x: &[f32],
         weight: &[f32],
         bias: &[f32],
         residual: Option<&[f32]>,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Vec<f32> {
         let Self { maps, inputs, outputs, kernel, stride, padding } = *self;
         let size = |side: usize| (side + 2 * padding - kernel) / stride + 1;

@@ -10,26 +10,26 @@ use super::loader::Loader;
 use super::resnet::ResNet;
 use super::swin_v2::{SwinConfig, SwinV2};
 use crate::ops::{OpsContext, max_over_captures};
-use crate::zoo::{Backbone as Architecture, Layout, ModelSpec};
+use crate::zoo::{Backbone, Layout, ModelSpec};
 
 #[derive(Debug)]
-pub(super) enum Backbone {
+pub(super) enum BackboneNetwork {
     SwinV2(SwinV2),
     ResNet(ResNet),
 }
 
-impl Backbone {
+impl BackboneNetwork {
     /// From `backbone.…`.
     pub(super) fn load(loader: &Loader<'_>, spec: &ModelSpec) -> std::result::Result<Self, LoadError> {
         let bands = spec.bands.len();
         let root = loader.pp("backbone");
         match spec.backbone {
-            Architecture::SwinV2 { patch_size, embed_dim, depths, num_heads, window_size } => {
+            Backbone::SwinV2 { patch_size, embed_dim, depths, num_heads, window_size } => {
                 let aggregated = if spec.multi_image { root.pp("backbone") } else { root };
                 let config = SwinConfig { patch_size, embed_dim, depths, num_heads, window_size };
                 Ok(Self::SwinV2(SwinV2::load(&aggregated.pp("backbone"), config, bands)?))
             }
-            Architecture::Resnet { depth } => {
+            Backbone::Resnet { depth } => {
                 // The package never wraps its ResNets.
                 let aggregated = spec.multi_image && spec.layout == Layout::Satlas;
                 let root = if aggregated { root.pp("backbone") } else { root };

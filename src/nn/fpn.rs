@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::LoadError;
 use super::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, OpsContext, upsample_nearest_add};
+use crate::ops::{Conv2d, ConvShape, LayerActivation, OpsContext, upsample_nearest_add};
 
 #[derive(Debug)]
 pub(super) struct Fpn {
@@ -18,7 +18,7 @@ impl Fpn {
     /// From torchvision's `inner_blocks.N.0` and `layer_blocks.N.0`.
     pub(super) fn load(loader: &Loader<'_>, inputs: &[usize], outputs: usize) -> std::result::Result<Self, LoadError> {
         let load = |blocks: &str, index: usize, inputs: usize, shape| {
-            loader.pp(blocks).pp(index).pp(0).conv2d(inputs, outputs, shape, Activation::None)
+            loader.pp(blocks).pp(index).pp(0).conv2d(inputs, outputs, shape, LayerActivation::None)
         };
         let inner = inputs.iter().enumerate().map(|(i, inputs)| load("inner_blocks", i, *inputs, ConvShape::POINTWISE));
         let layer = (0..inputs.len()).map(|i| load("layer_blocks", i, outputs, ConvShape::SAME_3X3));

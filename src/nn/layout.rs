@@ -6,7 +6,7 @@ use super::fpn::Fpn;
 use super::heads::MapSpec;
 use super::loader::Loader;
 use super::upsample::Upsample;
-use crate::zoo::{Backbone as Architecture, Head, Layout, ModelSpec};
+use crate::zoo::{Backbone, Head, Layout, ModelSpec};
 
 /// Pyramid and decoder, where the model has them, and the maps that heads read.
 pub(super) type Pyramid = (Option<Fpn>, Option<Upsample>, Vec<MapSpec>);
@@ -29,8 +29,8 @@ pub(super) fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<Pyramid, Lo
     let upsample = match spec.upsample {
         Some(upsample) => {
             let stride = match spec.backbone {
-                Architecture::SwinV2 { patch_size, .. } => patch_size,
-                Architecture::Resnet { .. } => 4,
+                Backbone::SwinV2 { patch_size, .. } => patch_size,
+                Backbone::Resnet { .. } => 4,
             };
             let loader = root.pp(upsample_prefix);
             let upsample = Upsample::load(&loader, stride.max(1), fpn_spec.out_channels, upsample.out_channels)?;

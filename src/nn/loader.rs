@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::LoadError;
 use crate::ops::{
-    Activation, Conv2d, ConvShape, ConvTranspose2d, LayerNorm, Linear, OpsContext, TransposeShape, WindowAttention,
+    Conv2d, ConvShape, ConvTranspose2d, LayerActivation, LayerNorm, Linear, OpsContext, TransposeShape, WindowAttention,
     WindowAttentionWeights,
 };
 use crate::sync::IgnorePoison;
@@ -89,13 +89,18 @@ impl<'a> Loader<'a> {
         tensor.to_dtype(DType::F32).map_err(|source| self.device_error(source))
     }
 
-    pub(super) fn linear(&self, inputs: usize, outputs: usize, activation: Activation) -> Result<Linear, LoadError> {
+    pub(super) fn linear(&self, inputs: usize, outputs: usize, activation: LayerActivation) -> Result<Linear, LoadError> {
         let (weight, bias) = (self.tensor("weight", &[outputs, inputs])?, self.tensor("bias", &[outputs])?);
         self.linear_from(&weight, &bias, activation)
     }
 
     /// A layer whose tensors were rearranged after reading.
-    pub(super) fn linear_from(&self, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Linear, LoadError> {
+    pub(super) fn linear_from(
+        &self,
+        weight: &Tensor,
+        bias: &Tensor,
+        activation: LayerActivation,
+    ) -> Result<Linear, LoadError> {
         self.counted(Linear::new(self.ops, weight, Some(bias), activation), Linear::bytes)
     }
 
@@ -109,7 +114,7 @@ impl<'a> Loader<'a> {
         inputs: usize,
         outputs: usize,
         shape: ConvShape,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Result<Conv2d, LoadError> {
         let weight = self.tensor("weight", &[outputs, inputs, shape.kernel, shape.kernel])?;
         let bias = self.tensor("bias", &[outputs])?;
@@ -122,7 +127,7 @@ impl<'a> Loader<'a> {
         weight: &Tensor,
         bias: Option<&Tensor>,
         shape: ConvShape,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Result<Conv2d, LoadError> {
         self.counted(Conv2d::new(self.ops, weight, bias, shape, activation), Conv2d::bytes)
     }
@@ -134,7 +139,7 @@ impl<'a> Loader<'a> {
         inputs: usize,
         outputs: usize,
         shape: ConvShape,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Result<Conv2d, LoadError> {
         let weight = self.pp(conv).tensor("weight", &[outputs, inputs, shape.kernel, shape.kernel])?;
         let norm = self.pp(norm);
@@ -158,7 +163,7 @@ impl<'a> Loader<'a> {
         inputs: usize,
         outputs: usize,
         shape: TransposeShape,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Result<ConvTranspose2d, LoadError> {
         let weight = self.tensor("weight", &[inputs, outputs, shape.kernel(), shape.kernel()])?;
         let bias = self.tensor("bias", &[outputs])?;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::LoadError;
 use super::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, OpsContext, RowLayer, forward_rows, max_pool2d};
+use crate::ops::{Conv2d, ConvShape, LayerActivation, OpsContext, RowLayer, forward_rows, max_pool2d};
 
 const STEM_CHANNELS: usize = 64;
 /// Channels of the 3x3 convolutions a stage.
@@ -19,12 +19,12 @@ const BOTTLENECK_EXPANSION: usize = 4;
 #[derive(Debug)]
 pub(super) struct ResNet {
     stem: Conv2d,
-    stages: Vec<Vec<Block>>,
+    stages: Vec<Vec<ResidualBlock>>,
 }
 
 /// The convolutions of the branch, and the one on the way around it where the shape changes.
 #[derive(Debug)]
-struct Block {
+struct ResidualBlock {
     /// Every one but the last, which ends behind the sum.
     branch: Vec<Conv2d>,
     last: Conv2d,
@@ -43,7 +43,7 @@ impl ResNet {
             _ => return Err(loader.specification(format!("ResNet-{depth} is not one of 18, 34, 50, 101, 152"))),
         };
         let stem = ConvShape { kernel: 7, stride: 2, padding: 3 };
-        let stem = loader.conv2d_norm(("conv1", "bn1"), bands, STEM_CHANNELS, stem, Activation::Relu)?;
+        let stem = loader.conv2d_norm(("conv1", "bn1"), bands, STEM_CHANNELS, stem, LayerActivation::Relu)?;
         let mut inputs = STEM_CHANNELS;
         let mut stages = Vec::with_capacity(blocks.len());
         for (stage, (blocks, channels)) in blocks.into_iter().zip(STAGE_CHANNELS).enumerate() {
@@ -51,9 +51,11 @@ impl ResNet {
             let load = |block: usize| {
                 let loader = loader.pp(format!("layer{}", stage + 1)).pp(block);
                 let (inputs, stride) = if block > 0 { (outputs, 1) } else { (inputs, if stage > 0 { 2 } else { 1 }) };
-                Block::load(&loader, inputs, channels, stride, bottleneck)
+                ResidualBlock::load(&loader, inputs, channels, stride, bottleneck)
             };
-            stages.push((0..blocks).into_par_iter().map(load).collect::<std::result::Result<Vec<Block>, LoadError>>()?);
+            stages.push(
+                (0..blocks).into_par_iter().map(load).collect::<std::result::Result<Vec<ResidualBlock>, LoadError>>()?,
+            );
             inputs = outputs;
         }
         Ok(Self { stem, stages })
@@ -76,7 +78,7 @@ impl ResNet {
     }
 }
 
-impl Block {
+impl ResidualBlock {
     fn load(
         loader: &Loader<'_>,
         inputs: usize,
@@ -85,7 +87,7 @@ impl Block {
         bottleneck: bool,
     ) -> std::result::Result<Self, LoadError> {
         let strided = ConvShape { stride, ..ConvShape::SAME_3X3 };
-        let conv = |names, inputs, outputs, shape| loader.conv2d_norm(names, inputs, outputs, shape, Activation::Relu);
+        let conv = |names, inputs, outputs, shape| loader.conv2d_norm(names, inputs, outputs, shape, LayerActivation::Relu);
         let (outputs, branch, last) = if bottleneck {
             let outputs = BOTTLENECK_EXPANSION * channels;
             let first = conv(("conv1", "bn1"), inputs, channels, ConvShape::POINTWISE)?;
@@ -97,7 +99,7 @@ impl Block {
         };
         let shortcut = if stride != 1 || inputs != outputs {
             let shape = ConvShape { stride, ..ConvShape::POINTWISE };
-            Some(loader.conv2d_norm(("downsample.0", "downsample.1"), inputs, outputs, shape, Activation::None)?)
+            Some(loader.conv2d_norm(("downsample.0", "downsample.1"), inputs, outputs, shape, LayerActivation::None)?)
         } else {
             None
         };

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::LoadError;
 use super::loader::Loader;
 use crate::ops::{
-    Activation, Conv2d, ConvShape, LayerNorm, Linear, RowLayer, WindowAttention, forward_rows, pad_to_multiple,
+    Conv2d, ConvShape, LayerActivation, LayerNorm, Linear, RowLayer, WindowAttention, forward_rows, pad_to_multiple,
 };
 
 /// Width of a block's hidden layer over that of its map.
@@ -37,7 +37,7 @@ pub(super) struct SwinV2 {
 struct Stage {
     /// All stages but the first halve the map before their blocks.
     merge: Option<PatchMerging>,
-    blocks: Vec<Block>,
+    blocks: Vec<SwinBlock>,
 }
 
 impl SwinV2 {
@@ -50,7 +50,7 @@ impl SwinV2 {
             )));
         }
         let features = loader.pp("features");
-        let embed = features.pp("0.0").conv2d(bands, embed_dim, ConvShape::patches(patch_size), Activation::None)?;
+        let embed = features.pp("0.0").conv2d(bands, embed_dim, ConvShape::patches(patch_size), LayerActivation::None)?;
         let embed_norm = features.pp("0.2").layer_norm(embed_dim)?;
         let mut stages = Vec::with_capacity(depths.len());
         for (stage, (depth, heads)) in depths.into_iter().zip(num_heads).enumerate() {
@@ -63,7 +63,7 @@ impl SwinV2 {
                 .into_par_iter()
                 .map(|block| {
                     let shift = if block % 2 == 0 { 0 } else { window_size / 2 };
-                    Block::load(&features.pp(2 * stage + 1).pp(block), channels, heads, window_size, shift)
+                    SwinBlock::load(&features.pp(2 * stage + 1).pp(block), channels, heads, window_size, shift)
                 })
                 .collect::<std::result::Result<_, LoadError>>()?;
             stages.push(Stage { merge, blocks });
@@ -92,7 +92,7 @@ impl SwinV2 {
 
 /// Attention, then two linear layers; both branches are normalised at their end ("res-post-norm").
 #[derive(Debug)]
-struct Block {
+struct SwinBlock {
     attention: WindowAttention,
     norm1: LayerNorm,
     expand: Linear,
@@ -100,7 +100,7 @@ struct Block {
     norm2: LayerNorm,
 }
 
-impl Block {
+impl SwinBlock {
     fn load(
         loader: &Loader<'_>,
         channels: usize,
@@ -111,8 +111,8 @@ impl Block {
         Ok(Self {
             attention: loader.pp("attn").window_attention(channels, heads, window, shift)?,
             norm1: loader.pp("norm1").layer_norm(channels)?,
-            expand: loader.pp("mlp.0").linear(channels, MLP_RATIO * channels, Activation::Gelu)?,
-            contract: loader.pp("mlp.3").linear(MLP_RATIO * channels, channels, Activation::None)?,
+            expand: loader.pp("mlp.0").linear(channels, MLP_RATIO * channels, LayerActivation::Gelu)?,
+            contract: loader.pp("mlp.3").linear(MLP_RATIO * channels, channels, LayerActivation::None)?,
             norm2: loader.pp("norm2").layer_norm(channels)?,
         })
     }
@@ -145,7 +145,7 @@ impl PatchMerging {
         let weight =
             loader.rearrange(|| weight.reshape((2 * channels, 2, 2, channels))?.permute((0, 3, 2, 1))?.contiguous())?;
         Ok(Self {
-            reduction: loader.conv2d_from(&weight, None, ConvShape::patches(2), Activation::None)?,
+            reduction: loader.conv2d_from(&weight, None, ConvShape::patches(2), LayerActivation::None)?,
             norm: loader.pp("norm").layer_norm(2 * channels)?,
         })
     }

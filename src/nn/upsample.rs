@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 
 use super::LoadError;
 use super::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, ConvTranspose2d, TransposeShape};
+use crate::ops::{Conv2d, ConvShape, ConvTranspose2d, LayerActivation, TransposeShape};
 
 #[derive(Debug)]
 pub(super) struct Upsample {
@@ -27,8 +27,9 @@ impl Upsample {
         for layer in 0..stride.ilog2() {
             let next = (channels / 2).max(outputs);
             let loader = loader.pp("layers").pp(layer);
-            let conv = loader.pp(0).conv2d(channels, channels, ConvShape::SAME_3X3, Activation::Relu)?;
-            let double = loader.pp(2).conv_transpose2d(channels, next, TransposeShape::Overlapping4, Activation::Relu)?;
+            let conv = loader.pp(0).conv2d(channels, channels, ConvShape::SAME_3X3, LayerActivation::Relu)?;
+            let double =
+                loader.pp(2).conv_transpose2d(channels, next, TransposeShape::Overlapping4, LayerActivation::Relu)?;
             layers.push((conv, double));
             channels = next;
         }

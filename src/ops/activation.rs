@@ -3,35 +3,14 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::{OpsContext, kernel};
-use crate::kernels;
+use crate::kernels::{self, LayerActivation};
 
-/// The function applied to a layer's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// The output as it is.
-    None,
-    /// `max(x, 0)`
-    Relu,
-    /// The exact GELU, `x Φ(x)`, which torchvision's Swin uses; candle's `gelu()` is the tanh approximation.
-    Gelu,
-}
-
-impl Activation {
-    pub(super) fn apply(self, x: Tensor) -> Result<Tensor> {
-        match self {
-            Self::None => Ok(x),
-            Self::Relu => x.relu(),
-            Self::Gelu => x.gelu_erf(),
-        }
-    }
-
-    /// The kernels' word for it.
-    pub(super) fn fused(self) -> kernels::Activation {
-        match self {
-            Self::None => kernels::Activation::None,
-            Self::Relu => kernels::Activation::Relu,
-            Self::Gelu => kernels::Activation::Gelu,
-        }
+pub(super) fn activate(x: Tensor, activation: LayerActivation) -> Result<Tensor> {
+    match activation {
+        LayerActivation::None => Ok(x),
+        LayerActivation::Relu => x.relu(),
+        // The exact form, as in torchvision's Swin: candle's `gelu()` is the tanh approximation.
+        LayerActivation::Gelu => x.gelu_erf(),
     }
 }
 

@@ -8,9 +8,10 @@
 
 use candle_core::{Result, Tensor};
 
+use super::activation::activate;
 use super::flat::{Flat, in_parts};
-use super::{Activation, Linear, OpsContext, kernel};
-use crate::kernels::{Convolution, DirectConvolution, Maps, Precision, Walk, Winograd};
+use super::{LayerActivation, Linear, OpsContext, kernel};
+use crate::kernels::{DirectConvolution, GatheredConvolution, Maps, Precision, Walk, Winograd};
 
 /// Channels from which kernels that see a pixel more than once are better not gathered into one product: Winograd's transforms and
 /// the direct form's whole units would outweigh what they save.
@@ -41,25 +42,25 @@ impl ConvShape {
 
 /// `activation(conv(x) + bias)`, `[N, H, W, in] -> [N, H', W', out]`.
 #[derive(Debug)]
-pub struct Conv2d(Form);
+pub struct Conv2d(Conv2dForm);
 
 #[derive(Debug)]
-enum Form {
+enum Conv2dForm {
     /// Kernel = stride, or 1x1: the pixels of a patch side by side, then one product.
     Patches { shape: ConvShape, linear: Linear },
     /// 3x3, the map keeps its size: a pixel's neighbours side by side, then one product.
-    Neighbours { linear: Linear, activation: Activation },
+    Neighbours { linear: Linear, activation: LayerActivation },
     /// `weight` is `[out, in, k, k]`.
-    Sliding { shape: ConvShape, weight: Tensor, bias: Option<Tensor>, activation: Activation },
+    Sliding { shape: ConvShape, weight: Tensor, bias: Option<Tensor>, activation: LayerActivation },
     /// A kernel that reads so many channels.
-    Kernel { kernel: Kernel, inputs: usize, outputs: usize, activation: Activation },
+    Kernel { kernel: ConvKernel, inputs: usize, outputs: usize, activation: LayerActivation },
 }
 
 #[derive(Debug)]
-enum Kernel {
+enum ConvKernel {
     Direct(DirectConvolution),
     Winograd(Winograd),
-    Gathered(Convolution),
+    Gathered(GatheredConvolution),
 }
 
 impl Conv2d {
@@ -72,46 +73,49 @@ impl Conv2d {
         weight: &Tensor,
         bias: Option<&Tensor>,
         shape: ConvShape,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Result<Self> {
         let (out, inputs, rows, cols) = weight.dims4()?;
         if (rows, cols) != (shape.kernel, shape.kernel) || shape.stride == 0 {
             candle_core::bail!("a {rows}x{cols} kernel was given where {shape:?} is needed");
         }
         if let (Some(precision), true) = (ops.kernels(), shape != ConvShape::POINTWISE) {
-            let kernel = Kernel::new(weight, bias, shape, precision)?;
-            return Ok(Self(Form::Kernel { kernel, inputs, outputs: out, activation }));
+            let kernel = ConvKernel::new(weight, bias, shape, precision)?;
+            return Ok(Self(Conv2dForm::Kernel { kernel, inputs, outputs: out, activation }));
         }
         let one_product = shape.padding == 0 && (shape.kernel == shape.stride || shape.kernel == 1);
         if one_product {
             // [out, in, row, col] -> [out, (row, col, in)], the order in which a patch of an NHWC map lies in memory
             let weight = weight.permute((0, 2, 3, 1))?.reshape((out, rows * cols * inputs))?;
-            return Ok(Self(Form::Patches { shape, linear: Linear::new(ops, &weight, bias, activation)? }));
+            return Ok(Self(Conv2dForm::Patches { shape, linear: Linear::new(ops, &weight, bias, activation)? }));
         }
         if shape == ConvShape::SAME_3X3 {
             let weight = weight.permute((0, 2, 3, 1))?.reshape((out, rows * cols * inputs))?;
-            return Ok(Self(Form::Neighbours { linear: Linear::new(ops, &weight, bias, Activation::None)?, activation }));
+            return Ok(Self(Conv2dForm::Neighbours {
+                linear: Linear::new(ops, &weight, bias, LayerActivation::None)?,
+                activation,
+            }));
         }
         let bias = bias.map(|bias| ops.place(bias)).transpose()?;
         let weight = ops.place_as(weight, ops.convolution_dtype())?;
-        Ok(Self(Form::Sliding { shape, weight, bias, activation }))
+        Ok(Self(Conv2dForm::Sliding { shape, weight, bias, activation }))
     }
 
     /// Memory that the prepared weights take.
     pub fn bytes(&self) -> usize {
         match &self.0 {
-            Form::Patches { linear, .. } | Form::Neighbours { linear, .. } => linear.bytes(),
-            Form::Sliding { weight, bias, .. } => OpsContext::bytes([weight].into_iter().chain(bias)),
-            Form::Kernel { kernel: Kernel::Direct(layer), .. } => layer.bytes(),
-            Form::Kernel { kernel: Kernel::Winograd(layer), .. } => layer.bytes(),
-            Form::Kernel { kernel: Kernel::Gathered(layer), .. } => layer.bytes(),
+            Conv2dForm::Patches { linear, .. } | Conv2dForm::Neighbours { linear, .. } => linear.bytes(),
+            Conv2dForm::Sliding { weight, bias, .. } => OpsContext::bytes([weight].into_iter().chain(bias)),
+            Conv2dForm::Kernel { kernel: ConvKernel::Direct(layer), .. } => layer.bytes(),
+            Conv2dForm::Kernel { kernel: ConvKernel::Winograd(layer), .. } => layer.bytes(),
+            Conv2dForm::Kernel { kernel: ConvKernel::Gathered(layer), .. } => layer.bytes(),
         }
     }
 
     /// The layer that a convolution of single pixels is.
     pub fn as_linear(&self) -> Option<&Linear> {
         match &self.0 {
-            Form::Patches { shape: ConvShape::POINTWISE, linear } => Some(linear),
+            Conv2dForm::Patches { shape: ConvShape::POINTWISE, linear } => Some(linear),
             _ => None,
         }
     }
@@ -122,10 +126,12 @@ impl Conv2d {
     /// Where `x` has another number of channels or is smaller than the kernel.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
-            Form::Patches { shape, linear } => linear.forward(&patches(x, *shape)?),
-            Form::Neighbours { linear, activation } => activation.apply(over_neighbours(x, linear)?),
-            Form::Sliding { shape, weight, bias, activation } => activation.apply(slide(x, *shape, weight, bias.as_ref())?),
-            Form::Kernel { kernel, inputs, outputs, activation } => {
+            Conv2dForm::Patches { shape, linear } => linear.forward(&patches(x, *shape)?),
+            Conv2dForm::Neighbours { linear, activation } => activate(over_neighbours(x, linear)?, *activation),
+            Conv2dForm::Sliding { shape, weight, bias, activation } => {
+                activate(slide(x, *shape, weight, bias.as_ref())?, *activation)
+            }
+            Conv2dForm::Kernel { kernel, inputs, outputs, activation } => {
                 let (maps, shape) = kernel.shapes(x, *inputs, *outputs)?;
                 kernel::map("conv2d", x, shape.to_vec(), |x| kernel.forward(x, maps, None, *activation))
             }
@@ -138,12 +144,14 @@ impl Conv2d {
     /// As [`Conv2d::forward`], and where the residual has another shape.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.0 {
-            Form::Patches { shape, linear } => linear.forward_add(&patches(x, *shape)?, residual),
-            Form::Neighbours { linear, activation } => activation.apply((over_neighbours(x, linear)? + residual)?),
-            Form::Sliding { shape, weight, bias, activation } => {
-                activation.apply((slide(x, *shape, weight, bias.as_ref())? + residual)?)
+            Conv2dForm::Patches { shape, linear } => linear.forward_add(&patches(x, *shape)?, residual),
+            Conv2dForm::Neighbours { linear, activation } => {
+                activate((over_neighbours(x, linear)? + residual)?, *activation)
             }
-            Form::Kernel { kernel, inputs, outputs, activation } => {
+            Conv2dForm::Sliding { shape, weight, bias, activation } => {
+                activate((slide(x, *shape, weight, bias.as_ref())? + residual)?, *activation)
+            }
+            Conv2dForm::Kernel { kernel, inputs, outputs, activation } => {
                 let (maps, shape) = kernel.shapes(x, *inputs, *outputs)?;
                 if residual.dims() != shape {
                     candle_core::bail!("a residual of shape {:?} cannot be added to {shape:?}", residual.dims());
@@ -156,7 +164,7 @@ impl Conv2d {
     }
 }
 
-impl Kernel {
+impl ConvKernel {
     fn new(weight: &Tensor, bias: Option<&Tensor>, shape: ConvShape, precision: Precision) -> Result<Self> {
         let (outputs, inputs, ..) = weight.dims4()?;
         let bias = kernel::values_or_none(bias)?;
@@ -177,7 +185,7 @@ impl Kernel {
         }
         // [out, in, row, col] -> [out, row, col, in]
         let weight = weight.permute((0, 2, 3, 1))?;
-        let pack = |weight: &[f32]| Convolution::new(weight, &bias, outputs, inputs, walk, precision);
+        let pack = |weight: &[f32]| GatheredConvolution::new(weight, &bias, outputs, inputs, walk, precision);
         Ok(Self::Gathered(kernel::with_values(&weight, pack)?))
     }
 
@@ -196,11 +204,11 @@ impl Kernel {
         Ok((maps, [to.count, to.height, to.width, outputs]))
     }
 
-    fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+    fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         match self {
-            Self::Direct(layer) => layer.forward(x, maps, residual, activation.fused()),
-            Self::Winograd(layer) => layer.forward(x, maps, residual, activation.fused()),
-            Self::Gathered(layer) => layer.forward(x, maps, residual, activation.fused()),
+            Self::Direct(layer) => layer.forward(x, maps, residual, activation),
+            Self::Winograd(layer) => layer.forward(x, maps, residual, activation),
+            Self::Gathered(layer) => layer.forward(x, maps, residual, activation),
         }
     }
 }
@@ -265,7 +273,7 @@ mod tests {
             let theirs = theirs.permute((0, 2, 3, 1)).unwrap().broadcast_add(&bias).unwrap();
             let largest = |x: Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
             for ops in &forms {
-                let conv = Conv2d::new(ops, &weight, Some(&bias), shape, Activation::Relu).unwrap();
+                let conv = Conv2d::new(ops, &weight, Some(&bias), shape, LayerActivation::Relu).unwrap();
                 let gap = largest((conv.forward(&x).unwrap() - theirs.relu().unwrap()).unwrap());
                 assert!(gap < 1e-5, "{shape:?}: {gap}");
                 let residual = ramp(theirs.dims());

@@ -8,8 +8,8 @@
 use candle_core::{Result, Tensor};
 
 use super::flat::{Flat, doubled, in_parts};
-use super::{Activation, Linear, OpsContext, kernel};
-use crate::kernels::{self, DirectConvolution, Maps, Winograd};
+use super::{LayerActivation, Linear, OpsContext, kernel};
+use crate::kernels::{DirectConvolution, Maps, Winograd};
 
 /// Row and column parities of the outputs, in the order of the phases.
 const PARITIES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
@@ -49,10 +49,10 @@ impl TransposeShape {
 
 /// `activation(conv_transpose(x) + bias)`, `[N, H, W, in] -> [N, 2H, 2W, out]`.
 #[derive(Debug)]
-pub struct ConvTranspose2d(Form);
+pub struct ConvTranspose2d(ConvTransposeForm);
 
 #[derive(Debug)]
-enum Form {
+enum ConvTransposeForm {
     /// One product a (row parity, column parity), over the taps' channels side by side.
     Phases {
         shape: TransposeShape,
@@ -62,7 +62,7 @@ enum Form {
         layer: Doubling,
         inputs: usize,
         outputs: usize,
-        activation: Activation,
+        activation: LayerActivation,
     },
 }
 
@@ -81,7 +81,7 @@ impl Doubling {
         }
     }
 
-    fn forward(&self, x: &[f32], maps: Maps, activation: kernels::Activation) -> Vec<f32> {
+    fn forward(&self, x: &[f32], maps: Maps, activation: LayerActivation) -> Vec<f32> {
         match self {
             Self::Direct(layer) => layer.forward(x, maps, None, activation),
             Self::Winograd(layer) => layer.forward(x, maps, None, activation),
@@ -99,7 +99,7 @@ impl ConvTranspose2d {
         weight: &Tensor,
         bias: Option<&Tensor>,
         shape: TransposeShape,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Result<Self> {
         let (inputs, outputs, rows, cols) = weight.dims4()?;
         if (rows, cols) != (shape.kernel(), shape.kernel()) {
@@ -115,7 +115,7 @@ impl ConvTranspose2d {
                 None => Doubling::Winograd(Winograd::transposed(weight, &bias, outputs, inputs, precision)),
             };
             let layer = kernel::with_values(weight, prepare)?;
-            return Ok(Self(Form::Kernel { layer, inputs, outputs, activation }));
+            return Ok(Self(ConvTransposeForm::Kernel { layer, inputs, outputs, activation }));
         }
         let phase = |(row_parity, col_parity): (usize, usize)| {
             let mut taps = Vec::new();
@@ -128,14 +128,14 @@ impl ConvTranspose2d {
             Linear::new(ops, &Tensor::cat(&taps, 1)?, bias, activation)
         };
         let phases = PARITIES.into_iter().map(phase).collect::<Result<_>>()?;
-        Ok(Self(Form::Phases { shape, phases }))
+        Ok(Self(ConvTransposeForm::Phases { shape, phases }))
     }
 
     /// Memory that the prepared weights take.
     pub fn bytes(&self) -> usize {
         match &self.0 {
-            Form::Phases { phases, .. } => phases.iter().map(Linear::bytes).sum(),
-            Form::Kernel { layer, .. } => layer.bytes(),
+            ConvTransposeForm::Phases { phases, .. } => phases.iter().map(Linear::bytes).sum(),
+            ConvTransposeForm::Kernel { layer, .. } => layer.bytes(),
         }
     }
 
@@ -146,14 +146,14 @@ impl ConvTranspose2d {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (n, height, width, channels) = x.dims4()?;
         match &self.0 {
-            Form::Phases { shape, phases } => interleave(x, *shape, phases),
-            Form::Kernel { layer, inputs, outputs, activation } => {
+            ConvTransposeForm::Phases { shape, phases } => interleave(x, *shape, phases),
+            ConvTransposeForm::Kernel { layer, inputs, outputs, activation } => {
                 if channels != *inputs {
                     candle_core::bail!("a convolution of {inputs} channels was given {:?}", x.dims());
                 }
                 let maps = Maps { count: n, height, width };
                 kernel::map("conv_transpose2d", x, (n, 2 * height, 2 * width, *outputs), |x| {
-                    layer.forward(x, maps, activation.fused())
+                    layer.forward(x, maps, *activation)
                 })
             }
         }
@@ -196,7 +196,7 @@ mod tests {
         let (weight, bias) = (ramp(&[5, 3, kernel, kernel]), ramp(&[3]));
         let x = ramp(&[2, height, width, 5]);
         for ops in [OpsContext::new(&device, DType::F32).unwrap(), OpsContext::plain(&device, DType::F32).unwrap()] {
-            let ours = ConvTranspose2d::new(&ops, &weight, Some(&bias), shape, Activation::None).unwrap();
+            let ours = ConvTranspose2d::new(&ops, &weight, Some(&bias), shape, LayerActivation::None).unwrap();
             let ours = ours.forward(&x).unwrap();
             let theirs = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
             let theirs = theirs.conv_transpose2d(&weight, shape.padding(), 0, 2, 1).unwrap();

@@ -72,7 +72,7 @@ pub(super) fn map<F>(name: &'static str, x: &Tensor, shape: impl Into<Shape>, ke
 where
     F: Fn(&[f32]) -> Vec<f32> + Send + Sync,
 {
-    x.contiguous()?.apply_op1_no_bwd(&Kernel { name, shape: shape.into(), kernel })
+    x.contiguous()?.apply_op1_no_bwd(&KernelOp { name, shape: shape.into(), kernel })
 }
 
 /// What a kernel makes of `x` and `y`, which has the given shape.
@@ -80,16 +80,16 @@ pub(super) fn map2<F>(name: &'static str, x: &Tensor, y: &Tensor, shape: impl In
 where
     F: Fn(&[f32], &[f32]) -> Vec<f32> + Send + Sync,
 {
-    x.contiguous()?.apply_op2_no_bwd(&y.contiguous()?, &Kernel { name, shape: shape.into(), kernel })
+    x.contiguous()?.apply_op2_no_bwd(&y.contiguous()?, &KernelOp { name, shape: shape.into(), kernel })
 }
 
-struct Kernel<F> {
+struct KernelOp<F> {
     name: &'static str,
     shape: Shape,
     kernel: F,
 }
 
-impl<F: Fn(&[f32]) -> Vec<f32> + Send + Sync> CustomOp1 for Kernel<F> {
+impl<F: Fn(&[f32]) -> Vec<f32> + Send + Sync> CustomOp1 for KernelOp<F> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -99,7 +99,7 @@ impl<F: Fn(&[f32]) -> Vec<f32> + Send + Sync> CustomOp1 for Kernel<F> {
     }
 }
 
-impl<F: Fn(&[f32], &[f32]) -> Vec<f32> + Send + Sync> CustomOp2 for Kernel<F> {
+impl<F: Fn(&[f32], &[f32]) -> Vec<f32> + Send + Sync> CustomOp2 for KernelOp<F> {
     fn name(&self) -> &'static str {
         self.name
     }

@@ -10,10 +10,10 @@ const EPSILON: f32 = 1e-5;
 
 /// `(x - mean) / sqrt(var + ε) · weight + bias`, mean and variance in float32.
 #[derive(Debug)]
-pub struct LayerNorm(Form);
+pub struct LayerNorm(LayerNormForm);
 
 #[derive(Debug)]
-enum Form {
+enum LayerNormForm {
     Plain { weight: Tensor, bias: Tensor },
     Kernel { weight: Vec<f32>, bias: Vec<f32> },
 }
@@ -28,16 +28,16 @@ impl LayerNorm {
             candle_core::bail!("a layer norm cannot have {:?} weights and {:?} biases", weight.dims(), bias.dims());
         }
         Ok(Self(match ops.kernels() {
-            Some(_) => Form::Kernel { weight: kernel::values(weight)?, bias: kernel::values(bias)? },
-            None => Form::Plain { weight: ops.place(weight)?, bias: ops.place(bias)? },
+            Some(_) => LayerNormForm::Kernel { weight: kernel::values(weight)?, bias: kernel::values(bias)? },
+            None => LayerNormForm::Plain { weight: ops.place(weight)?, bias: ops.place(bias)? },
         }))
     }
 
     /// Memory that the prepared weights take.
     pub fn bytes(&self) -> usize {
         match &self.0 {
-            Form::Plain { weight, bias } => OpsContext::bytes([weight, bias]),
-            Form::Kernel { weight, bias } => size_of_val(&weight[..]) + size_of_val(&bias[..]),
+            LayerNormForm::Plain { weight, bias } => OpsContext::bytes([weight, bias]),
+            LayerNormForm::Kernel { weight, bias } => size_of_val(&weight[..]) + size_of_val(&bias[..]),
         }
     }
 
@@ -47,8 +47,8 @@ impl LayerNorm {
     /// Where the last dimension is not `C`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
-            Form::Plain { weight, bias } => candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, EPSILON),
-            Form::Kernel { weight, bias } => {
+            LayerNormForm::Plain { weight, bias } => candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, EPSILON),
+            LayerNormForm::Kernel { weight, bias } => {
                 self.fits(x.dims())?;
                 kernel::map("layer_norm", x, x.shape(), |x| kernels::layer_norm(x, None, weight, bias, EPSILON))
             }
@@ -61,8 +61,8 @@ impl LayerNorm {
     /// Where the shapes do not fit.
     pub fn forward_residual(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
         match &self.0 {
-            Form::Plain { .. } => x + self.forward(branch)?,
-            Form::Kernel { weight, bias } => {
+            LayerNormForm::Plain { .. } => x + self.forward(branch)?,
+            LayerNormForm::Kernel { weight, bias } => {
                 self.fits(branch.dims())?;
                 if x.dims() != branch.dims() {
                     candle_core::bail!("{:?} cannot be added to {:?}", branch.dims(), x.dims());
@@ -77,15 +77,15 @@ impl LayerNorm {
     /// The kernel's form, if there is one: weight, bias and what is added to the variance.
     pub(super) fn kernel(&self) -> Option<(&[f32], &[f32], f32)> {
         match &self.0 {
-            Form::Plain { .. } => None,
-            Form::Kernel { weight, bias } => Some((weight, bias, EPSILON)),
+            LayerNormForm::Plain { .. } => None,
+            LayerNormForm::Kernel { weight, bias } => Some((weight, bias, EPSILON)),
         }
     }
 
     pub(super) fn fits(&self, shape: &[usize]) -> Result<()> {
         let width = match &self.0 {
-            Form::Plain { weight, .. } => weight.elem_count(),
-            Form::Kernel { weight, .. } => weight.len(),
+            LayerNormForm::Plain { weight, .. } => weight.elem_count(),
+            LayerNormForm::Kernel { weight, .. } => weight.len(),
         };
         match shape.last() {
             Some(last) if *last == width => Ok(()),

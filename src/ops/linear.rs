@@ -2,18 +2,19 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Activation, OpsContext, kernel};
-use crate::kernels::{self, PackedMatrix};
+use super::activation::activate;
+use super::{LayerActivation, OpsContext, kernel};
+use crate::kernels::PackedMatrix;
 
 /// `activation(x · weightᵀ + bias)` over the last dimension.
 #[derive(Debug)]
 pub struct Linear {
-    form: Form,
-    activation: Activation,
+    form: LinearForm,
+    activation: LayerActivation,
 }
 
 #[derive(Debug)]
-enum Form {
+enum LinearForm {
     /// `weight` is `[in, out]`.
     Plain {
         weight: Tensor,
@@ -27,7 +28,7 @@ impl Linear {
     ///
     /// # Errors
     /// Where the shapes do not belong together or the device is out of memory.
-    pub fn new(ops: &OpsContext, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
+    pub fn new(ops: &OpsContext, weight: &Tensor, bias: Option<&Tensor>, activation: LayerActivation) -> Result<Self> {
         let (out, inputs) = weight.dims2()?;
         if let Some(bias) = bias
             && bias.dims() != [out]
@@ -38,11 +39,11 @@ impl Linear {
             Some(precision) => {
                 let bias = kernel::values_or_none(bias)?;
                 let pack = |weight: &[f32]| PackedMatrix::new(weight, &bias, out, inputs, precision);
-                Form::Kernel(kernel::with_values(weight, pack)?)
+                LinearForm::Kernel(kernel::with_values(weight, pack)?)
             }
             None => {
                 let bias = bias.map(|bias| ops.place(bias)).transpose()?;
-                Form::Plain { weight: ops.place(&weight.t()?)?, bias }
+                LinearForm::Plain { weight: ops.place(&weight.t()?)?, bias }
             }
         };
         Ok(Self { form, activation })
@@ -51,25 +52,25 @@ impl Linear {
     /// Memory that the prepared weights take.
     pub fn bytes(&self) -> usize {
         match &self.form {
-            Form::Plain { weight, bias } => OpsContext::bytes([weight].into_iter().chain(bias)),
-            Form::Kernel(matrix) => matrix.bytes(),
+            LinearForm::Plain { weight, bias } => OpsContext::bytes([weight].into_iter().chain(bias)),
+            LinearForm::Kernel(matrix) => matrix.bytes(),
         }
     }
 
     /// What becomes of a tensor's shape.
     pub(super) fn output_shape(&self, shape: &[usize]) -> Result<Vec<usize>> {
         let (inputs, outputs) = match &self.form {
-            Form::Plain { weight, .. } => weight.dims2()?,
-            Form::Kernel(matrix) => (matrix.inputs(), matrix.outputs()),
+            LinearForm::Plain { weight, .. } => weight.dims2()?,
+            LinearForm::Kernel(matrix) => (matrix.inputs(), matrix.outputs()),
         };
         output_shape(shape, inputs, outputs)
     }
 
     /// The kernel's form, if there is one.
-    pub(super) fn kernel(&self) -> Option<(&PackedMatrix, kernels::Activation)> {
+    pub(super) fn kernel(&self) -> Option<(&PackedMatrix, LayerActivation)> {
         match &self.form {
-            Form::Plain { .. } => None,
-            Form::Kernel(matrix) => Some((matrix, self.activation.fused())),
+            LinearForm::Plain { .. } => None,
+            LinearForm::Kernel(matrix) => Some((matrix, self.activation)),
         }
     }
 
@@ -79,10 +80,10 @@ impl Linear {
     /// Where the last dimension is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.form {
-            Form::Plain { weight, bias } => self.activation.apply(product(x, weight, bias.as_ref())?),
-            Form::Kernel(matrix) => {
+            LinearForm::Plain { weight, bias } => activate(product(x, weight, bias.as_ref())?, self.activation),
+            LinearForm::Kernel(matrix) => {
                 let shape = output_shape(x.dims(), matrix.inputs(), matrix.outputs())?;
-                kernel::map("linear", x, shape, |x| matrix.forward(x, None, self.activation.fused()))
+                kernel::map("linear", x, shape, |x| matrix.forward(x, None, self.activation))
             }
         }
     }
@@ -93,15 +94,15 @@ impl Linear {
     /// Where the shapes do not fit.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.form {
-            Form::Plain { weight, bias } => self.activation.apply((product(x, weight, bias.as_ref())? + residual)?),
-            Form::Kernel(matrix) => {
+            LinearForm::Plain { weight, bias } => {
+                activate((product(x, weight, bias.as_ref())? + residual)?, self.activation)
+            }
+            LinearForm::Kernel(matrix) => {
                 let shape = output_shape(x.dims(), matrix.inputs(), matrix.outputs())?;
                 if residual.dims() != shape {
                     candle_core::bail!("a residual of shape {:?} cannot be added to {shape:?}", residual.dims());
                 }
-                kernel::map2("linear", x, residual, shape, |x, residual| {
-                    matrix.forward(x, Some(residual), self.activation.fused())
-                })
+                kernel::map2("linear", x, residual, shape, |x, residual| matrix.forward(x, Some(residual), self.activation))
             }
         }
     }

@@ -18,7 +18,8 @@ mod roi_align;
 mod rows;
 mod window_attention;
 
-pub use activation::{Activation, sigmoid, softmax};
+pub use crate::kernels::LayerActivation;
+pub use activation::{sigmoid, softmax};
 pub use context::OpsContext;
 pub use conv_transpose2d::{ConvTranspose2d, TransposeShape};
 pub use conv2d::{Conv2d, ConvShape};

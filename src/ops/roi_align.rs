@@ -75,7 +75,7 @@ pub fn roi_align(
 
 /// The two pixels a sample lies between on one axis, and how much each counts; a bin is the sum of its taps.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Tap {
+struct SampleTap {
     index: usize,
     weight: f32,
 }
@@ -86,14 +86,14 @@ struct BoxTaps {
     level: usize,
     /// Pixels of one of its rows.
     row_pixels: usize,
-    rows: Vec<Tap>,
-    cols: Vec<Tap>,
+    rows: Vec<SampleTap>,
+    cols: Vec<SampleTap>,
 }
 
 const TAPS: usize = 2 * SAMPLES;
 
 /// The taps of every bin between `start` and `end` on an axis of `len` pixels.
-fn taps(start: f32, end: f32, len: usize, output: usize) -> Vec<Tap> {
+fn taps(start: f32, end: f32, len: usize, output: usize) -> Vec<SampleTap> {
     // Without `aligned`, torchvision makes every box at least one pixel wide.
     let bin = (end - start).max(1.0) / output as f32;
     let last = len.saturating_sub(1);
@@ -107,8 +107,8 @@ fn taps(start: f32, end: f32, len: usize, output: usize) -> Vec<Tap> {
             let high = (low + 1).min(last);
             let fraction = if low == last { 0.0 } else { position - low as f32 };
             let share = if inside { 1.0 / SAMPLES as f32 } else { 0.0 };
-            taps.push(Tap { index: low, weight: (1.0 - fraction) * share });
-            taps.push(Tap { index: high, weight: fraction * share });
+            taps.push(SampleTap { index: low, weight: (1.0 - fraction) * share });
+            taps.push(SampleTap { index: high, weight: fraction * share });
         }
     }
     taps

@@ -3,7 +3,7 @@
 
 use candle_core::{Error, Result, Tensor};
 
-use super::{LayerNorm, Linear, kernel};
+use super::{LayerActivation, LayerNorm, Linear, kernel};
 use crate::kernels::{self, Residual, RowPlan, RowStep};
 
 /// What becomes of every row, the last dimension of a tensor. Residuals are given up: nobody may read them, or a view of them,
@@ -89,7 +89,7 @@ fn together(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Resul
 }
 
 fn product<'a>(
-    (matrix, activation): (&'a kernels::PackedMatrix, kernels::Activation),
+    (matrix, activation): (&'a kernels::PackedMatrix, LayerActivation),
     residual: Option<Residual<'a>>,
 ) -> RowStep<'a> {
     RowStep::Product { matrix, residual, activation }
@@ -151,7 +151,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::ops::{Activation, OpsContext};
+    use crate::ops::OpsContext;
 
     #[test]
     fn both_forms_give_what_the_layers_give_one_by_one_and_refuse_what_does_not_fit() {
@@ -167,7 +167,7 @@ mod tests {
             let linear = |outputs: usize, inputs: usize, activation| {
                 Linear::new(&ops, &ramp(&[outputs, inputs]), Some(&ramp(&[outputs])), activation).unwrap()
             };
-            let (first, second) = (linear(4, 6, Activation::None), linear(4, 4, Activation::Gelu));
+            let (first, second) = (linear(4, 6, LayerActivation::None), linear(4, 4, LayerActivation::Gelu));
             let norm = LayerNorm::new(&ops, &ramp(&[4]), &ramp(&[4])).unwrap();
             assert!(forward_rows(&x, vec![RowLayer::Linear(&second)], None).is_err());
             assert!(forward_rows(&x, vec![RowLayer::Linear(&first), RowLayer::AddNorm(&norm, None)], None).is_err());

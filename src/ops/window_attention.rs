@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Activation, Linear, OpsContext, kernel, pad_to_multiple};
+use super::{LayerActivation, Linear, OpsContext, kernel, pad_to_multiple};
 use crate::kernels::{self, Maps};
 use crate::sync::IgnorePoison;
 
@@ -48,11 +48,11 @@ pub struct WindowAttention {
     heads: usize,
     qkv: Linear,
     proj: Linear,
-    form: Form,
+    form: AttentionForm,
 }
 
 #[derive(Debug)]
-enum Form {
+enum AttentionForm {
     Plain {
         /// `[1, heads, 1, 1]`, float32
         scale: Tensor,
@@ -61,7 +61,7 @@ enum Form {
         /// The mask of the last map, which most often has the size of the next one.
         mask: Mutex<Option<Mask>>,
     },
-    Kernel(kernels::WindowAttention),
+    Kernel(kernels::WindowAttentionKernel),
 }
 
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl WindowAttention {
         let scale = weights.logit_scale.reshape((1, heads, 1, 1))?.minimum(f64::from(MAX_SCALE.ln()))?.exp()?;
         let position_bias = position_bias(weights, window, heads)?;
         let form = match ops.kernels() {
-            Some(precision) => Form::Kernel(kernels::WindowAttention {
+            Some(precision) => AttentionForm::Kernel(kernels::WindowAttentionKernel {
                 window,
                 head_channels: channels / heads,
                 scale: kernel::values(&scale)?,
@@ -115,7 +115,7 @@ impl WindowAttention {
                 padding: kernel::values(&no_key_bias)?,
                 precision,
             }),
-            None => Form::Plain {
+            None => AttentionForm::Plain {
                 scale: ops.place_f32(&scale)?,
                 position_bias: ops.place_f32(&position_bias)?,
                 mask: Mutex::default(),
@@ -125,8 +125,8 @@ impl WindowAttention {
             window,
             shift,
             heads,
-            qkv: Linear::new(ops, &weights.qkv_weight, Some(&no_key_bias), Activation::None)?,
-            proj: Linear::new(ops, &weights.proj_weight, Some(&weights.proj_bias), Activation::None)?,
+            qkv: Linear::new(ops, &weights.qkv_weight, Some(&no_key_bias), LayerActivation::None)?,
+            proj: Linear::new(ops, &weights.proj_weight, Some(&weights.proj_bias), LayerActivation::None)?,
             form,
         })
     }
@@ -134,8 +134,8 @@ impl WindowAttention {
     /// Memory that the prepared weights take; the plain form's mask, which depends on the map, is not counted.
     pub fn bytes(&self) -> usize {
         let own = match &self.form {
-            Form::Plain { scale, position_bias, .. } => OpsContext::bytes([scale, position_bias]),
-            Form::Kernel(kernels::WindowAttention { scale, position_bias, padding, .. }) => {
+            AttentionForm::Plain { scale, position_bias, .. } => OpsContext::bytes([scale, position_bias]),
+            AttentionForm::Kernel(kernels::WindowAttentionKernel { scale, position_bias, padding, .. }) => {
                 [scale, position_bias, padding].into_iter().map(|values| size_of_val(&values[..])).sum()
             }
         };
@@ -152,7 +152,7 @@ impl WindowAttention {
 
     /// The layer that makes queries, keys and values of `x`, where it can be run apart from [`WindowAttention::gather`].
     pub fn reader(&self) -> Option<&Linear> {
-        matches!(self.form, Form::Kernel(_)).then_some(&self.qkv)
+        matches!(self.form, AttentionForm::Kernel(_)).then_some(&self.qkv)
     }
 
     /// The layer that ends [`WindowAttention::forward`].
@@ -167,7 +167,7 @@ impl WindowAttention {
     /// Where either has another number of channels.
     pub fn gather(&self, x: &Tensor, read: Option<Tensor>) -> Result<Tensor> {
         match &self.form {
-            Form::Kernel(layer) => {
+            AttentionForm::Kernel(layer) => {
                 let (count, height, width, channels) = x.dims4()?;
                 let shift = [height, width].map(|side| self.shift_of(side.next_multiple_of(self.window)));
                 let maps = Maps { count, height, width };
@@ -177,7 +177,7 @@ impl WindowAttention {
                 }
                 kernel::map("window_attention", &qkv, x.shape(), |qkv| layer.forward(qkv, maps, shift))
             }
-            Form::Plain { scale, position_bias, mask } => self.gather_plain(x, scale, position_bias, mask),
+            AttentionForm::Plain { scale, position_bias, mask } => self.gather_plain(x, scale, position_bias, mask),
         }
     }
 

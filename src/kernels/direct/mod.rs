@@ -5,19 +5,19 @@
 //! into the form that tiles read, [row][unit][part][column][16 words]; there the 16 pixels of a tile are 16 lines at equal
 //! distances for every tap of the kernel, so that nothing is gathered or copied again.
 
-mod job;
+mod task;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::job::Job;
-use super::conv::Walk;
+use self::task::DirectTask;
 use super::factors::{CHUNK, Factors};
+use super::gathered::Walk;
 use super::gemm::share;
 use super::memory::{Aligned, Out};
-use super::simd::Level;
-use super::{Activation, Maps, Precision};
+use super::simd::InstructionSet;
+use super::{LayerActivation, Maps, Precision};
 
 /// Pixels of a tile.
 const TILE: usize = 16;
@@ -33,7 +33,7 @@ const JOB_WORDS: usize = 1 << 18;
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
 pub struct DirectConvolution {
-    phases: Vec<Phase>,
+    phases: Vec<DirectPhase>,
     inputs: usize,
     outputs: usize,
     /// Pixels of the input from one output of a phase to the next.
@@ -45,12 +45,12 @@ pub struct DirectConvolution {
     reach: usize,
     bias: Aligned,
     factors: Factors,
-    level: Level,
+    level: InstructionSet,
 }
 
 /// The outputs at one offset modulo the scale: a convolution of its own.
 #[derive(Debug)]
-struct Phase {
+struct DirectPhase {
     offset: [usize; 2],
     /// Row and column of each tap, counted from the first pixel that any phase sees.
     taps: Vec<[usize; 2]>,
@@ -79,7 +79,7 @@ impl DirectConvolution {
         let mut layer = Self::without_phases(bias, outputs, inputs, precision)?;
         (layer.stride, layer.before, layer.reach) = (stride, padding, kernel);
         let words = layer.pack(&taps, |o, i, tap| weight[place(o, i, taps[tap])]);
-        layer.phases.push(Phase { offset: [0, 0], taps, words });
+        layer.phases.push(DirectPhase { offset: [0, 0], taps, words });
         Some(layer)
     }
 
@@ -99,14 +99,14 @@ impl DirectConvolution {
                 let (y, x) = (3 - row - 2 * (tap / 2), 3 - column - 2 * (tap % 2));
                 weight[((i * outputs + o) * 4 + y) * 4 + x]
             });
-            layer.phases.push(Phase { offset: [row, column], taps, words });
+            layer.phases.push(DirectPhase { offset: [row, column], taps, words });
         }
         Some(layer)
     }
 
     fn without_phases(bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Option<Self> {
         assert!(bias.is_empty() || bias.len() == outputs, "bias is [outputs]");
-        let level = Level::detect();
+        let level = InstructionSet::detect();
         let factors = Factors::new(precision, level);
         let mut padded = Aligned::zeros(outputs.next_multiple_of(WIDTH));
         padded[..bias.len()].copy_from_slice(bias);
@@ -160,7 +160,7 @@ impl DirectConvolution {
     ///
     /// # Panics
     /// If `x` or the residual has another size than its shape says.
-    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         let values = self.output_maps(maps).pixels() * self.outputs;
         assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
         assert!(residual.is_none_or(|r| r.len() == values), "residual is laid out like the result");
@@ -171,7 +171,19 @@ impl DirectConvolution {
             Out::collect(values, |out| {
                 (0..cut.jobs()).into_par_iter().with_max_len(1).for_each(|job| {
                     let (n, rows, columns, panels) = cut.job(job);
-                    self.level.run(Job { layer: self, x, maps, to, residual, activation, n, rows, columns, panels, out });
+                    self.level.run(DirectTask {
+                        layer: self,
+                        x,
+                        maps,
+                        to,
+                        residual,
+                        activation,
+                        n,
+                        rows,
+                        columns,
+                        panels,
+                        out,
+                    });
                 });
             })
         }
@@ -252,9 +264,9 @@ mod tests {
                 return;
             };
             let residual = reference::noise(layer.output_maps(maps).pixels() * outputs, 4);
-            let y = layer.forward(&x, maps, Some(&residual), Activation::Relu);
-            let shape = reference::Convolution { maps, inputs, outputs, kernel, stride, padding };
-            let expected = shape.run(&x, &weight, &bias, Some(&residual), Activation::Relu);
+            let y = layer.forward(&x, maps, Some(&residual), LayerActivation::Relu);
+            let shape = reference::NaiveConvolution { maps, inputs, outputs, kernel, stride, padding };
+            let expected = shape.run(&x, &weight, &bias, Some(&residual), LayerActivation::Relu);
             reference::assert_close(&y, &expected, tolerance, &format!("{maps:?} {inputs} -> {outputs} {walk:?}"));
         }
     }
@@ -270,7 +282,7 @@ mod tests {
             let weight = reference::noise(outputs * inputs * 16, 2);
             let bias = reference::noise(outputs, 3);
             let Some(layer) = DirectConvolution::transposed(&weight, &bias, outputs, inputs, precision) else { return };
-            let y = layer.forward(&x, maps, None, Activation::None);
+            let y = layer.forward(&x, maps, None, LayerActivation::None);
             let expected = reference::transposed(&x, maps, &weight, &bias, outputs, inputs);
             reference::assert_close(&y, &expected, tolerance, &format!("{maps:?} {inputs} -> {outputs}"));
         }
@@ -281,7 +293,7 @@ mod tests {
         let walk = Walk { kernel: 3, stride: 1, padding: 1 };
         if let Some(layer) = DirectConvolution::convolution(&[1.0; 9], &[], 1, 1, walk, Precision::F32) {
             for maps in [Maps { count: 0, height: 4, width: 4 }, Maps { count: 1, height: 0, width: 3 }] {
-                assert!(layer.forward(&[], maps, None, Activation::None).is_empty());
+                assert!(layer.forward(&[], maps, None, LayerActivation::None).is_empty());
             }
         }
     }

@@ -3,65 +3,37 @@
 //! The scheme is that of GotoBLAS/BLIS: the right-hand side lies in panels as wide as two registers, the left-hand side
 //! is copied, a block that fits the second-level cache at a time, into groups of as many rows as the micro-kernel
 //! keeps accumulators for, and inside a group in chunks of 16 values a row, so that reading stays contiguous.
-//! What a *row* of the left-hand side is, [`Rows`] decides, so a convolution is the same product over gathered rows.
+//! What a *row* of the left-hand side is, [`RowSource`] decides, so a convolution is the same product over gathered rows.
 //!
 //! How values are multiplied, [`Factors`] decides; they are brought into that form as they are packed. Products are summed in f32;
 //! inputs and outputs stay f32.
 
-mod job;
 mod pack;
+mod row_source;
+mod task;
 mod tiled;
+mod vector;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::job::{BLOCK_UNITS, Job};
-pub(crate) use self::job::{Block, Left, Target};
 use self::pack::pack_panels;
-pub(crate) use self::pack::{Piece, pack_rows};
+pub(crate) use self::pack::{RowPiece, pack_rows};
+pub(crate) use self::row_source::{DenseRows, RowSource};
+use self::task::GemmTask;
 pub(crate) use self::tiled::Finish;
+use self::vector::BLOCK_UNITS;
+pub(crate) use self::vector::{PackedRows, ProductBlock, ProductTarget};
 use super::factors::{Factors, Groups};
 use super::memory::{Aligned, Out};
-use super::simd::Level;
-use super::{Activation, Precision};
+use super::simd::{InstructionSet, Simd, SimdTask};
+use super::{LayerActivation, Precision};
 
 /// Groups of rows one job takes at most; a block of them fills a second-level cache.
 const JOB_GROUPS: usize = 20;
 /// The same of groups of 32 for tiles, on processors whose second-level cache is larger.
 const TILED_JOB_GROUPS: usize = 8;
-
-/// The left-hand side of a product: rows that can be copied piece by piece.
-pub(crate) trait Rows: Sync {
-    /// Copies columns `from .. from + to.len()` of row `row`.
-    fn copy(&self, row: usize, from: usize, to: &mut [f32]);
-
-    /// The same columns where they lie, if they lie together.
-    #[inline(always)]
-    fn view(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
-        let _ = (row, columns);
-        None
-    }
-}
-
-/// A row-major matrix of the given width.
-pub(crate) struct Dense<'a> {
-    pub(crate) values: &'a [f32],
-    pub(crate) width: usize,
-}
-
-impl Rows for Dense<'_> {
-    #[inline(always)]
-    fn copy(&self, row: usize, from: usize, to: &mut [f32]) {
-        let start = row * self.width + from;
-        to.copy_from_slice(&self.values[start..start + to.len()]);
-    }
-
-    #[inline(always)]
-    fn view(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
-        Some(&self.values[row * self.width..][columns])
-    }
-}
 
 /// Weights [outputs, inputs] ready for the micro-kernel, with their bias.
 #[derive(Debug)]
@@ -73,7 +45,7 @@ pub struct PackedMatrix {
     inputs: usize,
     outputs: usize,
     factors: Factors,
-    level: Level,
+    level: InstructionSet,
 }
 
 impl PackedMatrix {
@@ -82,11 +54,11 @@ impl PackedMatrix {
     /// # Panics
     /// If the lengths do not fit together.
     pub fn new(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Self {
-        Self::for_level(Level::detect(), weight, bias, outputs, inputs, precision)
+        Self::for_level(InstructionSet::detect(), weight, bias, outputs, inputs, precision)
     }
 
     pub(crate) fn for_level(
-        level: Level,
+        level: InstructionSet,
         weight: &[f32],
         bias: &[f32],
         outputs: usize,
@@ -116,7 +88,7 @@ impl PackedMatrix {
         self.factors
     }
 
-    pub(crate) fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> InstructionSet {
         self.level
     }
 
@@ -129,19 +101,19 @@ impl PackedMatrix {
     ///
     /// # Panics
     /// If `x` is no whole number of rows, or the residual has another size than the result.
-    pub fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+    pub fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         let rows = x.len().checked_div(self.inputs).unwrap_or(0);
         assert_eq!(x.len(), rows * self.inputs, "x is [rows, inputs]");
-        self.forward_rows(rows, &Dense { values: x, width: self.inputs }, residual, activation)
+        self.forward_rows(rows, &DenseRows { values: x, width: self.inputs }, residual, activation)
     }
 
     /// [`PackedMatrix::forward`] over rows of any make.
-    pub(crate) fn forward_rows<R: Rows>(
+    pub(crate) fn forward_rows<R: RowSource>(
         &self,
         rows: usize,
         x: &R,
         residual: Option<&[f32]>,
-        activation: Activation,
+        activation: LayerActivation,
     ) -> Vec<f32> {
         assert!(residual.is_none_or(|r| r.len() == rows * self.outputs), "residual is [rows, outputs]");
         let panels = self.outputs.div_ceil(2 * self.level.lanes());
@@ -152,7 +124,7 @@ impl PackedMatrix {
             Out::collect(rows * self.outputs, |out| {
                 (0..row_jobs * panel_jobs).into_par_iter().with_max_len(1).for_each(|job| {
                     let (i, j) = (job / panel_jobs, job % panel_jobs);
-                    self.level.run(Job {
+                    self.level.run(GemmTask {
                         matrix: self,
                         x,
                         residual,
@@ -192,6 +164,16 @@ impl PackedMatrix {
     }
 }
 
+impl<R: RowSource> SimdTask for GemmTask<'_, R> {
+    type Output = ();
+    const TILES: bool = true;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if S::TILES && self.matrix.factors.tiled() { tiled::run(simd, self) } else { vector::run(simd, self) }
+    }
+}
+
 /// Part `index` of `parts` equal shares of `0..total`, cut at multiples of `step`.
 pub(crate) fn share(total: usize, step: usize, index: usize, parts: usize) -> Range<usize> {
     let steps = total.div_ceil(step);
@@ -204,7 +186,7 @@ mod tests {
     use super::*;
     use crate::kernels::reference;
 
-    fn check(level: Level, rows: usize, inputs: usize, outputs: usize, precision: Precision) {
+    fn check(level: InstructionSet, rows: usize, inputs: usize, outputs: usize, precision: Precision) {
         let x = reference::noise(rows * inputs, 1);
         let weight = reference::noise(outputs * inputs, 2);
         let bias = reference::noise(outputs, 3);
@@ -215,7 +197,7 @@ mod tests {
             Precision::F32 => (x.clone(), weight),
             Precision::Bf16 => (reference::round_bf16(&x), reference::round_bf16(&weight)),
         };
-        for activation in [Activation::None, Activation::Relu, Activation::Gelu] {
+        for activation in [LayerActivation::None, LayerActivation::Relu, LayerActivation::Gelu] {
             let what = format!("{level:?} {rows}x{inputs}x{outputs} {precision:?} {activation:?}");
             let expected = reference::linear(&x_seen, &weight_seen, &bias, Some(&residual), inputs, activation);
             reference::assert_close(&matrix.forward(&x, Some(&residual), activation), &expected, 3e-6, &what);
@@ -227,7 +209,7 @@ mod tests {
     #[test]
     fn packed_products_match_the_naive_ones_on_odd_sizes() {
         let sizes = [(1, 1, 1), (5, 7, 3), (13, 17, 33), (25, 64, 40), (12, 16, 32), (3, 300, 50), (61, 33, 16)];
-        for level in Level::supported() {
+        for level in InstructionSet::supported() {
             for precision in [Precision::F32, Precision::Bf16] {
                 for (rows, inputs, outputs) in sizes {
                     check(level, rows, inputs, outputs, precision);
@@ -242,9 +224,9 @@ mod tests {
     #[test]
     fn empty_products_are_empty_or_the_bias() {
         let matrix = PackedMatrix::new(&[1.0; 6], &[], 2, 3, Precision::F32);
-        assert!(matrix.forward(&[], None, Activation::None).is_empty());
+        assert!(matrix.forward(&[], None, LayerActivation::None).is_empty());
         let none = PackedMatrix::new(&[], &[1.0, -2.0], 2, 0, Precision::F32);
-        let rows = none.forward_rows(3, &Dense { values: &[], width: 0 }, None, Activation::Relu);
+        let rows = none.forward_rows(3, &DenseRows { values: &[], width: 0 }, None, LayerActivation::Relu);
         assert_eq!(rows, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
     }
 

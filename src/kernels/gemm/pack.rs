@@ -4,17 +4,17 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Rows;
+use super::row_source::RowSource;
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::Aligned;
-use crate::kernels::simd::{Level, Simd};
+use crate::kernels::simd::{InstructionSet, Simd};
 
 /// Values of a row that are packed at once, at most.
 pub(super) const BLOCK_VALUES: usize = 2048;
 
 /// Packs `value(output, input)` into panels [panel][word][two registers], zeros where there is nothing.
 pub(super) fn pack_panels(
-    level: Level,
+    level: InstructionSet,
     outputs: usize,
     inputs: usize,
     factors: Factors,
@@ -35,7 +35,7 @@ pub(super) fn pack_panels(
 
 /// Some units of some rows, and where they go in a layout [group][chunk][row in group][CHUNK].
 #[derive(Clone)]
-pub(crate) struct Piece {
+pub(crate) struct RowPiece {
     pub(crate) rows: Range<usize>,
     pub(crate) units: Range<usize>,
     /// Words of a row in the whole layout.
@@ -46,15 +46,15 @@ pub(crate) struct Piece {
 
 /// Brings a piece of `x` [rows, inputs] into groups and chunks, zero-padded.
 #[inline(always)]
-pub(crate) fn pack_rows<S: Simd, R: Rows>(
+pub(crate) fn pack_rows<S: Simd, R: RowSource>(
     simd: S,
     factors: Factors,
     x: &R,
     inputs: usize,
-    piece: Piece,
+    piece: RowPiece,
     packed: &mut [f32],
 ) {
-    let Piece { rows, units, row_words, before } = piece;
+    let RowPiece { rows, units, row_words, before } = piece;
     let (unit_values, unit_chunks) = (factors.unit_values(), factors.unit_chunks());
     let columns = units.start * unit_values..inputs.min(units.end * unit_values);
     // One row, contiguous, before it is cut into chunks; what lies past its end stays zero. Whole units may be read in place.

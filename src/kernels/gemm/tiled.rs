@@ -3,13 +3,13 @@
 //! Tiles multiply so fast that moving data is most of the work. So the sums of 32 rows and many columns are gathered in the nearest
 //! cache, and then finished row by row: what is read and written beyond that cache comes in long runs, which the hardware foresees.
 
-use super::Rows;
-use super::job::Job;
-use super::pack::{Piece, pack_rows};
+use super::pack::{RowPiece, pack_rows};
+use super::row_source::RowSource;
+use super::task::GemmTask;
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::Scratch;
 use crate::kernels::simd::{Simd, Tiles};
-use crate::kernels::{Activation, math};
+use crate::kernels::{LayerActivation, math};
 
 /// Rows of a group: two tiles.
 const GROUP: usize = 32;
@@ -24,8 +24,8 @@ const BLOCK_UNITS: usize = 16;
 const CHUNK_BYTES: usize = GROUP * CHUNK * size_of::<f32>();
 
 #[inline(always)]
-pub(super) fn run<S: Simd, R: Rows>(s: S, job: Job<'_, R>) {
-    let Job { matrix, x, residual, activation, rows, panels, out } = job;
+pub(super) fn run<S: Simd, R: RowSource>(s: S, task: GemmTask<'_, R>) {
+    let GemmTask { matrix, x, residual, activation, rows, panels, out } = task;
     let (factors, outputs) = (matrix.factors, matrix.outputs);
     let (words, units) = (factors.words(matrix.inputs), matrix.inputs.div_ceil(factors.unit_values()));
     let unit_words = factors.unit_chunks() * CHUNK;
@@ -38,7 +38,7 @@ pub(super) fn run<S: Simd, R: Rows>(s: S, job: Job<'_, R>) {
     for first in (0..units.max(1)).step_by(BLOCK_UNITS) {
         let block = first..units.min(first + BLOCK_UNITS);
         let count = block.len() * unit_words;
-        let piece = Piece { rows: rows.clone(), units: block.clone(), row_words: count, before: 0 };
+        let piece = RowPiece { rows: rows.clone(), units: block.clone(), row_words: count, before: 0 };
         pack_rows(s, factors, x, matrix.inputs, piece, &mut packed);
         for some in panels.clone().step_by(PANELS) {
             let some = some..panels.end.min(some + PANELS);
@@ -85,7 +85,7 @@ pub(crate) struct Finish<'a> {
     pub(crate) earlier: bool,
     /// At the last block: the bias, and the residual if there is one.
     pub(crate) end: Option<(&'a [f32], Option<&'a [f32]>)>,
-    pub(crate) activation: Activation,
+    pub(crate) activation: LayerActivation,
 }
 
 impl Finish<'_> {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, Task, to_bf16_pair};
+use super::{Simd, SimdTask, to_bf16_pair};
 
 /// Proof of avx2 and fma: made only by [`run`].
 #[derive(Clone, Copy)]
@@ -10,7 +10,7 @@ pub(crate) struct Avx2(());
 
 /// Runs a task compiled for AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn run<T: Task>(task: T) -> T::Output {
+pub(super) fn run<T: SimdTask>(task: T) -> T::Output {
     task.run(Avx2(()))
 }
 

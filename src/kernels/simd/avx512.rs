@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, Task, Tiles, amx};
+use super::{Simd, SimdTask, Tiles, amx};
 
 /// Proof of avx512f/bw/dq/vl (and avx512bf16 if `BF16`, and configured tiles if `AMX`): made only by [`run`], [`run_bf16`] and
 /// [`run_amx`].
@@ -11,19 +11,19 @@ pub(crate) struct Avx512<const BF16: bool, const AMX: bool>(());
 
 /// Runs a task compiled for AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(super) fn run<T: Task>(task: T) -> T::Output {
+pub(super) fn run<T: SimdTask>(task: T) -> T::Output {
     task.run(Avx512::<false, false>(()))
 }
 
 /// Runs a task compiled for AVX-512 with bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-pub(super) fn run_bf16<T: Task>(task: T) -> T::Output {
+pub(super) fn run_bf16<T: SimdTask>(task: T) -> T::Output {
     task.run(Avx512::<true, false>(()))
 }
 
 /// Runs a task compiled for AVX-512 with bf16, with tile registers at hand. [`amx::available`] must have said yes.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-pub(super) unsafe fn run_amx<T: Task>(task: T) -> T::Output {
+pub(super) unsafe fn run_amx<T: SimdTask>(task: T) -> T::Output {
     // SAFETY: the caller asked the processor and the system.
     let _tiles = unsafe { amx::Configured::new() };
     task.run(Avx512::<true, true>(()))

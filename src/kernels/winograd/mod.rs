@@ -7,18 +7,20 @@
 //! by 1 % of the mean where factors are rounded to bf16. A job's tiles are gathered
 //! once and stay in the caches until their last output.
 
-mod job;
+mod gather;
+mod scatter;
+mod task;
 mod transform;
 
 use rayon::prelude::*;
 
-use self::job::Job;
+use self::task::WinogradTask;
 use self::transform::{POINTS, SIDE, kernel_row};
 use super::factors::Factors;
 use super::gemm::share;
 use super::memory::{Aligned, LINE, Out};
-use super::simd::Level;
-use super::{Activation, Maps, Precision};
+use super::simd::InstructionSet;
+use super::{LayerActivation, Maps, Precision};
 
 /// Words of transformed tiles a job keeps: with fewer it would stay in the second-level cache, but weights, which a job reads once,
 /// are often larger than that.
@@ -31,7 +33,7 @@ const STREAMED_VALUES: usize = 4 << 20;
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
 pub struct Winograd {
-    phases: Vec<Phase>,
+    phases: Vec<WinogradPhase>,
     inputs: usize,
     outputs: usize,
     /// Taps of each phase along a side: 3 or 2.
@@ -40,12 +42,12 @@ pub struct Winograd {
     scale: usize,
     bias: Aligned,
     factors: Factors,
-    level: Level,
+    level: InstructionSet,
 }
 
 /// The outputs at one offset modulo the scale: a convolution of its own.
 #[derive(Debug)]
-struct Phase {
+struct WinogradPhase {
     /// Which output of each `scale` x `scale` block it makes. All phases see the same inputs of a tile; where this is 1, its outputs
     /// begin one block earlier.
     offset: [usize; 2],
@@ -59,7 +61,7 @@ impl Winograd {
     /// # Panics
     /// If the lengths do not fit together.
     pub fn convolution(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Self {
-        Self::convolution_for(Level::detect(), weight, bias, outputs, inputs, precision)
+        Self::convolution_for(InstructionSet::detect(), weight, bias, outputs, inputs, precision)
     }
 
     /// A 4x4 transposed convolution, stride 2, padding 1: `weight` [inputs, outputs, 4, 4], `bias` `[outputs]` or empty.
@@ -67,11 +69,11 @@ impl Winograd {
     /// # Panics
     /// If the lengths do not fit together.
     pub fn transposed(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Self {
-        Self::transposed_for(Level::detect(), weight, bias, outputs, inputs, precision)
+        Self::transposed_for(InstructionSet::detect(), weight, bias, outputs, inputs, precision)
     }
 
     fn convolution_for(
-        level: Level,
+        level: InstructionSet,
         weight: &[f32],
         bias: &[f32],
         outputs: usize,
@@ -82,12 +84,12 @@ impl Winograd {
         let tap = |o: usize, i: usize, y: usize, x: usize| weight[((o * inputs + i) * 3 + y) * 3 + x];
         let factors = Factors::for_vectors(precision);
         let words = transform_kernel(level, factors, outputs, inputs, 3, tap);
-        let phases = vec![Phase { offset: [0, 0], words }];
+        let phases = vec![WinogradPhase { offset: [0, 0], words }];
         Self { phases, inputs, outputs, taps: 3, scale: 1, bias: pad_bias(level, bias, outputs), factors, level }
     }
 
     fn transposed_for(
-        level: Level,
+        level: InstructionSet,
         weight: &[f32],
         bias: &[f32],
         outputs: usize,
@@ -102,7 +104,7 @@ impl Winograd {
                 weight[((i * outputs + o) * 4 + 3 - py - 2 * y) * 4 + 3 - px - 2 * x]
             };
             let words = transform_kernel(level, factors, outputs, inputs, 2, tap);
-            Phase { offset: [py, px], words }
+            WinogradPhase { offset: [py, px], words }
         };
         let phases = vec![phase(0, 0), phase(0, 1), phase(1, 0), phase(1, 1)];
         Self { phases, inputs, outputs, taps: 2, scale: 2, bias: pad_bias(level, bias, outputs), factors, level }
@@ -122,7 +124,7 @@ impl Winograd {
     ///
     /// # Panics
     /// If `x` or the residual has another size than its shape says.
-    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         let values = self.output_maps(maps).pixels() * self.outputs;
         assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
         assert!(residual.is_none_or(|r| r.len() == values), "residual is laid out like the result");
@@ -145,7 +147,7 @@ impl Winograd {
             Out::collect(values, |out| {
                 let streamed = values >= STREAMED_VALUES && self.outputs.is_multiple_of(LINE) && out.starts_line();
                 (0..tile_jobs * panel_jobs).into_par_iter().with_max_len(1).for_each(|job| {
-                    self.level.run(Job {
+                    self.level.run(WinogradTask {
                         layer: self,
                         x,
                         maps,
@@ -163,7 +165,7 @@ impl Winograd {
     }
 }
 
-fn pad_bias(level: Level, bias: &[f32], outputs: usize) -> Aligned {
+fn pad_bias(level: InstructionSet, bias: &[f32], outputs: usize) -> Aligned {
     assert!(bias.is_empty() || bias.len() == outputs, "bias is [outputs]");
     let mut padded = Aligned::zeros(outputs.next_multiple_of(2 * level.lanes()));
     padded[..bias.len()].copy_from_slice(bias);
@@ -172,7 +174,7 @@ fn pad_bias(level: Level, bias: &[f32], outputs: usize) -> Aligned {
 
 /// G g Gᵀ of every kernel, packed [panel][point][word][panel width].
 fn transform_kernel(
-    level: Level,
+    level: InstructionSet,
     factors: Factors,
     outputs: usize,
     inputs: usize,
@@ -225,7 +227,7 @@ mod tests {
             (1, 14, 13, 64, 48),
         ];
         for (level, (precision, tolerance)) in
-            Level::supported().into_iter().flat_map(|level| TOLERANCES.map(|t| (level, t)))
+            InstructionSet::supported().into_iter().flat_map(|level| TOLERANCES.map(|t| (level, t)))
         {
             for (count, height, width, inputs, outputs) in sizes {
                 let maps = Maps { count, height, width };
@@ -234,10 +236,10 @@ mod tests {
                 let bias = reference::noise(outputs, 3);
                 let layer = Winograd::convolution_for(level, &weight, &bias, outputs, inputs, precision);
                 let residual = reference::noise(maps.pixels() * outputs, 4);
-                let shape = reference::Convolution { maps, inputs, outputs, kernel: 3, stride: 1, padding: 1 };
+                let shape = reference::NaiveConvolution { maps, inputs, outputs, kernel: 3, stride: 1, padding: 1 };
                 for residual in [Some(&residual[..]), None] {
-                    let y = layer.forward(&x, maps, residual, Activation::Relu);
-                    let expected = shape.run(&x, &weight, &bias, residual, Activation::Relu);
+                    let y = layer.forward(&x, maps, residual, LayerActivation::Relu);
+                    let expected = shape.run(&x, &weight, &bias, residual, LayerActivation::Relu);
                     reference::assert_close(
                         &y,
                         &expected,
@@ -256,10 +258,10 @@ mod tests {
         let layer =
             Winograd::transposed(&reference::noise(16 * channels * channels, 1), &[], channels, channels, Precision::F32);
         let x = reference::noise(257 * width * channels, 2);
-        let whole = layer.forward(&x, maps(257), None, Activation::Relu);
+        let whole = layer.forward(&x, maps(257), None, LayerActivation::Relu);
         assert!(whole.len() >= STREAMED_VALUES);
         // Of a part, all rows but those whose tiles reach beyond it are the whole's.
-        let part = layer.forward(&x[..102 * width * channels], maps(102), None, Activation::Relu);
+        let part = layer.forward(&x[..102 * width * channels], maps(102), None, LayerActivation::Relu);
         let seen = 2 * 95 * 2 * width * channels;
         assert!(part.len() < STREAMED_VALUES);
         assert_eq!(whole[..seen].iter().zip(&part[..seen]).position(|(a, b)| a != b), None);
@@ -269,7 +271,7 @@ mod tests {
     fn transposed_convolutions_match_direct_ones_on_odd_sizes() {
         let sizes = [(1, 1, 1, 1, 1), (2, 5, 7, 3, 5), (1, 6, 4, 16, 32), (1, 9, 11, 17, 33), (1, 16, 17, 64, 48)];
         for (level, (precision, tolerance)) in
-            Level::supported().into_iter().flat_map(|level| TOLERANCES.map(|t| (level, t)))
+            InstructionSet::supported().into_iter().flat_map(|level| TOLERANCES.map(|t| (level, t)))
         {
             for (count, height, width, inputs, outputs) in sizes {
                 let maps = Maps { count, height, width };
@@ -277,7 +279,7 @@ mod tests {
                 let weight = reference::noise(outputs * inputs * 16, 2);
                 let bias = reference::noise(outputs, 3);
                 let layer = Winograd::transposed_for(level, &weight, &bias, outputs, inputs, precision);
-                let y = layer.forward(&x, maps, None, Activation::None);
+                let y = layer.forward(&x, maps, None, LayerActivation::None);
                 let expected = reference::transposed(&x, maps, &weight, &bias, outputs, inputs);
                 reference::assert_close(
                     &y,
@@ -292,6 +294,6 @@ mod tests {
     #[test]
     fn no_maps_give_no_maps() {
         let layer = Winograd::convolution(&[1.0; 9], &[], 1, 1, Precision::F32);
-        assert!(layer.forward(&[], Maps { count: 0, height: 4, width: 4 }, None, Activation::None).is_empty());
+        assert!(layer.forward(&[], Maps { count: 0, height: 4, width: 4 }, None, LayerActivation::None).is_empty());
     }
 }

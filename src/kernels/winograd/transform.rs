@@ -63,3 +63,9 @@ pub(super) fn output<S: Simd, const MADE: usize>(s: S, m: [S::V; SIDE]) -> [S::V
     y[MADE - 1] = s.add(y[MADE - 1], m[5]);
     y
 }
+
+/// Row `i` of a half-transformed tile, which lies column by column.
+#[inline(always)]
+pub(super) fn across<V: Copy, const ROWS: usize>(columns: &[[V; ROWS]; SIDE], i: usize) -> [V; SIDE] {
+    [columns[0][i], columns[1][i], columns[2][i], columns[3][i], columns[4][i], columns[5][i]]
+}

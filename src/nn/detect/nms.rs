@@ -16,8 +16,8 @@ pub(crate) fn best(scores: &[f32], most: usize) -> Vec<usize> {
 /// `max_iou`, the better one. `groups` are levels or categories; boxes of different groups never suppress each other.
 pub(crate) fn suppress(boxes: &[[f32; 4]], scores: &[f32], groups: &[usize], max_iou: f32, most: usize) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
-    let mut kept_of_group: Vec<Kept> = Vec::new();
-    kept_of_group.resize_with(groups.iter().max().map_or(0, |last| last + 1), Kept::default);
+    let mut kept_of_group: Vec<KeptBoxes> = Vec::new();
+    kept_of_group.resize_with(groups.iter().max().map_or(0, |last| last + 1), KeptBoxes::default);
     // Mostly a few boxes decide: more are sorted as they are needed.
     let (mut seen, mut sorted) = (0, most.saturating_mul(2));
     while kept.len() < most && seen < scores.len() {
@@ -39,12 +39,12 @@ pub(crate) fn suppress(boxes: &[[f32; 4]], scores: &[f32], groups: &[usize], max
 
 /// Boxes that remain of a group, corner by corner, so that many of them are compared at once.
 #[derive(Default)]
-struct Kept {
+struct KeptBoxes {
     corners: [Vec<f32>; 4],
     areas: Vec<f32>,
 }
 
-impl Kept {
+impl KeptBoxes {
     fn push(&mut self, of: [f32; 4]) {
         for (corners, corner) in self.corners.iter_mut().zip(of) {
             corners.push(corner);

@@ -8,7 +8,7 @@ use crate::nn::LoadError;
 use crate::nn::detect::ImageSize;
 use crate::nn::features::Part;
 use crate::nn::loader::Loader;
-use crate::ops::{Activation as Inner, Conv2d, ConvShape, Linear, OpsContext, max_over_space, mean_over_space};
+use crate::ops::{Conv2d, ConvShape, LayerActivation, Linear, OpsContext, max_over_space, mean_over_space};
 use crate::zoo::Activation;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl MeanPooledHead {
         outputs: usize,
         activation: Activation,
     ) -> std::result::Result<Self, LoadError> {
-        Ok(Self { layer: loader.pp("layer").linear(channels, outputs, Inner::None)?, activation })
+        Ok(Self { layer: loader.pp("layer").linear(channels, outputs, LayerActivation::None)?, activation })
     }
 
     /// `[N, h, w, C] -> [N, K]` over the given part of the image.
@@ -51,8 +51,8 @@ impl MaxPooledHead {
         activation: Activation,
     ) -> std::result::Result<Self, LoadError> {
         Ok(Self {
-            hidden: loader.pp("layers.0.0").conv2d(channels, channels, ConvShape::SAME_3X3, Inner::Relu)?,
-            extra: loader.pp("extra").linear(channels, outputs, Inner::None)?,
+            hidden: loader.pp("layers.0.0").conv2d(channels, channels, ConvShape::SAME_3X3, LayerActivation::Relu)?,
+            extra: loader.pp("extra").linear(channels, outputs, LayerActivation::None)?,
             activation,
         })
     }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::{HeadOutput, activate};
 use crate::nn::LoadError;
 use crate::nn::loader::Loader;
-use crate::ops::{Activation as Inner, Conv2d, ConvShape, OpsContext};
+use crate::ops::{Conv2d, ConvShape, LayerActivation, OpsContext};
 use crate::prediction::Dense;
 use crate::zoo::Activation;
 
@@ -26,8 +26,8 @@ impl DenseHead {
     ) -> std::result::Result<Self, LoadError> {
         let layers = loader.pp("layers");
         Ok(Self {
-            hidden: layers.pp("0.0").conv2d(channels, channels, ConvShape::SAME_3X3, Inner::Relu)?,
-            out: layers.pp(1).conv2d(channels, outputs, ConvShape::SAME_3X3, Inner::None)?,
+            hidden: layers.pp("0.0").conv2d(channels, channels, ConvShape::SAME_3X3, LayerActivation::Relu)?,
+            out: layers.pp(1).conv2d(channels, outputs, ConvShape::SAME_3X3, LayerActivation::None)?,
             activation,
         })
     }

@@ -12,7 +12,7 @@ use super::mask_rcnn::{self, MaskHead};
 use crate::nn::LoadError;
 use crate::nn::detect::{ANCHORS_PER_CELL, Anchors, BoxCoder, ImageSize, best, clip, is_at_least, pyramid_level, suppress};
 use crate::nn::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, Linear, OpsContext, roi_align, softmax};
+use crate::ops::{Conv2d, ConvShape, LayerActivation, Linear, OpsContext, roi_align, softmax};
 use crate::prediction::Object;
 
 /// The multiple that the public code pads images to.
@@ -93,14 +93,14 @@ impl FasterRcnn {
         for item in 0..items {
             let maps = maps.iter().map(|map| map.get(item)).collect::<Result<Vec<_>>>()?;
             let proposals = self.proposals.select(&levels, item, image)?;
-            let pyramid = Pyramid::new(ops, &maps, image)?;
+            let pyramid = MultiScaleRoiAlign::new(ops, &maps, image)?;
             let detections = self.boxes.forward(&pyramid, &proposals, image)?;
             outputs.push(HeadOutput::Objects(self.objects(&pyramid, &detections)?));
         }
         Ok(outputs)
     }
 
-    fn objects(&self, pyramid: &Pyramid<'_>, detections: &[Detection]) -> Result<Vec<Object>> {
+    fn objects(&self, pyramid: &MultiScaleRoiAlign<'_>, detections: &[Detection]) -> Result<Vec<Object>> {
         let mut objects: Vec<Object> = detections
             .iter()
             .map(|found| Object { bbox_px: found.bbox_px, score: found.score, category_id: found.category, mask: None })
@@ -127,7 +127,7 @@ struct ProposalNetwork {
 }
 
 /// Predictions of one level.
-struct Level {
+struct LevelPredictions {
     rows: usize,
     cols: usize,
     /// `[N, h, w, logits … offsets …]`, float32, on the processor.
@@ -136,7 +136,7 @@ struct Level {
 
 impl ProposalNetwork {
     fn load(loader: &Loader<'_>, channels: usize, anchor_sizes: &[f32]) -> std::result::Result<Self, LoadError> {
-        let conv = loader.pp("conv.0.0").conv2d(channels, channels, ConvShape::SAME_3X3, Activation::Relu)?;
+        let conv = loader.pp("conv.0.0").conv2d(channels, channels, ConvShape::SAME_3X3, LayerActivation::Relu)?;
         let (logits, offsets) = (loader.pp("cls_logits"), loader.pp("bbox_pred"));
         let tensors = |loader: &Loader<'_>, outputs: usize| {
             Ok::<_, LoadError>((loader.tensor("weight", &[outputs, channels, 1, 1])?, loader.tensor("bias", &[outputs])?))
@@ -145,29 +145,29 @@ impl ProposalNetwork {
         let (offsets_weight, offsets_bias) = tensors(&offsets, 4 * ANCHORS_PER_CELL)?;
         let weight = loader.rearrange(|| Tensor::cat(&[logits_weight, offsets_weight], 0))?;
         let bias = loader.rearrange(|| Tensor::cat(&[logits_bias, offsets_bias], 0))?;
-        let predict = loader.conv2d_from(&weight, Some(&bias), ConvShape::POINTWISE, Activation::None)?;
+        let predict = loader.conv2d_from(&weight, Some(&bias), ConvShape::POINTWISE, LayerActivation::None)?;
         Ok(Self { conv, predict, anchor_sizes: anchor_sizes.to_vec() })
     }
 
-    fn forward(&self, maps: &[Tensor]) -> Result<Vec<Level>> {
+    fn forward(&self, maps: &[Tensor]) -> Result<Vec<LevelPredictions>> {
         let level = |map: &Tensor| {
             let values = self.predict.forward(&self.conv.forward(map)?)?;
             let values = values.to_dtype(DType::F32)?.to_device(&candle_core::Device::Cpu)?;
             let (_, rows, cols, _) = values.dims4()?;
-            Ok(Level { rows, cols, values })
+            Ok(LevelPredictions { rows, cols, values })
         };
         maps.iter().map(level).collect()
     }
 
     /// The boxes of one item that are worth a second look, by descending score.
-    fn select(&self, levels: &[Level], item: usize, image: ImageSize) -> Result<Vec<[f32; 4]>> {
-        let of_level = |(level, size): (&Level, &f32)| {
+    fn select(&self, levels: &[LevelPredictions], item: usize, image: ImageSize) -> Result<Vec<[f32; 4]>> {
+        let of_level = |(level, size): (&LevelPredictions, &f32)| {
             let anchors = Anchors::new(*size, level.rows, level.cols, image);
             let values = level.values.get(item)?.flatten_all()?.to_vec1::<f32>()?;
             Ok(best_proposals(&values, &anchors, image))
         };
         // Boxes of different levels do not suppress each other.
-        let levels: Vec<(&Level, &f32)> = levels.iter().zip(&self.anchor_sizes).collect();
+        let levels: Vec<(&LevelPredictions, &f32)> = levels.iter().zip(&self.anchor_sizes).collect();
         let of_levels = levels.into_par_iter().map(of_level).collect::<Result<Vec<_>>>()?;
         let (scores, boxes): (Vec<f32>, Vec<[f32; 4]>) = of_levels.into_iter().flatten().unzip();
         Ok(best(&scores, PROPOSALS).into_iter().map(|index| boxes[index]).collect())
@@ -223,14 +223,19 @@ impl BoxHead {
         let predict_weight = predictor.rearrange(|| Tensor::cat(&[score_weight, offset_weight], 0))?;
         let predict_bias = predictor.rearrange(|| Tensor::cat(&[score_bias, offset_bias], 0))?;
         Ok(Self {
-            fc6: fc6.linear_from(&weight, &bias, Activation::Relu)?,
-            fc7: head.pp("fc7").linear(HIDDEN, HIDDEN, Activation::Relu)?,
-            predict: predictor.linear_from(&predict_weight, &predict_bias, Activation::None)?,
+            fc6: fc6.linear_from(&weight, &bias, LayerActivation::Relu)?,
+            fc7: head.pp("fc7").linear(HIDDEN, HIDDEN, LayerActivation::Relu)?,
+            predict: predictor.linear_from(&predict_weight, &predict_bias, LayerActivation::None)?,
             categories,
         })
     }
 
-    fn forward(&self, pyramid: &Pyramid<'_>, proposals: &[[f32; 4]], image: ImageSize) -> Result<Vec<Detection>> {
+    fn forward(
+        &self,
+        pyramid: &MultiScaleRoiAlign<'_>,
+        proposals: &[[f32; 4]],
+        image: ImageSize,
+    ) -> Result<Vec<Detection>> {
         if proposals.is_empty() {
             return Ok(Vec::new());
         }
@@ -264,7 +269,7 @@ impl BoxHead {
 }
 
 /// The maps of one item, each pooled from for the boxes of its size (torchvision's `MultiScaleRoIAlign`).
-struct Pyramid<'a> {
+struct MultiScaleRoiAlign<'a> {
     ops: &'a OpsContext,
     /// `[h, w, C]`, from fine to coarse.
     maps: &'a [Tensor],
@@ -272,7 +277,7 @@ struct Pyramid<'a> {
     exponents: Vec<i32>,
 }
 
-impl<'a> Pyramid<'a> {
+impl<'a> MultiScaleRoiAlign<'a> {
     fn new(ops: &'a OpsContext, maps: &'a [Tensor], image: ImageSize) -> Result<Self> {
         // torchvision infers the scale from the height and rounds it to a power of two.
         let exponent = |map: &Tensor| Ok((image.height as f32 / map.dim(0)? as f32).log2().round_ties_even() as i32);

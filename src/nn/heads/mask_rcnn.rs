@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::nn::LoadError;
 use crate::nn::loader::Loader;
-use crate::ops::{Activation, Conv2d, ConvShape, ConvTranspose2d, OpsContext, TransposeShape, sigmoid};
+use crate::ops::{Conv2d, ConvShape, ConvTranspose2d, LayerActivation, OpsContext, TransposeShape, sigmoid};
 use crate::prediction::ObjectMask;
 
 /// Bins a side that boxes are pooled to.
@@ -26,7 +26,7 @@ impl MaskHead {
     pub(super) fn load(loader: &Loader<'_>, channels: usize, categories: usize) -> std::result::Result<Self, LoadError> {
         let convolution = |index: usize| {
             let inputs = if index == 0 { channels } else { CHANNELS };
-            loader.pp("mask_head").pp(index).pp(0).conv2d(inputs, CHANNELS, ConvShape::SAME_3X3, Activation::Relu)
+            loader.pp("mask_head").pp(index).pp(0).conv2d(inputs, CHANNELS, ConvShape::SAME_3X3, LayerActivation::Relu)
         };
         let predictor = loader.pp("mask_predictor");
         Ok(Self {
@@ -35,9 +35,14 @@ impl MaskHead {
                 CHANNELS,
                 CHANNELS,
                 TransposeShape::Disjoint2,
-                Activation::Relu,
+                LayerActivation::Relu,
             )?,
-            logits: predictor.pp("mask_fcn_logits").conv2d(CHANNELS, categories, ConvShape::POINTWISE, Activation::None)?,
+            logits: predictor.pp("mask_fcn_logits").conv2d(
+                CHANNELS,
+                categories,
+                ConvShape::POINTWISE,
+                LayerActivation::None,
+            )?,
         })
     }
 

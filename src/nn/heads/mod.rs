@@ -40,7 +40,7 @@ pub(super) struct MapSpec {
 
 /// A prepared head.
 #[derive(Debug)]
-pub(super) enum HeadNetwork {
+pub(super) enum PreparedHead {
     Dense(DenseHead),
     MaxPooled(MaxPooledHead),
     MeanPooled(MeanPooledHead),
@@ -71,7 +71,7 @@ pub(super) fn inputs(loader: &Loader<'_>, head: &Head, maps: &[MapSpec]) -> std:
     }
 }
 
-impl HeadNetwork {
+impl PreparedHead {
     /// `inputs` are what [`inputs`] says of this head.
     pub(super) fn load(loader: &Loader<'_>, head: &Head, inputs: &[MapSpec]) -> std::result::Result<Self, LoadError> {
         // Every head reads at least one map, and those of a detection head are equally wide.
@@ -118,7 +118,7 @@ impl HeadNetwork {
         matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_))
     }
 
-    /// The scores of a part of the images, from heads that [`HeadNetwork::is_pooled`].
+    /// The scores of a part of the images, from heads that [`PreparedHead::is_pooled`].
     pub(super) fn classify(
         &self,
         ops: &OpsContext,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{HeadNetwork, MapSpec, inputs};
+use super::{MapSpec, PreparedHead, inputs};
 use crate::nn::LoadError;
 use crate::nn::features::Layer;
 use crate::nn::loader::Loader;
@@ -15,7 +15,7 @@ pub(in crate::nn) struct HeadOnDemand {
     /// Where its tensors lie.
     prefix: String,
     inputs: Vec<MapSpec>,
-    prepared: Mutex<Option<Arc<HeadNetwork>>>,
+    prepared: Mutex<Option<Arc<PreparedHead>>>,
 }
 
 impl HeadOnDemand {
@@ -42,13 +42,13 @@ impl HeadOnDemand {
     ///
     /// # Errors
     /// Where the file has changed meanwhile or the device is out of memory; the next caller tries again.
-    pub(in crate::nn) fn prepare(&self, root: &Loader<'_>) -> Result<Arc<HeadNetwork>, LoadError> {
+    pub(in crate::nn) fn prepare(&self, root: &Loader<'_>) -> Result<Arc<PreparedHead>, LoadError> {
         // A panic while preparing leaves nothing behind.
         let mut prepared = self.prepared.lock().ignore_poison();
         if let Some(network) = &*prepared {
             return Ok(network.clone());
         }
-        let network = Arc::new(HeadNetwork::load(&root.pp(&self.prefix), &self.head, &self.inputs)?);
+        let network = Arc::new(PreparedHead::load(&root.pp(&self.prefix), &self.head, &self.inputs)?);
         *prepared = Some(network.clone());
         Ok(network)
     }

@@ -2,26 +2,26 @@
 
 use std::ops::Range;
 
-use super::{DirectConvolution, Phase, STEP_WORDS, TILE, WIDTH};
+use super::{DirectConvolution, DirectPhase, STEP_WORDS, TILE, WIDTH};
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::gemm::Finish;
 use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::simd::{Simd, Task, Tiles};
-use crate::kernels::{Activation, Maps};
+use crate::kernels::simd::{Simd, SimdTask, Tiles};
+use crate::kernels::{LayerActivation, Maps};
 
 /// Words of weights that stay in the second-level cache while tiles go by.
 const PANEL_WORDS: usize = 230_000;
 const WORD: usize = size_of::<f32>();
 
 /// One thread's piece: some rows and columns of a map, some panels of outputs, every phase.
-pub(super) struct Job<'a> {
+pub(super) struct DirectTask<'a> {
     pub(super) layer: &'a DirectConvolution,
     pub(super) x: &'a [f32],
     pub(super) maps: Maps,
     /// The outputs of a phase.
     pub(super) to: Maps,
     pub(super) residual: Option<&'a [f32]>,
-    pub(super) activation: Activation,
+    pub(super) activation: LayerActivation,
     pub(super) n: usize,
     pub(super) rows: Range<usize>,
     pub(super) columns: Range<usize>,
@@ -30,7 +30,7 @@ pub(super) struct Job<'a> {
 }
 
 /// The piece of the map that a job sees, in words [row][unit][part][column][CHUNK].
-struct Piece {
+struct MapPiece {
     words: Scratch,
     /// Pixels along its sides.
     rows: usize,
@@ -39,7 +39,7 @@ struct Piece {
     parts: usize,
 }
 
-impl Piece {
+impl MapPiece {
     /// Words from a part to the next.
     fn part(&self) -> usize {
         self.columns * CHUNK
@@ -60,7 +60,7 @@ struct Outputs {
     count: usize,
 }
 
-impl Task for Job<'_> {
+impl SimdTask for DirectTask<'_> {
     type Output = ();
     const TILES: bool = true;
 
@@ -73,7 +73,7 @@ impl Task for Job<'_> {
             let column = self.columns.start + tile % strips * TILE;
             Outputs { row: self.rows.start + tile / strips, column, count: TILE.min(self.columns.end - column) }
         };
-        let at_once = |phase: &Phase| {
+        let at_once = |phase: &DirectPhase| {
             let panel = phase.taps.len() * piece.units * piece.parts * STEP_WORDS;
             (PANEL_WORDS / panel.max(1)).clamp(1, self.panels.len().max(1))
         };
@@ -106,16 +106,16 @@ impl Task for Job<'_> {
     }
 }
 
-impl Job<'_> {
+impl DirectTask<'_> {
     /// Brings what this job sees of the map into the tiles' form; zeros beyond its borders.
     #[inline(always)]
-    fn take_piece<S: Simd>(&self, s: S) -> Piece {
+    fn take_piece<S: Simd>(&self, s: S) -> MapPiece {
         let DirectConvolution { inputs, stride, before, reach, factors, .. } = *self.layer;
         let seen = |outputs: usize| outputs.saturating_sub(1) * stride + reach;
         let (rows, columns) = (seen(self.rows.len()), seen(self.columns.len().next_multiple_of(TILE)));
         let (units, parts) = (inputs.div_ceil(factors.unit_values()), factors.unit_chunks());
         let words = Scratch::take(rows * columns * units * parts * CHUNK);
-        let mut piece = Piece { words, rows, columns, units, parts };
+        let mut piece = MapPiece { words, rows, columns, units, parts };
         for row in 0..rows {
             let y = (self.rows.start * stride + row).wrapping_sub(before);
             for column in 0..columns {
@@ -142,8 +142,8 @@ impl Job<'_> {
     fn multiply<S: Simd>(
         &self,
         s: S,
-        piece: &Piece,
-        phase: &Phase,
+        piece: &MapPiece,
+        phase: &DirectPhase,
         offsets: &[usize],
         pair: [Outputs; 2],
         panel: usize,
@@ -176,7 +176,15 @@ impl Job<'_> {
 
     /// Writes those of 16 outputs that exist.
     #[inline(always)]
-    fn finish<S: Simd>(&self, s: S, phase: &Phase, outputs: Outputs, panels: Range<usize>, sums: &[f32], stride: usize) {
+    fn finish<S: Simd>(
+        &self,
+        s: S,
+        phase: &DirectPhase,
+        outputs: Outputs,
+        panels: Range<usize>,
+        sums: &[f32],
+        stride: usize,
+    ) {
         let DirectConvolution { outputs: channels, scale, .. } = *self.layer;
         let columns = panels.start * WIDTH..channels.min(panels.end * WIDTH);
         let line = (self.n * self.to.height + outputs.row) * scale + phase.offset[0];

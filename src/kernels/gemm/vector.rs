@@ -2,56 +2,40 @@
 
 use std::ops::Range;
 
-use super::pack::{Piece, pack_rows};
-use super::{PackedMatrix, Rows, tiled};
-use crate::kernels::Activation;
+use super::PackedMatrix;
+use super::pack::{RowPiece, pack_rows};
+use super::row_source::RowSource;
+use super::task::GemmTask;
+use crate::kernels::LayerActivation;
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::micro::{Further, Start, Tile, Words, multiply};
-use crate::kernels::simd::{Simd, Task};
+use crate::kernels::micro::{Further, ProductSides, Start, Tile, multiply};
+use crate::kernels::simd::Simd;
 
 /// Units of the inner dimension (1024 f32 values, 2048 bf16 ones) that are multiplied before moving on: a job's rows of them stay in
 /// the second-level cache. With fewer, the sums would go to memory and back more often.
 pub(super) const BLOCK_UNITS: usize = 64;
 
-/// One thread's piece of a product.
-pub(super) struct Job<'a, R> {
-    pub(super) matrix: &'a PackedMatrix,
-    pub(super) x: &'a R,
-    pub(super) residual: Option<&'a [f32]>,
-    pub(super) activation: Activation,
-    pub(super) rows: Range<usize>,
-    pub(super) panels: Range<usize>,
-    pub(super) out: Out<'a>,
-}
-
-impl<R: Rows> Task for Job<'_, R> {
-    type Output = ();
-    const TILES: bool = true;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        if S::TILES && self.matrix.factors.tiled() {
-            return tiled::run(simd, self);
-        }
-        let Job { matrix, x, residual, activation, rows, panels, out } = self;
-        let factors = matrix.factors;
-        let (units, unit_words) = (matrix.units(), factors.unit_chunks() * CHUNK);
-        let mut packed = Scratch::take(factors.groups(S::ROWS).padded(rows.len()) * units.min(BLOCK_UNITS) * unit_words);
-        for block in matrix.blocks() {
-            let row_words = block.len() * unit_words;
-            let piece = Piece { rows: rows.clone(), units: block.clone(), row_words, before: 0 };
-            pack_rows(simd, factors, x, matrix.inputs, piece, &mut packed);
-            let left = Left { words: &packed, row_words, before: 0 };
-            let to = Target::Matrix { out, residual: residual.map(<[f32]>::as_ptr) };
-            Block { matrix, left, rows: rows.clone(), panels: panels.clone(), units: block, activation, to }.multiply(simd);
-        }
+#[inline(always)]
+pub(super) fn run<S: Simd, R: RowSource>(simd: S, task: GemmTask<'_, R>) {
+    let GemmTask { matrix, x, residual, activation, rows, panels, out } = task;
+    let factors = matrix.factors;
+    let (units, unit_words) = (matrix.units(), factors.unit_chunks() * CHUNK);
+    let mut packed = Scratch::take(factors.groups(S::ROWS).padded(rows.len()) * units.min(BLOCK_UNITS) * unit_words);
+    for block in matrix.blocks() {
+        let row_words = block.len() * unit_words;
+        let piece = RowPiece { rows: rows.clone(), units: block.clone(), row_words, before: 0 };
+        pack_rows(simd, factors, x, matrix.inputs, piece, &mut packed);
+        let left = PackedRows { words: &packed, row_words, before: 0 };
+        let to = ProductTarget::Matrix { out, residual: residual.map(<[f32]>::as_ptr) };
+        ProductBlock { matrix, left, rows: rows.clone(), panels: panels.clone(), units: block, activation, to }
+            .multiply(simd);
     }
 }
 
 /// Packed rows, [group][chunk][row in group][CHUNK].
 #[derive(Clone, Copy)]
-pub(crate) struct Left<'a> {
+pub(crate) struct PackedRows<'a> {
     pub(crate) words: &'a [f32],
     /// Words of a row in the whole layout.
     pub(crate) row_words: usize,
@@ -61,7 +45,7 @@ pub(crate) struct Left<'a> {
 
 /// Where a product goes.
 #[derive(Clone, Copy)]
-pub(crate) enum Target<'a> {
+pub(crate) enum ProductTarget<'a> {
     /// The residual is laid out like the result; it may be what the result's memory holds before.
     Matrix { out: Out<'a>, residual: Option<*const f32> },
     /// The left-hand side of a further product.
@@ -69,26 +53,26 @@ pub(crate) enum Target<'a> {
 }
 
 /// Some units of the inner dimension, for some rows and panels.
-pub(crate) struct Block<'a> {
+pub(crate) struct ProductBlock<'a> {
     pub(crate) matrix: &'a PackedMatrix,
-    pub(crate) left: Left<'a>,
+    pub(crate) left: PackedRows<'a>,
     pub(crate) rows: Range<usize>,
     pub(crate) panels: Range<usize>,
     pub(crate) units: Range<usize>,
     /// Applied after the last unit.
-    pub(crate) activation: Activation,
-    pub(crate) to: Target<'a>,
+    pub(crate) activation: LayerActivation,
+    pub(crate) to: ProductTarget<'a>,
 }
 
-impl Block<'_> {
+impl ProductBlock<'_> {
     #[inline(always)]
     pub(crate) fn multiply<S: Simd>(self, simd: S) {
-        let Block { matrix, left, rows, panels, units, activation, to } = self;
+        let ProductBlock { matrix, left, rows, panels, units, activation, to } = self;
         let (width, factors, outputs) = (2 * S::LANES, matrix.factors, matrix.outputs);
         let (words, unit_words) = (factors.words(matrix.inputs), factors.unit_chunks() * CHUNK);
         let first = units.start * unit_words;
         let count = (units.len() * unit_words).min(words - first);
-        let activation = if units.end == matrix.units() { activation } else { Activation::None };
+        let activation = if units.end == matrix.units() { activation } else { LayerActivation::None };
         for panel in panels {
             let column = panel * width;
             let right = &matrix.words[(panel * words + first) * width..][..count * width];
@@ -98,7 +82,7 @@ impl Block<'_> {
                 let place = row * outputs + column;
                 let bias = matrix.bias[column..].as_ptr();
                 let tile = match to {
-                    Target::Matrix { out, residual } => {
+                    ProductTarget::Matrix { out, residual } => {
                         let residual = residual.map(|r| r.wrapping_add(place));
                         let columns = width.min(outputs - column);
                         Tile {
@@ -111,7 +95,7 @@ impl Block<'_> {
                             further: None,
                         }
                     }
-                    Target::Further { to, factors, row_words } => Tile {
+                    ProductTarget::Further { to, factors, row_words } => Tile {
                         to: to.wrapping_add((row - rows.start) * row_words),
                         stride: 0,
                         rows: size,
@@ -122,7 +106,7 @@ impl Block<'_> {
                     },
                 };
                 let next = row + valid;
-                if let Target::Matrix { out, residual } = to
+                if let ProductTarget::Matrix { out, residual } = to
                     && next < rows.end
                 {
                     let place = next * outputs + column;
@@ -131,7 +115,7 @@ impl Block<'_> {
                 }
                 let left = &left.words[(row - rows.start) * left.row_words + left.before * size..];
                 // SAFETY: this job alone writes its rows and columns; the sides hold `count` words.
-                unsafe { multiply(simd, size, Words { left, right, count, factors }, tile) };
+                unsafe { multiply(simd, size, ProductSides { left, right, count, factors }, tile) };
                 row += valid;
             }
         }

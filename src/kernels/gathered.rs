@@ -4,12 +4,12 @@
 //! copied straight from the map into the product's packed blocks, so no unfolded map ever exists. In a channels-last map
 //! a kernel row is one contiguous run.
 
-use super::gemm::{PackedMatrix, Rows};
-use super::{Activation, Maps, Precision};
+use super::gemm::{PackedMatrix, RowSource};
+use super::{LayerActivation, Maps, Precision};
 
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
-pub struct Convolution {
+pub struct GatheredConvolution {
     matrix: PackedMatrix,
     inputs: usize,
     walk: Walk,
@@ -34,7 +34,7 @@ impl Walk {
     }
 }
 
-impl Convolution {
+impl GatheredConvolution {
     /// `weight` [outputs, kernel, kernel, inputs] (note the order), `bias` `[outputs]` or empty.
     ///
     /// # Panics
@@ -59,7 +59,7 @@ impl Convolution {
     ///
     /// # Panics
     /// If `x` or the residual has another size than its shape says.
-    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
         let to = self.walk.output_maps(maps);
         let rows = Gathered { x, maps, to, inputs: self.inputs, walk: self.walk };
@@ -76,7 +76,7 @@ struct Gathered<'a> {
     walk: Walk,
 }
 
-impl Rows for Gathered<'_> {
+impl RowSource for Gathered<'_> {
     #[inline(always)]
     fn copy(&self, row: usize, from: usize, to: &mut [f32]) {
         let (column, line) = (row % self.to.width, row / self.to.width);
@@ -122,16 +122,16 @@ mod tests {
         let weight = reference::noise(outputs * inputs * kernel * kernel, 2);
         let bias = reference::noise(outputs, 3);
         let residual = reference::noise(walk.output_maps(maps).pixels() * outputs, 4);
-        let reference = reference::Convolution { maps, inputs, outputs, kernel, stride, padding };
-        let expected = reference.run(&x, &weight, &bias, Some(&residual), Activation::Relu);
+        let reference = reference::NaiveConvolution { maps, inputs, outputs, kernel, stride, padding };
+        let expected = reference.run(&x, &weight, &bias, Some(&residual), LayerActivation::Relu);
         let mut rows_first = Vec::with_capacity(weight.len());
         for o in 0..outputs {
             for tap in 0..kernel * kernel {
                 rows_first.extend((0..inputs).map(|c| weight[(o * inputs + c) * kernel * kernel + tap]));
             }
         }
-        let layer = Convolution::new(&rows_first, &bias, outputs, inputs, walk, Precision::F32);
-        let y = layer.forward(&x, maps, Some(&residual), Activation::Relu);
+        let layer = GatheredConvolution::new(&rows_first, &bias, outputs, inputs, walk, Precision::F32);
+        let y = layer.forward(&x, maps, Some(&residual), LayerActivation::Relu);
         reference::assert_close(&y, &expected, 3e-6, &format!("{maps:?} {inputs} -> {outputs} {walk:?}"));
     }
 

@@ -3,16 +3,16 @@
 //!
 //! A product whose result the next product reads writes it in the form that it is multiplied in.
 
-use std::ops::Range;
+mod task;
 
 use rayon::prelude::*;
 
-use super::Activation;
-use super::factors::{CHUNK, Groups};
-use super::gemm::{Block, Dense, Left, PackedMatrix, Piece, Target, pack_rows, share};
-use super::memory::{Out, Scratch};
-use super::norm::Norm;
-use super::simd::{Level, Simd, Task};
+use self::task::RowsTask;
+use super::LayerActivation;
+use super::factors::Groups;
+use super::gemm::{PackedMatrix, share};
+use super::memory::Out;
+use super::simd::InstructionSet;
 
 /// Words between two products that a job keeps, and the groups of rows it takes at least: weights are read once a job.
 const JOB_WORDS: usize = 200_000;
@@ -28,7 +28,7 @@ pub enum RowStep<'a> {
         /// Added before the activation.
         residual: Option<Residual<'a>>,
         /// Applied to the sum.
-        activation: Activation,
+        activation: LayerActivation,
     },
     /// residual + norm(row), as [`super::layer_norm`] computes it; without a residual, what the norm before this one gave is added.
     Norm {
@@ -66,7 +66,7 @@ pub struct RowPlan<'a> {
     replaces: bool,
     jobs: usize,
     groups: Groups,
-    level: Level,
+    level: InstructionSet,
 }
 
 impl<'a> RowPlan<'a> {
@@ -146,174 +146,17 @@ impl<'a> RowPlan<'a> {
             Out::collect_all(&self.kept, replaced, |kept| {
                 (0..self.jobs).into_par_iter().with_max_len(1).for_each(|job| {
                     let rows = share(self.rows, self.groups.full, job, self.jobs);
-                    self.level.run(Job { x, width: self.width, steps: self.steps, rows, kept });
+                    self.level.run(RowsTask { x, width: self.width, steps: self.steps, rows, kept });
                 });
             })
         }
     }
 }
 
-/// All steps for some rows.
-struct Job<'a> {
-    x: &'a [f32],
-    width: usize,
-    steps: &'a [RowStep<'a>],
-    rows: Range<usize>,
-    kept: &'a [Out<'a>],
-}
-
-impl Residual<'_> {
-    /// Where it begins for some rows of `width` values.
-    #[inline(always)]
-    fn of(self, rows: &Range<usize>, width: usize, kept: &[Out<'_>]) -> *const f32 {
-        match self {
-            Self::Values(values) => values[rows.start * width..rows.end * width].as_ptr(),
-            Self::Replaced => kept[0].at(rows.start * width, rows.len() * width),
-        }
-    }
-}
-
-/// Where the rows of a job lie.
-#[derive(Clone, Copy)]
-struct Rows {
-    values: *const f32,
-    width: usize,
-}
-
-impl Task for Job<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Job { x, width, steps, rows, kept } = self;
-        if rows.is_empty() {
-            return;
-        }
-        let count = rows.len();
-        let mut now = Rows { values: x[rows.start * width..rows.end * width].as_ptr(), width };
-        // A product's sums, until a norm has read them; words for the next product; results of norms, which later ones may add.
-        let mut sums: Option<Scratch> = None;
-        let mut words: Option<Words> = None;
-        let mut held: Vec<Scratch> = Vec::new();
-        let mut normed = now;
-        let mut keeping = 0;
-        for (index, step) in steps.iter().enumerate() {
-            let kept_next = matches!(steps.get(index + 1), Some(RowStep::Keep));
-            match *step {
-                RowStep::Keep => keeping += 1,
-                RowStep::Product { matrix, residual, activation } => {
-                    let left = match words.take() {
-                        Some(words) => words,
-                        // SAFETY: `now` are values of these rows.
-                        None => unsafe { pack(s, matrix, now, count) },
-                    };
-                    let outputs = matrix.outputs();
-                    let residual = residual.map(|residual| residual.of(&rows, outputs, kept));
-                    let product = Product { matrix, left: &left, count, activation };
-                    // A result that is kept is written where it stays.
-                    if kept_next {
-                        let out = kept[keeping].part(rows.start * outputs, count * outputs);
-                        product.run(s, Target::Matrix { out, residual });
-                        now = Rows { values: out.at(0, 0), width: outputs };
-                    } else if residual.is_none() && matches!(steps.get(index + 1), Some(RowStep::Product { .. })) {
-                        words = Some(product.further(s));
-                    } else {
-                        let sums = sums.insert(Scratch::take(count * outputs));
-                        product.run(s, Target::Matrix { out: Out::over(sums), residual });
-                        now = Rows { values: sums.as_ptr(), width: outputs };
-                    }
-                }
-                RowStep::Norm { weight, bias, epsilon, residual } => {
-                    let width = weight.len();
-                    let to = if kept_next {
-                        kept[keeping].at(rows.start * width, count * width)
-                    } else {
-                        let mut scratch = Scratch::take(count * width);
-                        let to = scratch.as_mut_ptr();
-                        held.push(scratch);
-                        to
-                    };
-                    let residual = residual.map_or(normed.values, |residual| residual.of(&rows, width, kept));
-                    let norm = Norm { weight, bias, epsilon };
-                    for row in 0..count {
-                        // SAFETY: both have these rows, which `RowPlan` has checked; the result belongs to this job.
-                        unsafe {
-                            let x = std::slice::from_raw_parts(now.values.add(row * width), width);
-                            norm.run(s, x, Some(residual.add(row * width)), to.add(row * width));
-                        }
-                    }
-                    now = Rows { values: to, width };
-                    normed = now;
-                }
-            }
-        }
-    }
-}
-
-/// Rows as the left-hand side of a product, [group][chunk][row in group][CHUNK].
-struct Words {
-    words: Scratch,
-    row_words: usize,
-}
-
-/// # Safety
-/// `count` rows must be readable.
-#[inline(always)]
-unsafe fn pack<S: Simd>(s: S, matrix: &PackedMatrix, rows: Rows, count: usize) -> Words {
-    let factors = matrix.factors();
-    let row_words = factors.padded_words(rows.width);
-    let mut words = Scratch::take(factors.groups(S::ROWS).padded(count) * row_words);
-    // SAFETY: the caller's promise.
-    let values = unsafe { std::slice::from_raw_parts(rows.values, count * rows.width) };
-    for units in matrix.blocks() {
-        let before = units.start * factors.unit_chunks() * CHUNK;
-        let piece = Piece { rows: 0..count, units, row_words, before };
-        pack_rows(s, factors, &Dense { values, width: rows.width }, rows.width, piece, &mut words);
-    }
-    Words { words, row_words }
-}
-
-/// A product over a job's rows, counted from its first.
-struct Product<'a> {
-    matrix: &'a PackedMatrix,
-    left: &'a Words,
-    count: usize,
-    activation: Activation,
-}
-
-impl Product<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(&self, s: S, to: Target<'_>) {
-        for units in self.matrix.blocks() {
-            self.multiply(s, units, to);
-        }
-    }
-
-    /// As words for the next product: all of the inner dimension at once, because sums are rounded there.
-    #[inline(always)]
-    fn further<S: Simd>(&self, s: S) -> Words {
-        let factors = self.matrix.factors();
-        // Whole panels are written.
-        let row_words = factors.padded_words(self.matrix.outputs().next_multiple_of(2 * S::LANES));
-        let mut words = Scratch::take(factors.groups(S::ROWS).padded(self.count) * row_words);
-        self.multiply(s, 0..self.matrix.units(), Target::Further { to: words.as_mut_ptr(), factors, row_words });
-        Words { words, row_words }
-    }
-
-    #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, units: Range<usize>, to: Target<'_>) {
-        let Self { matrix, left, count, activation } = *self;
-        let before = units.start * matrix.factors().unit_chunks() * CHUNK;
-        let left = Left { words: &left.words, row_words: left.row_words, before };
-        let panels = 0..matrix.outputs().div_ceil(2 * S::LANES);
-        Block { matrix, left, rows: 0..count, panels, units, activation, to }.multiply(s);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::simd::Level;
+    use crate::kernels::simd::InstructionSet;
     use crate::kernels::{Precision, layer_norm, reference};
 
     #[test]
@@ -323,7 +166,7 @@ mod tests {
         // Sums in another order differ in their last bit, and then here and there in the bf16 value they are rounded to, step by step.
         let tolerances = [(Precision::F32, 3e-6), (Precision::Bf16, 1e-2)];
         for (level, (precision, tolerance)) in
-            Level::supported().into_iter().flat_map(|level| tolerances.map(|t| (level, t)))
+            InstructionSet::supported().into_iter().flat_map(|level| tolerances.map(|t| (level, t)))
         {
             for (rows, width, hidden) in if cfg!(miri) { &sizes[..1] } else { &sizes[..] }.iter().copied() {
                 let matrix = |outputs: usize, inputs: usize, seed: u64| {
@@ -338,19 +181,19 @@ mod tests {
                 let norm = |residual| RowStep::Norm { weight: &weight, bias: &bias, epsilon: 1e-5, residual };
                 let steps = |residual| {
                     [
-                        product(&first, Activation::None),
+                        product(&first, LayerActivation::None),
                         norm(Some(residual)),
-                        product(&expand, Activation::Gelu),
-                        product(&contract, Activation::None),
+                        product(&expand, LayerActivation::Gelu),
+                        product(&contract, LayerActivation::None),
                         norm(None),
                         RowStep::Keep,
                         RowStep::Product {
                             matrix: &first,
                             residual: Some(Residual::Values(&x)),
-                            activation: Activation::Relu,
+                            activation: LayerActivation::Relu,
                         },
                         RowStep::Keep,
-                        product(&expand, Activation::None),
+                        product(&expand, LayerActivation::None),
                         RowStep::Keep,
                     ]
                 };
@@ -364,11 +207,12 @@ mod tests {
                     continue;
                 };
                 assert_eq!(run(Residual::Replaced, Some(x.clone())).as_ref(), Some(&together));
-                let normed = layer_norm(&first.forward(&x, None, Activation::None), Some(&x), &weight, &bias, 1e-5);
-                let branch = contract.forward(&expand.forward(&normed, None, Activation::Gelu), None, Activation::None);
+                let normed = layer_norm(&first.forward(&x, None, LayerActivation::None), Some(&x), &weight, &bias, 1e-5);
+                let branch =
+                    contract.forward(&expand.forward(&normed, None, LayerActivation::Gelu), None, LayerActivation::None);
                 let result = layer_norm(&branch, Some(&normed), &weight, &bias, 1e-5);
-                let second = first.forward(&result, Some(&x), Activation::Relu);
-                let third = expand.forward(&second, None, Activation::None);
+                let second = first.forward(&result, Some(&x), LayerActivation::Relu);
+                let third = expand.forward(&second, None, LayerActivation::None);
                 let apart = [result, second, third];
                 for (a, b) in together.iter().zip(&apart) {
                     reference::assert_close(a, b, tolerance, &format!("{level:?} {precision:?} {rows}x{width}x{hidden}"));

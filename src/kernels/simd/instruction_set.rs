@@ -1,0 +1,125 @@
+//! The instruction sets that kernels are compiled for, and the choice among them at run time.
+
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+use super::{Simd, SimdTask, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{amx, avx2, avx512};
+
+/// The instruction sets there is a form for, best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstructionSet {
+    Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    /// AVX-512 with bf16, and tile registers.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
+}
+
+impl InstructionSet {
+    /// The best that this processor has.
+    pub(crate) fn detect() -> Self {
+        static LEVEL: OnceLock<InstructionSet> = OnceLock::new();
+        *LEVEL.get_or_init(|| Self::supported().last().copied().unwrap_or(Self::Portable))
+    }
+
+    /// Everything this processor has.
+    pub(crate) fn supported() -> Vec<Self> {
+        let mut levels = vec![Self::Portable];
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        levels.push(Self::Neon);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            levels.push(Self::Avx2);
+            let base = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+            if base && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+                levels.push(Self::Avx512);
+                if is_x86_feature_detected!("avx512bf16") {
+                    levels.push(Self::Avx512Bf16);
+                    if amx::available() {
+                        levels.push(Self::Amx);
+                    }
+                }
+            }
+        }
+        levels
+    }
+
+    /// f32 values in a register.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Self::Portable => portable::Portable::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Avx512Bf16 | Self::Amx => avx512::Avx512::<true, true>::LANES,
+        }
+    }
+
+    /// [`Simd::ROWS`] of this set.
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            Self::Portable => portable::Portable::ROWS,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Avx512Bf16 | Self::Amx => avx512::Avx512::<true, true>::ROWS,
+        }
+    }
+
+    /// Whether there are tile registers.
+    pub(crate) fn has_tiles(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => true,
+            _ => false,
+        }
+    }
+
+    /// Whether vectors multiply bf16 pairs faster than f32 values. (Processors with tiles have dot products too, at half of f32's rate.)
+    pub(crate) fn gains_from_bf16(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => true,
+            _ => false,
+        }
+    }
+
+    /// Runs a task with this instruction set; a set the processor lacks runs as the best it has.
+    #[inline]
+    pub(crate) fn run<T: SimdTask>(self, task: T) -> T::Output {
+        match self {
+            Self::Portable => task.run(portable::Portable),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => task.run(neon::Neon::new()),
+            // SAFETY (all four): a `InstructionSet` other than `Portable` comes from `supported`, which asked the processor.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { avx2::run(task) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512::run(task) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => unsafe { avx512::run_bf16(task) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => unsafe { if T::TILES { avx512::run_amx(task) } else { avx512::run_bf16(task) } },
+        }
+    }
+}
+
+/// Runs a task with the best instruction set of this processor.
+#[inline]
+pub(crate) fn dispatch<T: SimdTask>(task: T) -> T::Output {
+    InstructionSet::detect().run(task)
+}

@@ -1,0 +1,119 @@
+//! What one thread does of a convolution: gather and transform tiles, multiply point by point, transform back and write.
+
+use std::ops::Range;
+
+use super::transform::{POINTS, SIDE};
+use super::{Winograd, WinogradPhase};
+use crate::kernels::factors::CHUNK;
+use crate::kernels::memory::{Out, Scratch};
+use crate::kernels::micro::{ProductSides, Start, Tile, multiply};
+use crate::kernels::simd::{Simd, SimdTask};
+use crate::kernels::{LayerActivation, Maps};
+
+/// One thread's piece: some tiles, some panels of outputs, every phase.
+pub(super) struct WinogradTask<'a> {
+    pub(super) layer: &'a Winograd,
+    pub(super) x: &'a [f32],
+    pub(super) maps: Maps,
+    pub(super) grid: Maps,
+    pub(super) residual: Option<&'a [f32]>,
+    pub(super) activation: LayerActivation,
+    pub(super) tiles: Range<usize>,
+    pub(super) panels: Range<usize>,
+    pub(super) out: Out<'a>,
+    /// Whether the result is written past the caches.
+    pub(super) streamed: bool,
+}
+
+impl SimdTask for WinogradTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (factors, width) = (self.layer.factors, 2 * S::LANES);
+        let groups = factors.groups(S::ROWS);
+        let words = factors.words(self.layer.inputs);
+        let depth = factors.padded_words(self.layer.inputs);
+        let rows = groups.padded(self.tiles.len());
+        // One cache line more than needed from each point to the next: else all would fall on the same few sets.
+        let (gathered_stride, products_stride) = (rows * depth + CHUNK, rows * width + CHUNK);
+        let mut gathered = Scratch::take(POINTS * gathered_stride);
+        let mut products = Scratch::take(POINTS * products_stride);
+        let mut first = 0;
+        for size in groups.sizes(self.tiles.len()) {
+            for r in 0..size.min(self.tiles.len() - first) {
+                // [point][group][chunk][row in group][CHUNK]
+                let place = &mut gathered[first * depth + r * CHUNK..];
+                self.gather(s, self.tiles.start + first + r, place, gathered_stride, size);
+            }
+            first += size;
+        }
+        for phase in &self.layer.phases {
+            for panel in self.panels.clone() {
+                for point in 0..POINTS {
+                    let right = &phase.words[(panel * POINTS + point) * words * width..][..words * width];
+                    let mut first = 0;
+                    for size in groups.sizes(self.tiles.len()) {
+                        let left = &gathered[point * gathered_stride + first * depth..][..size * depth];
+                        let to = products[point * products_stride + first * width..][..size * width].as_mut_ptr();
+                        let tile = Tile {
+                            to,
+                            stride: width,
+                            rows: size,
+                            columns: width.min((self.layer.outputs - panel * width).next_multiple_of(S::LANES)),
+                            start: Start::Zero,
+                            activation: LayerActivation::None,
+                            further: None,
+                        };
+                        // SAFETY: the slices above hold all that is read and written.
+                        unsafe { multiply(s, size, ProductSides { left, right, count: words, factors }, tile) };
+                        first += size;
+                    }
+                }
+                for (i, tile) in self.tiles.clone().enumerate() {
+                    for column in [panel * width, panel * width + S::LANES] {
+                        if column < self.layer.outputs {
+                            let from = &products[i * width + column - panel * width..];
+                            let products = Products { phase, tile, column, from, stride: products_stride };
+                            if self.layer.taps == 3 {
+                                self.scatter::<S, 4>(s, products);
+                            } else {
+                                self.scatter::<S, 5>(s, products);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if self.streamed {
+            s.end_stream();
+        }
+    }
+}
+
+impl WinogradTask<'_> {
+    /// Batch index of a tile, and the row and column (at the scale of the inputs) of its outputs; its inputs begin one before.
+    #[inline(always)]
+    pub(super) fn position(&self, tile: usize) -> (usize, usize, usize) {
+        let made = SIDE + 1 - self.layer.taps;
+        let (row, column) = (tile / self.grid.width, tile % self.grid.width);
+        (row / self.grid.height, row % self.grid.height * made, column * made)
+    }
+}
+
+/// A tile's products of one phase, for a register of output channels from `column` on.
+#[derive(Clone, Copy)]
+pub(super) struct Products<'a> {
+    pub(super) phase: &'a WinogradPhase,
+    pub(super) tile: usize,
+    pub(super) column: usize,
+    /// Those of the first point; the next one's lie `stride` values on.
+    pub(super) from: &'a [f32],
+    pub(super) stride: usize,
+}
+
+/// Whether `count` values from `first` on, which wraps around before 0, are among `len`.
+#[inline(always)]
+pub(super) fn fits(first: usize, count: usize, len: usize) -> bool {
+    first.checked_add(count).is_some_and(|end| end <= len)
+}
