@@ -1,7 +1,49 @@
+# Short names for the steps of .ci/run, which needs no just.
+
 # Everything CI checks.
 check:
     bash .ci/run
 
-# Rewrite what tests compare with: the OpenAPI document.
+# Formatting, and clippy with warnings denied.
+lint:
+    bash .ci/run lint
+
+# All tests, the comparison with PyTorch included.
+test:
+    bash .ci/run tests
+
+# The crate's documentation, with warnings denied.
+docs:
+    bash .ci/run docs
+
+# Compare openapi/openapi.json with what the binary prints.
+openapi:
+    bash .ci/run openapi
+
+# Rewrite what the step `openapi` compares with.
 bless:
-    cargo run --release -- openapi > openapi/openapi.json
+    bash .ci/run bless
+
+# Run the examples of README.md.
+readme:
+    bash .ci/run readme
+
+# Drive the map viewer in Chromium.
+viewer:
+    bash .ci/run viewer
+
+# Licences, bans, sources and security advisories of all dependencies.
+deny:
+    bash .ci/run deny
+
+# Compile with the oldest Rust that Cargo.toml declares.
+msrv:
+    bash .ci/run msrv
+
+# Compile for 64-bit ARM.
+aarch64:
+    bash .ci/run aarch64
+
+# Static binary, list of components and notices of third parties, into target/release-files.
+release:
+    bash .ci/run release

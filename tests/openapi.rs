@@ -70,15 +70,3 @@ fn documented_problems_are_those_of_the_table() {
         assert_eq!(example["status"], row.status.as_u16());
     }
 }
-
-#[test]
-fn the_readme_lists_every_public_model() {
-    let readme = include_str!("../README.md");
-    for model in satlas_serve::zoo::pretrained_models().expect("the embedded zoo is readable") {
-        assert!(
-            readme.contains(&format!("| `{}` | {} | {} |", model.id, model.bands.len(), model.max_images)),
-            "{}",
-            model.id
-        );
-    }
-}
