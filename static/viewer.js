@@ -1,4 +1,4 @@
-/** The page: loads the catalogue, keeps URL, form, map and messages in step with one state. */
+/** The page: loads the catalogue, and keeps URL, form, map and messages in step with one state. */
 
 import { apiKey, getJson, sourceTileJson, sourceTiles } from "./viewer/api.js";
 import { loadCatalog, resolve } from "./viewer/catalog.js";
@@ -71,7 +71,7 @@ class Viewer {
   }
 
   async #follow(changed) {
-    // Moving the map changes the URL and what depends on the view, which its own event has seen to.
+    // The map's own `move` event has already updated the URL and what depends on the view.
     if (changed.size === 1 && changed.has("view")) return;
     const before = this.#selection;
     this.#selection = resolve(this.#catalog, this.store.state);
@@ -121,7 +121,7 @@ class Viewer {
     const wanted = tilesOf(selection, state);
     const shown = showsNothing(selection.task, state) && wanted.kind === "raster" ? "nothing" : `${wanted.kind} ${wanted.tiles}`;
     if (this.#shown.result === shown) return;
-    // Until the new tiles are there, nothing from the last choice may pass for them.
+    // Remove the last task's tiles at once, so that nobody takes them for the new ones.
     const isOtherTask = this.#shown.key !== `${keyOf(selection)} ${selection.source.id}`;
     if (isOtherTask) this.mapView.remove("result");
     const tileJson = isOtherTask ? await getJson(wanted.tileJson) : this.#tileJson.result;
@@ -185,12 +185,12 @@ class Viewer {
     return null;
   }
 
-  /** The map zoom from which there are results: image tiles are half the size the map counts zooms by. */
+  /** The map zoom from which there are results. The map counts zooms for 512 px tiles; image tiles have 256 px, and zooms one higher. */
   #firstZoom({ minzoom }) {
     return minzoom - (tilesOf(this.#selection, this.store.state).kind === "raster" ? 1 : 0);
   }
 
-  /** The map zoom at which objects are as large as the model knows them, or nearly; masks show something at any zoom. */
+  /** The map zoom at which objects are about as large as in training. Masks are useful at any zoom. */
   #clearZoom(tileJson) {
     const isVector = tilesOf(this.#selection, this.store.state).kind !== "raster";
     return isVector ? Math.max(this.#firstZoom(tileJson), tileJson.maxzoom - 2) : this.#firstZoom(tileJson);
@@ -208,7 +208,7 @@ class Viewer {
     this.mapView.fitTo(bounds, { animate, minZoom });
   }
 
-  /** The URL states what is shown, including what was chosen for the user. */
+  /** Writes everything that is shown into the URL, defaults included. */
   #rememberUrl = debounced(() => {
     const { model, task, source } = this.#selection;
     const stated = { ...this.store.state, model: model.id, task: task?.name, source: source?.id };
@@ -240,7 +240,7 @@ function failToStart(error) {
 listenToPanel();
 try {
   const viewer = new Viewer();
-  // For the browser's console, and for tests that have to know where on the screen a feature is.
+  // For the browser's console, and for tests that need the screen position of a feature.
   globalThis.viewer = viewer;
   await viewer.start();
 } catch (error) {

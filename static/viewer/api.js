@@ -1,6 +1,6 @@
-/** The server's routes: what is asked of them, and how they say no. */
+/** The server's routes, and the errors they answer with. */
 
-/** The network's own score floor: objects are fetched down to it once, and the threshold slider filters them in the page. */
+/** Lowest score of any object. Objects are fetched once with this threshold; the slider then filters them in the page. */
 export const OBJECT_SCORE_FLOOR = 0.05;
 
 /** An absolute URL of the server; relative to the page, so that a proxy may serve both under a prefix. */
@@ -36,7 +36,7 @@ export const apiKey = {
   set: (key) => sessionStorage.setItem(KEY_SLOT, key),
 };
 
-/** `fetch` that throws a [`Problem`] unless the answer is a good one. */
+/** `fetch` that throws a `Problem` unless the status is 2xx. */
 export async function request(path, options = {}) {
   let response;
   try {

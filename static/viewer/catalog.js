@@ -1,4 +1,4 @@
-/** The models and sources the server offers, in the one shape the rest of the page works with. */
+/** The models and sources of the server, in the form that the rest of the page uses. */
 
 import { getJson } from "./api.js";
 
@@ -69,8 +69,8 @@ export async function loadCatalog() {
 }
 
 /**
- * The model, task and source a state names; what it does not name, or names wrongly, is chosen for it. A model's own
- * source is the one of the same name, as in the demo bundle, else the first.
+ * The model, task and source that a state names. Missing or unknown names are replaced by a choice: for the source, the one
+ * with the model's name, as in the demo bundle, else the first.
  */
 export function resolve(catalog, wanted) {
   const find = (list, key, name) => list.find((entry) => entry[key] === name);

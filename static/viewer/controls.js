@@ -1,4 +1,4 @@
-/** The form of the panel: what can be chosen, kept in step with the state in both directions. */
+/** The form in the panel: shows the state, and changes it. */
 
 import { drawnAs, hasThreshold, looks } from "./catalog.js";
 import { byId, bytes, debounced, el, words } from "./dom.js";
@@ -31,7 +31,7 @@ function modelOptions(models) {
   });
 }
 
-/** A task in the list; what cannot be drawn on a map is named, so that nobody looks for it in vain. */
+/** A task in the list. Tasks that a map cannot show are listed but disabled, so that nobody searches for them. */
 const taskOption = (task) =>
   el("option", { value: task.name, disabled: !drawnAs(task) }, `${words(task.name)}${drawnAs(task) ? "" : " (API only)"}`);
 
@@ -46,7 +46,7 @@ function modelFacts({ id, bands, weights, max_images: images }) {
   return facts.filter(Boolean).join(" · ");
 }
 
-/** A source in the list; tiles need a place on the Earth. */
+/** A source in the list. Sources that are not georeferenced have no tiles and are disabled. */
 const sourceOption = ({ id, title, bounds }) =>
   el("option", { value: id, disabled: !bounds }, bounds ? title : `${title} (not georeferenced)`);
 

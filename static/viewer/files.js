@@ -1,4 +1,4 @@
-/** Files dropped on the page: sent to the model that is chosen, their answers put on the map or beside it. */
+/** Files dropped on the page: they are sent to the chosen model, and the answers are shown on the map or beside it. */
 
 import { predictPath, request, serverTiming, timingText, uploadPath } from "./api.js";
 import { byId, bytes, el, icon, words } from "./dom.js";
@@ -18,7 +18,7 @@ const MEDIA_TYPES = {
 
 const mediaType = ({ name, type }) => MEDIA_TYPES[name.split(".").pop().toLowerCase()] ?? (type || "application/octet-stream");
 
-/** One raster goes as the body; captures of one place go as the parts `image`, `image_2`, … in the order of their names. */
+/** One raster is sent as the body; several captures of one place as the parts `image`, `image_2`, … in the order of their names. */
 function body(files) {
   if (files.length === 1) return { body: files[0], headers: { "Content-Type": mediaType(files[0]) } };
   const form = new FormData();
@@ -43,7 +43,7 @@ export class FileRuns {
 
   #placed = new Map();
 
-  /** `current` tells the chosen `{ model, task }` and the state; `addSource` is told of a file that became a source. */
+  /** `current` tells the chosen `{ model, task }` and the state; `addSource` is called with a file that became a source. */
   constructor({ mapView, pixelPanel, current, addSource }) {
     Object.assign(this, { mapView, pixelPanel, current, addSource });
     const input = byId("file");
@@ -62,7 +62,7 @@ export class FileRuns {
 
   #listenToDrops() {
     const cover = byId("drop");
-    // Entering a child fires before leaving its parent, so that only the depth tells when a drag leaves the page.
+    // `dragenter` of a child fires before `dragleave` of its parent, so only a count tells when a drag leaves the page.
     let depth = 0;
     const show = (shown) => {
       cover.hidden = !shown;
@@ -144,7 +144,7 @@ export class FileRuns {
       );
   }
 
-  /** Makes the file itself a source of the server, so that its picture lies under the result. */
+  /** Registers the file as a source of the server, so that its imagery is shown under the result. */
   async #addSource(run, button) {
     button.disabled = true;
     try {

@@ -1,4 +1,4 @@
-/** How answers look on the map: MapLibre layers and filters, made from the state and the task; no map in here. */
+/** How answers look on the map: MapLibre layers and filters for a task and a state. This file does not touch the map. */
 
 const MISSING_COLOR = "#ff00aa";
 
@@ -10,10 +10,10 @@ function colorOf(task) {
   return ["match", ["get", "category"], ...pairs, MISSING_COLOR];
 }
 
-/** Objects are outlines one can look through, areas are filled. */
+/** Objects are drawn as outlines, areas are filled. */
 const isObjects = (task) => task.type === "detect" || task.type === "instance";
 
-/** Line width in pixels, thin where a whole object is a few pixels. */
+/** Line width in pixels: thin at zooms at which a whole object is a few pixels wide. */
 const objectLineWidth = ["interpolate", ["linear"], ["zoom"], 14, 0.75, 18, 2, 22, 3];
 
 /** Layers for features with `category` and `score`, under the ids `prefix-fill`, `-casing`, `-line`, `-point`. */
@@ -60,7 +60,7 @@ export function featureFilters(task, { hidden, threshold }) {
   ];
 }
 
-/** Whether a feature's properties pass the same filters, for what is not drawn by the map. */
+/** Whether a feature passes the same filters, for the panel of pixel results, which the map does not draw. */
 export function isShown(task, { hidden, threshold }, { category, score }) {
   return !hidden.includes(category) && (!isObjects(task) || (score ?? 1) >= threshold);
 }

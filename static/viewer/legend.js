@@ -3,7 +3,7 @@
 import { byId, el, swatch, words } from "./dom.js";
 import { hasColormap, lookOf, probabilityCategory } from "./result.js";
 
-/** The server's colour maps: colours evenly spaced from the least value to the greatest, blended between. */
+/** The server's colour maps: evenly spaced colours from the lowest value to the highest, interpolated between. */
 export const RAMPS = {
   viridis: [
     "#440154", "#47186a", "#472c7b", "#424085", "#3a528b", "#32628d", "#2c728e", "#26818e", "#20908c",
@@ -58,7 +58,7 @@ function categories(task, store) {
   ].filter(Boolean);
 }
 
-/** Draws the legend of the task, keeping the keyboard's place in it. */
+/** Draws the legend of the task and keeps the keyboard focus. */
 export function drawLegend(task, store) {
   const legend = byId("legend");
   const focused = [...legend.querySelectorAll("input, button")].indexOf(document.activeElement);

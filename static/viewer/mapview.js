@@ -3,7 +3,7 @@
 import { AttributionControl, Map as MapLibre, NavigationControl, ScaleControl } from "../vendor/maplibre-gl/maplibre-gl.mjs";
 import { featureFilters, featureLayers, featureOpacities } from "./layers.js";
 
-/** Image tiles are 256 px, half of what MapLibre counts its zooms by: tile zoom = map zoom + 1. */
+/** MapLibre counts zooms for 512 px tiles; at 256 px, tile zoom = map zoom + 1. */
 const TILE_SIZE_PX = 256;
 
 /** Deepest zoom of the map; tiles beyond their own last zoom are enlarged. */
@@ -38,7 +38,7 @@ export class MapView extends EventTarget {
       dragRotate: false,
       pitchWithRotate: false,
       attributionControl: false,
-      // Tiles say how long they may be kept; asking again by itself would only repeat what is on the screen.
+      // Fetching expired tiles again would only repeat what is on the screen.
       refreshExpiredTiles: false,
     });
     this.map.touchZoomRotate.disableRotation();
@@ -63,19 +63,19 @@ export class MapView extends EventTarget {
     return { zoom: this.map.getZoom(), lat, lon };
   }
 
-  /** Goes to a view at once. */
+  /** Goes to a view without animation. */
   jumpTo({ zoom, lat, lon }) {
     this.map.jumpTo({ zoom, center: [lon, lat] });
   }
 
-  /** Flies to bounds `[west, south, east, north]`, closer than all of them where `minZoom` says so. */
+  /** Flies to bounds `[west, south, east, north]`, at least at `minZoom`, even if not all of them are then visible. */
   fitTo([west, south, east, north], { animate = true, minZoom = 0 } = {}) {
     const bounds = [[west, Math.max(south, -85)], [east, Math.min(north, 85)]];
     const { center, zoom } = this.map.cameraForBounds(bounds, { padding: this.#padding() });
     this.map.flyTo({ center, zoom: Math.max(zoom, minZoom), animate, duration: animate ? 1200 : 0 });
   }
 
-  /** Free space around what is flown to, more where the panel of pixel results lies over the map. */
+  /** Free space around the bounds, plus the width of the panel of pixel results if it covers the map. */
   #padding() {
     const side = document.getElementById("pixels");
     const covered = side.hidden || side.offsetWidth > this.map.getContainer().offsetWidth / 2 ? 0 : side.offsetWidth;
@@ -86,7 +86,7 @@ export class MapView extends EventTarget {
     this.map.addLayer(layer, group);
   }
 
-  /** Takes a source and all layers drawn from it off the map. */
+  /** Removes a source and its layers from the map. */
   remove(prefix) {
     for (const { id, source } of this.map.getStyle().layers) if (source === prefix) this.map.removeLayer(id);
     if (this.map.getSource(prefix)) this.map.removeSource(prefix);
@@ -149,7 +149,7 @@ export class MapView extends EventTarget {
     this.restyle(key, state);
   }
 
-  /** Applies opacity, threshold and hidden categories to everything drawn of the task `key`. */
+  /** Applies the opacity to all results, and threshold and hidden categories to those of the task `key`. */
   restyle(key, state) {
     for (const { id, type } of this.map.getStyle().layers)
       if (id === "result-mask" || (type === "raster" && id.endsWith("-image")))

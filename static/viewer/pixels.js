@@ -5,10 +5,10 @@ import { byId } from "./dom.js";
 import { isShown } from "./layers.js";
 import { describe } from "./popup.js";
 
-/** Formats browsers can show; of others only the answer is drawn. */
+/** Formats that browsers can show. For other files only the answer is drawn. */
 const SHOWABLE = /^image\/(png|jpeg|webp)$/;
 
-/** The size of the canvas where there is no picture to take it from: as far as the features reach. */
+/** The size of the canvas if there is no picture: the extent of the features. */
 function extent(features) {
   const bounds = boundsOf(features.flatMap(({ geometry }) => [...positions(geometry)]));
   return bounds ? { width: Math.max(Math.ceil(bounds[2]), 1), height: Math.max(Math.ceil(bounds[3]), 1) } : { width: 512, height: 512 };
@@ -60,7 +60,7 @@ export class PixelPanel {
     this.#shown = null;
   }
 
-  /** Draws anew, when what is shown belongs to the task `key`. */
+  /** Redraws the panel if it shows a result of the task `key`. */
   draw(key, state) {
     if (!this.#shown || this.#shown.key !== key) return;
     this.state = state;
@@ -71,7 +71,7 @@ export class PixelPanel {
     if (picture) context.drawImage(picture, 0, 0);
     context.globalAlpha = state.opacity;
     if (overlay) context.drawImage(overlay, 0, 0, width, height);
-    // Lines keep their width on the screen however the picture is scaled.
+    // Lines have the same width on the screen at every scale of the picture.
     const scale = width / (this.canvas.clientWidth || width);
     for (const item of items) {
       if (!isShown(task, state, item.properties)) continue;

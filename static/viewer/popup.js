@@ -27,13 +27,13 @@ export function describe(task, properties) {
   );
 }
 
-/** Features without the repetitions of those that reach over the edge of a tile. */
+/** Features without duplicates: one that crosses a tile border is in both tiles. */
 function distinct(features) {
   const seen = new Map(features.map((feature) => [JSON.stringify(feature.properties), feature]));
   return [...seen.values()];
 }
 
-/** Opens a popup where a feature is clicked, and says with the cursor that one can be. */
+/** Opens a popup where a feature is clicked, and shows a pointer over features. */
 export function addPopups(mapView) {
   const { map } = mapView;
   const popup = new Popup({ maxWidth: "260px", offset: 6 });

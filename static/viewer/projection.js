@@ -1,6 +1,6 @@
 /**
- * From an answer's `Content-Bbox` in its own CRS to the lon/lat corners the map needs: lon/lat, Web Mercator and WGS84 UTM,
- * which is what georeferenced imagery of these sensors comes in.
+ * Converts an answer's `Content-Bbox` to the lon/lat corners that the map needs, from lon/lat, Web Mercator and WGS84 UTM: the
+ * systems in which imagery of these sensors is distributed.
  */
 
 const DEGREES = 180 / Math.PI;
@@ -38,7 +38,7 @@ function utm(zone, isSouth) {
   };
 }
 
-/** The function from coordinates of a CRS to lon/lat, or `null` for a CRS this page cannot place. */
+/** The function from coordinates of a CRS to lon/lat, or `null` for a CRS that this page cannot convert. */
 export function toLonLat(crs) {
   const code = Number(/^EPSG:(\d+)$/i.exec(crs?.trim() ?? "")?.[1]);
   if (code === 4326) return (point) => point;
@@ -48,7 +48,7 @@ export function toLonLat(crs) {
   return null;
 }
 
-/** The corners of an answer as the map wants them (top left, clockwise), or `null` where it has no place it can be put. */
+/** The corners of an answer, clockwise from the top left, or `null` if it has no bounds or its CRS cannot be converted. */
 export function corners(headers) {
   const project = toLonLat(headers.get("Content-Crs"));
   const bbox = headers.get("Content-Bbox")?.split(",").map(Number);
@@ -57,7 +57,7 @@ export function corners(headers) {
   return [[minX, maxY], [maxX, maxY], [maxX, minY], [minX, minY]].map(project);
 }
 
-/** `[west, south, east, north]` of lon/lat points, or `null` of none. */
+/** `[west, south, east, north]` of lon/lat points, or `null` if there are none. */
 export function boundsOf(points) {
   const bounds = [Infinity, Infinity, -Infinity, -Infinity];
   for (const [lon, lat] of points) {

@@ -1,9 +1,9 @@
-/** What is asked of the server for the state: one place, so that the map and the curl commands ask for the same thing. */
+/** The requests for a state, in one place, so that the map and the curl commands ask for the same thing. */
 
 import { OBJECT_SCORE_FLOOR, taskTileJson, taskTiles } from "./api.js";
 import { drawnAs, hasThreshold, looks } from "./catalog.js";
 
-/** The key under which a model's task is known on the map. */
+/** The name of a model's task on the map. */
 export const keyOf = ({ model, task }) => `${model.id}/${task.name}`;
 
 /** The look in force: the chosen one where the task has it. */
@@ -16,10 +16,10 @@ export const hasColormap = (task, state) => task.type === "regress" || lookOf(ta
 export const probabilityCategory = (task, state) =>
   task.categories.find(({ name }) => name === state.category) ?? task.categories.at(-1);
 
-/** The threshold to state in a URL: none where the server's default, or no threshold, applies. */
+/** The threshold for a URL, or `undefined` if the server's default or no threshold applies. */
 const statedThreshold = (task, state) => (hasThreshold(task) && state.threshold !== 0.5 ? state.threshold : undefined);
 
-/** The categories to state in a URL: none where all are shown. */
+/** The categories for a URL, or `undefined` if all are shown. */
 function statedCategories(task, state) {
   const shown = task.categories.filter(({ name }) => !state.hidden.includes(name));
   return shown.length < task.categories.length ? shown.map(({ name }) => name).join(",") : undefined;
@@ -34,7 +34,7 @@ function imageOptions(task, state) {
   return { ...options, threshold: statedThreshold(task, state), categories: statedCategories(task, state) };
 }
 
-/** Whether every category of a task is switched off, so that there is nothing to ask for. */
+/** Whether every category of a task is hidden, so that no tiles are needed. */
 export const showsNothing = (task, state) =>
   lookOf(task, state) !== "probability" &&
   task.categories.length > 0 &&
@@ -45,7 +45,7 @@ export function tilesOf({ model, task, source }, state) {
   const kind = lookOf(task, state) === "outlines" ? "vector" : drawnAs(task);
   const [format, options] = {
     raster: ["png", imageOptions(task, state)],
-    // Features carry category and score: the page filters them itself, at once, down to the lowest score there is.
+    // Features have category and score, so the page filters them itself without another request.
     vector: ["mvt", { threshold: task.type === "bin_segment" ? statedThreshold(task, state) : objectFloor(task) }],
     footprint: ["geojson", {}],
   }[kind];
@@ -62,7 +62,7 @@ export function uploadOptions(task, state) {
   return { format: "geojson", threshold };
 }
 
-/** A self-contained request for what is seen, as a user would write it: tile template without the page's own filtering. */
+/** The tile template for what is shown, with the page's own filters as parameters, for use without this page. */
 export function sharedTiles({ model, task, source }, state) {
   const { kind } = tilesOf({ model, task, source }, state);
   const format = kind === "raster" ? "png" : "geojson";

@@ -22,7 +22,7 @@ function commands(selection, tileJson, view, state) {
   const tilePath = path.replace("{z}", tile.z).replace("{x}", tile.x).replace("{y}", tile.y);
   const upload = uploadOptions(task, state);
   if (upload.format === "geojson" && task.type !== "bin_segment") delete upload.threshold;
-  // The key itself stays out of what may be pasted anywhere.
+  // Not the key itself: commands are pasted into chats and issues.
   const key = apiKey.get() ? `-H "X-Api-Key: $SATLAS_API_KEY" \\\n  ` : "";
   return {
     tile: `curl ${key}-o tile.${format} \\\n  '${absolute(tilePath)}'`,
@@ -32,7 +32,7 @@ function commands(selection, tileJson, view, state) {
   };
 }
 
-/** Copies text; where the page may not (no HTTPS), it is selected instead, for the keyboard. */
+/** Copies text. Without HTTPS the page may not; then the text is selected for the user to copy. */
 async function copy(code, button) {
   try {
     await navigator.clipboard.writeText(code.textContent);

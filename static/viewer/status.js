@@ -1,12 +1,12 @@
-/** What goes on: tiles under way, the last answer's timing, failures with a retry, and hints about the view. */
+/** The status line: tiles that are loading, the last answer's timing, failures with a retry, and hints about the view. */
 
 import { timingText } from "./api.js";
 import { byId, el, icon } from "./dom.js";
 
-/** Time a message stays, in milliseconds; long enough to read two sentences. */
+/** How long a message is shown, in milliseconds: long enough to read two sentences. */
 const MESSAGE_MS = 12_000;
 
-/** Shows a problem over the map until it is dismissed or has been there long enough. */
+/** Shows a problem over the map until it is dismissed or its time is over. */
 export function announce(problem) {
   const text = `${problem.title ? `${problem.title}: ` : ""}${problem.message}`;
   const list = byId("messages");
@@ -18,7 +18,7 @@ export function announce(problem) {
   setTimeout(() => message.remove(), MESSAGE_MS);
 }
 
-/** Keeps the status line in step with the tiles; `retry` asks for all of them again. */
+/** Updates the status line as tiles load; `retry` requests all of them again. */
 export function followTraffic(traffic, retry) {
   byId("retry").addEventListener("click", retry);
   let scheduled = false;
@@ -42,7 +42,7 @@ export function followTraffic(traffic, retry) {
   draw();
 }
 
-/** Why there may be nothing to see: what to tell, and what a click on it does; `null` where all is well. */
+/** Explains why nothing may be visible, with a button that helps; `null` hides the hint. */
 export function showHint(hint) {
   byId("hint").hidden = !hint;
   if (!hint) return;

@@ -1,4 +1,4 @@
-/** What the page shows, in one place: read from the URL's fragment, written back to it, announced to whoever draws it. */
+/** The state of the page: read from the URL's fragment, written back to it, and announced when it changes. */
 
 /** Every option at its default; defaults stay out of the URL. */
 const DEFAULTS = {
@@ -25,7 +25,7 @@ const view = (text) => {
   return [zoom, lat, lon].every(Number.isFinite) && Math.abs(lat) <= 90 ? { zoom, lat, lon } : undefined;
 };
 
-/** How each option is read from the fragment; what cannot be read is as if it were absent. */
+/** How each option is read from the fragment. Values that cannot be read are ignored. */
 const READERS = {
   model: String,
   task: String,
@@ -81,7 +81,7 @@ export class Store extends EventTarget {
     return this.#state;
   }
 
-  /** Takes over what differs and announces it. */
+  /** Applies the values that differ and announces their keys. */
   set(patch) {
     const changed = Object.keys(patch).filter((key) => JSON.stringify(patch[key]) !== JSON.stringify(this.#state[key]));
     if (changed.length === 0) return;

@@ -1,6 +1,6 @@
 /**
- * Fetching tiles for the map: counted while under way, retried while the server is loading or busy, remembered when
- * they fail. The map asks through the protocol `tile://`, so that image and vector tiles take the same way.
+ * Fetches tiles for the map: counts those that are loading, retries while the server is loading or busy, and remembers
+ * failures. The map uses the protocol `tile://`, so that image and vector tiles are fetched in the same way.
  */
 
 import { addProtocol } from "../vendor/maplibre-gl/maplibre-gl.mjs";
@@ -8,10 +8,10 @@ import { request, serverTiming } from "./api.js";
 
 const SCHEME = "tile://";
 
-/** Attempts per tile while the server says "later"; with its usual second between them a model has a minute to load. */
+/** Attempts per tile while the server is busy. It usually asks for one second between attempts, so a model has a minute to load. */
 const MOST_ATTEMPTS = 60;
 
-/** Statuses that mean "later", not "no". */
+/** Statuses after which a request is repeated. */
 const LATER = new Set([429, 503]);
 
 const pause = (seconds, signal) =>
@@ -23,11 +23,11 @@ const pause = (seconds, signal) =>
     }, { once: true });
   });
 
-/** The tiles under way. Fires `change`; `layer` is what the tiles belong to: `imagery` or `result`. */
+/** The tiles that are loading. Fires `change`. A `layer` is `imagery` or `result`. */
 export class Traffic extends EventTarget {
   /** Requests under way. */
   pending = 0;
-  /** The server's reason for waiting, while it has one. */
+  /** The server's reason for waiting, or `null`. */
   waitingFor = null;
   /** Steps and milliseconds of the last result tile. */
   timing = [];
@@ -48,13 +48,13 @@ export class Traffic extends EventTarget {
     return { count: this.#failures.length, problem: this.#failures.at(-1)?.problem };
   }
 
-  /** Forgets the failures of a layer, whose tiles are about to be asked for anew. */
+  /** Forgets the failures of a layer whose tiles are about to be requested again. */
   forget(layer) {
     this.#failures = this.#failures.filter((failure) => failure.layer !== layer);
     this.#announce();
   }
 
-  /** The answer to a tile request of a layer, with its body still to be read. */
+  /** Requests a tile of a layer; the body of the answer is not yet read. */
   async fetch(layer, path, signal) {
     this.pending += 1;
     this.#announce();
@@ -73,7 +73,7 @@ export class Traffic extends EventTarget {
     }
   }
 
-  /** The map's side of it; an empty body (204) is a tile without content. */
+  /** Handles `tile://` requests of the map. An empty body (204) is a tile without content. */
   async #load(url, signal) {
     const rest = url.slice(SCHEME.length);
     const layer = rest.slice(0, rest.indexOf("/"));

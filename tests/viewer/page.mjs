@@ -1,4 +1,4 @@
-/** A page of the viewer with what tests ask of it. */
+/** Opening the viewer in a browser, and helpers that several tests use. */
 
 import { mkdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -12,10 +12,10 @@ export const demo = (name) => join(HERE, "..", "..", "static", "demo", name);
 /** A fixture of these tests. */
 export const fixture = (name) => join(HERE, "..", "fixtures", "viewer", name);
 
-/** What software WebGL says about screenshots; it says nothing about the page. */
+/** A warning that software WebGL prints for every screenshot. */
 const DRIVER_NOISE = /GPU stall due to ReadPixels/;
 
-/** Opens the viewer at a fragment, after `prepare`; `answers` and `troubles` fill with what it gets and what it complains about. */
+/** Opens the viewer at a fragment, after `prepare`. `answers` collects the responses, `troubles` the warnings and errors of the console. */
 export async function open(browser, address, fragment = "", { prepare, ...options } = {}) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, ...options });
   await prepare?.(page);
@@ -32,7 +32,7 @@ export async function open(browser, address, fragment = "", { prepare, ...option
   return { page, answers, troubles };
 }
 
-/** Waits until no tile is under way and the map has drawn everything. */
+/** Waits until no tile is loading and the map has drawn everything. */
 export async function settled(page) {
   await page.waitForFunction(() => {
     const { traffic, mapView } = globalThis.viewer;
@@ -55,13 +55,13 @@ export async function drop(page, path, { bytes = readFileSync(path), name = base
   for (const event of ["dragenter", "dragover", "drop"]) await page.dispatchEvent("body", event, { dataTransfer: data });
 }
 
-/** Saves what the page shows. */
+/** Saves a screenshot of the page. */
 export async function screenshot(page, name) {
   mkdirSync(SHOTS, { recursive: true });
   await page.screenshot({ path: join(SHOTS, `${name}.png`) });
 }
 
-/** Sum of differences between the map as it is and as it is after `change`, as a share of all pixels that differ. */
+/** The share of the map's pixels that `change` alters visibly. */
 export async function shareOfChangedPixels(page, change) {
   const shoot = async () => (await page.locator("#map canvas.maplibregl-canvas").screenshot()).toString("base64");
   const before = await shoot();

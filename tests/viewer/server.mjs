@@ -1,13 +1,13 @@
-/** The program under test on a free port, and a browser that draws with software WebGL. */
+/** Starts the program under test on a free port, and a browser that draws with software WebGL. */
 
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-/** Longest wait for the server's address, in milliseconds. */
+/** How long the server may take to print its address, in milliseconds. */
 const START_MS = 30_000;
 
-/** Starts `SATLAS_SERVE_BIN`; resolves to its address and the function that ends it. */
+/** Starts `SATLAS_SERVE_BIN`; resolves to its address and a function that stops it. */
 export function startServer() {
   const binary = process.env.SATLAS_SERVE_BIN;
   if (!binary) throw new Error("SATLAS_SERVE_BIN must name the satlas-serve binary to test");
@@ -33,7 +33,7 @@ export function startServer() {
   });
 }
 
-/** A headless browser; `CHROMIUM` names another than Debian's. */
+/** A headless browser: Debian's Chromium, or the one that `CHROMIUM` names. */
 export const startBrowser = () =>
   chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",

@@ -1,4 +1,4 @@
-/** The viewer against the real program: what a person at the map sees and does. */
+/** The viewer with the real server: what a user sees and does. */
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -18,7 +18,7 @@ after(async () => {
   server?.stop();
 });
 
-/** A test with a page of its own, which must end without a complaint in the console. */
+/** A test with its own page. It fails if the console has a warning or an error at the end. */
 const see = (name, fragment, check, options) =>
   test(name, async () => {
     const opened = await open(browser, server.address, fragment, options);
