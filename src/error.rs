@@ -1,4 +1,4 @@
-//! The short closed list of reasons for which anything here can fail.
+//! The short closed list of reasons for which anything here can fail, and the one error that every option shares.
 //!
 //! Every module has its own error enum; each of them says its [`ErrorKind`], and the HTTP layer alone turns kinds into
 //! status codes.
@@ -31,4 +31,24 @@ pub enum ErrorKind {
     Unavailable,
     /// It took too long (504).
     TimedOut,
+}
+
+/// A value of an option that it cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{option}: found {found:?}; {needed} is needed")]
+pub struct InvalidValue {
+    /// The option, by the name that query parameters and flags share.
+    pub option: &'static str,
+    /// The start of what was found.
+    pub found: String,
+    /// What the option takes.
+    pub needed: String,
+}
+
+impl InvalidValue {
+    /// `found` may be any text of a client; its start is kept.
+    pub fn new(option: &'static str, found: &str, needed: impl Into<String>) -> Self {
+        const MAX_CHARS: usize = 100;
+        Self { option, found: found.chars().take(MAX_CHARS).collect(), needed: needed.into() }
+    }
 }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod georef;
+pub mod identity;
 pub mod jobs;
 pub mod kernels;
 pub mod nn;

@@ -1,5 +1,6 @@
 //! Plain results of a prediction with their place on the Earth; no tensors, no formats.
 
+use crate::error::InvalidValue;
 use crate::georef::Georef;
 
 /// What one task of one model says about one image, window or tile.
@@ -92,6 +93,15 @@ pub enum Pool {
     Max,
     /// Not at all.
     None,
+}
+
+impl std::str::FromStr for Pool {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let pool = [Self::Mean, Self::Max, Self::None].into_iter().find(|pool| pool.name() == text);
+        pool.ok_or_else(|| InvalidValue::new("pool", text, "mean, max or none"))
+    }
 }
 
 impl Pool {

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 24] = [
+const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ("error", &[]),
+    ("identity", &[]),
     ("telemetry", &[]),
     ("threads", &[]),
     ("kernels", &["sync"]),
@@ -17,7 +18,7 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("georef", &["error"]),
     ("tiles", &["error", "georef"]),
     ("zoo", &["error"]),
-    ("prediction", &["georef"]),
+    ("prediction", &["error", "georef"]),
     ("ops", &["kernels", "sync"]),
     ("weights", &["error", "zoo"]),
     ("raster", &["error", "georef", "storage", "sync", "tiles", "zoo"]),
@@ -28,6 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
         &[
             "error",
             "georef",
+            "identity",
             "nn",
             "prediction",
             "private_file",
@@ -50,6 +52,7 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
             "engine",
             "error",
             "georef",
+            "identity",
             "jobs",
             "nn",
             "outputs",
@@ -63,7 +66,10 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
         ],
     ),
     ("server", &["api", "assets", "config", "engine", "jobs", "raster", "telemetry", "zoo"]),
-    ("cli", &["api", "assets", "config", "engine", "outputs", "raster", "server", "telemetry", "weights", "zoo"]),
+    (
+        "cli",
+        &["api", "assets", "config", "engine", "outputs", "prediction", "raster", "server", "telemetry", "weights", "zoo"],
+    ),
     ("main", &[]),
 ];
 

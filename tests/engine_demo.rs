@@ -16,13 +16,13 @@ use bytes::Bytes;
 use candle_core::{DType, Device};
 use satlas_serve::engine::{
     DeviceOptions, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions, SceneOptions,
-    SceneProgress, SceneRequest, SourceOptions, TileRequest, WindowOptions,
+    SceneProgress, SceneRequest, SourceOptions, TileRequest, Timings, WindowOptions,
 };
 use satlas_serve::prediction::{Object, Output, Prediction, WholeMap};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
 use satlas_serve::weights::{HubOptions, Library, WeightsLocator, WeightsMode};
-use satlas_serve::zoo::demo_models;
+use satlas_serve::zoo::{ModelSpec, WeightsSpec, demo_models};
 
 fn embedded(file: &str) -> Option<&'static [u8]> {
     match file {
@@ -35,6 +35,10 @@ fn embedded(file: &str) -> Option<&'static [u8]> {
 const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_pixels: 1 << 24 };
 
 fn engine() -> Engine {
+    engine_of(demo_models(include_str!("../static/demo/demo.json")).unwrap())
+}
+
+fn engine_of(specs: Vec<ModelSpec>) -> Engine {
     let chunks = ChunkCache::new(64 << 20);
     let options = EngineOptions {
         models: ModelOptions { memory_mib: 1024, idle: None, dtype: DType::F32 },
@@ -54,7 +58,6 @@ fn engine() -> Engine {
     let hub = HubOptions { offline: true, ..HubOptions::from_variables(|_| None) };
     let library = Library::new(nowhere.clone(), nowhere, hub);
     let locator = WeightsLocator { mode: WeightsMode::Offline, library, embedded };
-    let specs = demo_models(include_str!("../static/demo/demo.json")).unwrap();
     let engine = Engine::start(specs, locator, Device::Cpu, &options).unwrap();
     let world = Bytes::from_static(include_bytes!("../static/demo/world.tif"));
     let trees = Bytes::from_static(include_bytes!("../static/demo/trees.tif"));
@@ -64,10 +67,9 @@ fn engine() -> Engine {
     engine
 }
 
-fn tile(model: &str, task: &str, (z, x, y): (u32, u64, u64)) -> TileRequest {
+fn tile(engine: &Engine, model: &str, task: &str, (z, x, y): (u32, u64, u64)) -> TileRequest {
     TileRequest {
-        model: model.to_owned(),
-        task: task.to_owned(),
+        model: engine.models().task(model, task).unwrap(),
         source: model.to_owned(),
         tile: TileCoord::try_new(z, x, y).unwrap(),
         tile_size_px: 256,
@@ -75,6 +77,10 @@ fn tile(model: &str, task: &str, (z, x, y): (u32, u64, u64)) -> TileRequest {
         embedding: EmbeddingOptions::default(),
         objects: ObjectRule::Centre,
     }
+}
+
+async fn predicted(engine: &Engine, request: TileRequest) -> (Prediction, Timings) {
+    engine.predict_tile(&engine.plan_tile(request).await.unwrap()).await.unwrap()
 }
 
 /// Share of the tile whose likeliest category is `category`.
@@ -89,8 +95,8 @@ fn share(prediction: &Prediction, category: usize) -> f64 {
 async fn the_pacific_is_water_and_the_sahara_is_land() {
     let engine = engine();
     let water = 1;
-    let (pacific, _) = engine.predict_tile(&tile("world", "water", (4, 1, 8))).await.unwrap();
-    let (sahara, timings) = engine.predict_tile(&tile("world", "water", (5, 17, 13))).await.unwrap();
+    let (pacific, _) = predicted(&engine, tile(&engine, "world", "water", (4, 1, 8))).await;
+    let (sahara, timings) = predicted(&engine, tile(&engine, "world", "water", (5, 17, 13))).await;
     assert!(share(&pacific, water) > 0.95, "{}", share(&pacific, water));
     assert!(share(&sahara, water) < 0.05, "{}", share(&sahara, water));
     println!("cold window: {timings:?}");
@@ -99,9 +105,9 @@ async fn the_pacific_is_water_and_the_sahara_is_land() {
 #[tokio::test]
 async fn a_tile_of_a_window_that_has_run_costs_no_forward_pass() {
     let engine = engine();
-    let (_, cold) = engine.predict_tile(&tile("world", "coast", (4, 8, 6))).await.unwrap();
-    let (_, neighbour) = engine.predict_tile(&tile("world", "coast", (4, 9, 7))).await.unwrap();
-    let (_, other_task) = engine.predict_tile(&tile("world", "water", (4, 9, 7))).await.unwrap();
+    let (_, cold) = predicted(&engine, tile(&engine, "world", "coast", (4, 8, 6))).await;
+    let (_, neighbour) = predicted(&engine, tile(&engine, "world", "coast", (4, 9, 7))).await;
+    let (_, other_task) = predicted(&engine, tile(&engine, "world", "water", (4, 9, 7))).await;
     assert!(cold.infer > Duration::ZERO);
     assert_eq!(neighbour.infer, Duration::ZERO);
     assert_eq!(other_task.read, Duration::ZERO, "a second head shares the window's features");
@@ -112,16 +118,14 @@ async fn trees_are_found_on_the_held_out_image() {
     let engine = engine();
     let raster = engine.sources().get("trees").unwrap().captures()[0].raster.clone();
     let (width, height) = (raster.info().width, raster.info().height);
-    let request = SceneRequest {
-        model: "trees".to_owned(),
-        task: "tree_crown".to_owned(),
-        captures: vec![raster],
+    let plan = engine.plan_scene(SceneRequest {
+        model: engine.models().task("trees", "tree_crown").unwrap(),
         pixels: PixelOptions::default(),
         embedding: EmbeddingOptions::default(),
-    };
+    });
     let reported = std::sync::Mutex::new(Vec::new());
     let report = |progress| reported.lock().unwrap().push(progress);
-    let (prediction, timings) = engine.predict_scene(&request, Box::<WholeMap>::default(), report).await.unwrap();
+    let (prediction, timings) = engine.predict_scene(&plan, &[raster], Box::<WholeMap>::default(), report).await.unwrap();
     let reported = reported.into_inner().unwrap();
     let total = reported[0].total;
     assert!(total > 1, "the image is larger than a window");
@@ -136,14 +140,14 @@ async fn trees_are_found_on_the_held_out_image() {
 
 #[tokio::test]
 async fn an_unknown_task_names_those_there_are() {
-    let error = engine().predict_tile(&tile("world", "ice", (4, 8, 6))).await.unwrap_err();
+    let error = engine().models().task("world", "ice").unwrap_err();
     assert_eq!(error.to_string(), "model world has no task \"ice\"; it has coast, elevation, water, embedding");
 }
 
 #[tokio::test]
 async fn a_tile_outside_the_source_runs_nothing() {
     let engine = engine();
-    let (prediction, timings) = engine.predict_tile(&tile("trees", "tree_crown", (20, 0, 0))).await.unwrap();
+    let (prediction, timings) = predicted(&engine, tile(&engine, "trees", "tree_crown", (20, 0, 0))).await;
     assert!(matches!(prediction.output, Output::Objects(objects) if objects.is_empty()));
     assert_eq!(timings.infer, Duration::ZERO);
     assert!(!engine.models().list().iter().any(|model| model.loaded_bytes.is_some()), "no model was loaded for it");
@@ -190,7 +194,7 @@ async fn an_upload_survives_a_restart_and_can_be_removed() {
 async fn objects_of(engine: &Engine, request: &TileRequest, origin: (u64, u64)) -> Vec<Object> {
     let from = |tile: u32, origin: u64| (u64::from(tile) - origin) as f32 * 256.0;
     let (x, y) = (from(request.tile.x(), origin.0), from(request.tile.y(), origin.1));
-    let Output::Objects(found) = engine.predict_tile(request).await.unwrap().0.output else { panic!("trees are objects") };
+    let Output::Objects(found) = predicted(engine, request.clone()).await.0.output else { panic!("trees are objects") };
     let moved = |object: Object| {
         let [x0, y0, x1, y1] = object.bbox_px;
         Object { bbox_px: [x0 + x, y0 + y, x1 + x, y1 + y], ..object }
@@ -225,7 +229,7 @@ async fn objects_on_the_borders_of_windows_are_reported_by_one_tile() {
     let tiles = tiles_of(&engine, "trees", 20);
     let origin = tiles[0];
     for (x, y) in tiles {
-        let request = tile("trees", "tree_crown", (20, x, y));
+        let request = tile(&engine, "trees", "tree_crown", (20, x, y));
         reported.extend(objects_of(&engine, &request, origin).await.into_iter().map(|object| ((x, y), object)));
         let touching = TileRequest { objects: ObjectRule::Touching, ..request };
         seen.extend(objects_of(&engine, &touching, origin).await);
@@ -243,4 +247,68 @@ async fn objects_on_the_borders_of_windows_are_reported_by_one_tile() {
         });
         assert!(is_reported, "{object:?} is reported by no tile");
     }
+}
+
+/// The demo's `world` with its weights in a file of the user's.
+fn engine_with_file(path: &Path) -> Engine {
+    let mut specs = demo_models(include_str!("../static/demo/demo.json")).unwrap();
+    let world = specs.iter_mut().find(|spec| spec.id == "world").unwrap();
+    world.weights = WeightsSpec::File { path: path.to_owned() };
+    engine_of(specs)
+}
+
+/// Puts other weights of the same shapes into the file's place: the last tensors are all zero.
+fn swap_weights(path: &Path) {
+    let mut bytes = include_bytes!("../static/demo/world.safetensors").to_vec();
+    let end = bytes.len();
+    bytes[end - 4096..].fill(0);
+    let other = path.with_extension("new");
+    std::fs::write(&other, bytes).unwrap();
+    std::fs::rename(&other, path).unwrap();
+}
+
+fn values(prediction: Prediction) -> Vec<f32> {
+    let Output::Dense(dense) = prediction.output else { panic!("a dense answer is expected") };
+    dense.values
+}
+
+#[tokio::test]
+async fn a_plan_is_answered_by_the_weights_it_names_though_the_file_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("world.safetensors");
+    std::fs::write(&path, include_bytes!("../static/demo/world.safetensors")).unwrap();
+    let engine = engine_with_file(&path);
+    let plan = async |at| engine.plan_tile(tile(&engine, "world", "water", at)).await.unwrap();
+    let expected = values(engine.predict_tile(&plan((4, 8, 6)).await).await.unwrap().0);
+
+    // The model is in memory, the tile below lies in a window that nobody has run.
+    let before = plan((4, 12, 6)).await;
+    swap_weights(&path);
+    let after = plan((4, 12, 6)).await;
+    assert_ne!(before.identity(), after.identity());
+    let of_old = values(engine.predict_tile(&before).await.unwrap().0);
+    let of_new = values(engine.predict_tile(&after).await.unwrap().0);
+    assert_ne!(of_old, of_new);
+
+    // A fresh engine on the same file agrees with the new plan; one on the old weights with the old plan.
+    let fresh = engine_with_file(&path);
+    assert_eq!(values(predicted(&fresh, tile(&fresh, "world", "water", (4, 12, 6))).await.0), of_new);
+    let original = self::engine();
+    assert_eq!(values(predicted(&original, tile(&original, "world", "water", (4, 12, 6))).await.0), of_old);
+    assert_eq!(values(predicted(&original, tile(&original, "world", "water", (4, 8, 6))).await.0), expected);
+}
+
+#[tokio::test]
+async fn a_plan_whose_weights_are_gone_is_refused_rather_than_answered_by_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("world.safetensors");
+    std::fs::write(&path, include_bytes!("../static/demo/world.safetensors")).unwrap();
+    let engine = engine_with_file(&path);
+    let request = || tile(&engine, "world", "water", (4, 8, 6));
+    let plan = engine.plan_tile(request()).await.unwrap();
+    swap_weights(&path);
+    let error = engine.predict_tile(&plan).await.unwrap_err();
+    assert_eq!(error.kind(), satlas_serve::error::ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("replaced"), "{error}");
+    predicted(&engine, request()).await;
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::engine::EngineError;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, InvalidValue};
 use crate::outputs::OutputError;
 use crate::tiles::TileError;
 
@@ -194,6 +194,12 @@ impl IntoResponse for Problem {
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         let mut problem = Self::new(error.kind(), &error);
+        let list = match error {
+            EngineError::UnknownModel { .. } => "; GET /v1/models lists them",
+            EngineError::UnknownSource { .. } => "; GET /v1/sources lists those there are",
+            _ => "",
+        };
+        problem.detail.push_str(list);
         if let EngineError::Overloaded { retry_after, .. } = error {
             problem.retry_after = Some(retry_after);
         }
@@ -204,6 +210,12 @@ impl From<EngineError> for Problem {
 impl From<OutputError> for Problem {
     fn from(error: OutputError) -> Self {
         Self::new(error.kind(), error)
+    }
+}
+
+impl From<InvalidValue> for Problem {
+    fn from(error: InvalidValue) -> Self {
+        Self::invalid(error)
     }
 }
 

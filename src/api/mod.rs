@@ -28,7 +28,7 @@ use tower_http::compression::predicate::Predicate;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_swagger_ui::SwaggerUi;
 
-pub use dto::{EmbeddingParams, ModelDto, PixelParams, RenderParams};
+pub use dto::ModelDto;
 pub use error::{PROBLEM_JSON, Problem, ProblemBody, ProblemKind, Row, TABLE};
 pub use state::{ApiOptions, AppState};
 

@@ -1,5 +1,5 @@
-//! A prediction on uploaded rasters, from what the client wrote to the encoded answer: the one path that requests which wait
-//! and jobs take alike.
+//! A prediction on uploaded rasters, from the client's parameters to the encoded answer; shared by synchronous requests and
+//! background jobs.
 
 use std::sync::Arc;
 
@@ -11,12 +11,11 @@ use super::dto::{EmbeddingParams, PixelParams, RenderParams, images};
 use super::error::{Problem, ProblemKind};
 use super::negotiate;
 use super::upload::{self, File};
-use crate::engine::{EmbeddingOptions, Engine, PixelOptions, SceneProgress, SceneRequest};
+use crate::engine::{Engine, ScenePlan, SceneProgress, SceneRequest};
 use crate::error::ErrorKind;
 use crate::jobs::{Failure, Outcome, Work, WorkItem};
 use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
 use crate::raster::Limits;
-use crate::zoo::Task;
 
 /// What a client asks of its rasters, in the client's own words: these stay the same from one version of this program to the
 /// next, so a job can be kept as them.
@@ -38,13 +37,11 @@ pub(super) struct PredictCall {
     pub render: RenderParams,
 }
 
-/// A call that can be answered, as far as that can be told without its rasters.
-struct Checked {
-    task: Arc<Task>,
+/// A call that has been checked and can be answered as soon as its rasters are there.
+pub(super) struct PredictPlan {
+    scene: ScenePlan,
     format: Format,
     images: Option<usize>,
-    pixels: PixelOptions,
-    embedding: EmbeddingOptions,
     render: RenderOptions,
 }
 
@@ -61,50 +58,41 @@ impl Predictor {
         Self { engine, limits }
     }
 
-    /// Whether the call can be answered, as far as that can be told without its rasters.
+    /// Checks a call before its rasters are there.
     ///
     /// # Errors
     /// Unknown models and tasks, formats the task does not have, values out of range.
-    pub(super) fn check(&self, call: &PredictCall) -> Result<(), Problem> {
-        self.checked(call).map(|_| ())
-    }
-
-    fn checked(&self, call: &PredictCall) -> Result<Checked, Problem> {
-        let task = self.engine.models().task(&call.model, &call.task)?;
-        let format = negotiate::by_extension(&task, &call.format)?;
+    pub(super) fn plan(&self, call: &PredictCall) -> Result<PredictPlan, Problem> {
+        let model = self.engine.models().task(&call.model, &call.task)?;
+        let format = negotiate::by_extension(&model.task, &call.format)?;
         if format == Format::Mvt {
             return Err(OutputError::NoTile.into());
         }
-        Ok(Checked {
-            format,
-            images: images(call.images.as_deref())?,
-            pixels: call.pixels.options()?,
-            embedding: call.embedding.options()?,
-            render: call.render.options(&task)?,
-            task,
-        })
+        let (images, render) = (images(call.images.as_deref())?, call.render.options(&model.task)?);
+        let (pixels, embedding) = (call.pixels.upload_options()?, call.embedding.options()?);
+        let scene = self.engine.plan_scene(SceneRequest { model, pixels, embedding });
+        Ok(PredictPlan { scene, format, images, render })
     }
 
-    /// Runs the call on `files`; `report` hears how far it is.
+    /// Runs a plan on `files`; `report` hears the progress.
     ///
     /// # Errors
-    /// What [`Predictor::check`] says, files that are no usable rasters, and what reading, running and encoding say.
+    /// Files that are no usable rasters, and what reading, running and encoding say.
     pub(super) async fn answer(
         &self,
-        call: &PredictCall,
+        plan: PredictPlan,
         files: Vec<File>,
         report: impl Fn(SceneProgress) + Send,
     ) -> Result<Answer, Problem> {
-        let Checked { task, format, images, pixels, embedding, render } = self.checked(call)?;
+        let PredictPlan { scene, format, images, render } = plan;
         let limits = self.limits;
         let captures = tokio::task::spawn_blocking(move || upload::open(files, images, &limits))
             .await
             .map_err(Problem::internal)??;
-        let weights = self.engine.models().status(&call.model)?.kind;
-        let scene = SceneRequest { model: call.model.clone(), task: call.task.clone(), captures, pixels, embedding };
+        let task = scene.task().clone();
         let sink = dense_sink(&task, format, &render);
-        let (prediction, timings) = self.engine.predict_scene(&scene, sink, report).await?;
-        Answer::encode(prediction, task, format, render, weights, timings).await
+        let (prediction, timings) = self.engine.predict_scene(&scene, &captures, sink, report).await?;
+        Answer::encode(prediction, task, format, render, scene.weights(), timings).await
     }
 }
 
@@ -119,7 +107,8 @@ impl Work for Predictor {
             })?;
             let files = inputs.into_iter().map(|(name, path)| File::on_disk(name, path)).collect();
             let report = |SceneProgress { done, total }| progress.set(done, total);
-            let answer = predictor.answer(&call, files, report).await.map_err(failure)?;
+            let plan = predictor.plan(&call).map_err(failure)?;
+            let answer = predictor.answer(plan, files, report).await.map_err(failure)?;
             let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
                 Some((name.to_string(), value.to_str().ok()?.to_owned()))
             };

@@ -4,6 +4,7 @@
 
 mod bench;
 mod models;
+mod options;
 mod predict;
 mod pull;
 
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, EngineSettings, RemoteSettings, ServerSettings};
+use crate::engine::EngineError;
 use crate::{api, server, telemetry};
 
 /// Whatever a command failed with; it is printed, not handled.
@@ -83,7 +85,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A closed stderr leaves nobody to tell.
-            let _ = writeln!(std::io::stderr(), "satlas-serve: {}", one_line(&failure.to_string()));
+            let (text, advice) = (one_line(&failure.to_string()), advice(&*failure));
+            let _ = writeln!(std::io::stderr(), "satlas-serve: {text}{advice}");
             ExitCode::FAILURE
         }
     }
@@ -101,6 +104,14 @@ fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
         arguments.insert(1.min(arguments.len()), OsString::from("serve"));
     }
     arguments
+}
+
+/// How the user finds out what would have worked, where the error itself cannot know how it was asked.
+fn advice(failure: &(dyn Error + 'static)) -> &'static str {
+    match failure.downcast_ref() {
+        Some(EngineError::UnknownModel { .. }) => "; `satlas-serve models list` lists them",
+        _ => "",
+    }
 }
 
 fn one_line(text: &str) -> String {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::options::{EmbeddingArgs, PixelArgs, RenderArgs};
 use super::{Failure, engine_config, runtime};
-use crate::api::{EmbeddingParams, PixelParams, RenderParams};
 use crate::config::{EngineSettings, RemoteSettings};
 use crate::engine::{SceneProgress, SceneRequest};
 use crate::outputs::{Format, dense_sink, encode};
@@ -40,11 +40,11 @@ pub(super) struct PredictArgs {
     #[arg(long)]
     quiet: bool,
     #[command(flatten)]
-    pixels: PixelParams,
+    pixels: PixelArgs,
     #[command(flatten)]
-    embedding: EmbeddingParams,
+    embedding: EmbeddingArgs,
     #[command(flatten)]
-    render: RenderParams,
+    render: RenderArgs,
     #[command(flatten)]
     remote: RemoteSettings,
     #[command(flatten)]
@@ -57,10 +57,12 @@ const CHUNK_BYTES: u64 = 64 << 20;
 pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let config = engine_config(arguments.engine, arguments.remote)?;
     let engine = server::engine(&config)?;
-    let task = engine.models().task(&arguments.model, &arguments.task)?;
+    let model = engine.models().task(&arguments.model, &arguments.task)?;
+    let task = model.task.clone();
     let format = format(&task, arguments.format.as_deref(), &arguments.output)?;
-    let problem = |problem: crate::api::Problem| Failure::from(problem.detail);
-    let render = arguments.render.options(&task).map_err(problem)?;
+    let render = arguments.render.choice().resolve(&task)?;
+    let (pixels, embedding) = (arguments.pixels.options(), arguments.embedding.options());
+    let plan = engine.plan_scene(SceneRequest { model, pixels, embedding });
     // Whoever names an address wants it fetched.
     let remote = Some(Arc::new(config.remote_client(arguments.input.iter().map(String::as_str))));
     let limits = Limits { max_bytes: u64::MAX, max_pixels: config.max_pixels };
@@ -69,20 +71,13 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     for place in &arguments.input {
         captures.extend(open_input(place, arguments.images, &options)?);
     }
-    let request = SceneRequest {
-        model: arguments.model,
-        task: arguments.task,
-        captures,
-        pixels: arguments.pixels.options().map_err(problem)?,
-        embedding: arguments.embedding.options().map_err(problem)?,
-    };
     let sink = dense_sink(&task, format, &render);
     let bar = progress_bar(arguments.quiet)?;
     let show = |SceneProgress { done, total }| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     };
-    let predicted = runtime()?.block_on(engine.predict_scene(&request, sink, show));
+    let predicted = runtime()?.block_on(engine.predict_scene(&plan, &captures, sink, show));
     bar.finish_and_clear();
     let (prediction, _) = predicted?;
     for warning in &prediction.warnings {

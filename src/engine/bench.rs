@@ -6,7 +6,8 @@ use candle_core::{Device, Tensor};
 
 use super::device;
 use super::error::EngineError;
-use super::loaded::{EMBEDDING, LoadedModel};
+use super::loaded::LoadedModel;
+use super::plan::EMBEDDING;
 use crate::nn::{Layer, Network, NnError};
 
 /// What to measure.

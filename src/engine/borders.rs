@@ -48,7 +48,7 @@ pub(super) fn neighbours(own: &[Object], area: Part, grid: &WindowGrid) -> BTree
 
 /// The objects that the tile reports, in the coordinates of its window's input; `others` are the neighbours' own objects in
 /// theirs.
-pub(super) fn settle(own: &[Object], others: &[(Side, &[Object])], area: Part, grid: &WindowGrid) -> Vec<Object> {
+pub(super) fn deduplicate(own: &[Object], others: &[(Side, &[Object])], area: Part, grid: &WindowGrid) -> Vec<Object> {
     let core = grid.core_px as f32;
     let neighbours: Vec<Neighbour> =
         others.iter().map(|(side, objects)| Neighbour::of(*side, objects, own, core)).collect();
@@ -200,7 +200,7 @@ mod tests {
                     let asked = neighbours(own, tile(col, row), &GRID);
                     let others: Vec<(Side, &[Object])> =
                         if asked.contains(&side) { vec![(side, other)] } else { Vec::new() };
-                    settle(own, &others, tile(col, row), &GRID)
+                    deduplicate(own, &others, tile(col, row), &GRID)
                 };
                 reported.extend(of(west, east, (1, 0)));
                 reported.extend(of(east, west, (-1, 0)).iter().map(|object| moved(object, (1, 0), 512.0)));

@@ -1,23 +1,8 @@
-//! Feature maps as answers: which layers, cut to the area asked for, pooled or whole.
+//! Feature maps as answers: cut to the area asked for, pooled or whole.
 
 use super::device::FeatureMap;
-use crate::nn::{Layer, Part};
+use crate::nn::Part;
 use crate::prediction::{Embedding, Pool};
-
-/// Which maps to return and how.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct EmbeddingOptions {
-    /// The maps.
-    pub layers: Vec<Layer>,
-    /// How each is summed up over space.
-    pub pool: Pool,
-}
-
-impl Default for EmbeddingOptions {
-    fn default() -> Self {
-        Self { layers: vec![Layer::Backbone(3)], pool: Pool::Mean }
-    }
-}
 
 impl FeatureMap {
     /// The cells over a pixel rectangle of an input of `input_px` a side; at least one cell.
@@ -69,6 +54,7 @@ pub(super) fn pooled(map: &FeatureMap, pool: Pool) -> Embedding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::Layer;
 
     fn map() -> FeatureMap {
         FeatureMap { layer: Layer::Backbone(3), shape: [2, 2, 2], values: vec![1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 6.0, -6.0] }

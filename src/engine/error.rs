@@ -15,7 +15,7 @@ use crate::zoo::{CatalogError, ManifestError};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// No such model.
-    #[error("there is no model {id:?}; GET /v1/models lists the {count} there are{}", did_you_mean(.suggestion))]
+    #[error("there is no model {id:?} among the {count} there are{}", did_you_mean(.suggestion))]
     UnknownModel {
         /// The id found.
         id: String,
@@ -35,7 +35,7 @@ pub enum EngineError {
         available: Vec<String>,
     },
     /// No such source.
-    #[error("there is no source {id:?}; GET /v1/sources lists those there are")]
+    #[error("there is no source {id:?}")]
     UnknownSource {
         /// The id found.
         id: String,
@@ -102,6 +102,12 @@ pub enum EngineError {
         /// When a place is likely to be free.
         retry_after: Duration,
     },
+    /// The weights file was replaced between planning and loading.
+    #[error("the weights of model {id} were replaced while this request was being answered; ask again")]
+    WeightsReplaced {
+        /// The model.
+        id: String,
+    },
     /// The server is shutting down.
     #[error("the server is stopping")]
     Stopping,
@@ -164,7 +170,7 @@ impl EngineError {
             Self::Unusable { .. } => ErrorKind::Unusable,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
-            Self::Stopping | Self::SourceNotOpen { .. } => ErrorKind::Unavailable,
+            Self::Stopping | Self::SourceNotOpen { .. } | Self::WeightsReplaced { .. } => ErrorKind::Unavailable,
             Self::Panicked | Self::Store { .. } => ErrorKind::Internal,
             Self::Raster(error) => error.kind(),
             Self::Weights(error) => error.kind(),

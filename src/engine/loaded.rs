@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::EngineError;
+use super::plan::EMBEDDING;
 use crate::nn::Network;
 use crate::telemetry;
 use crate::weights::WeightsKind;
 use crate::zoo::ModelSpec;
-
-/// The task every model has.
-pub const EMBEDDING: &str = "embedding";
 
 /// A network in memory.
 pub struct LoadedModel {
@@ -20,15 +18,15 @@ pub struct LoadedModel {
     pub network: Network,
     /// Where its weights came from.
     pub kind: WeightsKind,
-    /// What [`super::Models::revision`] said when it was loaded.
-    pub(super) revision: String,
+    /// Names the specification and the weights it was loaded from.
+    pub(super) revision: Arc<str>,
     /// What the gauge has been told.
     counted_bytes: AtomicUsize,
 }
 
 impl LoadedModel {
     /// A model that is counted from now on.
-    pub(super) fn new(spec: Arc<ModelSpec>, network: Network, kind: WeightsKind, revision: String) -> Self {
+    pub(super) fn new(spec: Arc<ModelSpec>, network: Network, kind: WeightsKind, revision: Arc<str>) -> Self {
         let model = Self { spec, network, kind, revision, counted_bytes: AtomicUsize::new(0) };
         model.count();
         model

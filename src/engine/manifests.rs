@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Engine;
 use super::error::EngineError;
 use super::models::{ModelStatus, Models};
 use crate::zoo::{Manifest, ModelSpec, Origin};
@@ -12,42 +11,37 @@ use crate::zoo::{Manifest, ModelSpec, Origin};
 /// Largest manifest read; a table of 64 categories is a few kilobytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
-impl Engine {
-    /// Adds the model that `manifest` describes and keeps the manifest in the models directory.
-    ///
-    /// # Errors
-    /// A manifest that contradicts itself, an id that is taken, or what the file system says.
-    pub async fn register_model(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
-        let models_dir = self.models_dir.clone();
-        let spec = describe(&manifest, &self.models)?;
-        let id = spec.id.clone();
-        // Registered first: of two requests for one id the second fails here and writes nothing.
-        self.models.register(spec, models_dir.is_some())?;
-        let Some(models_dir) = models_dir else { return self.models.status(&id) };
-        let name = id.clone();
-        let written = tokio::task::spawn_blocking(move || write(&manifest, &models_dir, &name))
-            .await
-            .unwrap_or(Err(EngineError::Panicked));
-        if let Err(error) = written {
-            self.models.remove(&id).await?;
-            return Err(error);
-        }
-        self.models.status(&id)
+/// Adds the model that `manifest` describes and keeps the manifest in `models_dir`, if there is one.
+pub(super) async fn register(
+    models: &Models,
+    models_dir: Option<&Path>,
+    manifest: Manifest,
+) -> Result<ModelStatus, EngineError> {
+    let spec = describe(&manifest, models)?;
+    let id = spec.id.clone();
+    // Registered first: of two requests for one id the second fails here and writes nothing.
+    models.register(spec, models_dir.is_some())?;
+    let Some(models_dir) = models_dir else { return models.status(&id) };
+    let (name, models_dir) = (id.clone(), models_dir.to_owned());
+    let written = tokio::task::spawn_blocking(move || write(&manifest, &models_dir, &name))
+        .await
+        .unwrap_or(Err(EngineError::Panicked));
+    if let Err(error) = written {
+        models.remove(&id).await?;
+        return Err(error);
     }
+    models.status(&id)
+}
 
-    /// Removes a registered model and its manifest; its weights file stays.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownModel`], [`EngineError::BuiltIn`], or what the file system says.
-    pub async fn remove_model(&self, id: &str) -> Result<(), EngineError> {
-        self.models.remove(id).await?;
-        let Some(models_dir) = &self.models_dir else { return Ok(()) };
-        let path = models_dir.join(format!("{id}.toml"));
-        match tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await {
-            Ok(Err(source)) if source.kind() != io::ErrorKind::NotFound => Err(store_error(id, source)),
-            Ok(_) => Ok(()),
-            Err(_) => Err(EngineError::Panicked),
-        }
+/// Removes a registered model and its manifest; its weights file stays.
+pub(super) async fn remove(models: &Models, models_dir: Option<&Path>, id: &str) -> Result<(), EngineError> {
+    models.remove(id).await?;
+    let Some(models_dir) = models_dir else { return Ok(()) };
+    let path = models_dir.join(format!("{id}.toml"));
+    match tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await {
+        Ok(Err(source)) if source.kind() != io::ErrorKind::NotFound => Err(store_error(id, source)),
+        Ok(_) => Ok(()),
+        Err(_) => Err(EngineError::Panicked),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The one facade that the API and the command line talk to.
 //!
-//! [`Engine::predict_tile`] answers for a tile of a source, [`Engine::predict_scene`] for uploaded rasters. Behind it stand
-//! the model cache, the source store, the window caches and the device thread.
+//! A request becomes a plan, in which everything is looked up and checked once ([`Engine::plan_tile`], [`Engine::plan_scene`]);
+//! the plan is then run ([`Engine::predict_tile`], [`Engine::predict_scene`]). Behind the engine stand the model cache, the
+//! source store, the window caches and the device thread.
 
 mod bench;
 mod borders;
@@ -13,7 +14,9 @@ mod loaded;
 mod manifests;
 mod merge;
 mod models;
+mod options;
 mod pixels;
+mod plan;
 mod scene;
 mod sources;
 mod strips;
@@ -28,19 +31,20 @@ pub use candle_core::Device;
 
 pub use bench::{Bench, BenchRequest};
 pub use device::{DeviceOptions, DeviceWorker};
-pub use embedding::EmbeddingOptions;
 pub use error::EngineError;
 pub use hardware::{DeviceChoice, DtypeChoice};
-pub use loaded::{EMBEDDING, LoadedModel};
+pub use loaded::LoadedModel;
 pub use models::{ModelOptions, ModelStatus, Models, WeightsState};
-pub use pixels::PixelOptions;
-pub use scene::{SceneOptions, SceneProgress, SceneRequest};
+pub use options::{CaptureNumbers, EmbeddingOptions, Layers, PixelOptions, parse_dn_offset, parse_preset};
+pub use plan::{EMBEDDING, ModelTask, ObjectRule, ScenePlan, SceneRequest, TilePlan, TileRequest, zoom_range};
+pub use scene::{SceneOptions, SceneProgress};
 pub use sources::{SourceOptions, Sources, UnavailableSource};
-pub use tile::{ObjectRule, TileRequest, zoom_range};
 pub use window::{Timings, WindowOptions};
 
+use crate::prediction::{DenseSink, Prediction};
+use crate::raster::Raster;
 use crate::weights::WeightsLocator;
-use crate::zoo::ModelSpec;
+use crate::zoo::{Manifest, ModelSpec};
 use window::Windows;
 
 /// Everything an engine is made with.
@@ -109,6 +113,63 @@ impl Engine {
     /// Imagery.
     pub fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// Checks a request for a tile and settles what answers it.
+    ///
+    /// # Errors
+    /// An unknown source, a zoom that is not served, what opening or searching the source says, and weights that cannot be
+    /// found.
+    pub async fn plan_tile(&self, request: TileRequest) -> Result<TilePlan, EngineError> {
+        TilePlan::new(request, &self.models, &self.sources, self.windows.grid()).await
+    }
+
+    /// Predicts a planned tile.
+    ///
+    /// # Errors
+    /// [`EngineError::WeightsReplaced`] if other weights have taken the planned ones' place, [`EngineError::Overloaded`] if the
+    /// queue is full, and what reading or running says.
+    pub async fn predict_tile(&self, plan: &TilePlan) -> Result<(Prediction, Timings), EngineError> {
+        tile::predict(plan, &self.models, &self.sources, &self.windows).await
+    }
+
+    /// Settles what answers a scene, before its rasters are there.
+    pub fn plan_scene(&self, request: SceneRequest) -> ScenePlan {
+        ScenePlan::new(request, &self.models)
+    }
+
+    /// Predicts a planned scene on `captures`: one raster per capture, in time order, those that are used all of one size.
+    ///
+    /// A dense task's answer goes into `sink` strip by strip, so that values which it does not keep are in memory for a row of
+    /// windows only; other tasks leave the sink empty. `report` hears the progress: once before the first window, when the model
+    /// is loaded, and after every window, in order. It is called on the runtime's thread, so it must be quick.
+    ///
+    /// # Errors
+    /// Rasters that do not fit the model or exceed the limits, a full queue, and what reading or running says.
+    pub async fn predict_scene(
+        &self,
+        plan: &ScenePlan,
+        captures: &[Arc<dyn Raster>],
+        sink: Box<dyn DenseSink>,
+        report: impl Fn(SceneProgress),
+    ) -> Result<(Prediction, Timings), EngineError> {
+        scene::predict(plan, captures, sink, report, (&self.models, &self.worker, &self.scenes)).await
+    }
+
+    /// Adds the model that `manifest` describes and keeps the manifest in the models directory.
+    ///
+    /// # Errors
+    /// A manifest that contradicts itself, an id that is taken, or what the file system says.
+    pub async fn register_model(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
+        manifests::register(&self.models, self.models_dir.as_deref(), manifest).await
+    }
+
+    /// Removes a registered model and its manifest; its weights file stays.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`], [`EngineError::BuiltIn`], or what the file system says.
+    pub async fn remove_model(&self, id: &str) -> Result<(), EngineError> {
+        manifests::remove(&self.models, self.models_dir.as_deref(), id).await
     }
 
     /// Requests that wait for the device.

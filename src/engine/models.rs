@@ -14,12 +14,13 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
 use super::error::EngineError;
-use super::loaded::{EMBEDDING, LoadedModel};
+use super::loaded::LoadedModel;
+use super::plan::{ModelTask, PlannedModel};
 use crate::nn::Network;
 use crate::sync::IgnorePoison;
 use crate::telemetry;
-use crate::weights::{Weights, WeightsKind, WeightsLocator, WeightsPlace};
-use crate::zoo::{ModelSpec, Origin, TaskType};
+use crate::weights::{LocatedWeights, Weights, WeightsKind, WeightsLocator, WeightsPlace};
+use crate::zoo::{ModelSpec, Origin};
 
 const MIB: usize = 1 << 20;
 
@@ -79,6 +80,14 @@ struct Shared {
     dtype: DType,
 }
 
+/// What is known of a model's weights without reading them.
+pub(super) struct ModelWeights {
+    pub(super) place: WeightsPlace,
+    pub(super) kind: WeightsKind,
+    /// Changes whenever the specification or the weights do.
+    pub(super) revision: Arc<str>,
+}
+
 /// A model that can be asked for.
 struct Known {
     spec: Arc<ModelSpec>,
@@ -89,10 +98,13 @@ struct Known {
 
 impl Known {
     fn new(spec: ModelSpec, persistent: bool) -> Self {
-        const DIGITS: usize = 8;
-        let digest = blake3::hash(format!("{spec:?}").as_bytes()).to_hex()[..DIGITS].to_owned();
-        Self { spec: Arc::new(spec), digest, persistent }
+        Self { digest: digest(&spec), spec: Arc::new(spec), persistent }
     }
+}
+
+fn digest(spec: &ModelSpec) -> String {
+    const DIGITS: usize = 8;
+    blake3::hash(format!("{spec:?}").as_bytes()).to_hex()[..DIGITS].to_owned()
 }
 
 impl Models {
@@ -177,15 +189,25 @@ impl Models {
         ModelStatus { spec, state, kind, loaded_bytes, persistent }
     }
 
-    /// A short name of a model's specification and of the weights it would be loaded from, cheap to find.
+    /// Where a model's weights are and what they are, under a revision that names its specification too.
     ///
     /// # Errors
-    /// What the file system says of the weights file.
-    pub fn revision(&self, spec: &ModelSpec) -> Result<String, EngineError> {
-        let weights = self.shared.locator.revision(spec)?;
+    /// If the weights file's size and time cannot be read.
+    pub(super) fn weights(&self, spec: &Arc<ModelSpec>) -> Result<ModelWeights, EngineError> {
+        let LocatedWeights { place, kind, revision } = self.shared.locator.locate(spec)?;
         let known = self.shared.known.read().ignore_poison();
-        let digest = known.get(&spec.id).map_or("", |known| &known.digest);
-        Ok(format!("{digest}-{weights}"))
+        // The id may belong to another model by now.
+        let known = known.get(&spec.id).filter(|known| Arc::ptr_eq(&known.spec, spec));
+        let revision = match known {
+            Some(known) => format!("{}-{revision}", known.digest),
+            None => format!("{}-{revision}", digest(spec)),
+        };
+        Ok(ModelWeights { place, kind, revision: revision.into() })
+    }
+
+    /// What a model's weights are.
+    pub(super) fn weights_kind(&self, spec: &ModelSpec) -> WeightsKind {
+        self.shared.locator.kind(spec)
     }
 
     /// Where users' checkpoints lie.
@@ -193,46 +215,34 @@ impl Models {
         self.shared.locator.library.models_dir()
     }
 
-    /// Whether a model has a task, as far as that is known without its weights; loaded models answer for their own variant.
+    /// A model and one of its tasks.
     ///
     /// # Errors
     /// [`EngineError::UnknownModel`], [`EngineError::UnknownTask`].
-    pub fn task(&self, model: &str, task: &str) -> Result<Arc<crate::zoo::Task>, EngineError> {
-        let spec = self.spec(model)?;
-        if task == EMBEDDING {
-            return Ok(Arc::new(crate::zoo::Task {
-                name: EMBEDDING.to_owned(),
-                task_type: TaskType::Embedding,
-                categories: Vec::new(),
-                colors: Vec::new(),
-                background_invalid: false,
-            }));
-        }
-        let heads = || spec.head_variants.iter().flatten();
-        heads().find(|head| head.task.name == task).map(|head| head.task.clone()).ok_or_else(|| {
-            let mut available: Vec<String> = heads().map(|head| head.task.name.clone()).collect();
-            available.sort();
-            available.dedup();
-            available.push(EMBEDDING.to_owned());
-            EngineError::UnknownTask { model: model.to_owned(), task: task.to_owned(), available }
-        })
+    pub fn task(&self, model: &str, task: &str) -> Result<ModelTask, EngineError> {
+        ModelTask::find(self.spec(model)?, task)
     }
 
-    /// The network of a model, loaded if need be.
+    /// The network of a model with the weights that are in place now, loaded if need be.
     ///
     /// # Errors
-    /// [`EngineError::UnknownModel`] and what locating, reading or preparing the weights says.
+    /// [`EngineError::UnknownModel`], and if the weights cannot be located, read or prepared.
     pub async fn load(&self, id: &str) -> Result<Arc<LoadedModel>, EngineError> {
-        let spec = self.spec(id)?;
-        if let Some(model) = self.shared.loaded.get(id).await {
-            let is_here = self.shared.locator.place(&spec) != WeightsPlace::Remote;
-            if !is_here || model.revision == self.revision(&spec)? {
+        self.load_spec(&self.spec(id)?).await
+    }
+
+    /// [`Models::load`] of a model that has been looked up.
+    pub(super) async fn load_spec(&self, spec: &Arc<ModelSpec>) -> Result<Arc<LoadedModel>, EngineError> {
+        if let Some(model) = self.shared.loaded.get(&spec.id).await {
+            let weights = self.weights(spec)?;
+            // A file that has gone is no reason to stop answering.
+            if weights.place == WeightsPlace::Remote || model.revision == weights.revision {
                 return Ok(model);
             }
-            tracing::info!(model = id, "the weights file has changed: the model is loaded again");
-            self.shared.loaded.invalidate(id).await;
+            tracing::info!(model = spec.id, "the weights file has changed: the model is loaded again");
+            self.shared.loaded.invalidate(&spec.id).await;
         }
-        let models = self.clone();
+        let (models, spec) = (self.clone(), spec.clone());
         // The spawned task owns the load: it goes on when this request is cancelled.
         tokio::spawn(async move {
             let load = models.load_once(spec.clone());
@@ -242,6 +252,25 @@ impl Models {
         })
         .await
         .unwrap_or(Err(EngineError::Panicked))
+    }
+
+    /// The network under the revision that was planned, loaded if need be. While the planned one is in memory it answers, even
+    /// if the file has been replaced since.
+    ///
+    /// # Errors
+    /// [`EngineError::WeightsReplaced`] if only another revision can be had, and those of [`Models::load`].
+    pub(super) async fn load_planned(&self, planned: &PlannedModel) -> Result<Arc<LoadedModel>, EngineError> {
+        let spec = &planned.model.spec;
+        let in_memory = self.shared.loaded.get(&spec.id).await;
+        if let Some(model) = in_memory.filter(|model| model.revision == planned.revision) {
+            return Ok(model);
+        }
+        let model = self.load_spec(spec).await?;
+        if model.revision == planned.revision {
+            Ok(model)
+        } else {
+            Err(EngineError::WeightsReplaced { id: spec.id.clone() })
+        }
     }
 
     async fn load_once(&self, spec: Arc<ModelSpec>) -> Result<Arc<LoadedModel>, EngineError> {
@@ -317,9 +346,13 @@ impl Models {
 
     fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
         let Shared { locator, device, dtype, .. } = &*self.shared;
+        let before = self.weights(&spec)?;
         let weights: Weights = locator.open(&spec, &mut |_| ())?;
-        // Asked for once the file is here: before a download there is none to name.
-        let revision = self.revision(&spec)?;
+        let ModelWeights { revision, .. } = self.weights(&spec)?;
+        // Before a download there is no file to compare with.
+        if before.place != WeightsPlace::Remote && before.revision != revision {
+            return Err(EngineError::WeightsReplaced { id: spec.id.clone() });
+        }
         let kind = weights.kind();
         let network = Network::load(weights, &spec, device, *dtype)?;
         Ok(LoadedModel::new(spec, network, kind, revision))

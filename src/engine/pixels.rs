@@ -3,33 +3,10 @@
 use std::sync::Arc;
 
 use super::error::EngineError;
+use super::options::PixelOptions;
 use crate::georef::Georef;
-use crate::raster::{
-    BandNumbers, CaptureSelection, InputOptions, InputPlan, Patch, PixelWindow, Place, Preset, Raster, Resampling, Source,
-    resolution_warning,
-};
+use crate::raster::{CaptureSelection, InputPlan, Patch, PixelWindow, Place, Raster, Source, resolution_warning};
 use crate::zoo::ModelSpec;
-
-/// How pixels are picked and scaled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PixelOptions {
-    /// Bands in the model's order; `None` matches them by name, else by count.
-    pub bands: Option<BandNumbers>,
-    /// A named scaling.
-    pub preset: Preset,
-    /// Added to Sentinel-2 counts before scaling (`-1000` for baseline 04.00 and later where the provider left it in).
-    pub dn_offset: i32,
-    /// Captures of a source, or of what is uploaded.
-    pub captures: CaptureSelection,
-    /// How a source's pixels come onto the grid of tiles.
-    pub resampling: Resampling,
-}
-
-impl PixelOptions {
-    fn input(&self) -> InputOptions {
-        InputOptions { preset: self.preset, dn_offset: self.dn_offset as f32, bands: self.bands.clone() }
-    }
-}
 
 /// The network's input for one window.
 pub(super) struct WindowPixels {
@@ -172,6 +149,6 @@ fn check_count(spec: &ModelSpec, count: usize) -> Result<(), EngineError> {
         1 => "exactly 1 capture".to_owned(),
         most => format!("1 to {most} captures"),
     };
-    let hint = if count > spec.max_images { "; choose some with captures=" } else { "" };
+    let hint = if count > spec.max_images { "; the option captures chooses some" } else { "" };
     Err(EngineError::Unusable { detail: format!("model {} takes {needed}, and {count} were given{hint}", spec.id) })
 }

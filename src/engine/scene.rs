@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use futures::StreamExt;
 
-use super::Engine;
-use super::device::{FeatureMap, Input, ModelAnswer, ModelQuery};
-use super::embedding::{EmbeddingOptions, pooled};
+use super::device::{DeviceWorker, FeatureMap, Input, ModelAnswer, ModelQuery};
+use super::embedding::pooled;
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::merge::merge_objects;
-use super::pixels::{PixelOptions, WindowPixels, check_captures, chosen_captures, read_scene_window};
+use super::models::Models;
+use super::options::PixelOptions;
+use super::pixels::{WindowPixels, check_captures, chosen_captures, read_scene_window};
+use super::plan::{ModelTask, ScenePlan};
 use super::strips::Strips;
 use super::window::Timings;
 use crate::nn::HeadOutput;
@@ -42,20 +44,6 @@ impl Default for SceneOptions {
     }
 }
 
-/// What to predict on uploaded rasters.
-pub struct SceneRequest {
-    /// Model id.
-    pub model: String,
-    /// Task name, or `embedding`.
-    pub task: String,
-    /// One raster a capture, in time order; those that are used, all of one size.
-    pub captures: Vec<Arc<dyn Raster>>,
-    /// Captures that are used, bands and scaling.
-    pub pixels: PixelOptions,
-    /// Layers and pooling of embeddings.
-    pub embedding: EmbeddingOptions,
-}
-
 /// How far a scene is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SceneProgress {
@@ -68,92 +56,82 @@ pub struct SceneProgress {
 /// Windows read ahead of the device.
 const WINDOWS_IN_FLIGHT: usize = 2;
 
-impl Engine {
-    /// Predicts a whole raster.
-    ///
-    /// A dense task's answer goes into `sink` strip by strip, so that values which it does not keep are in memory for a row of
-    /// windows alone; other tasks leave the sink empty. `report` hears how far the scene is: once before the first window (the
-    /// model is loaded then) and after every window, in order. It is called on the runtime's thread, so it must be quick.
-    ///
-    /// # Errors
-    /// Unknown model or task, rasters that do not fit the model or exceed the limits, a full queue, and what reading or
-    /// running says.
-    pub async fn predict_scene(
-        &self,
-        request: &SceneRequest,
-        sink: Box<dyn DenseSink>,
-        report: impl Fn(SceneProgress),
-    ) -> Result<(Prediction, Timings), EngineError> {
-        let spec = self.models.spec(&request.model)?;
-        let task = self.models.task(&request.model, &request.task)?;
-        let captures = chosen_captures(&request.captures, &request.pixels.captures)?;
-        let (width, height) = check_captures(&spec, &captures)?;
-        limit("pixels", (width * height) as u64, self.scenes.max_pixels)?;
-        if matches!(task.task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress) {
-            let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
-            limit("values in the answer (pixels times categories)", values, self.scenes.max_values)?;
-        }
-        let model = self.models.load(&request.model).await?;
-        let query = match task.task_type {
-            TaskType::Embedding => ModelQuery::Embedding(request.embedding.layers.clone()),
-            _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
-        };
-        let windows = scene_windows(width, height, self.scenes.window_px, self.scenes.overlap_px);
-        let mut scene = Assembly::new(&task, (width, height), windows.len() > 1, sink);
-        let mut timings = Timings::default();
-        let mut progress = SceneProgress { done: 0, total: windows.len() };
+/// Predicts a whole raster: see [`super::Engine::predict_scene`].
+pub(super) async fn predict(
+    plan: &ScenePlan,
+    captures: &[Arc<dyn Raster>],
+    sink: Box<dyn DenseSink>,
+    report: impl Fn(SceneProgress),
+    (models, worker, options): (&Models, &DeviceWorker, &SceneOptions),
+) -> Result<(Prediction, Timings), EngineError> {
+    let ScenePlan { model: ModelTask { spec, task }, pixels, embedding, .. } = plan;
+    let captures = chosen_captures(captures, &pixels.captures)?;
+    let (width, height) = check_captures(spec, &captures)?;
+    limit("pixels", (width * height) as u64, options.max_pixels)?;
+    if matches!(task.task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress) {
+        let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
+        limit("values in the answer (pixels times categories)", values, options.max_values)?;
+    }
+    let model = models.load_spec(spec).await?;
+    let query = match task.task_type {
+        TaskType::Embedding => ModelQuery::Embedding(embedding.layers.0.clone()),
+        _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
+    };
+    let windows = scene_windows(width, height, options.window_px, options.overlap_px);
+    let mut scene = Assembly::new(task, (width, height), windows.len() > 1, sink);
+    let mut timings = Timings::default();
+    let mut progress = SceneProgress { done: 0, total: windows.len() };
+    report(progress);
+    let mut answers = futures::stream::iter(windows)
+        .map(|window| predict_window(&captures, pixels, &model, &query, window, worker))
+        .buffered(WINDOWS_IN_FLIGHT);
+    while let Some(answered) = answers.next().await {
+        let (window, answer, spent) = answered?;
+        timings.add(&spent);
+        // Blending touches a window's worth of pixels: too long for the runtime's thread.
+        scene = tokio::task::spawn_blocking(move || {
+            scene.add(window, answer);
+            scene
+        })
+        .await
+        .map_err(|_| EngineError::Panicked)?;
+        progress.done += 1;
         report(progress);
-        let mut answers = futures::stream::iter(windows)
-            .map(|window| self.scene_window(&captures, &request.pixels, &model, &query, window))
-            .buffered(WINDOWS_IN_FLIGHT);
-        while let Some(answered) = answers.next().await {
-            let (window, answer, spent) = answered?;
-            timings.add(&spent);
-            // Blending touches a window's worth of pixels: too long for the runtime's thread.
-            scene = tokio::task::spawn_blocking(move || {
-                scene.add(window, answer);
-                scene
-            })
-            .await
-            .map_err(|_| EngineError::Panicked)?;
-            progress.done += 1;
-            report(progress);
-        }
-        let pool = request.embedding.pool;
-        let (output, warnings) =
-            tokio::task::spawn_blocking(move || scene.finish(pool)).await.map_err(|_| EngineError::Panicked)?;
-        let georef = captures.first().and_then(|raster| raster.info().georef.clone());
-        Ok((Prediction { output, width, height, georef, warnings }, timings))
     }
+    let pool = embedding.pool;
+    let (output, warnings) =
+        tokio::task::spawn_blocking(move || scene.finish(pool)).await.map_err(|_| EngineError::Panicked)?;
+    let georef = captures.first().and_then(|raster| raster.info().georef.clone());
+    Ok((Prediction { output, width, height, georef, warnings }, timings))
+}
 
-    async fn scene_window(
-        &self,
-        captures: &[Arc<dyn Raster>],
-        pixels: &PixelOptions,
-        model: &Arc<LoadedModel>,
-        query: &ModelQuery,
-        window: SceneWindow,
-    ) -> Result<(SceneWindow, Option<SceneAnswer>, Timings), EngineError> {
-        let started = Instant::now();
-        let (captures, spec, options) = (captures.to_vec(), model.spec.clone(), pixels.clone());
-        let area = PixelWindow {
-            col: window.cols.start as i64,
-            row: window.rows.start as i64,
-            width: window.cols.len,
-            height: window.rows.len,
-        };
-        let pixels = tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, &options))
-            .await
-            .unwrap_or(Err(EngineError::Panicked))?;
-        let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
-        let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
-        let [_, padded_height, padded_width, _] = shape;
-        let reply = self.worker.run(model.clone(), Input::Images { values, shape }, query.clone()).await?;
-        timings.queue = reply.queued;
-        timings.infer = reply.ran;
-        let answer = SceneAnswer { answer: reply.answer, padded: (padded_width, padded_height), valid, warnings };
-        Ok((window, Some(answer), timings))
-    }
+async fn predict_window(
+    captures: &[Arc<dyn Raster>],
+    pixels: &PixelOptions,
+    model: &Arc<LoadedModel>,
+    query: &ModelQuery,
+    window: SceneWindow,
+    worker: &DeviceWorker,
+) -> Result<(SceneWindow, Option<SceneAnswer>, Timings), EngineError> {
+    let started = Instant::now();
+    let (captures, spec, options) = (captures.to_vec(), model.spec.clone(), pixels.clone());
+    let area = PixelWindow {
+        col: window.cols.start as i64,
+        row: window.rows.start as i64,
+        width: window.cols.len,
+        height: window.rows.len,
+    };
+    let pixels = tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, &options))
+        .await
+        .unwrap_or(Err(EngineError::Panicked))?;
+    let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
+    let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
+    let [_, padded_height, padded_width, _] = shape;
+    let reply = worker.run(model.clone(), Input::Images { values, shape }, query.clone()).await?;
+    timings.queue = reply.queued;
+    timings.infer = reply.ran;
+    let answer = SceneAnswer { answer: reply.answer, padded: (padded_width, padded_height), valid, warnings };
+    Ok((window, Some(answer), timings))
 }
 
 fn limit(what: &'static str, found: u64, limit: u64) -> Result<(), EngineError> {

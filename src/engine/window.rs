@@ -3,21 +3,23 @@
 //! Two caches stand behind each other: feature maps by window (so that a second head of the same model costs no backbone)
 //! and answers by window and question. Both are single flight. A window without data costs no forward pass.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 
 use super::device::{DeviceWorker, Input, ModelAnswer, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
-use super::pixels::{PixelOptions, WindowPixels, read_source_window};
+use super::options::PixelOptions;
+use super::pixels::{WindowPixels, read_source_window};
 use crate::nn::{Features, HeadOutput};
 use crate::raster::Source;
+use crate::sync::IgnorePoison;
 use crate::telemetry;
 use crate::tiles::{Window, WindowGrid};
 
-/// Budgets of the window caches.
+/// Sizes and budgets of the window caches.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowOptions {
     /// Size and halo of the windows.
@@ -28,16 +30,16 @@ pub struct WindowOptions {
     pub answers_mib: u64,
 }
 
-/// Everything a window's pixels depend on.
+/// Everything a window's pixels and feature maps depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WindowKey {
-    /// Model and revision of its weights.
-    pub(super) model: (String, String),
-    /// Source and version of its content.
-    pub(super) source: (String, String),
-    /// Which window.
+    pub(super) model: String,
+    /// Of the model's specification and weights.
+    pub(super) revision: Arc<str>,
+    pub(super) source: String,
+    /// Of the source's content.
+    pub(super) source_version: String,
     pub(super) window: Window,
-    /// Bands, scaling and captures.
     pub(super) pixels: PixelOptions,
 }
 
@@ -63,12 +65,14 @@ impl Timings {
 
 /// A window's answer to one question.
 pub(super) struct WindowAnswer {
-    /// The answer; `None` where the window has no data.
+    /// `None` where the window has no data.
     pub(super) answer: Option<ModelAnswer>,
     /// `[input_px, input_px]`, false where the source has no data; `None` where it has data everywhere.
     pub(super) valid: Option<Arc<[bool]>>,
     /// Sentences about suspicious pixels.
     pub(super) warnings: Vec<String>,
+    /// What making it took.
+    spent: Timings,
 }
 
 /// A window's feature maps.
@@ -76,6 +80,10 @@ struct WindowFeatures {
     features: Option<Arc<Features>>,
     valid: Option<Arc<[bool]>>,
     warnings: Vec<String>,
+    /// The answer that came with the maps in one pass, for whoever asked for it to take.
+    first_answer: Mutex<Option<ModelAnswer>>,
+    /// What reading and running took.
+    spent: Timings,
 }
 
 /// The caches and the device behind them.
@@ -114,7 +122,7 @@ impl Windows {
         self.grid
     }
 
-    /// The answer of a window, from the caches or by reading and running it.
+    /// The answer of a window, from the caches or by reading and running it, and what it took this caller.
     ///
     /// # Errors
     /// What reading, the queue or the network says.
@@ -125,58 +133,71 @@ impl Windows {
         source: &Arc<Source>,
         query: ModelQuery,
     ) -> Result<(Arc<WindowAnswer>, Timings), EngineError> {
-        let mut timings = Timings::default();
-        let spent = &mut timings;
-        let compute = async {
-            metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "answers", "outcome" => "miss").increment(1);
-            let mut first = None;
-            let window = {
-                let (first, spent) = (&mut first, &mut *spent);
-                let compute = self.first_pass(&key, model, source, query.clone(), first, spent);
-                self.features.try_get_with_by_ref(&key, compute).await?
-            };
-            let answer = match (first, &window.features) {
-                (Some(answer), _) => Some(answer),
-                (None, None) => None,
-                (None, Some(features)) => {
-                    let reply = self.device.run(model.clone(), Input::Features(features.clone()), query.clone()).await?;
-                    spent.queue += reply.queued;
-                    spent.infer += reply.ran;
-                    Some(reply.answer)
-                }
-            };
-            Ok(Arc::new(WindowAnswer { answer, valid: window.valid.clone(), warnings: window.warnings.clone() }))
-        };
-        let answer = self.answers.try_get_with((key.clone(), query.clone()), compute).await.map_err(EngineError::from)?;
-        Ok((answer, timings))
+        let compute = self.compute(&key, model, source, &query);
+        let entry = self.answers.entry((key.clone(), query.clone())).or_try_insert_with(compute).await?;
+        let spent = if entry.is_fresh() { entry.value().spent } else { Timings::default() };
+        Ok((entry.into_value(), spent))
     }
 
-    /// Reads a window, runs backbone and head in one turn, and leaves the head's answer in `first`.
+    async fn compute(
+        &self,
+        key: &WindowKey,
+        model: &Arc<LoadedModel>,
+        source: &Arc<Source>,
+        query: &ModelQuery,
+    ) -> Result<Arc<WindowAnswer>, EngineError> {
+        metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "answers", "outcome" => "miss").increment(1);
+        let first_pass = self.first_pass(key, model, source, query.clone());
+        let entry = self.features.entry_by_ref(key).or_try_insert_with(first_pass).await?;
+        let (made_here, window) = (entry.is_fresh(), entry.into_value());
+        let mut spent = if made_here { window.spent } else { Timings::default() };
+        let taken = if made_here { window.first_answer.lock().ignore_poison().take() } else { None };
+        let answer = match (taken, &window.features) {
+            (None, Some(features)) => {
+                let reply = self.device.run(model.clone(), Input::Features(features.clone()), query.clone()).await?;
+                spent.queue += reply.queued;
+                spent.infer += reply.ran;
+                Some(reply.answer)
+            }
+            (taken, _) => taken,
+        };
+        let (valid, warnings) = (window.valid.clone(), window.warnings.clone());
+        Ok(Arc::new(WindowAnswer { answer, valid, warnings, spent }))
+    }
+
+    /// Reads a window and runs backbone and head in one pass.
     async fn first_pass(
         &self,
         key: &WindowKey,
         model: &Arc<LoadedModel>,
         source: &Arc<Source>,
         query: ModelQuery,
-        first: &mut Option<ModelAnswer>,
-        spent: &mut Timings,
     ) -> Result<Arc<WindowFeatures>, EngineError> {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "features", "outcome" => "miss").increment(1);
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let (source, spec) = (source.clone(), model.spec.clone());
         let (target, options) = (self.grid.georef(key.window), key.pixels.clone());
         let pixels = tokio::task::spawn_blocking(move || read_source_window(&source, &spec, &target, &options))
             .await
             .unwrap_or(Err(EngineError::Panicked))?;
-        spent.read += started.elapsed();
+        let read = started.elapsed();
         let Some(WindowPixels { values, shape, valid, warnings }) = pixels else {
-            return Ok(Arc::new(WindowFeatures { features: None, valid: None, warnings: Vec::new() }));
+            return Ok(Arc::new(WindowFeatures {
+                features: None,
+                valid: None,
+                warnings: Vec::new(),
+                first_answer: Mutex::default(),
+                spent: Timings { read, ..Timings::default() },
+            }));
         };
         let reply = self.device.run(model.clone(), Input::Images { values, shape }, query).await?;
-        spent.queue += reply.queued;
-        spent.infer += reply.ran;
-        *first = Some(reply.answer);
-        Ok(Arc::new(WindowFeatures { features: Some(reply.features), valid: valid.map(Arc::from), warnings }))
+        Ok(Arc::new(WindowFeatures {
+            features: Some(reply.features),
+            valid: valid.map(Arc::from),
+            warnings,
+            first_answer: Mutex::new(Some(reply.answer)),
+            spent: Timings { read, queue: reply.queued, infer: reply.ran },
+        }))
     }
 }
 

@@ -4,6 +4,7 @@
 //! a prediction looks like is decided there, once, and formats only write it down.
 
 mod bounds;
+mod choice;
 mod classes;
 mod colormap;
 mod draw;
@@ -29,6 +30,9 @@ mod simplify;
 mod tiff_file;
 mod webp;
 
+pub use choice::{
+    CategoryNames, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_simplify, parse_threshold,
+};
 pub use error::OutputError;
 pub use format::Format;
 pub use imagery::encode_imagery;

@@ -1,4 +1,6 @@
-//! What a caller may choose about filtering and drawing.
+//! How a prediction is filtered and drawn, as encoders use it; [`super::RenderChoice`] is what a caller writes.
+
+use std::hash::{Hash, Hasher};
 
 /// How a prediction is filtered and drawn; the defaults are the API's.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,16 @@ impl Default for RenderOptions {
             opacity: 1.0,
             simplify_px: 0.0,
         }
+    }
+}
+
+/// Options are part of the identity of an encoded answer. Numbers are hashed by their bits.
+impl Hash for RenderOptions {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { threshold, categories, max_detections, render, colormap, opacity, simplify_px } = self;
+        threshold.map(f32::to_bits).hash(state);
+        (categories, max_detections, render, colormap).hash(state);
+        (opacity.to_bits(), simplify_px.to_bits()).hash(state);
     }
 }
 

@@ -33,6 +33,17 @@ pub enum WeightsPlace {
     Synthetic(u64),
 }
 
+/// What is known of a model's weights without reading them.
+#[derive(Clone, Debug)]
+pub struct LocatedWeights {
+    /// Where they are.
+    pub place: WeightsPlace,
+    /// What they are.
+    pub kind: WeightsKind,
+    /// Changes whenever the weights do.
+    pub revision: String,
+}
+
 /// Looks up files of the demo bundle by name.
 pub type EmbeddedFiles = fn(&str) -> Option<&'static [u8]>;
 
@@ -72,25 +83,28 @@ impl WeightsLocator {
         }
     }
 
-    /// A short name of a model's weights that changes when they do, without reading them.
+    /// Where a model's weights are, what they are, and a revision that changes when they do: one look at the file system, and
+    /// no weights are read.
     ///
     /// # Errors
-    /// What the file system says of the weights file.
-    pub fn revision(&self, spec: &ModelSpec) -> Result<String, WeightsError> {
-        match self.place(spec) {
-            WeightsPlace::Remote => Ok("remote".to_owned()),
-            WeightsPlace::Synthetic(seed) => Ok(format!("synthetic-{seed}")),
+    /// If the file's size and time cannot be read.
+    pub fn locate(&self, spec: &ModelSpec) -> Result<LocatedWeights, WeightsError> {
+        let place = self.place(spec);
+        let revision = match &place {
+            WeightsPlace::Remote => "remote".to_owned(),
+            WeightsPlace::Synthetic(seed) => format!("synthetic-{seed}"),
             // Embedded bytes change with the program only.
-            WeightsPlace::Embedded(bytes) => Ok(format!("demo-{}-{}", env!("CARGO_PKG_VERSION"), bytes.len())),
+            WeightsPlace::Embedded(bytes) => format!("demo-{}-{}", env!("CARGO_PKG_VERSION"), bytes.len()),
             WeightsPlace::File(path) => {
                 let failed = |source| WeightsError::Io { path: path.clone(), source };
                 let metadata = path.metadata().map_err(failed)?;
                 let modified = metadata.modified().map_err(failed)?;
-                // New heads are part of what is named: two models may stand on one file.
+                // New heads are part of the revision: two models may stand on one file.
                 let identity = format!("{} {} {modified:?} {:?}", path.display(), metadata.len(), spec.weights);
-                Ok(blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned())
+                blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned()
             }
-        }
+        };
+        Ok(LocatedWeights { place, kind: self.kind(spec), revision })
     }
 
     /// Opens a model's weights, downloading them first where that is allowed and needed.

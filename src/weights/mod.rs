@@ -23,7 +23,7 @@ pub use fit::{Fit, Misshapen};
 pub use hub::{Hub, HubOptions, Progress};
 pub use inspect::{Candidate, Inspection, TensorInfo, inspect};
 pub use library::Library;
-pub use locator::{EmbeddedFiles, WeightsLocator, WeightsMode, WeightsPlace};
+pub use locator::{EmbeddedFiles, LocatedWeights, WeightsLocator, WeightsMode, WeightsPlace};
 pub use parameters::{Parameter, parameters};
 pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;

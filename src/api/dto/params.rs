@@ -6,17 +6,13 @@
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::{TileName, parsed};
 use crate::api::error::Problem;
-use crate::engine::{EmbeddingOptions, PixelOptions};
-use crate::nn::Layer;
-use crate::prediction::Pool;
-use crate::raster::{CaptureSelection, DatetimeRange, Preset, Resampling};
-
-/// Most captures one request may name; beyond every model's and far below what costs anything.
-const MAX_LISTED: usize = 256;
-
-/// The range of 16-bit counts.
-const MAX_OFFSET: i32 = 65_535;
+use crate::engine::{
+    CaptureNumbers, EmbeddingOptions, ModelTask, ObjectRule, PixelOptions, TileRequest, parse_dn_offset, parse_preset,
+};
+use crate::outputs::Format;
+use crate::raster::{CaptureSelection, DatetimeRange, Resampling};
 
 /// Which source and which size of tiles.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -56,17 +52,44 @@ impl TileParams {
     /// When the captures were taken.
     ///
     /// # Errors
-    /// Texts that are no time.
+    /// If `datetime` is not an RFC 3339 instant, date or interval.
     pub(crate) fn datetime(&self) -> Result<Option<DatetimeRange>, Problem> {
-        self.datetime.as_deref().map(str::parse).transpose().map_err(Problem::from)
+        parsed(&self.datetime)
     }
 
-    /// How pixels come onto the grid of tiles.
+    /// How pixels are resampled to the tile grid.
     ///
     /// # Errors
-    /// Texts that name no way.
+    /// If there is no such resampling.
     pub(crate) fn resampling(&self) -> Result<Resampling, Problem> {
-        Ok(self.resampling.as_deref().map(str::parse).transpose()?.unwrap_or_default())
+        Ok(parsed(&self.resampling)?.unwrap_or_default())
+    }
+
+    /// The request for the tile `name`; drawings hold every object that touches the tile, data holds each object once.
+    ///
+    /// # Errors
+    /// If a value is missing, malformed or out of range.
+    pub(crate) fn request(
+        &self,
+        model: ModelTask,
+        name: &TileName,
+        format: Format,
+        pixels: &PixelParams,
+        embedding: &EmbeddingParams,
+    ) -> Result<TileRequest, Problem> {
+        let objects = match format {
+            Format::Png | Format::Webp | Format::Mvt => ObjectRule::Touching,
+            _ => ObjectRule::Centre,
+        };
+        Ok(TileRequest {
+            model,
+            source: self.source()?.to_owned(),
+            tile: name.coord,
+            tile_size_px: self.size(name.doubled)?.0,
+            pixels: pixels.options(self.datetime()?, self.resampling()?)?,
+            embedding: embedding.options()?,
+            objects,
+        })
     }
 
     /// The side of the tile, given whether its path says `@2x`.
@@ -86,81 +109,61 @@ impl TileParams {
 }
 
 /// How pixels become the network's input.
-#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct PixelParams {
+pub(crate) struct PixelParams {
     /// 1-based bands of the raster in the order of the model's bands; without it, band descriptions are matched to the model's
     /// band names, else the file's order is taken when the count fits.
     #[param(example = "3,2,1")]
-    #[arg(long)]
     pub bands: Option<String>,
     /// The scaling of pixel values: `auto` (the model's own), `tci` (8-bit RGB / 255, other bands / 8160) or `reflectance`
     /// (Sentinel-2 without a TCI image: RGB / 3000).
     #[param(example = "auto")]
-    #[arg(long)]
     pub preset: Option<String>,
     /// Added to every pixel value before scaling: -1000 for Sentinel-2 of processing baseline 04.00 and later.
     #[param(value_type = Option<i32>, example = 0)]
-    #[arg(long)]
     pub dn_offset: Option<String>,
     /// 1-based captures to use, of a source or of what is uploaded (files and what is stacked in them, counted through in time
     /// order); more than the model takes are an error. By default all that is uploaded, and of a source the newest that have data
     /// at the place, as many as the model takes.
     #[param(example = "1")]
-    #[arg(long)]
     pub captures: Option<String>,
 }
 
 impl PixelParams {
-    /// The checked options.
+    /// The checked options for a source's captures of `datetime`, resampled to the tile grid.
     ///
     /// # Errors
-    /// Values that are no numbers or out of range.
-    pub fn options(&self) -> Result<PixelOptions, Problem> {
-        let preset = match self.preset.as_deref() {
-            None | Some("auto") => Preset::default(),
-            Some(name) => name.parse::<Preset>().map_err(|error| Problem::invalid(format!("preset: {error}")))?,
-        };
-        let dn_offset = self.dn_offset.as_deref().map_or(Ok(0), |text| {
-            let offset = text.parse::<i32>().ok().filter(|offset| offset.abs() <= MAX_OFFSET);
-            offset.ok_or_else(|| Problem::parameter("dn_offset", text, "a whole number from -65535 to 65535"))
-        })?;
+    /// If a value is malformed or out of range.
+    pub(crate) fn options(&self, datetime: Option<DatetimeRange>, resampling: Resampling) -> Result<PixelOptions, Problem> {
+        let captures = parsed::<CaptureNumbers>(&self.captures)?.map(|CaptureNumbers(numbers)| numbers);
         Ok(PixelOptions {
-            bands: self.bands.as_deref().map(str::parse).transpose().map_err(Problem::from)?,
-            preset,
-            dn_offset,
-            captures: CaptureSelection {
-                captures: self.captures.as_deref().map(|text| one_based("captures", text)).transpose()?,
-                datetime: None,
-            },
-            resampling: Resampling::default(),
+            bands: parsed(&self.bands)?,
+            preset: self.preset.as_deref().map(parse_preset).transpose()?.unwrap_or_default(),
+            dn_offset: self.dn_offset.as_deref().map(parse_dn_offset).transpose()?.unwrap_or_default(),
+            captures: CaptureSelection { captures, datetime },
+            resampling,
         })
+    }
+
+    /// The checked options for what is uploaded.
+    ///
+    /// # Errors
+    /// If a value is malformed or out of range.
+    pub(crate) fn upload_options(&self) -> Result<PixelOptions, Problem> {
+        self.options(None, Resampling::default())
     }
 }
 
-/// A list such as `3,2,1`, counted from 0 afterwards.
-fn one_based(name: &str, text: &str) -> Result<Vec<usize>, Problem> {
-    let needed =
-        || Problem::parameter(name, text, format!("a list of at most {MAX_LISTED} numbers from 1 on, such as 3,2,1"));
-    let numbers: Vec<usize> = text
-        .split(',')
-        .map(|number| number.trim().parse::<usize>().ok().and_then(|number| number.checked_sub(1)))
-        .collect::<Option<_>>()
-        .ok_or_else(needed)?;
-    if numbers.len() > MAX_LISTED { Err(needed()) } else { Ok(numbers) }
-}
-
 /// Which feature maps an embedding is made of.
-#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct EmbeddingParams {
+pub(crate) struct EmbeddingParams {
     /// Embeddings only: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`, or `all` of them.
     #[param(example = "backbone.3", default = "backbone.3")]
-    #[arg(long)]
     pub layer: Option<String>,
     /// Embeddings only: `mean` or `max` over space, or `none` for whole maps.
     #[param(example = "mean", default = "mean")]
-    #[arg(long)]
     pub pool: Option<String>,
 }
 
@@ -168,24 +171,12 @@ impl EmbeddingParams {
     /// The checked options.
     ///
     /// # Errors
-    /// Unknown layers and pools.
-    pub fn options(&self) -> Result<EmbeddingOptions, Problem> {
-        let mut options = EmbeddingOptions::default();
-        match self.layer.as_deref() {
-            None => {}
-            Some("all") => options.layers = Layer::ALL.to_vec(),
-            Some(text) => {
-                let layer = text.parse::<Layer>().map_err(|error| Problem::invalid(format!("layer: {error}, or all")))?;
-                options.layers = vec![layer];
-            }
-        }
-        options.pool = match self.pool.as_deref() {
-            None | Some("mean") => Pool::Mean,
-            Some("max") => Pool::Max,
-            Some("none") => Pool::None,
-            Some(found) => return Err(Problem::parameter("pool", found, "mean, max or none")),
-        };
-        Ok(options)
+    /// If there is no such layer or pooling.
+    pub(crate) fn options(&self) -> Result<EmbeddingOptions, Problem> {
+        Ok(EmbeddingOptions {
+            layers: parsed(&self.layer)?.unwrap_or_default(),
+            pool: parsed(&self.pool)?.unwrap_or_default(),
+        })
     }
 }
 
@@ -232,25 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn bands_and_captures_count_from_one() {
-        let params = PixelParams { bands: Some("3, 2,1".into()), captures: Some("2".into()), ..PixelParams::default() };
-        let options = params.options().unwrap();
-        assert_eq!((options.bands, options.captures.captures), ("3,2,1".parse().ok(), Some(vec![1])));
-        assert_eq!(one_based("captures", "3, 2,1").unwrap(), [2, 1, 0]);
-        for list in ["", "0", "1,,2", "a", "-1", "1.5", "99999999999999999999", &"1,".repeat(500)] {
-            let bands = PixelParams { bands: Some(list.to_owned()), ..PixelParams::default() };
-            assert!(bands.options().unwrap_err().detail.contains("bands"), "{list}");
-            let captures = PixelParams { captures: Some(list.to_owned()), ..PixelParams::default() };
-            assert!(captures.options().unwrap_err().detail.contains("captures"), "{list}");
-        }
-    }
-
-    #[test]
     fn a_value_that_cannot_be_is_told_what_can() {
-        let preset = PixelParams { preset: Some("magic".into()), ..PixelParams::default() };
-        assert!(preset.options().unwrap_err().detail.contains("tci"));
-        let offset = PixelParams { dn_offset: Some("1e3".into()), ..PixelParams::default() };
-        assert!(offset.options().unwrap_err().detail.contains("whole number"));
+        let detail = |params: PixelParams| params.upload_options().unwrap_err().detail;
+        assert!(detail(PixelParams { preset: Some("magic".into()), ..PixelParams::default() }).contains("tci"));
+        assert!(detail(PixelParams { dn_offset: Some("1e3".into()), ..PixelParams::default() }).contains("whole number"));
+        for list in ["", "0", "1,,2", "a", "-1", "1.5", "99999999999999999999", &"1,".repeat(500)] {
+            assert!(detail(PixelParams { bands: Some(list.into()), ..PixelParams::default() }).contains("bands"), "{list}");
+            let captures = PixelParams { captures: Some(list.into()), ..PixelParams::default() };
+            assert!(detail(captures).contains("captures"), "{list}");
+        }
         let layer = EmbeddingParams { layer: Some("backbone.9".into()), pool: None };
         assert!(layer.options().unwrap_err().detail.contains("fpn.0"));
         let pool = EmbeddingParams { layer: None, pool: Some("sum".into()) };

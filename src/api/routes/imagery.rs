@@ -105,8 +105,8 @@ pub(super) async fn get_imagery_tile(
     }
     let ((size_px, resampling), wanted) = (params.grid(doubled)?, params.wanted(&source)?);
     check_zoom(&source, coord.z())?;
-    let source = state.engine().sources().at(source, coord.georef(size_px), wanted.datetime).await?;
-    let etag = etag(&["imagery", &source.id, &source.version, &format!("{coord:?} {size_px} {wanted:?} {resampling:?}")]);
+    let source = state.engine().sources().at(source, &coord.georef(size_px), wanted.datetime).await?;
+    let etag = etag(&("imagery", &source.id, &source.version, coord, size_px, &wanted, resampling));
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));

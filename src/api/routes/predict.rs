@@ -49,18 +49,18 @@ pub(super) async fn predict(
     Extension(RequestId(request_id)): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let described = state.engine().models().task(&model, &task)?;
-    let format = negotiate::choose(&described, params.format.as_deref(), request.headers())?;
+    let named = state.engine().models().task(&model, &task)?;
+    let format = negotiate::choose(&named.task, params.format.as_deref(), request.headers())?;
     let format = format.extension().to_owned();
     let call = PredictCall { model, task, format, images: params.images, pixels, embedding, render };
     // Before the body is read: what cannot be answered anyway need not be sent.
-    state.predictor().check(&call)?;
+    let plan = state.predictor().plan(&call)?;
     let later = jobs::is_preferred(request.headers());
     let files = upload::read(request, state.spool(), state.options().max_upload_bytes).await?;
     if later {
         return jobs::submit(&state, &call, files, request_id).await;
     }
-    let mut response = state.predictor().answer(&call, files, |_| ()).await?.into_response();
+    let mut response = state.predictor().answer(plan, files, |_| ()).await?.into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

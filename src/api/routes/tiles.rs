@@ -9,14 +9,12 @@ use utoipa::IntoParams;
 use crate::api::answer::Answer;
 use crate::api::base_url::BaseUrl;
 use crate::api::conditional::{etag, is_known, not_modified, with_validators};
-use crate::api::dto::{
-    EmbeddingParams, PixelParams, RenderParams, TileJson, TileName, TileParams, VectorLayer, render_identity,
-};
+use crate::api::dto::{EmbeddingParams, PixelParams, RenderParams, TileJson, TileName, TileParams, VectorLayer};
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
 use crate::api::negotiate;
 use crate::api::state::AppState;
-use crate::engine::{ObjectRule, TileRequest, zoom_range};
+use crate::engine::{ModelTask, zoom_range};
 use crate::outputs::Format;
 use crate::zoo::TaskType;
 
@@ -81,44 +79,22 @@ pub(super) async fn get_tile(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let engine = state.engine();
-    let task = engine.models().task(&path.model, &path.task)?;
+    let model = engine.models().task(&path.model, &path.task)?;
     let name = TileName::parse(&path.z, &path.x, &path.tile)?;
-    let format = negotiate::by_extension(&task, &name.extension)?;
-    let render = render.options(&task)?;
-    let mut pixels = pixels.options()?;
-    pixels.captures.datetime = tile.datetime()?;
-    pixels.resampling = tile.resampling()?;
-    let request = TileRequest {
-        source: tile.source()?.to_owned(),
-        tile: name.coord,
-        tile_size_px: tile.size(name.doubled)?.0,
-        pixels,
-        embedding: embedding.options()?,
-        objects: object_rule(format),
-        model: path.model,
-        task: path.task,
-    };
-    let source = engine.tile_source(&request).await?;
-    let etag = etag(&[&engine.tile_identity(&request, &source)?, &render_identity(format, &render)]);
+    let format = negotiate::by_extension(&model.task, &name.extension)?;
+    let render = render.options(&model.task)?;
+    let plan = engine.plan_tile(tile.request(model, &name, format, &pixels, &embedding)?).await?;
+    let etag = etag(&(plan.identity(), format, &render));
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
     let make = async {
-        let (prediction, timings) = engine.predict_tile_of(&request, &source).await?;
-        let weights = engine.models().status(&request.model)?.kind;
-        Answer::encode(prediction, task, format, render, weights, timings).await
+        let (prediction, timings) = engine.predict_tile(&plan).await?;
+        Answer::encode(prediction, plan.task().clone(), format, render, plan.weights(), timings).await
     };
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
-}
-
-/// Drawings need every object that touches the tile; data must not hold an object twice.
-fn object_rule(format: Format) -> ObjectRule {
-    match format {
-        Format::Png | Format::Webp | Format::Mvt => ObjectRule::Touching,
-        _ => ObjectRule::Centre,
-    }
 }
 
 /// Description of an inference tile set
@@ -130,7 +106,7 @@ fn object_rule(format: Format) -> ObjectRule {
     responses((status = 200, description = "The tile set", body = TileJson)))]
 pub(super) async fn get_tilejson(
     State(state): State<AppState>,
-    Path(TaskPath { model, task }): Path<TaskPath>,
+    Path(path): Path<TaskPath>,
     Query((tile, tilejson, pixels, embedding, render)): Query<(
         TileParams,
         TileJsonParams,
@@ -142,22 +118,20 @@ pub(super) async fn get_tilejson(
     uri: Uri,
 ) -> Result<axum::Json<TileJson>, Problem> {
     let engine = state.engine();
-    let spec = engine.models().spec(&model)?;
-    let described = engine.models().task(&model, &task)?;
-    let extension = tilejson.format.as_deref().unwrap_or(default_extension(described.task_type));
-    let format = negotiate::by_extension(&described, extension)?;
+    let ModelTask { spec, task } = engine.models().task(&path.model, &path.task)?;
+    let extension = tilejson.format.as_deref().unwrap_or(default_extension(task.task_type));
+    let format = negotiate::by_extension(&task, extension)?;
     let source = engine.sources().opened(tile.source()?).await?;
     let size = tile.size(false)?.0;
     // A tile set whose tiles would all fail is refused here.
-    render.options(&described)?;
-    pixels.options()?;
-    tile.datetime()?;
-    tile.resampling()?;
+    render.options(&task)?;
+    pixels.options(tile.datetime()?, tile.resampling()?)?;
     embedding.options()?;
+    let (model, task) = (&spec.id, &task.name);
     let url = format!("{base}/v1/tiles/{model}/{task}/{{z}}/{{x}}/{{y}}.{extension}{}", options_of(&uri));
     let name = format!("{task} ({}) on {}", spec.title, source.title);
     let mut tilejson = TileJson::over(&source, name, url, zoom_range(&spec, size), size, extension);
-    tilejson.vector_layers = (format == Format::Mvt).then(|| vec![VectorLayer::of(&task)]);
+    tilejson.vector_layers = (format == Format::Mvt).then(|| vec![VectorLayer::of(task)]);
     Ok(axum::Json(tilejson))
 }
 

@@ -184,12 +184,13 @@ impl Sources {
     pub async fn at(
         &self,
         source: Arc<Source>,
-        target: Georef,
+        target: &Georef,
         datetime: Option<DatetimeRange>,
     ) -> Result<Arc<Source>, EngineError> {
         if !source.is_searched() {
             return Ok(source);
         }
+        let target = target.clone();
         let search = move || source.at(&target, datetime.as_ref()).map_err(EngineError::Raster);
         tokio::task::spawn_blocking(search).await.unwrap_or(Err(EngineError::Panicked))
     }

@@ -1,0 +1,130 @@
+//! What a caller may choose about the network's input and about embeddings, and how it is written as text.
+//!
+//! Query parameters and command-line flags are parsed by the same functions.
+
+use std::str::FromStr;
+
+use crate::error::InvalidValue;
+use crate::nn::Layer;
+use crate::prediction::Pool;
+use crate::raster::{BandNumbers, CaptureSelection, InputOptions, Preset, RasterError, Resampling};
+
+/// Most captures one request may name; beyond every model's limit and cheap to check.
+const MAX_LISTED: usize = 256;
+
+/// The range of 16-bit counts.
+const MAX_OFFSET: i32 = 65_535;
+
+/// How pixels are picked and scaled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PixelOptions {
+    /// Bands in the model's order; `None` matches them by name, else by count.
+    pub bands: Option<BandNumbers>,
+    /// A named scaling.
+    pub preset: Preset,
+    /// Added to Sentinel-2 counts before scaling (`-1000` for baseline 04.00 and later where the provider left it in).
+    pub dn_offset: i32,
+    /// Captures of a source, or of what is uploaded.
+    pub captures: CaptureSelection,
+    /// How a source's pixels are resampled to the tile grid.
+    pub resampling: Resampling,
+}
+
+impl PixelOptions {
+    pub(super) fn input(&self) -> InputOptions {
+        InputOptions { preset: self.preset, dn_offset: self.dn_offset as f32, bands: self.bands.clone() }
+    }
+}
+
+/// Which maps an embedding holds and how each is pooled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EmbeddingOptions {
+    /// The maps.
+    pub layers: Layers,
+    /// How each is pooled over space.
+    pub pool: Pool,
+}
+
+/// The feature maps of an embedding; written as one layer's name or `all`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layers(pub Vec<Layer>);
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self(vec![Layer::Backbone(3)])
+    }
+}
+
+impl FromStr for Layers {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if text == "all" {
+            return Ok(Self(Layer::ALL.to_vec()));
+        }
+        let names = || Layer::ALL.map(|layer| layer.to_string()).join(", ");
+        let layer = text.parse().map_err(|_| InvalidValue::new("layer", text, format!("{} or all", names())));
+        layer.map(|layer| Self(vec![layer]))
+    }
+}
+
+/// 0-based numbers of captures; written 1-based and separated by commas, such as `3,2,1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureNumbers(pub Vec<usize>);
+
+impl FromStr for CaptureNumbers {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let needed = format!("a list of at most {MAX_LISTED} numbers from 1 on, such as 3,2,1");
+        let zero_based = |number: &str| number.trim().parse::<usize>().ok()?.checked_sub(1);
+        let numbers: Option<Vec<usize>> = text.split(',').map(zero_based).collect();
+        let numbers = numbers.filter(|numbers| numbers.len() <= MAX_LISTED);
+        numbers.map(Self).ok_or_else(|| InvalidValue::new("captures", text, needed))
+    }
+}
+
+/// Reads `preset`; `auto` is the model's own.
+///
+/// # Errors
+/// If there is no such preset.
+pub fn parse_preset(text: &str) -> Result<Preset, RasterError> {
+    if text == "auto" { Ok(Preset::default()) } else { text.parse() }
+}
+
+/// Reads `dn_offset`.
+///
+/// # Errors
+/// If the text is not a whole number within 16-bit counts.
+pub fn parse_dn_offset(text: &str) -> Result<i32, InvalidValue> {
+    let offset = text.parse::<i32>().ok().filter(|offset| (-MAX_OFFSET..=MAX_OFFSET).contains(offset));
+    offset.ok_or_else(|| InvalidValue::new("dn_offset", text, format!("a whole number from -{MAX_OFFSET} to {MAX_OFFSET}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_count_from_one() {
+        assert_eq!("3, 2,1".parse(), Ok(CaptureNumbers(vec![2, 1, 0])));
+        for list in ["", "0", "1,,2", "a", "-1", "1.5", "99999999999999999999", &"1,".repeat(500)] {
+            assert!(list.parse::<CaptureNumbers>().unwrap_err().to_string().starts_with("captures: found"), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_layer_is_named_or_all_of_them_are() {
+        assert_eq!("backbone.3".parse(), Ok(Layers::default()));
+        assert_eq!("all".parse::<Layers>().unwrap().0.len(), Layer::ALL.len());
+        assert!("backbone.9".parse::<Layers>().unwrap_err().to_string().contains("fpn.0"));
+    }
+
+    #[test]
+    fn offsets_are_whole_numbers_of_sixteen_bits() {
+        assert_eq!(parse_dn_offset("-1000"), Ok(-1000));
+        for text in ["1e3", "65536", "-2147483648", ""] {
+            assert!(parse_dn_offset(text).unwrap_err().to_string().contains("whole number"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Plans: requests whose every part has been looked up and checked, so that nothing behind them asks again.
+//!
+//! [`TilePlan`] and [`ScenePlan`] are made by [`super::Engine`] alone. A tile's identity (for its ETag) and its prediction come
+//! from one plan and so from one look at the model, the source and the weights file.
+
+use std::sync::{Arc, LazyLock};
+
+use super::error::EngineError;
+use super::models::Models;
+use super::options::{EmbeddingOptions, PixelOptions};
+use super::sources::Sources;
+use super::window::WindowKey;
+use crate::identity::identity_of;
+use crate::nn::Part;
+use crate::raster::Source;
+use crate::tiles::{TileCoord, WindowGrid};
+use crate::weights::{WeightsKind, WeightsPlace};
+use crate::zoo::{ModelSpec, Task, TaskType};
+
+/// The task every model has.
+pub const EMBEDDING: &str = "embedding";
+
+static EMBEDDING_TASK: LazyLock<Arc<Task>> = LazyLock::new(|| {
+    Arc::new(Task {
+        name: EMBEDDING.to_owned(),
+        task_type: TaskType::Embedding,
+        categories: Vec::new(),
+        colors: Vec::new(),
+        background_invalid: false,
+    })
+});
+
+/// A model and one of its tasks, looked up by name.
+#[derive(Clone, Debug)]
+pub struct ModelTask {
+    /// The model.
+    pub spec: Arc<ModelSpec>,
+    /// The task.
+    pub task: Arc<Task>,
+}
+
+impl ModelTask {
+    /// The task called `name`, of any head variant of the model: which variant a file holds is known once it is loaded.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTask`].
+    pub(super) fn find(spec: Arc<ModelSpec>, name: &str) -> Result<Self, EngineError> {
+        if name == EMBEDDING {
+            return Ok(Self { spec, task: EMBEDDING_TASK.clone() });
+        }
+        let mut heads = spec.head_variants.iter().flatten();
+        if let Some(head) = heads.find(|head| head.task.name == name) {
+            let task = head.task.clone();
+            return Ok(Self { spec, task });
+        }
+        let heads = spec.head_variants.iter().flatten();
+        let mut available: Vec<String> = heads.map(|head| head.task.name.clone()).collect();
+        available.sort();
+        available.dedup();
+        available.push(EMBEDDING.to_owned());
+        Err(EngineError::UnknownTask { model: spec.id.clone(), task: name.to_owned(), available })
+    }
+}
+
+/// A [`ModelTask`] and the weights that will answer for it.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedModel {
+    pub(super) model: ModelTask,
+    /// Names the specification and the weights; the answer must come from a network loaded under this name.
+    pub(super) revision: Arc<str>,
+    pub(super) kind: WeightsKind,
+}
+
+/// What to predict on a tile.
+#[derive(Clone, Debug)]
+pub struct TileRequest {
+    /// Model and task.
+    pub model: ModelTask,
+    /// Source id.
+    pub source: String,
+    /// Which tile.
+    pub tile: TileCoord,
+    /// 256 or 512.
+    pub tile_size_px: usize,
+    /// Bands, scaling, captures.
+    pub pixels: PixelOptions,
+    /// Layers and pooling of embeddings.
+    pub embedding: EmbeddingOptions,
+    /// Which objects belong to the tile.
+    pub objects: ObjectRule,
+}
+
+/// Which objects an answer for a tile holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ObjectRule {
+    /// Those whose centre lies in the tile, so that no two tiles report the same one.
+    #[default]
+    Centre,
+    /// Those that touch the tile, so that a drawing of it is complete.
+    Touching,
+}
+
+/// A tile that can be predicted.
+pub struct TilePlan {
+    pub(super) planned: PlannedModel,
+    /// With the captures of the tile's window, where captures have to be searched for.
+    pub(super) source: Arc<Source>,
+    pub(super) key: WindowKey,
+    pub(super) tile: TileCoord,
+    pub(super) tile_size_px: usize,
+    /// Where the tile lies in its window's input.
+    pub(super) area: Part,
+    pub(super) embedding: EmbeddingOptions,
+    pub(super) objects: ObjectRule,
+    /// Whether the source reaches into the window.
+    pub(super) is_covered: bool,
+    identity: String,
+}
+
+impl TilePlan {
+    /// Checks a request and settles what answers it.
+    ///
+    /// Weights that are not on this machine are loaded here if the source covers the window, since only then do they have a
+    /// revision.
+    ///
+    /// # Errors
+    /// An unknown source, a zoom that is not served, what opening or searching the source says, and weights that cannot be
+    /// found.
+    pub(super) async fn new(
+        request: TileRequest,
+        models: &Models,
+        sources: &Sources,
+        grid: WindowGrid,
+    ) -> Result<Self, EngineError> {
+        let TileRequest { model, source, tile, tile_size_px, pixels, embedding, objects } = request;
+        check_zoom(&model.spec, tile, tile_size_px)?;
+        let window = grid.window_of(tile, tile_size_px);
+        let target = grid.georef(window);
+        let source = sources.at(sources.opened(&source).await?, &target, pixels.captures.datetime).await?;
+        let is_covered = source.covers(&target);
+        let mut weights = models.weights(&model.spec)?;
+        if weights.place == WeightsPlace::Remote && is_covered {
+            weights.revision = models.load_spec(&model.spec).await?.revision.clone();
+        }
+        let planned = PlannedModel { model, revision: weights.revision, kind: weights.kind };
+        let (col, row) = grid.offset_of(tile, tile_size_px);
+        let area = Part { col, row, width: tile_size_px, height: tile_size_px };
+        let key = WindowKey {
+            model: planned.model.spec.id.clone(),
+            revision: planned.revision.clone(),
+            source: source.id.clone(),
+            source_version: source.version.clone(),
+            window,
+            pixels,
+        };
+        let task = &planned.model.task.name;
+        let identity = identity_of(&(&key, task, tile, tile_size_px, &embedding, objects, grid));
+        Ok(Self { planned, source, key, tile, tile_size_px, area, embedding, objects, is_covered, identity })
+    }
+
+    /// The task that is answered.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.planned.model.task
+    }
+
+    /// What the answering weights are.
+    pub fn weights(&self) -> WeightsKind {
+        self.planned.kind
+    }
+
+    /// A name for the prediction, known before it is made, that changes whenever the prediction could.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+}
+
+/// Zooms at which a tile set is served: from three coarser than the training resolution to one finer.
+///
+/// At 512 px, both zooms are one lower.
+pub fn zoom_range(spec: &ModelSpec, tile_size_px: usize) -> (u8, u8) {
+    let native = spec.native_zoom_512 + u8::from(tile_size_px == 256);
+    (native.saturating_sub(3), native + 1)
+}
+
+fn check_zoom(spec: &ModelSpec, tile: TileCoord, tile_size_px: usize) -> Result<(), EngineError> {
+    let (min_zoom, max_zoom) = zoom_range(spec, tile_size_px);
+    let zoom = tile.z();
+    if (min_zoom..=max_zoom).contains(&zoom) {
+        Ok(())
+    } else {
+        Err(EngineError::ZoomOutOfRange { zoom, min_zoom, max_zoom })
+    }
+}
+
+/// What to predict on uploaded rasters.
+#[derive(Clone, Debug)]
+pub struct SceneRequest {
+    /// Model and task.
+    pub model: ModelTask,
+    /// Captures that are used, bands and scaling.
+    pub pixels: PixelOptions,
+    /// Layers and pooling of embeddings.
+    pub embedding: EmbeddingOptions,
+}
+
+/// A scene that can be predicted as soon as its rasters are there.
+#[derive(Clone, Debug)]
+pub struct ScenePlan {
+    pub(super) model: ModelTask,
+    pub(super) kind: WeightsKind,
+    pub(super) pixels: PixelOptions,
+    pub(super) embedding: EmbeddingOptions,
+}
+
+impl ScenePlan {
+    pub(super) fn new(request: SceneRequest, models: &Models) -> Self {
+        let SceneRequest { model, pixels, embedding } = request;
+        Self { kind: models.weights_kind(&model.spec), model, pixels, embedding }
+    }
+
+    /// The task that is answered.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.model.task
+    }
+
+    /// What the answering weights are.
+    pub fn weights(&self) -> WeightsKind {
+        self.kind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_set_reaches_from_three_zooms_below_the_native_one_to_one_above() {
+        let spec = crate::zoo::pretrained_models().unwrap().remove(0);
+        let native = spec.native_zoom_512;
+        assert_eq!(zoom_range(&spec, 512), (native - 3, native + 1));
+        assert_eq!(zoom_range(&spec, 256), (native - 2, native + 2));
+    }
+}
