@@ -38,9 +38,9 @@ pub(super) fn with_validators(mut response: Response, etag: &str, cache_control:
     response
 }
 
-/// Weakens the ETag of an answer that was compressed on its way: its bytes are others than the identity answer's, and a
-/// strong ETag would name both (RFC 9110, 8.8.1).
-pub(super) async fn weaken_if_encoded(mut response: Response) -> Response {
+/// Weakens the ETag of an answer that was compressed on its way: compressed bytes differ, so a strong ETag must not cover both
+/// (RFC 9110, 8.8.1).
+pub(super) fn weaken_if_encoded<B>(mut response: axum::http::Response<B>) -> axum::http::Response<B> {
     if response.headers().contains_key(header::CONTENT_ENCODING) {
         let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
         let weak = etag.filter(|etag| etag.starts_with('"')).and_then(|etag| format!("W/{etag}").parse().ok());

@@ -1,6 +1,8 @@
 //! Extractors whose rejections are problems, and the strictness of queries.
 
-use std::collections::BTreeSet;
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::RwLock;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -9,6 +11,7 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::error::Problem;
+use crate::sync::IgnorePoison;
 
 /// Path parameters.
 pub(super) struct Path<T>(pub T);
@@ -29,12 +32,23 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 pub(super) struct Query<T>(pub T);
 
 /// A group of query parameters; every field is an optional text that is checked where it is used.
-pub(super) trait QueryGroup: IntoParams + DeserializeOwned + Send {}
+pub(super) trait QueryGroup: IntoParams + DeserializeOwned + Send + 'static {}
 
-impl<T: IntoParams + DeserializeOwned + Send> QueryGroup for T {}
+impl<T: IntoParams + DeserializeOwned + Send + 'static> QueryGroup for T {}
 
-fn group<T: QueryGroup>(pairs: &[(String, String)], known: &mut BTreeSet<String>) -> Result<T, Problem> {
-    let names: BTreeSet<String> = T::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
+/// The documented names of a group. Making the documentation costs more than a cached tile, so each group's is made once.
+fn names<T: QueryGroup>() -> &'static [String] {
+    static NAMES: RwLock<BTreeMap<TypeId, &'static [String]>> = RwLock::new(BTreeMap::new());
+    if let Some(names) = NAMES.read().ignore_poison().get(&TypeId::of::<T>()) {
+        return names;
+    }
+    let names: Vec<String> = T::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
+    // Kept until the process ends: there are as many as there are groups in this program.
+    NAMES.write().ignore_poison().entry(TypeId::of::<T>()).or_insert_with(|| names.leak())
+}
+
+fn group<T: QueryGroup>(pairs: &[(String, String)], known: &mut BTreeSet<&'static str>) -> Result<T, Problem> {
+    let names = names::<T>();
     let mut own = serde_json::Map::new();
     for (name, value) in pairs.iter().filter(|(name, _)| names.contains(name)) {
         if own.insert(name.clone(), value.clone().into()).is_some() {
@@ -43,7 +57,7 @@ fn group<T: QueryGroup>(pairs: &[(String, String)], known: &mut BTreeSet<String>
     }
     let group =
         T::deserialize(serde_json::Value::Object(own)).map_err(|error| Problem::invalid(format!("query: {error}")))?;
-    known.extend(names);
+    known.extend(names.iter().map(String::as_str));
     Ok(group)
 }
 
@@ -75,11 +89,11 @@ fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
         .map_err(|rejection| Problem::rejected(rejection.status(), rejection.body_text()))
 }
 
-fn reject_unknown(pairs: &[(String, String)], known: &BTreeSet<String>) -> Result<(), Problem> {
-    match pairs.iter().find(|(name, _)| !known.contains(name)) {
+fn reject_unknown(pairs: &[(String, String)], known: &BTreeSet<&str>) -> Result<(), Problem> {
+    match pairs.iter().find(|(name, _)| !known.contains(name.as_str())) {
         None => Ok(()),
         Some((name, _)) => {
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let known: Vec<&str> = known.iter().copied().collect();
             Err(Problem::invalid(format!("query: there is no parameter {name:?}; there are {}", known.join(", "))))
         }
     }

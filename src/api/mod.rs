@@ -21,6 +21,7 @@ mod upload;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::IntoResponse;
+use tower::ServiceBuilder;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -58,6 +59,14 @@ pub fn router(state: AppState) -> Router {
     let (open, v1) = (routes::open(), routes::v1(state.options()));
     let v1 = v1.route_layer(axum::middleware::from_fn_with_state(state.clone(), middleware::require_key));
     let (routes, document) = open.merge(v1).split_for_parts();
+    // One stack, the outermost first: layers that are added one by one are boxed, and cost a cached tile an allocation each.
+    let layers = ServiceBuilder::new()
+        .layer(axum::middleware::from_fn(middleware::observe))
+        .layer(cors(&state.options().cors))
+        .map_response(conditional::weaken_if_encoded)
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(IsText))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::limit_time));
     routes
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::finish(document)))
         .fallback(|| async { Problem::new(ErrorKind::NotFound, "there is no such route; /docs lists those there are") })
@@ -65,12 +74,7 @@ pub fn router(state: AppState) -> Router {
             let detail = format!("this route does not take {method}; the Allow header lists what it takes");
             Problem { kind: ProblemKind::MethodNotAllowed, detail, retry_after: None }.into_response()
         })
-        .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::limit_time))
-        .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(IsText))
-        .layer(axum::middleware::map_response(conditional::weaken_if_encoded))
-        .layer(cors(&state.options().cors))
-        .layer(axum::middleware::from_fn(middleware::observe))
+        .layer(layers)
         .with_state(state)
 }
 

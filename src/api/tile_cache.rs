@@ -35,16 +35,29 @@ impl TileCache {
         etag: &str,
         make: impl Future<Output = Result<Answer, Problem>>,
     ) -> Result<Answer, Problem> {
-        let entry = self.answers.entry_by_ref(etag).or_try_insert_with(make).await.map_err(Arc::unwrap_or_clone)?;
-        let outcome = if entry.is_fresh() { "miss" } else { "hit" };
-        metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "tiles", "outcome" => outcome).increment(1);
-        let fresh = entry.is_fresh();
-        let mut answer = entry.into_value();
-        if !fresh {
-            answer.headers.insert(SERVER_TIMING, HeaderValue::from_static(NOTHING_DONE));
+        if let Some(answer) = self.answers.get(etag).await {
+            return Ok(found(answer));
         }
-        Ok(answer)
+        // Boxed, so that the common case above does not move a whole prediction's state about.
+        let made = Box::pin(self.answers.entry_by_ref(etag).or_try_insert_with(make));
+        let entry = made.await.map_err(Arc::unwrap_or_clone)?;
+        if !entry.is_fresh() {
+            return Ok(found(entry.into_value()));
+        }
+        count("miss");
+        Ok(entry.into_value())
     }
+}
+
+/// A cached answer as the client gets it.
+fn found(mut answer: Answer) -> Answer {
+    count("hit");
+    answer.headers.insert(SERVER_TIMING, HeaderValue::from_static(NOTHING_DONE));
+    answer
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "tiles", "outcome" => outcome).increment(1);
 }
 
 /// `Server-Timing` of an answer that was there already.

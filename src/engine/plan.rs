@@ -140,7 +140,8 @@ impl TilePlan {
         let is_covered = source.covers(&target);
         let mut weights = models.weights(&model.spec)?;
         if weights.place == WeightsPlace::Remote && is_covered {
-            weights.revision = models.load_spec(&model.spec).await?.revision.clone();
+            // Boxed: rare, and large beside what a cached tile's future holds.
+            weights.revision = Box::pin(models.load_spec(&model.spec)).await?.revision.clone();
         }
         let planned = PlannedModel { model, revision: weights.revision, kind: weights.kind };
         let (col, row) = grid.offset_of(tile, tile_size_px);
