@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use candle_core::{DType, Device};
 use satlas_serve::engine::{
-    DeviceOptions, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions, SceneOptions,
+    BatchOptions, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions, SceneOptions,
     SceneProgress, SceneRequest, SourceOptions, TileRequest, Timings, WindowOptions,
 };
 use satlas_serve::prediction::{Object, Output, Prediction, WholeMap};
@@ -43,7 +43,7 @@ fn engine_of(specs: Vec<ModelSpec>) -> Engine {
     let options = EngineOptions {
         models: ModelOptions { memory_mib: 1024, idle: None, dtype: DType::F32 },
         windows: WindowOptions { grid: WindowGrid::default(), features_mib: 256, answers_mib: 256 },
-        device: DeviceOptions { queue_capacity: 64, max_batch: 4, max_delay: Duration::ZERO },
+        batches: BatchOptions { queue_capacity: 64, max_batch: 4, max_delay: Duration::ZERO },
         scenes: SceneOptions::default(),
         sources: SourceOptions {
             data_dir: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Config;
-use crate::engine::{Device, DeviceOptions, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
+use crate::engine::{BatchOptions, Device, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
 use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits, OpenOptions};
 use crate::storage::{Client, ClientOptions, ObjectStores, RemotePolicy, is_remote};
@@ -38,7 +38,7 @@ impl Config {
                 features_mib: self.feature_memory.as_mib(),
                 answers_mib: self.answer_memory.as_mib(),
             },
-            device: DeviceOptions { queue_capacity: self.queue, max_batch, max_delay },
+            batches: BatchOptions { queue_capacity: self.queue, max_batch, max_delay },
             scenes: SceneOptions { max_pixels: self.max_pixels, ..SceneOptions::default() },
             sources: SourceOptions {
                 data_dir: self.data_dir.clone(),

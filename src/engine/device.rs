@@ -1,42 +1,26 @@
-//! The device thread: one bounded queue, one forward pass at a time.
+//! The device and its forward passes: what a network is asked, what it answers, and how a batch of such requests runs.
 //!
-//! Requests wait in arrival order. The thread takes the first one and with it every waiting request for the same model,
-//! shape and question, up to the batch limit; a request whose caller has gone is dropped before it costs anything.
+//! [`super::batcher`] decides who runs when, and with whom.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{Device, Tensor};
-use tokio::sync::oneshot;
 
+use super::batcher::{BatchOptions, Batcher, Pass};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
-use crate::sync::IgnorePoison;
-use crate::{telemetry, threads};
-
-/// Bounds of the queue.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceOptions {
-    /// Requests that may wait; one more is refused.
-    pub queue_capacity: usize,
-    /// Most items in one forward pass.
-    pub max_batch: usize,
-    /// How long the first request of a batch waits for company.
-    pub max_delay: Duration,
-}
+use crate::threads;
 
 /// A question to a model: one head, or feature maps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ModelQuery {
+pub(super) enum ModelQuery {
     /// A head of the loaded variant.
     Head {
         /// Its position.
         head: usize,
-        /// The part of the image that a classification is about; all of it where `None`, and for every other task.
+        /// The part of the image that a classification is about; `None` for all of it, and for every other task.
         crop: Option<Part>,
     },
     /// Feature maps.
@@ -44,8 +28,8 @@ pub enum ModelQuery {
 }
 
 /// What the network runs on.
-pub enum Input {
-    /// Normalised pixels `[captures, height, width, bands]` of one item.
+pub(super) enum Input {
+    /// Normalised pixels of one item.
     Images {
         /// Row-major values.
         values: Vec<f32>,
@@ -58,233 +42,114 @@ pub enum Input {
 
 /// The answer to a [`ModelQuery`].
 #[derive(Debug)]
-pub enum ModelAnswer {
+pub(super) enum ModelAnswer {
     /// A head's output.
     Head(HeadOutput),
-    /// Feature maps `[H, W, C]`, one a layer.
+    /// Feature maps `[height, width, channels]`, one per layer.
     Maps(Vec<FeatureMap>),
 }
 
 /// One feature map on the host.
 #[derive(Clone, Debug)]
-pub struct FeatureMap {
+pub(super) struct FeatureMap {
     /// Which map.
-    pub layer: Layer,
+    pub(super) layer: Layer,
     /// Height, width, channels.
-    pub shape: [usize; 3],
+    pub(super) shape: [usize; 3],
     /// Row-major values.
-    pub values: Vec<f32>,
+    pub(super) values: Vec<f32>,
 }
 
 /// What a forward pass brings back.
-pub struct Reply {
+pub(super) struct Reply {
     /// The item's feature maps, for further heads.
-    pub features: Arc<Features>,
+    pub(super) features: Arc<Features>,
     /// The answer.
-    pub answer: ModelAnswer,
+    pub(super) answer: ModelAnswer,
     /// Time spent in the queue.
-    pub queued: Duration,
-    /// Time the pass took (the whole batch's).
-    pub ran: Duration,
-}
-
-struct Job {
-    model: Arc<LoadedModel>,
-    input: Input,
-    query: ModelQuery,
-    arrived: Instant,
-    reply: oneshot::Sender<Result<Reply, EngineError>>,
-}
-
-impl Job {
-    /// Whether both can share one pass.
-    fn batches_with(&self, other: &Job) -> bool {
-        let same_shape = match (&self.input, &other.input) {
-            (Input::Images { shape: a, .. }, Input::Images { shape: b, .. }) => a == b,
-            _ => false,
-        };
-        same_shape && Arc::ptr_eq(&self.model, &other.model) && self.query == other.query
-    }
-}
-
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
-    stopping: bool,
-}
-
-struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-    options: DeviceOptions,
-}
-
-impl Queue {
-    /// A panic elsewhere cannot leave the queue half changed: every change is one push, pop or flag.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().ignore_poison()
-    }
+    pub(super) queued: Duration,
+    /// Time that the pass took, for the whole batch.
+    pub(super) ran: Duration,
 }
 
 /// A device and the thread that owns its forward passes.
-pub struct DeviceWorker {
-    queue: Arc<Queue>,
-    device: Device,
-    thread: Option<JoinHandle<()>>,
+pub(super) struct DeviceWorker {
+    batcher: Batcher<ForwardPass>,
 }
 
 impl DeviceWorker {
     /// Starts the thread, and those of the kernels.
     ///
     /// # Errors
-    /// When the system refuses a thread.
-    pub fn start(device: Device, options: DeviceOptions) -> std::io::Result<Self> {
+    /// If the system refuses a thread.
+    pub(super) fn start(device: Device, options: BatchOptions) -> std::io::Result<Self> {
         threads::start();
-        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), options });
-        let worker = queue.clone();
-        let on = device.clone();
-        let thread = std::thread::Builder::new().name("device".to_owned()).spawn(move || work(&worker, &on))?;
-        Ok(Self { queue, device, thread: Some(thread) })
+        Ok(Self { batcher: Batcher::start("device", ForwardPass { device }, options)? })
     }
 
-    /// The device.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// Waits for a turn and runs; dropping the future gives the turn back.
+    /// Waits for a turn and runs. Dropping the future gives the turn back.
     ///
     /// # Errors
-    /// [`EngineError::Overloaded`] when the queue is full, [`EngineError::Stopping`] at shutdown, and what the network says.
-    pub async fn run(&self, model: Arc<LoadedModel>, input: Input, query: ModelQuery) -> Result<Reply, EngineError> {
-        let (reply, answer) = oneshot::channel();
-        {
-            let mut state = self.queue.lock();
-            if state.stopping {
-                return Err(EngineError::Stopping);
-            }
-            if state.jobs.len() >= self.queue.options.queue_capacity {
-                // Those whose callers have gone hold no place.
-                state.jobs.retain(|job| !job.reply.is_closed());
-            }
-            let waiting = state.jobs.len();
-            if waiting >= self.queue.options.queue_capacity {
-                metrics::counter!(telemetry::QUEUE_REFUSED_TOTAL).increment(1);
-                return Err(EngineError::Overloaded { waiting, retry_after: Duration::from_secs(1 + waiting as u64 / 8) });
-            }
-            state.jobs.push_back(Job { model, input, query, arrived: Instant::now(), reply });
-            metrics::gauge!(telemetry::QUEUE_DEPTH).set(state.jobs.len() as f64);
-        }
-        self.queue.changed.notify_one();
-        answer.await.unwrap_or(Err(EngineError::Stopping))
+    /// [`EngineError::Overloaded`] if the queue is full, [`EngineError::Stopping`] at shutdown, and the network's own errors.
+    pub(super) async fn run(&self, model: Arc<LoadedModel>, input: Input, query: ModelQuery) -> Result<Reply, EngineError> {
+        let answered = self.batcher.submit(Forward { model, input, query })?.answer().await?;
+        let (features, answer) = answered.answer;
+        Ok(Reply { features, answer, queued: answered.queued, ran: answered.ran })
     }
 
-    /// Requests waiting now.
-    pub fn waiting(&self) -> usize {
-        self.queue.lock().jobs.len()
+    /// Requests that wait now.
+    pub(super) fn waiting(&self) -> usize {
+        self.batcher.waiting()
     }
 }
 
-impl Drop for DeviceWorker {
-    fn drop(&mut self) {
-        self.queue.lock().stopping = true;
-        self.queue.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // The pass under way ends first; its outcome was reported to its caller, not to us.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn work(queue: &Queue, device: &Device) {
-    while let Some(batch) = next_batch(queue) {
-        let started = Instant::now();
-        let arrived: Vec<Instant> = batch.iter().map(|job| job.arrived).collect();
-        metrics::histogram!(telemetry::BATCH_SIZE).record(batch.len() as f64);
-        let (jobs, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|job| ((job.model, job.input, job.query), job.reply)).unzip();
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(device, || forward(jobs, device))));
-        let ran = started.elapsed();
-        metrics::histogram!(telemetry::FORWARD_SECONDS).record(ran.as_secs_f64());
-        match outcome {
-            Ok(Ok(answers)) => {
-                for (((features, answer), arrived), reply) in answers.into_iter().zip(arrived).zip(replies) {
-                    let queued = started.duration_since(arrived);
-                    // A caller that has gone meanwhile needs no answer.
-                    let _ = reply.send(Ok(Reply { features, answer, queued, ran }));
-                }
-            }
-            Ok(Err(error)) => fail(replies, &error),
-            Err(panic) => {
-                let message = panic
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or_else(|| panic.downcast_ref::<&str>().copied())
-                    .unwrap_or("no message");
-                tracing::error!(message, "the forward pass panicked");
-                fail(replies, &EngineError::Panicked);
-            }
-        }
-    }
-}
-
-fn fail(replies: Vec<oneshot::Sender<Result<Reply, EngineError>>>, error: &EngineError) {
-    for reply in replies {
-        let _ = reply.send(Err(error.clone()));
-    }
-}
-
-/// Waits for work; `None` at shutdown.
-fn next_batch(queue: &Queue) -> Option<Vec<Job>> {
-    let DeviceOptions { max_batch, max_delay, .. } = queue.options;
-    let mut state = queue.lock();
-    loop {
-        state.jobs.retain(|job| !job.reply.is_closed());
-        if state.stopping {
-            state.jobs.clear();
-            return None;
-        }
-        let Some(first) = state.jobs.front() else {
-            state = queue.changed.wait(state).ignore_poison();
-            continue;
-        };
-        let company = state.jobs.iter().filter(|job| job.batches_with(first)).count();
-        let age = first.arrived.elapsed();
-        if matches!(first.input, Input::Images { .. }) && company < max_batch && age < max_delay {
-            state = queue.changed.wait_timeout(state, max_delay - age).ignore_poison().0;
-            continue;
-        }
-        let mut batch = Vec::from_iter(state.jobs.pop_front());
-        let mut index = 0;
-        while index < state.jobs.len() && batch.len() < max_batch {
-            if state.jobs[index].batches_with(&batch[0]) {
-                batch.extend(state.jobs.remove(index));
-            } else {
-                index += 1;
-            }
-        }
-        metrics::gauge!(telemetry::QUEUE_DEPTH).set(state.jobs.len() as f64);
-        return Some(batch);
-    }
-}
-
-/// Runs a pass: of the CPU on a kernels' thread; a GPU's context belongs to the thread at hand.
+/// Runs on a thread of the kernels if the device is the CPU, and on the calling thread, which owns the context, if it is a GPU.
 pub(super) fn run<T: Send>(device: &Device, pass: impl FnOnce() -> T + Send) -> T {
     if device.is_cpu() { threads::run(pass) } else { pass() }
 }
 
-type Answered = Vec<(Arc<Features>, ModelAnswer)>;
+/// One caller's part of a forward pass.
+struct Forward {
+    model: Arc<LoadedModel>,
+    input: Input,
+    query: ModelQuery,
+}
 
-/// One pass over jobs that [`Job::batches_with`] put together.
-fn forward(jobs: Vec<(Arc<LoadedModel>, Input, ModelQuery)>, device: &Device) -> Result<Answered, EngineError> {
-    let items = jobs.len();
+/// Forward passes on one device.
+struct ForwardPass {
+    device: Device,
+}
+
+type FeaturesAndAnswer = (Arc<Features>, ModelAnswer);
+
+impl Pass for ForwardPass {
+    type Request = Forward;
+    type Answer = FeaturesAndAnswer;
+
+    /// Images of one shape with the same question to the same model. Feature maps, which cost a head alone, go one by one.
+    fn can_share(&self, first: &Forward, other: &Forward) -> bool {
+        let same_shape = match (&first.input, &other.input) {
+            (Input::Images { shape: first, .. }, Input::Images { shape: other, .. }) => first == other,
+            _ => false,
+        };
+        same_shape && Arc::ptr_eq(&first.model, &other.model) && first.query == other.query
+    }
+
+    fn run(&self, requests: Vec<Forward>) -> Result<Vec<FeaturesAndAnswer>, EngineError> {
+        run(&self.device, || forward(requests, &self.device))
+    }
+}
+
+/// One pass over requests of which each can share with the first.
+fn forward(requests: Vec<Forward>, device: &Device) -> Result<Vec<FeaturesAndAnswer>, EngineError> {
+    let items = requests.len();
     let mut images = Vec::new();
     let mut shared: Option<(Arc<LoadedModel>, ModelQuery, [usize; 4])> = None;
-    for (model, input, query) in jobs {
+    for Forward { model, input, query } in requests {
         match input {
             Input::Features(features) => {
-                let answer = ask_network(&model, &features, &query)?.pop().ok_or(EngineError::Panicked)?;
-                return Ok(vec![(features, answer)]);
+                let answers = ask_network(&model, &features, &query)?;
+                return Ok(answers.into_iter().map(|answer| (features.clone(), answer)).collect());
             }
             Input::Images { values, shape } => {
                 images.push(Tensor::from_vec(values, &shape, &Device::Cpu).map_err(NnError::from)?);
@@ -314,6 +179,7 @@ fn ask_network(model: &LoadedModel, features: &Features, query: &ModelQuery) -> 
     answers
 }
 
+/// One answer per item of the feature maps.
 fn answers(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
     match query {
         ModelQuery::Head { head, crop: None } => {

@@ -4,6 +4,7 @@
 //! the plan is then run ([`Engine::predict_tile`], [`Engine::predict_scene`]). Behind the engine stand the model cache, the
 //! source store, the window caches and the device thread.
 
+mod batcher;
 mod bench;
 mod borders;
 mod device;
@@ -29,8 +30,8 @@ use std::sync::Arc;
 /// The type of the device that [`Engine::start`] takes.
 pub use candle_core::Device;
 
+pub use batcher::BatchOptions;
 pub use bench::{Bench, BenchRequest};
-pub use device::{DeviceOptions, DeviceWorker};
 pub use error::EngineError;
 pub use hardware::{DeviceChoice, DtypeChoice};
 pub use loaded::LoadedModel;
@@ -45,6 +46,7 @@ use crate::prediction::{DenseSink, Prediction};
 use crate::raster::Raster;
 use crate::weights::WeightsLocator;
 use crate::zoo::{Manifest, ModelSpec};
+use device::DeviceWorker;
 use window::Windows;
 
 /// Everything an engine is made with.
@@ -55,7 +57,7 @@ pub struct EngineOptions {
     /// Window caches.
     pub windows: WindowOptions,
     /// Queue and batches.
-    pub device: DeviceOptions,
+    pub batches: BatchOptions,
     /// Uploads.
     pub scenes: SceneOptions,
     /// Imagery.
@@ -89,7 +91,7 @@ impl Engine {
             let what = what.to_owned();
             move |source: std::io::Error| EngineError::Store { what, source: Arc::new(source) }
         };
-        let worker = DeviceWorker::start(device.clone(), options.device).map_err(store("the device thread"))?;
+        let worker = DeviceWorker::start(device.clone(), options.batches).map_err(store("the device thread"))?;
         let worker = Arc::new(worker);
         let models = Models::new(specs, locator, device, &options.models);
         if let Some(models_dir) = &options.models_dir {
