@@ -123,12 +123,14 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     let state = AppState::new(engine, api_options(&config), metrics)?;
     let bind = |source| ServerError::Bind { address: config.address, source };
     let listener = TcpListener::bind(config.address).await.map_err(bind)?;
+    // Before anybody is told the address: whoever knows it may stop the server.
+    let stop_signal = stop_signal()?;
     announce(listener.local_addr()?)?;
     let (stopping, mut stopped) = tokio::sync::watch::channel(false);
     let signalled = {
         let state = state.clone();
         async move {
-            stop_signal().await;
+            stop_signal.await;
             tracing::info!("stopping: requests under way may finish");
             state.stop();
             // Whoever waits for it may be gone already.
@@ -160,26 +162,31 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Ctrl-C, or the signal with which containers are stopped.
-async fn stop_signal() {
-    let interrupt = async {
+/// Waits for Ctrl-C, or for the signal with which containers are stopped. Both are caught from the call on, not only once the
+/// future is polled.
+///
+/// # Errors
+/// If the system does not let them be caught.
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Waits for Ctrl-C.
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<Option<()>>();
-    tokio::select! {
-        () = interrupt => {}
-        _ = terminate => {}
-    }
+    })
 }
 
 /// How long a health check waits.
