@@ -1,4 +1,4 @@
-//! Single kernels at the sizes the networks use them, beside candle's own form where it has one.
+//! Single kernels at the sizes that the networks use, beside candle's own form where there is one.
 //!
 //! `cargo bench --bench kernels -- gemm` runs one group. Throughput is counted in the multiplications and additions of
 //! the direct form (1 Gelem/s = 1 GFLOP/s), so that Winograd and plain forms can be compared.
@@ -101,7 +101,7 @@ fn convolution(c: &mut Criterion) {
     group.finish();
 }
 
-/// What follows the attention of a Swin-v2-B block, in one go and layer by layer.
+/// The layers after the attention of a Swin-v2-B block, together and one by one.
 fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("rows");
     for (count, width) in [(16384, 128), (1024, 512)] {

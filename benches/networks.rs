@@ -1,7 +1,7 @@
 //! Whole networks at 512 px with synthetic weights: wall time and processor time, median of the runs.
 //!
 //! `cargo bench --bench networks -- [model filter] [f32|bf16] [runs] [captures]`. Processor time counts every thread and
-//! hardly suffers from other programs, so it compares changes on a busy machine.
+//! hardly depends on other programs, so it can compare changes on a busy machine.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! How long an answer takes to write, and how many bytes it has: a smooth 256 px tile, a smooth and a noisy 512 px map.
+//! Time to encode an answer, and its bytes: a smooth 256 px tile, a smooth and a noisy 512 px map.
 
 use std::hint::black_box;
 
@@ -25,7 +25,7 @@ fn task(task_type: TaskType, categories: usize) -> Task {
     }
 }
 
-/// Waves whose crests are `period` pixels apart, with a little noise, 0 … 1.
+/// Waves of `period` pixels with a little noise, in 0 … 1.
 fn field(side: usize, period: f32, phase: f32) -> impl Iterator<Item = f32> {
     (0..side * side).map(move |pixel| {
         let (x, y) = ((pixel % side) as f32 / period, (pixel / side) as f32 / period);

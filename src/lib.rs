@@ -3,6 +3,7 @@
 //! One request's path: [`api`] parses it, [`engine`] plans windows, [`raster`] reads and warps pixels, [`nn`] runs the
 //! network over [`ops`] on the device thread, [`outputs`] encodes the [`prediction`].
 
+mod allocator;
 pub mod api;
 pub mod assets;
 pub mod cli;
@@ -27,7 +28,3 @@ pub mod threads;
 pub mod tiles;
 pub mod weights;
 pub mod zoo;
-
-/// Keeps the large maps of one layer for the next: see [`kernels::Recycler`].
-#[global_allocator]
-static ALLOCATOR: kernels::Recycler = kernels::Recycler::new();

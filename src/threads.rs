@@ -1,17 +1,18 @@
-//! The threads that kernels run on: rayon's, one for each processor that the process may use.
+//! The threads that kernels run on: rayon's, one per processor that the process may use.
 
-/// Starts them, each bound to a processor of its own, unless there are some already.
+/// Starts rayon's global threads, each bound to a processor of its own, unless they have been started already.
 ///
-/// Left alone, the system may wake two of them on one processor after a pause and leave another idle for ten milliseconds and more,
-/// a third of a small network's pass. Where there are fewer threads than processors (a container's share of a large machine, or
-/// `RAYON_NUM_THREADS`), the system chooses.
+/// If they were not bound, the system might wake two of them on one processor after a pause and leave another processor idle
+/// for ten milliseconds or more, a third of a small network's pass. With fewer threads than processors (a container's share
+/// of a large machine, or `RAYON_NUM_THREADS`), the system chooses the processors.
 pub fn start() {
-    // An error says that there are threads already, which do as well.
+    // An error means that the threads have been started already, which is fine.
     let _ =
         rayon::ThreadPoolBuilder::new().thread_name(|index| format!("kernel-{index}")).start_handler(bind).build_global();
 }
 
-/// Runs `work` on one of them, so that what it runs in parallel begins at once instead of after a thread has been woken.
+/// Runs `work` on one of these threads, so that its parallel parts begin at once instead of after another thread has woken
+/// up.
 pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| work())
 }
@@ -27,7 +28,7 @@ fn bind(index: usize) {
     {
         let mut own = CpuSet::new();
         own.set(*processor);
-        // Refused, the thread stays as free as it was.
+        // If the system refuses, the thread stays unbound.
         let _ = sched_setaffinity(None, &own);
     }
 }

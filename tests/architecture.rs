@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 25] = [
+const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("error", &[]),
     ("identity", &[]),
     ("telemetry", &[]),
     ("threads", &[]),
-    ("kernels", &["sync"]),
+    ("allocator", &["sync"]),
+    ("kernels", &["allocator"]),
     ("assets", &[]),
     ("private_file", &[]),
     ("sync", &[]),
@@ -27,6 +28,7 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
     (
         "engine",
         &[
+            "allocator",
             "error",
             "georef",
             "identity",

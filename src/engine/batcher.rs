@@ -27,6 +27,9 @@ pub struct BatchOptions {
     pub max_delay: Duration,
 }
 
+/// How long the queue must be empty before [`Pass::idle`] is called, and the time between such calls.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// The work that the queue is for.
 pub(super) trait Pass: Send + Sync + 'static {
     /// What one caller asks.
@@ -39,6 +42,9 @@ pub(super) trait Pass: Send + Sync + 'static {
 
     /// Runs one pass. Answers come in the order of the requests, one for each.
     fn run(&self, requests: Vec<Self::Request>) -> Result<Vec<Self::Answer>, EngineError>;
+
+    /// Called on the queue's thread whenever no request has come for [`IDLE`].
+    fn idle(&self) {}
 
     /// The time. Tests set their own.
     fn now(&self) -> Instant {
@@ -229,7 +235,14 @@ fn next_batch<P: Pass>(desk: &Desk<P>) -> Option<(Vec<Waiting<P>>, Instant)> {
             return None;
         }
         let Some(first) = line.waiting.front() else {
-            line = desk.changed.wait(line).ignore_poison();
+            let (now, waited) = desk.changed.wait_timeout(line, IDLE).ignore_poison();
+            line = now;
+            if waited.timed_out() && line.waiting.is_empty() && !line.stopping {
+                // Not under the lock: callers need not wait for it.
+                drop(line);
+                desk.pass.idle();
+                line = desk.lock();
+            }
             continue;
         };
         let sharing = line.waiting.iter().filter(|other| desk.pass.can_share(&first.request, &other.request)).count();

@@ -11,7 +11,7 @@ use super::batcher::{BatchOptions, Batcher, Pass};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
-use crate::threads;
+use crate::{allocator, threads};
 
 /// A question to a model: one head, or feature maps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,6 +137,14 @@ impl Pass for ForwardPass {
 
     fn run(&self, requests: Vec<Forward>) -> Result<Vec<FeaturesAndAnswer>, EngineError> {
         run(&self.device, || forward(requests, &self.device))
+    }
+
+    /// Gives the memory that the allocator keeps between passes back to the system.
+    fn idle(&self) {
+        let bytes = allocator::release();
+        if bytes > 0 {
+            tracing::debug!(bytes, "released the memory kept between passes");
+        }
     }
 }
 

@@ -1,36 +1,35 @@
-//! Sums of weighted pixels: what RoIAlign's bins are once their samples are known.
+//! Sums of weighted pixels, which is what RoIAlign's bins are once their sample points are known.
 //!
-//! A bin's sums stay in registers while its pixels run by, so that each pixel is read once and each sum written once.
+//! A bin's sums stay in registers while its pixels are read, so each pixel is read once and each sum is written once.
 
 use rayon::prelude::*;
 
 use super::memory::Out;
 use super::simd::{Simd, SimdTask, dispatch};
 
-/// A pixel of a channels-last map and how much it counts.
+/// A pixel of a channels-last map and its weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WeightedPixel {
+pub(crate) struct WeightedPixel {
     /// Index of the pixel in `[pixels, channels]`.
-    pub pixel: usize,
-    /// Its factor.
-    pub weight: f32,
+    pub(crate) pixel: usize,
+    pub(crate) weight: f32,
 }
 
-/// The pixels that an item's bins are made of.
+/// The weighted pixels that one item's bins are summed from.
 #[derive(Debug)]
-pub struct BinPixels<'a> {
+pub(crate) struct BinPixels<'a> {
     /// `[pixels, channels]`
-    pub map: &'a [f32],
+    pub(crate) map: &'a [f32],
     /// `[bins, taps]`
-    pub pixels: Vec<WeightedPixel>,
+    pub(crate) pixels: Vec<WeightedPixel>,
 }
 
-/// For every bin of `taps` pixels the sum of its weighted pixels: [items, bins, channels]. `item` says what the bins of each item are
-/// made of; nothing gives zeros.
+/// The sum of weighted pixels for every bin of `taps` pixels: [items, bins, channels]. `item` gives the pixels of each
+/// item's bins; `None` gives zeros.
 ///
 /// # Panics
-/// If the lengths do not fit together, or a pixel lies outside the map.
-pub fn sum_bins<'a>(
+/// If the lengths do not match, or a pixel lies outside the map.
+pub(crate) fn sum_bins<'a>(
     [items, bins, taps, channels]: [usize; 4],
     item: impl Fn(usize) -> Option<BinPixels<'a>> + Sync,
 ) -> Vec<f32> {
@@ -53,13 +52,13 @@ pub fn sum_bins<'a>(
     }
 }
 
-/// Registers of one bin's sums.
+/// Registers that hold one bin's sums.
 const BLOCK: usize = 8;
 
 struct Bins<'a> {
     map: &'a [f32],
     channels: usize,
-    /// As many for every bin.
+    /// `[bins, taps]`
     pixels: &'a [WeightedPixel],
     bins: usize,
     sums: Out<'a>,
@@ -80,7 +79,7 @@ impl SimdTask for Bins<'_> {
                 for at in pixels {
                     let weight = s.splat(at.weight);
                     for (i, sum) in block.iter_mut().enumerate() {
-                        // SAFETY: the pixel is on the map (checked before), and the block ends inside its channels.
+                        // SAFETY: the pixel is on the map (checked by the caller), and the block ends inside its channels.
                         let v = unsafe { s.load(map.as_ptr().add(at.pixel * channels + first + i * S::LANES)) };
                         *sum = s.mul_add(v, weight, *sum);
                     }
@@ -128,10 +127,10 @@ mod tests {
                     bin.iter().map(|at| f64::from(value(at))).sum::<f64>() as f32
                 })
                 .collect();
-            for level in InstructionSet::supported() {
+            for instructions in InstructionSet::supported() {
                 let mut sums = vec![f32::NAN; expected.len()];
-                level.run(Bins { map: &map, channels, pixels: &pixels, bins, sums: Out::over(&mut sums) });
-                reference::assert_close(&sums, &expected, 1e-6, &format!("{level:?}, {channels} channels"));
+                instructions.run(Bins { map: &map, channels, pixels: &pixels, bins, sums: Out::over(&mut sums) });
+                reference::assert_close(&sums, &expected, 1e-6, &format!("{instructions:?}, {channels} channels"));
             }
             let item = |index| (index == 1).then(|| BinPixels { map: &map, pixels: pixels.clone() });
             let sums = sum_bins([3, bins, taps, channels], item);

@@ -1,4 +1,4 @@
-//! What ends a network: softmax over the last dimension and the logistic function.
+//! The functions that end a network: softmax over the last dimension and the logistic function.
 
 use rayon::prelude::*;
 
@@ -9,10 +9,10 @@ use super::{math, row_shares};
 /// Softmax of every row of `width` values.
 ///
 /// # Panics
-/// If `x` is no whole number of rows.
-pub fn softmax(x: &[f32], width: usize) -> Vec<f32> {
+/// If `x` is not a whole number of rows.
+pub(crate) fn softmax(x: &[f32], width: usize) -> Vec<f32> {
     assert!(width > 0 && x.len().is_multiple_of(width), "x is [rows, width]");
-    // SAFETY: the jobs cover every row once.
+    // SAFETY: the tasks cover every row once.
     unsafe {
         Out::collect(x.len(), |out| {
             row_shares(x.len() / width, width).into_par_iter().for_each(|rows| {
@@ -24,9 +24,9 @@ pub fn softmax(x: &[f32], width: usize) -> Vec<f32> {
     }
 }
 
-/// 1 / (1 + e^-x)
-pub fn sigmoid(x: &[f32]) -> Vec<f32> {
-    // SAFETY: the jobs cover every value once.
+/// The logistic function, `1 / (1 + e^-x)`.
+pub(crate) fn sigmoid(x: &[f32]) -> Vec<f32> {
+    // SAFETY: the tasks cover every value once.
     unsafe {
         Out::collect(x.len(), |out| {
             row_shares(x.len(), 1).into_par_iter().for_each(|range| {
@@ -51,7 +51,7 @@ impl SimdTask for Softmax<'_> {
         for (row, x) in self.x.chunks_exact(self.width).enumerate() {
             let largest = s.splat(x.iter().copied().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a }));
             let mut total = 0.0;
-            // SAFETY: the destination is as large as `x`, and this job's own.
+            // SAFETY: the destination is as large as `x`, and this task alone writes to it.
             unsafe {
                 let to = self.to.add(row * self.width);
                 for i in (0..self.width).step_by(S::LANES) {
@@ -83,7 +83,7 @@ impl SimdTask for Sigmoid<'_> {
         let (zero, one) = (s.splat(0.0), s.splat(1.0));
         for i in (0..self.x.len()).step_by(S::LANES) {
             let count = (self.x.len() - i).min(S::LANES);
-            // SAFETY: the destination is as large as `x`, and this job's own.
+            // SAFETY: the destination is as large as `x`, and this task alone writes to it.
             unsafe {
                 let v = s.load_part(self.x.as_ptr().add(i), count);
                 let v = s.div(one, s.add(one, math::exp(s, s.sub(zero, v))));

@@ -1,35 +1,36 @@
-//! How the factors of a product lie in 32-bit words, on either side of the micro-kernel.
+//! How the factors of a product are stored in 32-bit words, on either side of the micro-kernel.
 //!
-//! Words come in chunks of [`CHUNK`]. What a word holds depends on what the processor multiplies fastest: an f32 value, a pair of
-//! bf16 values, or a pair of bf16 parts of f32 values. The latter is for processors whose tiles multiply bf16 sixteen times as
-//! fast as their vectors multiply f32: an f32 value is exactly the sum of three bf16 values (8 bits each), and six products of
-//! such parts give the product of two values to f32 rounding, in less than half the time of f32 arithmetic. (An infinite value has no
-//! such parts; it becomes NaN.)
+//! Words come in chunks of [`CHUNK`]. What a word holds depends on what the processor multiplies fastest: an f32 value, a
+//! pair of bf16 values, or a pair of bf16 parts of f32 values. The last form is for processors whose tiles multiply bf16
+//! sixteen times as fast as their vectors multiply f32: an f32 value is exactly the sum of three bf16 values (8 bits each),
+//! and six products of such parts give the product of two values to f32 rounding, in less than half the time of f32
+//! arithmetic. (An infinite value has no such parts; it becomes NaN.)
 
 use super::Precision;
 use super::simd::{InstructionSet, Simd};
 
-/// Words of each row that lie together on the left-hand side: [chunk][row][CHUNK].
+/// Contiguous words of each row on the left-hand side: [chunk][row][CHUNK].
 pub(crate) const CHUNK: usize = 16;
-/// Values that fill a chunk (or one chunk a part) in tiles.
+/// Values that fill a chunk (one chunk per part, if split) for tile registers.
 const TILE_VALUES: usize = 2 * CHUNK;
-/// Parts of a split value.
+/// Parts that a value is split into.
 const PARTS: usize = 3;
 
-/// What the words of a product hold.
+/// What the words of a product's factors hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Factors {
-    /// One f32 value a word.
+    /// One f32 value per word.
     F32,
     /// Values 2i and 2i + 1 as bf16 in word i.
     Bf16,
-    /// The same in whole chunks, for tile registers.
+    /// As `Bf16`, in whole chunks for tile registers.
     TiledBf16,
-    /// For every 32 values a chunk of their first parts, one of their second and one of their third; values i and i + 16 share a word.
+    /// For every 32 values, one chunk of their first parts, one of their second and one of their third; values i and i + 16
+    /// share a word.
     TiledSplit,
 }
 
-/// Rows that the micro-kernel multiplies at once: groups of `full`, the last one a multiple of `step`.
+/// Rows that the micro-kernel multiplies at once: groups of `full` rows, the last one a smaller multiple of `step`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Groups {
     pub(crate) full: usize,
@@ -37,7 +38,7 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Cuts `rows` into groups.
+    /// The sizes of the groups that `rows` rows are cut into.
     #[inline(always)]
     pub(crate) fn sizes(self, rows: usize) -> impl Iterator<Item = usize> {
         let (whole, rest) = (rows / self.full, rows % self.full);
@@ -45,23 +46,23 @@ impl Groups {
         (0..whole).map(move |_| self.full).chain((last > 0).then_some(last))
     }
 
-    /// `rows` rounded up to what its groups hold.
+    /// `rows` rounded up to the rows that its groups hold.
     pub(crate) fn padded(self, rows: usize) -> usize {
         rows.next_multiple_of(self.step)
     }
 }
 
 impl Factors {
-    /// The fastest way to multiply in a precision.
-    pub(crate) fn new(precision: Precision, level: InstructionSet) -> Self {
+    /// The fastest form for a precision on an instruction set.
+    pub(crate) fn new(precision: Precision, instructions: InstructionSet) -> Self {
         match precision {
-            Precision::F32 if level.has_tiles() => Self::TiledSplit,
-            Precision::Bf16 if level.has_tiles() => Self::TiledBf16,
+            Precision::F32 if instructions.has_tiles() => Self::TiledSplit,
+            Precision::Bf16 if instructions.has_tiles() => Self::TiledBf16,
             _ => Self::for_vectors(precision),
         }
     }
 
-    /// The same on vector registers alone.
+    /// The fastest form for a precision on vector registers alone.
     pub(crate) fn for_vectors(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
@@ -69,19 +70,19 @@ impl Factors {
         }
     }
 
-    /// Whether tile registers multiply them.
+    /// Whether tile registers multiply this form.
     #[inline(always)]
     pub(crate) fn tiled(self) -> bool {
         matches!(self, Self::TiledBf16 | Self::TiledSplit)
     }
 
-    /// The groups of rows that a level's micro-kernel works on, whose vector form keeps `rows` of them.
+    /// The groups of rows that a micro-kernel works on, where its vector form keeps accumulators for `rows` rows.
     #[inline(always)]
     pub(crate) fn groups(self, rows: usize) -> Groups {
         if self.tiled() { Groups { full: 32, step: 32 } } else { Groups { full: rows, step: rows / 3 } }
     }
 
-    /// Values whose words fill whole chunks.
+    /// Values in a unit: the fewest whose words fill whole chunks.
     #[inline(always)]
     pub(crate) fn unit_values(self) -> usize {
         match self {
@@ -90,7 +91,7 @@ impl Factors {
         }
     }
 
-    /// The chunks they fill.
+    /// Chunks in a unit.
     #[inline(always)]
     pub(crate) fn unit_chunks(self) -> usize {
         match self {
@@ -115,7 +116,8 @@ impl Factors {
         values.div_ceil(self.unit_values()) * self.unit_chunks() * CHUNK
     }
 
-    /// Puts value `index` of a column of the right-hand side, whose words lie `stride` apart and were zeros at first, to its place.
+    /// Writes value `index` of a column of the right-hand side. The column's words lie `stride` apart and must have been
+    /// zeroed.
     pub(crate) fn put(self, column: &mut [f32], stride: usize, index: usize, value: f32) {
         match self {
             Self::F32 => column[index * stride] = value,
@@ -132,7 +134,8 @@ impl Factors {
         }
     }
 
-    /// Which values of a unit, beginning there, two registers must hold for [`Factors::write`] to make the words from `lane` on.
+    /// The offsets in a unit of the two registers of values from which [`Factors::write`] makes the words that start at
+    /// `lane`.
     #[inline(always)]
     pub(crate) fn sources<S: Simd>(self, lane: usize) -> [usize; 2] {
         match self {
@@ -142,14 +145,14 @@ impl Factors {
         }
     }
 
-    /// Writes a register of words to `to`; of split factors one for each part, `stride` words apart.
+    /// Writes a register of words to `to`; for split factors, one register for each part, `stride` words apart.
     ///
     /// # Safety
-    /// A register must be writable at each place.
+    /// A register must be writable at each of those addresses.
     #[inline(always)]
     pub(crate) unsafe fn write<S: Simd>(self, s: S, values: [S::V; 2], to: *mut f32, stride: usize) {
         let [first, second] = values;
-        // SAFETY: handed on.
+        // SAFETY: the caller's promise.
         unsafe {
             match self {
                 Self::F32 => s.store(to, first),
@@ -168,7 +171,7 @@ fn put_half(word: &mut f32, half: usize, bits: u16) {
     *word = f32::from_bits(word.to_bits() | u32::from(bits) << (16 * half));
 }
 
-/// The bf16 bits of the three parts whose sum a value is: the leading 8 bits of its significand, those of the rest, and what remains.
+/// The bf16 bits of the three parts that add up to `value`: the leading 8 bits of its significand, the next 8, and the rest.
 /// (Values too close to zero for that lose their last bits, as they do in the products.)
 fn split(value: f32) -> [u16; PARTS] {
     let mut rest = value;

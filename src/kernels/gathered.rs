@@ -1,8 +1,9 @@
-//! General square convolutions as one matrix product over gathered rows: strided 3x3, the 7x7 stem, patch embeddings.
+//! Square convolutions of any stride as one matrix product over gathered rows (im2col): strided 3x3, the 7x7 stem, patch
+//! embeddings.
 //!
-//! A row of the product's left-hand side is what one output pixel sees, (kernel row, kernel column, channel). It is
-//! copied straight from the map into the product's packed blocks, so no unfolded map ever exists. In a channels-last map
-//! a kernel row is one contiguous run.
+//! A row of the product's left-hand side holds what one output pixel sees, (kernel row, kernel column, channel). It is
+//! copied straight from the map into the product's packed blocks, so the unfolded map never exists as a whole. In a
+//! channels-last map a kernel row is contiguous.
 
 use super::gemm::{PackedMatrix, RowSource};
 use super::{LayerActivation, Maps, Precision};
@@ -15,19 +16,19 @@ pub struct GatheredConvolution {
     walk: Walk,
 }
 
-/// How a square kernel walks over a map.
+/// How a square kernel moves over a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walk {
     /// Side of the kernel.
     pub kernel: usize,
-    /// Pixels from one output to the next.
+    /// Input pixels from one output to the next.
     pub stride: usize,
-    /// Zeros at every border.
+    /// Zeros added at each border.
     pub padding: usize,
 }
 
 impl Walk {
-    /// The maps it gives; empty where the kernel does not fit.
+    /// The shape of the result; empty where the kernel does not fit.
     pub fn output_maps(self, maps: Maps) -> Maps {
         let side = |len: usize| (len + 2 * self.padding).checked_sub(self.kernel).map_or(0, |room| room / self.stride + 1);
         Maps { count: maps.count, height: side(maps.height), width: side(maps.width) }
@@ -35,30 +36,29 @@ impl Walk {
 }
 
 impl GatheredConvolution {
-    /// `weight` [outputs, kernel, kernel, inputs] (note the order), `bias` `[outputs]` or empty.
+    /// `weight` is [outputs, kernel, kernel, inputs] (note the order), `bias` is `[outputs]` or empty.
     ///
     /// # Panics
-    /// If the lengths do not fit together, or the stride is 0.
+    /// If the lengths do not match, or the stride is 0.
     pub fn new(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, walk: Walk, precision: Precision) -> Self {
         assert!(walk.stride > 0, "a stride of 0 goes nowhere");
         let matrix = PackedMatrix::new(weight, bias, outputs, walk.kernel * walk.kernel * inputs, precision);
         Self { matrix, inputs, walk }
     }
 
-    /// How the kernel walks.
-    pub fn walk(&self) -> Walk {
+    pub(crate) fn walk(&self) -> Walk {
         self.walk
     }
 
-    /// Bytes the prepared weights take.
+    /// Bytes of the prepared weights.
     pub fn bytes(&self) -> usize {
         self.matrix.bytes()
     }
 
-    /// act(conv(x) + bias + residual) for `x` [N, H, W, inputs]; the residual is laid out like the result.
+    /// act(conv(x) + bias + residual) for `x` [N, H, W, inputs]; the residual has the result's layout.
     ///
     /// # Panics
-    /// If `x` or the residual has another size than its shape says.
+    /// If the length of `x` or of the residual does not match its shape.
     pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
         let to = self.walk.output_maps(maps);
@@ -67,7 +67,7 @@ impl GatheredConvolution {
     }
 }
 
-/// What every output pixel sees, row after row.
+/// The inputs that each output pixel sees, as one row per output pixel.
 struct Gathered<'a> {
     x: &'a [f32],
     maps: Maps,
@@ -82,7 +82,7 @@ impl RowSource for Gathered<'_> {
         let (column, line) = (row % self.to.width, row / self.to.width);
         let (line, n) = (line % self.to.height, line / self.to.height);
         let run = self.walk.kernel * self.inputs;
-        // Where the kernel's left edge lies, in values from the beginning of a row of the map; may be outside.
+        // The kernel's left edge, in values from the start of a row of the map; it may lie outside.
         let left = (column * self.walk.stride) as isize - self.walk.padding as isize;
         let start = left * self.inputs as isize;
         let width = (self.maps.width * self.inputs) as isize;

@@ -1,6 +1,6 @@
-//! The shape of what kernels work on.
+//! The shape of a batch of maps.
 
-/// A batch of channels-last maps without its channels.
+/// The shape of a batch of channels-last maps, without the number of channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Maps {
     /// N
@@ -12,7 +12,7 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// N H W
+    /// Pixels of all maps together: N H W.
     pub fn pixels(self) -> usize {
         self.count * self.height * self.width
     }

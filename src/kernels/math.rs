@@ -3,8 +3,8 @@
 use super::LayerActivation;
 use super::simd::Simd;
 
-/// e^v, within 2e-7 relative: range reduction by ln 2 and the Taylor polynomial of degree 7 on |r| <= 0.35.
-/// Below -87 the answer is e^-87 (1.6e-38), above 88 it is e^88; NaN gives e^-87, so nothing overflows downstream.
+/// e^v with a relative error of at most 2e-7: range reduction by ln 2 and the Taylor polynomial of degree 7 on |r| <= 0.35.
+/// Below -87 the result is e^-87 (1.6e-38), above 88 it is e^88, and NaN gives e^-87, so nothing overflows downstream.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, v: S::V) -> S::V {
     // ln 2 in two parts, the first with trailing zeros so that its products with whole numbers are exact.
@@ -22,10 +22,10 @@ pub(crate) fn exp<S: Simd>(s: S, v: S::V) -> S::V {
     s.scale(sum, power)
 }
 
-/// x Φ(x), the erf form of GELU (the one PyTorch means by default), within 3e-7 |x|: the last bits of Φ.
+/// x Φ(x), the erf form of GELU (PyTorch's default), with an error of at most 3e-7 |x|: the last bits of Φ.
 ///
-/// Φ(x) - 1/2 is odd: x P(2 x²/c² - 1) with a polynomial P fitted on |x| <= c (Chebyshev nodes, reweighted least
-/// squares), beyond which Φ is 0 or 1 to f32 precision. No division and no exponential.
+/// Φ(x) - 1/2 is odd, so it is computed as x P(2 x²/c² - 1) with a polynomial P fitted on |x| <= c (Chebyshev nodes,
+/// reweighted least squares). Beyond c, Φ is 0 or 1 to f32 precision. No division and no exponential is needed.
 #[inline(always)]
 pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
     const LIMIT: f32 = 5.25;
@@ -54,7 +54,6 @@ pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(x, s.mul_add(clamped, sum, s.splat(0.5)))
 }
 
-/// The activation of one register.
 #[inline(always)]
 pub(crate) fn activate<S: Simd>(s: S, v: S::V, activation: LayerActivation) -> S::V {
     match activation {
@@ -85,7 +84,7 @@ mod tests {
         }
     }
 
-    /// erf by its Taylor series below 3 and its continued fraction above: slow and accurate to f64 rounding.
+    /// Φ through erf: by its Taylor series below 3 and its continued fraction above. Slow, and accurate to f64 rounding.
     fn phi(x: f64) -> f64 {
         let z = x.abs() / std::f64::consts::SQRT_2;
         let tail = if z < 3.0 {
@@ -106,19 +105,19 @@ mod tests {
     fn exp_and_gelu_are_accurate_to_f32_on_every_instruction_set() {
         let count = if cfg!(miri) { 200 } else { 100_003 };
         let inputs: Vec<f32> = (0..count).map(|i| (i as f32 / count as f32 - 0.5) * 24.0).collect();
-        for level in InstructionSet::supported() {
+        for instructions in InstructionSet::supported() {
             let mut values = inputs.clone();
-            level.run(Apply(&mut values, true));
+            instructions.run(Apply(&mut values, true));
             for (x, y) in inputs.iter().zip(&values) {
                 let exact = f64::from(*x).exp();
-                assert!((f64::from(*y) - exact).abs() <= 3e-7 * exact, "{level:?}: exp({x}) = {y}, not {exact}");
+                assert!((f64::from(*y) - exact).abs() <= 3e-7 * exact, "{instructions:?}: exp({x}) = {y}, not {exact}");
             }
             let mut values = inputs.clone();
-            level.run(Apply(&mut values, false));
+            instructions.run(Apply(&mut values, false));
             for (x, y) in inputs.iter().zip(&values) {
                 let exact = f64::from(*x) * phi(f64::from(*x));
                 let error = (f64::from(*y) - exact).abs();
-                assert!(error <= 3e-7 * f64::from(x.abs()), "{level:?}: gelu({x}) = {y}, not {exact}");
+                assert!(error <= 3e-7 * f64::from(x.abs()), "{instructions:?}: gelu({x}) = {y}, not {exact}");
             }
         }
     }

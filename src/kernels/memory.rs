@@ -1,14 +1,14 @@
-//! Memory the kernels work in: cache-line aligned buffers, scratch kept by each thread, and results that several
-//! threads fill without anyone zeroing them first.
+//! The memory that kernels work in: cache-line aligned buffers, scratch memory kept by each thread, and results that several
+//! threads fill without zeroing them first.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use super::recycle::LARGE_PAGE;
+use crate::allocator::LARGE_PAGE;
 
-/// Values in a cache line, and in an AVX-512 register.
+/// f32 values in a cache line, and in an AVX-512 register.
 pub(crate) const LINE: usize = 16;
 
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ impl fmt::Debug for Aligned {
 impl Deref for Aligned {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: the lines are f32 values end to end, at least `len` of them.
+        // SAFETY: the lines are contiguous f32 values, at least `len` of them.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -53,16 +53,16 @@ thread_local! {
     static WORKSPACE: RefCell<Workspace> = const { RefCell::new(Workspace { chunks: Vec::new(), used: 0, lent: 0 }) };
 }
 
-/// The memory that a thread lends to its kernels.
+/// Scratch memory that a thread lends to the kernels it runs.
 ///
-/// It grows to what was ever needed at once and lies on large pages of its own. Small pages that several threads fault in at the same
-/// time lie in turns in physical memory, and where cores do not share a last-level cache, each core's writes then slow
-/// the other's: a convolution whose tiles lay on such pages took 1.7 times as long.
+/// It grows to the most that was ever lent at once, and lies on large pages of its own. When several threads fault in small
+/// pages at the same time, the pages alternate in physical memory; where cores do not share a last-level cache, each core's
+/// writes then slow the others down. A convolution whose tiles lay on such pages took 1.7 times as long.
 struct Workspace {
     chunks: Vec<Aligned>,
-    /// Values of the last chunk that are lent, or lie before some that are.
+    /// Values of the last chunk that are lent, or that lie before lent ones.
     used: usize,
-    /// How many pieces are lent.
+    /// Number of pieces lent at present.
     lent: usize,
 }
 
@@ -88,28 +88,28 @@ impl Workspace {
                 self.chunks.push(Aligned::zeros(len));
             }
         } else if len <= self.used && start.wrapping_add(len) == self.end() {
-            // The last piece of the last chunk: its place is free at once. That of others is once all have come back.
+            // The last piece of the last chunk can be reused at once; the others only when all pieces have come back.
             self.used -= len;
         }
     }
 
-    /// Where the lent part of the last chunk ends.
+    /// The end of the lent part of the last chunk.
     fn end(&mut self) -> *mut f32 {
-        // Not through a slice, which would claim what is lent.
+        // Not through a slice: that would create a second reference to lent memory.
         let start = self.chunks.last_mut().map_or(std::ptr::null_mut(), |chunk| chunk.lines.as_mut_ptr());
         start.cast::<f32>().wrapping_add(self.used)
     }
 }
 
-/// Memory lent by the thread's workspace, returned when dropped. (A guard and not a closure's argument: closures are not
-/// compiled for the instruction set of the kernel around them.)
+/// Memory lent by the thread's workspace, given back when dropped. (A guard instead of a closure's argument, because
+/// closures are not compiled for the instruction set of the kernel around them.)
 pub(crate) struct Scratch {
     start: *mut f32,
     len: usize,
 }
 
 impl Scratch {
-    /// `len` values that start on a cache line, holding whatever the last user left in them.
+    /// `len` values that start on a cache line. Their contents are whatever the last user left.
     pub(crate) fn take(len: usize) -> Self {
         Self { start: WORKSPACE.with_borrow_mut(|workspace| workspace.take(room(len))), len }
     }
@@ -124,25 +124,26 @@ impl Drop for Scratch {
 impl Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: so many values of a chunk, which stays where it is while any of it is lent; they were zeros at first.
+        // SAFETY: the piece is `len` values of a chunk, which does not move while any of it is lent; chunks are zeroed when
+        // made.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and lent to nobody else.
+        // SAFETY: as above, and the piece is lent to this `Scratch` alone.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
 
-/// What a piece takes: whole lines and one more, as pieces whose sizes are powers of two would else all fall on the same sets of the
-/// first-level cache.
+/// Values that a piece of `len` values takes up: whole cache lines plus one. Without the extra line, pieces whose sizes are
+/// powers of two would all fall on the same sets of the first-level cache.
 fn room(len: usize) -> usize {
     len.next_multiple_of(LINE) + LINE
 }
 
-/// A result under construction: threads write disjoint parts of it, together all of it.
+/// A result under construction: several threads write disjoint parts of it, and together they write all of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Out<'a> {
     start: *mut f32,
@@ -150,28 +151,29 @@ pub(crate) struct Out<'a> {
     values: PhantomData<&'a mut f32>,
 }
 
-// SAFETY: `Out` is only a place to write to; that writes do not overlap is promised at each `at`.
+// SAFETY: `Out` is only an address to write to; callers of `at` promise that writes do not overlap.
 unsafe impl Send for Out<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Out<'_> {}
 
 impl<'a> Out<'a> {
-    /// A new vector of `len` values, made by `fill`.
+    /// A new vector of `len` values, written by `fill`.
     ///
     /// # Safety
     /// `fill` must write every one of the values before it returns.
     pub(crate) unsafe fn collect(len: usize, fill: impl FnOnce(Out<'_>)) -> Vec<f32> {
         let mut values = Vec::with_capacity(len);
         fill(Out { start: values.as_mut_ptr(), len, values: PhantomData });
-        // SAFETY: the capacity is there and the caller promises the values.
+        // SAFETY: the capacity was reserved, and the caller promises that the values were written.
         unsafe { values.set_len(len) };
         values
     }
 
-    /// The same for several vectors of those lengths, of which the first one may be there already.
+    /// As [`Out::collect`] for several vectors with the given lengths. `there` is an existing vector to use as the first
+    /// one.
     ///
     /// # Safety
-    /// As for one, of each that is new.
+    /// As for [`Out::collect`], for each new vector.
     pub(crate) unsafe fn collect_all(
         lens: &[usize],
         there: Option<Vec<f32>>,
@@ -187,33 +189,33 @@ impl<'a> Out<'a> {
         });
         fill(&outs.collect::<Vec<_>>());
         for (values, len) in all.iter_mut().zip(lens) {
-            // SAFETY: the capacity is there and the caller promises the values.
+            // SAFETY: the capacity was reserved, and the caller promises that the values were written.
             unsafe { values.set_len(*len) };
         }
         all
     }
 
-    /// Memory that is there already.
+    /// A view of existing memory.
     pub(crate) fn over(values: &'a mut [f32]) -> Self {
         Self { start: values.as_mut_ptr(), len: values.len(), values: PhantomData }
     }
 
-    /// Whether it starts on a cache line.
+    /// Whether the memory starts on a cache line.
     pub(crate) fn starts_line(self) -> bool {
         self.start.addr().is_multiple_of(size_of::<Line>())
     }
 
-    /// `count` values from `index` on.
+    /// The `count` values that start at `index`.
     #[inline(always)]
     pub(crate) fn part(self, index: usize, count: usize) -> Self {
         Self { start: self.at(index, count), len: count, values: PhantomData }
     }
 
-    /// The place of value `index`, where `count` values will be written by this thread and no other.
+    /// The address of value `index`, where this thread and no other will write `count` values.
     #[inline(always)]
     pub(crate) fn at(self, index: usize, count: usize) -> *mut f32 {
         debug_assert!(index + count <= self.len, "{index} + {count} > {}", self.len);
-        // SAFETY: inside the allocation by every caller's arithmetic, checked above when testing.
+        // SAFETY: every caller computes an index inside the allocation; debug builds check it above.
         unsafe { self.start.add(index) }
     }
 }
@@ -231,7 +233,7 @@ mod tests {
                 assert_eq!(scratch.as_ptr() as usize % 64, 0);
                 scratch.fill(mark as f32);
             }
-            // Of the seven, 100, 5, 0 and 16 times a value come back.
+            // Give back the pieces of 100, 5, 0 and 16 values.
             for index in [2, 5, 0, 2] {
                 drop(all.remove(index));
             }

@@ -1,5 +1,5 @@
-//! The matrix micro-kernel: a tile of a few rows by two registers of columns, kept in registers while the inner
-//! dimension runs by. Every matrix product of the crate's kernels ends here.
+//! The matrix micro-kernel: a tile of a few rows by two registers of columns, whose sums stay in registers while the inner
+//! dimension is read. Every matrix product on vector registers ends here.
 
 use std::mem::MaybeUninit;
 
@@ -7,10 +7,10 @@ use super::factors::{CHUNK, Factors};
 use super::simd::Simd;
 use super::{LayerActivation, math};
 
-/// How far ahead the right-hand side is asked for, in values.
+/// How far ahead the right-hand side is prefetched, in values.
 const AHEAD: usize = 1024;
 
-/// Both sides of a product of `count` words.
+/// Both sides of a product over `count` words.
 #[derive(Clone, Copy)]
 pub(crate) struct ProductSides<'a> {
     /// One group of rows, [chunk][row][CHUNK].
@@ -21,51 +21,51 @@ pub(crate) struct ProductSides<'a> {
     pub(crate) factors: Factors,
 }
 
-/// What the accumulators hold at first.
+/// The initial value of the accumulators.
 #[derive(Clone, Copy)]
 pub(crate) enum Start {
-    /// Nothing.
+    /// Zeros.
     Zero,
-    /// A bias for each column (2 * LANES values), plus a residual laid out like the result.
+    /// A bias for each column (2 * LANES values), plus a residual with the result's layout.
     Bias { bias: *const f32, residual: Option<*const f32> },
-    /// What an earlier block of the inner dimension left in the result.
+    /// The result's present values, left by an earlier block of the inner dimension.
     Partial,
 }
 
-/// Where a tile goes.
+/// Where and how a tile is written.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
     pub(crate) to: *mut f32,
-    /// Values from one row to the next.
+    /// Values from the start of a row to the start of the next.
     pub(crate) stride: usize,
-    /// Rows and columns that exist; what the tile has beyond them is dropped.
+    /// Rows and columns that exist; the rest of the tile is dropped.
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) start: Start,
     pub(crate) activation: LayerActivation,
-    /// None: the tile lies in a matrix. Some: it becomes words of the left-hand side of a further product.
+    /// `None` for a tile of a matrix; `Some` for words of the left-hand side of a following product.
     pub(crate) further: Option<Further>,
 }
 
-/// A tile's place on the left-hand side of a further product, where `Tile::to` is the beginning of its group of rows. All rows and
-/// both registers of columns are written.
+/// A tile's position on the left-hand side of a following product, where `Tile::to` is the start of its group of rows. All
+/// rows and both registers of columns are written.
 #[derive(Clone, Copy)]
 pub(crate) struct Further {
     pub(crate) factors: Factors,
-    /// The first of the tile's columns.
+    /// The tile's first column.
     pub(crate) column: usize,
 }
 
 /// Multiplies one group of `size` rows (one of [`Factors::groups`]) with one panel.
 ///
 /// # Safety
-/// The sides must hold `count` words for `size` rows and two registers of columns (`left` rounded up to chunks is not
-/// needed), and the tile's pointers must be good for its rows and columns, `to` for writing by this thread alone.
+/// The sides must hold `count` words for `size` rows and two registers of columns (`left` need not be rounded up to chunks).
+/// The tile's pointers must be valid for its rows and columns, and this thread alone may write to `to`.
 #[inline(always)]
 pub(crate) unsafe fn multiply<S: Simd>(s: S, size: usize, sides: ProductSides<'_>, tile: Tile) {
     debug_assert!(sides.right.len() >= sides.count * 2 * S::LANES);
     debug_assert!(sides.left.len() >= sides.count / CHUNK * CHUNK * size);
-    // SAFETY: handed on.
+    // SAFETY: the caller's promise.
     unsafe {
         match (S::ROWS, size) {
             (12, 12) => by_width::<S, 12>(s, sides, tile),
@@ -78,10 +78,10 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, size: usize, sides: ProductSides<'_
     }
 }
 
-/// Leaves the second register of columns out where it holds nothing.
+/// Skips the second register of columns where the tile has none.
 #[inline(always)]
 unsafe fn by_width<S: Simd, const R: usize>(s: S, sides: ProductSides<'_>, tile: Tile) {
-    // SAFETY: handed on.
+    // SAFETY: the caller's promise.
     unsafe {
         match (tile.columns > S::LANES, sides.factors == Factors::F32) {
             (true, true) => run::<S, R, 2, false>(s, sides, tile),
@@ -94,14 +94,14 @@ unsafe fn by_width<S: Simd, const R: usize>(s: S, sides: ProductSides<'_>, tile:
 
 #[inline(always)]
 unsafe fn run<S: Simd, const R: usize, const C: usize, const BF16: bool>(s: S, sides: ProductSides<'_>, tile: Tile) {
-    // SAFETY: the caller's promise, with offsets that stay inside what it names.
+    // SAFETY: the caller's promise; every offset stays inside the memory that it covers.
     unsafe {
         let mut acc = begin::<S, R, C>(s, tile);
         let (mut left, mut right) = (sides.left.as_ptr(), sides.right.as_ptr());
         for _ in 0..sides.count / CHUNK {
             for k in 0..CHUNK {
                 let row = right.add(k * 2 * S::LANES);
-                // The hardware fetches ahead by itself, but stops at every page.
+                // The hardware prefetches too, but stops at every page boundary.
                 for line in (0..2 * S::LANES).step_by(CHUNK) {
                     s.prefetch(row.wrapping_add(AHEAD + line));
                 }
@@ -117,7 +117,7 @@ unsafe fn run<S: Simd, const R: usize, const C: usize, const BF16: bool>(s: S, s
     }
 }
 
-/// One word of the inner dimension. (A closure would not be compiled for the instruction set of its surroundings.)
+/// One word of the inner dimension. (A closure would not be compiled for the surrounding instruction set.)
 #[inline(always)]
 unsafe fn step<S: Simd, const R: usize, const C: usize, const BF16: bool>(
     s: S,
@@ -162,7 +162,7 @@ unsafe fn begin<S: Simd, const R: usize, const C: usize>(s: S, tile: Tile) -> [[
     acc
 }
 
-/// Adds a tile laid out like the result.
+/// Adds a tile that has the result's layout.
 #[inline(always)]
 unsafe fn add_rows<S: Simd, const R: usize, const C: usize>(s: S, acc: &mut [[S::V; C]; R], from: *const f32, tile: Tile) {
     for (r, row) in acc.iter_mut().enumerate() {
@@ -183,7 +183,7 @@ unsafe fn add_rows<S: Simd, const R: usize, const C: usize>(s: S, acc: &mut [[S:
 #[inline(always)]
 unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R], tile: Tile) {
     if let Some(further) = tile.further {
-        // SAFETY: handed on.
+        // SAFETY: the caller's promise.
         return unsafe { end_further::<S, R, C>(s, acc, tile, further) };
     }
     let (zero, relu) = (s.splat(0.0), tile.activation == LayerActivation::Relu);
@@ -199,8 +199,8 @@ unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R]
                 }
             }
         }
-        // In a second sweep, over values still in the first-level cache: inside the first one the accumulators
-        // would have to leave their registers.
+        // In a second pass over values that are still in the first-level cache: in the first pass, the accumulators would
+        // have to leave their registers.
         if tile.activation == LayerActivation::Gelu {
             for r in 0..tile.rows {
                 for c in (0..tile.columns).step_by(S::LANES) {
@@ -213,10 +213,10 @@ unsafe fn end<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R]
     }
 }
 
-/// The same as words of a further product, whose chunks hold R rows each.
+/// Writes the tile as words of a following product, whose chunks hold R rows each.
 #[inline(always)]
 unsafe fn end_further<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V; C]; R], tile: Tile, further: Further) {
-    /// Values of the largest tile.
+    /// Values in the largest tile.
     const MOST: usize = 12 * 2 * CHUNK;
     let Further { factors, column } = further;
     let mut values = MaybeUninit::<[f32; MOST]>::uninit();
@@ -224,7 +224,7 @@ unsafe fn end_further<S: Simd, const R: usize, const C: usize>(s: S, acc: [[S::V
     debug_assert!(C == 2 && R * C * S::LANES <= MOST);
     // SAFETY: the values are written before they are read, and the words of the tile's columns belong to it.
     unsafe {
-        // Aside first, as the activation needs the registers.
+        // Stored first, because the activation needs the registers.
         for (r, row) in acc.iter().enumerate() {
             for (c, v) in row.iter().enumerate() {
                 s.store(values.add((r * C + c) * S::LANES), *v);

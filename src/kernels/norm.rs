@@ -9,14 +9,14 @@ use super::simd::{Simd, SimdTask, dispatch};
 /// `residual + (x - mean) / sqrt(variance + epsilon) * weight + bias` for rows of `weight.len()` values.
 ///
 /// # Panics
-/// If the lengths do not fit together.
+/// If the lengths do not match.
 pub fn layer_norm(x: &[f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32> {
     let width = weight.len();
     assert!(width > 0 && bias.len() == width && x.len().is_multiple_of(width), "x is [rows, width]");
     assert!(residual.is_none_or(|r| r.len() == x.len()), "the residual is as large as x");
     let rows = x.len() / width;
     let norm = Norm { weight, bias, epsilon };
-    // SAFETY: the jobs cover every row once.
+    // SAFETY: the tasks cover every row once.
     unsafe {
         Out::collect(x.len(), |out| {
             row_shares(rows, width).into_par_iter().for_each(|rows| {
@@ -26,7 +26,7 @@ pub fn layer_norm(x: &[f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f
     }
 }
 
-/// The constants of a norm.
+/// The constants of a layer norm.
 #[derive(Clone, Copy)]
 pub(crate) struct Norm<'a> {
     pub(crate) weight: &'a [f32],
@@ -51,18 +51,18 @@ impl SimdTask for NormTask<'_> {
         for row in self.rows {
             let place = row * width;
             let residual = self.residual.map(|residual| residual[place..][..width].as_ptr());
-            // SAFETY: this job alone writes its rows.
+            // SAFETY: this task alone writes its rows.
             unsafe { self.norm.run(s, &self.x[place..][..width], residual, self.out.at(place, width)) };
         }
     }
 }
 
 impl Norm<'_> {
-    /// One row.
+    /// Normalises one row.
     ///
     /// # Safety
-    /// Row and residual are as long as the norm's weight, and as many values must be writable at `to`, which may be where the residual
-    /// is.
+    /// Row and residual must be as long as the norm's weight, and as many values must be writable at `to`. `to` may be the
+    /// residual's memory.
     #[inline(always)]
     pub(crate) unsafe fn run<S: Simd>(&self, s: S, x: &[f32], residual: Option<*const f32>, to: *mut f32) {
         let width = self.weight.len();

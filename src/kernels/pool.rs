@@ -1,7 +1,5 @@
-//! Maxima over neighbours or captures and nearest enlargement: loops bound by memory.
+//! Maxima over neighbours or captures, and nearest-neighbour enlargement: loops limited by memory bandwidth.
 //!
-//! No vector types here: the inner loops run over channels and the compiler vectorises them; [`SimdTask`] only has them
-//! compiled for the best instruction set.
 
 use rayon::prelude::*;
 
@@ -9,7 +7,7 @@ use super::Maps;
 use super::memory::Out;
 use super::simd::{Simd, SimdTask, dispatch};
 
-/// A loop over pairs of equal slices, compiled for the best instruction set.
+/// Combines each value of `from` into that of `into`.
 struct Fold<'a> {
     into: &'a mut [f32],
     from: &'a [f32],
@@ -43,14 +41,14 @@ impl SimdTask for Fold<'_> {
     }
 }
 
-/// 3x3 maximum, stride 2, a border of one that counts as absent: [N, H, W, C] -> [N, ⌈H/2⌉, ⌈W/2⌉, C].
+/// 3x3 maximum, stride 2, padding 1 where the padding never wins: [N, H, W, C] -> [N, ⌈H/2⌉, ⌈W/2⌉, C].
 ///
 /// # Panics
-/// If `x` has another size than its shape says.
+/// If the length of `x` does not match its shape.
 pub fn max_pool(x: &[f32], maps: Maps, channels: usize) -> Vec<f32> {
     assert_eq!(x.len(), maps.pixels() * channels, "x is [N, H, W, C]");
     let to = Maps { count: maps.count, height: maps.height.div_ceil(2), width: maps.width.div_ceil(2) };
-    // SAFETY: the jobs cover every line of the result once.
+    // SAFETY: the tasks cover every line of the result once.
     unsafe {
         Out::collect(to.pixels() * channels, |out| {
             (0..to.count * to.height).into_par_iter().for_each(|line| {
@@ -60,7 +58,7 @@ pub fn max_pool(x: &[f32], maps: Maps, channels: usize) -> Vec<f32> {
     }
 }
 
-/// One line of a pooled map.
+/// Computes one line of the pooled maps.
 struct MaxPool<'a> {
     x: &'a [f32],
     maps: Maps,
@@ -91,18 +89,18 @@ impl SimdTask for MaxPool<'_> {
                         largest = s.max(largest, unsafe { s.load_part(from.as_ptr(), count) });
                     }
                 }
-                // SAFETY: this job alone writes the pixel's channels.
+                // SAFETY: this task alone writes the pixel's channels.
                 unsafe { s.store_part(y.add(channel), largest, count) };
             }
         }
     }
 }
 
-/// The maximum of each item's `captures` neighbours: [items * captures, len] -> [items, len].
+/// The maximum over each item's `captures` consecutive maps: [items * captures, len] -> [items, len].
 ///
 /// # Panics
-/// If `x` is no whole number of items.
-pub fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
+/// If `x` is not a whole number of items.
+pub(crate) fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
     const BLOCK: usize = 1 << 14;
     let items = x.len().checked_div(captures * len).unwrap_or(0);
     assert_eq!(x.len(), items * captures * len, "x is [items * captures, len]");
@@ -121,11 +119,11 @@ pub fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
     y
 }
 
-/// `lateral + nearest(coarse)`, with the rows and columns of `coarse` given for each of `lateral`'s.
+/// `lateral + nearest(coarse)`; `rows` and `columns` say which row and column of `coarse` each of `lateral`'s takes.
 ///
 /// # Panics
-/// If the sizes do not fit together, or an index is outside `coarse`.
-pub fn nearest_add(
+/// If the sizes do not match, or an index is outside `coarse`.
+pub(crate) fn nearest_add(
     coarse: &[f32],
     from: Maps,
     lateral: &[f32],

@@ -1,8 +1,8 @@
-//! Slow and obvious forms of the kernels, summed in f64, which the tests compare them with.
+//! Slow, simple forms of the kernels, summed in f64, that the tests compare the kernels with.
 
 use super::{LayerActivation, Maps};
 
-/// Repeatable values in -1 .. 1.
+/// Reproducible pseudo-random values in -1 .. 1.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..len)
@@ -23,7 +23,7 @@ pub(crate) fn activate(v: f64, activation: LayerActivation) -> f64 {
     match activation {
         LayerActivation::None => v,
         LayerActivation::Relu => v.max(0.0),
-        // erf(z) by its Taylor series, good to f64 rounding for the small values tests use.
+        // erf(z) by its Taylor series, accurate to f64 rounding for the small values that tests use.
         LayerActivation::Gelu => {
             let z = (v / std::f64::consts::SQRT_2).clamp(-5.0, 5.0);
             let (mut term, mut sum) = (z, z);

@@ -1,7 +1,7 @@
-//! The backbone of a model on one or more captures of the same place.
+//! The backbone of a model, on one or more captures of the same place.
 //!
 //! Every capture goes through the same network, and each map is the maximum over the captures, as in the public
-//! `AggregationBackbone`; the Python package forgets it for ResNets, the trained configurations do not.
+//! `AggregationBackbone`. The Python package omits this for ResNets, but the trained configurations have it.
 
 use candle_core::{Result, Tensor};
 
@@ -19,7 +19,7 @@ pub(super) enum BackboneNetwork {
 }
 
 impl BackboneNetwork {
-    /// From `backbone.…`.
+    /// Loads the tensors under `backbone`.
     pub(super) fn load(loader: &Loader<'_>, spec: &ModelSpec) -> std::result::Result<Self, LoadError> {
         let bands = spec.bands.len();
         let root = loader.pp("backbone");
@@ -30,7 +30,7 @@ impl BackboneNetwork {
                 Ok(Self::SwinV2(SwinV2::load(&aggregated.pp("backbone"), config, bands)?))
             }
             Backbone::Resnet { depth } => {
-                // The package never wraps its ResNets.
+                // In the package's layout, ResNets are never wrapped in an aggregation.
                 let aggregated = spec.multi_image && spec.layout == Layout::Satlas;
                 let root = if aggregated { root.pp("backbone") } else { root };
                 Ok(Self::ResNet(ResNet::load(&root.pp("resnet"), depth, bands)?))

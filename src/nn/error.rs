@@ -3,16 +3,16 @@
 use crate::error::ErrorKind;
 use crate::weights::WeightsError;
 
-/// Why a network cannot be put together from its weights.
+/// Why a network cannot be built from its weights.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The weights are those of another network, or a tensor cannot be read.
+    /// The weights belong to another network, or a tensor cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The specification describes a network that cannot exist.
+    /// The specification describes a network that cannot be built.
     #[error("model {model} cannot be built: {reason}")]
     Specification {
-        /// The model.
+        /// The model's id.
         model: String,
         /// What was found and what is needed.
         reason: String,
@@ -20,16 +20,16 @@ pub enum LoadError {
     /// The device failed while weights were prepared.
     #[error("model {model} cannot be prepared for the device")]
     Device {
-        /// The model.
+        /// The model's id.
         model: String,
-        /// What the device says.
+        /// The device's error.
         #[source]
         source: candle_core::Error,
     },
 }
 
 impl LoadError {
-    /// What a caller can do about it.
+    /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Weights(error) => error.kind(),
@@ -39,24 +39,24 @@ impl LoadError {
     }
 }
 
-/// Why a loaded network gives no answer.
+/// Why a loaded network cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NnError {
-    /// The images are not what the network reads.
+    /// The images do not have the shape that the network reads.
     #[error("the network cannot read these images: {found}; needed: {needed}")]
     Input {
-        /// What came.
+        /// The images' shape and captures.
         found: String,
-        /// What is needed.
+        /// The shape that is needed.
         needed: String,
     },
     /// The model has no such head or layer.
     #[error("the model has no {what}")]
     Absent {
-        /// The head or the layer asked for.
+        /// The head or layer that was requested.
         what: String,
     },
-    /// A head that nobody had asked for before could not be prepared.
+    /// A head could not be prepared at its first use.
     #[error(transparent)]
     Prepare(Box<LoadError>),
     /// The device failed.
@@ -71,7 +71,7 @@ impl From<LoadError> for NnError {
 }
 
 impl NnError {
-    /// What a caller can do about it.
+    /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Input { .. } => ErrorKind::Unusable,

@@ -1,4 +1,4 @@
-//! Feature maps of a batch of images: what heads read and what embeddings are.
+//! Feature maps of a batch of images, which heads read and embeddings return.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,13 +23,13 @@ pub struct Part {
 }
 
 impl Part {
-    /// All of an image.
+    /// The whole image.
     pub(super) fn whole(ImageSize { height, width }: ImageSize) -> Self {
         Self { col: 0, row: 0, width, height }
     }
 
-    /// This part of the images and at least `margin` pixels around it, as far as there are any. It begins at a multiple of
-    /// `step` and ends at one or at the border, so that it covers whole cells of every map up to that stride.
+    /// This part with at least `margin` pixels around it, as far as the image reaches. It begins at a multiple of `step` and
+    /// ends at one or at the border, so it covers whole cells of every map with a stride up to `step`.
     pub(super) fn with_margin(self, margin: usize, step: usize, image: ImageSize) -> Self {
         let span = |start: usize, len: usize, side: usize| {
             let first = start.saturating_sub(margin) / step * step;
@@ -41,15 +41,15 @@ impl Part {
         Self { col, row, width, height }
     }
 
-    /// The same part of `outer` alone, which holds it.
+    /// This part in the coordinates of `outer`, which must contain it.
     pub(super) fn within(self, outer: Self) -> Self {
         Self { col: self.col - outer.col, row: self.row - outer.row, ..self }
     }
 
-    /// The cells over this part of a map `[N, h, w, C]` of the images; one that is covered in part counts.
+    /// The cells of a map `[N, h, w, C]` of the images that this part covers, wholly or in part.
     ///
     /// # Errors
-    /// Where the part reaches beyond the images.
+    /// If the part reaches beyond the images.
     pub(super) fn of(self, map: &Tensor, image: ImageSize) -> candle_core::Result<Tensor> {
         let (_, rows, cols, _) = map.dims4()?;
         let span = |start: usize, len: usize, pixels: usize, cells: usize| {
@@ -63,51 +63,51 @@ impl Part {
     }
 }
 
-/// Maps of one batch, kept between the heads that read them.
+/// The feature maps of one batch, shared by the heads that read them.
 ///
-/// The backbone's maps are there from the start, the pyramid's once something has asked for them. The full-resolution map is
-/// not kept: it is as large as 32 inputs.
+/// The backbone's maps exist from the start; the pyramid's are computed at their first use. The full-resolution map is not
+/// kept: it is as large as 32 inputs.
 #[derive(Debug)]
 pub struct Features {
-    /// Rows of the images, in pixels.
+    /// Height of the images, in pixels.
     pub(super) height: usize,
-    /// Columns of the images, in pixels.
+    /// Width of the images, in pixels.
     pub(super) width: usize,
-    /// Four maps `[N, h, w, C]`, maximum over the captures.
+    /// Four maps `[N, h, w, C]`: the maximum over the captures.
     pub(super) backbone: Vec<Tensor>,
     /// Four maps `[N, h, w, C]`.
     pub(super) fpn: OnceLock<Vec<Tensor>>,
 }
 
 impl Features {
-    /// Rows of the images, in pixels.
+    /// Height of the images, in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Columns of the images, in pixels.
+    /// Width of the images, in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Images, each with all its captures.
+    /// Number of items; an item is an image with all its captures.
     pub fn items(&self) -> usize {
         self.backbone.first().map_or(0, |map| map.dims()[0])
     }
 
-    /// The maps of one item alone.
+    /// The maps of one item.
     ///
     /// # Errors
-    /// Where the batch has no such item.
+    /// If the batch has no such item.
     pub fn item(&self, item: usize) -> Result<Self, NnError> {
         let single = |map: &Tensor| map.narrow(0, item, 1)?.contiguous();
         Ok(self.map(self.height, self.width, single)?)
     }
 
-    /// The maps over a part of the images.
+    /// The maps of a part of the images.
     ///
     /// # Errors
-    /// Where it reaches beyond the images.
+    /// If the part reaches beyond the images.
     pub(super) fn crop(&self, part: Part) -> Result<Self, NnError> {
         let image = ImageSize { height: self.height, width: self.width };
         Ok(self.map(part.height, part.width, |map| part.of(map, image))?)
@@ -122,32 +122,32 @@ impl Features {
         let change_all = |maps: &[Tensor]| maps.iter().map(&change).collect::<candle_core::Result<Vec<Tensor>>>();
         let fpn = OnceLock::new();
         if let Some(maps) = self.fpn.get() {
-            // A new lock is empty, so this sets it.
+            // A new lock is empty, so `set` cannot fail.
             let _ = fpn.set(change_all(maps)?);
         }
         Ok(Self { height, width, backbone: change_all(&self.backbone)?, fpn })
     }
 
-    /// Memory that the maps hold now.
+    /// Bytes that the maps take now.
     pub fn bytes(&self) -> usize {
         let maps = self.backbone.iter().chain(self.fpn.get().into_iter().flatten());
         maps.map(|map| map.elem_count() * map.dtype().size_in_bytes()).sum()
     }
 }
 
-/// A feature map by name.
+/// A feature map, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layer {
     /// `backbone.0 … backbone.3`, from 1/4 to 1/32 of the image.
     Backbone(usize),
-    /// `fpn.0 … fpn.3`, of the same sizes.
+    /// `fpn.0 … fpn.3`, of the same sizes as the backbone's.
     Fpn(usize),
     /// `upsample`, at full resolution.
     Upsample,
 }
 
 impl Layer {
-    /// All of them, from the backbone's finest map to full resolution.
+    /// All layers, from the backbone's finest map to full resolution.
     pub const ALL: [Self; 9] = [
         Self::Backbone(0),
         Self::Backbone(1),
@@ -171,7 +171,7 @@ impl fmt::Display for Layer {
     }
 }
 
-/// The text names no layer.
+/// The text does not name a layer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is no layer; there are backbone.0 … backbone.3, fpn.0 … fpn.3 and upsample")]
 pub struct ParseLayer {

@@ -8,14 +8,14 @@ use crate::ops::{Conv2d, ConvShape, LayerActivation, OpsContext, upsample_neares
 
 #[derive(Debug)]
 pub(super) struct Fpn {
-    /// 1x1, one a map: to the pyramid's channels.
+    /// 1x1, one per map: to the pyramid's channels.
     inner: Vec<Conv2d>,
-    /// 3x3, one a map: over the sum of a map and the coarser ones.
+    /// 3x3, one per map: over the sum of a map and the enlarged coarser one.
     layer: Vec<Conv2d>,
 }
 
 impl Fpn {
-    /// From torchvision's `inner_blocks.N.0` and `layer_blocks.N.0`.
+    /// Loads torchvision's `inner_blocks.N.0` and `layer_blocks.N.0`.
     pub(super) fn load(loader: &Loader<'_>, inputs: &[usize], outputs: usize) -> std::result::Result<Self, LoadError> {
         let load = |blocks: &str, index: usize, inputs: usize, shape| {
             loader.pp(blocks).pp(index).pp(0).conv2d(inputs, outputs, shape, LayerActivation::None)
@@ -28,7 +28,7 @@ impl Fpn {
         })
     }
 
-    /// Maps from fine to coarse, to as many of the same sizes with the pyramid's channels.
+    /// Maps from fine to coarse -> maps of the same sizes with the pyramid's channels.
     pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut outputs = Vec::with_capacity(maps.len());
         let mut coarser: Option<Tensor> = None;

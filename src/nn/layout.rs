@@ -1,4 +1,4 @@
-//! Where the parts of a model lie in a checkpoint of either code base, and which maps its heads read.
+//! Where the parts of a model lie in a checkpoint of either code base, and which maps its heads can read.
 
 use super::LoadError;
 use super::features::Layer;
@@ -8,11 +8,11 @@ use super::loader::Loader;
 use super::upsample::Upsample;
 use crate::zoo::{Backbone, Head, Layout, ModelSpec};
 
-/// Pyramid and decoder, where the model has them, and the maps that heads read.
+/// Pyramid and decoder, if the model has them, and the maps that heads can read.
 pub(super) type Pyramid = (Option<Fpn>, Option<Upsample>, Vec<MapSpec>);
 
-/// Pyramid and decoder, and the list of maps that heads read: decoder, pyramid, backbone (where `prepend` is set), or the
-/// backbone's alone.
+/// Loads pyramid and decoder, and lists the maps that heads can read: decoder, pyramid, backbone (if `prepend` is set), or
+/// the backbone's alone if there is no pyramid.
 pub(super) fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<Pyramid, LoadError> {
     let channels = spec.backbone.channels();
     let backbone =
@@ -46,7 +46,7 @@ pub(super) fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<Pyramid, Lo
     Ok((Some(fpn), upsample, maps))
 }
 
-/// Where a head's tensors lie.
+/// The prefix of a head's tensors.
 pub(super) fn head_prefix(spec: &ModelSpec, head: &Head) -> String {
     match spec.layout {
         Layout::Satlas => format!("heads.{}", head.index),

@@ -1,6 +1,7 @@
-//! From named tensors to operators: a [`Loader`] stands at one prefix of the checkpoint's names.
+//! Makes operators from named tensors. A [`Loader`] stands at one prefix of the checkpoint's names.
 //!
-//! Names repeat the checkpoint exactly, and every one asked for is noted. Layers may be loaded on several threads.
+//! Names repeat the checkpoint's exactly, and every tensor that is read is recorded. Layers may be loaded on several
+//! threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,15 +16,15 @@ use crate::ops::{
 use crate::sync::IgnorePoison;
 use crate::weights::Weights;
 
-/// torchvision's `BatchNorm2d` in every ResNet.
+/// Epsilon of torchvision's `BatchNorm2d`.
 const BATCH_NORM_EPSILON: f64 = 1e-5;
-/// Width of the position bias network of torchvision's `ShiftedWindowAttentionV2`.
+/// Hidden width of the position bias network in torchvision's `ShiftedWindowAttentionV2`.
 const POSITION_HIDDEN: usize = 512;
 
-/// Names and shapes of the tensors asked for.
+/// Names and shapes of tensors.
 pub(super) type Parameters = Vec<(String, Vec<usize>)>;
 
-/// What has been asked for and prepared so far.
+/// A record of the tensors read and the bytes prepared so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     parameters: Mutex<Parameters>,
@@ -31,20 +32,20 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Names and shapes of the tensors asked for, in alphabetical order.
+    /// Names and shapes of the tensors read, in alphabetical order.
     pub(super) fn parameters(&self) -> Parameters {
         let mut parameters = self.parameters.lock().ignore_poison().clone();
         parameters.sort();
         parameters
     }
 
-    /// Memory that their prepared forms take.
+    /// Bytes of the prepared forms.
     pub(super) fn prepared_bytes(&self) -> usize {
         self.prepared_bytes.load(Ordering::Relaxed)
     }
 }
 
-/// A place among the names of a checkpoint.
+/// A prefix in the names of a checkpoint.
 #[derive(Clone)]
 pub(super) struct Loader<'a> {
     weights: &'a Weights,
@@ -59,13 +60,13 @@ impl<'a> Loader<'a> {
         Self { weights, ops, tally, model, prefix: String::new() }
     }
 
-    /// One level deeper.
+    /// A loader one level deeper in the names.
     pub(super) fn pp(&self, name: impl std::fmt::Display) -> Self {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Self { prefix, ..self.clone() }
     }
 
-    /// The error for a network that the specification describes wrongly.
+    /// The error for a specification that cannot be built.
     pub(super) fn specification(&self, reason: String) -> LoadError {
         LoadError::Specification { model: self.model.to_owned(), reason }
     }
@@ -74,7 +75,7 @@ impl<'a> Loader<'a> {
         LoadError::Device { model: self.model.to_owned(), source }
     }
 
-    /// Counts what an operator has prepared.
+    /// Adds an operator's bytes to the tally.
     fn counted<T>(&self, prepared: candle_core::Result<T>, bytes: impl FnOnce(&T) -> usize) -> Result<T, LoadError> {
         let operator = prepared.map_err(|source| self.device_error(source))?;
         self.tally.prepared_bytes.fetch_add(bytes(&operator), Ordering::Relaxed);
@@ -94,7 +95,7 @@ impl<'a> Loader<'a> {
         self.linear_from(&weight, &bias, activation)
     }
 
-    /// A layer whose tensors were rearranged after reading.
+    /// A linear layer from tensors that were rearranged after reading.
     pub(super) fn linear_from(
         &self,
         weight: &Tensor,
@@ -121,7 +122,7 @@ impl<'a> Loader<'a> {
         self.conv2d_from(&weight, Some(&bias), shape, activation)
     }
 
-    /// A convolution whose tensors were rearranged after reading.
+    /// A convolution from tensors that were rearranged after reading.
     pub(super) fn conv2d_from(
         &self,
         weight: &Tensor,
@@ -132,7 +133,7 @@ impl<'a> Loader<'a> {
         self.counted(Conv2d::new(self.ops, weight, bias, shape, activation), Conv2d::bytes)
     }
 
-    /// The convolution `conv` without bias and the batch norm `norm` behind it, folded into one.
+    /// The convolution `conv` without bias and the batch norm `norm` after it, folded into one convolution.
     pub(super) fn conv2d_norm(
         &self,
         (conv, norm): (&str, &str),
@@ -190,7 +191,7 @@ impl<'a> Loader<'a> {
         self.counted(WindowAttention::new(self.ops, &weights, window, shift, heads), WindowAttention::bytes)
     }
 
-    /// Runs a rearrangement of tensors.
+    /// Rearranges tensors, with the device's error as a [`LoadError`].
     pub(super) fn rearrange(&self, f: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Tensor, LoadError> {
         f().map_err(|source| self.device_error(source))
     }

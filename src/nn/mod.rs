@@ -1,7 +1,7 @@
-//! Networks: tensors in, tensors out. No files, no clocks, no HTTP, and no question about the device.
+//! Networks: tensors in, tensors out. Nothing here reads files or clocks, knows HTTP, or asks which device it runs on.
 //!
-//! [`Network`] puts backbone, pyramid, decoder and heads together as a [`ModelSpec`](crate::zoo::ModelSpec) says, from
-//! named tensors in one of the two checkpoint layouts. Feature maps are channels-last throughout.
+//! [`Network`] assembles backbone, pyramid, decoder and heads as a [`ModelSpec`](crate::zoo::ModelSpec) says, from named
+//! tensors in one of the two checkpoint layouts. Feature maps are channels-last throughout.
 
 mod backbone;
 mod detect;

@@ -1,7 +1,7 @@
 //! ResNet (He et al. 2015), as torchvision's `resnet18 … resnet152` (stride in the 3x3 convolution of a bottleneck).
 //!
-//! Batch norms run on their stored statistics and are folded into the convolutions at load. `[N, H, W, C] -> ` four maps at
-//! 1/4, 1/8, 1/16 and 1/32. torchvision's classifier is not part of it.
+//! Batch norms use their stored statistics and are folded into the convolutions at load. `[N, H, W, C] -> ` four maps at
+//! 1/4, 1/8, 1/16 and 1/32. torchvision's classifier is left out.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -11,9 +11,9 @@ use super::loader::Loader;
 use crate::ops::{Conv2d, ConvShape, LayerActivation, OpsContext, RowLayer, forward_rows, max_pool2d};
 
 const STEM_CHANNELS: usize = 64;
-/// Channels of the 3x3 convolutions a stage.
+/// Channels of the 3x3 convolutions in each stage.
 const STAGE_CHANNELS: [usize; 4] = [64, 128, 256, 512];
-/// A bottleneck's output over its 3x3 convolution.
+/// Output channels of a bottleneck over those of its 3x3 convolution.
 const BOTTLENECK_EXPANSION: usize = 4;
 
 #[derive(Debug)]
@@ -22,17 +22,17 @@ pub(super) struct ResNet {
     stages: Vec<Vec<ResidualBlock>>,
 }
 
-/// The convolutions of the branch, and the one on the way around it where the shape changes.
+/// The convolutions of the residual branch, and that of the shortcut where the shape changes.
 #[derive(Debug)]
 struct ResidualBlock {
-    /// Every one but the last, which ends behind the sum.
+    /// All convolutions before the last one, to which the shortcut is added.
     branch: Vec<Conv2d>,
     last: Conv2d,
     shortcut: Option<Conv2d>,
 }
 
 impl ResNet {
-    /// From torchvision's `conv1`, `bn1`, `layerN.M…`.
+    /// Loads torchvision's `conv1`, `bn1`, `layerN.M…`.
     pub(super) fn load(loader: &Loader<'_>, depth: usize, bands: usize) -> std::result::Result<Self, LoadError> {
         let (blocks, bottleneck) = match depth {
             18 => ([2, 2, 2, 2], false),
@@ -65,7 +65,7 @@ impl ResNet {
     pub(super) fn forward(&self, ops: &OpsContext, images: &Tensor) -> Result<Vec<Tensor>> {
         let mut x = max_pool2d(ops, &self.stem.forward(images)?)?;
         let mut maps = Vec::with_capacity(self.stages.len());
-        // What a block begins with is made of the last one's result while that is at hand.
+        // Each block also computes the first convolution of the next block, while its own result is in the cache.
         let mut begun = None;
         for (index, stage) in self.stages.iter().enumerate() {
             let after = self.stages.get(index + 1).and_then(|stage| stage.first());
@@ -106,8 +106,8 @@ impl ResidualBlock {
         Ok(Self { branch, last, shortcut })
     }
 
-    /// The block's result, and what the `next` block's first convolution makes of it if that sees single pixels; `begun` is what the
-    /// last block made for this one.
+    /// The block's result, and the output of the `next` block's first convolution if that is 1x1. `begun` is the latter from
+    /// the previous block.
     fn forward(&self, x: Tensor, begun: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
         let first = usize::from(begun.is_some());
         let mut branch = begun.unwrap_or_else(|| x.clone());

@@ -1,7 +1,8 @@
-//! Dense heads at full resolution, a strip of rows at a time.
+//! Dense heads at full resolution, one strip of rows at a time.
 //!
-//! The decoder's last map has 128 channels a pixel: 134 MB for 512 x 512, and the head makes another of that size. So the last doubling and
-//! the head run on strips of rows that overlap by what the convolutions see beyond a strip's edge. Nothing is approximated.
+//! The decoder's last map has 128 channels per pixel, 134 MB for 512 x 512, and the head makes another map of that size. So
+//! the last doubling and the head run on strips of rows, which overlap by the rows that the convolutions see beyond a
+//! strip's edge. The result is exact.
 
 use candle_core::{Result, Tensor};
 
@@ -10,13 +11,13 @@ use super::upsample::Upsample;
 use crate::ops::OpsContext;
 use crate::prediction::Dense;
 
-/// What one strip of the full-resolution map takes at most.
+/// Most bytes of a strip of the full-resolution map.
 const STRIP_BYTES: usize = 64 << 20;
-/// Rows on either side of a strip, before the doubling. The last doubling sees one row further, the head's two convolutions two
-/// of the doubled rows.
+/// Extra rows on either side of a strip, counted before the doubling. The last doubling sees one row further, the head's two
+/// convolutions two of the doubled rows.
 const HALO: usize = 2;
 
-/// What `head` says of every item, from the map that [`Upsample::all_but_last`] returns.
+/// The output of `head` for every item, from the map that [`Upsample::all_but_last`] returns.
 pub(super) fn forward(ops: &OpsContext, upsample: &Upsample, head: &DenseHead, map: &Tensor) -> Result<Vec<HeadOutput>> {
     forward_in(STRIP_BYTES, ops, upsample, head, map)
 }

@@ -1,8 +1,8 @@
 //! Swin Transformer v2 (Liu et al. 2022), as torchvision's `SwinTransformer` with `SwinTransformerBlockV2` and
 //! `PatchMergingV2`.
 //!
-//! `[N, H, W, C] -> ` four maps at 1/4, 1/8, 1/16 and 1/32 of the image (for patches of 4 pixels), each stage doubling the
-//! channels. torchvision's final norm and classifier are not part of it.
+//! `[N, H, W, C] -> ` four maps at 1/4, 1/8, 1/16 and 1/32 of the image (for patches of 4 pixels); each stage doubles the
+//! channels. torchvision's final norm and classifier are left out.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ use crate::ops::{
     Conv2d, ConvShape, LayerActivation, LayerNorm, Linear, RowLayer, WindowAttention, forward_rows, pad_to_multiple,
 };
 
-/// Width of a block's hidden layer over that of its map.
+/// Width of a block's hidden layer over the channels of its map.
 const MLP_RATIO: usize = 4;
 
 /// The sizes of a Swin v2.
@@ -35,13 +35,13 @@ pub(super) struct SwinV2 {
 
 #[derive(Debug)]
 struct Stage {
-    /// All stages but the first halve the map before their blocks.
+    /// Halves the map before the blocks, in all stages but the first.
     merge: Option<PatchMerging>,
     blocks: Vec<SwinBlock>,
 }
 
 impl SwinV2 {
-    /// From torchvision's `features.N…`.
+    /// Loads torchvision's `features.N…`.
     pub(super) fn load(loader: &Loader<'_>, config: SwinConfig, bands: usize) -> std::result::Result<Self, LoadError> {
         let SwinConfig { patch_size, embed_dim, depths, num_heads, window_size } = config;
         if !patch_size.is_power_of_two() || embed_dim == 0 || window_size < 2 {
@@ -79,7 +79,7 @@ impl SwinV2 {
             if let Some(merge) = &stage.merge {
                 x = merge.forward(&x)?;
             }
-            // What attention reads is made of a block's result while that is at hand.
+            // Each block also computes the queries, keys and values of the next block, while its own result is in the cache.
             let mut read = None;
             for (index, block) in stage.blocks.iter().enumerate() {
                 (x, read) = block.forward(x, read, stage.blocks.get(index + 1))?;
@@ -90,7 +90,7 @@ impl SwinV2 {
     }
 }
 
-/// Attention, then two linear layers; both branches are normalised at their end ("res-post-norm").
+/// Attention, then two linear layers; each branch is normalised at its end ("res-post-norm").
 #[derive(Debug)]
 struct SwinBlock {
     attention: WindowAttention,
@@ -117,7 +117,8 @@ impl SwinBlock {
         })
     }
 
-    /// The block's result, and what the `next` block's attention reads of it; `read` is what the last block made for this one.
+    /// The block's result, and the queries, keys and values of the `next` block's attention. `read` is the latter from the
+    /// previous block.
     fn forward(&self, x: Tensor, read: Option<Tensor>, next: Option<&Self>) -> Result<(Tensor, Option<Tensor>)> {
         let gathered = self.attention.gather(&x, read)?;
         let layers = vec![
@@ -131,7 +132,7 @@ impl SwinBlock {
     }
 }
 
-/// Four neighbours become one with twice the channels; the norm follows the product, unlike in Swin v1.
+/// Merges four neighbours into one pixel with twice the channels; the norm follows the product, unlike in Swin v1.
 #[derive(Debug)]
 struct PatchMerging {
     reduction: Conv2d,
@@ -141,7 +142,8 @@ struct PatchMerging {
 impl PatchMerging {
     fn load(loader: &Loader<'_>, channels: usize) -> std::result::Result<Self, LoadError> {
         let weight = loader.tensor("reduction.weight", &[2 * channels, 4 * channels])?;
-        // torchvision joins the neighbours column by column: [out, (col, row, in)] -> [out, in, row, col], a convolution
+        // torchvision joins the neighbours column by column: [out, (col, row, in)] -> [out, in, row, col], the weight of a
+        // convolution
         let weight =
             loader.rearrange(|| weight.reshape((2 * channels, 2, 2, channels))?.permute((0, 3, 2, 1))?.contiguous())?;
         Ok(Self {

@@ -1,5 +1,5 @@
-//! The decoder from the finest map to full resolution: 3x3 convolution, ReLU, 4x4 stride-2 transposed convolution, ReLU, as
-//! often as the map must double (the public `Upsample`).
+//! The decoder from the finest map to full resolution (the public `Upsample`): 3x3 convolution, ReLU, 4x4 stride-2
+//! transposed convolution and ReLU, repeated until the map has the size of the image.
 
 use candle_core::{Result, Tensor};
 
@@ -10,12 +10,12 @@ use crate::ops::{Conv2d, ConvShape, ConvTranspose2d, LayerActivation, TransposeS
 #[derive(Debug)]
 pub(super) struct Upsample {
     layers: Vec<(Conv2d, ConvTranspose2d)>,
-    /// Of the map it returns.
+    /// Channels of the map it returns.
     channels: usize,
 }
 
 impl Upsample {
-    /// From `layers.N.0` and `layers.N.2`; `stride` is how many pixels of the image one of the map stands for.
+    /// Loads `layers.N.0` and `layers.N.2`; `stride` is the number of image pixels per pixel of the finest map.
     pub(super) fn load(
         loader: &Loader<'_>,
         stride: usize,
@@ -36,7 +36,6 @@ impl Upsample {
         Ok(Self { layers, channels })
     }
 
-    /// Channels of the map it returns.
     pub(super) fn channels(&self) -> usize {
         self.channels
     }
@@ -46,7 +45,7 @@ impl Upsample {
         self.last(&self.all_but_last(map)?)
     }
 
-    /// Everything before the last doubling, which is most of the map's memory: `[N, h, w, in] -> [N, stride·h/2, stride·w/2, C]`.
+    /// Everything before the last doubling, which makes the largest map: `[N, h, w, in] -> [N, stride·h/2, stride·w/2, C]`.
     pub(super) fn all_but_last(&self, map: &Tensor) -> Result<Tensor> {
         let mut x = map.clone();
         for (layer, (conv, double)) in self.layers.iter().enumerate() {
@@ -63,7 +62,7 @@ impl Upsample {
         self.layers.last().map_or_else(|| Ok(map.clone()), |(_, double)| double.forward(map))
     }
 
-    /// How much larger [`Upsample::last`] makes a map: 2, or 1 where the map was at full resolution from the start.
+    /// The factor by which [`Upsample::last`] enlarges a map: 2, or 1 if the finest map is at full resolution already.
     pub(super) fn last_scale(&self) -> usize {
         if self.layers.is_empty() { 1 } else { 2 }
     }

@@ -1,4 +1,4 @@
-//! What follows a layer: ReLU and GELU inside networks, softmax and sigmoid at their end.
+//! Activations: ReLU and GELU inside networks, softmax and sigmoid at their end.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -14,11 +14,12 @@ pub(super) fn activate(x: Tensor, activation: LayerActivation) -> Result<Tensor>
     }
 }
 
-/// Softmax over the last dimension, in float32 whatever the type of `x`: probabilities are answers, not activations.
+/// Softmax over the last dimension, in float32 whatever the type of `x`, because the result is an answer and not an
+/// activation.
 ///
 /// # Errors
-/// Where the device fails.
-pub fn softmax(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
+/// If the device fails.
+pub(crate) fn softmax(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
     let x = x.to_dtype(DType::F32)?.contiguous()?;
     match x.dims().last() {
         Some(&width) if ops.kernels().is_some() && width > 0 => {
@@ -31,8 +32,8 @@ pub fn softmax(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
 /// The logistic function, in float32 whatever the type of `x`.
 ///
 /// # Errors
-/// Where the device fails.
-pub fn sigmoid(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
+/// If the device fails.
+pub(crate) fn sigmoid(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
     let x = x.to_dtype(DType::F32)?.contiguous()?;
     if ops.kernels().is_some() {
         return kernel::map("sigmoid", &x, x.shape(), kernels::sigmoid);

@@ -4,33 +4,33 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::kernels::{Precision, most_weight_bytes};
 
-/// The device, the floating-point type and the form that operators are prepared for.
+/// The device, the floating-point type and the form (kernels or candle operations) that operators are prepared for.
 #[derive(Clone, Debug)]
 pub struct OpsContext {
     device: Device,
     dtype: DType,
-    /// The CPU kernels' precision; none: plain candle operations.
+    /// The precision of CPU kernels; `None` to use plain candle operations.
     kernels: Option<Precision>,
 }
 
 impl OpsContext {
-    /// Operators on `device` that compute in `dtype` (float32, bfloat16 or float16), in their fastest form: kernels on
-    /// the processor, candle's operations elsewhere.
+    /// Operators on `device` that compute in `dtype` (float32, bfloat16 or float16), in their fastest form: kernels on the
+    /// CPU, candle's operations elsewhere.
     ///
-    /// Kernels keep activations in float32 whatever the type. In bfloat16 both factors of a matrix product are rounded,
-    /// as processors have instructions for that; they have none for float16, which is computed in float32.
+    /// Kernels keep activations in float32 whatever the type. In bfloat16, both factors of a matrix product are rounded,
+    /// because CPUs have instructions for that. CPUs have none for float16, so it is computed in float32.
     ///
     /// # Errors
-    /// Where `dtype` is not one of those.
+    /// If `dtype` is not one of those.
     pub fn new(device: &Device, dtype: DType) -> Result<Self> {
         let precision = if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
         Ok(Self { kernels: device.is_cpu().then_some(precision), ..Self::plain(device, dtype)? })
     }
 
-    /// Operators in plain candle operations on any device: what kernels are compared with.
+    /// Operators in plain candle operations on any device: the reference that kernels are compared with.
     ///
     /// # Errors
-    /// Where `dtype` is not float32, bfloat16 or float16.
+    /// If `dtype` is not float32, bfloat16 or float16.
     pub fn plain(device: &Device, dtype: DType) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
             candle_core::bail!("networks run in f32, bf16 or f16, not in {dtype:?}");
@@ -38,17 +38,17 @@ impl OpsContext {
         Ok(Self { device: device.clone(), dtype, kernels: None })
     }
 
-    /// Where the operators run.
+    /// The device that the operators run on.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The type that was asked for.
+    /// The type passed to [`OpsContext::new`].
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The type that activations have between operators.
+    /// The type of activations between operators.
     pub fn activations(&self) -> DType {
         if self.kernels.is_some() { DType::F32 } else { self.dtype }
     }
@@ -58,22 +58,22 @@ impl OpsContext {
         self.kernels
     }
 
-    /// The type that candle's convolutions run in: on the processor they know no bfloat16, and float16 is slow there.
+    /// The type that candle's convolutions run in. On the CPU they do not support bfloat16, and float16 is slow.
     pub(super) fn convolution_dtype(&self) -> DType {
         if self.device.is_cpu() { DType::F32 } else { self.dtype }
     }
 
-    /// A weight in the type and on the device that operators use, row-major.
+    /// The weight in the operators' type and on their device, row-major.
     pub(super) fn place(&self, weight: &Tensor) -> Result<Tensor> {
         self.place_as(weight, self.dtype)
     }
 
-    /// A constant that stays in float32 whatever the type of the network.
+    /// The constant on the operators' device, in float32 whatever the type of the network.
     pub(super) fn place_f32(&self, constant: &Tensor) -> Result<Tensor> {
         self.place_as(constant, DType::F32)
     }
 
-    /// The most memory that the prepared form of a weight `[outputs, inputs, …]` takes.
+    /// Upper bound on the bytes of the prepared form of a weight `[outputs, inputs, …]`.
     pub fn most_bytes(&self, shape: &[usize]) -> usize {
         let [outputs, inner @ ..] = shape else { return 0 };
         let (inputs, taps) = (inner.first().copied().unwrap_or(1), inner.iter().skip(1).product());
@@ -83,7 +83,7 @@ impl OpsContext {
         }
     }
 
-    /// Memory that prepared weights take in the form of tensors.
+    /// Bytes of prepared weights that are kept as tensors.
     pub(super) fn bytes<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> usize {
         tensors.into_iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
     }

@@ -1,10 +1,12 @@
-//! `torch.nn.Conv2d` on channels-last maps, and what follows it.
+//! `torch.nn.Conv2d` on channels-last maps, with its activation.
 //!
-//! As kernels: 1x1 convolutions are one matrix product; where the processor has tile registers, kernels that overlap read the
-//! map directly; else 3x3 ones that keep the map's size go through Winograd; the others gather what each output sees into a
-//! product. In plain operations, 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch
-//! merging) see every pixel once, so they are one matrix product; 3x3 ones that keep the map's size are one over the neighbours
-//! side by side; the others go to candle, which wants channels first.
+//! In kernels, a 1x1 convolution is one matrix product. Kernels that overlap read the map directly if the processor has tile
+//! registers; without them, 3x3 kernels that keep the map's size use Winograd's form. All others gather what each output
+//! sees into one product.
+//!
+//! In plain operations, 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch merging)
+//! see every pixel once, so they are one matrix product. 3x3 convolutions that keep the map's size are one product over
+//! neighbours placed side by side. The others go to candle, which wants channels first.
 
 use candle_core::{Result, Tensor};
 
@@ -13,46 +15,46 @@ use super::flat::{Flat, in_parts};
 use super::{LayerActivation, Linear, OpsContext, kernel};
 use crate::kernels::{DirectConvolution, GatheredConvolution, Maps, Precision, Walk, Winograd};
 
-/// Channels from which kernels that see a pixel more than once are better not gathered into one product: Winograd's transforms and
-/// the direct form's whole units would outweigh what they save.
+/// Least input channels for Winograd's and the direct form. With fewer, their transforms or whole units cost more than they
+/// save, and gathering into one product is faster.
 const LEAST_CHANNELS: usize = 16;
 
-/// How a square kernel walks over the map.
+/// How a square kernel moves over the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConvShape {
+pub(crate) struct ConvShape {
     /// Side of the kernel.
     pub kernel: usize,
-    /// Pixels from one output to the next.
+    /// Input pixels from one output to the next.
     pub stride: usize,
-    /// Zeros added at every border.
+    /// Zeros added at each border.
     pub padding: usize,
 }
 
 impl ConvShape {
-    /// One pixel at a time.
-    pub const POINTWISE: Self = Self { kernel: 1, stride: 1, padding: 0 };
-    /// 3x3, the map keeps its size.
-    pub const SAME_3X3: Self = Self { kernel: 3, stride: 1, padding: 1 };
+    /// 1x1.
+    pub(crate) const POINTWISE: Self = Self { kernel: 1, stride: 1, padding: 0 };
+    /// 3x3, with padding that keeps the map's size.
+    pub(crate) const SAME_3X3: Self = Self { kernel: 3, stride: 1, padding: 1 };
 
-    /// Patches that do not overlap.
-    pub fn patches(side: usize) -> Self {
+    /// Patches of `side` pixels that do not overlap.
+    pub(crate) fn patches(side: usize) -> Self {
         Self { kernel: side, stride: side, padding: 0 }
     }
 }
 
 /// `activation(conv(x) + bias)`, `[N, H, W, in] -> [N, H', W', out]`.
 #[derive(Debug)]
-pub struct Conv2d(Conv2dForm);
+pub(crate) struct Conv2d(Conv2dForm);
 
 #[derive(Debug)]
 enum Conv2dForm {
-    /// Kernel = stride, or 1x1: the pixels of a patch side by side, then one product.
+    /// The kernel is as large as the stride, or 1x1: one product over the pixels of each patch side by side.
     Patches { shape: ConvShape, linear: Linear },
-    /// 3x3, the map keeps its size: a pixel's neighbours side by side, then one product.
+    /// 3x3 that keeps the map's size: one product over each pixel's neighbours side by side.
     Neighbours { linear: Linear, activation: LayerActivation },
-    /// `weight` is `[out, in, k, k]`.
+    /// candle's convolution; `weight` is `[out, in, k, k]`.
     Sliding { shape: ConvShape, weight: Tensor, bias: Option<Tensor>, activation: LayerActivation },
-    /// A kernel that reads so many channels.
+    /// A CPU kernel.
     Kernel { kernel: ConvKernel, inputs: usize, outputs: usize, activation: LayerActivation },
 }
 
@@ -67,8 +69,8 @@ impl Conv2d {
     /// Prepares `weight [out, in, k, k]` and `bias [out]`.
     ///
     /// # Errors
-    /// Where the weight has another kernel than `shape`, or the device is out of memory.
-    pub fn new(
+    /// If the weight's kernel does not have the size in `shape`, or the device is out of memory.
+    pub(crate) fn new(
         ops: &OpsContext,
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -101,8 +103,8 @@ impl Conv2d {
         Ok(Self(Conv2dForm::Sliding { shape, weight, bias, activation }))
     }
 
-    /// Memory that the prepared weights take.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the prepared weights.
+    pub(crate) fn bytes(&self) -> usize {
         match &self.0 {
             Conv2dForm::Patches { linear, .. } | Conv2dForm::Neighbours { linear, .. } => linear.bytes(),
             Conv2dForm::Sliding { weight, bias, .. } => OpsContext::bytes([weight].into_iter().chain(bias)),
@@ -112,8 +114,8 @@ impl Conv2d {
         }
     }
 
-    /// The layer that a convolution of single pixels is.
-    pub fn as_linear(&self) -> Option<&Linear> {
+    /// This convolution as a linear layer, if its kernel is 1x1 with stride 1.
+    pub(crate) fn as_linear(&self) -> Option<&Linear> {
         match &self.0 {
             Conv2dForm::Patches { shape: ConvShape::POINTWISE, linear } => Some(linear),
             _ => None,
@@ -123,8 +125,8 @@ impl Conv2d {
     /// `[N, H, W, in] -> [N, H', W', out]`
     ///
     /// # Errors
-    /// Where `x` has another number of channels or is smaller than the kernel.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// If `x` has the wrong number of channels or is smaller than the kernel.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
             Conv2dForm::Patches { shape, linear } => linear.forward(&patches(x, *shape)?),
             Conv2dForm::Neighbours { linear, activation } => activate(over_neighbours(x, linear)?, *activation),
@@ -138,11 +140,11 @@ impl Conv2d {
         }
     }
 
-    /// The same with `residual [N, H', W', out]` added before the activation, as ResNet blocks end.
+    /// As [`Conv2d::forward`], with `residual [N, H', W', out]` added before the activation, as at the end of ResNet blocks.
     ///
     /// # Errors
-    /// As [`Conv2d::forward`], and where the residual has another shape.
-    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    /// As [`Conv2d::forward`], and if the residual has the wrong shape.
+    pub(crate) fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.0 {
             Conv2dForm::Patches { shape, linear } => linear.forward_add(&patches(x, *shape)?, residual),
             Conv2dForm::Neighbours { linear, activation } => {
@@ -189,7 +191,7 @@ impl ConvKernel {
         Ok(Self::Gathered(kernel::with_values(&weight, pack)?))
     }
 
-    /// The maps in `x [N, H, W, in]`, and the shape of the result.
+    /// The shape of the maps in `x [N, H, W, in]`, and the shape of the result.
     fn shapes(&self, x: &Tensor, inputs: usize, outputs: usize) -> Result<(Maps, [usize; 4])> {
         let (count, height, width, channels) = x.dims4()?;
         if channels != inputs {
@@ -231,7 +233,7 @@ fn slide(x: &Tensor, shape: ConvShape, weight: &Tensor, bias: Option<&Tensor>) -
     }
 }
 
-/// `[N, H, W, C] -> [N, H', W', kernel² C]`; what does not fill a patch is dropped, as a convolution does.
+/// `[N, H, W, C] -> [N, H', W', kernel² C]`; pixels that do not fill a patch are dropped, as in a convolution.
 fn patches(x: &Tensor, shape: ConvShape) -> Result<Tensor> {
     let (n, height, width, channels) = x.dims4()?;
     let ConvShape { kernel, stride, .. } = shape;

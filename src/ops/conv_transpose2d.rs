@@ -1,9 +1,9 @@
-//! `torch.nn.ConvTranspose2d` with stride 2 on channels-last maps, and what follows it.
+//! `torch.nn.ConvTranspose2d` with stride 2 on channels-last maps, with its activation.
 //!
-//! Output pixel `o` takes from input `i` the tap `k = o + padding - 2i`. So the outputs of one parity see the same taps
-//! at the same offsets: each of the four (row, column) parities is an ordinary convolution with a quarter of the kernel,
-//! here a product over shifted copies of the map, and the four results are interleaved. The overlapping kernel has a
-//! Winograd form of the same idea on the processor, and a direct one in tile registers.
+//! Output pixel `o` uses tap `k = o + padding - 2i` of input `i`, so outputs of the same parity use the same taps at the
+//! same offsets. Each of the four (row, column) parities is therefore an ordinary convolution with a quarter of the kernel.
+//! Plain operations compute it as a product over shifted copies of the map and interleave the four results. On the CPU, the
+//! overlapping kernel uses Winograd's form of the same idea, or the direct form in tile registers.
 
 use candle_core::{Result, Tensor};
 
@@ -14,9 +14,9 @@ use crate::kernels::{DirectConvolution, Maps, Winograd};
 /// Row and column parities of the outputs, in the order of the phases.
 const PARITIES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
-/// The two kernels that double a map.
+/// The kernels that double a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransposeShape {
+pub(crate) enum TransposeShape {
     /// 4x4, stride 2, padding 1: the decoder to full resolution.
     Overlapping4,
     /// 2x2, stride 2: the mask head.
@@ -25,7 +25,7 @@ pub enum TransposeShape {
 
 impl TransposeShape {
     /// Side of the kernel.
-    pub fn kernel(self) -> usize {
+    pub(crate) fn kernel(self) -> usize {
         match self {
             Self::Overlapping4 => 4,
             Self::Disjoint2 => 2,
@@ -39,7 +39,8 @@ impl TransposeShape {
         }
     }
 
-    /// Kernel index and the input's first pixel in the map padded so far, for outputs of that parity.
+    /// For each tap that outputs of this parity use: its index in the kernel, and the offset of its first input in a map
+    /// padded by one pixel.
     fn taps(self, parity: usize) -> Vec<(usize, usize)> {
         let padding = self.padding();
         let reach = |kernel: usize| parity + padding + 2 * padding - kernel;
@@ -49,11 +50,11 @@ impl TransposeShape {
 
 /// `activation(conv_transpose(x) + bias)`, `[N, H, W, in] -> [N, 2H, 2W, out]`.
 #[derive(Debug)]
-pub struct ConvTranspose2d(ConvTransposeForm);
+pub(crate) struct ConvTranspose2d(ConvTransposeForm);
 
 #[derive(Debug)]
 enum ConvTransposeForm {
-    /// One product a (row parity, column parity), over the taps' channels side by side.
+    /// One product per (row parity, column parity) over the taps' channels side by side.
     Phases {
         shape: TransposeShape,
         phases: Vec<Linear>,
@@ -66,7 +67,7 @@ enum ConvTransposeForm {
     },
 }
 
-/// The overlapping kernel on the processor: straight from the map in tile registers, else by Winograd.
+/// The overlapping kernel on the CPU: direct with tile registers, else by Winograd.
 #[derive(Debug)]
 enum Doubling {
     Direct(DirectConvolution),
@@ -93,8 +94,8 @@ impl ConvTranspose2d {
     /// Prepares `weight [in, out, k, k]` and `bias [out]`.
     ///
     /// # Errors
-    /// Where the weight has another kernel than `shape`, or the device is out of memory.
-    pub fn new(
+    /// If the weight's kernel does not have the size in `shape`, or the device is out of memory.
+    pub(crate) fn new(
         ops: &OpsContext,
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -131,8 +132,8 @@ impl ConvTranspose2d {
         Ok(Self(ConvTransposeForm::Phases { shape, phases }))
     }
 
-    /// Memory that the prepared weights take.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the prepared weights.
+    pub(crate) fn bytes(&self) -> usize {
         match &self.0 {
             ConvTransposeForm::Phases { phases, .. } => phases.iter().map(Linear::bytes).sum(),
             ConvTransposeForm::Kernel { layer, .. } => layer.bytes(),
@@ -142,8 +143,8 @@ impl ConvTranspose2d {
     /// `[N, H, W, in] -> [N, 2H, 2W, out]`
     ///
     /// # Errors
-    /// Where `x` has another number of channels.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// If `x` has the wrong number of channels.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (n, height, width, channels) = x.dims4()?;
         match &self.0 {
             ConvTransposeForm::Phases { shape, phases } => interleave(x, *shape, phases),

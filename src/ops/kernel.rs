@@ -1,4 +1,4 @@
-//! From tensors to the slices that the CPU kernels work on, and back.
+//! Converts tensors to the slices that the CPU kernels work on, and back.
 
 use std::cell::Cell;
 
@@ -9,12 +9,12 @@ pub(super) fn values(weight: &Tensor) -> Result<Vec<f32>> {
     weight.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// What `work` makes of the same values, which are not copied where they are row-major float32 already.
+/// Runs `work` on the float32 values of a tensor, which are copied only if they are not row-major float32 already.
 pub(super) fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
     with_all_values(std::slice::from_ref(tensor), |values| work(values[0]))
 }
 
-/// The same of several tensors.
+/// As [`with_values`] for several tensors.
 pub(super) fn with_all_values<T>(tensors: &[Tensor], work: impl FnOnce(&[&[f32]]) -> T) -> Result<T> {
     let tensors: Vec<Tensor> =
         tensors.iter().map(|tensor| tensor.to_dtype(DType::F32)?.contiguous()).collect::<Result<_>>()?;
@@ -26,7 +26,7 @@ pub(super) fn with_all_values<T>(tensors: &[Tensor], work: impl FnOnce(&[&[f32]]
     Ok(work(&values.collect::<Result<Vec<_>>>()?))
 }
 
-/// Whether a tensor is the whole of its storage, row-major float32 in main memory, and none of the others shares it.
+/// Whether a tensor is the whole of its storage, row-major float32 in main memory, and shares it with none of `others`.
 pub(super) fn is_free<'a>(tensor: &Tensor, others: impl IntoIterator<Item = &'a Tensor>) -> bool {
     let (storage, layout) = tensor.storage_and_layout();
     let whole = match &*storage {
@@ -36,7 +36,7 @@ pub(super) fn is_free<'a>(tensor: &Tensor, others: impl IntoIterator<Item = &'a 
     whole && others.into_iter().all(|other| !std::ptr::eq(&*storage, &*other.storage_and_layout().0))
 }
 
-/// The values of a tensor that [`is_free`], whose storage is left empty: it must not be read afterwards.
+/// Takes the values of a tensor that [`is_free`]. Its storage is left empty, so it must not be read afterwards.
 pub(super) fn take_values(tensor: &Tensor) -> Result<Vec<f32>> {
     let taken = Take::default();
     tensor.inplace_op1(&taken)?;
@@ -62,12 +62,12 @@ impl InplaceOp1 for Take {
     }
 }
 
-/// The float32 values of a bias, if there is one.
+/// The float32 values of a bias; empty if there is none.
 pub(super) fn values_or_none(bias: Option<&Tensor>) -> Result<Vec<f32>> {
     bias.map_or(Ok(Vec::new()), values)
 }
 
-/// What a kernel makes of `x`, which has the given shape.
+/// Runs a kernel on `x`; `shape` is the shape of the result.
 pub(super) fn map<F>(name: &'static str, x: &Tensor, shape: impl Into<Shape>, kernel: F) -> Result<Tensor>
 where
     F: Fn(&[f32]) -> Vec<f32> + Send + Sync,
@@ -75,7 +75,7 @@ where
     x.contiguous()?.apply_op1_no_bwd(&KernelOp { name, shape: shape.into(), kernel })
 }
 
-/// What a kernel makes of `x` and `y`, which has the given shape.
+/// Runs a kernel on `x` and `y`; `shape` is the shape of the result.
 pub(super) fn map2<F>(name: &'static str, x: &Tensor, y: &Tensor, shape: impl Into<Shape>, kernel: F) -> Result<Tensor>
 where
     F: Fn(&[f32], &[f32]) -> Vec<f32> + Send + Sync,

@@ -5,12 +5,12 @@ use candle_core::{Result, Tensor};
 use super::{OpsContext, kernel};
 use crate::kernels;
 
-/// torchvision's Swin sets it for every norm.
+/// torchvision's Swin uses this value for every norm.
 const EPSILON: f32 = 1e-5;
 
 /// `(x - mean) / sqrt(var + ε) · weight + bias`, mean and variance in float32.
 #[derive(Debug)]
-pub struct LayerNorm(LayerNormForm);
+pub(crate) struct LayerNorm(LayerNormForm);
 
 #[derive(Debug)]
 enum LayerNormForm {
@@ -22,8 +22,8 @@ impl LayerNorm {
     /// Prepares `weight [C]` and `bias [C]`.
     ///
     /// # Errors
-    /// Where the device is out of memory.
-    pub fn new(ops: &OpsContext, weight: &Tensor, bias: &Tensor) -> Result<Self> {
+    /// If the shapes do not match or the device is out of memory.
+    pub(crate) fn new(ops: &OpsContext, weight: &Tensor, bias: &Tensor) -> Result<Self> {
         if weight.elem_count() == 0 || weight.dims() != bias.dims() {
             candle_core::bail!("a layer norm cannot have {:?} weights and {:?} biases", weight.dims(), bias.dims());
         }
@@ -33,8 +33,8 @@ impl LayerNorm {
         }))
     }
 
-    /// Memory that the prepared weights take.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the prepared weights.
+    pub(crate) fn bytes(&self) -> usize {
         match &self.0 {
             LayerNormForm::Plain { weight, bias } => OpsContext::bytes([weight, bias]),
             LayerNormForm::Kernel { weight, bias } => size_of_val(&weight[..]) + size_of_val(&bias[..]),
@@ -44,8 +44,8 @@ impl LayerNorm {
     /// `[…, C] -> […, C]`
     ///
     /// # Errors
-    /// Where the last dimension is not `C`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// If the last dimension is not `C`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
             LayerNormForm::Plain { weight, bias } => candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, EPSILON),
             LayerNormForm::Kernel { weight, bias } => {
@@ -55,11 +55,11 @@ impl LayerNorm {
         }
     }
 
-    /// `x + norm(branch)`: Swin v2 normalises what a branch adds, not what it reads.
+    /// `x + norm(branch)`: Swin v2 normalises a branch's output instead of its input.
     ///
     /// # Errors
-    /// Where the shapes do not fit.
-    pub fn forward_residual(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
+    /// If the shapes do not match.
+    pub(crate) fn forward_residual(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
         match &self.0 {
             LayerNormForm::Plain { .. } => x + self.forward(branch)?,
             LayerNormForm::Kernel { weight, bias } => {
@@ -74,7 +74,7 @@ impl LayerNorm {
         }
     }
 
-    /// The kernel's form, if there is one: weight, bias and what is added to the variance.
+    /// Weight, bias and epsilon, if the layer runs as a kernel.
     pub(super) fn kernel(&self) -> Option<(&[f32], &[f32], f32)> {
         match &self.0 {
             LayerNormForm::Plain { .. } => None,

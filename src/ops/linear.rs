@@ -1,4 +1,4 @@
-//! `torch.nn.Linear` and what follows it.
+//! `torch.nn.Linear`, with its activation.
 
 use candle_core::{Result, Tensor};
 
@@ -8,7 +8,7 @@ use crate::kernels::PackedMatrix;
 
 /// `activation(x · weightᵀ + bias)` over the last dimension.
 #[derive(Debug)]
-pub struct Linear {
+pub(crate) struct Linear {
     form: LinearForm,
     activation: LayerActivation,
 }
@@ -27,8 +27,13 @@ impl Linear {
     /// Prepares `weight [out, in]` and `bias [out]`.
     ///
     /// # Errors
-    /// Where the shapes do not belong together or the device is out of memory.
-    pub fn new(ops: &OpsContext, weight: &Tensor, bias: Option<&Tensor>, activation: LayerActivation) -> Result<Self> {
+    /// If the shapes do not match or the device is out of memory.
+    pub(crate) fn new(
+        ops: &OpsContext,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        activation: LayerActivation,
+    ) -> Result<Self> {
         let (out, inputs) = weight.dims2()?;
         if let Some(bias) = bias
             && bias.dims() != [out]
@@ -49,15 +54,15 @@ impl Linear {
         Ok(Self { form, activation })
     }
 
-    /// Memory that the prepared weights take.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the prepared weights.
+    pub(crate) fn bytes(&self) -> usize {
         match &self.form {
             LinearForm::Plain { weight, bias } => OpsContext::bytes([weight].into_iter().chain(bias)),
             LinearForm::Kernel(matrix) => matrix.bytes(),
         }
     }
 
-    /// What becomes of a tensor's shape.
+    /// The shape of the result for an input of the given shape.
     pub(super) fn output_shape(&self, shape: &[usize]) -> Result<Vec<usize>> {
         let (inputs, outputs) = match &self.form {
             LinearForm::Plain { weight, .. } => weight.dims2()?,
@@ -66,7 +71,7 @@ impl Linear {
         output_shape(shape, inputs, outputs)
     }
 
-    /// The kernel's form, if there is one.
+    /// The packed matrix and its activation, if the layer runs as a kernel.
     pub(super) fn kernel(&self) -> Option<(&PackedMatrix, LayerActivation)> {
         match &self.form {
             LinearForm::Plain { .. } => None,
@@ -77,8 +82,8 @@ impl Linear {
     /// `[…, in] -> […, out]`
     ///
     /// # Errors
-    /// Where the last dimension is not `in`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// If the last dimension is not `in`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.form {
             LinearForm::Plain { weight, bias } => activate(product(x, weight, bias.as_ref())?, self.activation),
             LinearForm::Kernel(matrix) => {
@@ -88,11 +93,11 @@ impl Linear {
         }
     }
 
-    /// The same with `residual […, out]` added before the activation.
+    /// As [`Linear::forward`], with `residual […, out]` added before the activation.
     ///
     /// # Errors
-    /// Where the shapes do not fit.
-    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    /// If the shapes do not match.
+    pub(crate) fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.form {
             LinearForm::Plain { weight, bias } => {
                 activate((product(x, weight, bias.as_ref())? + residual)?, self.activation)

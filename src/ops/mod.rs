@@ -1,8 +1,8 @@
 //! The operators that networks are made of.
 //!
-//! Activations are channels-last: `[N, H, W, C]`, or `[…, C]` where space does not matter. An operator takes its weights
-//! once, at load, as float32 tensors in PyTorch's layout, and prepares them for the device and the type that the
-//! [`OpsContext`] names. Networks never ask where they run.
+//! Activations are channels-last: `[N, H, W, C]`, or `[…, C]` where spatial dimensions do not matter. An operator takes its
+//! weights once, at load, as float32 tensors in PyTorch's layout, and prepares them for the device and type in
+//! [`OpsContext`]. Networks do not need to know where they run.
 
 mod activation;
 mod context;
@@ -18,15 +18,15 @@ mod roi_align;
 mod rows;
 mod window_attention;
 
-pub use crate::kernels::LayerActivation;
-pub use activation::{sigmoid, softmax};
+pub(crate) use crate::kernels::LayerActivation;
+pub(crate) use activation::{sigmoid, softmax};
 pub use context::OpsContext;
-pub use conv_transpose2d::{ConvTranspose2d, TransposeShape};
-pub use conv2d::{Conv2d, ConvShape};
-pub use layer_norm::LayerNorm;
-pub use linear::Linear;
-pub use pool::{max_over_captures, max_over_space, max_pool2d, mean_over_space};
-pub use resize::{pad_to_multiple, upsample_nearest_add};
-pub use roi_align::roi_align;
-pub use rows::{RowLayer, forward_rows};
-pub use window_attention::{WindowAttention, WindowAttentionWeights};
+pub(crate) use conv_transpose2d::{ConvTranspose2d, TransposeShape};
+pub(crate) use conv2d::{Conv2d, ConvShape};
+pub(crate) use layer_norm::LayerNorm;
+pub(crate) use linear::Linear;
+pub(crate) use pool::{max_over_captures, max_over_space, max_pool2d, mean_over_space};
+pub(crate) use resize::{pad_to_multiple, upsample_nearest_add};
+pub(crate) use roi_align::roi_align;
+pub(crate) use rows::{RowLayer, forward_rows};
+pub(crate) use window_attention::{WindowAttention, WindowAttentionWeights};

@@ -5,18 +5,18 @@ use candle_core::{DType, Result, Tensor};
 use super::{OpsContext, kernel};
 use crate::kernels::{self, Maps};
 
-/// 3x3 maximum with stride 2 and a border of one (`[N, H, W, C] -> [N, ⌈H/2⌉, ⌈W/2⌉, C]`), as ResNet's stem.
+/// 3x3 maximum with stride 2 and padding 1 (`[N, H, W, C] -> [N, ⌈H/2⌉, ⌈W/2⌉, C]`), as in ResNet's stem.
 ///
 /// # Errors
-/// Where `x` is not such a map.
-pub fn max_pool2d(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
+/// If `x` is not `[N, H, W, C]`.
+pub(crate) fn max_pool2d(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
     if ops.kernels().is_some() {
         let (count, height, width, channels) = x.dims4()?;
         let maps = Maps { count, height, width };
         let shape = (count, height.div_ceil(2), width.div_ceil(2), channels);
         return kernel::map("max_pool2d", x, shape, |x| kernels::max_pool(x, maps, channels));
     }
-    // Repeating the border's pixels changes no maximum, since every window that reaches outside holds them anyway.
+    // Repeating the border's pixels changes no maximum, since every window that reaches outside contains them anyway.
     let x = x.pad_with_same(1, 1, 1)?.pad_with_same(2, 1, 1)?;
     let y = x.permute((0, 3, 1, 2))?.contiguous()?.max_pool2d_with_stride(3, 2)?;
     y.permute((0, 2, 3, 1))?.contiguous()
@@ -25,8 +25,8 @@ pub fn max_pool2d(ops: &OpsContext, x: &Tensor) -> Result<Tensor> {
 /// The maximum over each item's captures: `[N·T, H, W, C] -> [N, H, W, C]`.
 ///
 /// # Errors
-/// Where the first dimension is not a multiple of `captures`.
-pub fn max_over_captures(ops: &OpsContext, x: &Tensor, captures: usize) -> Result<Tensor> {
+/// If the first dimension is not a multiple of `captures`.
+pub(crate) fn max_over_captures(ops: &OpsContext, x: &Tensor, captures: usize) -> Result<Tensor> {
     let (images, height, width, channels) = x.dims4()?;
     if captures <= 1 {
         return Ok(x.clone());
@@ -36,25 +36,25 @@ pub fn max_over_captures(ops: &OpsContext, x: &Tensor, captures: usize) -> Resul
         let len = height * width * channels;
         return kernel::map("max_over_captures", x, shape, |x| kernels::max_over_captures(x, captures, len));
     }
-    // Element by element: GPUs reduce a dimension with a block of threads for every value of the result.
+    // Pairwise maxima: GPU reductions over a dimension use a block of threads for every value of the result.
     let x = x.reshape((images / captures, captures, height, width, channels))?;
     let capture = |index: usize| x.narrow(1, index, 1)?.squeeze(1);
     (1..captures).try_fold(capture(0)?, |most, index| most.maximum(&capture(index)?))
 }
 
-/// The mean of every channel in float32: `[N, H, W, C] -> [N, C]`.
+/// The mean of every channel, in float32: `[N, H, W, C] -> [N, C]`.
 ///
 /// # Errors
-/// Where `x` is not such a map.
-pub fn mean_over_space(x: &Tensor) -> Result<Tensor> {
+/// If `x` is not `[N, H, W, C]`.
+pub(crate) fn mean_over_space(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.flatten(1, 2)?.mean(1)
 }
 
-/// The maximum of every channel in float32: `[N, H, W, C] -> [N, C]`.
+/// The maximum of every channel, in float32: `[N, H, W, C] -> [N, C]`.
 ///
 /// # Errors
-/// Where `x` is not such a map.
-pub fn max_over_space(x: &Tensor) -> Result<Tensor> {
+/// If `x` is not `[N, H, W, C]`.
+pub(crate) fn max_over_space(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.flatten(1, 2)?.max(1)
 }
 

@@ -5,13 +5,13 @@ use candle_core::{Result, Tensor};
 use super::{OpsContext, kernel};
 use crate::kernels::{self, Maps};
 
-/// `lateral + nearest(coarse)`: the feature pyramid's way down, `[N, h, w, C]` added to `[N, H, W, C]`.
+/// `lateral + nearest(coarse)`, the feature pyramid's top-down path: `[N, h, w, C]` added to `[N, H, W, C]`.
 ///
-/// Rows and columns are those of `torch.nn.functional.interpolate(mode="nearest")`, which works for any two sizes.
+/// Rows and columns are chosen as by `torch.nn.functional.interpolate(mode="nearest")`, for any two sizes.
 ///
 /// # Errors
-/// Where batch or channels differ.
-pub fn upsample_nearest_add(ops: &OpsContext, coarse: &Tensor, lateral: &Tensor) -> Result<Tensor> {
+/// If batch sizes or channels differ.
+pub(crate) fn upsample_nearest_add(ops: &OpsContext, coarse: &Tensor, lateral: &Tensor) -> Result<Tensor> {
     let (count, rows, cols, channels) = coarse.dims4()?;
     let (items, height, width, lateral_channels) = lateral.dims4()?;
     if (count, channels) != (items, lateral_channels) || (rows * cols == 0 && height * width > 0) {
@@ -35,11 +35,11 @@ fn nearest(from: usize, to: usize) -> Vec<u32> {
     (0..to).map(|i| ((i as f32 * ratio) as usize).min(from.saturating_sub(1)) as u32).collect()
 }
 
-/// Zeros at the right and at the bottom until both sides are multiples of `multiple`.
+/// Pads with zeros at the right and at the bottom until both sides are multiples of `multiple`.
 ///
 /// # Errors
-/// Where `x` is not `[N, H, W, C]`.
-pub fn pad_to_multiple(x: &Tensor, multiple: usize) -> Result<Tensor> {
+/// If `x` is not `[N, H, W, C]`.
+pub(crate) fn pad_to_multiple(x: &Tensor, multiple: usize) -> Result<Tensor> {
     let (_, height, width, _) = x.dims4()?;
     let missing = |len: usize| len.next_multiple_of(multiple) - len;
     x.pad_with_zeros(1, 0, missing(height))?.pad_with_zeros(2, 0, missing(width))

@@ -1,6 +1,6 @@
-//! `torchvision.ops.roi_align` (`aligned=False`, two samples a bin and axis) on the channels-last maps of a pyramid.
+//! `torchvision.ops.roi_align` (`aligned=False`, two samples per bin and axis) on the channels-last maps of a pyramid.
 //!
-//! A sample lies between four pixels, and its rows do not depend on its columns: [`Taps`] are computed once an axis. The
+//! A sample lies between four pixels, and its rows do not depend on its columns, so taps are computed once per axis. The
 //! kernel sums over them directly; the plain form gathers the pixels by index.
 
 use candle_core::{Result, Tensor};
@@ -8,17 +8,18 @@ use candle_core::{Result, Tensor};
 use super::{OpsContext, kernel};
 use crate::kernels::{self, BinPixels, WeightedPixel};
 
-/// Samples a bin and axis, torchvision's `sampling_ratio` in both detection heads.
+/// Samples per bin and axis: torchvision's `sampling_ratio` in both detection heads.
 const SAMPLES: usize = 2;
 /// Boxes gathered at a time: 128 boxes of 7x7 bins and 128 float32 channels take 51 MB.
 const GATHERED_BOXES: usize = 128;
 
-/// Pools `boxes` (`x0, y0, x1, y1` in pixels of the image), each from one of `maps` `[H, W, C]`, which are `scales` times as large as
-/// the image, to `[boxes, output, output, C]`. `levels` says which map is whose; boxes of a level without a map get zeros.
+/// Pools `boxes` (`x0, y0, x1, y1` in pixels of the image) to `[boxes, output, output, C]`. `maps` are `[H, W, C]`, and
+/// `scales` is each map's size over the image's. `levels` says which map each box is pooled from; boxes whose level has no
+/// map get zeros.
 ///
 /// # Errors
-/// Where `maps` are not such maps, or the device is out of memory.
-pub fn roi_align(
+/// If `maps` have other shapes, or the device is out of memory.
+pub(crate) fn roi_align(
     ops: &OpsContext,
     maps: &[Tensor],
     scales: &[f32],
@@ -50,7 +51,7 @@ pub fn roi_align(
         let pooled = kernel::with_all_values(maps, |maps| sum_taps(maps, channels, &taps, output))?;
         return Tensor::from_vec(pooled, shape, device)?.to_dtype(dtype);
     }
-    // Level by level, then all in the order of the boxes.
+    // Pooled level by level, then put in the order of the boxes.
     let (mut parts, mut position, mut joined) = (Vec::new(), vec![0_u32; boxes.len()], 0);
     for level in (0..maps.len()).map(Some).chain([None]) {
         let members: Vec<usize> = (0..taps.len()).filter(|i| taps[*i].as_ref().map(|taps| taps.level) == level).collect();
@@ -73,18 +74,18 @@ pub fn roi_align(
     Tensor::cat(&parts, 0)?.index_select(&Tensor::from_vec(position, boxes.len(), device)?, 0)
 }
 
-/// The two pixels a sample lies between on one axis, and how much each counts; a bin is the sum of its taps.
+/// One of the two pixels that a sample lies between on one axis, and its weight. A bin is the sum of its taps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SampleTap {
     index: usize,
     weight: f32,
 }
 
-/// Taps of one box: `[output bins][2 · SAMPLES]` an axis.
+/// The taps of one box, `[output bins][2 · SAMPLES]` per axis.
 struct BoxTaps {
-    /// The map they are taps of.
+    /// Index of the map.
     level: usize,
-    /// Pixels of one of its rows.
+    /// Pixels in a row of the map.
     row_pixels: usize,
     rows: Vec<SampleTap>,
     cols: Vec<SampleTap>,
@@ -94,7 +95,7 @@ const TAPS: usize = 2 * SAMPLES;
 
 /// The taps of every bin between `start` and `end` on an axis of `len` pixels.
 fn taps(start: f32, end: f32, len: usize, output: usize) -> Vec<SampleTap> {
-    // Without `aligned`, torchvision makes every box at least one pixel wide.
+    // With `aligned=False`, torchvision makes every box at least one pixel wide.
     let bin = (end - start).max(1.0) / output as f32;
     let last = len.saturating_sub(1);
     let mut taps = Vec::with_capacity(output * TAPS);
@@ -114,7 +115,7 @@ fn taps(start: f32, end: f32, len: usize, output: usize) -> Vec<SampleTap> {
     taps
 }
 
-/// Values `[boxes, bins, C]` from the values of every map.
+/// Pools in kernels: `[boxes, bins, C]` from the values of every map.
 fn sum_taps(maps: &[&[f32]], channels: usize, taps: &[Option<BoxTaps>], output: usize) -> Vec<f32> {
     if channels == 0 {
         return Vec::new();
@@ -137,9 +138,9 @@ fn sum_taps(maps: &[&[f32]], channels: usize, taps: &[Option<BoxTaps>], output: 
     })
 }
 
-/// The same from `pixels [H·W, C]` on any device: `[boxes · bins · 16, C]` gathered, weighted and summed.
+/// Pools on any device from `pixels [H·W, C]`: `[boxes · bins · 16, C]` pixels are gathered, weighted and summed.
 ///
-/// Every row tap meets every column tap on the device, which is sent the taps alone.
+/// Row taps are combined with column taps on the device, so only the taps of either axis are sent to it.
 fn gather_taps(pixels: &Tensor, taps: &[&BoxTaps], output: usize) -> Result<Tensor> {
     let (channels, device) = (pixels.dim(1)?, pixels.device());
     let (rows, cols) = ((taps.len(), output, 1, TAPS, 1), (taps.len(), 1, output, 1, TAPS));

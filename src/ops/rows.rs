@@ -1,20 +1,20 @@
-//! Layers that see one pixel (token) at a time, run one after the other without what lies between them ever being a tensor, where
-//! kernels can do so.
+//! Layers that work on single pixels (tokens), run one after the other. Where kernels can do so, the intermediate results
+//! never become tensors.
 
 use candle_core::{Error, Result, Tensor};
 
 use super::{LayerActivation, LayerNorm, Linear, kernel};
 use crate::kernels::{self, Residual, RowPlan, RowStep};
 
-/// What becomes of every row, the last dimension of a tensor. Residuals are given up: nobody may read them, or a view of them,
-/// afterwards, since the result may take the place of one.
+/// A step in the processing of every row, which is the last dimension of a tensor. Residuals are consumed: nobody may read
+/// them, or a view of them, afterwards, because the result may overwrite one.
 #[derive(Debug)]
-pub enum RowLayer<'a> {
+pub(crate) enum RowLayer<'a> {
     /// A linear layer and its activation.
     Linear(&'a Linear),
-    /// The same with a residual added before the activation.
+    /// As `Linear`, with a residual added before the activation.
     LinearAdd(&'a Linear, Tensor),
-    /// Normalised, and added to a residual; without one, to what the norm before this one gave.
+    /// Normalises and adds a residual; without one, adds the result of the previous norm.
     AddNorm(&'a LayerNorm, Option<Tensor>),
 }
 
@@ -27,11 +27,15 @@ impl RowLayer<'_> {
     }
 }
 
-/// Runs `x […, in]` through the layers; their result, and what `then` makes of it.
+/// Runs `x […, in]` through the layers. Returns their result, and the output of `then` for that result.
 ///
 /// # Errors
-/// Where the shapes of two layers do not fit together, or the first norm has no residual.
-pub fn forward_rows(x: &Tensor, layers: Vec<RowLayer<'_>>, then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
+/// If the shapes of two layers do not match, or the first norm has no residual.
+pub(crate) fn forward_rows(
+    x: &Tensor,
+    layers: Vec<RowLayer<'_>>,
+    then: Option<&Linear>,
+) -> Result<(Tensor, Option<Tensor>)> {
     let in_kernels = |layer: &RowLayer<'_>| match layer {
         RowLayer::Linear(linear) | RowLayer::LinearAdd(linear, _) => linear.kernel().is_some(),
         RowLayer::AddNorm(norm, _) => norm.kernel().is_some(),
@@ -45,12 +49,12 @@ pub fn forward_rows(x: &Tensor, layers: Vec<RowLayer<'_>>, then: Option<&Linear>
     one_by_one(x, layers, then)
 }
 
-/// In one go, if that is faster.
+/// Runs all layers together; `None` if one by one is as fast.
 fn together(x: &Tensor, layers: &[RowLayer<'_>], then: Option<&Linear>) -> Result<Option<(Tensor, Option<Tensor>)>> {
     let shape = result_shape(x, layers)?;
     let then_shape = then.map(|then| then.output_shape(&shape)).transpose()?;
     let residuals: Vec<&Tensor> = layers.iter().filter_map(RowLayer::residual).collect();
-    // The last residual's place becomes that of the result, if all of it is free for that.
+    // The result overwrites the last residual, if nothing else uses its storage.
     let (replaced, others) = match residuals.split_last() {
         Some((last, others)) if last.dims() == shape && kernel::is_free(last, others.iter().copied().chain([x])) => {
             (Some(*last), others)
@@ -95,7 +99,7 @@ fn product<'a>(
     RowStep::Product { matrix, residual, activation }
 }
 
-/// The shape of the layers' result, where everything fits together.
+/// The shape of the layers' result, if all shapes match.
 fn result_shape(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<usize>> {
     let (mut now, mut normed) = (x.dims().to_vec(), None);
     for layer in layers {
@@ -126,7 +130,7 @@ fn result_shape(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<usize>> {
     Ok(now)
 }
 
-/// The same layer by layer.
+/// Runs the layers one by one.
 fn one_by_one(x: &Tensor, layers: Vec<RowLayer<'_>>, then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
     let (mut now, mut normed) = (x.clone(), None);
     for layer in layers {
@@ -181,7 +185,7 @@ mod tests {
                     RowLayer::AddNorm(&norm, None),
                 ]
             };
-            // A residual that is only part of its storage, or the input itself, stays as it is.
+            // A residual that is only part of its storage, or that is the input itself, must stay as it is.
             let two = Tensor::stack(&[&residual, &residual], 0).unwrap();
             let part = two.get(1).unwrap();
             let (from_part, _) = forward_rows(&x, layers(part.clone()), Some(&second)).unwrap();

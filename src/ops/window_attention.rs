@@ -1,8 +1,8 @@
 //! Shifted-window cosine attention of Swin v2, after torchvision's `shifted_window_attention`.
 //!
-//! A map `[N, H, W, C]` is padded with zeros to whole windows, rolled by the shift, cut into windows of `T` tokens, and
-//! every window attends to itself. Logits are `cos(q, k) · exp(min(scale, ln 100)) + bias`, in float32 whatever the type
-//! of the network: the factor may reach 100 and would lift bfloat16's error above every difference.
+//! A map `[N, H, W, C]` is padded with zeros to whole windows, rolled by the shift and cut into windows of `T` tokens; every
+//! window attends to itself. Logits are `cos(q, k) · exp(min(scale, ln 100)) + bias`, in float32 whatever the type of the
+//! network: the factor may reach 100 and would magnify bfloat16's error beyond the differences that matter.
 
 use std::sync::Mutex;
 
@@ -12,19 +12,19 @@ use super::{LayerActivation, Linear, OpsContext, kernel, pad_to_multiple};
 use crate::kernels::{self, Maps};
 use crate::sync::IgnorePoison;
 
-/// Added to the logits of tokens that the roll has made neighbours although they are not.
+/// Added to the logits of token pairs that are neighbours only because of the roll.
 const MASKED: f32 = -100.0;
-/// Bound of the learned logarithm of the logits' scale.
+/// Upper bound of the logits' learned scale.
 const MAX_SCALE: f32 = 100.0;
-/// `torch.nn.functional.normalize` divides by no less.
+/// The least value that `torch.nn.functional.normalize` divides by.
 const MIN_NORM: f64 = 1e-12;
 
 /// The tensors of torchvision's `ShiftedWindowAttentionV2`, float32.
 #[derive(Debug)]
-pub struct WindowAttentionWeights {
+pub(crate) struct WindowAttentionWeights {
     /// `[3C, C]`
     pub qkv_weight: Tensor,
-    /// `[3C]`; its middle third, the key bias, is not used.
+    /// `[3C]`; its middle third, the key bias, is ignored.
     pub qkv_bias: Tensor,
     /// `[C, C]`
     pub proj_weight: Tensor,
@@ -42,7 +42,7 @@ pub struct WindowAttentionWeights {
 
 /// Attention within windows of `window x window` tokens, `[N, H, W, C] -> [N, H, W, C]`.
 #[derive(Debug)]
-pub struct WindowAttention {
+pub(crate) struct WindowAttention {
     window: usize,
     shift: usize,
     heads: usize,
@@ -58,7 +58,7 @@ enum AttentionForm {
         scale: Tensor,
         /// `[1, heads, T, T]`, float32
         position_bias: Tensor,
-        /// The mask of the last map, which most often has the size of the next one.
+        /// The mask of the last map, which usually has the size of the next one.
         mask: Mutex<Option<Mask>>,
     },
     Kernel(kernels::WindowAttentionKernel),
@@ -71,7 +71,7 @@ struct Mask {
     values: Tensor,
 }
 
-/// What a mask depends on: rows and columns of the padded map, and the shift of either.
+/// What a mask depends on: height and width of the padded map, and the shift along each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MaskLayout {
     height: usize,
@@ -84,8 +84,8 @@ impl WindowAttention {
     /// Prepares the weights; `shift` is 0 or half a window.
     ///
     /// # Errors
-    /// Where the shapes do not belong together or the device is out of memory.
-    pub fn new(
+    /// If the shapes do not match or the device is out of memory.
+    pub(crate) fn new(
         ops: &OpsContext,
         weights: &WindowAttentionWeights,
         window: usize,
@@ -131,8 +131,8 @@ impl WindowAttention {
         })
     }
 
-    /// Memory that the prepared weights take; the plain form's mask, which depends on the map, is not counted.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the prepared weights, without the plain form's mask, whose size depends on the map.
+    pub(crate) fn bytes(&self) -> usize {
         let own = match &self.form {
             AttentionForm::Plain { scale, position_bias, .. } => OpsContext::bytes([scale, position_bias]),
             AttentionForm::Kernel(kernels::WindowAttentionKernel { scale, position_bias, padding, .. }) => {
@@ -142,30 +142,22 @@ impl WindowAttention {
         own + self.qkv.bytes() + self.proj.bytes()
     }
 
-    /// `[N, H, W, C] -> [N, H, W, C]`
-    ///
-    /// # Errors
-    /// Where `x` has another number of channels.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.proj.forward(&self.gather(x, None)?)
-    }
-
-    /// The layer that makes queries, keys and values of `x`, where it can be run apart from [`WindowAttention::gather`].
-    pub fn reader(&self) -> Option<&Linear> {
+    /// The layer that computes queries, keys and values, if it can be run apart from [`WindowAttention::gather`].
+    pub(crate) fn reader(&self) -> Option<&Linear> {
         matches!(self.form, AttentionForm::Kernel(_)).then_some(&self.qkv)
     }
 
-    /// The layer that ends [`WindowAttention::forward`].
-    pub fn projection(&self) -> &Linear {
+    /// The linear layer that follows [`WindowAttention::gather`].
+    pub(crate) fn projection(&self) -> &Linear {
         &self.proj
     }
 
-    /// What the tokens of `x` gather, before the projection: `[N, H, W, C] -> [N, H, W, C]`. `read` is what the reader has made of `x`
-    /// already, if it has.
+    /// Attention before the projection: `[N, H, W, C] -> [N, H, W, C]`. `read` is the output of [`WindowAttention::reader`]
+    /// for `x`, if it has been computed already.
     ///
     /// # Errors
-    /// Where either has another number of channels.
-    pub fn gather(&self, x: &Tensor, read: Option<Tensor>) -> Result<Tensor> {
+    /// If either has the wrong number of channels.
+    pub(crate) fn gather(&self, x: &Tensor, read: Option<Tensor>) -> Result<Tensor> {
         match &self.form {
             AttentionForm::Kernel(layer) => {
                 let (count, height, width, channels) = x.dims4()?;
@@ -183,7 +175,7 @@ impl WindowAttention {
 
     /// The shift along a side of a padded map.
     fn shift_of(&self, side: usize) -> usize {
-        // torchvision: a window that covers the whole side has no neighbour to exchange tokens with
+        // As in torchvision: a window that covers the whole side has no neighbour to exchange tokens with.
         if self.window >= side { 0 } else { self.shift }
     }
 
@@ -237,7 +229,7 @@ impl WindowAttention {
 }
 
 impl MaskLayout {
-    /// `[1, windows, 1, T, T]` on the device of `like`, from `last` where that has the same layout.
+    /// The mask `[1, windows, 1, T, T]` on the device of `like`; that of `last` if the layout is the same.
     fn mask(self, window: usize, last: &Mutex<Option<Mask>>, like: &Tensor) -> Result<Tensor> {
         let mut last = last.lock().ignore_poison();
         if let Some(mask) = last.as_ref()
@@ -287,7 +279,7 @@ fn roll(x: &Tensor, rows: i32, cols: i32) -> Result<Tensor> {
     if cols == 0 { Ok(x) } else { x.roll(cols, 2) }
 }
 
-/// Vectors of the last dimension at length 1, in float32.
+/// Scales the vectors of the last dimension to length 1, in float32.
 fn unit(x: &Tensor) -> Result<Tensor> {
     let x = x.to_dtype(DType::F32)?;
     let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(MIN_NORM)?;
@@ -296,12 +288,12 @@ fn unit(x: &Tensor) -> Result<Tensor> {
 
 /// The continuous position bias `16 sigmoid(mlp(offset))` of every pair of tokens, `[1, heads, T, T]`.
 ///
-/// It depends on weights alone, so it is computed once, in float64.
+/// It depends on the weights alone, so it is computed once, in float64.
 fn position_bias(weights: &WindowAttentionWeights, window: usize, heads: usize) -> Result<Tensor> {
     let hidden_weight = weights.position_hidden_weight.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let hidden_bias = weights.position_hidden_bias.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let out_weight = weights.position_out_weight.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    // Offsets -(window-1) … window-1 on a logarithmic scale, 8 standing for a whole window (Swin v2, equation 4).
+    // Offsets -(window-1) … window-1 on a logarithmic scale where 8 stands for a whole window (Swin v2, equation 4).
     let side = 2 * window - 1;
     let coordinate = |i: usize| {
         let offset = 8.0 * (i as f64 - (window - 1) as f64) / (window - 1) as f64;

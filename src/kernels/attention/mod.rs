@@ -1,8 +1,8 @@
-//! The heart of Swin v2's shifted-window cosine attention (torchvision's `shifted_window_attention`): from a map of
-//! queries, keys and values to a map of what their tokens gather.
+//! The core of Swin v2's shifted-window cosine attention (torchvision's `shifted_window_attention`): from a map of queries,
+//! keys and values to a map of attention results, before the projection.
 //!
-//! Roll, padding, partition and merge are only index arithmetic here: a token's row is read from and written to its place
-//! in the map. A window's head is worked on in the first-level cache: unit queries and keys, their products plus the
+//! Roll, padding, partition and merge are only index arithmetic here: a token's row is read from and written to its place in
+//! the map. One head of a window is processed in the first-level cache: unit queries and keys, their products plus the
 //! position bias, the mask, softmax, and the product with the values.
 
 mod task;
@@ -21,30 +21,30 @@ use super::{Maps, Precision};
 /// The constants of one layer.
 #[derive(Debug)]
 pub struct WindowAttentionKernel {
-    /// Side of a window.
+    /// Tokens along the side of a window.
     pub window: usize,
-    /// Channels of a head.
+    /// Channels per head.
     pub head_channels: usize,
-    /// The logits' factor, `[heads]`.
+    /// Factor of each head's logits, `[heads]`.
     pub scale: Vec<f32>,
     /// Added to the logits, [heads, T, T] for T = window².
     pub position_bias: Vec<f32>,
-    /// What a pixel of zeros gives, `[3C]`: the tokens that pad the map to whole windows.
+    /// Queries, keys and values of the pixels that pad the map to whole windows, `[3C]`.
     pub padding: Vec<f32>,
-    /// What the two products may be multiplied in: bf16 where the processor's vectors are faster at it.
+    /// The lowest precision allowed for the two products: bf16 is used only where the processor's vectors are faster at it.
     pub precision: Precision,
 }
 
 impl WindowAttentionKernel {
-    /// `qkv` [N, H, W, 3C] to [N, H, W, C]; windows begin `shift` rows and columns into the padded map.
+    /// `qkv` [N, H, W, 3C] -> [N, H, W, C]; windows begin `shift` rows and columns into the padded map.
     ///
     /// # Panics
-    /// If the sizes do not fit together, or a shift is no smaller than the window.
+    /// If the sizes do not match, or a shift is not smaller than the window.
     pub fn forward(&self, qkv: &[f32], maps: Maps, shift: [usize; 2]) -> Vec<f32> {
         self.forward_for(InstructionSet::detect(), qkv, maps, shift)
     }
 
-    fn forward_for(&self, level: InstructionSet, qkv: &[f32], maps: Maps, shift: [usize; 2]) -> Vec<f32> {
+    fn forward_for(&self, instructions: InstructionSet, qkv: &[f32], maps: Maps, shift: [usize; 2]) -> Vec<f32> {
         let (heads, tokens) = (self.scale.len(), self.window * self.window);
         let channels = heads * self.head_channels;
         assert!(tokens > 0 && shift.iter().all(|shift| *shift < self.window), "a shift is smaller than the window");
@@ -55,13 +55,14 @@ impl WindowAttentionKernel {
         let grid = WindowGrid { maps, side: self.window, shift, counts };
         let pieces = maps.count * counts[0] * counts[1] * heads;
         let jobs = (4 * rayon::current_num_threads()).min(pieces);
-        let factors = Factors::for_vectors(if level.gains_from_bf16() { self.precision } else { Precision::F32 });
-        // SAFETY: every pixel is a token of one window, every channel one of a head, and the jobs cover all pieces once.
+        let factors = Factors::for_vectors(if instructions.gains_from_bf16() { self.precision } else { Precision::F32 });
+        // SAFETY: every pixel is a token of one window, every channel belongs to one head, and the tasks cover all pieces
+        // once.
         unsafe {
             Out::collect(maps.pixels() * channels, |out| {
                 (0..jobs).into_par_iter().with_max_len(1).for_each(|job| {
                     let pieces = share(pieces, 1, job, jobs);
-                    level.run(AttentionTask { layer: self, factors, qkv, grid, pieces, out });
+                    instructions.run(AttentionTask { layer: self, factors, qkv, grid, pieces, out });
                 });
             })
         }
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
     use crate::kernels::reference;
 
-    /// Token by token, as the formula says.
+    /// Attention token by token, straight from the formula.
     fn slow(layer: &WindowAttentionKernel, qkv: &[f32], maps: Maps, shift: [usize; 2]) -> Vec<f32> {
         let (heads, depth, side) = (layer.scale.len(), layer.head_channels, layer.window);
         let channels = heads * depth;
@@ -147,10 +148,10 @@ mod tests {
             (Maps { count: 1, height: 16, width: 13 }, 8, [4, 4], 2, 32),
             (Maps { count: 1, height: 8, width: 12 }, 4, [0, 2], 1, 40),
         ];
-        // Of the largest value; bf16 has 8 bits.
+        // Tolerated error relative to the largest value; bf16 has 8 significant bits.
         let tolerances = [(Precision::F32, 5e-6), (Precision::Bf16, 3e-2)];
-        for (level, (precision, tolerance)) in
-            InstructionSet::supported().into_iter().flat_map(|level| tolerances.map(|t| (level, t)))
+        for (instructions, (precision, tolerance)) in
+            InstructionSet::supported().into_iter().flat_map(|instructions| tolerances.map(|t| (instructions, t)))
         {
             for (maps, window, shift, heads, head_channels) in cases {
                 let (channels, tokens) = (heads * head_channels, window * window);
@@ -169,12 +170,12 @@ mod tests {
                 };
                 let qkv = reference::noise(maps.pixels() * 3 * channels, 1);
                 let expected = slow(&layer, &qkv, maps, shift);
-                let y = layer.forward_for(level, &qkv, maps, shift);
+                let y = layer.forward_for(instructions, &qkv, maps, shift);
                 reference::assert_close(
                     &y,
                     &expected,
                     tolerance,
-                    &format!("{level:?} {precision:?} {maps:?} {window} {shift:?}"),
+                    &format!("{instructions:?} {precision:?} {maps:?} {window} {shift:?}"),
                 );
             }
         }

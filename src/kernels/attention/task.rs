@@ -1,4 +1,4 @@
-//! What one thread does: attention within its share of the windows, head by head.
+//! One thread's share of the attention: some heads of some windows.
 
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ use crate::kernels::micro::{ProductSides, Start, Tile, multiply};
 use crate::kernels::simd::{Simd, SimdTask};
 use crate::kernels::{LayerActivation, math};
 
-/// Added to the logits of tokens that the roll has made neighbours although they are not.
+/// Added to the logits of token pairs that are neighbours only because of the roll.
 const MASKED: f32 = -100.0;
-/// `torch.nn.functional.normalize` divides by no less.
+/// The least value that `torch.nn.functional.normalize` divides by.
 const MIN_NORM: f32 = 1e-12;
 
-/// Some windows' heads: piece = ((n * grid rows + row) * grid columns + column) * heads + head.
+/// A piece is one head of one window: piece = window index * heads + head.
 pub(super) struct AttentionTask<'a> {
     pub(super) layer: &'a WindowAttentionKernel,
     pub(super) factors: Factors,
@@ -25,22 +25,22 @@ pub(super) struct AttentionTask<'a> {
     pub(super) out: Out<'a>,
 }
 
-/// A thread's working memory for one window's head.
+/// A thread's working memory for one head of a window.
 struct Buffers {
-    /// In groups of rows and chunks of words, as the left-hand side of a product.
+    /// Packed as the left-hand side of the first product.
     queries: Scratch,
-    /// In panels of columns, as the right-hand side.
+    /// Packed as the right-hand side of the first product.
     keys: Scratch,
     values: Scratch,
     logits: Scratch,
-    /// Exponentials of the logits, as the left-hand side of the second product.
+    /// Exponentials of the logits, packed as the left-hand side of the second product.
     weights: Scratch,
     gathered: Scratch,
     /// 1 / the sum of each row's exponentials.
     shares: Scratch,
-    /// The words of one key.
+    /// The packed words of one key.
     key: Scratch,
-    /// Bias for every column of a tile: none.
+    /// Zero bias for every column of a tile.
     zeros: Scratch,
 }
 
@@ -64,7 +64,7 @@ impl SimdTask for AttentionTask<'_> {
             zeros: Scratch::take(width),
         };
         buffers.zeros.fill(0.0);
-        // What the loops below never write is multiplied all the same, and must be a number.
+        // Words that the loops below never write are multiplied too, so they must be finite numbers.
         for buffer in [&mut buffers.queries, &mut buffers.keys, &mut buffers.values, &mut buffers.weights] {
             buffer.fill(0.0);
         }
@@ -89,7 +89,7 @@ impl SimdTask for AttentionTask<'_> {
 }
 
 impl AttentionTask<'_> {
-    /// One head of a window, while the memory of the head `ahead` is asked for.
+    /// Computes one head of a window and prefetches the head `ahead`.
     #[inline(always)]
     fn attend<S: Simd>(
         &self,
@@ -123,7 +123,7 @@ impl AttentionTask<'_> {
                     further: None,
                 };
                 let left = &to.queries[row * padded..];
-                // SAFETY: the buffers hold whole groups and panels, logits and bias [T, T].
+                // SAFETY: the buffers hold whole groups and panels; logits and bias are [T, T].
                 unsafe { multiply(s, size, ProductSides { left, right, count, factors }, tile) };
                 row += size;
             }
@@ -145,7 +145,7 @@ impl AttentionTask<'_> {
                     further: None,
                 };
                 let left = &to.weights[row * padded..];
-                // SAFETY: the buffers hold whole groups and panels, the result [T, depth].
+                // SAFETY: the buffers hold whole groups and panels; the result is [T, depth].
                 unsafe { multiply(s, size, ProductSides { left, right, count, factors }, tile) };
                 row += size;
             }
@@ -157,13 +157,13 @@ impl AttentionTask<'_> {
             let share = s.splat(to.shares[token]);
             for i in (0..depth).step_by(S::LANES) {
                 let count = (depth - i).min(S::LANES);
-                // SAFETY: a head's channels of one pixel, which belong to this piece alone.
+                // SAFETY: one head's channels of one pixel, which belong to this piece alone.
                 unsafe { s.store_part(place.add(i), s.mul(s.load_part(from.as_ptr().add(i), count), share), count) };
             }
         }
     }
 
-    /// A head's channels of the queries (part 0), keys (1) or values (2) of a token.
+    /// One head's channels of a token's query (part 0), key (1) or value (2).
     #[inline(always)]
     fn token(&self, place: Option<usize>, part: usize, head: usize) -> &[f32] {
         let depth = self.layer.head_channels;
@@ -175,7 +175,7 @@ impl AttentionTask<'_> {
         &pixel[part * channels + head * depth..][..depth]
     }
 
-    /// Unit queries (times the head's scale) and unit keys as the first product wants them.
+    /// Packs unit queries (times the head's scale) and unit keys for the first product.
     #[inline(always)]
     fn gather<S: Simd>(
         &self,
@@ -191,7 +191,7 @@ impl AttentionTask<'_> {
         let mut first = 0;
         for size in self.factors.groups(S::ROWS).sizes(tokens) {
             for token in first..(first + size).min(tokens) {
-                // Pieces of two or so lines, far from each other: the hardware does not foresee them.
+                // Each piece is about two cache lines, far from the others, so the hardware does not prefetch them.
                 if let Some((window, head)) = ahead {
                     for part in 0..3 {
                         let values = self.token(window.places[token], part, head);
@@ -215,7 +215,7 @@ impl AttentionTask<'_> {
         }
     }
 
-    /// The values as the second product wants them, whose words run over tokens.
+    /// Packs the values for the second product, whose inner dimension is the tokens.
     #[inline(always)]
     fn gather_values<S: Simd>(&self, s: S, head: usize, window: &TokenWindow, to: &mut Buffers) {
         let (depth, width) = (self.layer.head_channels, 2 * S::LANES);
@@ -228,7 +228,7 @@ impl AttentionTask<'_> {
             for i in (0..depth).step_by(S::LANES) {
                 let count = (depth - i).min(S::LANES);
                 let place = &mut to.values[i / width * width * words + word * width + i % width..][..S::LANES];
-                // SAFETY: a head's channels, and a register of a panel's word.
+                // SAFETY: `count` channels of a head are read, and the slice holds a register.
                 unsafe {
                     let mut v = s.load_part(values.as_ptr().add(i), count);
                     if pairs {
@@ -241,7 +241,7 @@ impl AttentionTask<'_> {
         }
     }
 
-    /// Exponentials of each row's logits, less their largest, and the inverse of their sum.
+    /// Writes the exponentials of each row's logits (minus the row's largest) and the reciprocal of their sum.
     #[inline(always)]
     fn softmax<S: Simd>(&self, s: S, window: &TokenWindow, to: &mut Buffers) {
         let tokens = window.places.len();
@@ -282,7 +282,7 @@ impl AttentionTask<'_> {
     }
 }
 
-/// `values`, each times `factor`, as the words of a row whose chunks begin `stride` words apart; zeros past their end.
+/// Packs `factor * values` as a row whose chunks begin `stride` words apart, with zeros past the end.
 #[inline(always)]
 fn write<S: Simd>(s: S, factors: Factors, values: &[f32], factor: f32, to: &mut [f32], stride: usize) {
     let factor = s.splat(factor);
@@ -295,13 +295,13 @@ fn write<S: Simd>(s: S, factors: Factors, values: &[f32], factor: f32, to: &mut 
                 *v = s.mul(unsafe { s.load_part(values.as_ptr().add(from), (values.len() - from).min(S::LANES)) }, factor);
             }
             let place = &mut to[chunk * stride + lane..][..S::LANES];
-            // SAFETY: the slice holds a register, and factors for vectors have one part.
+            // SAFETY: the slice holds a register, and factors for vectors have a single part.
             unsafe { factors.write(s, words, place.as_mut_ptr(), 0) };
         }
     }
 }
 
-/// The length of a vector, no less than [`MIN_NORM`].
+/// The Euclidean length of a vector, at least [`MIN_NORM`].
 #[inline(always)]
 fn norm<S: Simd>(s: S, values: &[f32]) -> f32 {
     let mut sum = s.splat(0.0);

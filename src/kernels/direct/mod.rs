@@ -1,9 +1,9 @@
-//! Convolutions in tile registers, read straight from the map: square ones of any stride, and 4x4 transposed ones (stride 2,
+//! Convolutions in tile registers that read the map directly: square ones of any stride, and 4x4 transposed ones (stride 2,
 //! padding 1) as four interleaved 2x2 convolutions.
 //!
-//! Tiles multiply so fast that the transforms of [`super::Winograd`] would cost more than they save. A piece of the map is brought
-//! into the form that tiles read, [row][unit][part][column][16 words]; there the 16 pixels of a tile are 16 lines at equal
-//! distances for every tap of the kernel, so that nothing is gathered or copied again.
+//! Tiles multiply so fast that the transforms of [`super::Winograd`] would cost more than they save. A piece of the map is
+//! copied into the layout that tiles read, [row][unit][part][column][16 words]. In it, the 16 pixels of a tile are 16 lines
+//! at equal distances for every tap of the kernel, so nothing is gathered or copied again.
 
 mod task;
 
@@ -19,36 +19,36 @@ use super::memory::{Aligned, Out};
 use super::simd::InstructionSet;
 use super::{LayerActivation, Maps, Precision};
 
-/// Pixels of a tile.
+/// Pixels in a tile.
 const TILE: usize = 16;
-/// Columns of a panel of outputs: two tiles.
+/// Columns in a panel of outputs: two tiles.
 const WIDTH: usize = 2 * TILE;
-/// Words of a tile's chunk of the right-hand side.
+/// Words of the right-hand side in one step: a chunk for every column of a panel.
 const STEP_WORDS: usize = CHUNK * WIDTH;
-/// Columns of the map that a job works on at most.
+/// Most columns of the map in one task.
 const JOB_COLUMNS: usize = 128;
-/// Words of the map that a job keeps: half of a second-level cache.
+/// Words of the map that a task keeps packed: half of a second-level cache.
 const JOB_WORDS: usize = 1 << 18;
 
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
-pub struct DirectConvolution {
+pub(crate) struct DirectConvolution {
     phases: Vec<DirectPhase>,
     inputs: usize,
     outputs: usize,
-    /// Pixels of the input from one output of a phase to the next.
+    /// Input pixels from one output of a phase to the next.
     stride: usize,
-    /// Outputs of all phases for one of each: 2 a side for transposed convolutions.
+    /// Outputs per output of a phase, along a side: 2 for transposed convolutions, else 1.
     scale: usize,
-    /// Pixels that kernels see before their output's position, and the side of what they see altogether.
+    /// Pixels that the kernel reaches before its output's position, and the side of the square that all phases see together.
     before: usize,
     reach: usize,
     bias: Aligned,
     factors: Factors,
-    level: InstructionSet,
+    instructions: InstructionSet,
 }
 
-/// The outputs at one offset modulo the scale: a convolution of its own.
+/// The outputs at one offset modulo the scale, computed as a convolution of their own.
 #[derive(Debug)]
 struct DirectPhase {
     offset: [usize; 2],
@@ -59,11 +59,12 @@ struct DirectPhase {
 }
 
 impl DirectConvolution {
-    /// `weight` [outputs, inputs, kernel, kernel], `bias` `[outputs]` or empty. None where the processor has no tiles.
+    /// `weight` is [outputs, inputs, kernel, kernel], `bias` is `[outputs]` or empty. `None` if the processor has no tile
+    /// registers.
     ///
     /// # Panics
-    /// If the lengths do not fit together, or the stride is 0.
-    pub fn convolution(
+    /// If the lengths do not match, or the stride is 0.
+    pub(crate) fn convolution(
         weight: &[f32],
         bias: &[f32],
         outputs: usize,
@@ -83,12 +84,18 @@ impl DirectConvolution {
         Some(layer)
     }
 
-    /// A 4x4 transposed convolution, stride 2, padding 1: `weight` [inputs, outputs, 4, 4], `bias` `[outputs]` or empty. None where
-    /// the processor has no tiles.
+    /// A 4x4 transposed convolution, stride 2, padding 1: `weight` is [inputs, outputs, 4, 4], `bias` is `[outputs]` or
+    /// empty. `None` if the processor has no tile registers.
     ///
     /// # Panics
-    /// If the lengths do not fit together.
-    pub fn transposed(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Option<Self> {
+    /// If the lengths do not match.
+    pub(crate) fn transposed(
+        weight: &[f32],
+        bias: &[f32],
+        outputs: usize,
+        inputs: usize,
+        precision: Precision,
+    ) -> Option<Self> {
         assert_eq!(weight.len(), outputs * inputs * 16, "weight is [inputs, outputs, 4, 4]");
         let mut layer = Self::without_phases(bias, outputs, inputs, precision)?;
         (layer.scale, layer.before, layer.reach) = (2, 1, 3);
@@ -106,16 +113,17 @@ impl DirectConvolution {
 
     fn without_phases(bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Option<Self> {
         assert!(bias.is_empty() || bias.len() == outputs, "bias is [outputs]");
-        let level = InstructionSet::detect();
-        let factors = Factors::new(precision, level);
+        let instructions = InstructionSet::detect();
+        let factors = Factors::new(precision, instructions);
         let mut padded = Aligned::zeros(outputs.next_multiple_of(WIDTH));
         padded[..bias.len()].copy_from_slice(bias);
         let (stride, scale, before, reach) = (1, 1, 0, 1);
-        let layer = Self { phases: vec![], inputs, outputs, stride, scale, before, reach, bias: padded, factors, level };
+        let layer =
+            Self { phases: vec![], inputs, outputs, stride, scale, before, reach, bias: padded, factors, instructions };
         factors.tiled().then_some(layer)
     }
 
-    /// Packs `value(output, input, tap)`.
+    /// Packs `value(output, input, tap)` as [panel][tap][unit][part][16 words][WIDTH].
     fn pack(&self, taps: &[[usize; 2]], value: impl Fn(usize, usize, usize) -> f32 + Sync) -> Aligned {
         let tap_words = self.factors.words(self.inputs) * WIDTH;
         let panel_words = taps.len() * tap_words;
@@ -137,12 +145,12 @@ impl DirectConvolution {
         self.outputs.div_ceil(WIDTH)
     }
 
-    /// Bytes the prepared weights take.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the prepared weights.
+    pub(crate) fn bytes(&self) -> usize {
         (self.phases.iter().map(|phase| phase.words.len()).sum::<usize>() + self.bias.len()) * size_of::<f32>()
     }
 
-    /// The outputs of one phase.
+    /// The shape of one phase's outputs.
     fn phase_maps(&self, maps: Maps) -> Maps {
         if self.scale > 1 {
             return maps;
@@ -150,28 +158,28 @@ impl DirectConvolution {
         Walk { kernel: self.reach, stride: self.stride, padding: self.before }.output_maps(maps)
     }
 
-    /// The maps a forward pass gives.
-    pub fn output_maps(&self, maps: Maps) -> Maps {
+    /// The shape of the result.
+    pub(crate) fn output_maps(&self, maps: Maps) -> Maps {
         let Maps { count, height, width } = self.phase_maps(maps);
         Maps { count, height: height * self.scale, width: width * self.scale }
     }
 
-    /// act(conv(x) + bias + residual) for `x` [N, H, W, inputs]; the residual is laid out like the result.
+    /// act(conv(x) + bias + residual) for `x` [N, H, W, inputs]; the residual has the result's layout.
     ///
     /// # Panics
-    /// If `x` or the residual has another size than its shape says.
-    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
+    /// If the length of `x` or of the residual does not match its shape.
+    pub(crate) fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         let values = self.output_maps(maps).pixels() * self.outputs;
         assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
         assert!(residual.is_none_or(|r| r.len() == values), "residual is laid out like the result");
         let to = self.phase_maps(maps);
         let cut = self.cut(to);
-        // SAFETY: the jobs cover every output of every phase once.
+        // SAFETY: the tasks cover every output of every phase once.
         unsafe {
             Out::collect(values, |out| {
                 (0..cut.jobs()).into_par_iter().with_max_len(1).for_each(|job| {
                     let (n, rows, columns, panels) = cut.job(job);
-                    self.level.run(DirectTask {
+                    self.instructions.run(DirectTask {
                         layer: self,
                         x,
                         maps,
@@ -189,7 +197,7 @@ impl DirectConvolution {
         }
     }
 
-    /// How the work on `to` is cut into jobs.
+    /// How the outputs `to` of a phase are cut into tasks.
     fn cut(&self, to: Maps) -> Cut {
         let threads = rayon::current_num_threads();
         let blocks = to.width.div_ceil(JOB_COLUMNS);
@@ -198,7 +206,7 @@ impl DirectConvolution {
         let most_rows = (JOB_WORDS / row_words.max(1)).saturating_sub(self.reach) / self.stride + 1;
         let pieces = to.count * blocks;
         if pieces < threads && to.height <= most_rows {
-            // A small map whose weights are large: every thread reads all of the map and some of the weights.
+            // A small map with many weights: every thread reads the whole map and a share of the weights.
             return Cut { to, bands: 1, blocks, panel_jobs: self.panels().min(threads), panels: self.panels() };
         }
         let mut bands = to.height.div_ceil(most_rows).max(1);
@@ -209,7 +217,7 @@ impl DirectConvolution {
     }
 }
 
-/// Jobs: every map is cut into bands of rows and blocks of columns, and the outputs' channels into shares.
+/// How work is cut into tasks: each map into bands of rows and blocks of columns, and the output channels into shares.
 struct Cut {
     to: Maps,
     bands: usize,
@@ -223,7 +231,7 @@ impl Cut {
         self.to.count * self.bands * self.blocks * self.panel_jobs
     }
 
-    /// The map, its rows and columns, and the panels of a job.
+    /// The map, the rows, the columns and the panels of task `index`.
     fn job(&self, index: usize) -> (usize, Range<usize>, Range<usize>, Range<usize>) {
         let (share_index, index) = (index % self.panel_jobs, index / self.panel_jobs);
         let (block, index) = (index % self.blocks, index / self.blocks);
@@ -239,7 +247,7 @@ mod tests {
     use super::*;
     use crate::kernels::reference;
 
-    /// Of the largest value; bf16 has 8 bits.
+    /// Tolerated error relative to the largest value; bf16 has 8 significant bits.
     const TOLERANCES: [(Precision, f32); 2] = [(Precision::F32, 3e-6), (Precision::Bf16, 3e-2)];
 
     #[test]

@@ -1,4 +1,4 @@
-//! What one thread does of a convolution: bring a piece of the map into tiles' form, multiply tap by tap, finish row by row.
+//! One thread's share of a direct convolution: packs a piece of the map, multiplies tap by tap and finishes row by row.
 
 use std::ops::Range;
 
@@ -9,16 +9,16 @@ use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::simd::{Simd, SimdTask, Tiles};
 use crate::kernels::{LayerActivation, Maps};
 
-/// Words of weights that stay in the second-level cache while tiles go by.
+/// Words of weights that stay in the second-level cache while all tiles of a task are multiplied with them.
 const PANEL_WORDS: usize = 230_000;
 const WORD: usize = size_of::<f32>();
 
-/// One thread's piece: some rows and columns of a map, some panels of outputs, every phase.
+/// The share of one thread: some rows and columns of a map and some panels of outputs, in every phase.
 pub(super) struct DirectTask<'a> {
     pub(super) layer: &'a DirectConvolution,
     pub(super) x: &'a [f32],
     pub(super) maps: Maps,
-    /// The outputs of a phase.
+    /// The shape of a phase's outputs.
     pub(super) to: Maps,
     pub(super) residual: Option<&'a [f32]>,
     pub(super) activation: LayerActivation,
@@ -29,10 +29,9 @@ pub(super) struct DirectTask<'a> {
     pub(super) out: Out<'a>,
 }
 
-/// The piece of the map that a job sees, in words [row][unit][part][column][CHUNK].
+/// The packed piece of the map that a task sees, [row][unit][part][column][CHUNK].
 struct MapPiece {
     words: Scratch,
-    /// Pixels along its sides.
     rows: usize,
     columns: usize,
     units: usize,
@@ -40,23 +39,23 @@ struct MapPiece {
 }
 
 impl MapPiece {
-    /// Words from a part to the next.
+    /// Words from one part to the next.
     fn part(&self) -> usize {
         self.columns * CHUNK
     }
 
-    /// The first word of a pixel.
+    /// Index of a pixel's first word.
     fn place(&self, row: usize, unit: usize, column: usize) -> usize {
         (row * self.units + unit) * self.parts * self.part() + column * CHUNK
     }
 }
 
-/// 16 outputs of a phase side by side.
+/// Up to 16 neighbouring outputs in a row of a phase.
 #[derive(Clone, Copy)]
 struct Outputs {
     row: usize,
     column: usize,
-    /// How many of them exist.
+    /// Outputs that exist, at most 16.
     count: usize,
 }
 
@@ -78,7 +77,7 @@ impl SimdTask for DirectTask<'_> {
             (PANEL_WORDS / panel.max(1)).clamp(1, self.panels.len().max(1))
         };
         let most = self.layer.phases.iter().map(at_once).max().unwrap_or(1);
-        // A line more than needed from row to row: else all would fall on the same few sets of the cache.
+        // One cache line of padding per row: otherwise all rows would fall on the same few sets of the cache.
         let stride = most * WIDTH + CHUNK;
         let mut sums = Scratch::take(2 * TILE * stride);
         let offsets = self.layer.phases.iter().map(|phase| {
@@ -89,7 +88,7 @@ impl SimdTask for DirectTask<'_> {
         for first in (0..self.panels.len()).step_by(most) {
             let panels = self.panels.start + first..self.panels.end.min(self.panels.start + first + most);
             for tile in (0..tiles).step_by(2) {
-                // An odd tile is multiplied beside itself and written once.
+                // A last tile without a partner is multiplied twice and written once.
                 let pair = [outputs(tile), outputs((tile + 1).min(tiles - 1))];
                 for (phase, offsets) in self.layer.phases.iter().zip(&offsets) {
                     for panel in panels.clone() {
@@ -107,7 +106,7 @@ impl SimdTask for DirectTask<'_> {
 }
 
 impl DirectTask<'_> {
-    /// Brings what this job sees of the map into the tiles' form; zeros beyond its borders.
+    /// Packs the pixels that this task sees, with zeros beyond the map's borders.
     #[inline(always)]
     fn take_piece<S: Simd>(&self, s: S) -> MapPiece {
         let DirectConvolution { inputs, stride, before, reach, factors, .. } = *self.layer;
@@ -136,7 +135,7 @@ impl DirectTask<'_> {
         piece
     }
 
-    /// The sums of 32 outputs and a panel.
+    /// Writes the sums of 32 outputs and one panel to `to`, without the bias.
     #[expect(clippy::too_many_arguments, reason = "an inner loop with nothing to bundle")]
     #[inline(always)]
     fn multiply<S: Simd>(
@@ -169,12 +168,12 @@ impl DirectTask<'_> {
             to: to.as_mut_ptr(),
             stride_bytes: stride * WORD,
         };
-        // SAFETY: every tap of 16 outputs beginning at a multiple of 16 lies in the piece; the right-hand side has a step for each
-        // offset, and `to` 32 rows.
+        // SAFETY: every tap of 16 outputs that begin at a multiple of 16 lies in the piece; the right-hand side has a step
+        // for each offset, and `to` has 32 rows.
         unsafe { s.multiply_tiles(tiles) };
     }
 
-    /// Writes those of 16 outputs that exist.
+    /// Finishes the sums of up to 16 outputs and writes them.
     #[inline(always)]
     fn finish<S: Simd>(
         &self,
@@ -197,13 +196,13 @@ impl DirectTask<'_> {
                 end: Some((&self.layer.bias[columns.clone()], residual)),
                 activation: self.activation,
             };
-            // SAFETY: this job alone writes these channels of its outputs.
+            // SAFETY: this task alone writes these channels of its outputs.
             unsafe { finish.run(s, &sums[i * stride..][..columns.len()], self.out.at(place, columns.len())) };
         }
     }
 }
 
-/// Writes a unit of a pixel's channels, `stride` words from part to part; zeros where there is no pixel or no channel.
+/// Packs a unit of a pixel's channels, `stride` words from part to part; zeros where there is no pixel or no channel.
 #[inline(always)]
 fn write_unit<S: Simd>(s: S, factors: Factors, pixel: Option<&[f32]>, unit: usize, to: &mut [f32], stride: usize) {
     let channels = pixel.map_or(&[][..], |pixel| &pixel[unit * factors.unit_values()..]);
@@ -215,10 +214,10 @@ fn write_unit<S: Simd>(s: S, factors: Factors, pixel: Option<&[f32]>, unit: usiz
     }
 }
 
-/// A register of channels from one of them on; zeros behind the last.
+/// A register of channels starting at `from`, with zeros past the last channel.
 #[inline(always)]
 fn load_channels<S: Simd>(s: S, channels: &[f32], from: usize) -> S::V {
     let rest = channels.get(from..).unwrap_or_default();
-    // SAFETY: so many values are left.
+    // SAFETY: `rest` holds as many values as are read.
     unsafe { if rest.len() >= S::LANES { s.load(rest.as_ptr()) } else { s.load_part(rest.as_ptr(), rest.len()) } }
 }

@@ -1,4 +1,4 @@
-//! Both sides of a product in the order in which the micro-kernels read them.
+//! Packs both sides of a product in the order in which the micro-kernels read them.
 
 use std::ops::Range;
 
@@ -9,18 +9,18 @@ use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::Aligned;
 use crate::kernels::simd::{InstructionSet, Simd};
 
-/// Values of a row that are packed at once, at most.
+/// Most values of a row that are packed at once.
 pub(super) const BLOCK_VALUES: usize = 2048;
 
-/// Packs `value(output, input)` into panels [panel][word][two registers], zeros where there is nothing.
+/// Packs `value(output, input)` into zero-padded panels [panel][word][two registers].
 pub(super) fn pack_panels(
-    level: InstructionSet,
+    instructions: InstructionSet,
     outputs: usize,
     inputs: usize,
     factors: Factors,
     value: impl Fn(usize, usize) -> f32 + Sync,
 ) -> Aligned {
-    let width = 2 * level.lanes();
+    let width = 2 * instructions.lanes();
     let panel_len = factors.words(inputs) * width;
     let mut packed = Aligned::zeros(outputs.div_ceil(width) * panel_len);
     packed.par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(panel, words)| {
@@ -33,18 +33,18 @@ pub(super) fn pack_panels(
     packed
 }
 
-/// Some units of some rows, and where they go in a layout [group][chunk][row in group][CHUNK].
+/// Some rows and units of a matrix, and their position in the layout [group][chunk][row in group][CHUNK].
 #[derive(Clone)]
 pub(crate) struct RowPiece {
     pub(crate) rows: Range<usize>,
     pub(crate) units: Range<usize>,
-    /// Words of a row in the whole layout.
+    /// Words per row in the whole layout.
     pub(crate) row_words: usize,
-    /// Those before the first unit.
+    /// Words per row before the first unit.
     pub(crate) before: usize,
 }
 
-/// Brings a piece of `x` [rows, inputs] into groups and chunks, zero-padded.
+/// Packs a piece of `x` [rows, inputs] into groups and chunks, zero-padded.
 #[inline(always)]
 pub(crate) fn pack_rows<S: Simd, R: RowSource>(
     simd: S,
@@ -57,7 +57,7 @@ pub(crate) fn pack_rows<S: Simd, R: RowSource>(
     let RowPiece { rows, units, row_words, before } = piece;
     let (unit_values, unit_chunks) = (factors.unit_values(), factors.unit_chunks());
     let columns = units.start * unit_values..inputs.min(units.end * unit_values);
-    // One row, contiguous, before it is cut into chunks; what lies past its end stays zero. Whole units may be read in place.
+    // One contiguous row, before it is cut into chunks; the values past its end stay zero. Whole units are read in place.
     let whole = columns.len() == units.len() * unit_values;
     let mut line = [0.0_f32; BLOCK_VALUES];
     let mut row = rows.start;
@@ -77,7 +77,7 @@ pub(crate) fn pack_rows<S: Simd, R: RowSource>(
                 let to = &mut group[(unit * unit_chunks * size + r) * CHUNK..][..((unit_chunks - 1) * size + 1) * CHUNK];
                 for lane in (0..CHUNK).step_by(S::LANES) {
                     let [first, second] = factors.sources::<S>(lane);
-                    // SAFETY: both registers lie inside a unit, the words inside its chunks of this row.
+                    // SAFETY: both registers lie inside one unit, and the words lie inside this row's chunks of that unit.
                     unsafe {
                         let values =
                             [simd.load(from[first..][..S::LANES].as_ptr()), simd.load(from[second..][..S::LANES].as_ptr())];

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-/// The left-hand side of a product: rows that can be copied piece by piece.
+/// The left-hand side of a product, as rows that can be copied piece by piece.
 pub(crate) trait RowSource: Sync {
-    /// Copies columns `from .. from + to.len()` of row `row`.
+    /// Copies columns `from .. from + to.len()` of row `row` to `to`.
     fn copy(&self, row: usize, from: usize, to: &mut [f32]);
 
-    /// The same columns where they lie, if they lie together.
+    /// The given columns in place, if they are contiguous in memory.
     #[inline(always)]
     fn view(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
         let _ = (row, columns);
@@ -15,7 +15,7 @@ pub(crate) trait RowSource: Sync {
     }
 }
 
-/// A row-major matrix of the given width.
+/// A row-major matrix.
 pub(crate) struct DenseRows<'a> {
     pub(crate) values: &'a [f32],
     pub(crate) width: usize,

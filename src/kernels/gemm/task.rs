@@ -6,7 +6,7 @@ use super::PackedMatrix;
 use crate::kernels::LayerActivation;
 use crate::kernels::memory::Out;
 
-/// One thread's piece of a product.
+/// The rows and panels that one thread multiplies.
 pub(super) struct GemmTask<'a, R> {
     pub(super) matrix: &'a PackedMatrix,
     pub(super) x: &'a R,

@@ -1,7 +1,8 @@
-//! What one thread does of a product in tile registers.
+//! One thread's share of a product in tile registers.
 //!
-//! Tiles multiply so fast that moving data is most of the work. So the sums of 32 rows and many columns are gathered in the nearest
-//! cache, and then finished row by row: what is read and written beyond that cache comes in long runs, which the hardware foresees.
+//! Tiles multiply so fast that moving data is most of the work. The sums of 32 rows and many columns are therefore collected
+//! in the nearest cache and then finished row by row, so that memory beyond that cache is read and written in long runs,
+//! which the hardware prefetches.
 
 use super::pack::{RowPiece, pack_rows};
 use super::row_source::RowSource;
@@ -11,16 +12,16 @@ use crate::kernels::memory::Scratch;
 use crate::kernels::simd::{Simd, Tiles};
 use crate::kernels::{LayerActivation, math};
 
-/// Rows of a group: two tiles.
+/// Rows in a group: two tiles.
 const GROUP: usize = 32;
-/// Columns of a panel: two tiles.
+/// Columns in a panel: two tiles.
 const WIDTH: usize = 32;
-/// Panels whose sums are gathered at once.
+/// Panels whose sums are collected at once.
 const PANELS: usize = 4;
-/// Units of the inner dimension that are multiplied before moving on: a block of all rows of a job and of those panels stays in the
+/// Units of the inner dimension that are multiplied before moving on. All rows of a task times these panels then stay in the
 /// second-level cache.
 const BLOCK_UNITS: usize = 16;
-/// Bytes of a chunk of a group's rows.
+/// Bytes of one chunk for all rows of a group.
 const CHUNK_BYTES: usize = GROUP * CHUNK * size_of::<f32>();
 
 #[inline(always)]
@@ -30,11 +31,11 @@ pub(super) fn run<S: Simd, R: RowSource>(s: S, task: GemmTask<'_, R>) {
     let (words, units) = (factors.words(matrix.inputs), matrix.inputs.div_ceil(factors.unit_values()));
     let unit_words = factors.unit_chunks() * CHUNK;
     let mut packed = Scratch::take(rows.len().next_multiple_of(GROUP) * units.min(BLOCK_UNITS) * unit_words);
-    // A line more than needed from row to row: else all would fall on the same few sets of the cache.
+    // One cache line of padding per row: otherwise all rows would fall on the same few sets of the cache.
     let stride = PANELS.min(panels.len()) * WIDTH + CHUNK;
     let offsets: [usize; BLOCK_UNITS] = std::array::from_fn(|unit| unit * factors.unit_chunks() * CHUNK_BYTES);
     let mut sums = Scratch::take(GROUP * stride);
-    // A product over nothing is the bias alone: one empty block.
+    // An empty inner dimension still writes the bias: one empty block.
     for first in (0..units.max(1)).step_by(BLOCK_UNITS) {
         let block = first..units.min(first + BLOCK_UNITS);
         let count = block.len() * unit_words;
@@ -71,7 +72,7 @@ pub(super) fn run<S: Simd, R: RowSource>(s: S, task: GemmTask<'_, R>) {
                             .then(|| (&matrix.bias[columns.clone()], residual.map(|r| &r[place..][..columns.len()]))),
                         activation,
                     };
-                    // SAFETY: this job alone writes its rows and columns, which the result has.
+                    // SAFETY: this task alone writes its rows and columns, which lie inside the result.
                     unsafe { finish.run(s, sums, out.at(place, columns.len())) };
                 }
             }
@@ -79,22 +80,22 @@ pub(super) fn run<S: Simd, R: RowSource>(s: S, task: GemmTask<'_, R>) {
     }
 }
 
-/// What becomes of a row of sums.
+/// How a row of sums is finished and written.
 pub(crate) struct Finish<'a> {
-    /// Whether the result holds the sums of earlier blocks.
+    /// Whether the result already holds the sums of earlier blocks.
     pub(crate) earlier: bool,
-    /// At the last block: the bias, and the residual if there is one.
+    /// For the last block: the bias, and the residual if there is one.
     pub(crate) end: Option<(&'a [f32], Option<&'a [f32]>)>,
     pub(crate) activation: LayerActivation,
 }
 
 impl Finish<'_> {
     /// # Safety
-    /// `to` must be good for as many values as there are sums; bias and residual hold as many.
+    /// `to` must be valid for as many values as there are sums; bias and residual must be as long.
     #[inline(always)]
     pub(crate) unsafe fn run<S: Simd>(&self, s: S, sums: &[f32], to: *mut f32) {
         let whole = sums.len() / S::LANES * S::LANES;
-        // SAFETY: values `at .. at + count` lie in all of them.
+        // SAFETY: values `at .. at + count` lie inside sums, bias, residual and result.
         unsafe {
             for at in (0..whole).step_by(S::LANES) {
                 self.finish::<S, true>(s, sums, to, at, S::LANES);
@@ -126,7 +127,7 @@ impl Finish<'_> {
 }
 
 /// # Safety
-/// `count` values (a register of them if `WHOLE`) must be readable.
+/// `count` values (a whole register if `WHOLE`) must be readable.
 #[inline(always)]
 unsafe fn load<S: Simd, const WHOLE: bool>(s: S, from: *const f32, count: usize) -> S::V {
     // SAFETY: handed on.

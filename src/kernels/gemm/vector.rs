@@ -1,4 +1,4 @@
-//! What one thread does of a product on vector registers.
+//! Matrix products on vector registers: one thread's share, and the blocks that [`crate::kernels::rows`] multiplies.
 
 use std::ops::Range;
 
@@ -12,8 +12,8 @@ use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::micro::{Further, ProductSides, Start, Tile, multiply};
 use crate::kernels::simd::Simd;
 
-/// Units of the inner dimension (1024 f32 values, 2048 bf16 ones) that are multiplied before moving on: a job's rows of them stay in
-/// the second-level cache. With fewer, the sums would go to memory and back more often.
+/// Units of the inner dimension (1024 f32 values, 2048 bf16 values) that are multiplied before moving on. A task's rows of
+/// so many units stay in the second-level cache; with fewer units, the sums would go to memory and back more often.
 pub(super) const BLOCK_UNITS: usize = 64;
 
 #[inline(always)]
@@ -33,33 +33,33 @@ pub(super) fn run<S: Simd, R: RowSource>(simd: S, task: GemmTask<'_, R>) {
     }
 }
 
-/// Packed rows, [group][chunk][row in group][CHUNK].
+/// Packed rows of the left-hand side, [group][chunk][row in group][CHUNK].
 #[derive(Clone, Copy)]
 pub(crate) struct PackedRows<'a> {
     pub(crate) words: &'a [f32],
-    /// Words of a row in the whole layout.
+    /// Words per row in the whole layout.
     pub(crate) row_words: usize,
-    /// Those before the first that is multiplied.
+    /// Words per row before the first one that is multiplied.
     pub(crate) before: usize,
 }
 
-/// Where a product goes.
+/// Where a product is written.
 #[derive(Clone, Copy)]
 pub(crate) enum ProductTarget<'a> {
-    /// The residual is laid out like the result; it may be what the result's memory holds before.
+    /// A matrix. The residual has the result's layout and may be the memory that the result overwrites.
     Matrix { out: Out<'a>, residual: Option<*const f32> },
-    /// The left-hand side of a further product.
+    /// Words of the left-hand side of a following product.
     Further { to: *mut f32, factors: Factors, row_words: usize },
 }
 
-/// Some units of the inner dimension, for some rows and panels.
+/// A block of a product: some rows, panels and units of the inner dimension.
 pub(crate) struct ProductBlock<'a> {
     pub(crate) matrix: &'a PackedMatrix,
     pub(crate) left: PackedRows<'a>,
     pub(crate) rows: Range<usize>,
     pub(crate) panels: Range<usize>,
     pub(crate) units: Range<usize>,
-    /// Applied after the last unit.
+    /// Applied once the last unit has been added.
     pub(crate) activation: LayerActivation,
     pub(crate) to: ProductTarget<'a>,
 }
@@ -114,7 +114,7 @@ impl ProductBlock<'_> {
                     ask_for(simd, &tile, out.at(place, 0), residual);
                 }
                 let left = &left.words[(row - rows.start) * left.row_words + left.before * size..];
-                // SAFETY: this job alone writes its rows and columns; the sides hold `count` words.
+                // SAFETY: this task alone writes its rows and columns; both sides hold `count` words.
                 unsafe { multiply(simd, size, ProductSides { left, right, count, factors }, tile) };
                 row += valid;
             }
@@ -122,8 +122,8 @@ impl ProductBlock<'_> {
     }
 }
 
-/// Asks for the lines that the next tile, as large as this one, will read and write: each is two lines long and a row away
-/// from the last, which the hardware does not foresee.
+/// Prefetches the lines that the next tile, assumed to be as large as this one, will read and write. Each row is two lines,
+/// a whole matrix row away from the last, which the hardware prefetcher does not follow.
 #[inline(always)]
 fn ask_for<S: Simd>(simd: S, tile: &Tile, to: *const f32, residual: Option<*const f32>) {
     for r in 0..tile.rows {

@@ -1,7 +1,7 @@
-//! Layers that see one row at a time, one after the other, for a block of rows that stays in the cache: what lies between two of them
-//! is neither written to memory nor read from it.
+//! Layers that work on single rows, run one after the other for a block of rows that stays in the cache, so intermediate
+//! results are neither written to memory nor read from it.
 //!
-//! A product whose result the next product reads writes it in the form that it is multiplied in.
+//! A product whose result is the next product's input writes it in the packed form that the next product reads.
 
 mod task;
 
@@ -14,68 +14,71 @@ use super::gemm::{PackedMatrix, share};
 use super::memory::Out;
 use super::simd::InstructionSet;
 
-/// Words between two products that a job keeps, and the groups of rows it takes at least: weights are read once a job.
+/// Words between two products that a task keeps, and the least groups of rows in a task: every task reads all weights once.
 const JOB_WORDS: usize = 200_000;
 const LEAST_GROUPS: usize = 10;
 
-/// What becomes of every row.
+/// One step in the processing of every row.
 #[derive(Debug, Clone, Copy)]
 pub enum RowStep<'a> {
-    /// act(row Wᵀ + bias + residual); the residual is `[rows, outputs]`.
+    /// `act(row Wᵀ + bias + residual)`; the residual is `[rows, outputs]`.
     Product {
-        /// W and the bias.
+        /// W and the bias, packed.
         matrix: &'a PackedMatrix,
         /// Added before the activation.
         residual: Option<Residual<'a>>,
-        /// Applied to the sum.
+        /// Applied to the sum with the residual.
         activation: LayerActivation,
     },
-    /// residual + norm(row), as [`super::layer_norm`] computes it; without a residual, what the norm before this one gave is added.
+    /// `residual + norm(row)`, as [`super::layer_norm`] computes it. Without a residual, the result of the previous norm is
+    /// added.
     Norm {
         /// Factors of the normalised values.
         weight: &'a [f32],
-        /// Added to them.
+        /// Added to the scaled values.
         bias: &'a [f32],
         /// Added to the variance.
         epsilon: f32,
         /// Added to the result.
         residual: Option<Residual<'a>>,
     },
-    /// The rows as they are now become a result.
+    /// Makes the present rows one of the results.
     Keep,
 }
 
-/// What is added to every row.
+/// The values that a step adds to its rows.
 #[derive(Debug, Clone, Copy)]
 pub enum Residual<'a> {
     /// `[rows, width]`
     Values(&'a [f32]),
-    /// What the memory of the first result holds before: half as much passes through the cache as if the result had memory of its own.
+    /// The values that the first result's memory holds before it is overwritten. Half as much memory then passes through the
+    /// cache.
     Replaced,
 }
 
-/// Steps that are better run in one go than one by one.
+/// Steps that are faster run together than one by one.
 #[derive(Debug)]
 pub struct RowPlan<'a> {
     steps: &'a [RowStep<'a>],
     rows: usize,
     width: usize,
-    /// Lengths of the results.
+    /// Values in each result.
     kept: Vec<usize>,
-    /// Whether the first of them replaces a residual.
+    /// Whether the first result replaces a residual.
     replaces: bool,
     jobs: usize,
     groups: Groups,
-    level: InstructionSet,
+    instructions: InstructionSet,
 }
 
 impl<'a> RowPlan<'a> {
-    /// The steps for `rows` rows of `width` values. None where running them one by one is as fast: in tiles, whose products finish
-    /// their sums row by row as it is, and for so few rows that threads would be idle, or weights read too often.
+    /// Plans the steps for `rows` rows of `width` values. `None` if running them one by one is as fast: with tile registers,
+    /// whose products already finish their sums row by row, and for so few rows that threads would be idle or weights would
+    /// be read too often.
     ///
     /// # Panics
-    /// If the sizes of two steps do not fit together, the first norm has no residual, or the first result replaces a residual of
-    /// another width or one that is read after it.
+    /// If the sizes of two steps do not match, the first norm has no residual, or the first result replaces a residual that
+    /// has another width or is read after it.
     pub fn new(rows: usize, width: usize, steps: &'a [RowStep<'a>]) -> Option<Self> {
         let (mut now, mut normed, mut widest, mut replaced) = (width, None, width, None);
         let mut kept = Vec::new();
@@ -121,32 +124,33 @@ impl<'a> RowPlan<'a> {
         };
         let threads = rayon::current_num_threads();
         let first = matrices().next()?;
-        let (factors, level, groups) = (first.factors(), first.level(), first.groups());
-        let alike = matrices().all(|m| m.factors() == factors && m.level() == level && m.inputs() > 0 && m.outputs() > 0);
+        let (factors, instructions, groups) = (first.factors(), first.instructions(), first.groups());
+        let alike = matrices()
+            .all(|m| m.factors() == factors && m.instructions() == instructions && m.inputs() > 0 && m.outputs() > 0);
         if !alike || factors.tiled() || rows < threads * LEAST_GROUPS * groups.full {
             return None;
         }
         let most = JOB_WORDS / factors.padded_words(widest) / groups.full * groups.full;
         let jobs = rows.div_ceil(most.max(LEAST_GROUPS * groups.full)).next_multiple_of(threads);
-        Some(Self { steps, rows, width, kept, replaces: replaced.is_some(), jobs, groups, level })
+        Some(Self { steps, rows, width, kept, replaces: replaced.is_some(), jobs, groups, instructions })
     }
 
-    /// What the steps keep of `x` [rows, width]. The first result takes the place of `replaced`, if there is that.
+    /// Runs the steps on `x` [rows, width] and returns their results. The first result overwrites `replaced`, if given.
     ///
     /// # Panics
-    /// If a length is another than was planned for, or nothing is there to be replaced.
+    /// If a length differs from the plan, or the plan replaces a residual and `replaced` is `None`.
     pub fn run(&self, x: &[f32], replaced: Option<Vec<f32>>) -> Vec<Vec<f32>> {
         assert_eq!(x.len(), self.rows * self.width, "x is [rows, width]");
         match &replaced {
             Some(replaced) => assert_eq!(Some(&replaced.len()), self.kept.first(), "the first result is as large"),
             None => assert!(!self.replaces, "a residual is there to be replaced"),
         }
-        // SAFETY: the jobs cover every row once, and every step writes all values of its rows.
+        // SAFETY: the tasks cover every row once, and every step writes all values of its rows.
         unsafe {
             Out::collect_all(&self.kept, replaced, |kept| {
                 (0..self.jobs).into_par_iter().with_max_len(1).for_each(|job| {
                     let rows = share(self.rows, self.groups.full, job, self.jobs);
-                    self.level.run(RowsTask { x, width: self.width, steps: self.steps, rows, kept });
+                    self.instructions.run(RowsTask { x, width: self.width, steps: self.steps, rows, kept });
                 });
             })
         }
@@ -163,15 +167,16 @@ mod tests {
     fn steps_in_one_go_give_what_they_give_one_by_one() {
         let sizes = [(1, 3, 5), (400, 40, 70), (1300, 17, 96), (700, 128, 48)];
         let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        // Sums in another order differ in their last bit, and then here and there in the bf16 value they are rounded to, step by step.
+        // Sums in another order differ in their last bit, which sometimes changes the bf16 value that they are rounded to in
+        // the next step.
         let tolerances = [(Precision::F32, 3e-6), (Precision::Bf16, 1e-2)];
-        for (level, (precision, tolerance)) in
-            InstructionSet::supported().into_iter().flat_map(|level| tolerances.map(|t| (level, t)))
+        for (instructions, (precision, tolerance)) in
+            InstructionSet::supported().into_iter().flat_map(|instructions| tolerances.map(|t| (instructions, t)))
         {
             for (rows, width, hidden) in if cfg!(miri) { &sizes[..1] } else { &sizes[..] }.iter().copied() {
                 let matrix = |outputs: usize, inputs: usize, seed: u64| {
                     let (weight, bias) = (reference::noise(outputs * inputs, seed), reference::noise(outputs, seed + 1));
-                    PackedMatrix::for_level(level, &weight, &bias, outputs, inputs, precision)
+                    PackedMatrix::with_instructions(instructions, &weight, &bias, outputs, inputs, precision)
                 };
                 let product = |matrix, activation| RowStep::Product { matrix, residual: None, activation };
                 let (first, expand, contract) =
@@ -197,13 +202,16 @@ mod tests {
                         RowStep::Keep,
                     ]
                 };
-                // Rows are enough for two threads, however many this machine has.
+                // A pool of two threads, for which there are enough rows whatever the machine.
                 let run = |residual, replaced| {
                     let steps = steps(residual);
                     threads.install(|| RowPlan::new(rows, width, &steps).map(|plan| plan.run(&x, replaced)))
                 };
                 let Some(together) = run(Residual::Values(&x), None) else {
-                    assert!(rows < 400 || first.factors().tiled(), "{level:?} {precision:?} {rows}x{width}x{hidden}");
+                    assert!(
+                        rows < 400 || first.factors().tiled(),
+                        "{instructions:?} {precision:?} {rows}x{width}x{hidden}"
+                    );
                     continue;
                 };
                 assert_eq!(run(Residual::Replaced, Some(x.clone())).as_ref(), Some(&together));
@@ -215,7 +223,12 @@ mod tests {
                 let third = expand.forward(&second, None, LayerActivation::None);
                 let apart = [result, second, third];
                 for (a, b) in together.iter().zip(&apart) {
-                    reference::assert_close(a, b, tolerance, &format!("{level:?} {precision:?} {rows}x{width}x{hidden}"));
+                    reference::assert_close(
+                        a,
+                        b,
+                        tolerance,
+                        &format!("{instructions:?} {precision:?} {rows}x{width}x{hidden}"),
+                    );
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What one thread does: all steps of a plan for its share of the rows.
+//! One thread's share of a plan: all steps, for some of the rows.
 
 use std::ops::Range;
 
@@ -10,7 +10,6 @@ use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::norm::Norm;
 use crate::kernels::simd::{Simd, SimdTask};
 
-/// All steps for some rows.
 pub(super) struct RowsTask<'a> {
     pub(super) x: &'a [f32],
     pub(super) width: usize,
@@ -20,7 +19,7 @@ pub(super) struct RowsTask<'a> {
 }
 
 impl Residual<'_> {
-    /// Where it begins for some rows of `width` values.
+    /// The address of the residual of `rows`, of `width` values each.
     #[inline(always)]
     fn of(self, rows: &Range<usize>, width: usize, kept: &[Out<'_>]) -> *const f32 {
         match self {
@@ -30,7 +29,7 @@ impl Residual<'_> {
     }
 }
 
-/// Where the rows of a job lie.
+/// The task's rows after the step at hand.
 #[derive(Clone, Copy)]
 struct CurrentRows {
     values: *const f32,
@@ -48,7 +47,8 @@ impl SimdTask for RowsTask<'_> {
         }
         let count = rows.len();
         let mut now = CurrentRows { values: x[rows.start * width..rows.end * width].as_ptr(), width };
-        // A product's sums, until a norm has read them; words for the next product; results of norms, which later ones may add.
+        // `sums`: a product's result until a norm has read it. `words`: packed input of the next product. `held`: results of
+        // norms, which later norms may add.
         let mut sums: Option<Scratch> = None;
         let mut words: Option<PackedInput> = None;
         let mut held: Vec<Scratch> = Vec::new();
@@ -61,13 +61,13 @@ impl SimdTask for RowsTask<'_> {
                 RowStep::Product { matrix, residual, activation } => {
                     let left = match words.take() {
                         Some(words) => words,
-                        // SAFETY: `now` are values of these rows.
+                        // SAFETY: `now` points to the values of these rows.
                         None => unsafe { pack(s, matrix, now, count) },
                     };
                     let outputs = matrix.outputs();
                     let residual = residual.map(|residual| residual.of(&rows, outputs, kept));
                     let product = RowsProduct { matrix, left: &left, count, activation };
-                    // A result that is kept is written where it stays.
+                    // A kept result is written directly to its final memory.
                     if kept_next {
                         let out = kept[keeping].part(rows.start * outputs, count * outputs);
                         product.run(s, ProductTarget::Matrix { out, residual });
@@ -93,7 +93,7 @@ impl SimdTask for RowsTask<'_> {
                     let residual = residual.map_or(normed.values, |residual| residual.of(&rows, width, kept));
                     let norm = Norm { weight, bias, epsilon };
                     for row in 0..count {
-                        // SAFETY: both have these rows, which `RowPlan` has checked; the result belongs to this job.
+                        // SAFETY: both hold these rows, as `RowPlan` has checked; the result belongs to this task.
                         unsafe {
                             let x = std::slice::from_raw_parts(now.values.add(row * width), width);
                             norm.run(s, x, Some(residual.add(row * width)), to.add(row * width));
@@ -107,7 +107,7 @@ impl SimdTask for RowsTask<'_> {
     }
 }
 
-/// Rows as the left-hand side of a product, [group][chunk][row in group][CHUNK].
+/// Rows packed as the left-hand side of a product, [group][chunk][row in group][CHUNK].
 struct PackedInput {
     words: Scratch,
     row_words: usize,
@@ -130,7 +130,7 @@ unsafe fn pack<S: Simd>(s: S, matrix: &PackedMatrix, rows: CurrentRows, count: u
     PackedInput { words, row_words }
 }
 
-/// A product over a job's rows, counted from its first.
+/// A product over all rows of a task.
 struct RowsProduct<'a> {
     matrix: &'a PackedMatrix,
     left: &'a PackedInput,
@@ -146,7 +146,8 @@ impl RowsProduct<'_> {
         }
     }
 
-    /// As words for the next product: all of the inner dimension at once, because sums are rounded there.
+    /// Returns the result packed for the next product. It takes the whole inner dimension at once, because packing rounds
+    /// the sums.
     #[inline(always)]
     fn further<S: Simd>(&self, s: S) -> PackedInput {
         let factors = self.matrix.factors();

@@ -1,7 +1,7 @@
-//! AMX: eight registers of 16 x 16 32-bit values, and products of bf16 pairs between them.
+//! AMX: eight registers of 16 x 16 32-bit values each, and products of bf16 pairs between them.
 //!
-//! Rust's intrinsics for it are not stable, so the instructions stand here as assembly. Tiles are configured once a task and
-//! live inside one block of assembly each time, so that the compiler need not know of them.
+//! Rust's intrinsics for AMX are not stable, so its instructions are written as inline assembly. Tiles are configured once
+//! per task and used only within single blocks of assembly, so that the compiler need not know about them.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::Tiles;
 
-/// Whether the processor has tiles with bf16 products and the system lets this process use them.
+/// Whether the processor has tiles with bf16 products and the operating system lets this process use them.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| processor_has_tiles() && system_permits_tiles())
@@ -21,12 +21,13 @@ fn processor_has_tiles() -> bool {
     __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & BF16_AND_TILE == BF16_AND_TILE
 }
 
-/// Linux saves tiles only of processes that have asked for it.
+/// Linux saves tile registers only for processes that have requested it.
 #[cfg(target_os = "linux")]
 fn system_permits_tiles() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: a request that changes nothing but what the kernel saves for this process; a kernel that does not know it refuses.
+    // SAFETY: the request only changes which registers the kernel saves for this process; kernels that do not know it refuse
+    // it.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
@@ -45,7 +46,7 @@ struct Configuration {
     rows: [u8; 16],
 }
 
-/// All tiles 16 rows of 64 bytes.
+/// All eight tiles have 16 rows of 64 bytes.
 static WHOLE: Configuration = Configuration {
     palette: 1,
     start_row: 0,
@@ -54,12 +55,12 @@ static WHOLE: Configuration = Configuration {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// Tiles are configured as long as this lives: afterwards the system has none to save when it switches threads.
+/// Tiles are configured while this value lives. After that, the system has no tiles to save when it switches threads.
 pub(super) struct Configured(());
 
 impl Configured {
     /// # Safety
-    /// [`available`] must have said yes.
+    /// [`available`] must have returned true.
     #[inline(always)]
     pub(super) unsafe fn new() -> Self {
         // SAFETY: the operand is a valid configuration.
@@ -76,10 +77,12 @@ impl Drop for Configured {
     }
 }
 
-/// One block of assembly: zeroes the accumulators, runs `body` once for each step of the inner dimension, and stores.
+/// One block of assembly: zeroes the accumulators, runs `body` once for each step of the inner dimension, and stores the
+/// sums.
 ///
-/// Accumulators are tmm0 (upper left), 1 (upper right), 2 and 3 (lower); 4 and 5 hold the left side's rows, 6 and 7 the right side's
-/// columns. In the body, `upper` and `lower` are the addresses of the step's rows, and `at` may be used for others.
+/// Accumulators are tmm0 (upper left), tmm1 (upper right), tmm2 and tmm3 (lower). tmm4 and tmm5 hold rows of the left side,
+/// tmm6 and tmm7 columns of the right side. In the body, `upper` and `lower` are the addresses of the step's rows; `at` is
+/// free for other addresses.
 macro_rules! sum {
     ($tiles:ident, [$($zero:literal),*], [$($body:literal),* $(,)?], [$($store:literal),*]) => {
         asm!(
@@ -124,10 +127,11 @@ macro_rules! sum {
 }
 
 /// # Safety
-/// Tiles are configured, and the pointers are good for what [`Tiles`] says of them.
+/// Tiles must be configured, and the pointers must be valid for what [`Tiles`] says of them.
 #[inline(always)]
 pub(super) unsafe fn multiply(tiles: Tiles<'_>) {
-    // SAFETY: every load lies in the rows and words that `Tiles` speaks of, every store in the named rows and columns.
+    // SAFETY: every load lies in the rows and words that `Tiles` describes, every store in the rows and columns of its
+    // result.
     unsafe {
         match (tiles.split, tiles.wide) {
             (false, true) => pairs_wide(tiles),
@@ -188,8 +192,8 @@ unsafe fn pairs_narrow(tiles: Tiles<'_>) {
     }
 }
 
-// Split factors a = a0 + a1 + a2 and b = b0 + b1 + b2 (each part 8 bits of the value): a0 b0 + a2 b0 + a1 b0 + a1 b1 + a0 b1 + a0 b2.
-// What is left out, a1 b2 + a2 b1 + a2 b2, is below 2^-22 of the product: f32's own rounding.
+// Split factors a = a0 + a1 + a2 and b = b0 + b1 + b2 (each part is 8 bits of the value): a0 b0 + a2 b0 + a1 b0 + a1 b1 + a0
+// b1 + a0 b2. The omitted terms, a1 b2 + a2 b1 + a2 b2, are below 2^-22 of the product, which is f32's own rounding.
 
 #[inline(always)]
 unsafe fn split_wide(tiles: Tiles<'_>) {

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Simd, SimdTask, to_bf16_pair};
 
-/// Proof of avx2 and fma: made only by [`run`].
+/// Proves that the processor has avx2 and fma; only [`run`] makes one.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -14,7 +14,7 @@ pub(super) fn run<T: SimdTask>(task: T) -> T::Output {
     task.run(Avx2(()))
 }
 
-/// All bits set in the first `count` lanes.
+/// A mask with all bits set in the first `count` lanes.
 #[inline(always)]
 unsafe fn mask(count: usize) -> __m256i {
     const BITS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -26,18 +26,18 @@ unsafe fn mask(count: usize) -> __m256i {
 /// The first values of bf16 pairs.
 #[inline(always)]
 unsafe fn low(v: __m256) -> __m256 {
-    // SAFETY: called by `Avx2` alone.
+    // SAFETY: only `Avx2` calls this.
     unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
 }
 
 /// The second values of bf16 pairs.
 #[inline(always)]
 unsafe fn high(v: __m256) -> __m256 {
-    // SAFETY: called by `Avx2` alone.
+    // SAFETY: only `Avx2` calls this.
     unsafe { _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32))) }
 }
 
-// SAFETY (every block below): `self` proves the instructions; pointers are the caller's word.
+// SAFETY (every block below): `self` proves the instructions; the caller vouches for pointers.
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;

@@ -1,11 +1,11 @@
-//! AVX-512, with or without its bf16 dot products, and with or without AMX's tiles beside them.
+//! AVX-512, with or without bf16 dot products and AMX tiles.
 
 use std::arch::x86_64::*;
 
 use super::{Simd, SimdTask, Tiles, amx};
 
-/// Proof of avx512f/bw/dq/vl (and avx512bf16 if `BF16`, and configured tiles if `AMX`): made only by [`run`], [`run_bf16`] and
-/// [`run_amx`].
+/// Proves that the processor has avx512f/bw/dq/vl (with `BF16` also avx512bf16, with `AMX` also configured tiles). Only
+/// [`run`], [`run_bf16`] and [`run_amx`] make one.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const BF16: bool, const AMX: bool>(());
 
@@ -21,15 +21,15 @@ pub(super) fn run_bf16<T: SimdTask>(task: T) -> T::Output {
     task.run(Avx512::<true, false>(()))
 }
 
-/// Runs a task compiled for AVX-512 with bf16, with tile registers at hand. [`amx::available`] must have said yes.
+/// Runs a task compiled for AVX-512 with bf16, with tile registers configured. [`amx::available`] must have returned true.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 pub(super) unsafe fn run_amx<T: SimdTask>(task: T) -> T::Output {
-    // SAFETY: the caller asked the processor and the system.
+    // SAFETY: the caller checked the processor and the system.
     let _tiles = unsafe { amx::Configured::new() };
     task.run(Avx512::<true, true>(()))
 }
 
-/// The first `count` lanes.
+/// A mask of the first `count` lanes.
 #[inline(always)]
 fn mask(count: usize) -> __mmask16 {
     debug_assert!(count <= 16);
@@ -39,21 +39,21 @@ fn mask(count: usize) -> __mmask16 {
 /// The first values of bf16 pairs.
 #[inline(always)]
 unsafe fn low(v: __m512) -> __m512 {
-    // SAFETY: called by `Avx512` alone.
+    // SAFETY: only `Avx512` calls this.
     unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
 }
 
 /// The second values of bf16 pairs.
 #[inline(always)]
 unsafe fn high(v: __m512) -> __m512 {
-    // SAFETY: called by `Avx512` alone.
+    // SAFETY: only `Avx512` calls this.
     unsafe { _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32))) }
 }
 
-/// The leading halves of both registers' values, as bf16 pairs.
+/// The high halves of both registers' values, as bf16 pairs.
 #[inline(always)]
 unsafe fn join_high(first: __m512, second: __m512) -> __m512 {
-    // SAFETY: called by `Avx512` alone.
+    // SAFETY: only `Avx512` calls this.
     unsafe {
         let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
         _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, first, _mm512_castps_si512(second)))
@@ -63,7 +63,7 @@ unsafe fn join_high(first: __m512, second: __m512) -> __m512 {
 /// Rounds to the nearest bf16, ties to even: adds 0x7fff and the lowest kept bit, keeps the high half.
 #[inline(always)]
 unsafe fn rounded(v: __m512) -> __m256i {
-    // SAFETY: called by `Avx512` alone.
+    // SAFETY: only `Avx512` calls this.
     unsafe {
         let bits = _mm512_castps_si512(v);
         let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
@@ -72,7 +72,7 @@ unsafe fn rounded(v: __m512) -> __m256i {
     }
 }
 
-// SAFETY (every block below): `self` proves the instructions; pointers are the caller's word.
+// SAFETY (every block below): `self` proves the instructions; the caller vouches for pointers.
 impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     type V = __m512;
     const LANES: usize = 16;
@@ -181,7 +181,7 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     #[inline(always)]
     fn pair_bf16(self, first: __m512, second: __m512) -> __m512 {
         unsafe {
-            // Halves 2i and 2i + 1 of the pairs are halves i and 16 + i of the two registers one after the other.
+            // Values 2i and 2i + 1 of the result are values i and 16 + i of the two registers placed one after the other.
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let order =
                 _mm512_add_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(0x1_0001)), _mm512_set1_epi32(16 << 16));
@@ -192,7 +192,7 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     #[inline(always)]
     fn split_bf16(self, first: __m512, second: __m512) -> [__m512; 3] {
         unsafe {
-            // The leading half of an f32's bits is a bf16 value, and what it leaves is exact.
+            // The high half of an f32's bits is a bf16 value, and subtracting it is exact.
             let heads = [high(first), high(second)];
             let rest = [_mm512_sub_ps(first, heads[0]), _mm512_sub_ps(second, heads[1])];
             let next = [high(rest[0]), high(rest[1])];
@@ -203,7 +203,7 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     #[inline(always)]
     unsafe fn multiply_tiles(self, tiles: Tiles<'_>) {
         debug_assert!(AMX);
-        // SAFETY: `AMX` proves that tiles are configured; pointers are the caller's word.
+        // SAFETY: `AMX` proves that tiles are configured; the caller vouches for pointers.
         unsafe { amx::multiply(tiles) }
     }
 }

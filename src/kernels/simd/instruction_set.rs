@@ -8,7 +8,7 @@ use super::{Simd, SimdTask, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512};
 
-/// The instruction sets there is a form for, best last.
+/// The supported instruction sets, from slowest to fastest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
     Portable,
@@ -20,41 +20,41 @@ pub(crate) enum InstructionSet {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
-    /// AVX-512 with bf16, and tile registers.
+    /// AVX-512 with bf16, plus tile registers.
     #[cfg(target_arch = "x86_64")]
     Amx,
 }
 
 impl InstructionSet {
-    /// The best that this processor has.
+    /// The fastest set that this processor has.
     pub(crate) fn detect() -> Self {
         static LEVEL: OnceLock<InstructionSet> = OnceLock::new();
         *LEVEL.get_or_init(|| Self::supported().last().copied().unwrap_or(Self::Portable))
     }
 
-    /// Everything this processor has.
+    /// Every set that this processor has, from slowest to fastest.
     pub(crate) fn supported() -> Vec<Self> {
-        let mut levels = vec![Self::Portable];
+        let mut sets = vec![Self::Portable];
         #[cfg(all(target_arch = "aarch64", not(miri)))]
-        levels.push(Self::Neon);
+        sets.push(Self::Neon);
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            levels.push(Self::Avx2);
+            sets.push(Self::Avx2);
             let base = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
             if base && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
-                levels.push(Self::Avx512);
+                sets.push(Self::Avx512);
                 if is_x86_feature_detected!("avx512bf16") {
-                    levels.push(Self::Avx512Bf16);
+                    sets.push(Self::Avx512Bf16);
                     if amx::available() {
-                        levels.push(Self::Amx);
+                        sets.push(Self::Amx);
                     }
                 }
             }
         }
-        levels
+        sets
     }
 
-    /// f32 values in a register.
+    /// f32 values in a register of this set.
     pub(crate) fn lanes(self) -> usize {
         match self {
             Self::Portable => portable::Portable::LANES,
@@ -89,7 +89,8 @@ impl InstructionSet {
         }
     }
 
-    /// Whether vectors multiply bf16 pairs faster than f32 values. (Processors with tiles have dot products too, at half of f32's rate.)
+    /// Whether vectors multiply bf16 pairs faster than f32 values. (Processors with tile registers have bf16 dot products
+    /// too, but at half the rate of f32.)
     pub(crate) fn gains_from_bf16(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -98,14 +99,14 @@ impl InstructionSet {
         }
     }
 
-    /// Runs a task with this instruction set; a set the processor lacks runs as the best it has.
+    /// Runs a task with this instruction set, which must be one of [`InstructionSet::supported`].
     #[inline]
     pub(crate) fn run<T: SimdTask>(self, task: T) -> T::Output {
         match self {
             Self::Portable => task.run(portable::Portable),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => task.run(neon::Neon::new()),
-            // SAFETY (all four): a `InstructionSet` other than `Portable` comes from `supported`, which asked the processor.
+            // SAFETY (all four): every set other than `Portable` comes from `supported`, which checked the processor.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2::run(task) },
             #[cfg(target_arch = "x86_64")]
@@ -118,7 +119,7 @@ impl InstructionSet {
     }
 }
 
-/// Runs a task with the best instruction set of this processor.
+/// Runs a task with the fastest instruction set of this processor.
 #[inline]
 pub(crate) fn dispatch<T: SimdTask>(task: T) -> T::Output {
     InstructionSet::detect().run(task)

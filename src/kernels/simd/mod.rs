@@ -1,8 +1,8 @@
-//! One vocabulary of vector operations for every instruction set, so that each kernel is written once.
+//! The same vector operations for every instruction set, so that each kernel is written once.
 //!
-//! A [`Simd`] value is a proof that the processor has the instructions: only [`dispatch`] makes one, after asking the
-//! processor, and kernels receive it as an argument. Register arithmetic is therefore safe to call; memory access is
-//! not, because it works on raw pointers.
+//! A [`Simd`] value proves that the processor has the instructions: only [`InstructionSet::run`] makes one, after detection,
+//! and kernels receive it as an argument. Register arithmetic is therefore safe to call; memory access is not, because it
+//! works on raw pointers.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -22,36 +22,37 @@ pub(crate) use self::instruction_set::{InstructionSet, dispatch};
 /// # Safety
 /// Of all `unsafe` functions here: `count` lanes (or [`Simd::LANES`]) must be readable or writable at the pointer.
 pub(crate) trait Simd: Copy + Send + Sync {
-    /// A register of [`Simd::LANES`] f32 values.
+    /// A register of f32 values.
     type V: Copy;
     /// f32 values in a register.
     const LANES: usize;
-    /// Rows of the matrix micro-kernel: as many as leave its accumulators (two registers a row) in registers.
+    /// Rows of the matrix micro-kernel: as many as keep its accumulators (two registers per row) in registers.
     const ROWS: usize;
-    /// Whether there are registers that hold whole tiles of a matrix, see [`Simd::multiply_tiles`].
+    /// Whether there are tile registers, see [`Simd::multiply_tiles`].
     const TILES: bool = false;
 
     fn splat(self, value: f32) -> Self::V;
     unsafe fn load(self, from: *const f32) -> Self::V;
     unsafe fn store(self, to: *mut f32, v: Self::V);
-    /// The first `count <= LANES` lanes, zeros after them.
+    /// Loads the first `count <= LANES` lanes; the others are zero.
     unsafe fn load_part(self, from: *const f32, count: usize) -> Self::V;
-    /// The same, without a mask for a whole register.
+    /// As [`Simd::load_part`], without a mask if `count` is a whole register.
     #[inline(always)]
     unsafe fn load_some(self, from: *const f32, count: usize) -> Self::V {
-        // SAFETY: as both demand of the caller.
+        // SAFETY: the caller's promise.
         unsafe { if count == Self::LANES { self.load(from) } else { self.load_part(from, count) } }
     }
-    /// A store that goes past the caches where the processor has one. [`Simd::end_stream`] comes before others read it.
+    /// A store that bypasses the caches where the processor can do so. [`Simd::end_stream`] must run before other threads
+    /// read it.
     ///
     /// # Safety
     /// As for a store, and `to` must be aligned to a register.
     #[inline(always)]
     unsafe fn stream(self, to: *mut f32, v: Self::V) {
-        // SAFETY: handed on.
+        // SAFETY: the caller's promise.
         unsafe { self.store(to, v) }
     }
-    /// Makes what this thread has streamed visible to whoever it synchronises with.
+    /// Makes this thread's streamed stores visible to threads that synchronise with it.
     #[inline(always)]
     fn end_stream(self) {}
     unsafe fn store_part(self, to: *mut f32, v: Self::V, count: usize);
@@ -60,7 +61,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The larger; where `a` is NaN, `b`.
+    /// The larger value; `b` where `a` is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, fused where the processor can.
@@ -71,18 +72,19 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sum(self, v: Self::V) -> f32;
     fn largest(self, v: Self::V) -> f32;
 
-    /// Asks for the cache line at `address`, which need not be valid.
+    /// Prefetches the cache line at `address`, which need not be valid.
     #[inline(always)]
     fn prefetch(self, address: *const f32) {
         let _ = address;
     }
 
-    /// Adds to each lane the two products of the bf16 pairs held in the lanes of `a` and `b`.
+    /// Adds to each lane the two products of the bf16 pairs in that lane of `a` and `b`.
     fn dot_bf16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
-    /// Two registers of values one after the other, rounded to bf16, as pairs in the lanes of one (pair i = values 2i, 2i + 1).
+    /// Rounds two registers of consecutive values to bf16, as pairs in the lanes of one register (pair i = values 2i and 2i
+    /// + 1).
     fn to_bf16(self, first: Self::V, second: Self::V) -> Self::V;
 
-    /// The three bf16 parts whose sums the values of two registers are, as pairs of a value of either, where there are
+    /// Splits the values of two registers into three bf16 parts each; a pair holds one value of each register. Only with
     /// [`Simd::TILES`].
     #[inline(always)]
     fn split_bf16(self, first: Self::V, second: Self::V) -> [Self::V; 3] {
@@ -90,14 +92,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
         unreachable!("only asked of instruction sets with tiles");
     }
 
-    /// The values of two registers rounded to bf16, as pairs of a value of either, on [`InstructionSet`]s that gain from bf16.
+    /// Rounds the values of two registers to bf16; a pair holds one value of each register. Only for sets that
+    /// [`InstructionSet::gains_from_bf16`].
     #[inline(always)]
     fn pair_bf16(self, first: Self::V, second: Self::V) -> Self::V {
         let _ = (first, second);
         unreachable!("only asked of instruction sets that gain from bf16");
     }
 
-    /// Products of bf16 pairs in tile registers, where [`Simd::TILES`] says that there are some.
+    /// Multiplies bf16 pairs in tile registers. Only with [`Simd::TILES`].
     #[inline(always)]
     unsafe fn multiply_tiles(self, tiles: Tiles<'_>) {
         let _ = tiles;
@@ -105,41 +108,43 @@ pub(crate) trait Simd: Copy + Send + Sync {
     }
 }
 
-/// 32 rows times 32 columns: `to` becomes left * right, the sum over all words of the products of both bf16 halves.
+/// A product of 32 rows and 32 columns: `to` becomes left * right, summed over the products of both bf16 halves of all
+/// words.
 ///
-/// A step of the inner dimension is 16 words of every row and column, or three times as many where factors are split.
+/// A step of the inner dimension is 16 words of every row and column, or 48 words for split factors.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles<'a> {
-    /// Where the first and the last 16 rows begin.
+    /// Start of the first 16 rows and of the last 16 rows.
     pub(crate) left: [*const f32; 2],
-    /// Bytes from there to the first row of each step.
+    /// Bytes from these starts to the first row of each step.
     pub(crate) offsets: &'a [usize],
-    /// Bytes from a row to the next, each with 16 words of its own.
+    /// Bytes from one row to the next; each row has 16 words.
     pub(crate) row_bytes: usize,
-    /// Bytes from a part of split values to the next.
+    /// Bytes from one part of split values to the next.
     pub(crate) part_bytes: usize,
     /// [step][part][16 words][32 columns]
     pub(crate) right: *const f32,
-    /// Whether all columns are wanted, not the first 16 alone.
+    /// Whether all 32 columns are wanted, or only the first 16.
     pub(crate) wide: bool,
     /// Whether values are split into three parts.
     pub(crate) split: bool,
-    /// The result.
+    /// The result, f32.
     pub(crate) to: *mut f32,
-    /// Bytes from one of its rows to the next.
+    /// Bytes from one row of the result to the next.
     pub(crate) stride_bytes: usize,
 }
 
-/// A piece of work that can run on any instruction set.
+/// A piece of work that is compiled for every instruction set.
 pub(crate) trait SimdTask {
     type Output;
-    /// Whether it multiplies tiles where there are any: only then are they configured for it.
+    /// Whether it uses tile registers where they exist. They are configured only for such tasks.
     const TILES: bool = false;
-    /// Must be `#[inline(always)]`, as must be what it calls with `simd`: only then is it compiled for that set.
+    /// This function, and every function that it passes `simd` to, must be `#[inline(always)]`: only then is it compiled for
+    /// the instruction set.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// The two halves of a bf16 pair as f32: the first value sits in the low 16 bits.
+/// The two values of a bf16 pair as f32: the first sits in the low 16 bits.
 fn bf16_pair(word: f32) -> [f32; 2] {
     let bits = word.to_bits();
     [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]

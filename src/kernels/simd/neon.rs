@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 
 use super::{Simd, to_bf16_pair};
 
-/// NEON is part of the aarch64 base, so the proof costs nothing.
+/// NEON is part of the aarch64 baseline, so a value can be made without detection.
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(());
 
@@ -17,18 +17,18 @@ impl Neon {
 /// The first values of bf16 pairs.
 #[inline(always)]
 unsafe fn low(v: float32x4_t) -> float32x4_t {
-    // SAFETY: called by `Neon` alone.
+    // SAFETY: only `Neon` calls this.
     unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(v))) }
 }
 
 /// The second values of bf16 pairs.
 #[inline(always)]
 unsafe fn high(v: float32x4_t) -> float32x4_t {
-    // SAFETY: called by `Neon` alone.
+    // SAFETY: only `Neon` calls this.
     unsafe { vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0xffff_0000))) }
 }
 
-// SAFETY (every block below): NEON is always there; pointers are the caller's word.
+// SAFETY (every block below): NEON is always available; the caller vouches for pointers.
 impl Simd for Neon {
     type V = float32x4_t;
     const LANES: usize = 4;

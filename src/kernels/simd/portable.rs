@@ -1,10 +1,10 @@
-//! Plain Rust: what runs on processors without a form of their own, and under Miri.
+//! Plain Rust, for processors without code of their own, and for Miri.
 
 use super::{Simd, bf16_pair, to_bf16_pair};
 
 const LANES: usize = 8;
 
-/// Needs nothing, so anyone may make one.
+/// Needs no special instructions, so anyone may make one.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 

@@ -6,24 +6,25 @@ use crate::kernels::Maps;
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::simd::Simd;
 
-/// The pixels a tile sees.
+/// The 6x6 input pixels of a tile.
 struct Seen {
-    /// Index of the first one in the batch of maps.
+    /// Index of the first pixel in the batch of maps.
     origin: usize,
-    /// Whether its rows and columns are on the map.
+    /// Which of its rows and columns are on the map.
     rows: [bool; SIDE],
     columns: [bool; SIDE],
 }
 
 impl WinogradTask<'_> {
-    /// Transforms a tile's inputs, Bᵀ d B: point p of word w goes to `to[p * stride + chunk_place(w)]`.
+    /// Transforms a tile's inputs, Bᵀ d B. Each of the 36 points of a word lies `stride` values after the previous one in
+    /// `to`; the chunks of a row lie `group` rows apart.
     #[inline(always)]
     pub(super) fn gather<S: Simd>(&self, s: S, tile: usize, to: &mut [f32], stride: usize, group: usize) {
         let (n, y, x) = self.position(tile);
         let Maps { height, width, .. } = self.maps;
         let (top, left) = (y.wrapping_sub(1), x.wrapping_sub(1));
         let mut seen = Seen {
-            // Wraps around where the tile begins before the map; the offset of a pixel that exists wraps back.
+            // Wraps around where the tile begins before the map; adding the offset of a pixel that exists wraps back.
             origin: (n * height).wrapping_add(top).wrapping_mul(width).wrapping_add(left),
             rows: [true; SIDE],
             columns: [true; SIDE],
@@ -35,7 +36,7 @@ impl WinogradTask<'_> {
         }
         let factors = self.layer.factors;
         let whole = inside && self.layer.inputs.is_multiple_of(factors.unit_values());
-        // The common cases are compiled by themselves, without branches on what is known here.
+        // The common cases are compiled separately, so that they need no branches on what is known here.
         match factors {
             Factors::F32 if whole => self.gather_seen::<S, true>(s, &seen, Factors::F32, to, stride, group),
             Factors::Bf16 if whole => self.gather_seen::<S, true>(s, &seen, Factors::Bf16, to, stride, group),
@@ -43,7 +44,7 @@ impl WinogradTask<'_> {
         }
     }
 
-    /// The same for a tile of which every pixel and channel exists, or not.
+    /// As [`WinogradTask::gather`]; with `WHOLE`, every pixel and channel must exist.
     #[inline(always)]
     fn gather_seen<S: Simd, const WHOLE: bool>(
         &self,
@@ -63,7 +64,7 @@ impl WinogradTask<'_> {
                 let channel = unit * factors.unit_values();
                 let sources = factors.sources::<S>(lane);
                 let first = self.transform_columns::<S, WHOLE>(s, seen, channel + sources[0]);
-                // SAFETY: each point's words of this unit lie inside what was checked above.
+                // SAFETY: each point's words of this unit lie inside the range checked above.
                 unsafe {
                     let to = to.add(unit * unit_words * group + lane);
                     if sources[0] == sources[1] {
@@ -83,7 +84,7 @@ impl WinogradTask<'_> {
         }
     }
 
-    /// Bᵀ d for a register of channels, zeros past the last one: half of a tile's transform, column by column.
+    /// Bᵀ d for a register of channels, with zeros past the last channel: half of a tile's transform, column by column.
     #[inline(always)]
     fn transform_columns<S: Simd, const WHOLE: bool>(&self, s: S, seen: &Seen, channel: usize) -> [[S::V; SIDE]; SIDE] {
         let column = Column {
@@ -93,7 +94,7 @@ impl WinogradTask<'_> {
             made: SIDE + 1 - self.layer.taps,
             channel,
         };
-        // Written out, so that nothing is zeroed first and nothing copied (a closure would lose the instruction set).
+        // Written out so that nothing is zeroed or copied first (a closure would not be compiled for the instruction set).
         [
             column.transform::<S, WHOLE>(s, seen, 0),
             column.transform::<S, WHOLE>(s, seen, 1),
@@ -105,12 +106,12 @@ impl WinogradTask<'_> {
     }
 }
 
-/// Where a tile's inputs are read, for a register of channels.
+/// Reads a tile's input columns, for a register of channels.
 struct Column<'a> {
     x: &'a [f32],
     inputs: usize,
     width: usize,
-    /// Outputs along a side of a tile: how far the next tile begins.
+    /// Outputs along a side of a tile, which is also the distance to the next tile.
     made: usize,
     channel: usize,
 }
@@ -125,12 +126,12 @@ impl Column<'_> {
             if WHOLE || (seen.rows[i] && seen.columns[j]) {
                 let pixel = seen.origin.wrapping_add(i * self.width + j);
                 let place = pixel.wrapping_mul(self.inputs).wrapping_add(self.channel);
-                // What the next tile sees and this one does not is too scattered for the hardware. (Of four outputs that is a column
-                // less, which costs less than asking which it is.)
+                // The pixels that only the next tile sees are too scattered for the hardware prefetcher. (With four outputs
+                // per side, one of these columns is prefetched in vain; checking for it would cost more.)
                 if j > 0 {
                     s.prefetch(self.x.as_ptr().wrapping_add(place + self.made * self.inputs));
                 }
-                // SAFETY: `count` channels from here on are inside this pixel, which is on the map.
+                // SAFETY: `count` channels from here on belong to this pixel, which is on the map.
                 d[i] = unsafe { s.load_some(self.x.as_ptr().wrapping_add(place), count) };
             }
         }
@@ -138,7 +139,7 @@ impl Column<'_> {
     }
 }
 
-/// Writes a row of a tile's points, `stride` words from one to the next.
+/// Writes a row of a tile's points, `stride` words from one point to the next.
 ///
 /// # Safety
 /// The words of each point must be writable.

@@ -6,7 +6,7 @@ use crate::kernels::simd::Simd;
 use crate::kernels::{LayerActivation, math};
 
 impl WinogradTask<'_> {
-    /// Transforms a tile's products back, Aᵀ m A, for a register of output channels, and writes what exists.
+    /// Transforms a tile's products back, Aᵀ m A, for a register of output channels, and writes the outputs that exist.
     #[inline(always)]
     pub(super) fn scatter<S: Simd, const MADE: usize>(&self, s: S, products: Products<'_>) {
         let (_, top, left) = self.made_at(products);
@@ -14,7 +14,7 @@ impl WinogradTask<'_> {
             && fits(left, MADE, self.maps.width)
             && fits(products.column, S::LANES, self.layer.outputs)
             && self.residual.is_none();
-        // The common cases by themselves, as above.
+        // The common cases are compiled separately, as in `gather`.
         match self.activation {
             LayerActivation::None if whole => self.scatter_seen::<S, MADE, true>(s, products, LayerActivation::None),
             LayerActivation::Relu if whole => self.scatter_seen::<S, MADE, true>(s, products, LayerActivation::Relu),
@@ -22,7 +22,8 @@ impl WinogradTask<'_> {
         }
     }
 
-    /// Batch index of a tile, and the row and column of a phase's outputs; one before the map wraps around.
+    /// Index of the tile's map, and the row and column of a phase's outputs. They wrap around if they lie one before the
+    /// map.
     #[inline(always)]
     fn made_at(&self, products: Products<'_>) -> (usize, usize, usize) {
         let (n, y, x) = self.position(products.tile);
@@ -30,7 +31,7 @@ impl WinogradTask<'_> {
         (n, y.wrapping_sub(down), x.wrapping_sub(right))
     }
 
-    /// The same for a tile of which every pixel and channel exists and which has no residual, or not.
+    /// As [`WinogradTask::scatter`]; with `WHOLE`, every pixel and channel must exist, and there must be no residual.
     #[inline(always)]
     fn scatter_seen<S: Simd, const MADE: usize, const WHOLE: bool>(
         &self,
@@ -43,8 +44,8 @@ impl WinogradTask<'_> {
         let (outputs, scale) = (self.layer.outputs, self.layer.scale);
         let count = if WHOLE { S::LANES } else { (outputs - column).min(S::LANES) };
         let from = products.from[..(POINTS - 1) * stride + S::LANES].as_ptr();
-        // SAFETY: a register of every point's products was found there, the bias is padded to whole panels; the writes belong to
-        // this tile and these channels alone.
+        // SAFETY: `from` holds a register of every point's products, and the bias is padded to whole panels; the writes
+        // belong to this tile and these channels alone.
         unsafe {
             let half = [
                 half_made::<S, MADE>(s, from, stride),
@@ -83,7 +84,7 @@ impl WinogradTask<'_> {
     }
 }
 
-/// Aᵀ m of the column of a tile's products that begins at `from`, `stride` values from one point to the next.
+/// Aᵀ m of the column of products that begins at `from`, `stride` values from one point to the next.
 ///
 /// # Safety
 /// A register must be readable at each of the column's points.

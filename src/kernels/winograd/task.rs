@@ -1,4 +1,5 @@
-//! What one thread does of a convolution: gather and transform tiles, multiply point by point, transform back and write.
+//! One thread's share of a Winograd convolution: gather and transform tiles, multiply point by point, transform back and
+//! write.
 
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use crate::kernels::micro::{ProductSides, Start, Tile, multiply};
 use crate::kernels::simd::{Simd, SimdTask};
 use crate::kernels::{LayerActivation, Maps};
 
-/// One thread's piece: some tiles, some panels of outputs, every phase.
+/// The share of one thread: some tiles and some panels of outputs, in every phase.
 pub(super) struct WinogradTask<'a> {
     pub(super) layer: &'a Winograd,
     pub(super) x: &'a [f32],
@@ -21,7 +22,7 @@ pub(super) struct WinogradTask<'a> {
     pub(super) tiles: Range<usize>,
     pub(super) panels: Range<usize>,
     pub(super) out: Out<'a>,
-    /// Whether the result is written past the caches.
+    /// Whether stores bypass the caches.
     pub(super) streamed: bool,
 }
 
@@ -35,7 +36,7 @@ impl SimdTask for WinogradTask<'_> {
         let words = factors.words(self.layer.inputs);
         let depth = factors.padded_words(self.layer.inputs);
         let rows = groups.padded(self.tiles.len());
-        // One cache line more than needed from each point to the next: else all would fall on the same few sets.
+        // One cache line of padding per point: otherwise all points would fall on the same few cache sets.
         let (gathered_stride, products_stride) = (rows * depth + CHUNK, rows * width + CHUNK);
         let mut gathered = Scratch::take(POINTS * gathered_stride);
         let mut products = Scratch::take(POINTS * products_stride);
@@ -65,7 +66,7 @@ impl SimdTask for WinogradTask<'_> {
                             activation: LayerActivation::None,
                             further: None,
                         };
-                        // SAFETY: the slices above hold all that is read and written.
+                        // SAFETY: the slices above cover all that is read and written.
                         unsafe { multiply(s, size, ProductSides { left, right, count: words, factors }, tile) };
                         first += size;
                     }
@@ -92,7 +93,8 @@ impl SimdTask for WinogradTask<'_> {
 }
 
 impl WinogradTask<'_> {
-    /// Batch index of a tile, and the row and column (at the scale of the inputs) of its outputs; its inputs begin one before.
+    /// Index of a tile's map, and the row and column of its outputs in units of input pixels. The tile's inputs begin one
+    /// pixel before them.
     #[inline(always)]
     pub(super) fn position(&self, tile: usize) -> (usize, usize, usize) {
         let made = SIDE + 1 - self.layer.taps;
@@ -101,18 +103,18 @@ impl WinogradTask<'_> {
     }
 }
 
-/// A tile's products of one phase, for a register of output channels from `column` on.
+/// A tile's products in one phase, for the register of output channels that starts at `column`.
 #[derive(Clone, Copy)]
 pub(super) struct Products<'a> {
     pub(super) phase: &'a WinogradPhase,
     pub(super) tile: usize,
     pub(super) column: usize,
-    /// Those of the first point; the next one's lie `stride` values on.
+    /// The products of the first point; those of the next point lie `stride` values on.
     pub(super) from: &'a [f32],
     pub(super) stride: usize,
 }
 
-/// Whether `count` values from `first` on, which wraps around before 0, are among `len`.
+/// Whether `count` values from `first` on lie within `len`. `first` wraps around if it is before 0.
 #[inline(always)]
 pub(super) fn fits(first: usize, count: usize, len: usize) -> bool {
     first.checked_add(count).is_some_and(|end| end <= len)

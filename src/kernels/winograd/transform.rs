@@ -1,11 +1,12 @@
-//! The three transforms of F(4x4, 3x3) and F(5x5, 2x2): one evaluation of polynomials at six points, 0, ±A, ±B and infinity.
+//! The three transforms of F(4x4, 3x3) and F(5x5, 2x2): evaluation of polynomials at six points, 0, ±A, ±B and infinity.
 //!
-//! The usual points 0, ±1, ±2 make the products' inputs grow and cancel, which bf16 cannot afford: 1.6 % of the mean result with
-//! normally distributed kernels. These lose half as much (0.85 %), and every constant below is exact in f32.
+//! With the usual points 0, ±1, ±2, the products' inputs grow and cancel, which costs too much precision in bf16: an error
+//! of 1.6 % of the mean result with normally distributed kernels. These points halve it (0.85 %), and every constant below
+//! is exact in f32.
 
 use crate::kernels::simd::Simd;
 
-/// Inputs along a side of a tile, and points of evaluation.
+/// Inputs along a side of a tile, which is also the number of evaluation points per axis.
 pub(super) const SIDE: usize = 6;
 pub(super) const POINTS: usize = SIDE * SIDE;
 
@@ -14,7 +15,8 @@ const B: f64 = 1.5;
 const AA: f64 = A * A;
 const BB: f64 = B * B;
 
-/// Row `point` of the kernel's transform G for `taps` taps: powers of the point, over what the input transform leaves out.
+/// Row `point` of the kernel's transform G for `taps` taps: powers of the point, divided by the factor that the input
+/// transform omits.
 pub(super) fn kernel_row(point: usize, taps: usize) -> [f64; 3] {
     let powers = |x: f64, over: f64| [1.0 / over, x / over, x * x / over];
     match point {
@@ -23,13 +25,13 @@ pub(super) fn kernel_row(point: usize, taps: usize) -> [f64; 3] {
         2 => powers(-A, 2.0 * AA * (AA - BB)),
         3 => powers(B, 2.0 * BB * (BB - AA)),
         4 => powers(-B, 2.0 * BB * (BB - AA)),
-        // Infinity takes the highest power there is.
+        // The point at infinity selects the highest power.
         _ if taps == 2 => [0.0, 1.0, 0.0],
         _ => [0.0, 0.0, 1.0],
     }
 }
 
-/// Bᵀ d
+/// Bᵀ d, along one axis.
 #[inline(always)]
 pub(super) fn input<S: Simd>(s: S, d: [S::V; SIDE]) -> [S::V; SIDE] {
     let [product, minus_sum] = [s.splat((AA * BB) as f32), s.splat(-(AA + BB) as f32)];
@@ -48,7 +50,7 @@ pub(super) fn input<S: Simd>(s: S, d: [S::V; SIDE]) -> [S::V; SIDE] {
     ]
 }
 
-/// Aᵀ m for 4 outputs (3 taps) or 5 (2 taps).
+/// Aᵀ m along one axis, for 4 outputs (3 taps) or 5 (2 taps).
 #[inline(always)]
 pub(super) fn output<S: Simd, const MADE: usize>(s: S, m: [S::V; SIDE]) -> [S::V; MADE] {
     let (near, near_odd) = (s.add(m[1], m[2]), s.sub(m[1], m[2]));
@@ -64,7 +66,7 @@ pub(super) fn output<S: Simd, const MADE: usize>(s: S, m: [S::V; SIDE]) -> [S::V
     y
 }
 
-/// Row `i` of a half-transformed tile, which lies column by column.
+/// Row `i` of a half-transformed tile, which is stored column by column.
 #[inline(always)]
 pub(super) fn across<V: Copy, const ROWS: usize>(columns: &[[V; ROWS]; SIDE], i: usize) -> [V; SIDE] {
     [columns[0][i], columns[1][i], columns[2][i], columns[3][i], columns[4][i], columns[5][i]]

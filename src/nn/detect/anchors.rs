@@ -5,13 +5,12 @@ use super::boxes::ImageSize;
 /// Height over width.
 const ASPECT_RATIOS: [f32; 3] = [0.5, 1.0, 2.0];
 
-/// One for each aspect ratio.
 pub(crate) const ANCHORS_PER_CELL: usize = ASPECT_RATIOS.len();
 
-/// The anchors of a level in the order of its cells: row, column, aspect ratio.
+/// The anchors of a level, in the order row, column, aspect ratio.
 #[derive(Debug)]
 pub(crate) struct Anchors {
-    /// Around (0, 0), rounded to whole pixels.
+    /// One per aspect ratio, centred at (0, 0) and rounded to whole pixels.
     shapes: [[f32; 4]; ANCHORS_PER_CELL],
     cols: usize,
     stride_rows: usize,
@@ -24,14 +23,14 @@ impl Anchors {
         let shapes = ASPECT_RATIOS.map(|ratio| {
             let tall = ratio.sqrt();
             let (width, height) = (1.0 / tall * size, tall * size);
-            // torch.round goes to the even neighbour
+            // As torch.round: ties go to the even neighbour.
             [-width, -height, width, height].map(|side| (side / 2.0).round_ties_even())
         });
         let stride = |side: usize, cells: usize| side / cells.max(1);
         Self { shapes, cols, stride_rows: stride(image.height, rows), stride_cols: stride(image.width, cols) }
     }
 
-    /// The anchor of that index, in pixels.
+    /// Anchor `index`, in pixels.
     pub(crate) fn get(&self, index: usize) -> [f32; 4] {
         let (cell, ratio) = (index / ANCHORS_PER_CELL, index % ANCHORS_PER_CELL);
         let x = (cell % self.cols * self.stride_cols) as f32;

@@ -1,22 +1,23 @@
-//! Boxes `x0, y0, x1, y1` in pixels: decoding of regressed offsets, clipping, and the pyramid level that a box is read from.
+//! Boxes `x0, y0, x1, y1` in pixels: decoding of regressed offsets, clipping, and the pyramid level that a box is pooled
+//! from.
 
-/// `ln(1000 / 16)`: no box grows more than that at once.
+/// `ln(1000 / 16)`: torchvision's bound on the logarithm of a box's growth.
 const MAX_LOG_GROWTH: f32 = 4.135_166_6;
-/// A box of this side …
+/// The side in pixels of a box that is pooled from [`CANONICAL_LEVEL`].
 const CANONICAL_SIDE: f32 = 224.0;
-/// … is read from the level at 1 / 2⁴ of the image (Feature Pyramid Networks, equation 1).
+/// The level at 1 / 2⁴ of the image (Feature Pyramid Networks, equation 1).
 const CANONICAL_LEVEL: f32 = 4.0;
-/// Keeps exact powers of two on their level.
+/// Keeps boxes with exact powers of two on their level in spite of rounding.
 const LEVEL_EPSILON: f32 = 1e-6;
 
-/// Rows and columns of the image that boxes speak of.
+/// Height and width in pixels of the image that boxes refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ImageSize {
     pub(crate) height: usize,
     pub(crate) width: usize,
 }
 
-/// Offsets to boxes, after torchvision's `BoxCoder`.
+/// Decodes offsets to boxes, after torchvision's `BoxCoder`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BoxCoder {
     center_weight: f32,
@@ -24,9 +25,9 @@ pub(crate) struct BoxCoder {
 }
 
 impl BoxCoder {
-    /// The region proposal network's.
+    /// The weights of the region proposal network.
     pub(crate) const PROPOSALS: Self = Self { center_weight: 1.0, side_weight: 1.0 };
-    /// The box head's.
+    /// The weights of the box head.
     pub(crate) const DETECTIONS: Self = Self { center_weight: 10.0, side_weight: 5.0 };
 
     /// `reference` moved and scaled by the offsets `dx, dy, dw, dh`.
@@ -47,16 +48,16 @@ pub(crate) fn clip([x0, y0, x1, y1]: [f32; 4], image: ImageSize) -> [f32; 4] {
     [x0.clamp(0.0, width), y0.clamp(0.0, height), x1.clamp(0.0, width), y1.clamp(0.0, height)]
 }
 
-/// Whether both sides are at least `side` long; false for what is not a number.
+/// Whether both sides are at least `side` long; false if a coordinate is NaN.
 pub(crate) fn is_at_least([x0, y0, x1, y1]: [f32; 4], side: f32) -> bool {
     x1 - x0 >= side && y1 - y0 >= side
 }
 
-/// The level (0 … `finest..=coarsest` counted from the finest) that a box is pooled from, where level `k` is at `1 / 2ᵏ`.
+/// The level that a box is pooled from, as an index counted from `finest`. Level `k` is at `1 / 2ᵏ` of the image.
 pub(crate) fn pyramid_level([x0, y0, x1, y1]: [f32; 4], finest: i32, coarsest: i32) -> usize {
     let side = ((x1 - x0) * (y1 - y0)).sqrt();
     let level = (CANONICAL_LEVEL + (side / CANONICAL_SIDE).log2() + LEVEL_EPSILON).floor();
-    // An empty box has level -∞, which the saturating cast and the clamp bring to the finest.
+    // An empty box has level -∞, which the saturating cast and the clamp turn into the finest level.
     (level as i32).clamp(finest, coarsest).abs_diff(finest) as usize
 }
 

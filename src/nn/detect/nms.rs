@@ -12,13 +12,14 @@ pub(crate) fn best(scores: &[f32], most: usize) -> Vec<usize> {
     order
 }
 
-/// Indices of the `most` best boxes that remain, by descending score: of two boxes of one group that overlap by more than
-/// `max_iou`, the better one. `groups` are levels or categories; boxes of different groups never suppress each other.
+/// Indices of the `most` best boxes that remain, by descending score: of two boxes in the same group that overlap by more
+/// than `max_iou`, only the better one remains. `groups` are levels or categories; boxes of different groups never suppress
+/// each other.
 pub(crate) fn suppress(boxes: &[[f32; 4]], scores: &[f32], groups: &[usize], max_iou: f32, most: usize) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
     let mut kept_of_group: Vec<KeptBoxes> = Vec::new();
     kept_of_group.resize_with(groups.iter().max().map_or(0, |last| last + 1), KeptBoxes::default);
-    // Mostly a few boxes decide: more are sorted as they are needed.
+    // Usually the best few boxes are enough, so more are sorted only when they are needed.
     let (mut seen, mut sorted) = (0, most.saturating_mul(2));
     while kept.len() < most && seen < scores.len() {
         for index in best(scores, sorted).into_iter().skip(seen) {
@@ -37,7 +38,7 @@ pub(crate) fn suppress(boxes: &[[f32; 4]], scores: &[f32], groups: &[usize], max
     kept
 }
 
-/// Boxes that remain of a group, corner by corner, so that many of them are compared at once.
+/// The boxes of a group that remain, stored corner by corner so that many are compared at once.
 #[derive(Default)]
 struct KeptBoxes {
     corners: [Vec<f32>; 4],
@@ -52,10 +53,10 @@ impl KeptBoxes {
         self.areas.push(area(of));
     }
 
-    /// Whether any of them overlaps a box by more than `max_iou`. An intersection over a union of nothing is not a number, which
-    /// counts as more.
+    /// Whether any of them overlaps `other` by more than `max_iou`. The overlap of two empty boxes is NaN, which counts as
+    /// more.
     fn overlap(&self, other: [f32; 4], max_iou: f32) -> bool {
-        /// Boxes that are compared before anyone asks for the result.
+        /// Boxes that are compared before the result is checked.
         const AT_ONCE: usize = 32;
         let other_area = area(other);
         let [left, top, right, bottom] = &self.corners;
@@ -96,7 +97,8 @@ mod tests {
 
     #[test]
     fn many_boxes_are_compared_as_few_are() {
-        // Every box overlaps the next by 4 / 6, the next but one by 3 / 7, the one after that by 2 / 8; an empty box suppresses another.
+        // Every box overlaps the next by 4 / 6, the one after that by 3 / 7, and the third by 2 / 8; an empty box suppresses
+        // another.
         let mut boxes: Vec<[f32; 4]> = (0..200).map(|i| [i as f32, 0.0, i as f32 + 5.0, 1.0]).collect();
         boxes.extend([[300.0, 0.0, 300.0, 1.0]; 2]);
         let scores: Vec<f32> = (0..boxes.len()).map(|i| 1.0 - i as f32 / 1000.0).collect();

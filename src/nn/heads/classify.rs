@@ -1,4 +1,4 @@
-//! One score a category: over the mean of the coarsest map (the public `ClassifyHead`), or over the maximum of a convolved
+//! One score per category, from the mean of the coarsest map (the public `ClassifyHead`), or from the maximum of a convolved
 //! finest map (`SimpleHead` for classification).
 
 use candle_core::{Result, Tensor};
@@ -18,7 +18,7 @@ pub(in crate::nn) struct MeanPooledHead {
 }
 
 impl MeanPooledHead {
-    /// From `layer`.
+    /// Loads `layer`.
     pub(super) fn load(
         loader: &Loader<'_>,
         channels: usize,
@@ -43,7 +43,7 @@ pub(in crate::nn) struct MaxPooledHead {
 }
 
 impl MaxPooledHead {
-    /// From `layers.0.0` and `extra`.
+    /// Loads `layers.0.0` and `extra`.
     pub(super) fn load(
         loader: &Loader<'_>,
         channels: usize,
@@ -57,7 +57,7 @@ impl MaxPooledHead {
         })
     }
 
-    /// `[N, h, w, C] -> [N, K]` over the given part of the image; the convolution sees what lies around it.
+    /// `[N, h, w, C] -> [N, K]` over the given part of the image; the convolution also sees the surroundings.
     pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor, image: ImageSize, part: Part) -> Result<Tensor> {
         let max = max_over_space(&part.of(&self.hidden.forward(map)?, image)?)?.to_dtype(map.dtype())?;
         activate(ops, &self.extra.forward(&max)?, self.activation)

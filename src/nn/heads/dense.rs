@@ -17,7 +17,7 @@ pub(in crate::nn) struct DenseHead {
 }
 
 impl DenseHead {
-    /// From `layers.0.0` and `layers.1`.
+    /// Loads `layers.0.0` and `layers.1`.
     pub(in crate::nn) fn load(
         loader: &Loader<'_>,
         channels: usize,
@@ -32,12 +32,12 @@ impl DenseHead {
         })
     }
 
-    /// `[N, H, W, C] -> [N, H, W, K]` in float32. Each value depends on the pixels around it up to two away.
+    /// `[N, H, W, C] -> [N, H, W, K]`, in float32. Each value depends on pixels up to two away.
     pub(in crate::nn) fn values(&self, ops: &OpsContext, map: &Tensor) -> Result<Tensor> {
         activate(ops, &self.out.forward(&self.hidden.forward(map)?)?, self.activation)
     }
 
-    /// `[N, H, W, C] -> ` one map an item.
+    /// `[N, H, W, C] -> ` one output per item.
     pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Vec<HeadOutput>> {
         let values = self.values(ops, map)?;
         let (items, height, width, channels) = values.dims4()?;

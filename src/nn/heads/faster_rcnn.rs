@@ -1,6 +1,6 @@
 //! Faster R-CNN (Ren et al. 2015) over a list of feature maps, as torchvision's `RegionProposalNetwork` and `RoIHeads`.
 //!
-//! Convolutions and products run where the network runs; the arithmetic on boxes is float32 on the processor, whatever the
+//! Convolutions and products run on the network's device. The arithmetic on boxes runs on the CPU in float32, whatever the
 //! type of the network. The public code pads every image to a multiple of 32 before it derives strides, clips boxes and
 //! infers the maps' scales, so boxes may reach into that padding.
 
@@ -17,9 +17,9 @@ use crate::prediction::Object;
 
 /// The multiple that the public code pads images to.
 const IMAGE_MULTIPLE: usize = 32;
-/// Best anchors of a level that become boxes.
+/// Anchors per level that become boxes, by best score.
 const PROPOSALS_PER_LEVEL: usize = 2000;
-/// Boxes of an image that reach the second stage.
+/// Most boxes of an image that reach the second stage.
 const PROPOSALS: usize = 2000;
 const PROPOSAL_MAX_IOU: f32 = 0.7;
 const PROPOSAL_MIN_SIDE_PX: f32 = 1e-3;
@@ -27,7 +27,7 @@ const DETECTION_MIN_SCORE: f32 = 0.05;
 const DETECTION_MIN_SIDE_PX: f32 = 1e-2;
 const DETECTION_MAX_IOU: f32 = 0.5;
 const DETECTIONS: usize = 100;
-/// Bins a side that proposals are pooled to.
+/// Bins per side that proposals are pooled to.
 const POOLED_SIDE: usize = 7;
 const HIDDEN: usize = 1024;
 
@@ -38,7 +38,7 @@ pub(in crate::nn) struct FasterRcnn {
     masks: Option<MaskHead>,
 }
 
-/// A box with what the network thinks of it.
+/// A box with its score and category.
 #[derive(Clone, Copy, Debug)]
 struct Detection {
     bbox_px: [f32; 4],
@@ -46,7 +46,7 @@ struct Detection {
     category: usize,
 }
 
-/// Whether maps of so many channels can carry a detection head; says what is needed where not.
+/// Checks that maps with these channels can carry a detection head; the error says what is needed.
 pub(super) fn check(channels: &[usize], anchor_sizes: &[f32], categories: usize) -> std::result::Result<(), String> {
     if !channels.first().is_some_and(|first| channels.iter().all(|other| other == first)) {
         return Err(format!(
@@ -65,7 +65,7 @@ pub(super) fn check(channels: &[usize], anchor_sizes: &[f32], categories: usize)
 }
 
 impl FasterRcnn {
-    /// From `rpn.head` and `roi_heads`, over maps of so many channels.
+    /// Loads `rpn.head` and `roi_heads`, for maps with this number of channels.
     pub(super) fn load(
         loader: &Loader<'_>,
         channels: usize,
@@ -81,7 +81,7 @@ impl FasterRcnn {
         })
     }
 
-    /// Maps `[N, h, w, C]` from fine to coarse to the objects of every item.
+    /// Maps `[N, h, w, C]` from fine to coarse -> the objects of every item.
     pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
         let image = ImageSize {
             height: image.height.next_multiple_of(IMAGE_MULTIPLE),
@@ -117,20 +117,20 @@ impl FasterRcnn {
     }
 }
 
-/// Which anchors hold something, and how far its box lies from them.
+/// The region proposal network: which anchors hold an object, and its box relative to the anchor.
 #[derive(Debug)]
 struct ProposalNetwork {
     conv: Conv2d,
-    /// Logits and offsets of every anchor of a cell in one 1x1 convolution.
+    /// Logits and offsets of all anchors of a cell, in one 1x1 convolution.
     predict: Conv2d,
     anchor_sizes: Vec<f32>,
 }
 
-/// Predictions of one level.
+/// The proposal network's predictions for one level.
 struct LevelPredictions {
     rows: usize,
     cols: usize,
-    /// `[N, h, w, logits … offsets …]`, float32, on the processor.
+    /// `[N, h, w, (logits, offsets)]`, float32, on the CPU.
     values: Tensor,
 }
 
@@ -159,7 +159,7 @@ impl ProposalNetwork {
         maps.iter().map(level).collect()
     }
 
-    /// The boxes of one item that are worth a second look, by descending score.
+    /// The proposals of one item, by descending score.
     fn select(&self, levels: &[LevelPredictions], item: usize, image: ImageSize) -> Result<Vec<[f32; 4]>> {
         let of_level = |(level, size): (&LevelPredictions, &f32)| {
             let anchors = Anchors::new(*size, level.rows, level.cols, image);
@@ -174,7 +174,7 @@ impl ProposalNetwork {
     }
 }
 
-/// The boxes of one level that remain, with their scores, from the values of its cells.
+/// The proposals of one level with their scores, from the predictions for its cells.
 fn best_proposals(values: &[f32], anchors: &Anchors, image: ImageSize) -> Vec<(f32, [f32; 4])> {
     let cells: Vec<&[f32]> = values.chunks_exact(5 * ANCHORS_PER_CELL).collect();
     let logits: Vec<f32> = cells.iter().flat_map(|cell| &cell[..ANCHORS_PER_CELL]).copied().collect();
@@ -193,12 +193,12 @@ fn best_proposals(values: &[f32], anchors: &Anchors, image: ImageSize) -> Vec<(f
     kept.into_iter().map(|index| (scores[index], boxes[index])).collect()
 }
 
-/// What lies in a box, and where exactly it lies.
+/// The second stage: the category of each proposal, and its refined box.
 #[derive(Debug)]
 struct BoxHead {
     fc6: Linear,
     fc7: Linear,
-    /// Logits and offsets of every category in one product.
+    /// Logits and offsets of all categories, in one product.
     predict: Linear,
     categories: usize,
 }
@@ -249,7 +249,7 @@ impl BoxHead {
             .zip(predicted.par_chunks_exact(5 * self.categories))
             .flat_map_iter(|((proposal, scores), predicted)| {
                 let offsets = predicted[self.categories..].chunks_exact(4).map(|of| [of[0], of[1], of[2], of[3]]);
-                // category 0 is the background
+                // Category 0 is the background.
                 let likely =
                     scores.iter().zip(offsets).enumerate().skip(1).filter(|(_, (score, _))| **score > DETECTION_MIN_SCORE);
                 likely.map(|(category, (score, offsets))| Detection {
@@ -268,12 +268,12 @@ impl BoxHead {
     }
 }
 
-/// The maps of one item, each pooled from for the boxes of its size (torchvision's `MultiScaleRoIAlign`).
+/// The maps of one item, each pooled for the boxes of its size (torchvision's `MultiScaleRoIAlign`).
 struct MultiScaleRoiAlign<'a> {
     ops: &'a OpsContext,
     /// `[h, w, C]`, from fine to coarse.
     maps: &'a [Tensor],
-    /// Base-2 logarithms of the maps' reduction.
+    /// Each map's reduction, as a base-2 logarithm.
     exponents: Vec<i32>,
 }
 
@@ -284,11 +284,11 @@ impl<'a> MultiScaleRoiAlign<'a> {
         Ok(Self { ops, maps, exponents: maps.iter().map(exponent).collect::<Result<_>>()? })
     }
 
-    /// `boxes` to `[R, side, side, C]`.
+    /// Pools `boxes` to `[R, side, side, C]`.
     ///
-    /// Levels are counted from the finest map's exponent without a gap. Where the maps leave one out (the package's heads
-    /// read 1/1, 1/4, 1/8, 1/16), larger boxes are read from a finer map than their size asks for, and those behind the
-    /// last map get zeros, as in torchvision.
+    /// Levels are counted from the finest map's exponent without gaps. Where the maps skip one (the package's heads read
+    /// 1/1, 1/4, 1/8, 1/16), larger boxes are pooled from a finer map than their size asks for, and those beyond the last
+    /// map get zeros, as in torchvision.
     fn pool(&self, boxes: &[[f32; 4]], side: usize) -> Result<Tensor> {
         let (finest, coarsest) = match self.exponents[..] {
             [finest, .., coarsest] => (finest, coarsest.max(finest)),

@@ -7,11 +7,11 @@ use crate::nn::loader::Loader;
 use crate::ops::{Conv2d, ConvShape, ConvTranspose2d, LayerActivation, OpsContext, TransposeShape, sigmoid};
 use crate::prediction::ObjectMask;
 
-/// Bins a side that boxes are pooled to.
+/// Bins per side that boxes are pooled to.
 pub(super) const POOLED_SIDE: usize = 14;
 const CHANNELS: usize = 256;
 const CONVOLUTIONS: usize = 4;
-/// Boxes that run at a time: 32 take 26 MB a layer.
+/// Boxes per pass: 32 take 26 MB per layer.
 const BOXES: usize = 32;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct MaskHead {
 }
 
 impl MaskHead {
-    /// From `mask_head.N.0` and `mask_predictor`.
+    /// Loads `mask_head.N.0` and `mask_predictor`.
     pub(super) fn load(loader: &Loader<'_>, channels: usize, categories: usize) -> std::result::Result<Self, LoadError> {
         let convolution = |index: usize| {
             let inputs = if index == 0 { channels } else { CHANNELS };
@@ -46,7 +46,7 @@ impl MaskHead {
         })
     }
 
-    /// Pooled boxes `[R, 14, 14, C]` to the 28x28 mask of each one's category.
+    /// Pooled boxes `[R, 14, 14, C]` -> the 28x28 mask of each box's category.
     pub(super) fn forward(&self, ops: &OpsContext, pooled: &Tensor, categories: &[usize]) -> Result<Vec<ObjectMask>> {
         let mut masks = Vec::with_capacity(categories.len());
         for (chunk, categories) in categories.chunks(BOXES).enumerate() {
@@ -55,7 +55,7 @@ impl MaskHead {
                 x = convolution.forward(&x)?;
             }
             let logits = self.logits.forward(&self.double.forward(&x)?)?;
-            // fetched from the device at once
+            // One transfer from the device for all masks of the chunk.
             let logits = logits.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
             for (index, category) in categories.iter().enumerate() {
                 // [28, 28, K] -> [28, 28]

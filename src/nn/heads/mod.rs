@@ -1,4 +1,4 @@
-//! The networks at the end: feature maps in, plain answers out.
+//! Heads: feature maps in, plain answers out.
 
 mod classify;
 mod dense;
@@ -20,18 +20,18 @@ use crate::ops::{OpsContext, sigmoid, softmax};
 use crate::prediction::{Dense, Object};
 use crate::zoo::{Activation, Head, HeadKind, TaskType};
 
-/// What a head says about one image.
+/// The output of a head for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HeadOutput {
     /// Values per pixel, every pixel valid.
     Dense(Dense),
-    /// One score a category.
+    /// One score per category.
     Scores(Vec<f32>),
-    /// Boxes by descending score, with masks where the task has them.
+    /// Boxes by descending score, with masks if the task has them.
     Objects(Vec<Object>),
 }
 
-/// A feature map in the list that heads read from, with its channels.
+/// A feature map that heads can read, with its channels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapSpec {
     pub(super) layer: Layer,
@@ -47,10 +47,10 @@ pub(super) enum PreparedHead {
     Objects(Box<FasterRcnn>),
 }
 
-/// The maps that a head reads, in order; `maps` is the list that the specification's indices count in.
+/// The maps that a head reads, in order. The specification's indices count in `maps`.
 ///
 /// # Errors
-/// Where the head cannot be built over these maps. What is left to go wrong is reading its tensors.
+/// If the head cannot be built over these maps. After this check, only reading its tensors can fail.
 pub(super) fn inputs(loader: &Loader<'_>, head: &Head, maps: &[MapSpec]) -> std::result::Result<Vec<MapSpec>, LoadError> {
     let map = |index: usize| {
         maps.get(index).copied().ok_or_else(|| {
@@ -72,9 +72,9 @@ pub(super) fn inputs(loader: &Loader<'_>, head: &Head, maps: &[MapSpec]) -> std:
 }
 
 impl PreparedHead {
-    /// `inputs` are what [`inputs`] says of this head.
+    /// `inputs` are the result of [`inputs`] for this head.
     pub(super) fn load(loader: &Loader<'_>, head: &Head, inputs: &[MapSpec]) -> std::result::Result<Self, LoadError> {
-        // Every head reads at least one map, and those of a detection head are equally wide.
+        // Every head reads at least one map, and the maps of a detection head have equally many channels.
         let channels = inputs.first().map_or(0, |input| input.channels);
         let outputs = head.task.categories.len();
         match (&head.kind, head.task.task_type) {
@@ -82,7 +82,8 @@ impl PreparedHead {
                 Ok(Self::MaxPooled(MaxPooledHead::load(loader, channels, outputs, *activation)?))
             }
             (HeadKind::Simple { activation }, _) => {
-                // A regression has one channel, or (in the package's layout) as many as were asked for, of which it uses the first.
+                // A regression has one channel, or (in the package's layout) as many as were requested, of which it uses the
+                // first.
                 Ok(Self::Dense(DenseHead::load(loader, channels, outputs.max(1), *activation)?))
             }
             (HeadKind::Classify { activation }, _) => {
@@ -95,7 +96,7 @@ impl PreparedHead {
         }
     }
 
-    /// The head itself where it gives a value for every pixel.
+    /// The head itself, if it gives a value for every pixel.
     pub(super) fn as_dense(&self) -> Option<&DenseHead> {
         match self {
             Self::Dense(head) => Some(head),
@@ -103,7 +104,7 @@ impl PreparedHead {
         }
     }
 
-    /// One answer an item; `maps` are those of [`inputs`], `[N, h, w, C]`.
+    /// One output per item; `maps` are those of [`inputs`], `[N, h, w, C]`.
     pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
         let Some(first) = maps.first() else { candle_core::bail!("a head was given no feature map") };
         match self {
@@ -113,12 +114,12 @@ impl PreparedHead {
         }
     }
 
-    /// Whether the head sums its maps up to one answer an image.
+    /// Whether the head pools its maps to one answer per image.
     pub(super) fn is_pooled(&self) -> bool {
         matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_))
     }
 
-    /// The scores of a part of the images, from heads that [`PreparedHead::is_pooled`].
+    /// The scores for a part of the images; only for heads that [`PreparedHead::is_pooled`].
     pub(super) fn classify(
         &self,
         ops: &OpsContext,
@@ -134,7 +135,7 @@ impl PreparedHead {
     }
 }
 
-/// Logits `[…, K]` to answers in float32: `[…, K]`, or `[…, 1]` where only the first channel counts.
+/// Logits `[…, K]` to answers in float32: `[…, K]`, or `[…, 1]` if only the first channel counts.
 fn activate(ops: &OpsContext, logits: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Softmax => softmax(ops, logits),

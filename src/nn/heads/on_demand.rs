@@ -1,4 +1,4 @@
-//! A head that is prepared when it is first asked for: a model has up to 19, and most servers are asked for one or two.
+//! A head that is prepared at its first use: a model has up to 19 heads, and most servers use one or two.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,14 +12,14 @@ use crate::zoo::Head;
 #[derive(Debug)]
 pub(in crate::nn) struct HeadOnDemand {
     head: Head,
-    /// Where its tensors lie.
+    /// Prefix of its tensors.
     prefix: String,
     inputs: Vec<MapSpec>,
     prepared: Mutex<Option<Arc<PreparedHead>>>,
 }
 
 impl HeadOnDemand {
-    /// Checks the description against the `maps` there are; reads nothing. The caller has compared the tensors' shapes.
+    /// Checks the head's description against the `maps`; reads no tensors. The caller has compared the tensors' shapes.
     pub(in crate::nn) fn new(root: &Loader<'_>, prefix: String, head: &Head, maps: &[MapSpec]) -> Result<Self, LoadError> {
         Ok(Self { head: head.clone(), prefix, inputs: inputs(root, head, maps)?, prepared: Mutex::default() })
     }
@@ -28,7 +28,7 @@ impl HeadOnDemand {
         &self.head
     }
 
-    /// Whether a tensor is one of this head's.
+    /// Whether a tensor belongs to this head.
     pub(in crate::nn) fn owns(&self, name: &str) -> bool {
         name.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
     }
@@ -38,10 +38,10 @@ impl HeadOnDemand {
         self.inputs.iter().map(|input| input.layer)
     }
 
-    /// The head ready to run. Whoever asks first prepares it, and others who ask meanwhile wait.
+    /// The head, ready to run. The first caller prepares it, and others that ask meanwhile wait.
     ///
     /// # Errors
-    /// Where the file has changed meanwhile or the device is out of memory; the next caller tries again.
+    /// If the file has changed since it was checked or the device is out of memory; the next caller tries again.
     pub(in crate::nn) fn prepare(&self, root: &Loader<'_>) -> Result<Arc<PreparedHead>, LoadError> {
         // A panic while preparing leaves nothing behind.
         let mut prepared = self.prepared.lock().ignore_poison();

@@ -1,4 +1,4 @@
-//! A whole network, put together from a [`ModelSpec`] and named tensors.
+//! A whole network, built from a [`ModelSpec`] and named tensors.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::ops::OpsContext;
 use crate::weights::{Weights, parameters};
 use crate::zoo::{Head, ModelSpec};
 
-/// The coarsest map is at 1/32, and holds at least one cell.
+/// The least side of an image: the coarsest map is at 1/32 and must have at least one cell.
 const MIN_SIDE_PX: usize = 32;
 
-/// What can reach a pixel of the decoder's map and of a convolution behind it lies nearer than this.
+/// More than the distance from which a pixel can affect the decoder's map and a convolution after it.
 const PART_MARGIN_PX: usize = 32;
 
 /// Backbone, pyramid, decoder and heads of one model on one device.
 ///
-/// Backbone, pyramid and decoder are prepared at once, a head when it is first asked for.
+/// Backbone, pyramid and decoder are prepared at load, each head at its first use.
 #[derive(Debug)]
 pub struct Network {
     id: String,
@@ -44,13 +44,14 @@ pub struct Network {
 }
 
 impl Network {
-    /// Prepares `weights` as `spec` says, with the head variant whose shapes fit them (the largest for synthetic weights).
+    /// Prepares `weights` as `spec` says, with the head variant whose shapes match them (the largest variant for synthetic
+    /// weights).
     ///
-    /// Tensors that the network does not use are no error: see [`Network::unused`].
+    /// Tensors that the network does not use are not an error: see [`Network::unused`].
     ///
     /// # Errors
-    /// [`LoadError`] with every missing and misshapen tensor by name, those of heads included; also where the specification
-    /// cannot be built, a tensor cannot be read or the device is out of memory.
+    /// If tensors are missing or have the wrong shape, those of heads included (the error names each); if the specification
+    /// cannot be built, a tensor cannot be read, or the device is out of memory.
     pub fn load(weights: Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
         let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
         let ops = OpsContext::new(device, dtype).map_err(device_error)?;
@@ -58,8 +59,7 @@ impl Network {
         Self::load_with(weights, spec, variant, ops)
     }
 
-    /// As [`Network::load`] with the given one of the specification's head variants, and operators in a form of one's
-    /// choosing.
+    /// As [`Network::load`], with the head variant and the form of the operators chosen by the caller.
     ///
     /// # Errors
     /// As [`Network::load`].
@@ -95,15 +95,15 @@ impl Network {
         })
     }
 
-    /// The heads of the chosen variant, in the order that [`Network::predict`] counts them.
+    /// The heads of the chosen variant, in the order of their indices in [`Network::predict`].
     pub fn heads(&self) -> impl ExactSizeIterator<Item = &Head> {
         self.heads.iter().map(HeadOnDemand::head)
     }
 
-    /// Prepares a head now, so that its first answer takes no longer than the next.
+    /// Prepares a head now, so that its first use is as fast as later ones.
     ///
     /// # Errors
-    /// [`NnError::Absent`] where there is no such head, [`NnError::Prepare`] where it cannot be prepared.
+    /// [`NnError::Absent`] if there is no such head, [`NnError::Prepare`] if it cannot be prepared.
     pub fn prepare(&self, head: usize) -> Result<(), NnError> {
         self.head(head).map(|_| ())
     }
@@ -115,43 +115,43 @@ impl Network {
         Ok((head, head.prepare(&root)?))
     }
 
-    /// Names and shapes of the tensors read so far, in alphabetical order: those of heads once they are prepared.
+    /// Names and shapes of the tensors read so far, in alphabetical order. A head's tensors are read when it is prepared.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         self.tally.parameters()
     }
 
-    /// Names of the weights' tensors that the network does not use.
+    /// Names of tensors in the weights that the network does not use.
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
 
-    /// Memory that the prepared weights take now; the tensors they were made of are not kept.
+    /// Bytes of the weights prepared so far; the tensors that they were made from are not kept.
     ///
-    /// On the processor that is more than the checkpoint holds: the Winograd form of a 3x3 kernel has 36 values for 9, that of
+    /// On the CPU that is more than the checkpoint holds: the Winograd form of a 3x3 kernel stores 36 values for 9, that of
     /// the decoder's 4x4 kernel 144 for 16.
     pub fn weight_bytes(&self) -> usize {
         self.tally.prepared_bytes()
     }
 
-    /// What [`Network::weight_bytes`] does not exceed, however many heads are asked for.
+    /// Upper bound on [`Network::weight_bytes`] with all heads prepared.
     pub fn most_weight_bytes(&self) -> usize {
         self.most_bytes
     }
 
-    /// The type that weights and activations have.
+    /// The type that the network was loaded with.
     pub fn dtype(&self) -> DType {
         self.ops.dtype()
     }
 
-    /// Where the network runs.
+    /// The device that the network runs on.
     pub fn device(&self) -> &Device {
         self.ops.device()
     }
 
-    /// Runs the backbone: `images` is `[N·T, H, W, bands]`, normalised to 0-1, the `captures` T of an item in succession.
+    /// Runs the backbone. `images` is `[N·T, H, W, bands]`, scaled to 0-1, with the `captures` (T) of an item in succession.
     ///
     /// # Errors
-    /// [`NnError::Input`] where the bands, the size or the number of captures are not what the network reads.
+    /// [`NnError::Input`] if the bands, the size or the number of captures do not match the network.
     pub fn features(&self, images: &Tensor, captures: usize) -> Result<Features, NnError> {
         let dims = images.dims();
         let needed = || {
@@ -169,18 +169,19 @@ impl Network {
         Ok(Features { height, width, backbone, fpn: std::sync::OnceLock::new() })
     }
 
-    /// What one head says about every item of `features`.
+    /// The output of one head for every item of `features`.
     ///
     /// # Errors
-    /// [`NnError::Absent`] where there is no such head.
+    /// [`NnError::Absent`] if there is no such head.
     pub fn predict(&self, features: &Features, head: usize) -> Result<Vec<HeadOutput>, NnError> {
         Ok(self.predict_many(features, &[head])?.pop().unwrap_or_default())
     }
 
-    /// What several heads say, in their order; they share the decoder's work as far as its maps are worth keeping.
+    /// The outputs of several heads, in the order of `heads`. They share the decoder's work, except for maps too large to
+    /// keep.
     ///
     /// # Errors
-    /// [`NnError::Absent`] where there is no such head.
+    /// [`NnError::Absent`] if there is no such head.
     pub fn predict_many(&self, features: &Features, heads: &[usize]) -> Result<Vec<Vec<HeadOutput>>, NnError> {
         let (mut halfway, mut upsampled) = (None, None);
         let image = ImageSize { height: features.height, width: features.width };
@@ -212,15 +213,14 @@ impl Network {
         heads.iter().map(predict).collect()
     }
 
-    /// The scores that a classification head gives a rectangle of the images, in pixels; of a cell that it covers in part it
-    /// gets the whole.
+    /// The scores of a classification head for a rectangle of the images, in pixels. Cells of the map that the rectangle
+    /// covers in part count fully.
     ///
-    /// Everything but the summing up sees what lies around the rectangle: the pyramid the whole images, the decoder and the
-    /// head's own convolution as much as can reach it.
+    /// Only the final pooling is limited to the rectangle: the pyramid sees the whole images, the decoder and the head's own
+    /// convolution as many pixels around the rectangle as can affect it.
     ///
     /// # Errors
-    /// [`NnError::Absent`] where there is no such head or it gives no scores; also where the rectangle reaches beyond the
-    /// images.
+    /// [`NnError::Absent`] if there is no such head, if it gives no scores, or if the rectangle reaches beyond the images.
     pub fn classify_part(&self, features: &Features, head: usize, part: Part) -> Result<Vec<HeadOutput>, NnError> {
         self.classify_with_margin(features, head, part, PART_MARGIN_PX)
     }
@@ -253,7 +253,7 @@ impl Network {
     /// A feature map as `[N, h, w, C]`, float32.
     ///
     /// # Errors
-    /// [`NnError::Absent`] where the model has no such map.
+    /// [`NnError::Absent`] if the model has no such map.
     pub fn embedding(&self, features: &Features, layer: Layer) -> Result<Tensor, NnError> {
         Ok(self.map(features, layer)?.to_dtype(DType::F32)?)
     }
@@ -270,13 +270,13 @@ impl Network {
         }
     }
 
-    /// The map that the decoder starts from.
+    /// The finest map of the pyramid, which the decoder starts from.
     fn finest<'a>(&self, features: &'a Features) -> Result<&'a Tensor, NnError> {
         let absent = || NnError::Absent { what: format!("feature map {}", Layer::Upsample) };
         self.pyramid(features, Layer::Upsample)?.first().ok_or_else(absent)
     }
 
-    /// The pyramid's maps, computed at the first call.
+    /// The pyramid's maps, computed at their first use. `layer` is named in the error if there is no pyramid.
     fn pyramid<'a>(&self, features: &'a Features, layer: Layer) -> Result<&'a [Tensor], NnError> {
         if let Some(maps) = features.fpn.get() {
             return Ok(maps);

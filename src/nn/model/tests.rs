@@ -46,7 +46,8 @@ fn only_what_a_head_reads_is_computed_and_kept() {
     assert_eq!(features.bytes(), with_pyramid, "the full-resolution map does not");
 }
 
-/// The world's network with a classification head of each kind: over the full-resolution map, and over the pyramid's last.
+/// The demo's world network with a classification head of each kind: over the full-resolution map, and over the pyramid's
+/// coarsest.
 fn classifiers() -> Network {
     let mut spec = demo_models(DEMO).unwrap().swap_remove(0);
     let kinds =
@@ -118,7 +119,7 @@ fn heads_are_prepared_when_first_asked_for_and_counted() {
 #[test]
 fn no_kind_of_head_takes_more_memory_than_foreseen() {
     let demo = &demo_models(DEMO).unwrap()[1];
-    // Every kind of head there is, over a backbone that is quickly made up.
+    // Every kind of head, over a backbone whose synthetic weights are quickly made.
     let mut zoo = crate::zoo::pretrained_models().unwrap().into_iter();
     let aerial = zoo.find(|spec| spec.id == "Aerial_SwinB_SI").unwrap();
     let small = ModelSpec { backbone: Backbone::Resnet { depth: 18 }, ..aerial };

@@ -1,27 +1,47 @@
-//! The program's allocator: the system's, which keeps a few large blocks when they are freed.
+//! The program's allocator: the system's, except that it keeps large blocks for reuse after they are freed.
 //!
-//! Every layer makes maps of 2 to 134 MB and drops them. The system returns such blocks to the kernel and faults in
-//! zeroed pages for the next one, which costs as much time as filling them. Here the next layer gets the same pages.
+//! Every layer of a network allocates maps of 2 to 134 MB and drops them. The system would return such blocks to the kernel
+//! and fault in zeroed pages for the next layer, which takes as long as filling them. Here the next layer gets the same
+//! pages. When no network has run for a while, [`release`] gives the kept blocks back to the system.
+#![expect(unsafe_code, reason = "an allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 
 use crate::sync::IgnorePoison;
 
-/// From here on blocks are worth keeping.
+/// The smallest block that is kept.
 const LEAST_BYTES: usize = 1 << 18;
-/// All blocks kept together take no more.
+/// The most bytes that are kept.
 const MOST_BYTES: usize = 384 << 20;
 const SLOTS: usize = 64;
-/// What blocks are aligned to, so that one block fits every use.
+/// The alignment of smaller blocks: enough for every use of a kept block.
 const ALIGNMENT: usize = 64;
-/// A large page of the machines we know. Blocks of this size and more begin at such a page, and the system is asked to use it:
-/// a map is then found through a few entries of the address cache, not thousands, and faulted in as quickly.
-pub(super) const LARGE_PAGE: usize = 2 << 20;
+/// A large page on x86-64 and most aarch64 systems. Blocks of at least this size begin at such a page, and the system is
+/// asked to back them with large pages: a map then takes a few entries of the address cache instead of thousands, and is
+/// faulted in as quickly.
+pub(crate) const LARGE_PAGE: usize = 2 << 20;
+
+#[global_allocator]
+static ALLOCATOR: Recycler = Recycler::new();
+
+/// Gives the blocks that the allocator keeps back to the system; returns their bytes.
+///
+/// The next pass of a network then faults its memory in again, so call this only when none is expected soon.
+pub(crate) fn release() -> usize {
+    let released = ALLOCATOR.release();
+    // glibc serves freed blocks below its growing mmap threshold (at most 32 MiB) from heaps, which it does not shrink by itself.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if released > 0 {
+        // SAFETY: the call takes no pointers; it only returns free pages of the heaps to the system.
+        unsafe { libc::malloc_trim(0) };
+    }
+    released
+}
 
 /// An allocator that keeps freed blocks of at least 256 KiB, up to 384 MiB of them.
 #[derive(Debug)]
-pub struct Recycler {
+struct Recycler {
     kept: Mutex<KeptBlocks>,
 }
 
@@ -35,26 +55,23 @@ struct KeptBlocks {
 
 impl Recycler {
     /// Nothing kept yet.
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         Self { kept: Mutex::new(KeptBlocks { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 }) }
     }
 
-    /// Gives everything kept back to the system, as when a server falls idle.
-    pub fn release(&self) {
+    /// Gives all kept blocks back to the system; returns their bytes.
+    fn release(&self) -> usize {
+        let mut released = 0;
         while let Some((address, bytes)) = self.with(|kept| kept.remove(0)) {
             // SAFETY: the block came from the system with this layout, and nobody holds it any more.
             unsafe { System.dealloc(address as *mut u8, block(bytes)) };
+            released += bytes;
         }
+        released
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut KeptBlocks) -> R) -> R {
         work(&mut self.kept.lock().ignore_poison())
-    }
-}
-
-impl Default for Recycler {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -72,7 +89,8 @@ impl KeptBlocks {
         self.remove(index).map(|(address, _)| address as *mut u8)
     }
 
-    /// Keeps a block; the oldest one that must leave for it, if any. (A block too large to keep leaves at once.)
+    /// Keeps a block. Returns a block that must be freed instead, if any: the oldest kept one, or the block itself if it is
+    /// too large to keep.
     fn put(&mut self, address: usize, bytes: usize) -> Option<(usize, usize)> {
         if self.count == SLOTS || self.bytes + bytes > MOST_BYTES {
             return if self.count == 0 { Some((address, bytes)) } else { self.remove(0) };
@@ -84,7 +102,7 @@ impl KeptBlocks {
     }
 }
 
-/// The size of the block that serves a request, at most an eighth larger, so that similar requests share blocks.
+/// The size of the block for a request of `bytes`: at most an eighth larger, so that similar requests share blocks.
 fn rounded(bytes: usize) -> Option<usize> {
     let step = (bytes.checked_next_power_of_two()? / 16).max(1 << 12);
     bytes.checked_next_multiple_of(step).filter(|bytes| *bytes <= isize::MAX as usize - LARGE_PAGE)
@@ -96,28 +114,29 @@ fn block(bytes: usize) -> Layout {
     unsafe { Layout::from_size_align_unchecked(bytes, alignment) }
 }
 
-/// A new block.
+/// Allocates a new block.
 fn fresh(bytes: usize) -> *mut u8 {
-    // SAFETY: a size that is not zero.
+    // SAFETY: the size is not zero.
     let address = unsafe { System.alloc(block(bytes)) };
     #[cfg(target_os = "linux")]
     if bytes >= LARGE_PAGE && !address.is_null() {
-        // SAFETY: the block is ours and begins at a page; the advice changes no content, and refusing it no behaviour.
+        // SAFETY: the block is ours and begins at a page. The advice does not change its contents, and the system may ignore
+        // it.
         unsafe { libc::madvise(address.cast(), bytes, libc::MADV_HUGEPAGE) };
     }
     address
 }
 
-/// The size of the block for a request that is recycled; none: the system's business alone.
+/// The size of the block for a request that is recycled; `None` for requests that go to the system unchanged.
 fn recycled(layout: Layout) -> Option<usize> {
     if layout.size() < LEAST_BYTES || layout.align() > ALIGNMENT { None } else { rounded(layout.size()) }
 }
 
-// SAFETY: a block is either handed out or kept, never both; both directions compute its size from the same layout; what
-// is not recycled goes to the system unchanged.
+// SAFETY: a block is either handed out or kept, never both; `alloc` and `dealloc` compute its size from the same layout;
+// requests that are not recycled go to the system unchanged.
 unsafe impl GlobalAlloc for Recycler {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as the trait demands of the caller.
+        // SAFETY: the trait's contract with the caller.
         match recycled(layout) {
             None => unsafe { System.alloc(layout) },
             Some(bytes) => self.with(|kept| kept.take(bytes)).unwrap_or_else(|| fresh(bytes)),
@@ -126,7 +145,7 @@ unsafe impl GlobalAlloc for Recycler {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(bytes) = recycled(layout) else {
-            // SAFETY: as the trait demands of the caller.
+            // SAFETY: the trait's contract with the caller.
             return unsafe { System.alloc_zeroed(layout) };
         };
         let address = self.with(|kept| kept.take(bytes)).unwrap_or_else(|| fresh(bytes));
@@ -139,7 +158,7 @@ unsafe impl GlobalAlloc for Recycler {
 
     unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
         let Some(bytes) = recycled(layout) else {
-            // SAFETY: as the trait demands of the caller.
+            // SAFETY: the trait's contract with the caller.
             return unsafe { System.dealloc(address, layout) };
         };
         let mut leaving = self.with(|kept| kept.put(address as usize, bytes));
@@ -155,11 +174,11 @@ unsafe impl GlobalAlloc for Recycler {
         // SAFETY: the trait's caller promises a size that does not overflow.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (recycled(layout), recycled(new_layout)) {
-            // SAFETY: as the trait demands of the caller.
+            // SAFETY: the trait's contract with the caller.
             (None, None) => unsafe { System.realloc(address, layout, new_size) },
             (Some(old), Some(new)) if old == new => address,
             _ => {
-                // SAFETY: two blocks, each with its own layout, the smaller size copied.
+                // SAFETY: both blocks are used with their own layouts, and the smaller size is copied.
                 unsafe {
                     let new = self.alloc(new_layout);
                     if !new.is_null() {
@@ -196,7 +215,7 @@ mod tests {
             let blocks: Vec<_> = (0..5).map(|_| allocator.alloc(large)).collect();
             blocks.into_iter().for_each(|block| allocator.dealloc(block, large));
             assert!(allocator.with(|kept| kept.bytes) <= MOST_BYTES);
-            allocator.release();
+            assert!(allocator.release() > 0);
             assert_eq!(allocator.with(|kept| (kept.count, kept.bytes)), (0, 0));
         }
     }
