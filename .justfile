@@ -1,6 +1,6 @@
 # Short names for the steps of .ci/run, which needs no just.
 
-# Everything CI checks.
+# All checks but msrv and aarch64.
 check:
     bash .ci/run
 
