@@ -204,7 +204,7 @@ colors = [[120, 110, 90], [20, 60, 200]]
 #[tokio::test]
 async fn a_new_head_on_a_model_of_the_zoo_answers() {
     let (mut engine, server) = settings();
-    engine.weights = Some("synthetic:7".parse().unwrap());
+    engine.weights = "synthetic:7".parse().unwrap();
     let router = router_with(engine, server);
     let manifest = json!({"id": "fields", "base": "Sentinel2_Resnet50_SI_MS", "seed": 7,
         "heads": [{"task": "field", "type": "segment", "categories": ["other", "maize", "wheat"]}]});

@@ -75,7 +75,7 @@ async fn a_truncated_raster_is_an_error_at_every_length() {
 #[tokio::test]
 async fn a_body_above_the_limit_is_413_with_the_limit() {
     let (engine, mut server) = settings();
-    server.max_upload_bytes = "1kB".parse().ok();
+    server.max_upload_bytes = "1kB".parse().unwrap();
     let router = router_with(engine, server);
     let detail = post_to(&router, TREES, "image/tiff", demo("trees_osbs.tif")).await.problem(413);
     assert!(detail.contains("1000"), "{detail}");

@@ -91,7 +91,7 @@ async fn input_that_looks_wrong_is_answered_with_warnings() {
 #[tokio::test]
 async fn radar_in_decibels_is_named() {
     let (mut engine, server) = settings();
-    engine.weights = Some("synthetic:7".parse().unwrap());
+    engine.weights = "synthetic:7".parse().unwrap();
     let router = router_with(engine, server);
     let path = "/v1/predict/Sentinel1_SwinB_SI/embedding";
     let said = ask(&router, path, "application/x-npy", array("<i2", 2, &(-12i16).to_le_bytes())).await;

@@ -61,6 +61,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "prediction",
             "private_file",
             "raster",
+            "sync",
             "telemetry",
             "tiles",
             "weights",

@@ -172,6 +172,17 @@ fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default
 }
 
 #[test]
+fn an_empty_variable_leaves_the_keys_of_the_file_in_force() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), "api-key = [\"the-key-of-the-file\"]\n").expect("it is written");
+    let printed = command(&["--print-config"])
+        .envs([("SATLAS_CONFIG", file.path().to_str().expect("UTF-8")), ("SATLAS_API_KEY", "")])
+        .output()
+        .expect("the binary runs");
+    assert!(text(&printed.stdout).contains("api-key = [\"********\"]"), "{}", text(&printed.stdout));
+}
+
+#[test]
 fn mistakes_are_one_line_with_an_exit_code() {
     let unknown = run(&["models", "show", "Sentinel9"]);
     assert_eq!(unknown.status.code(), Some(1));

@@ -168,7 +168,7 @@ async fn a_running_job_is_cancelled_and_the_next_has_its_turn() {
 #[tokio::test]
 async fn a_full_queue_is_429_and_the_list_is_newest_first() {
     let (engine, mut server) = settings();
-    server.max_jobs = Some(1);
+    server.max_jobs = 1;
     let router = router_with(engine, server);
     let running = submit(&router, EMBEDDING, large()).await;
     until_state(&router, &running, "running").await;

@@ -23,8 +23,8 @@ fn server_with(memory: ByteSize, idle: Duration) -> (Router, AppState) {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
     let metrics = METRICS.get_or_init(|| telemetry::start_metrics().unwrap()).clone();
     let (mut engine, server_settings) = settings();
-    (engine.model_memory, engine.model_idle) = (Some(memory), Some(Span(idle)));
-    let config = Config::resolve(engine, server_settings).unwrap();
+    (engine.model_memory, engine.model_idle) = (memory, Span(idle));
+    let config = Config::new(engine, server_settings).unwrap();
     let state = AppState::new(server::engine(&config).unwrap(), server::api_options(&config), Some(metrics)).unwrap();
     (router(state.clone()), state)
 }

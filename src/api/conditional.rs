@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use headers::{ETag, HeaderMapExt, IfNoneMatch};
 
 use crate::identity::identity_of;
 
@@ -15,12 +16,10 @@ pub(super) fn etag(parts: &impl Hash) -> String {
 
 /// Whether the client has the answer with this ETag already.
 pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    // If-None-Match compares weakly: W/ in front does not matter.
-    values
-        .flat_map(|value| value.split(','))
-        .map(|tag| tag.trim().trim_start_matches("W/"))
-        .any(|tag| tag == etag || tag == "*")
+    match (headers.typed_get::<IfNoneMatch>(), etag.parse::<ETag>()) {
+        (Some(condition), Ok(etag)) => !condition.precondition_passes(&etag),
+        _ => false,
+    }
 }
 
 /// 304, for a client that has the answer already.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, engine_config, print, runtime};
-use crate::config::{EngineSettings, RemoteSettings};
+use crate::config::{EngineSettings, Given, ServerSettings};
 use crate::engine::{Bench, BenchRequest};
 use crate::server;
 
@@ -35,7 +35,7 @@ pub(super) struct BenchArgs {
     #[arg(long, conflicts_with = "runs")]
     paced: bool,
     #[command(flatten)]
-    engine: EngineSettings,
+    engine: Given<EngineSettings>,
 }
 
 /// More would not change the median.
@@ -63,7 +63,7 @@ struct Figures {
 
 pub(super) fn execute(arguments: BenchArgs) -> Result<(), Failure> {
     let BenchArgs { model, task, size, images, batch, runs, paced, engine } = arguments;
-    let config = engine_config(engine, RemoteSettings::default())?;
+    let config = engine_config(engine, Given::<ServerSettings>::default())?;
     let engine = server::engine(&config)?;
     let started = std::time::Instant::now();
     let loaded = runtime()?.block_on(engine.models().load(&model))?;

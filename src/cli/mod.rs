@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, EngineSettings, RemoteSettings, ServerSettings};
+use crate::config::{Config, EngineSettings, Given, ServerSettings};
 use crate::engine::EngineError;
 use crate::{api, server, telemetry};
 
@@ -54,9 +54,9 @@ enum Command {
 #[derive(Args)]
 struct ServeArgs {
     #[command(flatten)]
-    server: ServerSettings,
+    server: Given<ServerSettings>,
     #[command(flatten)]
-    engine: EngineSettings,
+    engine: Given<EngineSettings>,
     /// Print the configuration in use as TOML, secrets hidden, and stop
     #[arg(long)]
     print_config: bool,
@@ -125,7 +125,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             if print_config {
                 return print(&config.to_toml()?);
             }
-            telemetry::start_logging(&config.log_level, config.log_format);
+            telemetry::start_logging(&config.engine.log_level, config.engine.log_format);
             Ok(runtime()?.block_on(server::serve(config))?)
         }
         Command::Models(command) => models::execute(command),
@@ -144,14 +144,14 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// The configuration of a command without a server, with logging started.
-fn engine_config(engine: EngineSettings, remote: RemoteSettings) -> Result<Config, Failure> {
-    let quiet = engine.log_level.is_none();
-    let mut config = Config::resolve(engine, ServerSettings { remote, ..ServerSettings::default() })?;
+fn engine_config(engine: Given<EngineSettings>, server: impl Into<Given<ServerSettings>>) -> Result<Config, Failure> {
+    let quiet = !engine.has("log-level");
+    let mut config = Config::resolve(engine, server.into())?;
     if quiet {
         // Whoever runs a command wants its answer; what the server would log is noise beside it.
-        config.log_level = "warn".to_owned();
+        config.engine.log_level = "warn".to_owned();
     }
-    telemetry::start_logging(&config.log_level, config.log_format);
+    telemetry::start_logging(&config.engine.log_level, config.engine.log_format);
     Ok(config)
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::pull::{self, PullArgs};
 use super::{Failure, engine_config, print};
 use crate::api::ModelDto;
-use crate::config::{EngineSettings, RemoteSettings};
+use crate::config::{Config, EngineSettings, Given, ServerSettings};
 use crate::engine::{ModelStatus, WeightsState};
 use crate::server;
 use crate::weights::inspect;
@@ -27,7 +27,7 @@ pub(super) enum ModelsCommand {
 #[derive(Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    engine: EngineSettings,
+    engine: Given<EngineSettings>,
 }
 
 #[derive(Args)]
@@ -35,7 +35,7 @@ pub(super) struct ShowArgs {
     /// The model's id
     id: String,
     #[command(flatten)]
-    engine: EngineSettings,
+    engine: Given<EngineSettings>,
 }
 
 #[derive(Args)]
@@ -47,19 +47,19 @@ pub(super) struct InspectArgs {
 pub(super) fn execute(command: ModelsCommand) -> Result<(), Failure> {
     match command {
         ModelsCommand::List(ListArgs { engine }) => {
-            let engine = server::engine(&engine_config(engine, RemoteSettings::default())?)?;
+            let engine = server::engine(&engine_config(engine, Given::<ServerSettings>::default())?)?;
             let models = engine.models().list();
             let widest = models.iter().map(|model| model.spec.id.len()).max().unwrap_or(0);
             print(&models.iter().map(|model| line(model, widest)).collect::<String>())
         }
         ModelsCommand::Show(ShowArgs { id, engine }) => {
-            let engine = server::engine(&engine_config(engine, RemoteSettings::default())?)?;
+            let engine = server::engine(&engine_config(engine, Given::<ServerSettings>::default())?)?;
             let model = ModelDto::from(engine.models().status(&id)?);
             print(&(serde_json::to_string_pretty(&model)? + "\n"))
         }
         ModelsCommand::Pull(arguments) => pull::execute(arguments),
         ModelsCommand::Inspect(InspectArgs { file }) => {
-            let models = server::models(&crate::config::Config::resolve(EngineSettings::default(), Default::default())?)?;
+            let models = server::models(&Config::resolve(Given::default(), Given::default())?)?;
             print(&inspect(&file, &models)?.to_string())
         }
     }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::options::{EmbeddingArgs, PixelArgs, RenderArgs};
 use super::{Failure, engine_config, runtime};
-use crate::config::{EngineSettings, RemoteSettings};
+use crate::config::{EngineSettings, Given, RemoteSettings};
 use crate::engine::{SceneProgress, SceneRequest};
 use crate::outputs::{Format, dense_sink, encode};
 use crate::raster::{ChunkCache, Limits, OpenOptions, open_input};
@@ -46,9 +46,9 @@ pub(super) struct PredictArgs {
     #[command(flatten)]
     render: RenderArgs,
     #[command(flatten)]
-    remote: RemoteSettings,
+    remote: Given<RemoteSettings>,
     #[command(flatten)]
-    engine: EngineSettings,
+    engine: Given<EngineSettings>,
 }
 
 /// Memory for decoded chunks of the input.
@@ -65,7 +65,7 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let plan = engine.plan_scene(SceneRequest { model, pixels, embedding });
     // Whoever names an address wants it fetched.
     let remote = Some(Arc::new(config.remote_client(arguments.input.iter().map(String::as_str))));
-    let limits = Limits { max_bytes: u64::MAX, max_pixels: config.max_pixels };
+    let limits = Limits { max_bytes: u64::MAX, max_pixels: config.engine.max_pixels };
     let options = OpenOptions { limits, chunks: ChunkCache::new(CHUNK_BYTES), remote };
     let mut captures = Vec::new();
     for place in &arguments.input {

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Failure, engine_config, print};
-use crate::config::{EngineSettings, RemoteSettings};
+use crate::config::{EngineSettings, Given, ServerSettings};
 use crate::weights::Progress;
 use crate::{assets, server};
 
@@ -17,12 +17,12 @@ pub(super) struct PullArgs {
     #[arg(required = true)]
     ids: Vec<String>,
     #[command(flatten)]
-    engine: EngineSettings,
+    engine: Given<EngineSettings>,
 }
 
 /// Prints one line a model: its id and its file.
 pub(super) fn execute(PullArgs { ids, engine }: PullArgs) -> Result<(), Failure> {
-    let config = engine_config(engine, RemoteSettings::default())?;
+    let config = engine_config(engine, Given::<ServerSettings>::default())?;
     let (models, library) = (server::models(&config)?, config.weights_locator(assets::demo_file).library);
     for id in &ids {
         let unknown = || format!("there is no model {id:?}; satlas-serve models list shows those there are");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, EngineSettings};
 use crate::engine::{BatchOptions, Device, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
 use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits, OpenOptions};
@@ -23,35 +23,35 @@ impl Config {
     /// Options of an engine on `device`.
     pub fn engine_options(&self, device: &Device) -> EngineOptions {
         let is_cpu = device.is_cpu();
-        let max_batch = self.max_batch.unwrap_or(if is_cpu { 1 } else { GPU_BATCH });
-        let max_delay = self.batch_delay.map(|delay| delay.0);
+        let max_batch = self.server.max_batch.unwrap_or(if is_cpu { 1 } else { GPU_BATCH });
+        let max_delay = self.server.batch_delay.map(|delay| delay.0);
         let max_delay = max_delay.unwrap_or(if is_cpu { Duration::ZERO } else { GPU_BATCH_DELAY });
         let named = self.sources.iter().flat_map(|(_, locations)| locations).map(|location| location.place.as_str());
         EngineOptions {
             models: ModelOptions {
-                memory_mib: self.model_memory.as_mib(),
-                idle: Some(self.model_idle.0).filter(|idle| !idle.is_zero()),
-                dtype: self.dtype.on(device),
+                memory_mib: self.engine.model_memory.as_mib(),
+                idle: Some(self.engine.model_idle.0).filter(|idle| !idle.is_zero()),
+                dtype: self.engine.dtype.on(device),
             },
             windows: WindowOptions {
-                grid: WindowGrid { core_px: self.window_px, halo_px: self.halo_px },
-                features_mib: self.feature_memory.as_mib(),
-                answers_mib: self.answer_memory.as_mib(),
+                grid: WindowGrid { core_px: self.server.window, halo_px: self.server.halo },
+                features_mib: self.server.feature_memory.as_mib(),
+                answers_mib: self.server.answer_memory.as_mib(),
             },
-            batches: BatchOptions { queue_capacity: self.queue, max_batch, max_delay },
-            scenes: SceneOptions { max_pixels: self.max_pixels, ..SceneOptions::default() },
+            batches: BatchOptions { queue_capacity: self.server.queue, max_batch, max_delay },
+            scenes: SceneOptions { max_pixels: self.engine.max_pixels, ..SceneOptions::default() },
             sources: SourceOptions {
-                data_dir: self.data_dir.clone(),
-                source_root: self.source_root.clone(),
-                max_sources: self.max_sources,
+                data_dir: self.engine.data_dir.clone(),
+                source_root: self.server.source_root.clone(),
+                max_sources: self.server.max_sources,
                 retry_after: SOURCE_RETRY,
                 open: OpenOptions {
                     limits: self.limits(),
-                    chunks: ChunkCache::new(self.chunk_memory.0),
+                    chunks: ChunkCache::new(self.server.chunk_memory.0),
                     remote: Some(Arc::new(self.remote_client(named))),
                 },
             },
-            models_dir: self.models_dir.clone(),
+            models_dir: self.models_dir(),
         }
     }
 
@@ -61,25 +61,34 @@ impl Config {
         let object_stores = ObjectStores::from_variables(|name| std::env::var(name).ok());
         let named = places.filter(|place| is_remote(place));
         let named = named.filter_map(|place| Some(object_stores.locate(place).ok()?.host().to_owned()));
-        let hosts = self.allow_hosts.iter().cloned().chain(named).collect();
-        let policy = RemotePolicy { hosts, allow_private: self.allow_private_hosts };
-        Client::new(policy, ClientOptions { block_bytes: self.remote_memory.0, object_stores, ..ClientOptions::default() })
+        let hosts = self.server.remote.allow_host.iter().cloned().chain(named).collect();
+        let policy = RemotePolicy { hosts, allow_private: self.server.remote.allow_private_hosts };
+        Client::new(
+            policy,
+            ClientOptions { block_bytes: self.server.remote.remote_memory.0, object_stores, ..ClientOptions::default() },
+        )
+    }
+
+    /// The directory with checkpoints, if it or one for data is named.
+    fn models_dir(&self) -> Option<PathBuf> {
+        let EngineSettings { models_dir, data_dir, .. } = &self.engine;
+        models_dir.clone().or_else(|| data_dir.as_ref().map(|dir| dir.join("models")))
     }
 
     /// Bounds of jobs.
     pub fn job_options(&self) -> JobOptions {
         JobOptions {
-            data_dir: self.data_dir.clone(),
-            max_queued: self.max_jobs,
-            max_running: self.parallel_jobs,
-            retention: self.job_retention.0,
-            max_bytes: self.job_storage.0,
+            data_dir: self.engine.data_dir.clone(),
+            max_queued: self.server.max_jobs,
+            max_running: self.server.parallel_jobs,
+            retention: self.server.job_retention.0,
+            max_bytes: self.server.job_storage.0,
         }
     }
 
     /// What an imagery file may hold.
     pub fn limits(&self) -> Limits {
-        Limits { max_bytes: self.max_upload.0, max_pixels: self.max_pixels }
+        Limits { max_bytes: self.server.max_upload_bytes.0, max_pixels: self.engine.max_pixels }
     }
 
     /// Where weights are looked for; `embedded` looks files of the demo bundle up.
@@ -87,11 +96,11 @@ impl Config {
     /// The hub's own variables (`HF_HOME`, `HF_TOKEN` …) are honoured, so that its cache is shared with other tools.
     pub fn weights_locator(&self, embedded: EmbeddedFiles) -> WeightsLocator {
         let mut hub = HubOptions::from_variables(|name| std::env::var(name).ok());
-        hub.offline |= self.weights.0 != WeightsMode::Auto;
-        let own = self.data_dir.clone().unwrap_or_else(user_cache_dir);
-        let models_dir = self.models_dir.clone().unwrap_or_else(|| own.join("models"));
+        hub.offline |= self.engine.weights.0 != WeightsMode::Auto;
+        let own = self.engine.data_dir.clone().unwrap_or_else(user_cache_dir);
+        let models_dir = self.models_dir().unwrap_or_else(|| own.join("models"));
         let library = Library::new(models_dir, own.join("copies"), hub);
-        WeightsLocator { mode: self.weights.0.clone(), library, embedded }
+        WeightsLocator { mode: self.engine.weights.0.clone(), library, embedded }
     }
 }
 

@@ -4,11 +4,15 @@ use clap::{Args, FromArgMatches};
 
 use super::*;
 
-fn parse(flags: &[&str]) -> (EngineSettings, ServerSettings) {
-    let command = ServerSettings::augment_args(EngineSettings::augment_args(clap::Command::new("satlas-serve")));
+fn command() -> clap::Command {
+    Given::<ServerSettings>::augment_args(Given::<EngineSettings>::augment_args(clap::Command::new("satlas-serve")))
+}
+
+fn parse(flags: &[&str]) -> (Given<EngineSettings>, Given<ServerSettings>) {
+    let command = command();
     let matches = command.try_get_matches_from([&["satlas-serve"], flags].concat()).expect("the flags are known");
-    let engine = EngineSettings::from_arg_matches(&matches).expect("the values fit");
-    (engine, ServerSettings::from_arg_matches(&matches).expect("the values fit"))
+    let engine = Given::from_arg_matches(&matches).expect("the values fit");
+    (engine, Given::from_arg_matches(&matches).expect("the values fit"))
 }
 
 fn resolve(flags: &[&str]) -> Result<Config, ConfigError> {
@@ -27,9 +31,9 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
     let file = file("port = 9000\nqueue = 3\nsource = [\"a=/tmp/a.tif\"]\nrequest-timeout = \"5s\"\n");
     let path = file.path().to_str().unwrap();
     let config = resolve(&["--config", path, "--queue", "7"]).unwrap();
-    assert_eq!((config.address.port(), config.queue), (9000, 7));
+    assert_eq!((config.address().port(), config.server.queue), (9000, 7));
     assert_eq!(config.sources, [("a".to_owned(), vec!["/tmp/a.tif".into()])]);
-    assert_eq!((config.request_timeout, config.window_px), (Span::seconds(5), 512));
+    assert_eq!((config.server.request_timeout, config.server.window), (Span::seconds(5), 512));
 }
 
 #[test]
@@ -71,7 +75,8 @@ fn the_printed_configuration_can_be_read_again_and_hides_keys() {
     let signed = resolve(&["--source", "far=https://a.org/b.tif?sig=correct-horse"]).unwrap().to_toml().unwrap();
     assert!(signed.contains("https://a.org/b.tif?") && !signed.contains("correct-horse"), "{signed}");
     let again = resolve(&["--config", file(&printed).path().to_str().unwrap()]).unwrap();
-    assert_eq!(Config { api_keys: config.api_keys.clone(), ..again }, config);
+    let server = ServerSettings { api_key: config.server.api_key.clone(), ..again.server };
+    assert_eq!(Config { server, ..again }, config);
 }
 
 #[test]
@@ -88,29 +93,25 @@ fn the_time_of_a_capture_can_be_named_and_is_printed() {
 }
 
 #[test]
-fn the_help_texts_name_the_defaults_that_are_used() {
-    let (engine, server) = resolve(&[]).unwrap().as_settings();
-    let mut values = toml::Table::try_from(server).unwrap();
-    values.extend(toml::Table::try_from(engine).unwrap());
-    let command = ServerSettings::augment_args(EngineSettings::augment_args(clap::Command::new("satlas-serve")));
-    for argument in command.get_arguments() {
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        let Some((_, rest)) = help.split_once("[default: ") else { continue };
-        let default = rest.trim_end_matches(']');
-        match values.get(argument.get_long().unwrap()) {
-            Some(toml::Value::Array(list)) => assert_eq!(list[0].as_str(), Some(default)),
-            Some(toml::Value::String(text)) => assert_eq!(text, default),
-            Some(value) => assert_eq!(value.to_string(), default),
-            // Told in words, because it depends on the device or another flag.
-            None => assert!(default.contains("CPU") || default.contains("DATA_DIR"), "{default}"),
-        }
+fn a_value_of_the_wrong_type_in_the_file_is_named_even_where_a_flag_wins() {
+    for (text, key) in [("port = \"x\"", "port"), ("remote-memory = 5", "remote-memory"), ("device = \"abacus\"", "device")]
+    {
+        let error = resolve(&["--config", file(text).path().to_str().unwrap(), "--port", "1"]).unwrap_err().to_string();
+        assert!(error.contains(&format!(": {key}: ")) && error.contains(".tmp"), "{error}");
     }
 }
 
 #[test]
+fn defaults_are_those_of_the_flags() {
+    let config = resolve(&[]).unwrap();
+    assert_eq!(config, Config::new(EngineSettings::default(), ServerSettings::default()).unwrap());
+    assert_eq!((config.server.port, config.engine.model_memory, config.server.no_demo), (8080, ByteSize::mib(4096), false));
+    assert!(resolve(&["--no-demo"]).unwrap().server.no_demo && !resolve(&["--no-demo=false"]).unwrap().server.no_demo);
+}
+
+#[test]
 fn every_setting_has_an_environment_variable_of_its_name() {
-    let command = ServerSettings::augment_args(EngineSettings::augment_args(clap::Command::new("satlas-serve")));
-    for argument in command.get_arguments() {
+    for argument in command().get_arguments() {
         let flag = argument.get_long().unwrap();
         let variable = format!("SATLAS_{}", flag.replace('-', "_").to_uppercase());
         assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(variable.as_str()));

@@ -4,27 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ByteSize(pub u64);
-
-/// Binary and decimal multiples; a bare number is bytes.
-const BYTE_UNITS: [(&str, u64); 11] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("kB", 1_000),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("B", 1),
-    ("", 1),
-];
 
 impl ByteSize {
     /// So many mebibytes.
@@ -38,24 +25,25 @@ impl ByteSize {
     }
 }
 
+/// The largest size: above 2^53 a float no longer counts single bytes, and no machine has so much memory.
+const LARGEST_BYTES: u64 = 9_000_000_000_000_000;
+
 impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let needed = || format!("found {text:?}; a size such as 512MiB, 2GB or 1048576 is needed");
-        let (number, unit) = split_unit(text);
-        let factor = BYTE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(needed)?.1;
-        let bytes = number.parse::<f64>().map_err(|_| needed())? * factor as f64;
-        // Above 2^53 a float no longer counts single bytes, and no machine has so much memory.
-        if (0.0..9.0e15).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(needed()) }
+        let size = normalised(text, "B").parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64());
+        let size = size.filter(|size| *size <= LARGEST_BYTES);
+        size.map(Self).ok_or_else(|| format!("found {text:?}; a size such as 512MiB, 2GB or 1048576 is needed"))
     }
 }
 
 impl fmt::Display for ByteSize {
+    /// Exact, unlike the crate's: the largest binary unit of which the size is a whole multiple.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary = |(name, factor): &&(&str, u64)| name.ends_with("iB") && self.0 != 0 && self.0.is_multiple_of(*factor);
-        match BYTE_UNITS.iter().rev().find(binary) {
-            Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
+        let units = [("TiB", bytesize::TIB), ("GiB", bytesize::GIB), ("MiB", bytesize::MIB), ("KiB", bytesize::KIB)];
+        match units.into_iter().find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit)) {
+            Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}", self.0),
         }
     }
@@ -66,11 +54,8 @@ impl fmt::Display for ByteSize {
 #[serde(try_from = "String", into = "String")]
 pub struct Span(pub Duration);
 
-/// Units in seconds; a bare number is seconds.
-const TIME_UNITS: [(&str, f64); 6] = [("ms", 0.001), ("s", 1.0), ("min", 60.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
-
-/// The longest time accepted: a year.
-const LONGEST_S: f64 = 365.0 * 86_400.0;
+/// The longest time: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 impl Span {
     /// So many seconds.
@@ -83,30 +68,34 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let needed = || format!("found {text:?}; a time such as 500ms, 30s or 5min (a year at most) is needed");
-        let (number, unit) = split_unit(text);
-        let factor = TIME_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(needed)?.1;
-        let seconds = number.parse::<f64>().map_err(|_| needed())? * factor;
-        if (0.0..=LONGEST_S).contains(&seconds) { Ok(Self(Duration::from_secs_f64(seconds))) } else { Err(needed()) }
+        let span = normalised(text, "s").parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+        let span = span.filter(|span| *span <= LONGEST);
+        span.map(Self)
+            .ok_or_else(|| format!("found {text:?}; a time such as 500ms, 30s or 5min (a year at most) is needed"))
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        match (millis % 3_600_000, millis % 60_000, millis % 1000) {
-            (0, _, _) if millis > 0 => write!(f, "{}h", millis / 3_600_000),
-            (_, 0, _) if millis > 0 => write!(f, "{}min", millis / 60_000),
-            (_, _, 0) => write!(f, "{}s", millis / 1000),
-            _ => write!(f, "{millis}ms"),
+        match SignedDuration::try_from(self.0) {
+            Ok(span) => write!(f, "{}", SpanPrinter::new().spacing(Spacing::None).duration_to_string(&span)),
+            // Longer than jiff counts, and than can be asked for.
+            Err(_) => write!(f, "{}s", self.0.as_secs()),
         }
     }
 }
 
-fn split_unit(text: &str) -> (&str, &str) {
+/// The text as the crates read it: no plus sign, a digit on both sides of the point, and `unit` after a bare number.
+fn normalised(text: &str, unit: &str) -> String {
     let text = text.trim();
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    (text[..end].trim_end(), &text[end..])
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, rest) = text.split_at(end);
+    let rest = if rest.is_empty() { unit } else { rest };
+    match number.split_once('.') {
+        Some((whole, fraction)) if number != "." => format!("{whole:0>1}.{fraction:0<1}{rest}"),
+        _ => format!("{number}{rest}"),
+    }
 }
 
 as_text!(ByteSize, Span);
@@ -117,20 +106,43 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("1.5 KiB", 1536), ("2GB", 2_000_000_000), ("4GiB", 4 << 30)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("1.5 KiB", 1536),
+            ("2GB", 2_000_000_000),
+            ("4GiB", 4 << 30),
+            (" 3 kB ", 3000),
+            ("+7B", 7),
+            (".5KB", 500),
+            ("2.TiB", 2 << 40),
+            ("1.5", 1),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
-        for text in ["", "GiB", "-1", "1 parsec", "1e300", "nan"] {
+        for text in ["", "GiB", "-1", "1 parsec", "1e300", "nan", ".", "9007199254740993", "9PiB"] {
             assert!(text.parse::<ByteSize>().is_err_and(|error| error.contains("512MiB")), "{text}");
         }
     }
 
     #[test]
     fn times_are_read_as_people_write_them() {
-        for (text, millis) in [("0", 0), ("500ms", 500), ("1.5s", 1500), ("2min", 120_000), ("1h", 3_600_000)] {
+        for (text, millis) in [
+            ("0", 0),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("2min", 120_000),
+            ("1h", 3_600_000),
+            (" 5 m ", 300_000),
+            ("+1", 1000),
+            (".5", 500),
+            ("2.s", 2000),
+            ("0.25h", 900_000),
+            ("1h 30m", 5_400_000),
+        ] {
             assert_eq!(text.parse(), Ok(Span(Duration::from_millis(millis))), "{text}");
         }
-        for text in ["", "s", "-1s", "3 fortnights", "inf", "1e9h"] {
+        for text in ["", "s", "-1s", "3 fortnights", "inf", "1e9h", ".", "8761h", "1d"] {
             assert!(text.parse::<Span>().is_err_and(|error| error.contains("30s")), "{text}");
         }
     }

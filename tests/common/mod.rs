@@ -56,17 +56,17 @@ impl Reply {
 /// Settings that keep tests away from the network and from the user's files.
 pub(crate) fn settings() -> (EngineSettings, ServerSettings) {
     let offline = "offline".parse().expect("a choice of weights");
-    (EngineSettings { weights: Some(offline), ..EngineSettings::default() }, ServerSettings::default())
+    (EngineSettings { weights: offline, ..EngineSettings::default() }, ServerSettings::default())
 }
 
 /// Settings that let this machine be asked, its name being on the list of hosts where it is `named`.
 pub(crate) fn loopback(named: bool) -> RemoteSettings {
     let allow_host = if named { vec!["127.0.0.1".to_owned()] } else { Vec::new() };
-    RemoteSettings { allow_host, allow_private_hosts: Some(true), ..RemoteSettings::default() }
+    RemoteSettings { allow_host, allow_private_hosts: true, ..RemoteSettings::default() }
 }
 
 pub(crate) fn router_with(engine: EngineSettings, server: ServerSettings) -> Router {
-    let config = Config::resolve(engine, server).expect("the settings are valid");
+    let config = Config::new(engine, server).expect("the settings are valid");
     let engine = server::engine(&config).expect("the demo bundle is readable");
     router(AppState::new(engine, server::api_options(&config), None).expect("jobs need no directory"))
 }

@@ -92,7 +92,7 @@ async fn what_cannot_be_fetched_is_explained_and_leaves_nothing_behind() {
     }
     drop(router);
     let strict = ServerSettings {
-        remote: RemoteSettings { allow_private_hosts: None, ..loopback(true) },
+        remote: RemoteSettings { allow_private_hosts: false, ..loopback(true) },
         ..ServerSettings::default()
     };
     let refused = register(&server(directory.path(), strict), json!({"id": "a", "url": host.url("/a")})).await.problem(400);

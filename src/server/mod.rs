@@ -1,8 +1,10 @@
 //! Wiring: an engine out of the configuration, a listener, and an orderly end.
 
+mod error;
+mod health_check;
+
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -10,47 +12,13 @@ use tokio::net::TcpListener;
 use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
-use crate::engine::{Engine, EngineError};
-use crate::jobs::JobError;
+use crate::engine::Engine;
 use crate::raster::{Limits, Source};
+use crate::telemetry;
 use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
-use crate::{config::ConfigError, telemetry};
 
-/// What can keep the server from running.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The configuration cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The catalogue cannot be read.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The engine did not start.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A source named at start cannot be read.
-    #[error("source {id} cannot be used: {source}")]
-    Source {
-        /// Its id.
-        id: String,
-        /// What reading it says.
-        source: EngineError,
-    },
-    /// The stored jobs cannot be used.
-    #[error(transparent)]
-    Jobs(#[from] JobError),
-    /// The address cannot be listened on.
-    #[error("{address} cannot be listened on: {source}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The server stopped with an error.
-    #[error("the server stopped: {0}")]
-    Io(#[from] std::io::Error),
-}
+pub use error::ServerError;
+pub use health_check::check_health;
 
 /// A file of the demo bundle that is a source: id, title, file.
 const DEMO_SOURCES: [(&str, &str, &str); 3] = [
@@ -65,7 +33,7 @@ const DEMO_SOURCES: [(&str, &str, &str); 3] = [
 /// Where an embedded catalogue cannot be read; tests keep that from happening.
 pub fn models(config: &Config) -> Result<Vec<ModelSpec>, CatalogError> {
     let mut models = pretrained_models()?;
-    if let Some(demo) = assets::demo_file("demo.json").filter(|_| config.demo) {
+    if let Some(demo) = assets::demo_file("demo.json").filter(|_| !config.server.no_demo) {
         models.extend(demo_models(&String::from_utf8_lossy(demo))?);
     }
     Ok(models)
@@ -76,11 +44,11 @@ pub fn models(config: &Config) -> Result<Vec<ModelSpec>, CatalogError> {
 /// # Errors
 /// A device that is not there, sources that cannot be read.
 pub fn engine(config: &Config) -> Result<Engine, ServerError> {
-    let device = config.device.open()?;
+    let device = config.engine.device.open()?;
     let options = config.engine_options(&device);
     let chunks = options.sources.open.chunks.clone();
     let engine = Engine::start(models(config)?, config.weights_locator(assets::demo_file), device, &options)?;
-    for (id, title, file) in DEMO_SOURCES.into_iter().filter(|_| config.demo) {
+    for (id, title, file) in DEMO_SOURCES.into_iter().filter(|_| !config.server.no_demo) {
         let bytes = Bytes::from_static(assets::demo_file(file).unwrap_or_default());
         let source = Source::from_bytes(id, title, bytes, None, &Limits::NONE, &chunks)
             .map_err(|source| ServerError::Source { id: id.into(), source: source.into() })?;
@@ -96,13 +64,13 @@ pub fn engine(config: &Config) -> Result<Engine, ServerError> {
 /// The API's own options.
 pub fn api_options(config: &Config) -> ApiOptions {
     ApiOptions {
-        api_keys: config.api_keys.clone(),
-        cors: config.cors.clone(),
-        max_upload_bytes: config.max_upload.0,
-        max_pixels: config.max_pixels,
-        request_timeout: config.request_timeout.0,
-        max_age: config.max_age.0,
-        tile_cache_bytes: config.tile_memory.0,
+        api_keys: config.server.api_key.clone(),
+        cors: config.cors_origins(),
+        max_upload_bytes: config.server.max_upload_bytes.0,
+        max_pixels: config.engine.max_pixels,
+        request_timeout: config.server.request_timeout.0,
+        max_age: config.server.max_age.0,
+        tile_cache_bytes: config.server.tile_memory.0,
         jobs: config.job_options(),
     }
 }
@@ -112,17 +80,15 @@ pub fn api_options(config: &Config) -> ApiOptions {
 /// # Errors
 /// [`ServerError`], before the first request or when the listener fails.
 pub async fn serve(config: Config) -> Result<(), ServerError> {
-    if !config.address.ip().is_loopback() && config.api_keys.is_empty() {
-        tracing::warn!(
-            "{} is open to the network and no --api-key is set: anyone who reaches it may use it",
-            config.address
-        );
+    let address = config.address();
+    if !address.ip().is_loopback() && config.server.api_key.is_empty() {
+        tracing::warn!("{address} is open to the network and no --api-key is set: anyone who reaches it may use it");
     }
     let metrics = telemetry::start_metrics();
     let engine = engine(&config)?;
     let state = AppState::new(engine, api_options(&config), metrics)?;
-    let bind = |source| ServerError::Bind { address: config.address, source };
-    let listener = TcpListener::bind(config.address).await.map_err(bind)?;
+    let bind = |source| ServerError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(bind)?;
     // Before anybody is told the address: whoever knows it may stop the server.
     let stop_signal = stop_signal()?;
     announce(listener.local_addr()?)?;
@@ -141,14 +107,14 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     let deadline = async {
         // An error means that the server ended without a signal; then there is nothing to wait for.
         if stopped.wait_for(|stopping| *stopping).await.is_ok() {
-            tokio::time::sleep(config.drain.0).await;
+            tokio::time::sleep(config.server.drain.0).await;
         } else {
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
         served = serving => served?,
-        () = deadline => tracing::warn!("some requests did not finish within {}", config.drain),
+        () = deadline => tracing::warn!("some requests did not finish within {}", config.server.drain),
     }
     // Requests that did not finish hold the state too, so its end would come too late for jobs under way.
     tokio::task::spawn_blocking(move || state.jobs().close()).await.map_err(std::io::Error::other)?;
@@ -187,29 +153,4 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             std::future::pending::<()>().await;
         }
     })
-}
-
-/// How long a health check waits.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Asks the server at `address` whether it is ready, over plain HTTP; for container health checks, which have no curl.
-///
-/// # Errors
-/// When nothing answers, or the answer is not 200.
-pub async fn check_health(address: SocketAddr) -> std::io::Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let ask = async {
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let request = format!("GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await?;
-        let ready = head.ends_with(b" 200");
-        if ready {
-            Ok(())
-        } else {
-            Err(std::io::Error::other(format!("the answer was {}", String::from_utf8_lossy(&head))))
-        }
-    };
-    tokio::time::timeout(HEALTH_TIMEOUT, ask).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
 }
