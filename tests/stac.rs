@@ -36,7 +36,7 @@ fn items() -> Value {
 fn options() -> OpenOptions {
     let policy = RemotePolicy { hosts: vec!["127.0.0.1".to_owned()], allow_private: true };
     let patience = ClientOptions {
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(300),
         retry_delay: Duration::from_millis(1),
         ..ClientOptions::default()
     };

@@ -45,11 +45,13 @@ pub(crate) struct Reply {
     pub stated: Stated,
     /// Waits before the answer.
     pub delay: Duration,
+    /// Never answers, and waits until the client hangs up.
+    pub stalls: bool,
 }
 
 impl Reply {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), stated: Stated::Own, delay: Duration::ZERO }
+        Self { status, headers: Vec::new(), body: body.into(), stated: Stated::Own, delay: Duration::ZERO, stalls: false }
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -127,6 +129,9 @@ impl Host {
                 all.len() - 1
             };
             let reply = script(&asked, before);
+            if reply.stalls {
+                return std::io::copy(&mut reader, &mut std::io::sink()).map(drop);
+            }
             std::thread::sleep(reply.delay);
             let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
             match reply.stated {

@@ -9,7 +9,7 @@ use satlas_serve::raster::{
 };
 use satlas_serve::storage::RemoteError;
 
-use super::client::{client, client_of};
+use super::client::{client, client_of, impatient_client};
 use super::host::{Asked, Host, Reply, Stated};
 
 const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_pixels: 1 << 26 };
@@ -112,11 +112,13 @@ fn what_fails_half_way_is_repeated() {
     let host = spoilt(|reply, _, before| match before {
         1 => Reply::new(500, "oops"),
         2 => Reply { stated: Stated::Other(reply.body.len()), body: reply.body[..10].to_vec(), ..reply },
-        3 => Reply { delay: Duration::from_secs(1), ..reply },
+        3 => Reply { stalls: true, ..reply },
         _ => reply,
     });
-    let raster = open(&host, "/world.tif").unwrap();
-    // The third attempt at the first part is the slow one, so that this read fails, and the next succeeds.
+    let remote = Some(Arc::new(impatient_client(Duration::from_secs(2))));
+    let options = OpenOptions { remote, ..options() };
+    let raster = open_location(&host.url("/world.tif"), &options).unwrap().remove(0).raster;
+    // The third attempt at the first part is never answered, so that this read fails, and the next succeeds.
     let small = PixelWindow { width: 1, height: 1, ..window(&*raster, 2) };
     assert_eq!(raster.read(0, small, &[0]).unwrap_err().kind(), ErrorKind::TimedOut);
     assert_eq!(raster.read(0, small, &[0]).unwrap(), local().read(0, small, &[0]).unwrap());

@@ -61,7 +61,7 @@ fn closed_gate() -> (Arc<Semaphore>, Arc<dyn Work>) {
 
 /// Waits until a job is as wanted.
 fn until(jobs: &Jobs, id: &str, wanted: impl Fn(&Job) -> bool) -> Job {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + Duration::from_secs(300);
     loop {
         let job = jobs.get(id).unwrap();
         if wanted(&job) {
@@ -216,7 +216,7 @@ fn ended_jobs_expire() {
     let options = JobOptions { retention: Duration::ZERO, ..JobOptions::default() };
     let jobs = Jobs::open(&options, Arc::new(Concatenation)).unwrap();
     let id = jobs.submit(&new("x"), input("y")).unwrap().id;
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + Duration::from_secs(300);
     while !matches!(jobs.get(&id), Err(JobError::Unknown { .. })) {
         assert!(std::time::Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(2));
