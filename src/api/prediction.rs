@@ -13,7 +13,7 @@ use super::negotiate;
 use super::upload::{self, File};
 use crate::engine::{Engine, ScenePlan, SceneProgress, SceneRequest};
 use crate::error::ErrorKind;
-use crate::jobs::{Failure, Outcome, Work, WorkItem};
+use crate::jobs::{JobFailure, JobOutcome, Work, WorkItem};
 use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
 use crate::raster::Limits;
 
@@ -97,11 +97,11 @@ impl Predictor {
 }
 
 impl Work for Predictor {
-    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<Outcome, Failure>> {
+    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         let predictor = self.clone();
         Box::pin(async move {
             let WorkItem { request, inputs, progress } = item;
-            let call: PredictCall = serde_json::from_str(&request).map_err(|error| Failure {
+            let call: PredictCall = serde_json::from_str(&request).map_err(|error| JobFailure {
                 kind: ErrorKind::Internal,
                 detail: format!("the stored request cannot be read: {error}"),
             })?;
@@ -112,16 +112,16 @@ impl Work for Predictor {
             let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
                 Some((name.to_string(), value.to_str().ok()?.to_owned()))
             };
-            Ok(Outcome { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body })
+            Ok(JobOutcome { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body })
         })
     }
 }
 
 /// A problem as jobs keep it.
-fn failure(problem: Problem) -> Failure {
+fn failure(problem: Problem) -> JobFailure {
     let kind = match problem.kind {
         ProblemKind::Domain(kind) => kind,
         ProblemKind::Unauthorized | ProblemKind::MethodNotAllowed => ErrorKind::Internal,
     };
-    Failure { kind, detail: problem.detail }
+    JobFailure { kind, detail: problem.detail }
 }

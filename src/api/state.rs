@@ -95,7 +95,7 @@ impl AppState {
     }
 
     /// Predictions that do not keep their clients waiting.
-    pub fn jobs(&self) -> &Jobs {
+    pub(crate) fn jobs(&self) -> &Jobs {
         &self.shared.jobs
     }
 

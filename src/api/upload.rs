@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::extract::form_problem;
 use super::spool::{Received, Spool};
 use crate::error::ErrorKind;
-use crate::jobs::{Input, InputContent};
+use crate::jobs::{InputContent, JobInput};
 use crate::raster::{ChunkCache, Limits, Raster, open_file, open_upload};
 
 /// An uploaded file.
@@ -44,12 +44,12 @@ impl File {
     }
 
     /// What a job keeps of it.
-    pub(super) fn into_input(self) -> Input {
+    pub(super) fn into_input(self) -> JobInput {
         let content = match self.content {
             Content::Memory(bytes) => InputContent::Memory(bytes),
             Content::Disk(path) => InputContent::File(path),
         };
-        Input { name: self.name, content }
+        JobInput { name: self.name, content }
     }
 
     /// The whole file in memory; blocks.

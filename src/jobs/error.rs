@@ -1,4 +1,4 @@
-//! What can go wrong with jobs themselves; what goes wrong within one is a [`super::Failure`].
+//! Errors of submitting and managing jobs. An error inside a job's own work is a [`JobFailure`](super::JobFailure).
 
 use std::io;
 use std::path::PathBuf;
@@ -6,72 +6,71 @@ use std::path::PathBuf;
 use super::JobState;
 use crate::error::ErrorKind;
 
-/// What can go wrong with jobs themselves.
+/// An error of submitting or managing jobs.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// No such job, or it has expired.
+    /// There is no such job, or it has expired.
     #[error("there is no job {id:?}; GET /v1/jobs lists those there are")]
     Unknown {
-        /// The id found.
+        /// The id that was asked for.
         id: String,
     },
-    /// The job has no result, or not yet.
+    /// The job has no result, or none yet.
     #[error("job {id:?} is {state} and has no result; its state must be done")]
     NoResult {
-        /// The job.
+        /// The job's id.
         id: String,
         /// Its state.
         state: JobState,
     },
-    /// Too many jobs wait.
+    /// Too many jobs are queued.
     #[error("{waiting} jobs wait already, which is the limit; try again later")]
     QueueFull {
-        /// Jobs found waiting.
+        /// How many are queued.
         waiting: usize,
     },
-    /// The inputs of waiting jobs leave no room.
+    /// The inputs of queued and running jobs leave no room.
     #[error("{needed} bytes are needed, but {used} of {limit} bytes are taken by the inputs of jobs; try again later")]
     StorageFull {
-        /// Bytes of the new job's inputs.
+        /// Size of the new job's inputs.
         needed: u64,
-        /// Bytes that other jobs' inputs take.
+        /// Size of all other jobs' inputs.
         used: u64,
-        /// The most there may be.
+        /// The limit on the sum of both.
         limit: u64,
     },
-    /// The server is on its way out.
+    /// The server is shutting down.
     #[error("the server is stopping")]
     Stopping,
-    /// Another process works on the same jobs.
+    /// Another process uses the same directory.
     #[error("{} is in use by another server; each needs a data directory of its own", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
     },
-    /// The store was written by a later version.
+    /// A later version of this program wrote the database.
     #[error("the jobs store has version {found}, and this program knows {known}; a newer program is needed")]
     Newer {
-        /// Version found.
+        /// The database's version.
         found: i64,
-        /// Version known.
+        /// The newest version that this program reads.
         known: i64,
     },
     /// The database failed.
     #[error("the jobs database failed: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A file of a job cannot be read or written.
+    /// A file or thread of jobs failed.
     #[error("{what} failed: {source}")]
     Io {
         /// What was tried.
         what: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl JobError {
-    /// The kind of the error.
-    pub fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Unknown { .. } => ErrorKind::NotFound,
             Self::NoResult { .. } => ErrorKind::Conflict,
@@ -81,7 +80,7 @@ impl JobError {
         }
     }
 
-    /// For `map_err`: the error of an attempt to do `what`.
+    /// For `map_err`: turns an I/O error into the error of an attempt to do `what`.
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }

@@ -1,41 +1,42 @@
-//! The files of jobs: one directory a job, with its inputs and later its result. A result is written under another name first,
-//! so that it is there whole or not at all.
+//! The files of jobs: one directory per job, with its inputs and later its result. A result is written under a temporary
+//! name and then renamed, so it is either complete or absent.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Input, InputContent};
+use super::{InputContent, JobInput};
 use crate::private_file;
 
-/// The directories of jobs.
+/// One directory per job below `root`.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct JobFiles {
     root: PathBuf,
+    /// Whether `root` is removed when this value is dropped.
     temporary: bool,
 }
 
-impl Files {
-    /// Directories under `root`, which outlive the process.
+impl JobFiles {
+    /// Directories below `root` that outlive the process.
     ///
     /// # Errors
-    /// When `root` cannot be made.
+    /// If `root` cannot be created.
     pub(super) fn lasting(root: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&root)?;
         Ok(Self { root, temporary: false })
     }
 
-    /// Directories that go with this value; nothing is made before the first job comes.
+    /// Directories that are removed with this value. Nothing is created before the first job.
     pub(super) fn temporary(unique: &str) -> Self {
         Self { root: std::env::temp_dir().join(format!("satlas-serve-jobs-{unique}")), temporary: true }
     }
 
-    /// Writes a new job's inputs; what is left of a failed attempt is removed.
+    /// Writes a new job's inputs. If that fails, what was written is removed.
     ///
     /// # Errors
-    /// What the file system says.
-    pub(super) fn store_inputs(&self, id: &str, inputs: Vec<Input>) -> io::Result<()> {
+    /// If a file cannot be written or moved.
+    pub(super) fn store_inputs(&self, id: &str, inputs: Vec<JobInput>) -> io::Result<()> {
         if self.temporary {
             create_private_dir(&self.root)?;
         }
@@ -54,15 +55,11 @@ impl Files {
         write().inspect_err(|_| self.remove(id))
     }
 
-    /// Where a job's input lies, counted from 0.
+    /// The path of a job's input, counted from 0.
     pub(super) fn input(&self, id: &str, index: usize) -> PathBuf {
         self.root.join(id).join(format!("input-{}", index + 1))
     }
 
-    /// Writes a job's result.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub(super) fn store_result(&self, id: &str, body: &[u8]) -> io::Result<()> {
         let (unfinished, finished) = (self.root.join(id).join("result.part"), self.result(id));
         let mut file = private_file::options().open(&unfinished)?;
@@ -71,15 +68,11 @@ impl Files {
         std::fs::rename(unfinished, finished)
     }
 
-    /// A job's result.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub(super) fn open_result(&self, id: &str) -> io::Result<File> {
         File::open(self.result(id))
     }
 
-    /// Removes a job's inputs, of which there are `count`, for good.
+    /// Removes the `count` inputs of a job.
     pub(super) fn remove_inputs(&self, id: &str, count: usize) {
         for index in 0..count {
             let path = self.input(id, index);
@@ -87,16 +80,16 @@ impl Files {
         }
     }
 
-    /// Removes everything of a job.
+    /// Removes a job's directory.
     pub(super) fn remove(&self, id: &str) {
         let directory = self.root.join(id);
         warn_unless_gone(&directory, std::fs::remove_dir_all(&directory));
     }
 
-    /// Removes directories of jobs that are not `known`: what a crash between two steps has left.
+    /// Removes the directories of jobs that are not `known`, which a crash between writing files and row leaves behind.
     ///
     /// # Errors
-    /// When the directories cannot be listed.
+    /// If the directories cannot be listed.
     pub(super) fn remove_others(&self, known: &BTreeSet<String>) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.root)? {
             let entry = entry?;
@@ -113,7 +106,7 @@ impl Files {
     }
 }
 
-impl Drop for Files {
+impl Drop for JobFiles {
     fn drop(&mut self) {
         if self.temporary {
             warn_unless_gone(&self.root, std::fs::remove_dir_all(&self.root));
@@ -121,7 +114,8 @@ impl Drop for Files {
     }
 }
 
-/// Temporary directories are shared by all users of a machine, and what people upload is theirs.
+/// Creates a directory that only its owner may read: temporary directories are shared by all users of a machine, and
+/// uploads are private.
 fn create_private_dir(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -130,18 +124,18 @@ fn create_private_dir(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Moves a file, across file systems too.
+/// Moves a file, also between file systems.
 fn take_over(from: &Path, to: &Path) -> io::Result<()> {
     if std::fs::rename(from, to).is_ok() {
         return private_file::keep(to).map(drop);
     }
     std::fs::copy(from, to)?;
-    // A copy may be read by whoever might read what it is a copy of.
+    // The copy has the permissions of the original, which others may read.
     private_file::keep(to)?;
     std::fs::remove_file(from)
 }
 
-/// A file that cannot be removed costs space, which is worth a line in the log and no more.
+/// Logs a file that could not be removed: it only costs disk space.
 fn warn_unless_gone(path: &Path, removed: io::Result<()>) {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,19 +1,30 @@
-//! Jobs: work that outlives its request, and the server's restart.
+//! Jobs: work that outlives its request and a restart of the server.
 //!
-//! A job is a request's text, its input files and, in the end, one answer. What the text means is the caller's business: a
-//! [`Work`] turns it into an answer, so that a job computes exactly as a request that waits. [`Jobs`] is the facade; the `store`
-//! keeps rows in SQLite, `files` keeps inputs and results beside it, and the `worker` thread runs what is queued.
+//! A job is the text of a request, its input files and, in the end, one answer. This module does not know what the text
+//! means: a [`Work`] turns it into an answer, so a job computes exactly what a synchronous request would. [`Jobs`] is the
+//! entry point. It shares a `queue` with the `worker` thread; the queue keeps rows in a SQLite `database` and inputs and
+//! results in `files`.
 //!
-//! With a data directory everything lies under it, and a restart runs what was queued or interrupted. Without one, rows live in
-//! memory and files in a temporary directory, until the process ends.
+//! With a data directory, everything lies below it, and a restart runs the jobs that were queued or interrupted. Without
+//! one, rows live in memory and files in a temporary directory until the process ends.
 
+mod database;
 mod error;
+mod facade;
 mod files;
 mod job;
+mod options;
 mod queue;
-mod store;
+mod rows;
+mod work;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::JobError;
-pub use job::{Failure, Input, InputContent, Job, JobAnswer, JobState, NewJob, Outcome, Progress, Work, WorkItem};
-pub use queue::{JobOptions, Jobs};
+pub(crate) use facade::Jobs;
+pub use job::JobState;
+pub(crate) use job::{InputContent, Job, JobAnswer, JobInput, NewJob};
+pub use options::JobOptions;
+pub(crate) use work::{JobFailure, JobOutcome, JobProgress, Work, WorkItem};

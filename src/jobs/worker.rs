@@ -1,7 +1,8 @@
-//! The thread that works on jobs: takes the oldest that waits while there is room, and removes what has expired.
+//! The thread that runs jobs, the oldest first, and removes expired ones.
 //!
-//! It has a runtime of its own, so that jobs depend on no request's and end with the [`super::Jobs`] that own them. Work only
-//! waits there; whatever takes long does so on blocking threads and on the device's.
+//! It has a tokio runtime of its own: jobs do not depend on the runtime that serves requests, and end with the
+//! [`Jobs`](super::Jobs) that own them. Work only waits on this runtime; long computations run on blocking threads and on
+//! the device's thread.
 
 use std::io;
 use std::sync::Arc;
@@ -11,90 +12,91 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::queue::{Running, Shared, now_ms};
-use super::store::Turn;
-use super::{Failure, JobError, Outcome, Progress, Work, WorkItem};
+use super::queue::{JobQueue, RunningJob, now_ms};
+use super::rows::Turn;
+use super::{JobError, JobFailure, JobOutcome, JobProgress, Work, WorkItem};
 use crate::error::ErrorKind;
 
-/// How often expired jobs are looked for.
+/// How often expired jobs are removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// How long a stop waits for steps that cannot be interrupted, such as the reading of a window.
+/// How long shutting down waits for steps that cannot be interrupted, such as reading a window.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Requests come before jobs: a job that finds the device's queue full waits and tries again, so often and after so long.
+/// How often a job is tried again when the device's queue is full: requests come before jobs.
 const OVERLOAD_RETRIES: u32 = 30;
+/// Pause before each of these attempts.
 const OVERLOAD_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts the thread.
 ///
 /// # Errors
-/// When the system has no thread left.
-pub(super) fn start(shared: Arc<Shared>, work: Arc<dyn Work>) -> io::Result<JoinHandle<()>> {
+/// If the system cannot create a thread or its runtime.
+pub(super) fn start(queue: Arc<JobQueue>, work: Arc<dyn Work>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("jobs".to_owned()).spawn(move || serve(runtime, &shared, &work))
+    std::thread::Builder::new().name("jobs".to_owned()).spawn(move || serve(runtime, &queue, &work))
 }
 
-fn serve(runtime: Runtime, shared: &Arc<Shared>, work: &Arc<dyn Work>) {
+fn serve(runtime: Runtime, queue: &Arc<JobQueue>, work: &Arc<dyn Work>) {
     runtime.block_on(async {
         let mut jobs = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
-        while !shared.is_stopping() {
-            if let Err(error) = fill(shared, work, &mut jobs) {
+        while !queue.is_stopping() {
+            if let Err(error) = fill(queue, work, &mut jobs) {
                 tracing::error!(%error, "the next job cannot be taken");
             }
             tokio::select! {
-                () = shared.wake.notified() => {}
-                // Its end has been stored; a panic too, see `run`.
+                () = queue.wake.notified() => {}
+                // `run` has stored how the job ended, even if it panicked.
                 Some(_) = jobs.join_next() => {}
-                _ = sweep.tick() => if let Err(error) = shared.expire() {
+                _ = sweep.tick() => if let Err(error) = queue.expire() {
                     tracing::error!(%error, "old jobs cannot be removed");
                 }
             }
         }
         jobs.shutdown().await;
     });
-    if let Err(error) = shared.store().put_back_running() {
+    if let Err(error) = queue.database().put_back_running() {
         tracing::error!(%error, "jobs under way cannot be queued again");
     }
     runtime.shutdown_timeout(STOP_GRACE);
 }
 
-/// Begins jobs while there is room for them.
-fn fill(shared: &Arc<Shared>, work: &Arc<dyn Work>, jobs: &mut JoinSet<()>) -> Result<(), JobError> {
-    while jobs.len() < shared.options.max_running {
-        // Held until the job is known as running, so that whoever cancels it finds it.
-        let mut running = shared.running();
-        let Some(turn) = shared.store().take_next(now_ms())? else { break };
-        let (id, progress) = (turn.id.clone(), Progress::default());
-        let abort = jobs.spawn(run(shared.clone(), work.clone(), turn, progress.clone()));
-        running.insert(id, Running { abort, progress });
+/// Starts queued jobs until `max_running` are running.
+fn fill(queue: &Arc<JobQueue>, work: &Arc<dyn Work>, jobs: &mut JoinSet<()>) -> Result<(), JobError> {
+    while jobs.len() < queue.options.max_running {
+        // Locked until the job is in the map, so that a cancellation finds it there.
+        let mut running = queue.running();
+        let Some(turn) = queue.database().take_next(now_ms())? else { break };
+        let (id, progress) = (turn.id.clone(), JobProgress::default());
+        let abort = jobs.spawn(run(queue.clone(), work.clone(), turn, progress.clone()));
+        running.insert(id, RunningJob { abort, progress });
     }
     Ok(())
 }
 
-async fn run(shared: Arc<Shared>, work: Arc<dyn Work>, turn: Turn, progress: Progress) {
+async fn run(queue: Arc<JobQueue>, work: Arc<dyn Work>, turn: Turn, progress: JobProgress) {
     let Turn { id, request, request_id, inputs } = turn;
     let count = inputs.len();
-    let item = WorkItem { request, inputs: shared.inputs(&id, inputs), progress: progress.clone() };
+    let item = WorkItem { request, inputs: queue.inputs(&id, inputs), progress: progress.clone() };
     tracing::info!(job = id, request_id, "begun");
     let ended = patiently(work, item).await;
     match &ended {
         Ok(outcome) => tracing::info!(job = id, request_id, bytes = outcome.body.len(), "done"),
-        Err(Failure { kind, detail }) => tracing::warn!(job = id, request_id, ?kind, detail, "failed"),
+        Err(JobFailure { kind, detail }) => tracing::warn!(job = id, request_id, ?kind, detail, "failed"),
     }
     let finished = {
-        let (shared, id) = (shared.clone(), id.clone());
-        tokio::task::spawn_blocking(move || shared.finish(&id, count, ended, &progress))
+        let (queue, id) = (queue.clone(), id.clone());
+        tokio::task::spawn_blocking(move || queue.finish(&id, count, ended, &progress))
     };
     if finished.await.is_err() {
         tracing::error!(job = id, "storing the end of a job panicked");
     }
-    shared.running().remove(&id);
+    queue.running().remove(&id);
 }
 
-/// Does the work, in a task of its own so that a panic is a failure, again and again while the device is overloaded.
-async fn patiently(work: Arc<dyn Work>, item: WorkItem) -> Result<Outcome, Failure> {
+/// Runs the work, in a task of its own so that a panic becomes a failure, and again while the device is overloaded.
+async fn patiently(work: Arc<dyn Work>, item: WorkItem) -> Result<JobOutcome, JobFailure> {
     let mut retries = 0;
     loop {
         let mut attempt = JoinSet::new();
@@ -102,10 +104,10 @@ async fn patiently(work: Arc<dyn Work>, item: WorkItem) -> Result<Outcome, Failu
         attempt.spawn(async move { work.run(item).await });
         let ended = match attempt.join_next().await {
             Some(Ok(ended)) => ended,
-            _ => Err(Failure { kind: ErrorKind::Internal, detail: "a fault stopped this job".to_owned() }),
+            _ => Err(JobFailure { kind: ErrorKind::Internal, detail: "a fault stopped this job".to_owned() }),
         };
         match ended {
-            Err(Failure { kind: ErrorKind::Overloaded, .. }) if retries < OVERLOAD_RETRIES => retries += 1,
+            Err(JobFailure { kind: ErrorKind::Overloaded, .. }) if retries < OVERLOAD_RETRIES => retries += 1,
             ended => return ended,
         }
         tokio::time::sleep(OVERLOAD_PAUSE).await;

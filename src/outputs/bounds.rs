@@ -1,22 +1,26 @@
-//! How much a text or vector answer may hold, checked before it is made: a mask of single pixels would become hundreds of times
-//! its size in polygons, and a feature map many times its size in digits.
+//! Limits on the size of text and vector answers, checked before an answer is written: a mask of scattered single pixels
+//! grows several hundred times as polygons, and a feature map many times as decimal digits.
 
-use super::{Format, OutputError, RenderOptions};
+use super::error::OutputError;
+use super::format::Format;
+use super::options::RenderOptions;
 use crate::zoo::Task;
 
-/// Most corners of all polygons in one answer. As GeoJSON they are some 100 MB of text, and several times that while it is made.
+/// Most corners of all polygons in one answer: about 100 MB of GeoJSON, and several times that in memory while it is
+/// written.
 const MAX_CORNERS: usize = 1 << 21;
 
-/// Most corners of polygons that are to be simplified; it takes some 100 bytes a corner.
+/// Most corners of polygons before simplification, which needs about 100 bytes per corner.
 const MAX_CORNERS_TO_SIMPLIFY: usize = 1 << 22;
 
-/// Most numbers in one JSON answer, some 200 MB of text.
+/// Most numbers in one JSON answer: about 200 MB of text.
 pub(super) const MAX_JSON_VALUES: usize = 1 << 24;
 
-/// How many corners [`super::polygonize`] would give the regions of a `[height, width]` map; counting stops beyond `most`.
+/// How many corners [`polygonize`](super::polygonize()) would give the regions of a `[height, width]` map. Counting stops
+/// once there are more than `most`.
 ///
-/// Around every point where four pixels meet, a pixel has a corner where it differs from both neighbours, or agrees with both
-/// but not with the pixel opposite.
+/// At a point where four pixels meet, a pixel has a corner if its label differs from those of both its neighbours, or
+/// equals both but differs from that of the pixel diagonally opposite.
 pub(super) fn count_corners(labels: &[u8], (width, height): (usize, usize), ignored: u8, most: usize) -> usize {
     let label = |x: usize, y: usize| {
         let inside = (1..=width).contains(&x) && (1..=height).contains(&y);
@@ -25,7 +29,7 @@ pub(super) fn count_corners(labels: &[u8], (width, height): (usize, usize), igno
     let mut corners = 0;
     for y in 0..=height {
         for x in 0..=width {
-            // Clockwise, so that neighbours in the list are neighbours in the map.
+            // Clockwise: consecutive entries are neighbours in the map.
             let around = [label(x, y), label(x + 1, y), label(x + 1, y + 1), label(x, y + 1)];
             let has_corner = |at: &usize| {
                 let [before, own, after, opposite] = [3, 0, 1, 2].map(|step| around[(at + step) % 4]);
@@ -42,15 +46,15 @@ pub(super) fn count_corners(labels: &[u8], (width, height): (usize, usize), igno
     corners
 }
 
-/// Most corners that polygons may have along pixel edges.
+/// Most corners that polygons may have before simplification.
 pub(super) fn max_exact_corners(options: &RenderOptions) -> usize {
     if options.simplify_px > 0.0 { MAX_CORNERS_TO_SIMPLIFY } else { MAX_CORNERS }
 }
 
-/// Fails where polygons have more corners along pixel edges than can be worked on.
+/// Checks the number of corners before simplification.
 ///
 /// # Errors
-/// [`OutputError::TooMuch`].
+/// [`OutputError::TooMuch`] if there are more than [`max_exact_corners`].
 pub(super) fn check_exact_corners(
     corners: usize,
     task: &Task,
@@ -61,19 +65,19 @@ pub(super) fn check_exact_corners(
     check("corners of polygons", corners, max_exact_corners(options), way_out, task, format)
 }
 
-/// Fails where polygons have more corners than an answer may hold.
+/// Checks the number of corners of an answer.
 ///
 /// # Errors
-/// [`OutputError::TooMuch`].
+/// [`OutputError::TooMuch`] if there are more than [`MAX_CORNERS`].
 pub(super) fn check_corners(corners: usize, task: &Task, format: Format) -> Result<(), OutputError> {
     let way_out = "take tif or png, a higher threshold, fewer categories, or smaller rasters";
     check("corners of polygons", corners, MAX_CORNERS, way_out, task, format)
 }
 
-/// Fails where there are more numbers than a JSON answer may hold.
+/// Checks how many numbers a JSON answer would hold.
 ///
 /// # Errors
-/// [`OutputError::TooMuch`].
+/// [`OutputError::TooMuch`] if there are more than [`MAX_JSON_VALUES`].
 pub(super) fn check_values(values: usize, task: &Task) -> Result<(), OutputError> {
     let way_out = "take npy or safetensors, pool=mean, or one layer";
     check("numbers", values, MAX_JSON_VALUES, way_out, task, Format::Json)
@@ -95,12 +99,12 @@ fn check(
 
 #[cfg(test)]
 mod tests {
-    use super::super::polygonize;
+    use super::super::polygonize::polygonize;
     use super::*;
 
     const NONE: u8 = 255;
 
-    /// Labels that look random and are the same every time.
+    /// Pseudo-random labels, determined by the seed.
     fn noise(count: usize, labels: u64, seed: u64) -> Vec<u8> {
         let mut state = seed;
         let next = |_| {

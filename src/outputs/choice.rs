@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use super::{Colormap, Render, RenderOptions};
+use super::options::{Colormap, Render, RenderOptions};
 use crate::error::InvalidValue;
 use crate::zoo::Task;
 
@@ -23,7 +23,7 @@ pub struct RenderChoice {
     pub categories: Option<CategoryNames>,
     /// See [`RenderOptions::max_detections`].
     pub max_detections: Option<usize>,
-    /// What an image's pixels say.
+    /// What the pixels of an image mean.
     pub render: RenderMode,
     /// The category of [`RenderMode::Probability`].
     pub category: Option<String>,
@@ -95,7 +95,7 @@ impl FromStr for CategoryNames {
     }
 }
 
-/// What an image's pixels say, before its category is known.
+/// What the pixels of an image mean, before the task is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RenderMode {
     /// The category's colour.

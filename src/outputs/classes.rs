@@ -1,21 +1,26 @@
 //! From probabilities per pixel to one category per pixel.
 //!
-//! Probabilities are `[height, width, categories]`. A segment pixel takes its likeliest category; a bin_segment pixel,
-//! whose categories are independent of each other, the likeliest that is shown and reaches the threshold.
+//! Probabilities are `[height, width, categories]`. In a segment task a pixel takes its likeliest category. In a
+//! bin_segment task, whose categories are independent of each other, it takes the likeliest of the shown categories,
+//! provided that reaches the threshold.
 
+use super::error::OutputError;
 use super::filter::{SHOWN_THRESHOLD, draws, shows};
-use super::{Format, OutputError, RenderOptions};
-pub(super) use crate::prediction::NO_CATEGORY;
-use crate::prediction::{ClassMap, Dense};
+use super::format::Format;
+use super::options::RenderOptions;
+use crate::prediction::{ClassMap, Dense, NO_CATEGORY};
 use crate::zoo::{Task, TaskType};
 
-/// Whether the pixel at a row-major position had data.
+/// Whether the input had data at a pixel, given by its row-major position.
 pub(super) fn has_data(dense: &Dense, pixel: usize) -> bool {
     dense.valid.as_ref().is_none_or(|valid| valid[pixel])
 }
 
-/// Checks what encoders rely on: as many values as the sizes say, and for classes as many channels as categories, which
-/// must fit below [`NO_CATEGORY`].
+/// Checks what encoders rely on.
+///
+/// # Errors
+/// If the number of values contradicts the size, or the number of channels that of categories (1 for regression); or if
+/// there are so many categories that an index could equal [`NO_CATEGORY`].
 pub(super) fn check(dense: &Dense, task: &Task, format: Format) -> Result<(), OutputError> {
     let pixels = dense.width.checked_mul(dense.height);
     let values = pixels.and_then(|pixels| pixels.checked_mul(dense.channels));
@@ -38,7 +43,10 @@ pub(super) fn check(dense: &Dense, task: &Task, format: Format) -> Result<(), Ou
     Ok(())
 }
 
-/// Checks what encoders rely on in a map of categories: as many labels as the sizes say, all of them known.
+/// Checks what encoders rely on.
+///
+/// # Errors
+/// If the number of labels or scores contradicts the size, or a label is no category of the task.
 pub(super) fn check_map(map: &ClassMap, task: &Task, format: Format) -> Result<(), OutputError> {
     let pixels = map.width.checked_mul(map.height);
     let known = |label: u8| label == NO_CATEGORY || usize::from(label) < task.categories.len();
@@ -51,7 +59,7 @@ pub(super) fn check_map(map: &ClassMap, task: &Task, format: Format) -> Result<(
     Err(OutputError::encode(format, reason))
 }
 
-/// The category of every pixel.
+/// The category of every pixel; [`NO_CATEGORY`] without data, below the threshold, or if the category is not shown.
 pub(super) fn class_map(dense: &Dense, task: &Task, options: &RenderOptions) -> ClassMap {
     let shown: Vec<bool> = (0..dense.channels).map(|category_id| shows(options, category_id)).collect();
     let drawn: Vec<bool> = (0..dense.channels).map(|category_id| draws(task, options, category_id)).collect();
@@ -73,7 +81,7 @@ pub(super) fn class_map(dense: &Dense, task: &Task, options: &RenderOptions) -> 
     ClassMap { width: dense.width, height: dense.height, labels, scores: None }
 }
 
-/// Where one category of a bin_segment task reaches the threshold; `None` where it does nowhere.
+/// The pixels where one category of a bin_segment task reaches the threshold; `None` if there are none.
 pub(super) fn category_map(dense: &Dense, category_id: usize, options: &RenderOptions) -> Option<ClassMap> {
     let threshold = options.threshold.unwrap_or(SHOWN_THRESHOLD);
     let mut any = false;
@@ -87,7 +95,7 @@ pub(super) fn category_map(dense: &Dense, category_id: usize, options: &RenderOp
     any.then_some(ClassMap { width: dense.width, height: dense.height, labels, scores: None })
 }
 
-/// The first of the greatest values among the candidates, with that value; NaN is never the greatest.
+/// Index and value of the greatest candidate, the first of equals. NaN is never the greatest.
 #[inline]
 fn likeliest(probabilities: &[f32], is_candidate: impl Fn(usize) -> bool) -> (Option<usize>, f32) {
     let (mut best, mut greatest) = (None, f32::NEG_INFINITY);

@@ -1,9 +1,9 @@
 //! Colours for continuous values.
 //!
-//! Each map is a handful of evenly spaced anchors with straight lines between them: Viridis and Inferno (Smith and van
-//! der Walt, matplotlib) at every sixteenth of their range, which stays within a few levels of the originals.
+//! Each map is a list of evenly spaced colours, interpolated linearly. Viridis and Inferno (Smith and van der Walt,
+//! matplotlib) are sampled at every sixteenth of their range, which stays within a few levels of the originals.
 
-use super::Colormap;
+use super::options::Colormap;
 
 type Rgb = [u8; 3];
 
@@ -53,8 +53,8 @@ const TERRAIN: [Rgb; 7] =
 const GRAY: [Rgb; 2] = [[0, 0, 0], [255, 255, 255]];
 
 impl Colormap {
-    /// The colour of a position from 0 to 1; positions beyond take the end's colour.
-    pub fn color(self, position: f32) -> [u8; 3] {
+    /// The colour at a position from 0 to 1, beyond which positions are clamped.
+    pub(crate) fn color(self, position: f32) -> [u8; 3] {
         let anchors: &[Rgb] = match self {
             Self::Viridis => &VIRIDIS,
             Self::Gray => &GRAY,

@@ -1,19 +1,19 @@
-//! Detected objects as a picture: boxes outlined, masks filled and outlined, better scores on top.
+//! Detected objects as a picture: outlined boxes, or filled and outlined masks, higher scores on top.
 
-use super::RenderOptions;
 use super::filter::{SHOWN_THRESHOLD, objects};
 use super::mask::{PastedMask, PixelRect, paste};
+use super::options::RenderOptions;
 use super::picture::{Picture, Pixels, Rgba, alpha};
 use crate::prediction::Object;
 use crate::zoo::Task;
 
-/// Width of box outlines in a tile; larger images get as many pixels as 256 px tiles fit into them.
+/// Least width of box outlines. In large images the width is 1/256 of the longer side, so that outlines stay visible.
 const LEAST_STROKE_PX: usize = 2;
 
-/// Opacity of a mask's inner pixels beside its outline.
+/// Opacity of a mask's interior, relative to its outline.
 const FILL_OPACITY: f32 = 0.5;
 
-/// Draws the objects that the options show on a transparent picture.
+/// Draws the objects that the options select on a transparent picture.
 pub(super) fn detections(
     found: &[Object],
     (width, height): (usize, usize),
@@ -57,7 +57,7 @@ fn outline_box(pixels: &mut [u8], (width, height): (usize, usize), bbox_px: [f32
 fn fill_mask(pixels: &mut [u8], width: usize, mask: &PastedMask, outline: Rgba, fill: Rgba) {
     let (columns, rows) = (mask.rect.width(), mask.rect.height());
     let inside = |x: usize, y: usize| x < columns && y < rows && mask.inside[y * columns + x];
-    // The canvas starts at 0, and so no mask begins before it.
+    // The mask was cut to the canvas, so its position is not negative.
     let (left, top) = (mask.rect.x0 as usize, mask.rect.y0 as usize);
     for y in 0..rows {
         for x in (0..columns).filter(|x| inside(*x, y)) {

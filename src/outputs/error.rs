@@ -1,82 +1,82 @@
-//! What can go wrong between a prediction and its bytes.
+//! Errors of encoding a prediction.
 
-use super::Format;
+use super::format::Format;
 use crate::error::ErrorKind;
 use crate::zoo::{Task, TaskType};
 
-/// What can go wrong in encoding.
+/// An error of encoding a prediction.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// The format does not exist for the kind of task.
+    /// The task type has no such format.
     #[error("{task} cannot be answered as {format}; it can be {available}")]
     NotAvailable {
         /// The task's name.
         task: String,
-        /// The format wanted.
+        /// The format that was asked for.
         format: &'static str,
-        /// The formats there are.
+        /// The formats the task type has.
         available: String,
     },
-    /// A vector tile was asked of an image that is no XYZ tile.
+    /// A vector tile was asked for, but the image is not an XYZ tile.
     #[error("mvt answers exist only for XYZ tiles, and this image is not one; take geojson")]
     NoTile,
-    /// A format of one array was asked to hold several layers.
+    /// Several layers were asked for in a format that holds one array.
     #[error("npy holds one array, but {layers} layers were asked for; choose one layer, or take safetensors")]
     OneLayer {
-        /// Layers found.
+        /// How many layers were asked for.
         layers: usize,
     },
-    /// The rendering does not exist for the task.
+    /// The task cannot be rendered as asked for.
     #[error("{task} cannot be rendered so: {reason}")]
     NotRenderable {
         /// The task's name.
         task: String,
-        /// What is missing.
+        /// Why not.
         reason: String,
     },
-    /// The image exceeds what the format can hold.
+    /// The format cannot hold an image of this size.
     #[error("{width} x {height} pixels do not fit into {format}: {limit}")]
     TooLarge {
         /// The format.
         format: &'static str,
-        /// Columns found.
+        /// The image's columns.
         width: usize,
-        /// Rows found.
+        /// The image's rows.
         height: usize,
-        /// The format's limit in words.
+        /// The format's limit, in words.
         limit: &'static str,
     },
-    /// A text or vector answer would hold too much.
+    /// A text or vector answer would be too large.
     #[error("{task} as {format} would hold more than {limit} {what}, which is the limit; {way_out}")]
     TooMuch {
         /// The task's name.
         task: String,
         /// The format.
         format: &'static str,
-        /// The things counted.
+        /// What is counted.
         what: &'static str,
-        /// The most there may be.
+        /// How many there may be.
         limit: usize,
-        /// What helps.
+        /// What the caller can do instead.
         way_out: &'static str,
     },
-    /// An encoder failed.
+    /// An encoder failed, or the prediction contradicts itself.
     #[error("the {format} answer could not be written: {reason}")]
     Encode {
         /// The format.
         format: &'static str,
-        /// What the encoder says.
+        /// What went wrong.
         reason: String,
     },
 }
 
 impl OutputError {
-    /// Probabilities are wanted of a scene that was reduced to categories.
+    /// Probabilities were asked for, but the scene was reduced to categories.
     pub(super) fn reduced(task: &Task) -> Self {
         Self::NotRenderable { task: task.name.clone(), reason: "only categories were kept, no probabilities".to_owned() }
     }
 
-    /// The kind of the error.
+    /// How the HTTP layer classifies the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotAvailable { .. } | Self::NoTile | Self::OneLayer { .. } => ErrorKind::NotAcceptable,
@@ -86,18 +86,16 @@ impl OutputError {
         }
     }
 
-    /// The error of a format that a task does not have.
     pub(super) fn not_available(task: &Task, format: Format) -> Self {
         let names: Vec<&str> = Format::of(task.task_type).iter().map(|format| format.extension()).collect();
         Self::NotAvailable { task: task.name.clone(), format: format.extension(), available: names.join(", ") }
     }
 
-    /// The error of an encoder.
     pub(super) fn encode(format: Format, reason: impl std::fmt::Display) -> Self {
         Self::Encode { format: format.extension(), reason: reason.to_string() }
     }
 
-    /// The error of a prediction that is not what its task type produces.
+    /// The prediction is not of the kind that the task type produces.
     pub(super) fn mismatch(format: Format, task_type: TaskType) -> Self {
         Self::encode(format, format_args!("the prediction does not hold what a {task_type:?} task produces"))
     }

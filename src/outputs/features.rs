@@ -1,27 +1,30 @@
-//! Predictions as polygons in pixel coordinates, which vector formats then only have to project.
+//! Predictions as polygons in pixel coordinates, shared by the vector formats, which project them.
 
 use super::bounds::{check_corners, check_exact_corners, count_corners, max_exact_corners};
-use super::classes::{self, NO_CATEGORY, category_map, class_map};
+use super::classes::{self, category_map, class_map};
+use super::error::OutputError;
 use super::filter::{SHOWN_THRESHOLD, draws, objects};
+use super::format::Format;
 use super::mask::{PixelRect, paste};
+use super::options::RenderOptions;
 use super::polygonize::{Region, polygonize};
 use super::reduce::from_steps;
-use super::simplify::{Map, simplify};
-use super::{Format, OutputError, RenderOptions};
-use crate::prediction::{ClassMap, Dense, Object, Output, Prediction};
+use super::simplify::{LabelMap, simplify};
+use crate::prediction::{ClassMap, Dense, NO_CATEGORY, Object, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
-/// A ring's corners in pixels of the image, not closed; the exterior's shoelace area is positive with rows going down.
+/// The corners of a ring in pixels of the image; the first is not repeated. With rows counted downwards, exterior rings
+/// have a positive shoelace area.
 pub(super) type PixelRing = Vec<[f64; 2]>;
 
-/// One feature: polygons (the exterior ring first, then holes) of one category.
+/// One or more polygons of one category.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PixelFeature {
-    /// One polygon, or the parts of an object's mask.
+    /// Each has its exterior ring first, then its holes. An object's mask may have several parts.
     pub(super) polygons: Vec<Vec<PixelRing>>,
     /// Index into the task's categories.
     pub(super) category_id: usize,
-    /// The object's score, or the mean probability of a region.
+    /// The object's score, or the mean probability of the region's pixels.
     pub(super) score: f32,
 }
 
@@ -32,6 +35,9 @@ impl PixelFeature {
 }
 
 /// The features of a dense prediction or of detections. Boxes and masks are cut to `canvas`.
+///
+/// # Errors
+/// If the prediction contradicts the task, was reduced without scores, or has more corners than an answer may hold.
 pub(super) fn features(
     prediction: &Prediction,
     task: &Task,
@@ -66,7 +72,7 @@ pub(super) fn features(
     }
 }
 
-/// Regions of categories: of a segment task they tile the image, of a bin_segment task they may overlap.
+/// Regions of equal category. Those of a segment task do not overlap, those of a bin_segment task may.
 fn regions(dense: &Dense, task: &Task, format: Format, options: &RenderOptions) -> Result<Vec<PixelFeature>, OutputError> {
     let drawn = (0..dense.channels).filter(|category_id| draws(task, options, *category_id));
     let maps = if task.task_type == TaskType::Segment {
@@ -80,27 +86,27 @@ fn regions(dense: &Dense, task: &Task, format: Format, options: &RenderOptions) 
     checked(found.collect(), task, format)
 }
 
-/// How many corners a map's regions have along pixel edges, or more than there may be.
+/// The number of corners of a map's regions before simplification; counting stops beyond the limit.
 fn corners(map: &ClassMap, options: &RenderOptions) -> usize {
     count_corners(&map.labels, (map.width, map.height), NO_CATEGORY, max_exact_corners(options))
 }
 
-/// Features that fit into an answer.
+/// Passes features on if their corners fit into an answer.
 fn checked(found: Vec<PixelFeature>, task: &Task, format: Format) -> Result<Vec<PixelFeature>, OutputError> {
     check_corners(found.iter().map(PixelFeature::corners).sum(), task, format)?;
     Ok(found)
 }
 
-/// The map without the categories that vectors leave out.
+/// The map without the categories that are not drawn.
 fn drawn_only(mut map: ClassMap, task: &Task, options: &RenderOptions) -> ClassMap {
     let hidden = |label: u8| label != NO_CATEGORY && !draws(task, options, usize::from(label));
     map.labels.iter_mut().filter(|label| hidden(**label)).for_each(|label| *label = NO_CATEGORY);
     map
 }
 
-/// The regions of a map; `probability` is asked for pixels with a category.
+/// The regions of a map, scored by the mean `probability` of their pixels, which are given by row-major position.
 fn map_regions(map: &ClassMap, options: &RenderOptions, probability: impl Fn(usize) -> f32) -> Vec<PixelFeature> {
-    // On the edge of a tile the next tile's polygons begin.
+    // Corners on the edge stay: the neighbouring tile's polygons have the same ones.
     outlines(&map.labels, (map.width, map.height), true, options, probability)
         .into_iter()
         .map(|region| PixelFeature {
@@ -111,7 +117,7 @@ fn map_regions(map: &ClassMap, options: &RenderOptions, probability: impl Fn(usi
         .collect()
 }
 
-/// The regions of labels, their outlines simplified as far as is asked for.
+/// The regions of labels, simplified as the options say.
 fn outlines(
     labels: &[u8],
     size: (usize, usize),
@@ -121,13 +127,13 @@ fn outlines(
 ) -> Vec<Region> {
     let mut regions = polygonize(labels, size, NO_CATEGORY, score);
     if options.simplify_px > 0.0 {
-        let map = Map { labels, size, ignored: NO_CATEGORY, keeps_edge };
+        let map = LabelMap { labels, size, ignored: NO_CATEGORY, keeps_edge };
         simplify(&mut regions, &map, f64::from(options.simplify_px));
     }
     regions
 }
 
-/// An object's mask, or its box where it has none; `None` where nothing of it lies on the canvas.
+/// The outline of an object's mask, or of its box if it has no mask; `None` if nothing of it lies on the canvas.
 fn outline(object: &Object, canvas: PixelRect, options: &RenderOptions) -> Option<PixelFeature> {
     let polygons = if object.mask.is_some() {
         let mask = paste(object, canvas)?;

@@ -1,28 +1,28 @@
-//! Which categories and objects of a prediction an answer shows: the one place where thresholds are applied.
+//! Which categories and objects an answer shows. All thresholds on objects are applied here.
 
-use super::RenderOptions;
+use super::options::RenderOptions;
 use crate::prediction::Object;
 use crate::zoo::Task;
 
-/// Least score and probability shown in images and vectors.
+/// Default threshold for images and vectors.
 pub(super) const SHOWN_THRESHOLD: f32 = 0.5;
 
-/// Least score the detection network itself lets through, kept in raw answers (torchvision's `box_score_thresh`).
+/// Default threshold for raw answers: that of the detection network itself (torchvision's `box_score_thresh`).
 pub(super) const RAW_THRESHOLD: f32 = 0.05;
 
-/// Whether the answer shows a category.
+/// Whether the options select a category.
 pub(super) fn shows(options: &RenderOptions, category_id: usize) -> bool {
     options.categories.as_ref().is_none_or(|ids| ids.contains(&category_id))
 }
 
-/// Whether the answer colours or outlines a category; the "no valid label" category of a task never is.
+/// Whether a category is coloured or outlined: selected, and not the task's "no valid label" category.
 pub(super) fn draws(task: &Task, options: &RenderOptions, category_id: usize) -> bool {
     !(task.background_invalid && category_id == 0) && shows(options, category_id)
 }
 
-/// The objects an answer holds, best first; `default_threshold` counts where the caller named none.
+/// The objects that an answer holds, highest score first. `default_threshold` applies unless the options name a threshold.
 ///
-/// Objects whose box or score is not finite, or whose box has no area, are dropped.
+/// Objects whose box or score is not finite, or whose box has no area, are left out.
 pub(super) fn objects<'a>(objects: &'a [Object], options: &RenderOptions, default_threshold: f32) -> Vec<&'a Object> {
     let threshold = options.threshold.unwrap_or(default_threshold);
     let mut kept: Vec<&Object> = objects

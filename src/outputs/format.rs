@@ -1,13 +1,13 @@
-//! Which formats there are, what they are called and which task types have them.
+//! The output formats, their names, and which task types have them.
 
 use crate::zoo::TaskType;
 
-/// The formats an answer may have.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Palette or colour-mapped image.
+    /// PNG image: category colours, or values through a colour map.
     Png,
-    /// The same, lossless WebP.
+    /// The same picture as lossless WebP.
     Webp,
     /// GeoTIFF with colour table, nodata and category names.
     Tif,
@@ -19,12 +19,12 @@ pub enum Format {
     Npy,
     /// Plain JSON.
     Json,
-    /// Named tensors.
+    /// Named tensors in a `.safetensors` file.
     Safetensors,
 }
 
 impl Format {
-    /// The formats of a task type, the default first.
+    /// The formats of a task type, its default first.
     pub fn of(task_type: TaskType) -> &'static [Format] {
         use Format::{Geojson, Json, Mvt, Npy, Png, Safetensors, Tif, Webp};
         match task_type {
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// The file extension, which is also the name in `format=`.
+    /// The file extension, also the name that `format=` takes.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -50,7 +50,7 @@ impl Format {
         }
     }
 
-    /// The format of a name such as `png`.
+    /// The format with this extension, such as `png`.
     pub fn by_extension(name: &str) -> Option<Format> {
         use Format::{Geojson, Json, Mvt, Npy, Png, Safetensors, Tif, Webp};
         [Png, Webp, Tif, Geojson, Mvt, Npy, Json, Safetensors].into_iter().find(|format| format.extension() == name)

@@ -1,28 +1,31 @@
-//! RFC 7946 features: longitude and latitude in degrees where the image is georeferenced, else pixels.
+//! GeoJSON (RFC 7946): longitude and latitude in degrees if the image is georeferenced, else pixels.
 //!
-//! Exterior rings run counter-clockwise, holes clockwise, in the coordinates written. Where a straight line of pixels is a
-//! curve in longitude and latitude, points are added at fixed pixel positions, which neighbouring polygons share.
+//! In the written coordinates, exterior rings run counter-clockwise and holes clockwise. If a straight line of pixels is a
+//! curve in longitude and latitude, points are added at fixed pixel positions, so that neighbouring polygons get the same
+//! points.
 
 use serde::Serialize;
 
+use super::error::OutputError;
 use super::features::{PixelFeature, PixelRing, features};
+use super::format::Format;
 use super::json::{ByCategory, best_score};
 use super::mask::PixelRect;
-use super::{Format, OutputError, RenderOptions, category_name};
+use super::options::RenderOptions;
 use crate::georef::{Crs, Georef};
 use crate::prediction::{Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
-/// Decimals of degrees: a centimetre on the ground.
-const DEGREE_DECIMALS: f64 = 1e7;
+/// Degrees are rounded to 1 / this: a centimetre on the ground.
+const DEGREE_STEPS: f64 = 1e7;
 
-/// Decimals of pixels.
-const PIXEL_DECIMALS: f64 = 1e3;
+/// Pixels are rounded to 1 / this.
+const PIXEL_STEPS: f64 = 1e3;
 
-/// Pixels between the points added to long edges. At 10 m a pixel the chord stays within a centimetre of the curve.
+/// Distance between the points added to long edges. At 10 m per pixel, the chord is within a centimetre of the curve.
 const DENSIFY_PX: f64 = 64.0;
 
-/// Points that densifying may add to one edge; edges longer than this many steps get longer steps.
+/// Most points added to one edge; on longer edges their distance grows.
 const MAX_EDGE_POINTS: f64 = 4096.0;
 
 type Ring = Vec<[f64; 2]>;
@@ -43,7 +46,7 @@ struct Feature<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     geometry: Geometry,
-    properties: Properties<'a>,
+    properties: FeatureProperties<'a>,
 }
 
 #[derive(Serialize)]
@@ -54,7 +57,7 @@ enum Geometry {
 }
 
 #[derive(Serialize)]
-struct Properties<'a> {
+struct FeatureProperties<'a> {
     category: &'a str,
     category_id: usize,
     score: f32,
@@ -64,12 +67,12 @@ struct Properties<'a> {
 
 /// Writes a prediction as a feature collection.
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
-    let projection = Projection::of(prediction.georef.as_ref());
+    let projection = PixelProjection::of(prediction.georef.as_ref());
     let (found, scores) = match (&prediction.output, task.task_type) {
         (Output::Scores(scores), TaskType::Classification | TaskType::MultiLabelClassification) => {
             (footprint(prediction, scores).into_iter().collect(), Some(ByCategory { task, scores }))
         }
-        // Objects belong to the tile that holds their centre and are written whole, even where they reach beyond it.
+        // An object belongs to the tile that holds its centre, and is written whole even if it extends beyond that tile.
         _ => {
             let margin = prediction.width.max(prediction.height);
             let canvas = PixelRect::around(prediction.width, prediction.height, margin);
@@ -82,8 +85,8 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
             1 => Geometry::Polygon(polygons.remove(0)),
             _ => Geometry::MultiPolygon(polygons),
         };
-        let properties = Properties {
-            category: category_name(task, feature.category_id),
+        let properties = FeatureProperties {
+            category: task.category_name(feature.category_id),
             category_id: feature.category_id,
             score: feature.score,
             scores,
@@ -99,7 +102,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
     serde_json::to_vec(&collection).map_err(|e| OutputError::encode(Format::Geojson, e))
 }
 
-/// The image's outline with its likeliest category; nothing where no category has a score.
+/// The image's outline with its likeliest category; `None` if no score is a number.
 fn footprint(prediction: &Prediction, scores: &[f32]) -> Option<PixelFeature> {
     let (category_id, score) = best_score(scores)?;
     let (width, height) = (prediction.width as f64, prediction.height as f64);
@@ -107,14 +110,14 @@ fn footprint(prediction: &Prediction, scores: &[f32]) -> Option<PixelFeature> {
     Some(PixelFeature { polygons: vec![vec![ring]], category_id, score })
 }
 
-/// From pixels to the coordinates written.
-struct Projection<'a> {
+/// From pixels to the written coordinates.
+struct PixelProjection<'a> {
     georef: Option<&'a Georef>,
-    /// Whether straight lines of pixels stay straight in longitude and latitude.
+    /// Whether straight lines of pixels are straight in longitude and latitude.
     straight: bool,
 }
 
-impl<'a> Projection<'a> {
+impl<'a> PixelProjection<'a> {
     fn of(georef: Option<&'a Georef>) -> Self {
         let straight = georef.is_none_or(|georef| {
             let unrotated = georef.transform.row_skew == 0.0 && georef.transform.col_skew == 0.0;
@@ -123,13 +126,13 @@ impl<'a> Projection<'a> {
         Self { georef, straight }
     }
 
-    /// The rings of a polygon, closed and turned as RFC 7946 wants them; `None` where a point has no longitude and latitude.
+    /// The rings of a polygon, closed and oriented as RFC 7946 requires; `None` if a point has no longitude and latitude.
     fn polygon(&self, rings: &[PixelRing]) -> Option<Vec<Ring>> {
         let mut polygon = rings.iter().map(|ring| self.ring(ring)).collect::<Option<Vec<Ring>>>()?;
         if !self.straight {
             unwrap_antimeridian(&mut polygon);
         }
-        // Pixels and the world may be mirrored to each other; holes run against the exterior in both.
+        // The transform may mirror: then the exterior is clockwise, and reversing every ring mends all of them.
         if polygon.first().is_some_and(|exterior| doubled_area(exterior) < 0.0) {
             polygon.iter_mut().for_each(|ring| ring.reverse());
         }
@@ -152,15 +155,15 @@ impl<'a> Projection<'a> {
 
     fn point(&self, [col, row]: [f64; 2]) -> Option<[f64; 2]> {
         let Some(georef) = self.georef else {
-            return Some([rounded(col, PIXEL_DECIMALS), rounded(row, PIXEL_DECIMALS)]);
+            return Some([rounded(col, PIXEL_STEPS), rounded(row, PIXEL_STEPS)]);
         };
         let (x, y) = georef.transform.apply(col, row);
         let (lon, lat) = georef.crs.to_lon_lat(x, y)?;
-        Some([rounded(lon, DEGREE_DECIMALS), rounded(lat, DEGREE_DECIMALS)])
+        Some([rounded(lon, DEGREE_STEPS), rounded(lat, DEGREE_STEPS)])
     }
 }
 
-/// Where an edge crosses multiples of [`DENSIFY_PX`], counted along its longer direction.
+/// The points where an edge crosses multiples of [`DENSIFY_PX`] along its longer axis.
 fn points_between(from: [f64; 2], to: [f64; 2]) -> impl Iterator<Item = [f64; 2]> {
     let [dx, dy] = [to[0] - from[0], to[1] - from[1]];
     let (start, length) = if dx.abs() >= dy.abs() { (from[0], dx) } else { (from[1], dy) };
@@ -175,9 +178,9 @@ fn points_between(from: [f64; 2], to: [f64; 2]) -> impl Iterator<Item = [f64; 2]
     })
 }
 
-/// Keeps polygons across the antimeridian in one piece: western longitudes continue beyond 180 degrees.
+/// Keeps polygons that cross the antimeridian in one piece: western longitudes become values above 180 degrees.
 ///
-/// Only an edge across it jumps by more than half the Earth, because long edges have points in between.
+/// Long edges have been densified, so only an edge across the antimeridian spans more than 180 degrees.
 fn unwrap_antimeridian(polygon: &mut [Ring]) {
     let crosses = |ring: &Ring| ring.windows(2).any(|edge| (edge[0][0] - edge[1][0]).abs() > 180.0);
     if polygon.iter().any(crosses) {
@@ -185,12 +188,12 @@ fn unwrap_antimeridian(polygon: &mut [Ring]) {
     }
 }
 
-/// Twice the shoelace area of a closed ring, measured from its first corner so that digits are not lost.
+/// Twice the shoelace area of a closed ring, relative to its first corner so that no precision is lost.
 fn doubled_area(ring: &Ring) -> f64 {
     let [x0, y0] = ring.first().copied().unwrap_or_default();
     ring.windows(2).map(|edge| (edge[0][0] - x0) * (edge[1][1] - y0) - (edge[1][0] - x0) * (edge[0][1] - y0)).sum()
 }
 
-fn rounded(value: f64, decimals: f64) -> f64 {
-    (value * decimals).round() / decimals
+fn rounded(value: f64, steps: f64) -> f64 {
+    (value * steps).round() / steps
 }

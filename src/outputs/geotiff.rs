@@ -1,18 +1,20 @@
-//! Dense predictions as cloud-optimised GeoTIFF: 256 px deflate tiles, overviews, directories before pixels, overviews'
-//! pixels before the image's.
+//! Dense predictions as cloud-optimised GeoTIFF: 256 px deflate tiles with overviews, directories before pixels, the
+//! overviews' pixels before the image's.
 //!
-//! Classes are 8-bit with the task's colours as colour table, 255 being nodata, and names in GDAL's metadata
-//! (`CATEGORY_0` …); regressed values and single probabilities are 32-bit floats, NaN being nodata.
+//! Categories are 8-bit with nodata 255, the task's colours as colour table, and names in GDAL's metadata (`CATEGORY_0` …).
+//! Regressed values and single probabilities are 32-bit floats with nodata NaN.
 
-use super::classes::{self, NO_CATEGORY, class_map};
+use super::classes::{self, class_map};
+use super::error::OutputError;
+use super::format::Format;
 use super::geokeys;
 use super::npy::channel;
-use super::tiff_file::{Level, Tag, write_tiles};
-use super::{Format, OutputError, Render, RenderOptions};
-use crate::prediction::{Dense, Output, Prediction};
+use super::options::{Render, RenderOptions};
+use super::tiff_file::{TiffImage, TiffTag, write_tiles};
+use crate::prediction::{Dense, NO_CATEGORY, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
-/// Images up to this side need no overview.
+/// Overviews are added until one has no side longer than this.
 const OVERVIEW_SIDE_PX: usize = 512;
 
 const PHOTOMETRIC_INTERPRETATION: u16 = 262;
@@ -21,7 +23,7 @@ const SAMPLE_FORMAT: u16 = 339;
 const GDAL_METADATA: u16 = 42112;
 const GDAL_NODATA: u16 = 42113;
 
-/// Writes classes, regressed values or (`render=probability`) one category's probabilities.
+/// Writes categories, regressed values, or (`render=probability`) the probabilities of one category.
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
     let mut tags = prediction.georef.as_ref().map(geokeys::tags).unwrap_or_default();
     let dense = match &prediction.output {
@@ -32,7 +34,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
                 return Err(OutputError::reduced(task));
             }
             tags.extend(category_tags(task));
-            return write((map.width, map.height), Samples::Categories(map.labels.clone()), tags);
+            return write((map.width, map.height), BandSamples::Categories(map.labels.clone()), tags);
         }
         _ => return Err(OutputError::mismatch(Format::Tif, task.task_type)),
     };
@@ -53,34 +55,34 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
         }
         _ => {
             tags.extend(category_tags(task));
-            write(size, Samples::Categories(class_map(dense, task, options).labels), tags)
+            write(size, BandSamples::Categories(class_map(dense, task, options).labels), tags)
         }
     }
 }
 
-/// The pixels of one level.
-enum Samples {
+/// The pixels of the image or of one overview.
+enum BandSamples {
     Categories(Vec<u8>),
     Values(Vec<f32>),
 }
 
-fn floats(dense: &Dense, category_id: usize) -> Samples {
-    Samples::Values(channel(dense, category_id).collect())
+fn floats(dense: &Dense, category_id: usize) -> BandSamples {
+    BandSamples::Values(channel(dense, category_id).collect())
 }
 
-fn write(size: (usize, usize), samples: Samples, tags: Vec<Tag>) -> Result<Vec<u8>, OutputError> {
+fn write(size: (usize, usize), samples: BandSamples, tags: Vec<TiffTag>) -> Result<Vec<u8>, OutputError> {
     let (mut width, mut height) = size;
     if width == 0 || height == 0 {
         return Err(OutputError::TooLarge { format: "tif", width, height, limit: "a side has at least 1 pixel" });
     }
     let mut samples = samples;
-    let mut levels = vec![samples.level(width, height)];
+    let mut images = vec![samples.image(width, height)];
     while width.max(height) > OVERVIEW_SIDE_PX {
         samples = samples.halved(width, height);
         (width, height) = (width.div_ceil(2), height.div_ceil(2));
-        levels.push(samples.level(width, height));
+        images.push(samples.image(width, height));
     }
-    write_tiles(&levels, &tags).ok_or(OutputError::TooLarge {
+    write_tiles(&images, &tags).ok_or(OutputError::TooLarge {
         format: "tif",
         width: size.0,
         height: size.1,
@@ -88,15 +90,15 @@ fn write(size: (usize, usize), samples: Samples, tags: Vec<Tag>) -> Result<Vec<u
     })
 }
 
-impl Samples {
-    fn level(&self, width: usize, height: usize) -> Level {
+impl BandSamples {
+    fn image(&self, width: usize, height: usize) -> TiffImage {
         match self {
-            Self::Categories(labels) => Level::new(labels, width, height, NO_CATEGORY, |label| [label]),
-            Self::Values(values) => Level::new(values, width, height, f32::NAN, f32::to_le_bytes),
+            Self::Categories(labels) => TiffImage::new(labels, width, height, NO_CATEGORY, |label| [label]),
+            Self::Values(values) => TiffImage::new(values, width, height, f32::NAN, f32::to_le_bytes),
         }
     }
 
-    /// Half the size: every second category, means of values that are numbers.
+    /// The overview at half the size: every second category; the mean of each four values, NaN left out.
     fn halved(&self, width: usize, height: usize) -> Self {
         let rows = 0..height.div_ceil(2);
         let cells = rows.flat_map(|row| (0..width.div_ceil(2)).map(move |column| (2 * column, 2 * row)));
@@ -116,16 +118,16 @@ impl Samples {
     }
 }
 
-fn value_tags(description: &str) -> Vec<Tag> {
+fn value_tags(description: &str) -> Vec<TiffTag> {
     vec![
-        Tag::short(PHOTOMETRIC_INTERPRETATION, 1),
-        Tag::short(SAMPLE_FORMAT, 3),
-        Tag::ascii(GDAL_METADATA, &metadata(description, &[])),
-        Tag::ascii(GDAL_NODATA, "nan"),
+        TiffTag::short(PHOTOMETRIC_INTERPRETATION, 1),
+        TiffTag::short(SAMPLE_FORMAT, 3),
+        TiffTag::ascii(GDAL_METADATA, &metadata(description, &[])),
+        TiffTag::ascii(GDAL_NODATA, "nan"),
     ]
 }
 
-fn category_tags(task: &Task) -> Vec<Tag> {
+fn category_tags(task: &Task) -> Vec<TiffTag> {
     let channel = |channel: usize| {
         (0..=NO_CATEGORY).map(move |index| {
             let known = usize::from(index) < task.categories.len();
@@ -133,17 +135,17 @@ fn category_tags(task: &Task) -> Vec<Tag> {
         })
     };
     vec![
-        Tag::short(PHOTOMETRIC_INTERPRETATION, 3),
-        Tag::shorts(COLOR_MAP, (0..3).flat_map(channel)),
-        Tag::short(SAMPLE_FORMAT, 1),
-        Tag::ascii(GDAL_METADATA, &metadata(&task.name, &task.categories)),
-        Tag::ascii(GDAL_NODATA, &NO_CATEGORY.to_string()),
+        TiffTag::short(PHOTOMETRIC_INTERPRETATION, 3),
+        TiffTag::shorts(COLOR_MAP, (0..3).flat_map(channel)),
+        TiffTag::short(SAMPLE_FORMAT, 1),
+        TiffTag::ascii(GDAL_METADATA, &metadata(&task.name, &task.categories)),
+        TiffTag::ascii(GDAL_NODATA, &NO_CATEGORY.to_string()),
     ]
 }
 
 /// GDAL's metadata document: the band's description and the names of its categories.
 ///
-/// GDAL escapes texts once more than XML asks for, and cuts those off that are not.
+/// Texts are escaped twice: GDAL unescapes once more than XML requires, and would cut a text off at a bare `&` or `<`.
 fn metadata(description: &str, categories: &[String]) -> String {
     let mut xml = String::from("<GDALMetadata>\n");
     xml += &format!(

@@ -1,14 +1,17 @@
-//! Imagery itself as PNG.
+//! The imagery itself, rather than a prediction, as PNG.
 
 use bytes::Bytes;
 use png::ColorType;
 
-use super::{Encoded, Format, OutputError, png as png_output};
+use super::encode::Encoded;
+use super::error::OutputError;
+use super::format::Format;
+use super::png as png_output;
 
-/// Encodes `[height, width, 3]` 8-bit RGB; pixels whose `valid` (`[height, width]`) is false are transparent.
+/// Encodes 8-bit RGB `[height, width, 3]`. Pixels whose `valid` (`[height, width]`) is false are transparent.
 ///
 /// # Errors
-/// [`OutputError::Encode`] where sizes and samples contradict each other, [`OutputError::TooLarge`] where PNG has no such size.
+/// [`OutputError::Encode`] if the lengths contradict the size, [`OutputError::TooLarge`] if PNG cannot have this size.
 pub fn encode_imagery(rgb: &[u8], valid: &[bool], width: usize, height: usize) -> Result<Encoded, OutputError> {
     if width.checked_mul(height) != Some(valid.len()) || rgb.len() / 3 != valid.len() || !rgb.len().is_multiple_of(3) {
         let reason = format!("{} samples and {} flags for {width} x {height} pixels", rgb.len(), valid.len());

@@ -1,15 +1,17 @@
-//! Plain JSON: classification scores, boxes in pixels, embeddings. Numbers are the shortest that read back as the same f32;
-//! what is not finite becomes null.
+//! Plain JSON: classification scores, boxes in pixels, embeddings. Numbers have the fewest digits that read back as the
+//! same f32; numbers that are not finite become null.
 
 use serde::{Serialize, Serializer};
 
 use super::bounds::check_values;
+use super::error::OutputError;
 use super::filter::{RAW_THRESHOLD, objects};
-use super::{Format, OutputError, RenderOptions, category_name};
+use super::format::Format;
+use super::options::RenderOptions;
 use crate::prediction::{Embedding, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
-/// Scores as a map from category names, in the task's order.
+/// Serialises scores as a map from category names, in the task's order.
 #[derive(Clone, Copy)]
 pub(super) struct ByCategory<'a> {
     pub(super) task: &'a Task,
@@ -23,7 +25,7 @@ impl Serialize for ByCategory<'_> {
 }
 
 #[derive(Serialize)]
-struct Answer<'a, B> {
+struct WithWarnings<'a, B> {
     #[serde(flatten)]
     body: B,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -58,12 +60,12 @@ struct Vectors<'a> {
     embeddings: Vec<Vector<'a>>,
 }
 
-/// Writes scores, objects or embeddings; several layers come as a list named `embeddings`.
+/// Writes scores, objects or embeddings; several layers become a list named `embeddings`.
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
     match (&prediction.output, task.task_type) {
         (Output::Scores(scores), TaskType::Classification | TaskType::MultiLabelClassification) => {
             let best = best_score(scores);
-            let category = best.map(|(category_id, _)| category_name(task, category_id));
+            let category = best.map(|(category_id, _)| task.category_name(category_id));
             let score = best.map(|(_, score)| score);
             write(prediction, Classification { category, score, scores: ByCategory { task, scores } })
         }
@@ -73,7 +75,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
                 boxes: kept.iter().map(|object| object.bbox_px).collect(),
                 scores: kept.iter().map(|object| object.score).collect(),
                 labels: kept.iter().map(|object| object.category_id).collect(),
-                categories: kept.iter().map(|object| category_name(task, object.category_id)).collect(),
+                categories: kept.iter().map(|object| task.category_name(object.category_id)).collect(),
             };
             write(prediction, detections)
         }
@@ -88,7 +90,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
     }
 }
 
-/// The first of the greatest scores and its category; `None` without a score that is a number.
+/// Category and value of the greatest score, the first of equals; `None` if no score is a number.
 pub(super) fn best_score(scores: &[f32]) -> Option<(usize, f32)> {
     let numbers = scores.iter().copied().enumerate().filter(|(_, score)| !score.is_nan());
     numbers.reduce(|best, candidate| if candidate.1 > best.1 { candidate } else { best })
@@ -100,6 +102,6 @@ fn vector(embedding: &Embedding) -> Vector<'_> {
 }
 
 fn write(prediction: &Prediction, body: impl Serialize) -> Result<Vec<u8>, OutputError> {
-    let answer = Answer { body, warnings: &prediction.warnings };
+    let answer = WithWarnings { body, warnings: &prediction.warnings };
     serde_json::to_vec(&answer).map_err(|e| OutputError::encode(Format::Json, e))
 }

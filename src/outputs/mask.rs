@@ -1,16 +1,16 @@
-//! Mask R-CNN masks from their 28 x 28 grid to pixels, as torchvision's `paste_masks_in_image` does it: the grid gets a
-//! border of one zero cell, the box grows alike and is cut to whole pixels, values between cell centres are bilinear
-//! (half-pixel centres, edges repeated), and 0.5 divides inside from outside.
+//! Mask R-CNN masks from their 28 x 28 grid to pixels, as in torchvision's `paste_masks_in_image`: the grid gets a border
+//! of one zero cell, the box grows in proportion and is cut to whole pixels, values between cell centres are interpolated
+//! linearly (half-pixel centres, edges repeated), and a pixel is inside if its value is at least 0.5.
 
 use crate::prediction::{Object, ObjectMask};
 
-/// Probability from which a pixel belongs to the object (torchvision's and COCO's threshold).
+/// A pixel belongs to the object from this probability on (torchvision's and COCO's threshold).
 const INSIDE: f32 = 0.5;
 
-/// Boxes end here at the latest, so that differences of pixel numbers cannot overflow.
+/// Box coordinates are clamped to this, so that their differences cannot overflow.
 const FARTHEST_PX: f32 = 1e12;
 
-/// A rectangle of whole pixels, `x1` and `y1` exclusive.
+/// A rectangle of whole pixels; `x1` and `y1` are exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PixelRect {
     pub(super) x0: i64,
@@ -20,18 +20,16 @@ pub(super) struct PixelRect {
 }
 
 impl PixelRect {
-    /// An image's pixels and `margin` pixels around them.
+    /// An image with `margin` pixels around it.
     pub(super) fn around(width: usize, height: usize, margin: usize) -> Self {
         let margin = margin as i64;
         Self { x0: -margin, y0: -margin, x1: width as i64 + margin, y1: height as i64 + margin }
     }
 
-    /// Columns.
     pub(super) fn width(&self) -> usize {
         usize::try_from(self.x1 - self.x0).unwrap_or(0)
     }
 
-    /// Rows.
     pub(super) fn height(&self) -> usize {
         usize::try_from(self.y1 - self.y0).unwrap_or(0)
     }
@@ -41,16 +39,16 @@ impl PixelRect {
     }
 }
 
-/// An object's pixels.
+/// The pixels of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PastedMask {
-    /// Where the pixels lie in the image.
+    /// The part of the image that `inside` covers.
     pub(super) rect: PixelRect,
-    /// Whether a pixel belongs to the object, row-major in `rect`.
+    /// Whether each pixel of `rect` belongs to the object, row-major.
     pub(super) inside: Vec<bool>,
 }
 
-/// The pixels of `canvas` that belong to the object; empty where it has no usable mask or lies elsewhere.
+/// The pixels of `canvas` that belong to the object; `None` if it has no usable mask or does not touch the canvas.
 pub(super) fn paste(object: &Object, canvas: PixelRect) -> Option<PastedMask> {
     let mask = object.mask.as_ref().filter(|mask| mask.side > 0 && mask.values.len() == mask.side * mask.side)?;
     let full = grown_box(object.bbox_px, mask.side);
@@ -58,8 +56,8 @@ pub(super) fn paste(object: &Object, canvas: PixelRect) -> Option<PastedMask> {
     if rect.width() == 0 || rect.height() == 0 {
         return None;
     }
-    let columns = taps(rect.x0 - full.x0, rect.width(), full.width(), mask.side + 2);
-    let rows = taps(rect.y0 - full.y0, rect.height(), full.height(), mask.side + 2);
+    let columns = cell_pairs(rect.x0 - full.x0, rect.width(), full.width(), mask.side + 2);
+    let rows = cell_pairs(rect.y0 - full.y0, rect.height(), full.height(), mask.side + 2);
     let mut inside = Vec::with_capacity(columns.len() * rows.len());
     for y in &rows {
         for x in &columns {
@@ -71,7 +69,7 @@ pub(super) fn paste(object: &Object, canvas: PixelRect) -> Option<PastedMask> {
     Some(PastedMask { rect, inside })
 }
 
-/// torchvision's `expand_boxes` and the cut to whole pixels, both ends inclusive there.
+/// torchvision's `expand_boxes`, then cut to whole pixels. There both ends are inclusive, hence the `+ 1`.
 fn grown_box([x0, y0, x1, y1]: [f32; 4], side: usize) -> PixelRect {
     let scale = (side + 2) as f32 / side as f32;
     let grow = |low: f32, high: f32| {
@@ -82,26 +80,26 @@ fn grown_box([x0, y0, x1, y1]: [f32; 4], side: usize) -> PixelRect {
     PixelRect { x0, y0, x1: x1 + 1, y1: y1 + 1 }
 }
 
-/// Two neighbouring cells of the bordered grid and how far a pixel's centre lies towards the second.
-struct Tap {
+/// Two neighbouring cells of the bordered grid, and the weight of the second at a pixel's centre.
+struct CellPair {
     below: usize,
     above: usize,
     weight: f32,
 }
 
-/// Taps of `count` pixels from `first` on, of `pixels` that the `cells` are stretched over.
-fn taps(first: i64, count: usize, pixels: usize, cells: usize) -> Vec<Tap> {
+/// The cells between which `count` pixels lie, starting with pixel `first` of the `pixels` that `cells` are stretched over.
+fn cell_pairs(first: i64, count: usize, pixels: usize, cells: usize) -> Vec<CellPair> {
     let scale = cells as f32 / pixels as f32;
     (0..count)
         .map(|i| {
             let position = ((first + i as i64) as f32 + 0.5).mul_add(scale, -0.5).max(0.0);
             let below = (position as usize).min(cells - 1);
-            Tap { below, above: (below + 1).min(cells - 1), weight: position - below as f32 }
+            CellPair { below, above: (below + 1).min(cells - 1), weight: position - below as f32 }
         })
         .collect()
 }
 
-/// A cell of the grid with its border of zeros.
+/// The value of a cell of the bordered grid.
 fn cell(mask: &ObjectMask, x: usize, y: usize) -> f32 {
     let inner = 1..=mask.side;
     if inner.contains(&x) && inner.contains(&y) { mask.values[(y - 1) * mask.side + x - 1] } else { 0.0 }
@@ -124,7 +122,7 @@ mod tests {
         pasted.inside.chunks(pasted.rect.width()).map(row).collect()
     }
 
-    /// What torchvision's `paste_masks_in_image` returns for these masks and boxes, thresholded at 0.5.
+    /// The fixture holds what torchvision's `paste_masks_in_image` returns for these masks and boxes, thresholded at 0.5.
     #[test]
     fn pasted_masks_are_torchvisions() {
         let fixture: serde_json::Value =

@@ -1,29 +1,31 @@
 //! Mapbox Vector Tiles 2.1: one layer named after the task, extent 4096.
 //!
-//! A vector tile's coordinates are those of its pixels, stretched, and so the image must be exactly one XYZ tile. A tile
-//! without features has no bytes.
+//! Tile coordinates are pixel coordinates times a factor, so the image must be exactly one XYZ tile. A tile without
+//! features is empty: it has no bytes.
 
 use mvt::{GeomEncoder, GeomType, Tile};
 
+use super::error::OutputError;
 use super::features::{PixelFeature, PixelRing, features};
+use super::format::Format;
 use super::mask::PixelRect;
-use super::{Format, OutputError, RenderOptions, category_name};
+use super::options::RenderOptions;
 use crate::georef::{Crs, Georef};
 use crate::prediction::Prediction;
 use crate::tiles::{TileCoord, WORLD_M};
 use crate::zoo::Task;
 
-/// Units a side.
+/// Units per side of a tile.
 const EXTENT: u32 = 4096;
 
-/// The part of a tile's side by which features may reach beyond it (64 units), so that outlines along the edge of a tile
-/// are drawn outside of it.
+/// Features may extend beyond the tile by 1 / this of its side (64 units), so that maps draw their cut edges outside the
+/// tile.
 const BUFFER_PARTS: usize = 64;
 
-/// Part of a pixel by which a grid may miss the tile it stands for.
+/// By how many pixels an image's bounds may differ from those of the tile.
 const GRID_TOLERANCE_PX: f64 = 1e-3;
 
-/// Writes a prediction for one tile; no features, no bytes.
+/// Writes a prediction for one tile; without features the result is empty.
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
     let georef = prediction.georef.as_ref().filter(|georef| is_tile(georef)).ok_or(OutputError::NoTile)?;
     let canvas = PixelRect::around(georef.width, georef.height, georef.width.div_ceil(BUFFER_PARTS));
@@ -43,7 +45,7 @@ fn write(found: &[PixelFeature], scale: f64, task: &Task) -> Result<Vec<u8>, mvt
             if corners.len() < 3 {
                 continue;
             }
-            // The encoder takes a ring that begins where the one before ended for its continuation.
+            // The encoder takes a ring that begins at the last point of the previous ring for its continuation.
             if corners.first().copied() == last {
                 corners.rotate_left(1);
             }
@@ -57,7 +59,7 @@ fn write(found: &[PixelFeature], scale: f64, task: &Task) -> Result<Vec<u8>, mvt
             continue;
         }
         let mut feature_in_layer = layer.into_feature(geometry.encode()?);
-        feature_in_layer.add_tag_string("category", category_name(task, feature.category_id));
+        feature_in_layer.add_tag_string("category", task.category_name(feature.category_id));
         feature_in_layer.add_tag_uint("category_id", feature.category_id as u64);
         feature_in_layer.add_tag_float("score", feature.score);
         layer = feature_in_layer.into_layer();
@@ -69,7 +71,7 @@ fn write(found: &[PixelFeature], scale: f64, task: &Task) -> Result<Vec<u8>, mvt
     tile.to_bytes()
 }
 
-/// A ring in tile units, without corners that fall onto their neighbours.
+/// A ring in tile units, without repeated corners.
 fn tile_corners(ring: &PixelRing, scale: f64) -> Vec<(i32, i32)> {
     let unit = |v: f64| (v * scale).round() as i32;
     let mut corners: Vec<(i32, i32)> = ring.iter().map(|[x, y]| (unit(*x), unit(*y))).collect();
@@ -80,12 +82,12 @@ fn tile_corners(ring: &PixelRing, scale: f64) -> Vec<(i32, i32)> {
     corners
 }
 
-/// Whether the grid is a tile of the Web Mercator pyramid.
+/// Whether an image covers exactly one tile of the Web Mercator pyramid.
 fn is_tile(georef: &Georef) -> bool {
     if georef.crs != Crs::web_mercator() || georef.width != georef.height || georef.width == 0 {
         return false;
     }
-    // Ill-fitting floats saturate here to tiles that do not exist or lie elsewhere.
+    // Values that fit no tile saturate in these casts; the comparison below then fails.
     let at = &georef.transform;
     let zoom = (WORLD_M / (at.pixel_width * georef.width as f64)).log2().round();
     let side_m = WORLD_M / zoom.exp2();

@@ -1,10 +1,12 @@
-//! NumPy arrays: probabilities `[categories, H, W]`, one category a pixel (`render=index`) `[H, W]`, regressed values
-//! `[H, W]`, one embedding in its own shape. Pixels without data are NaN, or 255 among categories.
+//! NumPy arrays: probabilities `[categories, H, W]`, with `render=index` one category per pixel `[H, W]`, regressed values
+//! `[H, W]`, or one embedding in its own shape. Pixels without data are NaN, or 255 in a map of categories.
 
 use npyz::{AutoSerialize, WriteOptions, WriterBuilder};
 
 use super::classes::{self, class_map, has_data};
-use super::{Format, OutputError, Render, RenderOptions};
+use super::error::OutputError;
+use super::format::Format;
+use super::options::{Render, RenderOptions};
 use crate::prediction::{Dense, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
@@ -37,7 +39,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
     }
 }
 
-/// One channel's values in row-major order, NaN without data.
+/// The values of one channel in row-major order; NaN where the input had no data.
 pub(super) fn channel(dense: &Dense, channel: usize) -> impl Iterator<Item = f32> {
     let values = dense.values.iter().skip(channel).step_by(dense.channels.max(1));
     values.enumerate().map(|(pixel, value)| if has_data(dense, pixel) { *value } else { f32::NAN })

@@ -5,20 +5,20 @@ use std::hash::{Hash, Hasher};
 /// How a prediction is filtered and drawn; the defaults are the API's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RenderOptions {
-    /// Least score of objects and least probability of binary categories; `None` is 0.5 for images, tiles and vectors and
-    /// the network's own 0.05 for raw boxes (json, safetensors).
+    /// Least score of objects and least probability of bin_segment categories. `None`: 0.5 in images and vectors, and the
+    /// network's own 0.05 for raw boxes (json, safetensors).
     pub threshold: Option<f32>,
-    /// Categories shown, by index into the task's; `None` shows all.
+    /// The categories to show, as indices into the task's. `None`: all.
     pub categories: Option<Vec<usize>>,
-    /// Most objects returned, best first.
+    /// How many objects to return at most, highest score first. `None`: all.
     pub max_detections: Option<usize>,
-    /// What an image's pixels say.
+    /// What the pixels of an image mean.
     pub render: Render,
-    /// Colours of continuous values.
+    /// Colours for continuous values.
     pub colormap: Colormap,
-    /// 0 (invisible) … 1.
+    /// From 0 (invisible) to 1.
     pub opacity: f32,
-    /// How far outlines of regions and masks may stray from pixel edges; 0 keeps those exactly.
+    /// How far simplified outlines of regions and masks may be from the pixel edges; 0 keeps the exact outlines.
     pub simplify_px: f32,
 }
 
@@ -46,13 +46,13 @@ impl Hash for RenderOptions {
     }
 }
 
-/// What an image's pixels say.
+/// What the pixels of an image mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Render {
-    /// The category's colour.
+    /// The category's colour, or a value through the colour map.
     #[default]
     Color,
-    /// The category's index.
+    /// The category's index as a grey level.
     Index,
     /// The probability of one category, through the colour map.
     Probability {

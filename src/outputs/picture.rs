@@ -1,45 +1,43 @@
 //! Dense predictions as pictures.
 //!
-//! A map of classes or of one value needs at most 256 colours, so it stays indices and a palette until a format asks for
-//! more: a palette PNG is a quarter of an RGBA one before compression, and is written in a quarter of the time.
+//! A map of categories or of one value needs at most 256 colours, so it is kept as palette indices unless a format needs
+//! RGBA. A palette PNG has a quarter of the bytes before compression, and takes a quarter of the time to write.
 
-use super::classes::{self, NO_CATEGORY, class_map, has_data};
+use super::classes::{self, class_map, has_data};
+use super::error::OutputError;
 use super::filter::draws;
-use super::{Format, OutputError, Render, RenderOptions};
-use crate::prediction::{ClassMap, Dense};
+use super::format::Format;
+use super::options::{Render, RenderOptions};
+use crate::prediction::{ClassMap, Dense, NO_CATEGORY};
 use crate::zoo::{Task, TaskType};
 
 /// Red, green, blue, opacity.
 pub(super) type Rgba = [u8; 4];
 
-/// Transparent, and black for readers that ignore opacity.
+/// Transparent; black for readers that ignore opacity.
 pub(super) const TRANSPARENT: Rgba = [0; 4];
 
-/// Steps of a colour map; the next palette index is transparent.
+/// Steps of a colour map, which leaves one palette index for transparent pixels.
 const COLOR_STEPS: u8 = 255;
 
-/// A picture that formats for the eye can write.
+/// A picture that PNG and WebP can write.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Picture {
-    /// Columns.
     pub(super) width: usize,
-    /// Rows.
     pub(super) height: usize,
     /// `[height, width]`, row-major.
     pub(super) pixels: Pixels,
 }
 
-/// The pixels of a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Pixels {
-    /// Positions in a palette of at most 256 colours.
+    /// Indices into a palette of at most 256 colours.
     Indexed {
         /// `[height, width]`.
         indices: Vec<u8>,
-        /// The colours.
         palette: Vec<Rgba>,
     },
-    /// Numbers rather than colours, [`NO_CATEGORY`] being transparent: `[height, width]`.
+    /// `[height, width]`: numbers rather than colours, of which [`NO_CATEGORY`] is transparent.
     Numbers(Vec<u8>),
     /// `[height, width, 4]`.
     Rgba(Vec<u8>),
@@ -48,7 +46,7 @@ pub(super) enum Pixels {
 /// Draws a dense prediction.
 ///
 /// # Errors
-/// [`OutputError::NotRenderable`] where the task has no such rendering.
+/// [`OutputError::NotRenderable`] if the task cannot be rendered as the options say.
 pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &RenderOptions) -> Result<Picture, OutputError> {
     classes::check(dense, task, format)?;
     let refuse = |reason: &str| OutputError::NotRenderable { task: task.name.clone(), reason: reason.to_owned() };
@@ -56,7 +54,7 @@ pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &Render
     let pixels = match options.render {
         Render::Color if regress => {
             let (low, high) = task.value_range();
-            // Labels of 0 mean "no valid label" and are whole numbers.
+            // In such a task 0 means "no valid label". Labels are whole numbers, so 0.5 separates 0 from the rest.
             let least = if task.background_invalid { 0.5 } else { f32::NEG_INFINITY };
             color_mapped(dense, 0, options, |value| (value >= least).then(|| (value - low) / (high - low)))
         }
@@ -74,7 +72,7 @@ pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &Render
     Ok(Picture { width: dense.width, height: dense.height, pixels })
 }
 
-/// Opacity as the alpha of a colour.
+/// An opacity from 0 to 1 as an alpha value.
 pub(super) fn alpha(opacity: f32) -> u8 {
     (opacity.clamp(0.0, 1.0) * 255.0).round() as u8
 }
@@ -82,7 +80,7 @@ pub(super) fn alpha(opacity: f32) -> u8 {
 /// Draws a map of categories.
 ///
 /// # Errors
-/// [`OutputError::NotRenderable`] for `render=probability`: the probabilities are gone.
+/// [`OutputError::NotRenderable`] for `render=probability`: the probabilities have not been kept.
 pub(super) fn categories(map: ClassMap, task: &Task, options: &RenderOptions) -> Result<Picture, OutputError> {
     let (width, height) = (map.width, map.height);
     let pixels = match options.render {
@@ -107,7 +105,8 @@ fn category_colors(map: ClassMap, task: &Task, options: &RenderOptions) -> Pixel
     Pixels::Indexed { indices, palette }
 }
 
-/// One channel through the colour map; `position` says where on it (0 to 1) a value lies, if it is drawn at all.
+/// One channel through the colour map. `position` gives the place of a value on the map, from 0 to 1, or `None` for a value
+/// that is not drawn.
 fn color_mapped(dense: &Dense, channel: usize, options: &RenderOptions, position: impl Fn(f32) -> Option<f32>) -> Pixels {
     let last = f32::from(COLOR_STEPS - 1);
     let mut palette: Vec<Rgba> = (0..COLOR_STEPS)
@@ -129,7 +128,7 @@ fn color_mapped(dense: &Dense, channel: usize, options: &RenderOptions, position
 }
 
 impl Picture {
-    /// The picture as `[height, width, 4]`.
+    /// The pixels as `[height, width, 4]`.
     pub(super) fn into_rgba(self) -> Vec<u8> {
         match self.pixels {
             Pixels::Rgba(rgba) => rgba,

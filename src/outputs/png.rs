@@ -1,18 +1,19 @@
-//! Pictures as PNG, with as few bits a pixel as the palette needs.
+//! Pictures as PNG, with as few bits per pixel as the palette needs.
 //!
-//! Filters only help photographs: indices go unfiltered, and a fast deflate level takes well under a millisecond for a
-//! 256 px tile while long runs of one class still shrink to a few kilobytes.
+//! Filters only help photographs, so indices are not filtered. A fast deflate level takes well under a millisecond for a
+//! 256 px tile, and still reduces long runs of one category to a few kilobytes.
 
 use png::{BitDepth, ColorType, Compression, DeflateCompression, Encoder, Filter};
 
-use super::classes::NO_CATEGORY;
+use super::error::OutputError;
+use super::format::Format;
 use super::picture::{Picture, Pixels, Rgba};
-use super::{Format, OutputError};
+use crate::prediction::NO_CATEGORY;
 
-/// Deflate level of indices: beyond it time doubles and bytes hardly shrink.
+/// Deflate level for indices: higher levels take twice the time and hardly save bytes.
 const INDEXED_LEVEL: u8 = 2;
 
-/// Writes a picture: palette, 8-bit grey (numbers, 255 transparent) or RGBA.
+/// Writes a picture as palette, 8-bit grey (numbers, 255 transparent) or RGBA.
 pub(super) fn encode(picture: Picture) -> Result<Vec<u8>, OutputError> {
     let (width, height) = (picture.width, picture.height);
     match picture.pixels {
@@ -85,7 +86,7 @@ fn bit_depth(colors: usize) -> BitDepth {
     }
 }
 
-/// Rows of indices with several a byte, the leftmost in the highest bits; a row ends on a byte.
+/// Packs indices of `depth` bits into bytes, the leftmost pixel in the highest bits. Every row starts a new byte.
 fn packed(indices: &[u8], width: usize, depth: BitDepth) -> Vec<u8> {
     let bits = depth as usize;
     if bits == 8 || width == 0 {

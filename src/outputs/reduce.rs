@@ -1,16 +1,18 @@
-//! What a format needs of a large scene's dense answer, taken strip by strip: where one category a pixel is enough, the
-//! probabilities never exist for more than a strip.
+//! Reduces the dense answer of a large scene strip by strip to what a format needs: if one category per pixel is enough, no
+//! more than one strip of probabilities exists at a time.
 
 use super::classes::class_map;
 use super::filter::draws;
-use super::{Format, Render, RenderOptions};
+use super::format::Format;
+use super::options::{Render, RenderOptions};
 use crate::prediction::{ClassMap, Dense, DenseSink, NO_CATEGORY, Output, WholeMap};
 use crate::zoo::{Task, TaskType};
 
-/// The sink whose output [`encode`](super::encode) can write as `format` with the same options, and which keeps the least.
+/// The sink that keeps the least of a scene that [`encode`](super::encode()) needs to write it as `format` with the same
+/// options.
 ///
-/// Pictures, GeoTIFF and index arrays of categories need a byte a pixel, polygons three. Probabilities, regressed values and
-/// polygons of several overlapping categories are kept whole.
+/// Pictures, GeoTIFF and index arrays of categories need one byte per pixel, polygons three. Probabilities, regressed
+/// values and polygons of several overlapping categories need every value.
 pub fn dense_sink(task: &Task, format: Format, options: &RenderOptions) -> Box<dyn DenseSink> {
     let probability = matches!(options.render, Render::Probability { .. });
     let drawn = (0..task.categories.len()).filter(|category_id| draws(task, options, *category_id)).count();
@@ -38,7 +40,7 @@ pub fn dense_sink(task: &Task, format: Format, options: &RenderOptions) -> Box<d
     }
 }
 
-/// Keeps every pixel's category.
+/// Keeps the category of every pixel, and its probability if `map.scores` is `Some`.
 struct Categories {
     task: Task,
     options: RenderOptions,
@@ -60,7 +62,7 @@ impl DenseSink for Categories {
         if let Some(scores) = &mut self.map.scores {
             let pixels = rows.values.chunks_exact(rows.channels).zip(&part.labels);
             scores.extend(pixels.map(|(probabilities, label)| {
-                // A label beyond the channels is that of a pixel without a category.
+                // `NO_CATEGORY` is beyond the channels: the score is 0.
                 probabilities.get(usize::from(*label)).map_or(0, |probability| to_steps(*probability))
             }));
         }
@@ -73,12 +75,12 @@ impl DenseSink for Categories {
     }
 }
 
-/// A probability in steps of 1 / 65535.
+/// A probability as a multiple of 1 / 65535.
 fn to_steps(probability: f32) -> u16 {
     (probability.clamp(0.0, 1.0) * f32::from(u16::MAX)).round() as u16
 }
 
-/// The probability of so many steps.
+/// The inverse of [`to_steps`].
 pub(super) fn from_steps(steps: u16) -> f32 {
     f32::from(steps) / f32::from(u16::MAX)
 }

@@ -1,20 +1,22 @@
 //! Named tensors: `boxes [N, 4]`, `scores [N]`, `labels [N]` and, for instance tasks, `masks [N, 1, side, side]` as
-//! torchvision's heads return them (in box coordinates, not pasted); or embeddings by layer name.
+//! torchvision's heads return them (relative to the box, not pasted into the image); or embeddings by layer name.
 
 use std::collections::HashMap;
 
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
+use super::error::OutputError;
 use super::filter::{RAW_THRESHOLD, objects};
-use super::{Format, OutputError, RenderOptions};
+use super::format::Format;
+use super::options::RenderOptions;
 use crate::prediction::{Object, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
-/// Side of Mask R-CNN's masks, for answers without an object to ask.
+/// Side of Mask R-CNN's masks, used if there is no object.
 const MASK_SIDE: usize = 28;
 
-/// A tensor's type, shape and little-endian bytes.
+/// Type, shape and little-endian bytes.
 type Tensor = (Dtype, Vec<usize>, Vec<u8>);
 
 /// Writes objects or embeddings.

@@ -1,14 +1,15 @@
-//! Fewer corners on the outlines of regions: polygons stay valid, and neighbours keep the borders they share.
+//! Removes corners from the outlines of regions so that polygons stay valid and neighbours keep the borders they share.
 //!
-//! Outlines are cut into arcs where more than two cracks between pixels meet; an arc that two rings share is thinned once. A
-//! corner `b` between `a` and `c` may go where every corner that the exact outline has between `a` and `c` lies within the
-//! tolerance of the line from `a` to `c`, and no corner of any outline lies in the triangle `abc` or all but on that line. Such
-//! a step cannot make lines cross and cannot push one over another, so whatever was true of the exact polygons stays true:
-//! simple rings, holes inside, no region lost. This is the check of de Berg, van Kreveld and Schirra ("Topologically correct
-//! subdivision simplification using the bandwidth criterion", 1998), made corner by corner.
+//! A crack is the edge between two pixels of different regions. Outlines are cut into arcs at junctions, where more than
+//! two cracks meet, and an arc that two rings share is simplified once. A corner `b` between `a` and `c` may be removed if
+//! every corner of the exact outline between `a` and `c` lies within the tolerance of the line from `a` to `c`, and no
+//! other corner of any outline lies in the triangle `abc` or close to that line. Removing it can neither make lines cross
+//! nor move one line over another, so the properties of the exact polygons are kept: rings are simple, holes lie inside, no
+//! region is lost. This is the test of de Berg, van Kreveld and Schirra ("Topologically correct subdivision simplification
+//! using the bandwidth criterion", 1998), applied corner by corner.
 //!
-//! Corners stay where they were, on corners of pixels. Junctions never go, nor do corners on the edge of a tile or an image,
-//! where the polygons of the neighbour begin.
+//! Remaining corners do not move. Junctions are never removed, nor are corners on the edge of a tile or an image, which the
+//! neighbouring tile's polygons share.
 
 mod near;
 #[cfg(test)]
@@ -23,29 +24,29 @@ use super::polygonize::Region;
 /// A corner of pixels, `(column, row)`.
 type Point = (u32, u32);
 
-/// Most corners that one line may stand for. It bounds what looking at them again and again costs.
+/// Most exact corners that one line may replace; it bounds the cost of measuring them again in every step.
 const MAX_STRETCH: u32 = 512;
 
-/// How often corners that were in each other's way are tried again.
+/// How often the remaining corners are tried: one may become removable when others are gone.
 const ROUNDS: usize = 4;
 
-/// A map of labels, as it was polygonised.
-pub(super) struct Map<'a> {
+/// The map of labels that the regions were made from.
+pub(super) struct LabelMap<'a> {
     /// `[height, width]`.
     pub(super) labels: &'a [u8],
     /// Columns and rows.
     pub(super) size: (usize, usize),
-    /// The label of pixels in no region.
+    /// The label of pixels that belong to no region.
     pub(super) ignored: u8,
-    /// Whether corners on the edge of the map stay.
+    /// Whether corners on the edge of the map are kept.
     pub(super) keeps_edge: bool,
 }
 
-/// Thins the rings of a map's regions, all of which must be there, so that no exact corner is farther than `tolerance_px` from
-/// the line that stands for it.
-pub(super) fn simplify(regions: &mut [Region], map: &Map<'_>, tolerance_px: f64) {
+/// Simplifies the rings of all regions of a map. Every exact corner stays within `tolerance_px` of the line that replaces
+/// it.
+pub(super) fn simplify(regions: &mut [Region], map: &LabelMap<'_>, tolerance_px: f64) {
     let mut arcs = Arcs::default();
-    let recipes: Vec<Vec<Part>> =
+    let recipes: Vec<Vec<ArcUse>> =
         regions.iter().flat_map(|region| &region.rings).map(|ring| arcs.parts(map, ring)).collect();
     arcs.thin(map, tolerance_px);
     for (ring, parts) in regions.iter_mut().flat_map(|region| &mut region.rings).zip(recipes) {
@@ -54,13 +55,13 @@ pub(super) fn simplify(regions: &mut [Region], map: &Map<'_>, tolerance_px: f64)
     }
 }
 
-impl Map<'_> {
+impl LabelMap<'_> {
     fn label(&self, x: i64, y: i64) -> u8 {
         let inside = x >= 0 && y >= 0 && (x as usize) < self.size.0 && (y as usize) < self.size.1;
         if inside { self.labels[y as usize * self.size.0 + x as usize] } else { self.ignored }
     }
 
-    /// Whether more than two cracks meet.
+    /// Whether more than two cracks meet at a point.
     fn is_junction(&self, (x, y): Point) -> bool {
         let (x, y) = (i64::from(x), i64::from(y));
         let around = [self.label(x - 1, y - 1), self.label(x, y - 1), self.label(x, y), self.label(x - 1, y)];
@@ -72,40 +73,46 @@ impl Map<'_> {
     }
 }
 
-/// An arc in a ring, and whether the ring runs against it.
+/// An arc as part of a ring.
 #[derive(Clone, Copy)]
-struct Part {
+struct ArcUse {
+    /// Index into [`Arcs::arcs`].
     arc: u32,
+    /// Whether the ring runs along the arc from its end to its start.
     reversed: bool,
 }
 
-/// Where an arc's first and last corner lies among all, and whether the last is followed by the first.
+/// A line of corners.
 #[derive(Clone, Copy)]
 struct Arc {
+    /// Index of its first corner in [`Arcs::points`].
     start: u32,
+    /// Index of its last corner.
     end: u32,
+    /// Whether the last corner is followed by the first. An open arc runs from one fixed corner to another.
     closed: bool,
 }
 
-/// Lines of corners. An open arc runs from one fixed corner to another, both included.
+/// All arcs of a map, each stored once.
 #[derive(Default)]
 struct Arcs {
     points: Vec<Point>,
-    /// The corners before and after, of those that are left.
+    /// For each point, the remaining corner before it in its arc.
     before: Vec<u32>,
+    /// For each point, the remaining corner after it in its arc.
     after: Vec<u32>,
     arcs: Vec<Arc>,
-    /// Arcs by a corner where they begin and the one after that, either way; closed ones begin at their least corner.
-    known: HashMap<(Point, Point), Part>,
+    /// Arcs by their first two corners, in both directions; closed arcs begin at their least corner.
+    known: HashMap<(Point, Point), ArcUse>,
 }
 
 impl Arcs {
     /// Cuts a ring into arcs.
-    fn parts(&mut self, map: &Map<'_>, ring: &[Point]) -> Vec<Part> {
+    fn parts(&mut self, map: &LabelMap<'_>, ring: &[Point]) -> Vec<ArcUse> {
         let mut corners: Vec<(Point, bool)> = Vec::with_capacity(ring.len());
         for (from, to) in ring.iter().zip(ring.iter().cycle().skip(1)) {
             corners.push((*from, map.is_junction(*from) || (map.keeps_edge && map.is_on_edge(*from))));
-            // Junctions of the regions on the other side lie on straight lines of this one.
+            // The regions on the other side of a straight line may meet in a junction on it.
             corners.extend(between(*from, *to).filter(|point| map.is_junction(*point)).map(|point| (point, true)));
         }
         let Some(first) = corners.iter().position(|(_, fixed)| *fixed) else {
@@ -125,15 +132,15 @@ impl Arcs {
         parts
     }
 
-    /// The arc with these corners, which may be known already.
-    fn part(&mut self, line: Vec<Point>, closed: bool) -> Part {
+    /// The arc with these corners: the known one, or a new one.
+    fn part(&mut self, line: Vec<Point>, closed: bool) -> ArcUse {
         if let Some(part) = self.known.get(&(line[0], line[1])) {
             return *part;
         }
         let (arc, last) = (self.arcs.len() as u32, line.len() - 1);
         let backwards = if closed { (line[0], line[last]) } else { (line[last], line[last - 1]) };
-        self.known.insert(backwards, Part { arc, reversed: true });
-        self.known.insert((line[0], line[1]), Part { arc, reversed: false });
+        self.known.insert(backwards, ArcUse { arc, reversed: true });
+        self.known.insert((line[0], line[1]), ArcUse { arc, reversed: false });
         let start = self.points.len() as u32;
         let end = start + last as u32;
         self.arcs.push(Arc { start, end, closed });
@@ -157,11 +164,12 @@ impl Arcs {
             }
         }));
         self.points.extend(line);
-        Part { arc, reversed: false }
+        ArcUse { arc, reversed: false }
     }
 
-    /// Appends what is left of an arc to a ring, but for the last corner of an open one, with which the next begins.
-    fn append(&self, Part { arc, reversed }: Part, ring: &mut Vec<Point>) {
+    /// Appends the remaining corners of an arc to a ring, without the last corner of an open arc, which begins the next
+    /// arc.
+    fn append(&self, ArcUse { arc, reversed }: ArcUse, ring: &mut Vec<Point>) {
         let Arc { start, end, closed } = self.arcs[arc as usize];
         let (first, last) = match (closed, reversed) {
             (true, _) => (start, start),
@@ -179,8 +187,8 @@ impl Arcs {
         }
     }
 
-    /// Takes away corners, those first that matter least.
-    fn thin(&mut self, map: &Map<'_>, tolerance_px: f64) {
+    /// Removes corners, those first that change the outline least.
+    fn thin(&mut self, map: &LabelMap<'_>, tolerance_px: f64) {
         let mut taken = Taken::of(map.size, &self.points);
         let mut straight: HashSet<(Point, Point)> = HashSet::new();
         let mut left: Vec<(u32, u32)> = Vec::with_capacity(self.points.len());
@@ -188,7 +196,7 @@ impl Arcs {
             if !closed && *end == start + 1 {
                 straight.insert(ordered(self.points[*start as usize], self.points[*end as usize]));
             }
-            // A closed arc is found by its first corner.
+            // The first corner of a closed arc stays: the arc is looked up by it.
             left.extend((start + 1..end + u32::from(*closed)).map(|at| (at, arc as u32)));
         }
         let mut gone = vec![false; self.points.len()];
@@ -222,7 +230,7 @@ impl Arcs {
         }
     }
 
-    /// What taking away the corner at `at` means; `None` where the line would leave the tolerance.
+    /// The removal of the corner at `at`; `None` if the new line would exceed the tolerance or [`MAX_STRETCH`].
     fn step(&self, at: u32, arc: u32, tolerance_px: f64) -> Option<Step> {
         let (before, after) = (self.before[at as usize], self.after[at as usize]);
         let Arc { start, end, .. } = self.arcs[arc as usize];
@@ -239,12 +247,12 @@ impl Arcs {
                 return None;
             }
         }
-        // Distances are no negative numbers, whose bits are in order. Among equals short stretches go first, which keeps stretches
-        // of a long line of equal steps equally long.
+        // Non-negative floats sort like their bit patterns. Among equal errors the shortest stretch comes first, so that a
+        // long regular staircase is replaced by lines of similar length.
         Some(Step { error: (error as f32).to_bits(), stretch, at, before, after, arc })
     }
 
-    /// Whether there is no line yet between two corners that a line is to join.
+    /// Whether a line may join two corners: they differ, and no line joins them yet.
     fn may_join(&self, a: u32, c: u32, straight: &HashSet<(Point, Point)>) -> bool {
         let point = |at: u32| self.points[at as usize];
         let (from, to) = (point(a), point(c));
@@ -253,10 +261,12 @@ impl Arcs {
     }
 }
 
-/// A corner that could go.
+/// A corner that may be removed. The order of the fields is the order of removal.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Step {
+    /// Bits of the largest distance of an exact corner from the new line.
     error: u32,
+    /// How many exact steps the new line replaces.
     stretch: u32,
     at: u32,
     before: u32,
@@ -268,7 +278,7 @@ fn ordered(a: Point, b: Point) -> (Point, Point) {
     if a <= b { (a, b) } else { (b, a) }
 }
 
-/// The corners of pixels between two on one row or column.
+/// The corners of pixels between two points on one row or column.
 fn between(from: Point, to: Point) -> impl Iterator<Item = Point> {
     let steps = from.0.abs_diff(to.0).max(from.1.abs_diff(to.1));
     let at = |from: u32, to: u32, step: u32| if from < to { from + step } else { from - step.min(from - to) };

@@ -1,4 +1,4 @@
-//! A writer of tiled, deflate-compressed TIFF files with one sample a pixel (TIFF 6.0, little-endian), laid out as a
+//! Writes tiled, deflate-compressed TIFF files with one sample per pixel (TIFF 6.0, little-endian) in the order of a
 //! cloud-optimised GeoTIFF: header, all directories with their values, then tiles from the smallest overview to the image.
 
 use std::io::Write;
@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use rayon::prelude::*;
 
-/// Side of a tile.
+/// Side of a tile in pixels.
 const TILE_PX: usize = 256;
 
 const HEADER_BYTES: usize = 8;
@@ -27,37 +27,34 @@ const TILE_BYTE_COUNTS: u16 = 325;
 const DEFLATE: u16 = 8;
 const REDUCED_RESOLUTION: u32 = 1;
 
-/// Tags that the overviews repeat: how samples are read. The others speak of the whole file.
+/// Tags that overviews repeat, because they say how samples are read. All others describe the file as a whole.
 const PER_LEVEL: [u16; 4] = [262, 320, 339, 42113];
 
-/// One entry of a directory.
+/// One entry of a TIFF directory.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Tag {
+pub(super) struct TiffTag {
     id: u16,
-    /// TIFF's number of the type: 2 ASCII, 3 SHORT, 4 LONG, 12 DOUBLE.
+    /// TIFF's number for the type: 2 ASCII, 3 SHORT, 4 LONG, 12 DOUBLE.
     kind: u16,
     count: usize,
     bytes: Vec<u8>,
 }
 
-impl Tag {
-    /// One 16-bit number.
+impl TiffTag {
     pub(super) fn short(id: u16, value: u16) -> Self {
         Self::shorts(id, [value])
     }
 
-    /// 16-bit numbers.
     pub(super) fn shorts(id: u16, values: impl IntoIterator<Item = u16>) -> Self {
         let bytes: Vec<u8> = values.into_iter().flat_map(u16::to_le_bytes).collect();
         Self { id, kind: 3, count: bytes.len() / 2, bytes }
     }
 
-    /// 64-bit floats.
     pub(super) fn doubles(id: u16, values: &[f64]) -> Self {
         Self { id, kind: 12, count: values.len(), bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
     }
 
-    /// A text, which gets its terminating zero here.
+    /// A text; the terminating zero byte is added here.
     pub(super) fn ascii(id: u16, text: &str) -> Self {
         let bytes = [text.as_bytes(), &[0]].concat();
         Self { id, kind: 2, count: bytes.len(), bytes }
@@ -68,23 +65,23 @@ impl Tag {
         Self { id, kind: 4, count: bytes.len() / 4, bytes }
     }
 
-    /// Bytes that do not fit into the entry, to an even number.
+    /// Bytes that the value takes outside the entry, rounded up to an even number; 0 if it fits inside.
     fn outside_bytes(&self) -> usize {
         if self.bytes.len() > 4 { self.bytes.len().next_multiple_of(2) } else { 0 }
     }
 }
 
-/// One resolution of the image, its tiles compressed.
-pub(super) struct Level {
+/// One resolution of the image, as compressed tiles.
+pub(super) struct TiffImage {
     width: usize,
     height: usize,
     bits: usize,
-    /// Row by row.
+    /// Row by row, from the top left.
     tiles: Vec<Vec<u8>>,
 }
 
-impl Level {
-    /// Cuts `[height, width]` samples into tiles, filling up with `fill`, and compresses them on all cores.
+impl TiffImage {
+    /// Cuts `[height, width]` samples into tiles, padded with `fill`, and compresses them on all cores.
     pub(super) fn new<T: Copy + Sync, const BYTES: usize>(
         samples: &[T],
         width: usize,
@@ -107,24 +104,24 @@ impl Level {
         Self { width, height, bits: BYTES * 8, tiles }
     }
 
-    /// The level's directory, tiles beginning at `offset`, in the order of tag numbers.
-    fn directory(&self, tags: &[Tag], reduced: bool, offset: usize) -> Vec<Tag> {
+    /// The directory of this image, whose tiles begin at `offset`, sorted by tag number.
+    fn directory(&self, tags: &[TiffTag], reduced: bool, offset: usize) -> Vec<TiffTag> {
         let mut at = offset;
         let offsets = self.tiles.iter().map(|tile| {
             at += tile.len();
             (at - tile.len()) as u32
         });
         let mut directory = vec![
-            Tag::longs(NEW_SUBFILE_TYPE, [if reduced { REDUCED_RESOLUTION } else { 0 }]),
-            Tag::longs(IMAGE_WIDTH, [self.width as u32]),
-            Tag::longs(IMAGE_LENGTH, [self.height as u32]),
-            Tag::short(BITS_PER_SAMPLE, self.bits as u16),
-            Tag::short(COMPRESSION, DEFLATE),
-            Tag::short(SAMPLES_PER_PIXEL, 1),
-            Tag::short(TILE_WIDTH, TILE_PX as u16),
-            Tag::short(TILE_LENGTH, TILE_PX as u16),
-            Tag::longs(TILE_OFFSETS, offsets),
-            Tag::longs(TILE_BYTE_COUNTS, self.tiles.iter().map(|tile| tile.len() as u32)),
+            TiffTag::longs(NEW_SUBFILE_TYPE, [if reduced { REDUCED_RESOLUTION } else { 0 }]),
+            TiffTag::longs(IMAGE_WIDTH, [self.width as u32]),
+            TiffTag::longs(IMAGE_LENGTH, [self.height as u32]),
+            TiffTag::short(BITS_PER_SAMPLE, self.bits as u16),
+            TiffTag::short(COMPRESSION, DEFLATE),
+            TiffTag::short(SAMPLES_PER_PIXEL, 1),
+            TiffTag::short(TILE_WIDTH, TILE_PX as u16),
+            TiffTag::short(TILE_LENGTH, TILE_PX as u16),
+            TiffTag::longs(TILE_OFFSETS, offsets),
+            TiffTag::longs(TILE_BYTE_COUNTS, self.tiles.iter().map(|tile| tile.len() as u32)),
         ];
         directory.extend(tags.iter().filter(|tag| !reduced || PER_LEVEL.contains(&tag.id)).cloned());
         directory.sort_by_key(|tag| tag.id);
@@ -136,35 +133,36 @@ impl Level {
     }
 }
 
-/// The file of an image (first) and its overviews with these further tags; `None` where 32-bit offsets do not reach.
-pub(super) fn write_tiles(levels: &[Level], tags: &[Tag]) -> Option<Vec<u8>> {
-    let directory_bytes = |directory: &[Tag]| {
-        let outside: usize = directory.iter().map(Tag::outside_bytes).sum();
+/// The file of an image (first in `images`) and its overviews, with further `tags`; `None` if it would exceed 32-bit
+/// offsets.
+pub(super) fn write_tiles(images: &[TiffImage], tags: &[TiffTag]) -> Option<Vec<u8>> {
+    let directory_bytes = |directory: &[TiffTag]| {
+        let outside: usize = directory.iter().map(TiffTag::outside_bytes).sum();
         2 + directory.len() * ENTRY_BYTES + 4 + outside
     };
-    // Directories have the same size wherever their tiles lie, so their total is known before any offset is.
-    let size = |(index, level): (usize, &Level)| directory_bytes(&level.directory(tags, index > 0, 0));
-    let header_and_directories: usize = HEADER_BYTES + levels.iter().enumerate().map(size).sum::<usize>();
-    let total = header_and_directories + levels.iter().map(Level::bytes).sum::<usize>();
+    // The size of a directory does not depend on the offsets in it, so the total is known before them.
+    let size = |(index, image): (usize, &TiffImage)| directory_bytes(&image.directory(tags, index > 0, 0));
+    let header_and_directories: usize = HEADER_BYTES + images.iter().enumerate().map(size).sum::<usize>();
+    let total = header_and_directories + images.iter().map(TiffImage::bytes).sum::<usize>();
     u32::try_from(total).ok()?;
 
     let mut file = Vec::with_capacity(total);
     file.extend(b"II\x2a\0");
     file.extend((HEADER_BYTES as u32).to_le_bytes());
-    for (index, level) in levels.iter().enumerate() {
-        let smaller: usize = levels[index + 1..].iter().map(Level::bytes).sum();
-        let directory = level.directory(tags, index > 0, header_and_directories + smaller);
+    for (index, image) in images.iter().enumerate() {
+        let smaller: usize = images[index + 1..].iter().map(TiffImage::bytes).sum();
+        let directory = image.directory(tags, index > 0, header_and_directories + smaller);
         let end = file.len() + directory_bytes(&directory);
-        let next = if index + 1 < levels.len() { end as u32 } else { 0 };
+        let next = if index + 1 < images.len() { end as u32 } else { 0 };
         write_directory(&mut file, &directory, next);
     }
-    for tile in levels.iter().rev().flat_map(|level| &level.tiles) {
+    for tile in images.iter().rev().flat_map(|image| &image.tiles) {
         file.extend(tile);
     }
     Some(file)
 }
 
-fn write_directory(file: &mut Vec<u8>, directory: &[Tag], next: u32) {
+fn write_directory(file: &mut Vec<u8>, directory: &[TiffTag], next: u32) {
     let mut outside = file.len() + 2 + directory.len() * ENTRY_BYTES + 4;
     file.extend((directory.len() as u16).to_le_bytes());
     for tag in directory {

@@ -3,13 +3,13 @@
 use image::ExtendedColorType;
 use image::codecs::webp::WebPEncoder;
 
+use super::error::OutputError;
+use super::format::Format;
 use super::picture::Picture;
-use super::{Format, OutputError};
 
-/// Most pixels a side that WebP can say (14 bits).
+/// Longest side that WebP can have (14 bits).
 const MAX_SIDE_PX: usize = 1 << 14;
 
-/// Writes a picture.
 pub(super) fn encode(picture: Picture) -> Result<Vec<u8>, OutputError> {
     let (width, height) = (picture.width, picture.height);
     if !(1..=MAX_SIDE_PX).contains(&width) || !(1..=MAX_SIDE_PX).contains(&height) {

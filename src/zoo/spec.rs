@@ -257,6 +257,11 @@ impl Task {
         self.colors.get(category_id).copied().unwrap_or(FALLBACK[category_id % FALLBACK.len()])
     }
 
+    /// A category's name; empty if the task has no such category.
+    pub(crate) fn category_name(&self, category_id: usize) -> &str {
+        self.categories.get(category_id).map_or("", String::as_str)
+    }
+
     /// Values of a regression that mean something: tree cover is trained on 0-200, everything else on 0-255.
     pub fn value_range(&self) -> (f32, f32) {
         if self.name == "tree_cover" { (0.0, 200.0) } else { (0.0, 255.0) }

@@ -133,7 +133,7 @@ impl JobListParams {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::jobs::Failure;
+    use crate::jobs::JobFailure;
 
     #[test]
     fn a_failed_job_carries_its_problem_and_no_result() {
@@ -146,7 +146,7 @@ mod tests {
             created_ms: 1_717_238_421_000,
             started_ms: Some(1_717_238_421_500),
             finished_ms: None,
-            failure: Some(Failure { kind: ErrorKind::Unusable, detail: "found 4 bands".into() }),
+            failure: Some(JobFailure { kind: ErrorKind::Unusable, detail: "found 4 bands".into() }),
             result_bytes: None,
             request_id: "r-1".into(),
         };

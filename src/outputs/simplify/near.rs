@@ -1,13 +1,15 @@
-//! Which corners are in the way of a line.
+//! Whether another corner is in the way of a new line.
 
 use super::Point;
 
-/// How near other corners may come to a new line, pixels: rounded coordinates and bent projections must not make them touch.
+/// Least distance in pixels between a new line and other corners, so that neither rounded coordinates nor curved
+/// projections make them touch.
 const CLEARANCE_PX: f64 = 0.25;
 
-/// A bit for every corner of pixels: whether a line has a corner there.
+/// One bit per corner of pixels: whether an outline has a corner there.
 pub(super) struct Taken {
     bits: Vec<u64>,
+    /// Words per row.
     words: usize,
     size: (usize, usize),
 }
@@ -26,7 +28,8 @@ impl Taken {
         self.bits[y as usize * self.words + x as usize / 64] &= !(1 << (x % 64));
     }
 
-    /// Whether a corner beside those of the triangle lies in it or all but on its side from the first to the last.
+    /// Whether a corner other than the triangle's own lies in it, or within [`CLEARANCE_PX`] of its side from first to last
+    /// corner.
     pub(super) fn any_near(&self, triangle: [Point; 3]) -> bool {
         let rows = triangle.map(|(_, y)| y as usize);
         let (top, bottom) = (rows[0].min(rows[1]).min(rows[2]), rows[0].max(rows[1]).max(rows[2]));
@@ -49,12 +52,12 @@ impl Taken {
     }
 }
 
-/// The columns between which a triangle lies within a row of `y`.
+/// The least and greatest column of the part of a triangle between the rows `y - 1` and `y + 1`.
 fn reach(triangle: [Point; 3], y: f64) -> (f64, f64) {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for (from, to) in [(0, 1), (1, 2), (2, 0)] {
         let ([x0, y0], [x1, y1]) = (real(triangle[from]), real(triangle[to]));
-        // The part of the side between y - 1 and y + 1.
+        // The rows that the side has in common with that band.
         let (start, end) = ((y - 1.0).max(y0.min(y1)), (y + 1.0).min(y0.max(y1)));
         if start > end {
             continue;
@@ -67,22 +70,22 @@ fn reach(triangle: [Point; 3], y: f64) -> (f64, f64) {
     (low, high)
 }
 
-/// Whether a corner lies in the triangle, its sides included, or all but on the side from its first to its last corner.
+/// Whether a corner lies in the triangle, sides included, or within [`CLEARANCE_PX`] of its side from first to last corner.
 fn is_near(point: Point, [a, b, c]: [Point; 3]) -> bool {
     let sides = [turn(a, b, point), turn(b, c, point), turn(c, a, point)];
     let is_inside = turn(a, b, c) != 0 && (sides.iter().all(|side| *side >= 0) || sides.iter().all(|side| *side <= 0));
     is_inside || distance(point, a, c) < CLEARANCE_PX
 }
 
-/// Positive where the way from `a` over `b` to `c` turns to the right on a map with rows going down.
+/// Positive if the path `a`, `b`, `c` turns right, with rows counted downwards.
 fn turn(a: Point, b: Point, c: Point) -> i128 {
     let along = |from: Point, to: Point| (i128::from(to.0) - i128::from(from.0), i128::from(to.1) - i128::from(from.1));
     let ((x0, y0), (x1, y1)) = (along(a, b), along(a, c));
     x0 * y1 - x1 * y0
 }
 
-/// How far a corner is from the line that ends at `a` and `c`, pixels: to the last bit the same whichever way the line is walked, so that
-/// what is within a tolerance for one of two neighbours is so for the other.
+/// Distance in pixels of a corner from the line between `a` and `c`. The result is the same to the last bit if `a` and `c`
+/// are exchanged, so that two neighbours, who walk their common border in opposite directions, decide alike.
 pub(super) fn distance(point: Point, a: Point, c: Point) -> f64 {
     let (a, c) = super::ordered(a, c);
     let ([x, y], [x0, y0], [x1, y1]) = (real(point), real(a), real(c));

@@ -6,12 +6,12 @@ use super::*;
 
 const NONE: u8 = 255;
 
-fn map<'a>(labels: &'a [u8], width: usize) -> Map<'a> {
-    Map { labels, size: (width, labels.len() / width), ignored: NONE, keeps_edge: true }
+fn map<'a>(labels: &'a [u8], width: usize) -> LabelMap<'a> {
+    LabelMap { labels, size: (width, labels.len() / width), ignored: NONE, keeps_edge: true }
 }
 
 /// The regions of a map, exact and simplified.
-fn both(map: &Map<'_>, tolerance_px: f64) -> (Vec<Region>, Vec<Region>) {
+fn both(map: &LabelMap<'_>, tolerance_px: f64) -> (Vec<Region>, Vec<Region>) {
     let exact = polygonize(map.labels, map.size, map.ignored, |_| 1.0);
     let mut simple = exact.clone();
     simplify(&mut simple, map, tolerance_px);
@@ -29,7 +29,7 @@ fn corners(regions: &[Region]) -> usize {
     regions.iter().flat_map(|region| &region.rings).map(Vec::len).sum()
 }
 
-/// How far the corners of exact rings are from the simplified ones.
+/// Largest distance of a corner of the exact rings from the simplified ones.
 fn farthest(exact: &[Region], simple: &[Region]) -> f64 {
     let rings = |regions: &[Region]| regions.iter().flat_map(|region| region.rings.clone()).collect::<Vec<_>>();
     let from_ring = |point: Point, ring: &[Point]| {
@@ -40,7 +40,7 @@ fn farthest(exact: &[Region], simple: &[Region]) -> f64 {
     pairs.flat_map(|(exact, simple)| exact.into_iter().map(move |point| from_ring(point, &simple))).fold(0.0, f64::max)
 }
 
-fn check(map: &Map<'_>, tolerance_px: f64) -> Result<(), TestCaseError> {
+fn check(map: &LabelMap<'_>, tolerance_px: f64) -> Result<(), TestCaseError> {
     let (exact, simple) = both(map, tolerance_px);
     prop_assert!(farthest(&exact, &simple) <= tolerance_px);
     let polygons: Vec<Polygon<f64>> = simple.iter().map(polygon).collect();
@@ -53,7 +53,7 @@ fn check(map: &Map<'_>, tolerance_px: f64) -> Result<(), TestCaseError> {
             prop_assert!(polygon.intersection(other).unsigned_area() < 1e-6, "{:?} {:?}", polygon, other);
         }
     }
-    // Regions that fill the map still do: what one gives, its neighbour takes.
+    // Regions that filled the map still do: the area that one loses, its neighbour gains.
     if !map.labels.contains(&map.ignored) {
         let area: f64 = polygons.iter().map(Area::unsigned_area).sum();
         prop_assert!((area - map.labels.len() as f64).abs() < 1e-6, "{} of {}", area, map.labels.len());
@@ -61,7 +61,8 @@ fn check(map: &Map<'_>, tolerance_px: f64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Labels in patches, so that borders are longer than a pixel: 0 … 2 where lobes overlap, `NONE` or 3 elsewhere.
+/// Overlapping discs (column, row, radius): the label is the number of discs over a pixel less one, at most 2, and
+/// `background` outside of all.
 fn patches(width: usize, height: usize, lobes: &[(usize, usize, usize)], background: u8) -> Vec<u8> {
     let label = |at: usize| {
         let (x, y) = (at % width, at / width);
@@ -101,7 +102,7 @@ proptest! {
 
 #[test]
 fn a_corner_just_within_the_tolerance_is_so_from_either_side() {
-    // Two neighbours walk along one line in opposite directions; here a corner is 3 px from it.
+    // Two neighbours walk their common border in opposite directions; here a corner is exactly 3 px from a line.
     let labels = patches(40, 30, &[(8, 9, 8), (21, 1, 10)], 3);
     let (exact, simple) = both(&map(&labels, 40), 3.0);
     let farthest = farthest(&exact, &simple);

@@ -1,19 +1,22 @@
-//! Jobs from submission to removal, over works that are small enough to look through.
+//! Jobs from submission to removal, with tiny implementations of [`Work`].
 
 use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-use super::super::{InputContent, WorkItem};
 use super::*;
+use crate::error::ErrorKind;
 
-/// Answers with the request and the inputs in a row; `fail` fails, `panic` panics.
+/// Answers with the request's text followed by the inputs; the request `fail` fails, and `panic` panics.
 struct Concatenation;
 
 impl Work for Concatenation {
-    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<Outcome, Failure>> {
+    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         Box::pin(async move {
             item.progress.set(1, 2);
             match item.request.as_str() {
@@ -23,16 +26,16 @@ impl Work for Concatenation {
             }
             let inputs = item.inputs.iter().flat_map(|(_, path)| std::fs::read(path).unwrap());
             let body = item.request.bytes().chain(inputs).collect::<Vec<_>>().into();
-            Ok(Outcome { headers: vec![("content-type".into(), "text/plain".into())], body })
+            Ok(JobOutcome { headers: vec![("content-type".into(), "text/plain".into())], body })
         })
     }
 }
 
-/// [`Concatenation`] behind a gate that lets as many jobs through as it has permits.
-struct Gate(Arc<Semaphore>);
+/// [`Concatenation`] that takes one permit of a semaphore per job.
+struct GatedConcatenation(Arc<Semaphore>);
 
-impl Work for Gate {
-    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<Outcome, Failure>> {
+impl Work for GatedConcatenation {
+    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         let gate = self.0.clone();
         Box::pin(async move {
             item.progress.set(1, 4);
@@ -42,24 +45,24 @@ impl Work for Gate {
     }
 }
 
-fn unusable() -> Failure {
-    Failure { kind: ErrorKind::Unusable, detail: "found 4 bands; 3 are needed".into() }
+fn unusable() -> JobFailure {
+    JobFailure { kind: ErrorKind::Unusable, detail: "found 4 bands; 3 are needed".into() }
 }
 
 fn new(request: &str) -> NewJob {
     NewJob { model: "m".into(), task: "t".into(), request: request.into(), request_id: "r".into() }
 }
 
-fn input(text: &'static str) -> Vec<Input> {
-    vec![Input { name: "a.tif".into(), content: InputContent::Memory(Bytes::from_static(text.as_bytes())) }]
+fn input(text: &'static str) -> Vec<JobInput> {
+    vec![JobInput { name: "a.tif".into(), content: InputContent::Memory(Bytes::from_static(text.as_bytes())) }]
 }
 
 fn closed_gate() -> (Arc<Semaphore>, Arc<dyn Work>) {
     let gate = Arc::new(Semaphore::new(0));
-    (gate.clone(), Arc::new(Gate(gate)))
+    (gate.clone(), Arc::new(GatedConcatenation(gate)))
 }
 
-/// Waits until a job is as wanted.
+/// Waits until `wanted` holds for a job.
 fn until(jobs: &Jobs, id: &str, wanted: impl Fn(&Job) -> bool) -> Job {
     let deadline = std::time::Instant::now() + Duration::from_secs(300);
     loop {
@@ -122,7 +125,7 @@ fn an_input_that_is_a_file_is_moved() {
     std::fs::write(&path, "yz").unwrap();
     let jobs = Jobs::open(&lasting(&directory), Arc::new(Concatenation)).unwrap();
     let content = InputContent::File(Arc::new(path.clone()));
-    let id = jobs.submit(&new("x"), vec![Input { name: "a.tif".into(), content }]).unwrap().id;
+    let id = jobs.submit(&new("x"), vec![JobInput { name: "a.tif".into(), content }]).unwrap().id;
     until_state(&jobs, &id, JobState::Done);
     assert_eq!((body(&jobs, &id).as_str(), path.exists()), ("xyz", false));
 }
@@ -163,7 +166,7 @@ fn a_restart_runs_what_was_queued_and_running_and_keeps_what_was_done() {
     until_state(&jobs, &done, JobState::Done);
     until_state(&jobs, &running, JobState::Running);
     drop(jobs);
-    // What a crash between two steps leaves: a directory without a row.
+    // A crash between writing files and row leaves a directory without a row.
     std::fs::create_dir(directory.path().join("jobs").join("0123456789abcdef")).unwrap();
     let jobs = Jobs::open(&lasting(&directory), Arc::new(Concatenation)).unwrap();
     assert!(!directory.path().join("jobs").join("0123456789abcdef").exists());
@@ -205,7 +208,7 @@ fn what_a_job_without_a_data_directory_wrote_goes_with_the_process() {
     let jobs = Jobs::open(&JobOptions::default(), Arc::new(Concatenation)).unwrap();
     let id = jobs.submit(&new("x"), input("y")).unwrap().id;
     until_state(&jobs, &id, JobState::Done);
-    let root = jobs.shared.files.input(&id, 0).ancestors().nth(2).unwrap().to_owned();
+    let root = jobs.queue.files.input(&id, 0).ancestors().nth(2).unwrap().to_owned();
     assert!(root.is_dir());
     drop(jobs);
     assert!(!root.exists());
@@ -220,6 +223,6 @@ fn ended_jobs_expire() {
     while !matches!(jobs.get(&id), Err(JobError::Unknown { .. })) {
         assert!(std::time::Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(2));
-        jobs.shared.expire().unwrap();
+        jobs.queue.expire().unwrap();
     }
 }

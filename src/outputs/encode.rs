@@ -1,0 +1,72 @@
+//! The entry point: a prediction in any format its task type has.
+
+use bytes::Bytes;
+
+use super::error::OutputError;
+use super::format::Format;
+use super::options::RenderOptions;
+use super::picture::Picture;
+use super::{classes, draw, geojson, geotiff, json, mvt, npy, picture, png, safetensors, webp};
+use crate::prediction::{Output, Prediction};
+use crate::zoo::{Task, TaskType};
+
+/// An encoded answer.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The body. Only a vector tile without features is empty.
+    pub bytes: Bytes,
+    /// The media type of the body.
+    pub media_type: &'static str,
+}
+
+/// Writes a prediction of `task` as `format`.
+///
+/// # Errors
+/// - [`OutputError::NotAvailable`] if the task type has no such format
+/// - [`OutputError::NoTile`] for a vector tile of an image that is not an XYZ tile
+/// - [`OutputError::OneLayer`] if several embeddings are to be one npy array
+/// - [`OutputError::NotRenderable`] if `options.render` does not suit the task
+/// - [`OutputError::TooLarge`] if the format cannot hold an image of this size
+/// - [`OutputError::TooMuch`] if a text or vector answer would be too large
+pub fn encode(
+    prediction: &Prediction,
+    task: &Task,
+    format: Format,
+    options: &RenderOptions,
+) -> Result<Encoded, OutputError> {
+    if !Format::of(task.task_type).contains(&format) {
+        return Err(OutputError::not_available(task, format));
+    }
+    let bytes = match format {
+        Format::Png => png::encode(draw_picture(prediction, task, format, options)?)?,
+        Format::Webp => webp::encode(draw_picture(prediction, task, format, options)?)?,
+        Format::Tif => geotiff::encode(prediction, task, options)?,
+        Format::Geojson => geojson::encode(prediction, task, options)?,
+        Format::Mvt => mvt::encode(prediction, task, options)?,
+        Format::Npy => npy::encode(prediction, task, options)?,
+        Format::Json => json::encode(prediction, task, options)?,
+        Format::Safetensors => safetensors::encode(prediction, task, options)?,
+    };
+    Ok(Encoded { bytes: Bytes::from(bytes), media_type: format.media_type() })
+}
+
+fn draw_picture(
+    prediction: &Prediction,
+    task: &Task,
+    format: Format,
+    options: &RenderOptions,
+) -> Result<Picture, OutputError> {
+    match (&prediction.output, task.task_type) {
+        (Output::Dense(dense), TaskType::Segment | TaskType::BinSegment | TaskType::Regress) => {
+            picture::dense(dense, task, format, options)
+        }
+        (Output::Classes(map), TaskType::Segment | TaskType::BinSegment) => {
+            classes::check_map(map, task, format)?;
+            picture::categories(map.clone(), task, options)
+        }
+        (Output::Objects(found), TaskType::Detect | TaskType::Instance) => {
+            Ok(draw::detections(found, (prediction.width, prediction.height), task, options))
+        }
+        _ => Err(OutputError::mismatch(format, task.task_type)),
+    }
+}
