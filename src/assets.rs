@@ -1,4 +1,4 @@
-//! Everything of `static/` that is embedded in the program: the viewer's files and the demo bundle.
+//! The files of `static/`, which are embedded in the program: the viewer and the demo bundle.
 
 use std::borrow::Cow;
 
@@ -8,33 +8,32 @@ use rust_embed::RustEmbed;
 #[folder = "static/"]
 struct Static;
 
-/// The demo bundle has its own routes (models and sources) and is not served as files.
+/// The folder of the demo bundle. Its models and imagery have routes of their own; it is not served as files.
 const DEMO: &str = "demo/";
 
-/// A file of the web page.
+/// A file of the viewer.
 #[derive(Clone, Debug)]
-pub struct Asset {
-    /// Its content.
-    pub bytes: &'static [u8],
-    /// SHA-256 of the content.
-    pub hash: [u8; 32],
+pub(crate) struct PageFile {
+    pub(crate) bytes: &'static [u8],
+    /// SHA-256 of the bytes.
+    pub(crate) hash: [u8; 32],
 }
 
-/// A file of the web page by its path under `static/`, such as `index.html`.
-pub fn page_file(path: &str) -> Option<Asset> {
+/// A file of the viewer by its path below `static/`, such as `index.html`.
+pub(crate) fn page_file(path: &str) -> Option<PageFile> {
     if path.starts_with(DEMO) {
         return None;
     }
     let file = Static::get(path)?;
-    Some(Asset { hash: file.metadata.sha256_hash(), bytes: borrowed(file.data)? })
+    Some(PageFile { hash: file.metadata.sha256_hash(), bytes: borrowed(file.data)? })
 }
 
 /// A file of the demo bundle by its name, such as `world.safetensors`.
-pub fn demo_file(name: &str) -> Option<&'static [u8]> {
+pub(crate) fn demo_file(name: &str) -> Option<&'static [u8]> {
     borrowed(Static::get(&format!("{DEMO}{name}"))?.data)
 }
 
-/// Embedded files are always borrowed from the program; an owned one would be a copy read from a disk.
+/// The bytes of an embedded file, which are always borrowed from the program.
 fn borrowed(data: Cow<'static, [u8]>) -> Option<&'static [u8]> {
     match data {
         Cow::Borrowed(bytes) => Some(bytes),

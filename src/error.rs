@@ -1,9 +1,8 @@
-//! The short closed list of reasons for which anything here can fail, and the one error that every option shares.
+//! The closed list of reasons why an operation can fail, and the one error that all options share.
 //!
-//! Every module has its own error enum; each of them says its [`ErrorKind`], and the HTTP layer alone turns kinds into
-//! status codes.
+//! Every module has its own error type, which has a method `kind`. Only the HTTP layer turns kinds into status codes.
 
-/// Why something failed, as far as a caller can act on it.
+/// Why an operation failed, as far as it matters to the caller. Numbers are the HTTP status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
@@ -11,42 +10,42 @@ pub enum ErrorKind {
     Invalid,
     /// The named model, task, source or tile does not exist (404).
     NotFound,
-    /// The wanted output format cannot be had (406).
+    /// The task has no answer in the requested format (406).
     NotAcceptable,
-    /// The thing exists already or may not be changed (409).
+    /// The named thing already exists, or cannot be changed in its present state (409).
     Conflict,
-    /// More bytes or pixels than the limit (413).
+    /// There are more bytes or pixels than the limit (413).
     TooLarge,
-    /// The media type is not understood (415).
+    /// The media type is not supported (415).
     UnsupportedMedia,
-    /// The raster or the weights were read but do not fit (422).
+    /// The raster or the weights can be read but not used (422).
     Unusable,
-    /// The queue is full (429).
+    /// A queue is full (429).
     Overloaded,
-    /// A fault of this program (500).
+    /// This program or its machine is at fault (500).
     Internal,
-    /// Something this server depends on failed (502).
+    /// A host that this server depends on failed (502).
     Upstream,
-    /// Loading or stopping (503).
+    /// What is needed is not there now: a model that is loading or not downloaded, or a server that is stopping (503).
     Unavailable,
-    /// It took too long (504).
+    /// The operation took too long (504).
     TimedOut,
 }
 
-/// A value of an option that it cannot have.
+/// An option has a value that it cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: found {found:?}; {needed} is needed")]
 pub struct InvalidValue {
-    /// The option, by the name that query parameters and flags share.
+    /// The option's name, which query parameters and flags share.
     pub option: &'static str,
-    /// The start of what was found.
+    /// The value; a long text is cut.
     pub found: String,
     /// What the option takes.
     pub needed: String,
 }
 
 impl InvalidValue {
-    /// `found` may be any text of a client; its start is kept.
+    /// `found` may be any text of a client; a long one is cut.
     pub fn new(option: &'static str, found: &str, needed: impl Into<String>) -> Self {
         const MAX_CHARS: usize = 100;
         Self { option, found: found.chars().take(MAX_CHARS).collect(), needed: needed.into() }

@@ -1,35 +1,35 @@
-//! Plain results of a prediction with their place on the Earth; no tensors, no formats.
+//! Results of a prediction as plain values with their georeference; no tensors, no formats.
 
 use crate::error::InvalidValue;
 use crate::georef::Georef;
 
-/// What one task of one model says about one image, window or tile.
+/// The result of one task of one model for one image, window or tile.
 #[derive(Clone, Debug)]
 pub struct Prediction {
-    /// The values.
+    /// The predicted values.
     pub output: Output,
-    /// Columns of the image the values speak of.
+    /// Columns of the image.
     pub width: usize,
-    /// Rows of the image the values speak of.
+    /// Rows of the image.
     pub height: usize,
-    /// Where the image lies, if it is georeferenced.
+    /// Where the image lies on the Earth, if it is georeferenced.
     pub georef: Option<Georef>,
-    /// Sentences about input that looks wrong (range, resolution, missing nodata), for the caller to read.
+    /// Warnings about input that looks wrong (value range, resolution, missing nodata), as sentences for the caller.
     pub warnings: Vec<String>,
 }
 
-/// The values of a prediction, by kind.
+/// The predicted values, by kind of task.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Values per pixel: segment, bin_segment, regress.
+    /// Values per pixel, of segment, bin_segment and regress tasks.
     Dense(Dense),
-    /// One category per pixel: segment and bin_segment of large scenes, reduced for one rendering.
+    /// One category per pixel: a large scene of a segment or bin_segment task, reduced for one format and rendering.
     Classes(ClassMap),
-    /// One score per category: classification.
+    /// One score per category, of classification tasks.
     Scores(Vec<f32>),
-    /// Boxes, with masks or without: detect, instance.
+    /// Boxes of detect tasks, boxes with masks of instance tasks.
     Objects(Vec<Object>),
-    /// Feature maps or their means.
+    /// Feature maps, or vectors pooled from them.
     Embedding(Vec<Embedding>),
 }
 
@@ -44,27 +44,27 @@ pub struct Dense {
     pub channels: usize,
     /// `[height, width, channels]`, row-major.
     pub values: Vec<f32>,
-    /// `[height, width]`: false where the input had no data; `None` where all of it had.
+    /// `[height, width]`: whether the input had data. `None`: it had data everywhere.
     pub valid: Option<Vec<bool>>,
 }
 
-/// One detected object.
+/// A detected object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// `x0, y0, x1, y1` in pixels of the image, (0, 0) being its top-left corner.
+    /// `x0, y0, x1, y1` in pixels of the image, whose top-left corner is (0, 0).
     pub bbox_px: [f32; 4],
-    /// 0 … 1.
+    /// From 0 to 1.
     pub score: f32,
-    /// Index into the task's categories (0 is the background and does not occur).
+    /// Index into the task's categories. Category 0 is the background and does not occur.
     pub category_id: usize,
-    /// Probability of the object inside its box, for `instance` tasks.
+    /// Where in its box the object is; only in `instance` tasks.
     pub mask: Option<ObjectMask>,
 }
 
 /// A Mask R-CNN mask: probabilities on a square grid stretched over the object's box.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectMask {
-    /// Cells a side (28 in Mask R-CNN).
+    /// Cells per side (28 in Mask R-CNN).
     pub side: usize,
     /// `[side, side]`, row-major.
     pub values: Vec<f32>,
@@ -73,13 +73,13 @@ pub struct ObjectMask {
 /// A feature map (`[C, H, W]`) or its pooled vector (`[C]`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// `backbone.0` … `fpn.3`, `upsample`.
+    /// `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3` or `upsample`.
     pub layer: String,
-    /// How the map was pooled over space.
+    /// How it was pooled over space.
     pub pool: Pool,
-    /// `[C]` when pooled, else `[C, H, W]`.
+    /// `[C]` if pooled, else `[C, H, W]`.
     pub shape: Vec<usize>,
-    /// Row-major values of `shape`.
+    /// Row-major values.
     pub values: Vec<f32>,
 }
 
@@ -106,7 +106,7 @@ impl std::str::FromStr for Pool {
 
 impl Pool {
     /// The name in requests and answers.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",
             Self::Max => "max",
@@ -115,36 +115,36 @@ impl Pool {
     }
 }
 
-/// The label of a pixel without a category: no data, below the threshold, or a category not asked for.
+/// The label of a pixel without a category: it has no data, is below the threshold, or its category was not asked for.
 pub const NO_CATEGORY: u8 = 255;
 
-/// One category a pixel: what remains of a large scene's probabilities where a format needs no more.
+/// One category per pixel: what is kept of a large scene's probabilities if the format needs no more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassMap {
     /// Columns.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// `[height, width]`, row-major: index into the task's categories, or [`NO_CATEGORY`].
+    /// `[height, width]`, row-major: indices into the task's categories, or [`NO_CATEGORY`].
     pub labels: Vec<u8>,
-    /// `[height, width]`: the probability of the pixel's category in steps of 1 / 65535, 0 where it has none; `None` where
-    /// nobody asks for it.
+    /// `[height, width]`: the probability of the pixel's category in multiples of 1 / 65535, or 0 without a category.
+    /// `None`: the format does not need it.
     pub scores: Option<Vec<u16>>,
 }
 
-/// Takes a scene's dense answer in strips of whole rows, from the top down, and keeps of them what it needs.
+/// Receives the dense answer of a scene in strips of whole rows, from the top down, and keeps what it needs of them.
 pub trait DenseSink: Send {
-    /// How many of a pixel's `channels` values stay in memory.
+    /// How many values it keeps of a pixel with `channels` values.
     fn kept_per_pixel(&self, channels: usize) -> usize;
 
-    /// Takes the next rows of a scene that has `height` of them.
+    /// Receives the next rows of a scene that has `height` rows in total.
     fn take(&mut self, rows: Dense, height: usize);
 
-    /// The output of all rows taken.
+    /// What is kept of all rows.
     fn finish(self: Box<Self>) -> Output;
 }
 
-/// The sink that keeps every value.
+/// A sink that keeps every value.
 #[derive(Debug, Default)]
 pub struct WholeMap(Option<Dense>);
 

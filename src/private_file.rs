@@ -1,10 +1,10 @@
-//! Files that nobody but their owner may read: what people upload is theirs, and addresses may hold signatures.
+//! Files that only their owner may read, for uploads, which are private, and for addresses, which may contain signatures.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What makes a new file, or one over whatever was there. A file that was there keeps who may read it.
+/// Options to create or truncate a file for writing. A new file is private; an existing one keeps its permissions.
 pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -13,18 +13,12 @@ pub(crate) fn options() -> OpenOptions {
     options
 }
 
-/// Writes a whole file.
-///
-/// # Errors
-/// What the file system says.
+/// Writes a file with these options.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     options().open(path)?.write_all(bytes)
 }
 
-/// A file that holds what it held, or nothing where there was none; it is private from now on.
-///
-/// # Errors
-/// What the file system says.
+/// Opens a file for writing without truncating it, creates it if needed, and makes it private.
 pub(crate) fn keep(path: &Path) -> io::Result<File> {
     let file = options().truncate(false).open(path)?;
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Logging set-up and every metric name in one place.
+//! Logging, and the names of all metrics.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -6,21 +6,21 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// Requests answered, by route and status.
 pub const HTTP_REQUESTS_TOTAL: &str = "satlas_http_requests_total";
-/// Seconds from a request's head to its answer's head, by route.
+/// Seconds from the head of a request to the head of its response, by route.
 pub const HTTP_REQUEST_SECONDS: &str = "satlas_http_request_seconds";
-/// Requests that wait for the device.
+/// Requests waiting for the device.
 pub const QUEUE_DEPTH: &str = "satlas_queue_depth";
-/// Requests refused because the queue was full.
+/// Requests refused because the device's queue was full.
 pub const QUEUE_REFUSED_TOTAL: &str = "satlas_queue_refused_total";
-/// Items in a forward pass.
+/// Items per forward pass.
 pub const BATCH_SIZE: &str = "satlas_batch_size";
-/// Seconds of a forward pass.
+/// Seconds per forward pass.
 pub const FORWARD_SECONDS: &str = "satlas_forward_seconds";
 /// Models loaded, by model and outcome (`ok`, `error`).
 pub const MODEL_LOADS_TOTAL: &str = "satlas_model_loads_total";
-/// Seconds from a file to a model that can run.
+/// Seconds to load a model.
 pub const MODEL_LOAD_SECONDS: &str = "satlas_model_load_seconds";
-/// Bytes of prepared weights in memory, by model; what a running request still holds counts.
+/// Bytes of prepared weights in memory, by model. An unloaded model counts as long as a running request uses it.
 pub const MODEL_BYTES: &str = "satlas_model_bytes";
 /// Cache look-ups, by cache and outcome (`hit`, `miss`).
 pub const CACHE_LOOKUPS_TOTAL: &str = "satlas_cache_lookups_total";
@@ -29,31 +29,33 @@ pub const CACHE_LOOKUPS_TOTAL: &str = "satlas_cache_lookups_total";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people to read.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging to standard error; `RUST_LOG` overrides `level` (such as `info` or `satlas_serve=debug`).
+/// Starts logging to standard error. `level` is a filter such as `info` or `satlas_serve=debug`, which `RUST_LOG`
+/// overrides.
 pub fn start_logging(level: &str, format: LogFormat) {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     if filter.max_level_hint() == Some(LevelFilter::TRACE) {
-        // At this level the HTTP client writes addresses down with their signatures and tokens.
+        // At this level the HTTP client logs addresses including signatures and tokens.
         for client in ["ureq=debug", "ureq_proto=debug"].iter().filter_map(|directive| directive.parse().ok()) {
             filter = filter.add_directive(client);
         }
     }
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // A second call (tests) keeps the first one's settings.
+    // A second call, as in tests, has no effect.
     let _ = match format {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().try_init(),
     };
 }
 
-/// Installs the metrics recorder of this process and returns the handle that renders it; `None` when one is installed already.
+/// Installs the metrics recorder of this process and returns the handle that renders the metrics; `None` if one is already
+/// installed.
 pub fn start_metrics() -> Option<PrometheusHandle> {
     const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
     const ITEMS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::EngineError;
 use super::models::{ModelStatus, Models};
-use crate::zoo::{Manifest, ModelSpec, Origin};
+use crate::zoo::{Manifest, ModelOrigin, ModelSpec};
 
 /// Largest manifest read; a table of 64 categories is a few kilobytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -62,7 +62,7 @@ pub(super) fn register_stored(models: &Models, models_dir: &Path) {
 
 fn describe(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineError> {
     let built_in = |id: &str| {
-        let spec = models.spec(id).ok().filter(|spec| spec.origin != Origin::Registered)?;
+        let spec = models.spec(id).ok().filter(|spec| spec.origin != ModelOrigin::Registered)?;
         Some(ModelSpec::clone(&spec))
     };
     Ok(manifest.to_spec(models.models_dir(), built_in)?)

@@ -20,7 +20,7 @@ use crate::nn::Network;
 use crate::sync::IgnorePoison;
 use crate::telemetry;
 use crate::weights::{LocatedWeights, Weights, WeightsKind, WeightsLocator, WeightsPlace};
-use crate::zoo::{ModelSpec, Origin};
+use crate::zoo::{ModelOrigin, ModelSpec};
 
 const MIB: usize = 1 << 20;
 
@@ -336,7 +336,7 @@ impl Models {
     /// [`EngineError::UnknownModel`], or [`EngineError::BuiltIn`] for the catalogue's own.
     pub async fn remove(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
         let spec = self.spec(id)?;
-        if spec.origin != Origin::Registered {
+        if spec.origin != ModelOrigin::Registered {
             return Err(EngineError::BuiltIn { what: "model", id: id.to_owned() });
         }
         self.shared.known.write().ignore_poison().remove(id);

@@ -22,7 +22,7 @@ use super::window::Timings;
 use crate::nn::HeadOutput;
 use crate::prediction::{DenseSink, Object, Output, Prediction};
 use crate::raster::{PixelWindow, Raster};
-use crate::tiles::{SceneWindow, Span, scene_windows};
+use crate::tiles::{SceneWindow, WindowSpan, scene_windows};
 use crate::zoo::{Task, TaskType};
 
 /// Bounds of scene predictions.
@@ -271,7 +271,7 @@ fn paste_cells(whole: &mut FeatureMap, part: &FeatureMap, window: &SceneWindow, 
     let [rows, cols, channels] = part.shape;
     let stride = (padded.1.div_ceil(rows), padded.0.div_ceil(cols));
     let [whole_rows, whole_cols, _] = whole.shape;
-    let source = |cell: usize, stride: usize, span: &Span, cells: usize| {
+    let source = |cell: usize, stride: usize, span: &WindowSpan, cells: usize| {
         // The last cell of a raster may have its centre beyond the border.
         let centre = (cell * stride + stride / 2).min(span.limit - 1);
         (span.core_start..span.core_end).contains(&centre).then(|| ((centre - span.start) / stride).min(cells - 1))

@@ -1,7 +1,6 @@
-//! Coordinate reference systems and their way to and from longitude and latitude.
+//! Coordinate reference systems, and conversion to and from longitude and latitude.
 //!
-//! Web Mercator and longitude/latitude are closed forms; everything else goes through `proj4rs` with the definitions of
-//! `crs-definitions`.
+//! Web Mercator is computed here; every other projection by `proj4rs`, with the definitions of `crs-definitions`.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -13,28 +12,28 @@ use crate::error::ErrorKind;
 /// Radius of the Web Mercator sphere in metres.
 const EARTH_RADIUS_M: f64 = 6_378_137.0;
 
-/// What can be wrong with a coordinate system.
+/// A coordinate system that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CrsError {
-    /// The EPSG registry has no definition for the code.
+    /// There is no definition for the EPSG code.
     #[error("EPSG:{epsg} is not a coordinate system this server knows")]
     Unknown {
-        /// The code found.
+        /// The code.
         epsg: u32,
     },
-    /// A definition that the projection library does not take.
+    /// The projection library does not support the definition.
     #[error("the coordinate system {definition:?} cannot be used: {reason}")]
     Unsupported {
-        /// The definition found.
+        /// The definition.
         definition: String,
-        /// What the projection library says.
+        /// Why it is not supported.
         reason: String,
     },
 }
 
 impl CrsError {
-    /// The kind of every coordinate system error: the raster cannot be used.
-    pub fn kind(&self) -> ErrorKind {
+    /// Always [`ErrorKind::Unusable`]: the raster cannot be used.
+    pub(crate) fn kind(&self) -> ErrorKind {
         ErrorKind::Unusable
     }
 }
@@ -80,7 +79,7 @@ impl PartialEq for Crs {
 }
 
 impl Crs {
-    /// Longitude and latitude in degrees, x first (EPSG:4326 in the axis order of GeoTIFF and GeoJSON).
+    /// Longitude and latitude in degrees, in this order, as in GeoTIFF and GeoJSON (EPSG:4326).
     pub fn lon_lat() -> Self {
         Self { epsg: Some(4326), system: System::LonLat }
     }
@@ -90,10 +89,11 @@ impl Crs {
         Self { epsg: Some(3857), system: System::WebMercator }
     }
 
-    /// The system of an EPSG code.
+    /// The coordinate system with an EPSG code.
     ///
     /// # Errors
-    /// [`CrsError::Unknown`] without a definition, [`CrsError::Unsupported`] where the projection is not available.
+    /// [`CrsError::Unknown`] if there is no definition for the code, [`CrsError::Unsupported`] if its projection is not
+    /// supported.
     pub fn from_epsg(epsg: u32) -> Result<Self, CrsError> {
         match epsg {
             4326 => Ok(Self::lon_lat()),
@@ -106,17 +106,17 @@ impl Crs {
         }
     }
 
-    /// A system from a PROJ string.
+    /// The coordinate system that a PROJ string describes.
     ///
     /// # Errors
-    /// [`CrsError::Unsupported`] where the projection is not available.
+    /// [`CrsError::Unsupported`] if its projection is not supported.
     pub fn from_proj4(definition: &str) -> Result<Self, CrsError> {
         let proj = Proj::from_proj_string(definition)
             .map_err(|e| CrsError::Unsupported { definition: definition.to_owned(), reason: e.to_string() })?;
         Ok(Self { epsg: None, system: System::Projected { definition: definition.trim().into(), proj: Arc::new(proj) } })
     }
 
-    /// The EPSG code, where the system has one.
+    /// The EPSG code, if it was made from one.
     pub fn epsg(&self) -> Option<u32> {
         self.epsg
     }
@@ -130,7 +130,7 @@ impl Crs {
         }
     }
 
-    /// Longitude and latitude in degrees of a position, or `None` where the projection has no answer.
+    /// Longitude and latitude of a position, in degrees; `None` if the projection does not cover it.
     pub fn to_lon_lat(&self, x: f64, y: f64) -> Option<(f64, f64)> {
         let (lon, lat) = match &self.system {
             System::LonLat => (x, y),
@@ -147,7 +147,7 @@ impl Crs {
         (lon.is_finite() && lat.is_finite()).then_some((lon, lat))
     }
 
-    /// The position of a longitude and latitude in degrees, or `None` where the projection has no answer.
+    /// The position of a longitude and latitude in degrees; `None` if the projection does not cover it.
     pub fn from_lon_lat(&self, lon_deg: f64, lat_deg: f64) -> Option<(f64, f64)> {
         let (x, y) = match &self.system {
             System::LonLat => (lon_deg, lat_deg),

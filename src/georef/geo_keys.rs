@@ -1,22 +1,22 @@
-//! From the GeoKeys of a GeoTIFF (OGC GeoTIFF 1.1, annex B) to a [`Crs`]: EPSG codes, or a PROJ string made from the parameters
-//! of a user-defined projection.
+//! The coordinate system that the GeoKeys of a GeoTIFF describe (OGC GeoTIFF 1.1, annex B): by an EPSG code, or by the
+//! parameters of a user-defined projection, which are turned into a PROJ string.
 
 use std::collections::BTreeMap;
 
-use super::{Crs, CrsError};
+use super::crs::{Crs, CrsError};
 
 /// The GeoKeys of a file, by key number.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GeoKeys {
-    /// Codes.
+    /// Keys whose value is a code.
     pub shorts: BTreeMap<u16, u16>,
-    /// Numbers.
+    /// Keys whose value is a number.
     pub doubles: BTreeMap<u16, f64>,
-    /// Names and citations.
+    /// Keys whose value is a name or citation.
     pub texts: BTreeMap<u16, String>,
 }
 
-/// Key numbers of the standard.
+/// Numbers of the keys in the standard.
 mod key {
     pub(super) const MODEL_TYPE: u16 = 1024;
     pub(super) const CITATION: u16 = 1026;
@@ -60,17 +60,16 @@ const DEGREE: u16 = 9102;
 const METRE: u16 = 9001;
 
 impl GeoKeys {
-    /// The code of a key.
-    pub fn short(&self, key: u16) -> Option<u16> {
+    pub(crate) fn short(&self, key: u16) -> Option<u16> {
         self.shorts.get(&key).copied()
     }
 
-    /// The code of a key where it is one of the EPSG registry.
+    /// The code of a key, if it is an EPSG code.
     fn epsg(&self, key: u16) -> Option<u16> {
         self.short(key).filter(|code| *code != 0 && *code != USER_DEFINED)
     }
 
-    /// The first of several keys that is there (writers differ in which origin they name).
+    /// The value of the first key that is present: writers differ in which origin they name.
     fn first(&self, keys: &[u16]) -> Option<f64> {
         keys.iter().find_map(|key| self.doubles.get(key).copied())
     }
@@ -83,10 +82,10 @@ impl GeoKeys {
 }
 
 impl Crs {
-    /// The system that GeoKeys describe; `None` where they describe none.
+    /// The coordinate system that GeoKeys describe; `None` if they describe none.
     ///
     /// # Errors
-    /// [`CrsError`] where the code or the projection is not known.
+    /// [`CrsError`] if they describe one that is unknown, unsupported or incomplete.
     pub fn from_geo_keys(keys: &GeoKeys) -> Result<Option<Self>, CrsError> {
         let model = keys.short(key::MODEL_TYPE);
         if model == Some(MODEL_GEOCENTRIC) {
@@ -114,9 +113,9 @@ impl Crs {
     }
 }
 
-/// Datum or ellipsoid as PROJ parameters.
+/// The datum or ellipsoid as PROJ parameters.
 fn geodetic(keys: &GeoKeys) -> Result<String, CrsError> {
-    // EPSG numbers a datum 2000 above its two-dimensional geographic system, an ellipsoid 3000 above one named after it.
+    // The EPSG code of a datum is that of its two-dimensional geographic system plus 2000.
     let from_datum = keys.epsg(key::DATUM).and_then(|datum| datum.checked_sub(2000));
     let known = [keys.epsg(key::GEOGRAPHIC), from_datum].into_iter().flatten().find_map(crs_definitions::from_code);
     if let Some(definition) = known {
@@ -140,7 +139,7 @@ fn geodetic(keys: &GeoKeys) -> Result<String, CrsError> {
     }
 }
 
-/// Metres in the linear unit, and the unit as a PROJ parameter.
+/// The linear unit in metres, and as a PROJ parameter.
 fn linear_unit(keys: &GeoKeys) -> Result<(f64, String), CrsError> {
     let metres = match keys.short(key::LINEAR_UNITS) {
         None | Some(METRE) => return Ok((1.0, "+units=m".to_owned())),
@@ -154,7 +153,7 @@ fn linear_unit(keys: &GeoKeys) -> Result<(f64, String), CrsError> {
     Ok((metres, format!("+to_meter={metres}")))
 }
 
-/// `+proj=…` with its parameters, from the coordinate transformation's code.
+/// The projection and its parameters as PROJ parameters.
 fn projection(keys: &GeoKeys) -> Result<String, CrsError> {
     if let Some(utm @ (16001..=16060 | 16101..=16160)) = keys.epsg(key::PROJECTION) {
         let south = if utm > 16100 { " +south" } else { "" };
@@ -195,7 +194,8 @@ fn projection(keys: &GeoKeys) -> Result<String, CrsError> {
         Some(12) => format!("+proj=aeqd {lat}"),
         Some(13) => format!("+proj=eqdc {lat} {two_parallels}"),
         Some(14) => format!("+proj=stere {lat} {k}"),
-        // The standard's "natural origin latitude" of this one is the latitude of true scale; the pole is on its side.
+        // Polar stereographic: here the standard's natural origin latitude is the latitude of true scale, on the side of
+        // the pole.
         Some(15) => format!("+proj=stere +lat_0={} +lat_ts={origin_lat} {k}", 90f64.copysign(origin_lat)),
         Some(16) => format!("+proj=sterea {lat} {k}"),
         Some(17) => format!("+proj=eqc {true_scale} {lat}"),

@@ -1,4 +1,4 @@
-//! Where pixels lie on the Earth: coordinate systems, affine transforms, bounds.
+//! Where pixels lie on the Earth: coordinate systems, affine transforms, bounding boxes.
 
 mod crs;
 mod geo_keys;

@@ -1,8 +1,8 @@
-//! Affine pixel-to-world transforms and axis-aligned bounds.
+//! Affine transforms from pixels to world coordinates, and bounding boxes.
 
-use super::Crs;
+use super::crs::Crs;
 
-/// An axis-aligned box in the units of some coordinate system.
+/// A bounding box in the units of some coordinate system.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     /// Western edge.
@@ -16,8 +16,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The box around both.
-    pub fn union(self, other: Bounds) -> Bounds {
+    /// The smallest box that contains both.
+    pub(crate) fn union(self, other: Bounds) -> Bounds {
         Bounds {
             min_x: self.min_x.min(other.min_x),
             min_y: self.min_y.min(other.min_y),
@@ -26,14 +26,14 @@ impl Bounds {
         }
     }
 
-    /// Whether the two boxes share an area.
-    pub fn intersects(&self, other: &Bounds) -> bool {
+    /// Whether the two boxes have an area in common.
+    pub(crate) fn intersects(&self, other: &Bounds) -> bool {
         self.min_x < other.max_x && other.min_x < self.max_x && self.min_y < other.max_y && other.min_y < self.max_y
     }
 }
 
-/// GDAL's six affine coefficients: `x = origin_x + col * pixel_width + row * row_skew`,
-/// `y = origin_y + col * col_skew + row * pixel_height` (pixel corners; north-up rasters have a negative `pixel_height`).
+/// GDAL's six affine coefficients: `x = origin_x + col * pixel_width + row * row_skew` and `y = origin_y + col * col_skew +
+/// row * pixel_height`. Positions refer to pixel corners; `pixel_height` is negative in north-up rasters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GeoTransform {
     /// World x of the top-left corner of pixel (0, 0).
@@ -51,12 +51,12 @@ pub struct GeoTransform {
 }
 
 impl GeoTransform {
-    /// A transform without rotation whose top-left corner is (`origin_x`, `origin_y`); rows go south.
+    /// The transform without rotation whose top-left corner is (`origin_x`, `origin_y`) and whose rows run south.
     pub fn north_up(origin_x: f64, origin_y: f64, pixel_width: f64, pixel_height: f64) -> Self {
         Self { origin_x, pixel_width, row_skew: 0.0, origin_y, col_skew: 0.0, pixel_height: -pixel_height }
     }
 
-    /// World position of the (fractional) pixel position; (0, 0) is the top-left corner of the first pixel.
+    /// The world position of a fractional pixel position; (0, 0) is the top-left corner of the first pixel.
     pub fn apply(&self, col: f64, row: f64) -> (f64, f64) {
         (
             self.origin_x + col * self.pixel_width + row * self.row_skew,
@@ -64,7 +64,7 @@ impl GeoTransform {
         )
     }
 
-    /// The inverse transform (world to pixel), or `None` where it is singular or not finite.
+    /// The inverse transform, from world to pixels; `None` if it is singular or not finite.
     pub fn inverse(&self) -> Option<GeoTransform> {
         let det = self.pixel_width * self.pixel_height - self.row_skew * self.col_skew;
         if !det.is_finite() || det == 0.0 {
@@ -81,19 +81,19 @@ impl GeoTransform {
         })
     }
 
-    /// The transform of the window whose top-left pixel is (`col`, `row`).
+    /// The transform of a window of the raster, whose top-left pixel is (`col`, `row`).
     pub fn shifted(&self, col: f64, row: f64) -> GeoTransform {
         let (origin_x, origin_y) = self.apply(col, row);
         GeoTransform { origin_x, origin_y, ..*self }
     }
 }
 
-/// A pixel grid on the Earth: a coordinate system, a transform and a size in pixels.
+/// A georeferenced pixel grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Georef {
-    /// The coordinate system of `transform`'s world side.
+    /// The coordinate system of the world coordinates.
     pub crs: Crs,
-    /// Pixel corners to world.
+    /// From pixel corners to world coordinates.
     pub transform: GeoTransform,
     /// Columns.
     pub width: usize,
@@ -102,7 +102,7 @@ pub struct Georef {
 }
 
 impl Georef {
-    /// The box around the grid's four corners, in the units of its coordinate system.
+    /// The bounding box of the grid's four corners, in the units of its coordinate system.
     pub fn bounds(&self) -> Bounds {
         let (w, h) = (self.width as f64, self.height as f64);
         let corners = [(0.0, 0.0), (w, 0.0), (0.0, h), (w, h)].map(|(col, row)| self.transform.apply(col, row));

@@ -1,29 +1,29 @@
-//! XYZ tile coordinates (the WebMercatorQuad tile matrix set), rows counted from the north.
+//! XYZ tile coordinates (tile matrix set WebMercatorQuad): rows are counted from the north.
 
 use crate::error::ErrorKind;
 use crate::georef::{Bounds, Crs, GeoTransform, Georef};
 
-/// Half the side of the Web Mercator square in metres, times two.
+/// Side of the Web Mercator square in metres: twice its easternmost x.
 pub const WORLD_M: f64 = 2.0 * 20_037_508.342_789_244;
 
-/// The deepest zoom accepted: one pixel is then a few millimetres, far below any imagery.
+/// The highest zoom accepted. A pixel then has less than a centimetre, far below any imagery.
 pub const MAX_ZOOM: u8 = 24;
 
-/// A z/x/y that names no tile.
+/// A zoom, column and row that name no tile.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no tile {z}/{x}/{y}: zoom goes from 0 to {MAX_ZOOM}, x and y from 0 to 2^zoom - 1")]
 pub struct TileError {
-    /// Zoom found.
+    /// The zoom.
     pub z: u32,
-    /// Column found.
+    /// The column.
     pub x: u64,
-    /// Row found.
+    /// The row.
     pub y: u64,
 }
 
 impl TileError {
-    /// A tile that cannot exist is an invalid value.
-    pub fn kind(&self) -> ErrorKind {
+    /// Always [`ErrorKind::Invalid`].
+    pub(crate) fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
 }
@@ -40,7 +40,7 @@ impl TileCoord {
     /// Checks zoom, column and row.
     ///
     /// # Errors
-    /// [`TileError`] where the pyramid has no such tile.
+    /// [`TileError`] if there is no such tile, or the zoom exceeds [`MAX_ZOOM`].
     ///
     /// ```
     /// use satlas_serve::tiles::TileCoord;
@@ -55,22 +55,22 @@ impl TileCoord {
         Ok(Self { z: z as u8, x: x as u32, y: y as u32 })
     }
 
-    /// Zoom.
+    /// The zoom.
     pub fn z(&self) -> u8 {
         self.z
     }
 
-    /// Column, from the west.
+    /// The column, counted from the west.
     pub fn x(&self) -> u32 {
         self.x
     }
 
-    /// Row, from the north.
+    /// The row, counted from the north.
     pub fn y(&self) -> u32 {
         self.y
     }
 
-    /// The tile's box in Web Mercator metres.
+    /// The tile's bounding box in Web Mercator metres.
     ///
     /// ```
     /// use satlas_serve::tiles::{TileCoord, WORLD_M};
@@ -83,7 +83,7 @@ impl TileCoord {
         Bounds { min_x, min_y: max_y - side, max_x: min_x + side, max_y }
     }
 
-    /// The tile as a square pixel grid of `size_px` a side.
+    /// The tile as a pixel grid with `size_px` pixels per side.
     pub fn georef(&self, size_px: usize) -> Georef {
         let bounds = self.bounds_3857();
         let resolution = (bounds.max_x - bounds.min_x) / size_px as f64;

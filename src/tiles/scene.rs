@@ -1,49 +1,50 @@
-//! Overlapping windows over a raster of any size, and the weights with which their answers are blended.
+//! Overlapping windows over a raster of any size, and the weights for blending their answers.
 //!
-//! All windows of a scene have the same size: the last one is moved back inside the raster rather than padded, so that
-//! the network never sees an invented border.
+//! All windows of a scene have the same size. They are placed so that the last one ends at the raster's edge: nothing is
+//! padded, so the network never sees an artificial border.
 
-/// A window of a scene along with the part of the raster it answers for.
+/// A window of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SceneWindow {
-    /// Columns read.
-    pub cols: Span,
-    /// Rows read.
-    pub rows: Span,
+    /// Its columns.
+    pub cols: WindowSpan,
+    /// Its rows.
+    pub rows: WindowSpan,
 }
 
-/// A stretch of pixels along one axis.
+/// The extent of a window along one axis, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// First pixel.
+pub struct WindowSpan {
+    /// Its first pixel in the raster.
     pub start: usize,
-    /// Pixels.
+    /// How many pixels it has.
     pub len: usize,
-    /// First pixel this window owns: the middle of its overlap with the window before it.
+    /// The first pixel of its core: the middle of the overlap with the window before. Cores cover the raster without
+    /// overlap.
     pub core_start: usize,
-    /// First pixel it no longer owns.
+    /// The first pixel after its core.
     pub core_end: usize,
-    /// Pixels of the whole raster along the axis.
+    /// How many pixels the raster has along the axis.
     pub limit: usize,
-    /// Pixels over which it fades in from its first pixel; 0 at the raster's border.
+    /// Over how many pixels from its start its blending weight rises; 0 at the raster's edge.
     pub fade_in: usize,
-    /// Pixels over which it fades out towards its last pixel; 0 at the raster's border.
+    /// Over how many pixels towards its end its blending weight falls; 0 at the raster's edge.
     pub fade_out: usize,
 }
 
-/// How far outside its own part, in pixels, an object's centre may lie and still be reported by a window: two windows
-/// may see the same object a few pixels apart, and merging removes the second report.
+/// How far outside a window's core the centre of an object may lie for the window to report it. Two windows may see the
+/// same object a few pixels apart; merging then removes one of the two reports.
 const OWNERSHIP_SLACK_PX: f32 = 16.0;
 
-impl Span {
-    /// Whether an object centred at `position` is this window's to report.
-    pub fn nearly_owns(&self, position: f32) -> bool {
+impl WindowSpan {
+    /// Whether this window reports an object that is centred at `position`.
+    pub(crate) fn nearly_owns(&self, position: f32) -> bool {
         position >= self.core_start as f32 - OWNERSHIP_SLACK_PX && position < self.core_end as f32 + OWNERSHIP_SLACK_PX
     }
 
-    /// The blending weight of the pixel at `offset` from the start; weights of overlapping windows add up to 1.
+    /// The blending weight of the pixel at `offset` from the start. The weights of two overlapping windows add up to 1.
     ///
-    /// Two windows that overlap by n pixels fade over the same n pixels, one up and one down, in steps of 1 / n.
+    /// In an overlap of n pixels, one window's weight rises and the other's falls, in steps of 1 / n.
     pub fn weight(&self, offset: usize) -> f32 {
         let ramp = |distance: usize, fade: usize| {
             if distance < fade { (distance as f32 + 0.5) / fade as f32 } else { 1.0 }
@@ -52,10 +53,10 @@ impl Span {
     }
 }
 
-/// The windows over a raster of `width` x `height`, row by row.
+/// The windows over a raster of `width` x `height` pixels, row by row.
 ///
-/// `window_px` is the side of a window, `overlap_px` (at most half of it) the least overlap of neighbours. A raster that
-/// fits into one window gets one window of its own size.
+/// Windows have a side of `window_px` and overlap by at least `overlap_px`, which must not exceed half of that. A side of
+/// the raster that is not longer than `window_px` is covered by one window of its own length.
 pub fn scene_windows(width: usize, height: usize, window_px: usize, overlap_px: usize) -> Vec<SceneWindow> {
     let cols = spans(width, window_px, overlap_px);
     spans(height, window_px, overlap_px)
@@ -64,10 +65,10 @@ pub fn scene_windows(width: usize, height: usize, window_px: usize, overlap_px: 
         .collect()
 }
 
-fn spans(length: usize, window_px: usize, overlap_px: usize) -> Vec<Span> {
+fn spans(length: usize, window_px: usize, overlap_px: usize) -> Vec<WindowSpan> {
     let window = window_px.min(length);
     let count = if length <= window_px { 1 } else { (length - overlap_px).div_ceil(window_px - overlap_px) };
-    // Spread evenly: every overlap is at least `overlap_px`, none is much larger than the others.
+    // Spread evenly: every overlap is at least `overlap_px`, and they differ by at most one pixel.
     let start = |index: usize| if count == 1 { 0 } else { index * (length - window) / (count - 1) };
     (0..count)
         .map(|index| {
@@ -75,7 +76,7 @@ fn spans(length: usize, window_px: usize, overlap_px: usize) -> Vec<Span> {
             let here = start(index);
             let fade_in = if first { 0 } else { start(index - 1) + window - here };
             let fade_out = if last { 0 } else { here + window - start(index + 1) };
-            Span {
+            WindowSpan {
                 start: here,
                 len: window,
                 limit: length,

@@ -1,20 +1,21 @@
-//! The grid of inference windows: squares of pixels, each with a halo of context, that the network really runs on.
+//! The fixed grid of windows from which tiles are cut. The network runs on a window: a square of pixels with a halo of
+//! context around it. Neighbouring tiles lie in the same window and share a forward pass.
 //!
-//! Tiles of one zoom are cut from windows of a fixed grid, so neighbouring tiles share a forward pass. A window belongs to
-//! a *pixel zoom*: the zoom whose 256 px tiles have its resolution. A 512 px tile of zoom z lies on pixel zoom z + 1.
+//! The resolution of a window is given by its *pixel zoom*: the zoom whose 256 px tiles have that resolution. The pixels of
+//! a 512 px tile of zoom z have pixel zoom z + 1.
 
 use super::coord::{TileCoord, WORLD_M, resolution_m};
 use crate::georef::{Crs, GeoTransform, Georef};
 
-/// Tile side that defines the pixel zoom.
+/// Side of the tiles that define the pixel zoom.
 const BASE_TILE_PX: usize = 256;
 
-/// Sizes of the windows.
+/// The size of all windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WindowGrid {
-    /// Side of the part that is answered from, a multiple of 512 so that a tile never crosses windows.
+    /// Side of the part that tiles are cut from. A multiple of 512, so that every tile lies in one window.
     pub core_px: usize,
-    /// Context on each side, a multiple of the network's largest stride (32).
+    /// Width of the halo on each side. A multiple of the network's largest stride (32).
     pub halo_px: usize,
 }
 
@@ -25,7 +26,7 @@ impl Default for WindowGrid {
 }
 
 impl WindowGrid {
-    /// Side of the network's input.
+    /// Side of the network's input: the core with the halo on both sides.
     pub fn input_px(&self) -> usize {
         self.core_px + 2 * self.halo_px
     }
@@ -45,7 +46,7 @@ impl WindowGrid {
         Window { pixel_zoom, col: tile.x() / per_core, row: tile.y() / per_core }
     }
 
-    /// The pixel grid of the window's input, halo included.
+    /// The pixel grid of a window's input, halo included.
     pub fn georef(&self, window: Window) -> Georef {
         let resolution = resolution_m(window.pixel_zoom, BASE_TILE_PX);
         let origin = |index: u32| (f64::from(index) * self.core_px as f64 - self.halo_px as f64) * resolution;
@@ -62,7 +63,7 @@ impl WindowGrid {
         }
     }
 
-    /// Column and row of a tile's first pixel in its window's input.
+    /// Column and row of a tile's top-left pixel in the input of its window.
     pub fn offset_of(&self, tile: TileCoord, tile_size_px: usize) -> (usize, usize) {
         let per_core = (self.core_px / tile_size_px) as u32;
         let offset = |index: u32| self.halo_px + (index % per_core) as usize * tile_size_px;
@@ -75,14 +76,14 @@ impl WindowGrid {
 pub struct Window {
     /// The zoom whose 256 px tiles have the window's resolution.
     pub pixel_zoom: u8,
-    /// Column of the window, from the west.
+    /// The window's column in the grid, counted from the west.
     pub col: u32,
-    /// Row of the window, from the north.
+    /// The window's row in the grid, counted from the north.
     pub row: u32,
 }
 
 impl Window {
-    /// The window so many columns to the east and rows to the south; `None` beyond the north and the west of the grid.
+    /// The window that is `cols` to the east and `rows` to the south; `None` if that is west or north of the grid.
     pub fn neighbour(&self, cols: i8, rows: i8) -> Option<Self> {
         let col = self.col.checked_add_signed(cols.into())?;
         Some(Self { col, row: self.row.checked_add_signed(rows.into())?, ..*self })

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::backing::Backing;
 use super::stored_tensor::StoredTensor;
 use super::{TensorInfo, WeightsError, keys, pth, safetensors, synthetic};
-use crate::zoo::Origin;
+use crate::zoo::ModelOrigin;
 
 /// Where the numbers of a model come from; every answer names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -43,12 +43,12 @@ impl WeightsKind {
     }
 }
 
-impl From<Origin> for WeightsKind {
-    fn from(origin: Origin) -> Self {
+impl From<ModelOrigin> for WeightsKind {
+    fn from(origin: ModelOrigin) -> Self {
         match origin {
-            Origin::Pretrained => Self::Pretrained,
-            Origin::FineTuned | Origin::Registered => Self::FineTuned,
-            Origin::Demo => Self::Demo,
+            ModelOrigin::Pretrained => Self::Pretrained,
+            ModelOrigin::FineTuned | ModelOrigin::Registered => Self::FineTuned,
+            ModelOrigin::Demo => Self::Demo,
         }
     }
 }

@@ -1,75 +1,75 @@
-//! What a model is: sensor, bands, network, heads, and where its weights lie.
+//! The description of a model: sensor, bands, network, heads, and where its weights are found.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Everything there is to know about a model without opening its weights.
+/// A model, as far as it is known without opening its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
-    /// The name in URLs.
+    /// The model's name in URLs.
     pub id: String,
-    /// One line for people.
+    /// One line that describes it.
     pub title: String,
-    /// Where the model comes from.
-    pub origin: Origin,
-    /// `sentinel2`, `sentinel1`, `landsat`, `aerial` or the manifest's own word.
+    /// Who supplied it.
+    pub origin: ModelOrigin,
+    /// `sentinel2`, `sentinel1`, `landsat`, `aerial`, or any word of a manifest.
     pub sensor: String,
-    /// Metres per pixel the model was trained on.
+    /// Metres per pixel of the imagery it was trained on.
     pub native_gsd_m: f64,
-    /// The Web Mercator zoom whose 512 px tiles have that resolution.
+    /// The Web Mercator zoom whose 512 px tiles have this resolution.
     pub native_zoom_512: u8,
-    /// Input bands in order.
+    /// Its input bands, in order.
     pub bands: Vec<Band>,
-    /// The network that turns pixels into feature maps.
+    /// The network that turns pixels into four feature maps.
     pub backbone: Backbone,
-    /// Whether the backbone runs on several captures whose maps are max-pooled.
+    /// Whether it takes several captures: the backbone runs on each, and the maximum of their maps is used.
     pub multi_image: bool,
-    /// Captures a training example had.
+    /// The number of captures in a training example.
     pub trained_images: usize,
-    /// Captures accepted.
+    /// The most captures it accepts.
     pub max_images: usize,
-    /// The feature pyramid; `None` only in the package layout without one.
+    /// The feature pyramid. `None` only for models of the package layout that have none.
     pub fpn: Option<FpnSpec>,
-    /// The decoder to full resolution; `None` only in the package layout without a pyramid.
+    /// The decoder to full resolution. `None` exactly if there is no pyramid.
     pub upsample: Option<UpsampleSpec>,
-    /// How tensors are named and heads are wired.
+    /// How the checkpoint names its tensors, and which maps its heads read.
     pub layout: Layout,
-    /// Sets of heads a checkpoint of this model may hold; the one whose shapes fit the file is used, and with synthetic
-    /// weights the one with the most heads.
+    /// The sets of heads that a checkpoint of this model may hold. The one whose shapes fit the file is used; with
+    /// synthetic weights, the one with the most heads.
     pub head_variants: Vec<Vec<Head>>,
-    /// Where the weights are found.
+    /// Where its weights are found.
     pub weights: WeightsSpec,
-    /// Licence of the weights.
+    /// The licence of its weights.
     pub licence: String,
-    /// Where model and licence are described.
+    /// Where the model and its licence are described.
     pub source: String,
 }
 
 impl ModelSpec {
-    /// The head variant with the most heads, the first of equals.
+    /// Index of the head variant with the most heads, the first of equals.
     pub fn largest_variant(&self) -> usize {
         let heads = |index: &usize| self.head_variants[*index].len();
         (0..self.head_variants.len()).rev().max_by_key(heads).unwrap_or(0)
     }
 
-    /// Names of the input bands in order.
+    /// Names of the input bands, in order.
     pub fn band_names(&self) -> impl Iterator<Item = &str> {
         self.bands.iter().map(|band| band.name.as_str())
     }
 }
 
-/// Where a model comes from.
+/// Who supplied a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// A SatlasPretrain checkpoint.
+pub enum ModelOrigin {
+    /// AllenAI: a SatlasPretrain checkpoint.
     Pretrained,
-    /// One of the four fine-tuned Satlas models.
+    /// AllenAI: one of the four fine-tuned Satlas models.
     FineTuned,
-    /// Embedded in the binary.
+    /// This program: a model of the demo bundle.
     Demo,
-    /// A user's manifest.
+    /// A user, with a manifest.
     Registered,
 }
 
@@ -78,13 +78,13 @@ pub enum Origin {
 pub struct Band {
     /// Lower-case name such as `tci_r`, `b05`, `vh`, `red`.
     pub name: String,
-    /// Subtracted from the pixel value.
+    /// What is subtracted from a pixel value.
     pub offset: f32,
-    /// Divides the difference.
+    /// What the difference is divided by.
     pub scale: f32,
 }
 
-/// The architecture of the backbone.
+/// The architecture of a backbone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Backbone {
@@ -94,9 +94,9 @@ pub enum Backbone {
         patch_size: usize,
         /// Channels of the first stage; each further stage doubles them.
         embed_dim: usize,
-        /// Blocks a stage.
+        /// Blocks per stage.
         depths: [usize; 4],
-        /// Attention heads a stage.
+        /// Attention heads per stage.
         num_heads: [usize; 4],
         /// Side of an attention window in tokens.
         window_size: usize,
@@ -109,17 +109,16 @@ pub enum Backbone {
 }
 
 impl Backbone {
-    /// torchvision's `swin_v2_t`.
-    pub fn swin_v2_t() -> Self {
+    pub(crate) fn swin_v2_t() -> Self {
         Self::SwinV2 { patch_size: 4, embed_dim: 96, depths: [2, 2, 6, 2], num_heads: [3, 6, 12, 24], window_size: 8 }
     }
 
-    /// torchvision's `swin_v2_b`.
-    pub fn swin_v2_b() -> Self {
+    pub(crate) fn swin_v2_b() -> Self {
         Self::SwinV2 { patch_size: 4, embed_dim: 128, depths: [2, 2, 18, 2], num_heads: [4, 8, 16, 32], window_size: 8 }
     }
 
-    /// A backbone by its usual name (`swin_v2_b`, `resnet50`, …; also `swint`, `swinb` as the Python package writes them).
+    /// The backbone with a usual name: `swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`, or `swint` and `swinb` as in the
+    /// Python package.
     pub fn by_name(name: &str) -> Option<Self> {
         match name {
             "swin_v2_t" | "swint" => Some(Self::swin_v2_t()),
@@ -131,7 +130,7 @@ impl Backbone {
         }
     }
 
-    /// Channels of the four feature maps (at 1/4, 1/8, 1/16, 1/32).
+    /// Channels of the four feature maps, which have 1/4, 1/8, 1/16 and 1/32 of the image's resolution.
     pub fn channels(&self) -> [usize; 4] {
         match self {
             Self::SwinV2 { embed_dim, .. } => [1, 2, 4, 8].map(|factor| embed_dim * factor),
@@ -144,17 +143,17 @@ impl Backbone {
 /// torchvision's `FeaturePyramidNetwork` without extra levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FpnSpec {
-    /// Channels of every map.
+    /// Channels of each of its maps.
     pub out_channels: usize,
-    /// Whether the backbone maps follow the pyramid's maps in the list that heads read.
+    /// Whether the backbone's maps follow the pyramid's maps in the list that heads read.
     #[serde(default)]
     pub prepend: bool,
 }
 
-/// The decoder: 3x3 convolution, ReLU, 4x4 stride-2 transposed convolution, ReLU, until full resolution.
+/// The decoder: 3x3 convolution, ReLU, 4x4 transposed convolution of stride 2, ReLU, repeated until full resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpsampleSpec {
-    /// Channels of the full-resolution map (a layer halves its channels, but never below this).
+    /// Channels of the full-resolution map. Each repetition halves the channels, but not below this number.
     pub out_channels: usize,
 }
 
@@ -168,81 +167,82 @@ pub enum Layout {
     Package,
 }
 
-/// Index of the first head that a manifest adds to another model's checkpoint: beyond any that a checkpoint holds.
+/// Index of the first head that a manifest adds to another model's checkpoint. No checkpoint holds that many heads.
 pub const FIRST_NEW_HEAD: usize = 100;
 
-/// One trained head.
+/// A head of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
-    /// Position among the checkpoint's heads.
+    /// Its position among the checkpoint's heads.
     pub index: usize,
     /// What it predicts.
     pub task: Arc<Task>,
-    /// The network.
+    /// Its network.
     pub kind: HeadKind,
-    /// Categories its training examples were annotated with, where that is not all of the task's.
+    /// The categories that its training examples were annotated with. `None`: all categories of the task.
     pub class_mask: Option<Vec<String>>,
 }
 
 /// The network of a head.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HeadKind {
-    /// Two 3x3 convolutions over the first map (for classification: maximum over space, then linear).
+    /// Two 3x3 convolutions over the first map. For classification: one, then the maximum over space and a linear layer.
     Simple {
         /// What follows the last layer.
         activation: Activation,
     },
-    /// Mean over space of the last map, then linear.
+    /// The mean over space of the last map, then a linear layer.
     Classify {
         /// What follows the last layer.
         activation: Activation,
     },
-    /// torchvision's Faster R-CNN, or Mask R-CNN where the task is `instance`.
+    /// torchvision's Faster R-CNN, or Mask R-CNN if the task type is `instance`.
     Frcnn {
-        /// Indices into the list of maps (upsample, fpn.0 … fpn.3, then backbone maps where prepended).
+        /// The maps it reads, as indices into `upsample, fpn.0 … fpn.3`, followed by the backbone's maps if
+        /// [`FpnSpec::prepend`] is set.
         use_layers: Vec<usize>,
-        /// Anchor side in pixels, one a level.
+        /// Anchor side in pixels for each of these maps.
         anchor_sizes: Vec<f32>,
     },
 }
 
-/// What turns a dense or classification head's last layer into its answer.
+/// What turns the last layer of a dense or classification head into its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// Over categories.
+    /// Softmax over categories.
     Softmax,
-    /// Per category.
+    /// Sigmoid of each category.
     Sigmoid,
     /// Channel 0 times 255.
     #[serde(rename = "times_255")]
     Times255,
-    /// Channel 0 as it is.
+    /// Channel 0, unchanged.
     Identity,
 }
 
-/// A kind of answer with its categories.
+/// What a head predicts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// The name in URLs.
+    /// The task's name in URLs.
     #[serde(default)]
     pub name: String,
-    /// The kind of answer.
+    /// The kind of its answer.
     #[serde(rename = "type")]
     pub task_type: TaskType,
     /// Category names; empty for regression.
     #[serde(default)]
     pub categories: Vec<String>,
-    /// Red, green, blue per category.
+    /// Red, green and blue of each category; empty if the task has no colours of its own.
     #[serde(default)]
     pub colors: Vec<[u8; 3]>,
-    /// Whether category 0 (or value 0) means "no valid label" and is drawn transparent.
+    /// Whether category 0 (in a regression, value 0) means "no valid label" and is drawn transparent.
     #[serde(default)]
     pub background_invalid: bool,
 }
 
 impl Task {
-    /// The colour of a category: the task's own, else a fixed rotation of distinct hues.
+    /// The colour of a category: the task's own, else one of eight distinct colours in turn.
     pub fn color(&self, category_id: usize) -> [u8; 3] {
         const FALLBACK: [[u8; 3]; 8] = [
             [31, 119, 180],
@@ -262,55 +262,55 @@ impl Task {
         self.categories.get(category_id).map_or("", String::as_str)
     }
 
-    /// Values of a regression that mean something: tree cover is trained on 0-200, everything else on 0-255.
+    /// The range of a regression's values: tree cover was trained on 0 to 200, everything else on 0 to 255.
     pub fn value_range(&self) -> (f32, f32) {
         if self.name == "tree_cover" { (0.0, 200.0) } else { (0.0, 255.0) }
     }
 }
 
-/// The kinds of answers.
+/// The kind of a task's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskType {
-    /// One category a pixel.
+    /// One category per pixel.
     Segment,
-    /// Any number of categories a pixel.
+    /// Any number of categories per pixel.
     BinSegment,
-    /// One value a pixel.
+    /// One value per pixel.
     Regress,
     /// Boxes.
     Detect,
     /// Boxes with masks.
     Instance,
-    /// One category an image.
+    /// One category per image.
     Classification,
-    /// Any number of categories an image.
+    /// Any number of categories per image.
     #[serde(alias = "multi-label-classification")]
     MultiLabelClassification,
     /// Feature maps.
     Embedding,
 }
 
-/// Where weights are found.
+/// Where a model's weights are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightsSpec {
     /// A file of a Hugging Face hub repository.
     Hub {
         /// `owner/name`.
         repo: String,
-        /// The file in it.
+        /// The file's path in the repository.
         file: String,
     },
-    /// A member of a published archive, which the user unpacks.
+    /// A member of a published archive. The user downloads the archive; the member is unpacked when needed.
     Archive {
         /// The archive's file name.
         archive: String,
-        /// The path inside it.
+        /// The member's path.
         file: String,
     },
-    /// Embedded in the binary under this name.
+    /// A file that is embedded in the program.
     Embedded {
-        /// File name in the demo bundle.
+        /// Its name in the demo bundle.
         file: String,
     },
     /// A file on this machine.
@@ -318,17 +318,17 @@ pub enum WeightsSpec {
         /// Its path.
         path: std::path::PathBuf,
     },
-    /// Another model's checkpoint, with heads that are drawn at random until someone trains them.
+    /// Another model's checkpoint with additional heads, whose weights are random until someone trains them.
     NewHeads {
-        /// Where the other model's checkpoint is found.
+        /// Where the other model's weights are found.
         base: Box<WeightsSpec>,
-        /// Names the random numbers.
+        /// Seed of the random weights.
         seed: u64,
     },
 }
 
 impl WeightsSpec {
-    /// Where the trained numbers lie: for new heads, those of the model they stand on.
+    /// Where the trained weights are found: for new heads, those of the model they are added to.
     pub fn checkpoint(&self) -> &Self {
         match self {
             Self::NewHeads { base, .. } => base.checkpoint(),

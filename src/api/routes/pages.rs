@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use crate::api::conditional::{is_known, not_modified, with_validators};
 use crate::api::error::Problem;
 use crate::api::extract::Path;
-use crate::assets::{Asset, page_file};
+use crate::assets::{PageFile, page_file};
 use crate::error::ErrorKind;
 
 /// The files change with the program only, but under the same names: caches ask again every time, and get a 304.
@@ -58,7 +58,7 @@ fn serve(path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     Ok(with_validators((content, asset.bytes).into_response(), &etag, CACHE_CONTROL))
 }
 
-fn etag(asset: &Asset) -> String {
+fn etag(asset: &PageFile) -> String {
     let hex: String = asset.hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("\"{hex}\"")
 }

@@ -1,46 +1,23 @@
-//! From a manifest to a [`ModelSpec`]: every field checked, with the defaults of the two public code bases.
+//! From a manifest to a [`ModelSpec`]: checks every field and fills in the defaults of the two public code bases.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
-use super::{BackboneChoice, Checkpoint, HeadNetwork, Manifest, ManifestError, ManifestHead};
-use crate::zoo::{
-    Activation, Backbone, FIRST_NEW_HEAD, FpnSpec, Head, HeadKind, Layout, ModelSpec, Origin, Task, TaskType, UpsampleSpec,
-    WeightsSpec,
-};
+use super::check::{MAX_TEXT_LEN, check, check_name, field};
+use super::document::{BackboneChoice, Checkpoint, Manifest, ManifestError};
+use crate::zoo::spec::{Backbone, FpnSpec, Layout, ModelOrigin, ModelSpec, UpsampleSpec, WeightsSpec};
 
-const MAX_ID_LEN: usize = 64;
-const MAX_HEADS: usize = 32;
-const MAX_CATEGORIES: usize = 1000;
 const MAX_BANDS: usize = 64;
 const MAX_IMAGES: usize = 32;
 const MAX_CHANNELS: usize = 2048;
-const MAX_TEXT_LEN: usize = 1000;
-/// Channels of pyramid and decoder in every public checkpoint.
+/// Channels of the pyramid and of the decoder in every public checkpoint.
 const PUBLIC_CHANNELS: usize = 128;
-/// Side of the anchors in pixels, one a level, in both public code bases.
-const ANCHOR_SIZES: [f32; 4] = [32.0, 64.0, 128.0, 256.0];
-
-fn field(field: impl Into<String>, found: impl ToString, needed: impl Into<String>) -> ManifestError {
-    ManifestError::Field { field: field.into(), found: found.to_string(), needed: needed.into() }
-}
-
-fn check(ok: bool, name: impl Into<String>, found: impl ToString, needed: impl Into<String>) -> Result<(), ManifestError> {
-    if ok { Ok(()) } else { Err(field(name, found, needed)) }
-}
-
-/// Names that are safe as a URL segment and as a file name.
-fn check_name(at: &str, name: &str) -> Result<(), ManifestError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let ok = (1..=MAX_ID_LEN).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.');
-    check(ok, at, format!("{name:?}"), format!("1 to {MAX_ID_LEN} of A-Z a-z 0-9 _ . -, not starting with a dot"))
-}
 
 impl Manifest {
-    /// Checks every field and describes the model. `base` looks a built-in model up; paths are below `models_dir`.
+    /// The model that the manifest describes. `base` looks up a built-in model; the checkpoint's path is relative to
+    /// `models_dir`.
     ///
     /// # Errors
-    /// [`ManifestError`] naming the field, what was found, and what is needed.
+    /// If `base` is not found, or a field has a value that it cannot have.
     pub fn to_spec(
         &self,
         models_dir: &Path,
@@ -59,7 +36,7 @@ impl Manifest {
             (Some(_), Some(_)) => return Err(field("base", "base and checkpoint", "one of them")),
             (None, None) => return Err(field("base", "neither base nor checkpoint", "one of them")),
         };
-        spec.head_variants = vec![self.heads(&spec)?];
+        spec.head_variants = vec![super::heads::heads(&self.heads, &spec)?];
         Ok(spec)
     }
 
@@ -75,19 +52,19 @@ impl Manifest {
             check(!given, name, "a value", format!("none: it is taken from {}", base.id))?;
         }
         check(!self.heads.is_empty(), "heads", "none", format!("at least one: without one, {} does the same", base.id))?;
-        check(base.origin != Origin::Registered, "base", format!("{:?}", base.id), "a built-in model")?;
+        check(base.origin != ModelOrigin::Registered, "base", format!("{:?}", base.id), "a built-in model")?;
         let max_images = self.max_images.unwrap_or(base.max_images);
         check((1..=base.max_images).contains(&max_images), "max_images", max_images, format!("1 to {}", base.max_images))?;
         Ok(ModelSpec {
             id: self.id.clone(),
             title: self.title.clone().unwrap_or_else(|| format!("{} with new heads", base.title)),
-            origin: Origin::Registered,
+            origin: ModelOrigin::Registered,
             sensor: self.sensor.clone().unwrap_or(base.sensor),
             native_gsd_m: self.gsd(base.native_gsd_m)?,
             native_zoom_512: self.zoom(base.native_zoom_512)?,
             max_images,
             trained_images: base.trained_images.min(max_images),
-            // The Python package, whose new heads these are, does not hand the backbone's maps on.
+            // New heads are those of the Python package, which does not give heads the backbone's maps.
             fpn: base.fpn.filter(|_| self.fpn).map(|fpn| FpnSpec { prepend: false, ..fpn }),
             upsample: base.upsample.filter(|_| self.fpn),
             licence: self.licence.clone().unwrap_or(base.licence),
@@ -135,7 +112,7 @@ impl Manifest {
         Ok(ModelSpec {
             id: self.id.clone(),
             title: self.title.clone().unwrap_or_else(|| self.id.clone()),
-            origin: Origin::Registered,
+            origin: ModelOrigin::Registered,
             sensor: self.sensor.clone().unwrap_or_else(|| "other".to_owned()),
             native_gsd_m: self.gsd(10.0)?,
             native_zoom_512: self.zoom(13)?,
@@ -162,119 +139,6 @@ impl Manifest {
     fn zoom(&self, default: u8) -> Result<u8, ManifestError> {
         let zoom = self.native_zoom_512.unwrap_or(default);
         check(zoom <= 22, "native_zoom_512", zoom, "0 to 22").map(|()| zoom)
-    }
-
-    fn heads(&self, spec: &ModelSpec) -> Result<Vec<Head>, ManifestError> {
-        check(self.heads.len() <= MAX_HEADS, "heads", self.heads.len(), format!("at most {MAX_HEADS}"))?;
-        let is_new = matches!(spec.weights, WeightsSpec::NewHeads { .. });
-        let package = is_new || spec.layout == Layout::Package;
-        let one_only = package && !is_new;
-        check(!one_only || self.heads.len() <= 1, "heads", self.heads.len(), "at most one in the package layout")?;
-        let mut heads = Vec::new();
-        for (i, head) in self.heads.iter().enumerate() {
-            let at = |name: &str| format!("heads[{i}].{name}");
-            check_name(&at("task"), &head.task)?;
-            check(head.task != "embedding", at("task"), "\"embedding\"", "another name: every model has that task")?;
-            let is_repeated = self.heads[..i].iter().any(|other| other.task == head.task);
-            check(!is_repeated, at("task"), format!("{:?} again", head.task), "a name for each head")?;
-            heads.push(Head {
-                index: if is_new { FIRST_NEW_HEAD + i } else { i },
-                task: Arc::new(head.task(&at)?),
-                kind: head.kind(&at, package, spec)?,
-                class_mask: None,
-            });
-        }
-        Ok(heads)
-    }
-}
-
-impl ManifestHead {
-    fn task(&self, at: &impl Fn(&str) -> String) -> Result<Task, ManifestError> {
-        let count = self.categories.len();
-        let least = match self.task_type {
-            TaskType::Embedding => return Err(field(at("type"), "embedding", "a kind of answer that a head gives")),
-            TaskType::Regress => 0,
-            TaskType::Detect | TaskType::Instance => 2,
-            _ => 1,
-        };
-        check((least..=MAX_CATEGORIES).contains(&count), at("categories"), count, format!("{least} to {MAX_CATEGORIES}"))?;
-        let colors = self.colors.len();
-        check(colors == 0 || colors == count, at("colors"), colors, format!("none or {count}, one a category"))?;
-        for (i, category) in self.categories.iter().enumerate() {
-            let ok = !category.is_empty() && category.len() <= MAX_TEXT_LEN && !self.categories[..i].contains(category);
-            check(ok, at(&format!("categories[{i}]")), format!("{category:?}"), "a name for each category")?;
-        }
-        Ok(Task {
-            name: self.task.clone(),
-            task_type: self.task_type,
-            categories: self.categories.clone(),
-            colors: self.colors.clone(),
-            background_invalid: self.background_invalid,
-        })
-    }
-
-    /// The network with the public code's defaults: the package's two-category segmentation is a softmax and its detection
-    /// reads maps 0-3, where the training code has a sigmoid and maps 1-4.
-    fn kind(&self, at: &impl Fn(&str) -> String, package: bool, spec: &ModelSpec) -> Result<HeadKind, ManifestError> {
-        let is_detection = matches!(self.task_type, TaskType::Detect | TaskType::Instance);
-        let is_label = matches!(self.task_type, TaskType::Classification | TaskType::MultiLabelClassification);
-        let network = self.network.unwrap_or(match (is_detection, is_label && !package) {
-            (true, _) => HeadNetwork::Frcnn,
-            (false, true) => HeadNetwork::Classify,
-            (false, false) => HeadNetwork::Simple,
-        });
-        let fits = match network {
-            HeadNetwork::Frcnn => is_detection,
-            HeadNetwork::Classify => is_label && !package,
-            HeadNetwork::Simple => !is_detection,
-        };
-        check(
-            fits,
-            at("network"),
-            format!("{network:?}").to_lowercase(),
-            format!("one that answers {:?}", self.task_type),
-        )?;
-        if network == HeadNetwork::Frcnn {
-            check(self.activation.is_none(), at("activation"), "a value", "none for detection")?;
-            check(spec.fpn.is_some(), at("type"), format!("{:?} without a pyramid", self.task_type), "fpn = true")?;
-            // One head reads maps of one width: the decoder's only where it is as wide as the pyramid's, as in the package.
-            let same_width = spec.upsample.map(|upsample| upsample.out_channels) == spec.fpn.map(|fpn| fpn.out_channels);
-            let default_layers = if package && same_width { vec![0, 1, 2, 3] } else { vec![1, 2, 3, 4] };
-            let use_layers = self.use_layers.clone().unwrap_or(default_layers);
-            let anchor_sizes = self.anchor_sizes.clone().unwrap_or_else(|| ANCHOR_SIZES.to_vec());
-            let layers_fit = (1..=5).contains(&use_layers.len())
-                && use_layers.is_sorted_by(|a, b| a < b)
-                && use_layers[use_layers.len() - 1] <= 4;
-            check(layers_fit, at("use_layers"), format!("{use_layers:?}"), "rising numbers of 0 to 4")?;
-            let anchors_fit =
-                anchor_sizes.len() == use_layers.len() && anchor_sizes.iter().all(|size| *size > 0.0 && *size < 1e4);
-            check(
-                anchors_fit,
-                at("anchor_sizes"),
-                format!("{anchor_sizes:?}"),
-                format!("{} sizes above 0", use_layers.len()),
-            )?;
-            return Ok(HeadKind::Frcnn { use_layers, anchor_sizes });
-        }
-        let for_detection = self.use_layers.is_some() || self.anchor_sizes.is_some();
-        check(!for_detection, at("use_layers"), "a value", "none: only detection chooses maps and anchors")?;
-        let activation = self.activation.unwrap_or(match self.task_type {
-            TaskType::MultiLabelClassification => Activation::Sigmoid,
-            TaskType::BinSegment if !package => Activation::Sigmoid,
-            TaskType::Regress => Activation::Times255,
-            _ => Activation::Softmax,
-        });
-        let is_value = matches!(activation, Activation::Times255 | Activation::Identity);
-        check(
-            is_value == (self.task_type == TaskType::Regress),
-            at("activation"),
-            format!("{activation:?}").to_lowercase(),
-            format!("one for {:?}", self.task_type),
-        )?;
-        Ok(match network {
-            HeadNetwork::Classify => HeadKind::Classify { activation },
-            _ => HeadKind::Simple { activation },
-        })
     }
 }
 
@@ -306,7 +170,7 @@ fn check_backbone(backbone: &Backbone) -> Result<Backbone, ManifestError> {
     Ok(backbone.clone())
 }
 
-/// A path below the models directory; a manifest comes from a client and may not point anywhere else.
+/// The path of a file in the models directory. A manifest comes from a client and may not name files elsewhere.
 fn below(models_dir: &Path, path: &str) -> Result<PathBuf, ManifestError> {
     let relative = Path::new(path);
     let is_inside = !path.is_empty() && relative.components().all(|part| matches!(part, Component::Normal(_)));
@@ -319,6 +183,7 @@ mod tests {
     use super::*;
     use crate::weights::parameters;
     use crate::zoo::pretrained_models;
+    use crate::zoo::spec::{Activation, FIRST_NEW_HEAD, HeadKind};
 
     fn base(id: &str) -> Option<ModelSpec> {
         pretrained_models().unwrap().into_iter().find(|model| model.id == id)

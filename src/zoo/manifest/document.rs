@@ -1,0 +1,188 @@
+//! The fields of a manifest, and the errors of reading one.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::ErrorKind;
+use crate::zoo::spec::{Activation, Backbone, Band, Layout, TaskType};
+
+/// The description of a model that a user adds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The model's name in URLs: at most 64 letters, digits, `_`, `.`, `-`.
+    pub id: String,
+    /// One line that describes the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// A built-in model whose backbone (and pyramid) is used. Either this or `checkpoint` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Seed of the random weights of new heads on a base model; default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u32>,
+    /// Whether the model has the feature pyramid and the decoder; default true.
+    #[serde(default = "yes")]
+    pub fpn: bool,
+    /// Channels of the pyramid's maps; default 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fpn_channels: Option<usize>,
+    /// Channels of the full-resolution map; default 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upsample_channels: Option<usize>,
+    /// `sentinel2`, `sentinel1`, `landsat`, `aerial` or any other word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensor: Option<String>,
+    /// Metres per pixel of the imagery the model was trained on; default 10, or the base model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_gsd_m: Option<f64>,
+    /// The Web Mercator zoom whose 512 px tiles have this resolution; default 13, or the base model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_zoom_512: Option<u8>,
+    /// Whether the model takes several captures, whose feature maps are pooled by their maximum; default false, or the base
+    /// model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_image: Option<bool>,
+    /// The most captures it accepts; default 1, or 8 for a multi-image model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_images: Option<usize>,
+    /// The licence of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// The user's own weights. Either this or `base` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
+    /// The checkpoint's backbone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<BackboneChoice>,
+    /// The checkpoint's input bands, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bands: Vec<Band>,
+    /// The heads, in checkpoint order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<ManifestHead>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A file of weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Path of a `.pth` or `.safetensors` file, relative to the models directory.
+    pub path: String,
+    /// The code base that wrote it, which decides the names of its tensors.
+    pub layout: Layout,
+}
+
+/// A backbone by name (`swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`) or by its sizes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum BackboneChoice {
+    /// A usual backbone.
+    Name(String),
+    /// Any Swin-v2 or ResNet.
+    Sizes(Backbone),
+}
+
+/// A head of a user's model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestHead {
+    /// The task's name in URLs.
+    pub task: String,
+    /// The kind of its answer.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Category names, one for each output. For `detect` and `instance` the first is the background. May be left out for
+    /// `regress`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+    /// Red, green and blue of each category.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub colors: Vec<[u8; 3]>,
+    /// Whether category 0 means "no valid label" and is drawn transparent.
+    #[serde(default)]
+    pub background_invalid: bool,
+    /// The network; the default depends on type and layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<HeadNetwork>,
+    /// What follows the last layer; the default depends on type and layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// The maps that a detection head reads: 0 is the full-resolution map, 1 to 4 are the pyramid's. The default depends on
+    /// the layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_layers: Option<Vec<usize>>,
+    /// Anchor side in pixels for each of these maps; default 32, 64, 128, 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor_sizes: Option<Vec<f32>>,
+}
+
+/// The network of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadNetwork {
+    /// Two convolutions over the first map.
+    Simple,
+    /// The mean over space of the last map, then a linear layer.
+    Classify,
+    /// Faster or Mask R-CNN.
+    Frcnn,
+}
+
+/// A manifest that does not describe a usable model.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It is not the expected TOML.
+    #[error("the manifest cannot be read: {0}")]
+    Toml(#[from] toml::de::Error),
+    /// It cannot be written as TOML.
+    #[error("the manifest cannot be written: {0}")]
+    Unwritable(#[from] toml::ser::Error),
+    /// A field has an unusable value.
+    #[error("{field}: found {found}, needed {needed}")]
+    Field {
+        /// The field's path in the manifest.
+        field: String,
+        /// What the field holds.
+        found: String,
+        /// What it must hold.
+        needed: String,
+    },
+    /// The base model does not exist.
+    #[error("base: no model {base:?}")]
+    UnknownBase {
+        /// The name of the base model.
+        base: String,
+    },
+}
+
+impl ManifestError {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unwritable(_) => ErrorKind::Internal,
+            Self::Toml(_) | Self::Field { .. } | Self::UnknownBase { .. } => ErrorKind::Invalid,
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the text of a manifest file.
+    ///
+    /// # Errors
+    /// [`ManifestError::Toml`], which says line and column, if it is not TOML or has unknown or missing fields.
+    pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// The text of a manifest file that [`Manifest::from_toml`] reads back.
+    ///
+    /// # Errors
+    /// [`ManifestError::Unwritable`] if TOML cannot express a value.
+    pub(crate) fn to_toml(&self) -> Result<String, ManifestError> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+}

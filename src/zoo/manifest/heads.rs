@@ -1,0 +1,130 @@
+//! The heads of a manifest: checks, and the defaults of the two public code bases.
+
+use std::sync::Arc;
+
+use super::check::{MAX_TEXT_LEN, check, check_name, field};
+use super::document::{HeadNetwork, ManifestError, ManifestHead};
+use crate::zoo::spec::{Activation, FIRST_NEW_HEAD, Head, HeadKind, Layout, ModelSpec, Task, TaskType, WeightsSpec};
+
+const MAX_HEADS: usize = 32;
+const MAX_CATEGORIES: usize = 1000;
+/// Anchor side in pixels for each map, in both public code bases.
+const ANCHOR_SIZES: [f32; 4] = [32.0, 64.0, 128.0, 256.0];
+
+/// The heads that a manifest describes, for a model whose other parts are known.
+///
+/// # Errors
+/// If a field of a head has a value that it cannot have, or there are too many heads.
+pub(super) fn heads(given: &[ManifestHead], spec: &ModelSpec) -> Result<Vec<Head>, ManifestError> {
+    check(given.len() <= MAX_HEADS, "heads", given.len(), format!("at most {MAX_HEADS}"))?;
+    let is_new = matches!(spec.weights, WeightsSpec::NewHeads { .. });
+    let package = is_new || spec.layout == Layout::Package;
+    let one_only = package && !is_new;
+    check(!one_only || given.len() <= 1, "heads", given.len(), "at most one in the package layout")?;
+    let mut heads = Vec::new();
+    for (i, head) in given.iter().enumerate() {
+        let at = |name: &str| format!("heads[{i}].{name}");
+        check_name(&at("task"), &head.task)?;
+        check(head.task != "embedding", at("task"), "\"embedding\"", "another name: every model has that task")?;
+        let is_repeated = given[..i].iter().any(|other| other.task == head.task);
+        check(!is_repeated, at("task"), format!("{:?} again", head.task), "a name for each head")?;
+        heads.push(Head {
+            index: if is_new { FIRST_NEW_HEAD + i } else { i },
+            task: Arc::new(head.task(&at)?),
+            kind: head.kind(&at, package, spec)?,
+            class_mask: None,
+        });
+    }
+    Ok(heads)
+}
+
+impl ManifestHead {
+    fn task(&self, at: &impl Fn(&str) -> String) -> Result<Task, ManifestError> {
+        let count = self.categories.len();
+        let least = match self.task_type {
+            TaskType::Embedding => return Err(field(at("type"), "embedding", "a kind of answer that a head gives")),
+            TaskType::Regress => 0,
+            TaskType::Detect | TaskType::Instance => 2,
+            _ => 1,
+        };
+        check((least..=MAX_CATEGORIES).contains(&count), at("categories"), count, format!("{least} to {MAX_CATEGORIES}"))?;
+        let colors = self.colors.len();
+        check(colors == 0 || colors == count, at("colors"), colors, format!("none or {count}, one a category"))?;
+        for (i, category) in self.categories.iter().enumerate() {
+            let ok = !category.is_empty() && category.len() <= MAX_TEXT_LEN && !self.categories[..i].contains(category);
+            check(ok, at(&format!("categories[{i}]")), format!("{category:?}"), "a name for each category")?;
+        }
+        Ok(Task {
+            name: self.task.clone(),
+            task_type: self.task_type,
+            categories: self.categories.clone(),
+            colors: self.colors.clone(),
+            background_invalid: self.background_invalid,
+        })
+    }
+
+    /// The head's network. Defaults differ between the public code bases: the package ends `bin_segment` with a softmax and
+    /// its detection heads read maps 0-3, the training code uses a sigmoid and maps 1-4.
+    fn kind(&self, at: &impl Fn(&str) -> String, package: bool, spec: &ModelSpec) -> Result<HeadKind, ManifestError> {
+        let is_detection = matches!(self.task_type, TaskType::Detect | TaskType::Instance);
+        let is_label = matches!(self.task_type, TaskType::Classification | TaskType::MultiLabelClassification);
+        let network = self.network.unwrap_or(match (is_detection, is_label && !package) {
+            (true, _) => HeadNetwork::Frcnn,
+            (false, true) => HeadNetwork::Classify,
+            (false, false) => HeadNetwork::Simple,
+        });
+        let fits = match network {
+            HeadNetwork::Frcnn => is_detection,
+            HeadNetwork::Classify => is_label && !package,
+            HeadNetwork::Simple => !is_detection,
+        };
+        check(
+            fits,
+            at("network"),
+            format!("{network:?}").to_lowercase(),
+            format!("one that answers {:?}", self.task_type),
+        )?;
+        if network == HeadNetwork::Frcnn {
+            check(self.activation.is_none(), at("activation"), "a value", "none for detection")?;
+            check(spec.fpn.is_some(), at("type"), format!("{:?} without a pyramid", self.task_type), "fpn = true")?;
+            // All maps that a head reads have the same width. The decoder's is one of them only if it is as wide as the
+            // pyramid's, which holds in the package.
+            let same_width = spec.upsample.map(|upsample| upsample.out_channels) == spec.fpn.map(|fpn| fpn.out_channels);
+            let default_layers = if package && same_width { vec![0, 1, 2, 3] } else { vec![1, 2, 3, 4] };
+            let use_layers = self.use_layers.clone().unwrap_or(default_layers);
+            let anchor_sizes = self.anchor_sizes.clone().unwrap_or_else(|| ANCHOR_SIZES.to_vec());
+            let layers_fit = (1..=5).contains(&use_layers.len())
+                && use_layers.is_sorted_by(|a, b| a < b)
+                && use_layers[use_layers.len() - 1] <= 4;
+            check(layers_fit, at("use_layers"), format!("{use_layers:?}"), "rising numbers of 0 to 4")?;
+            let anchors_fit =
+                anchor_sizes.len() == use_layers.len() && anchor_sizes.iter().all(|size| *size > 0.0 && *size < 1e4);
+            check(
+                anchors_fit,
+                at("anchor_sizes"),
+                format!("{anchor_sizes:?}"),
+                format!("{} sizes above 0", use_layers.len()),
+            )?;
+            return Ok(HeadKind::Frcnn { use_layers, anchor_sizes });
+        }
+        let for_detection = self.use_layers.is_some() || self.anchor_sizes.is_some();
+        check(!for_detection, at("use_layers"), "a value", "none: only detection chooses maps and anchors")?;
+        let activation = self.activation.unwrap_or(match self.task_type {
+            TaskType::MultiLabelClassification => Activation::Sigmoid,
+            TaskType::BinSegment if !package => Activation::Sigmoid,
+            TaskType::Regress => Activation::Times255,
+            _ => Activation::Softmax,
+        });
+        let is_value = matches!(activation, Activation::Times255 | Activation::Identity);
+        check(
+            is_value == (self.task_type == TaskType::Regress),
+            at("activation"),
+            format!("{activation:?}").to_lowercase(),
+            format!("one for {:?}", self.task_type),
+        )?;
+        Ok(match network {
+            HeadNetwork::Classify => HeadKind::Classify { activation },
+            _ => HeadKind::Simple { activation },
+        })
+    }
+}
