@@ -21,7 +21,7 @@ use satlas_serve::engine::{
 use satlas_serve::prediction::{Object, Output, Prediction, WholeMap};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
-use satlas_serve::weights::{HubOptions, Library, WeightsLocator, WeightsMode};
+use satlas_serve::weights::{CheckpointFiles, HubOptions, WeightsLocator, WeightsMode};
 use satlas_serve::zoo::{ModelSpec, WeightsSpec, demo_models};
 
 fn embedded(file: &str) -> Option<&'static [u8]> {
@@ -56,8 +56,8 @@ fn engine_of(specs: Vec<ModelSpec>) -> Engine {
     };
     let nowhere = std::path::PathBuf::from("there-is-no-such-directory");
     let hub = HubOptions { offline: true, ..HubOptions::from_variables(|_| None) };
-    let library = Library::new(nowhere.clone(), nowhere, hub);
-    let locator = WeightsLocator { mode: WeightsMode::Offline, library, embedded };
+    let files = CheckpointFiles::new(nowhere.clone(), nowhere, hub);
+    let locator = WeightsLocator { mode: WeightsMode::Offline, files, embedded };
     let engine = Engine::start(specs, locator, Device::Cpu, &options).unwrap();
     let world = Bytes::from_static(include_bytes!("../static/demo/world.tif"));
     let trees = Bytes::from_static(include_bytes!("../static/demo/trees.tif"));

@@ -8,7 +8,7 @@ use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Pro
 
 use super::{Failure, engine_config, print};
 use crate::config::{EngineSettings, Given, ServerSettings};
-use crate::weights::Progress;
+use crate::weights::DownloadProgress;
 use crate::{assets, server};
 
 #[derive(Args)]
@@ -23,12 +23,12 @@ pub(super) struct PullArgs {
 /// Prints one line a model: its id and its file.
 pub(super) fn execute(PullArgs { ids, engine }: PullArgs) -> Result<(), Failure> {
     let config = engine_config(engine, Given::<ServerSettings>::default())?;
-    let (models, library) = (server::models(&config)?, config.weights_locator(assets::demo_file).library);
+    let (models, files) = (server::models(&config)?, config.weights_locator(assets::demo_file).files);
     for id in &ids {
         let unknown = || format!("there is no model {id:?}; satlas-serve models list shows those there are");
         let spec = models.iter().find(|spec| spec.id == *id).ok_or_else(unknown)?;
         let mut download = Download::new(id)?;
-        let place = library.fetch(spec, &mut |progress| download.show(progress));
+        let place = files.fetch(spec, &mut |progress| download.show(progress));
         download.bar.finish_and_clear();
         print(&format!("{id}: {}\n", place?.map_or_else(|| "built in".to_owned(), |path| path.display().to_string())))?;
     }
@@ -55,7 +55,7 @@ impl Download {
         Ok(Self { id: id.to_owned(), bar, started: Instant::now(), resumed_bytes: None, told: None })
     }
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: DownloadProgress) {
         if !self.bar.is_hidden() {
             if self.resumed_bytes.is_none() {
                 // What lies there already is no part of the rate.
@@ -73,7 +73,7 @@ impl Download {
     }
 
     /// The plain line that is due now: the first, the last, and one now and then.
-    fn line(&mut self, Progress { received_bytes, total_bytes }: Progress) -> Option<String> {
+    fn line(&mut self, DownloadProgress { received_bytes, total_bytes }: DownloadProgress) -> Option<String> {
         const PAUSE: Duration = Duration::from_secs(5);
         let is_last = total_bytes == Some(received_bytes);
         if !is_last && self.told.is_some_and(|told| told.elapsed() < PAUSE) {
@@ -99,7 +99,7 @@ mod tests {
         let mut download = Download::new("big").unwrap();
         let mut lines = Vec::new();
         for received_bytes in (100 << 20..=TOTAL).step_by(1 << 20) {
-            let progress = Progress { received_bytes, total_bytes: Some(TOTAL) };
+            let progress = DownloadProgress { received_bytes, total_bytes: Some(TOTAL) };
             lines.extend(download.line(progress));
             download.resumed_bytes.get_or_insert(received_bytes);
         }

@@ -10,7 +10,7 @@ use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits, OpenOptions};
 use crate::storage::{Client, ClientOptions, ObjectStores, RemotePolicy, is_remote};
 use crate::tiles::WindowGrid;
-use crate::weights::{EmbeddedFiles, HubOptions, Library, WeightsLocator, WeightsMode};
+use crate::weights::{CheckpointFiles, EmbeddedFiles, HubOptions, WeightsLocator, WeightsMode};
 
 /// Batches pay on GPUs; on a CPU one image fills all cores already.
 const GPU_BATCH: usize = 16;
@@ -99,8 +99,8 @@ impl Config {
         hub.offline |= self.engine.weights.0 != WeightsMode::Auto;
         let own = self.engine.data_dir.clone().unwrap_or_else(user_cache_dir);
         let models_dir = self.models_dir().unwrap_or_else(|| own.join("models"));
-        let library = Library::new(models_dir, own.join("copies"), hub);
-        WeightsLocator { mode: self.engine.weights.0.clone(), library, embedded }
+        let files = CheckpointFiles::new(models_dir, own.join("copies"), hub);
+        WeightsLocator { mode: self.engine.weights.0.clone(), files, embedded }
     }
 }
 

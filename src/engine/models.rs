@@ -212,7 +212,7 @@ impl Models {
 
     /// Where users' checkpoints lie.
     pub(super) fn models_dir(&self) -> &std::path::Path {
-        self.shared.locator.library.models_dir()
+        self.shared.locator.files.models_dir()
     }
 
     /// A model and one of its tasks.

@@ -1,7 +1,7 @@
-//! A `.safetensors` copy of a `.pth` file, checked once against its checksums, so that the next start is instant.
+//! Copies of `.pth` files as `.safetensors`, whose checksums need not be compared again at the next start.
 //!
-//! The copy remembers size and time of its source and is written again when they change. It appears by a rename: another
-//! process sees the old one or the new one, never half of it.
+//! A copy states size and modification time of its source, and is written again when they change. It is written under a
+//! temporary name and then renamed, so other processes see the old copy or the new one, never a part.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,17 +12,19 @@ use std::time::UNIX_EPOCH;
 use ::safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 
 use super::backing::Backing;
-use super::store;
+use super::checkpoint::index;
+use super::error::WeightsError;
 use super::stored_tensor::StoredTensor;
-use super::{WeightsError, keys, pth};
+use super::{keys, pth};
 
 const SOURCE_KEY: &str = "satlas-serve.source";
 
-/// The copy of a `.pth` file in `copies_dir`, made where there is none or an outdated one; any other file is its own copy.
+/// The copy of a `.pth` file in `copies_dir`, written if there is none or it is outdated. A file that is not zipped is
+/// returned itself.
 ///
 /// # Errors
-/// [`WeightsError`] where the source cannot be read, or the copy cannot be written.
-pub fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, WeightsError> {
+/// [`WeightsError`] if the source cannot be read, or the copy cannot be written.
+pub(super) fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, WeightsError> {
     let backing = Backing::map(source)?;
     if !backing.bytes().starts_with(pth::ZIP_MAGIC) {
         return Ok(source.to_owned());
@@ -37,7 +39,7 @@ pub fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, WeightsE
     Ok(copy)
 }
 
-/// The source's own name for people, and a hash of its place for the many files that are called `best.pth`.
+/// The name of a copy: that of the source, for people, and a hash of its path, since many files are called `best.pth`.
 fn copy_name(source: &Path) -> String {
     const HASH_DIGITS: usize = 16;
     let place = fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
@@ -46,7 +48,7 @@ fn copy_name(source: &Path) -> String {
     format!("{stem}-{}.safetensors", &hash[..HASH_DIGITS])
 }
 
-/// Size and time of the last change.
+/// Size and modification time of a file.
 fn stamp(source: &Path) -> Result<String, WeightsError> {
     let metadata = fs::metadata(source).map_err(|error| io(source, error))?;
     let modified = metadata.modified().map_err(|error| io(source, error))?;
@@ -61,7 +63,7 @@ fn is_current(copy: &Path, stamp: &str) -> bool {
 }
 
 fn write(backing: &Backing, source: &Path, copy: &Path, stamp: String) -> Result<(), WeightsError> {
-    let tensors = keys::canonical(store::index(&source.display().to_string(), backing.bytes())?);
+    let tensors = keys::canonical(index(&source.display().to_string(), backing.bytes())?);
     let views = tensors
         .iter()
         .filter(|(name, _)| !keys::is_ignored(name))
@@ -73,7 +75,7 @@ fn write(backing: &Backing, source: &Path, copy: &Path, stamp: String) -> Result
         .and_then(|()| File::open(&partial)?.sync_all())
         .and_then(|()| fs::rename(&partial, copy));
     written.map_err(|error| {
-        // What is left of a failed attempt is of no use; that it cannot be removed either is no news.
+        // Best effort: the error that matters is the one above.
         let _ = fs::remove_file(&partial);
         io(copy, error)
     })
@@ -83,6 +85,7 @@ fn io(path: &Path, source: std::io::Error) -> WeightsError {
     WeightsError::Io { path: path.to_owned(), source }
 }
 
+/// A tensor of the source, as the writer of the copy needs it.
 struct RowMajor<'a> {
     stored: &'a StoredTensor,
     file: &'a [u8],

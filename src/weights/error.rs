@@ -1,22 +1,22 @@
-//! What can go wrong between a file name and a tensor.
+//! Errors of finding, reading and using weights.
 
 use std::path::PathBuf;
 
-use super::Fit;
+use super::fit::Fit;
 use crate::error::ErrorKind;
 
-/// Weights that cannot be found, read or used.
+/// Weights cannot be found, read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file system refused.
+    /// A file or folder cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is cut short, damaged, or not what its name says.
+    /// The file is truncated, damaged, or not a checkpoint.
     #[error("{file} is not a readable checkpoint: {reason}")]
     Damaged {
         /// The file.
@@ -24,51 +24,51 @@ pub enum WeightsError {
         /// What was found and what is needed.
         reason: String,
     },
-    /// A checkpoint in a form that is refused on purpose.
+    /// The checkpoint has a form that is not read.
     #[error("{file}: {reason}")]
     Refused {
         /// The file.
         file: String,
-        /// Why, and what to do instead.
+        /// Why not, and what the user can do.
         reason: String,
     },
-    /// The file was written to while a model used it.
+    /// The file was written to after a model had been loaded from it.
     #[error("{file} has been written to since the model was loaded; ask again, and it is loaded anew")]
     Changed {
         /// The file.
         file: String,
     },
-    /// The network asks for a tensor that the file lacks.
+    /// The file lacks a tensor that the network needs.
     #[error("{file} holds no tensor {name:?}")]
     Missing {
         /// The file.
         file: String,
-        /// The tensor.
+        /// The tensor's name.
         name: String,
     },
-    /// A tensor of another shape.
+    /// A tensor has another shape than the network needs.
     #[error("{file}: tensor {name:?} has shape {found:?}, and {needed:?} is needed")]
     Misshapen {
         /// The file.
         file: String,
-        /// The tensor.
+        /// The tensor's name.
         name: String,
         /// Its shape in the file.
         found: Vec<usize>,
         /// The shape the network needs.
         needed: Vec<usize>,
     },
-    /// A tensor whose element type no network can use.
+    /// A tensor has no floating-point type.
     #[error("{file}: tensor {name:?} holds {found}, and a floating-point type is needed")]
     ElementType {
         /// The file.
         file: String,
-        /// The tensor.
+        /// The tensor's name.
         name: String,
         /// Its element type in the file.
         found: String,
     },
-    /// The file is of another model.
+    /// The file belongs to another model.
     #[error("{file} does not fit model {model}: {fit}")]
     DoesNotFit {
         /// The file.
@@ -78,21 +78,21 @@ pub enum WeightsError {
         /// Missing, misshapen and unused tensors by name.
         fit: Box<Fit>,
     },
-    /// A file would have to be downloaded, and may not.
+    /// The file would have to be downloaded, which is not allowed.
     #[error("{file} is not on this machine, and the server runs offline")]
     Offline {
         /// The file.
         file: String,
     },
-    /// The hub does not give the file.
+    /// The file could not be downloaded.
     #[error("{url}: {reason}")]
     Download {
-        /// Where it was asked for.
+        /// Its address.
         url: String,
-        /// What happened.
+        /// What went wrong.
         reason: String,
     },
-    /// A file that the user has to bring.
+    /// The user has to supply the file.
     #[error("{file} is not in {models_dir}: {advice}", models_dir = models_dir.display())]
     NotHere {
         /// The file.
@@ -105,15 +105,15 @@ pub enum WeightsError {
     /// A tensor could not be placed on the device.
     #[error("tensor {name:?} could not be placed on the device: {source}")]
     Device {
-        /// The tensor.
+        /// The tensor's name.
         name: String,
-        /// What candle says.
+        /// candle's error.
         source: candle_core::Error,
     },
 }
 
 impl WeightsError {
-    /// Why, as far as a caller can act on it.
+    /// How the HTTP layer classifies the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,

@@ -1,58 +1,49 @@
-//! What a checkpoint file holds, and which model it fits: for people who have a file and wonder.
+//! What a checkpoint file holds and which model it fits, for `models inspect`.
 
 use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Fit, Weights, WeightsError, WeightsKind};
+use super::error::WeightsError;
+use super::fit::Fit;
+use super::kind::WeightsKind;
+use super::tensors::{TensorInfo, Weights};
 use crate::zoo::{Layout, ModelSpec};
 
-/// Models named in an answer.
+/// How many models are named.
 const MAX_CANDIDATES: usize = 3;
 
-/// What a file holds.
+/// What a checkpoint file holds, and which models it fits best.
 #[derive(Clone, Debug, Serialize)]
-pub struct Inspection {
-    /// Its path.
-    pub file: String,
-    /// The start that every tensor name had, such as `module.`; removed below.
-    pub prefix: String,
-    /// Which code base wrote it, where the names tell.
-    pub layout: Option<Layout>,
-    /// Every tensor, in alphabetical order.
-    pub tensors: Vec<TensorInfo>,
-    /// The models that fit best, the best first.
-    pub candidates: Vec<Candidate>,
+pub(crate) struct Inspection {
+    /// The file's path.
+    pub(crate) file: String,
+    /// The prefix that every name in the file has, such as `module.`. It is left out of `tensors`.
+    pub(crate) prefix: String,
+    /// The code base that wrote it, if that is clear from the names.
+    pub(crate) layout: Option<Layout>,
+    /// Its tensors, in alphabetical order.
+    pub(crate) tensors: Vec<TensorInfo>,
+    /// The models that it fits best, the best first.
+    pub(crate) candidates: Vec<Candidate>,
 }
 
-/// One tensor of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TensorInfo {
-    /// Its name in the newest torchvision generation.
-    pub name: String,
-    /// `f32`, `f16`, `bf16`, …
-    pub dtype: String,
-    /// Its dimensions, outermost first.
-    pub shape: Vec<usize>,
-}
-
-/// A model that the file may be of.
+/// A model that the file may belong to.
 #[derive(Clone, Debug, Serialize)]
-pub struct Candidate {
-    /// The model.
-    pub model: String,
-    /// Tasks of the head variant that fits best.
-    pub tasks: Vec<String>,
-    /// How well.
-    pub fit: Fit,
+pub(crate) struct Candidate {
+    /// The model's id.
+    pub(crate) model: String,
+    /// The tasks of the head variant that fits best.
+    pub(crate) tasks: Vec<String>,
+    pub(crate) fit: Fit,
 }
 
-/// Reads a file's header and compares it with every model given.
+/// Reads the names and shapes in a file and compares them with each of `models`.
 ///
 /// # Errors
-/// [`WeightsError`] where the file cannot be read.
-pub fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, WeightsError> {
+/// [`WeightsError`] if the file cannot be read.
+pub(crate) fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, WeightsError> {
     let weights = Weights::open(path, WeightsKind::FineTuned)?;
     let mut candidates: Vec<Candidate> = models
         .iter()
@@ -62,7 +53,7 @@ pub fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, WeightsE
             let tasks = heads.into_iter().flatten().map(|head| head.task.name.clone()).collect();
             Candidate { model: spec.id.clone(), tasks, fit }
         })
-        // Head names are short and shared: a model of which not even half the tensors fit is no candidate.
+        // Models share some names, such as those of heads. A model of which less than half of the tensors fit is left out.
         .filter(|candidate| candidate.fit.matched > candidate.fit.missing.len() + candidate.fit.misshapen.len())
         .collect();
     candidates.sort_by_key(|Candidate { fit, .. }| (fit.missing.len() + fit.misshapen.len(), fit.unused.len()));
@@ -103,7 +94,7 @@ impl fmt::Display for Inspection {
         if self.candidates.is_empty() {
             writeln!(f, "It fits no known model; describe it with a manifest.")?;
         }
-        // Where a model fits, what the others lack is of no interest.
+        // If a model fits, the others are not listed.
         let fits = self.candidates.iter().any(|candidate| candidate.fit.is_complete());
         for Candidate { model, tasks, fit } in
             self.candidates.iter().filter(|candidate| !fits || candidate.fit.is_complete())

@@ -1,17 +1,18 @@
-//! Tensor names: wrappers' prefixes removed, older torchvision generations renamed to the newest, and what no model reads.
+//! Names of tensors: prefixes of wrappers, names of older torchvision generations, and tensors that no model reads.
 //!
-//! torchvision moved three modules: `FeaturePyramidNetwork` blocks became `Conv2dNormActivation` (`inner_blocks.0.weight` ->
-//! `inner_blocks.0.0.weight`), the RPN head's `conv` a stack of them, and `MaskRCNNHeads` lost its `mask_fcnN` names.
+//! torchvision changed the names in three modules: blocks of `FeaturePyramidNetwork` became `Conv2dNormActivation`
+//! (`inner_blocks.0.weight` -> `inner_blocks.0.0.weight`), the RPN head's `conv` became a stack of those, and the layers of
+//! `MaskRCNNHeads` lost their `mask_fcnN` names.
 
 use std::collections::BTreeMap;
 
 use crate::zoo::FIRST_NEW_HEAD;
 
-/// What `DistributedDataParallel`, `torch.compile` and Lightning put in front of every name.
+/// The prefixes that `DistributedDataParallel`, `torch.compile` and Lightning put before every name.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
 
-/// Removes the prefixes that every name carries and renames older generations; of two names that become one, the newer
-/// generation's own is kept.
+/// Removes the prefixes of wrappers that every name has, and turns names of older generations into the newest. If a file
+/// has a tensor under both names, the one with the newest name is kept.
 pub(super) fn canonical<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
     let prefix = common_wrappers(&tensors);
     let mut renamed = BTreeMap::new();
@@ -25,7 +26,7 @@ pub(super) fn canonical<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> 
     renamed
 }
 
-/// The wrappers' prefixes that every name carries.
+/// The prefix of wrappers that every name has.
 pub(super) fn common_wrappers<T>(tensors: &BTreeMap<String, T>) -> String {
     let mut prefix = String::new();
     while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
@@ -37,7 +38,7 @@ pub(super) fn common_wrappers<T>(tensors: &BTreeMap<String, T>) -> String {
     prefix
 }
 
-/// The newest torchvision name of a tensor, where the given one is older.
+/// The newest name of a tensor; `None` if it has that name already.
 fn newest_generation(name: &str) -> Option<String> {
     let (stem, leaf) = name.rsplit_once('.')?;
     let (parent, module) = stem.rsplit_once('.')?;
@@ -52,14 +53,14 @@ fn newest_generation(name: &str) -> Option<String> {
     parent.ends_with("mask_head").then_some(format!("{parent}.{}.0.{leaf}", layer.checked_sub(1)?))
 }
 
-/// Whether a tensor belongs to a head that a manifest adds to a checkpoint.
+/// Whether a tensor belongs to a head that a manifest has added to a checkpoint.
 pub(super) fn is_new_head(name: &str) -> bool {
     let index = name.strip_prefix("heads.").and_then(|rest| rest.split_once('.')).map(|(index, _)| index.parse::<usize>());
     matches!(index, Some(Ok(FIRST_NEW_HEAD..)))
 }
 
-/// Whether no network reads a tensor of this name: index tables that are computed, counters, and the classifier with its
-/// norm that torchvision's backbones carry along.
+/// Whether no network reads the tensor: index tables, which are computed, counters, and the classifier with its norm that
+/// torchvision's backbones have.
 pub(super) fn is_ignored(name: &str) -> bool {
     const BUFFERS: [&str; 3] = ["relative_position_index", "relative_coords_table", "num_batches_tracked"];
     const CLASSIFIER: [&str; 3] = ["norm", "head", "fc"];

@@ -1,19 +1,24 @@
-//! The one place that decides where a model's weights come from: the program, the synthetic rule, or the [`Library`].
+//! [`WeightsLocator`]: decides where a model's weights come from, which is the program, the synthetic rule or a file that
+//! [`CheckpointFiles`] finds.
 
 use std::path::PathBuf;
 
-use super::{Library, Progress, Weights, WeightsError, WeightsKind};
+use super::checkpoint_files::CheckpointFiles;
+use super::error::WeightsError;
+use super::hub::DownloadProgress;
+use super::kind::WeightsKind;
+use super::tensors::Weights;
 use crate::zoo::{ModelSpec, WeightsSpec};
 
-/// How weights may be got.
+/// Where weights may come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WeightsMode {
-    /// From this machine, else from the hub.
+    /// This machine, or a download from the hub.
     #[default]
     Auto,
-    /// From this machine only; no socket is opened.
+    /// This machine only; no connection is opened.
     Offline,
-    /// By the synthetic rule, for tests and benchmarks.
+    /// The synthetic rule, for tests and benchmarks. Models of the demo bundle keep their weights.
     Synthetic {
         /// The rule's seed.
         seed: u64,
@@ -23,17 +28,17 @@ pub enum WeightsMode {
 /// Where weights were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightsPlace {
-    /// Nowhere on this machine.
+    /// Not on this machine.
     Remote,
-    /// In a file.
+    /// In this file.
     File(PathBuf),
-    /// In the program.
+    /// In the program, as these bytes.
     Embedded(&'static [u8]),
-    /// In no place: they are made up.
+    /// Nowhere: they are computed from this seed.
     Synthetic(u64),
 }
 
-/// What is known of a model's weights without reading them.
+/// What is known about a model's weights without reading them.
 #[derive(Clone, Debug)]
 pub struct LocatedWeights {
     /// Where they are.
@@ -44,34 +49,34 @@ pub struct LocatedWeights {
     pub revision: String,
 }
 
-/// Looks up files of the demo bundle by name.
+/// Looks up a file of the demo bundle by its name.
 pub type EmbeddedFiles = fn(&str) -> Option<&'static [u8]>;
 
-/// Finds and opens the weights of models.
+/// Locates and opens the weights of models.
 #[derive(Clone, Debug)]
 pub struct WeightsLocator {
-    /// How weights may be got.
+    /// Where weights may come from.
     pub mode: WeightsMode,
     /// Files on this machine and on the hub.
-    pub library: Library,
+    pub files: CheckpointFiles,
     /// The demo bundle.
     pub embedded: EmbeddedFiles,
 }
 
 impl WeightsLocator {
     /// Where a model's weights are.
-    pub fn place(&self, spec: &ModelSpec) -> WeightsPlace {
+    pub(crate) fn place(&self, spec: &ModelSpec) -> WeightsPlace {
         match (spec.weights.checkpoint(), &self.mode) {
             (WeightsSpec::Embedded { file }, _) => {
                 (self.embedded)(file).map_or(WeightsPlace::Remote, WeightsPlace::Embedded)
             }
             (_, WeightsMode::Synthetic { seed }) => WeightsPlace::Synthetic(*seed),
-            _ => self.library.find(spec).map_or(WeightsPlace::Remote, WeightsPlace::File),
+            _ => self.files.find(spec).map_or(WeightsPlace::Remote, WeightsPlace::File),
         }
     }
 
     /// What a model's weights are.
-    pub fn kind(&self, spec: &ModelSpec) -> WeightsKind {
+    pub(crate) fn kind(&self, spec: &ModelSpec) -> WeightsKind {
         match (&spec.weights, &self.mode) {
             (WeightsSpec::Embedded { .. }, _) => WeightsKind::Demo,
             (WeightsSpec::NewHeads { base, .. }, _) if matches!(base.checkpoint(), WeightsSpec::Embedded { .. }) => {
@@ -107,16 +112,34 @@ impl WeightsLocator {
         Ok(LocatedWeights { place, kind: self.kind(spec), revision })
     }
 
-    /// Opens a model's weights, downloading them first where that is allowed and needed.
+    /// Opens a model's weights, after downloading them if that is needed and allowed. Whether they fit is for
+    /// [`Weights::require`] to check.
     ///
     /// # Errors
-    /// What finding, downloading and opening say.
-    pub fn open(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<Weights, WeightsError> {
-        match (spec.weights.checkpoint(), &self.mode) {
-            (WeightsSpec::Embedded { .. }, _) | (_, WeightsMode::Auto | WeightsMode::Offline) => {
-                self.library.open(spec, self.embedded, progress)
+    /// If they cannot be found, downloaded or read.
+    pub(crate) fn open(
+        &self,
+        spec: &ModelSpec,
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<Weights, WeightsError> {
+        let weights = match (spec.weights.checkpoint(), &self.mode) {
+            (WeightsSpec::Embedded { file }, _) => {
+                let bytes = (self.embedded)(file).ok_or_else(|| WeightsError::NotHere {
+                    file: file.clone(),
+                    models_dir: self.files.models_dir().to_owned(),
+                    advice: "this program was built without it".to_owned(),
+                })?;
+                Weights::embedded(file, bytes)?
             }
-            (_, WeightsMode::Synthetic { seed }) => Ok(Weights::synthetic(*seed)),
-        }
+            (_, WeightsMode::Synthetic { seed }) => return Ok(Weights::synthetic(*seed)),
+            (_, WeightsMode::Auto | WeightsMode::Offline) => {
+                let path = self.files.fetch(spec, progress)?.unwrap_or_default();
+                Weights::open(&self.files.fast_copy(path)?, WeightsKind::from(spec.origin))?
+            }
+        };
+        Ok(match spec.weights {
+            WeightsSpec::NewHeads { seed, .. } => weights.with_new_heads(seed),
+            _ => weights,
+        })
     }
 }

@@ -1,29 +1,36 @@
-//! From a file name to named tensors: find, download, read, check and fill weights; no networks here.
+//! From a model's description to its named tensors: find, download, read and check weights. No networks here.
+//!
+//! [`WeightsLocator`] decides where a model's weights come from and opens them as [`Weights`], the named tensors of one
+//! model. [`CheckpointFiles`] finds files on this machine, or gets them from the [`Hub`].
 
+mod archive;
 mod backing;
+mod checkpoint;
+mod checkpoint_files;
 mod convert;
 mod error;
 mod fit;
 mod hub;
 mod inspect;
 mod keys;
-mod library;
+mod kind;
 mod locator;
+mod matching;
 mod parameters;
 mod pickle;
 mod pth;
 mod safetensors;
-mod store;
 mod stored_tensor;
 mod synthetic;
+mod tensors;
 
-pub use convert::mapped_copy;
+pub use checkpoint_files::CheckpointFiles;
 pub use error::WeightsError;
 pub use fit::{Fit, Misshapen};
-pub use hub::{Hub, HubOptions, Progress};
-pub use inspect::{Candidate, Inspection, TensorInfo, inspect};
-pub use library::Library;
+pub use hub::{DownloadProgress, Hub, HubOptions};
+pub(crate) use inspect::inspect;
+pub use kind::WeightsKind;
 pub use locator::{EmbeddedFiles, LocatedWeights, WeightsLocator, WeightsMode, WeightsPlace};
 pub use parameters::{Parameter, parameters};
-pub use store::{Weights, WeightsKind};
 pub use synthetic::synthetic_values;
+pub use tensors::{TensorInfo, Weights};

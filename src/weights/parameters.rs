@@ -1,20 +1,21 @@
-//! The parameters that a model of a given description has: names and shapes, in the order of its layers.
+//! Names and shapes of the parameters of a model, in the order of its layers.
 //!
-//! Mirrors torchvision's `swin_v2_*`, `resnet*`, `FeaturePyramidNetwork`, `RPNHead`, `RoIHeads` and the heads of the two
-//! public code bases. Pure arithmetic: it sizes a model before its file is there, and tells which model a file holds.
+//! They are those of torchvision's `swin_v2_*`, `resnet*`, `FeaturePyramidNetwork`, `RPNHead`, `RoIHeads` and of the heads
+//! of the two public code bases. They give the size of a model whose file is not there yet, and tell which model a file
+//! holds.
 
 use crate::zoo::{Backbone, FpnSpec, Head, HeadKind, Layout, ModelSpec, TaskType, UpsampleSpec};
 
-/// A tensor that the network reads.
+/// A tensor that a network reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
-    /// The name in a checkpoint.
+    /// Its name in a checkpoint.
     pub name: String,
     /// Its dimensions, outermost first.
     pub shape: Vec<usize>,
 }
 
-/// Every tensor that a model reads with the heads of one of its variants; an unknown variant has no heads.
+/// Every tensor that a model with the heads of one of its variants reads. A variant that does not exist has no heads.
 pub fn parameters(spec: &ModelSpec, variant: usize) -> Vec<Parameter> {
     let mut list = List::default();
     let heads = spec.head_variants.get(variant).map_or(&[][..], Vec::as_slice);
@@ -40,8 +41,8 @@ pub fn parameters(spec: &ModelSpec, variant: usize) -> Vec<Parameter> {
     list.0
 }
 
-/// What stands before the backbone's own names: one step for the wrapper of each code base's network class, and one more
-/// where captures are pooled. ResNets lack the first wrapper, and the Python package does not pool theirs.
+/// The prefix of the backbone's own names: one step for the network class of the code base, and one more if captures are
+/// pooled. ResNets lack the first step, and the Python package does not pool theirs.
 fn backbone_prefix(spec: &ModelSpec) -> String {
     match (&spec.backbone, spec.layout, spec.multi_image) {
         (Backbone::SwinV2 { .. }, _, true) => "backbone.backbone.backbone",
@@ -52,7 +53,7 @@ fn backbone_prefix(spec: &ModelSpec) -> String {
     .to_owned()
 }
 
-/// Channels of the maps that heads read, in their order.
+/// Channels of the maps that heads may read, in order.
 fn map_channels(spec: &ModelSpec) -> Vec<usize> {
     let backbone = spec.backbone.channels();
     let Some(fpn) = spec.fpn else { return backbone.to_vec() };
@@ -64,7 +65,7 @@ fn map_channels(spec: &ModelSpec) -> Vec<usize> {
     channels
 }
 
-/// Layers that double the resolution until it is the input's.
+/// How many decoder layers, each of which doubles the resolution, it takes to reach that of the input.
 fn upsample_layers(backbone: &Backbone) -> u32 {
     let stride = match backbone {
         Backbone::SwinV2 { patch_size, .. } => *patch_size,
@@ -85,7 +86,7 @@ impl List {
         self.add(format!("{stem}.weight"), shape);
     }
 
-    /// A convolution or linear layer with one bias an output.
+    /// A convolution or linear layer with one bias per output.
     fn layer(&mut self, stem: &str, shape: &[usize]) {
         self.weight(stem, shape);
         self.add(format!("{stem}.bias"), &shape[..1]);
@@ -120,7 +121,7 @@ impl List {
     }
 
     fn swin_block(&mut self, prefix: &str, channels: usize, heads: usize) {
-        /// Hidden width of the network that makes position biases.
+        /// Hidden width of the network that computes position biases.
         const POSITION_HIDDEN: usize = 512;
         self.layer(&format!("{prefix}.norm1"), &[channels]);
         self.add(format!("{prefix}.attn.logit_scale"), &[heads, 1, 1]);
@@ -146,7 +147,8 @@ impl List {
         let mut inputs = STEM;
         for (stage, count) in blocks.into_iter().enumerate() {
             let width = STEM << stage;
-            // Two 3x3 convolutions below 50 layers; from there on 1x1, 3x3 and a 1x1 that widens four times.
+            // With less than 50 layers, blocks are two 3x3 convolutions; else 1x1, 3x3, and a 1x1 with four times the
+            // channels.
             let convolutions: &[(usize, usize)] =
                 if depth < 50 { &[(width, 3), (width, 3)] } else { &[(width, 1), (width, 3), (4 * width, 1)] };
             let outputs = convolutions[convolutions.len() - 1].0;
@@ -179,7 +181,7 @@ impl List {
         for layer in 0..upsample_layers(backbone) {
             let next = (channels / 2).max(out_channels);
             self.layer(&format!("{prefix}.{layer}.0"), &[channels, channels, 3, 3]);
-            // A transposed convolution's weight is [in, out, 4, 4], so its bias is not as long as the first dimension.
+            // The weight of a transposed convolution is [in, out, 4, 4], so the length of its bias is the second dimension.
             self.weight(&format!("{prefix}.{layer}.2"), &[channels, next, 4, 4]);
             self.add(format!("{prefix}.{layer}.2.bias"), &[next]);
             channels = next;
@@ -242,7 +244,7 @@ mod tests {
     use crate::weights::keys;
     use crate::zoo::{Manifest, pretrained_models};
 
-    /// FNV-1a over `name:dim,dim,…;` of every parameter in alphabetical order, from the public code's state dicts.
+    /// FNV-1a hashes of `name:dim,dim,…;` of every parameter in alphabetical order, from state dicts of the public code.
     const REFERENCE: &str = include_str!("../../tests/fixtures/checkpoints/parameters.json");
 
     fn digest(list: Vec<Parameter>) -> (usize, u64) {
@@ -271,7 +273,7 @@ mod tests {
         }
     }
 
-    /// The cases are called `package.BACKBONE.fpn|backbone.HEAD.…`.
+    /// Cases are named `package.BACKBONE.fpn|backbone.HEAD.…`.
     #[test]
     fn every_head_of_the_python_package_has_its_parameters() {
         let reference: BTreeMap<String, Vec<(usize, u64)>> = serde_json::from_str(REFERENCE).unwrap();

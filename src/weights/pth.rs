@@ -1,4 +1,4 @@
-//! Where each tensor of a PyTorch `.pth` file lies: a zip archive, never compressed, of one pickle and a file a storage.
+//! Where each tensor of a PyTorch `.pth` file lies: an uncompressed zip archive of one pickle and one file per storage.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -6,25 +6,25 @@ use std::io::{Cursor, Read};
 use candle_core::DType;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::WeightsError;
+use super::error::WeightsError;
 use super::pickle::{Id, Pickle, TensorRef};
 use super::stored_tensor::StoredTensor;
 
-/// A state dict of thousand tensors takes some 100 kB.
+/// Largest pickle that is read. That of a state dict with a thousand tensors has some 100 kB.
 const MAX_PICKLE_BYTES: u64 = 32 << 20;
 /// Keys under which training scripts put the state dict.
 const NESTING_KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
 const MAX_NESTING: usize = 4;
 
-/// How a zip archive begins.
+/// The first bytes of a zip archive.
 pub(super) const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-/// How the format before PyTorch 1.6 begins: a bare pickle of protocol 2.
+/// The first bytes of the format before PyTorch 1.6, a bare pickle of protocol 2.
 pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e";
 
-/// Finds the tensors and checks every byte that they refer to against the archive's checksums.
+/// Finds the tensors, and compares every storage with its checksum in the archive.
 ///
 /// # Errors
-/// [`WeightsError::Refused`] for what is not a state dict, [`WeightsError::Damaged`] for a file that is cut short or altered.
+/// [`WeightsError::Refused`] if it holds no state dict, [`WeightsError::Damaged`] if it is truncated or altered.
 pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
     let damaged = |reason: String| WeightsError::Damaged { file: file.to_owned(), reason };
     let refused = |reason: String| WeightsError::Refused { file: file.to_owned(), reason };
@@ -74,7 +74,7 @@ fn read_member(archive: &mut Archive<'_>, name: &str, limit: u64) -> Result<Vec<
     Ok(bytes)
 }
 
-/// First byte and length of a storage, read once to the end so that its checksum is compared.
+/// Position and length of a storage. It is read to the end once, so that its checksum is compared.
 fn storage_range(archive: &mut Archive<'_>, name: &str, file_len: usize) -> Result<(usize, usize), String> {
     let mut member = archive.by_name(name).map_err(|error| format!("{name}: {error}"))?;
     if member.compression() != CompressionMethod::Stored {
@@ -112,13 +112,16 @@ fn keys_of(pickle: &Pickle) -> String {
     }
 }
 
-/// Turns a view of a storage into bytes of the file, where it lies inside that storage.
+/// Where a view of a storage lies in the file.
+///
+/// # Errors
+/// If the view does not lie inside its storage.
 fn place(tensor: &TensorRef, dtype: DType, start: usize, storage_len: usize) -> Result<StoredTensor, String> {
     let size = dtype.size_in_bytes();
     let elements = storage_len / size;
     let outside = || format!("of shape {:?} does not fit its storage of {elements} elements", tensor.shape);
     let count = tensor.shape.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim)).ok_or_else(outside)?;
-    // Elements from the first to behind the last; an empty tensor spans none.
+    // Elements from the first to the end of the last; an empty tensor has none.
     let span = if count == 0 {
         Some(0)
     } else {
@@ -126,7 +129,8 @@ fn place(tensor: &TensorRef, dtype: DType, start: usize, storage_len: usize) -> 
         steps.into_iter().try_fold(1usize, |span, (dim, stride)| span.checked_add((dim - 1).checked_mul(*stride)?))
     };
     let span = span.ok_or_else(outside)?;
-    // A view that repeats elements (stride 0) could claim any size; no state dict holds one.
+    // A view that repeats elements (stride 0) could have any size. No state dict holds one, so more elements than the
+    // storage has are refused.
     if count > elements || tensor.offset.checked_add(span).is_none_or(|end| end > elements) {
         return Err(outside());
     }

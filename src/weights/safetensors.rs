@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use candle_core::DType;
 use safetensors::SafeTensors;
 
-use super::WeightsError;
+use super::error::WeightsError;
 use super::stored_tensor::StoredTensor;
 
-/// Bytes of the length field that opens the file.
+/// Size of the length field at the start of the file.
 const LENGTH_BYTES: usize = 8;
 
-/// Reads the header; the library checks every offset against the file's length.
+/// Reads the header. The `safetensors` crate checks every offset against the length of the file.
 ///
 /// # Errors
-/// [`WeightsError::Damaged`] where the header is not one, or does not describe exactly this file.
+/// [`WeightsError::Damaged`] if the header is not valid, or does not describe exactly the bytes of this file.
 pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
     let damaged = |reason: String| WeightsError::Damaged { file: file.to_owned(), reason };
     let (header_len, header) =
@@ -22,7 +22,7 @@ pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredT
     let data_start = LENGTH_BYTES + header_len;
     let mut tensors = BTreeMap::new();
     for (name, info) in header.tensors() {
-        // Element types that candle does not know belong to no network of ours: such tensors are left out.
+        // Tensors whose element type candle does not know are left out: no network here reads them.
         let Ok(dtype) = DType::try_from(info.dtype) else { continue };
         let (start, end) = info.data_offsets;
         let stored =

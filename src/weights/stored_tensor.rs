@@ -1,32 +1,32 @@
-//! Where one tensor lies in a checkpoint file: what the readers of both formats find, and how its elements are read.
+//! Where a tensor lies in a checkpoint file of either format, and how its elements are read.
 
 use std::borrow::Cow;
 
 use candle_core::{DType, Device, Tensor};
 
-/// Where one tensor lies in its file.
+/// Where a tensor lies in its file. The reader of the format has checked that it lies inside.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct StoredTensor {
     pub(super) dtype: DType,
     pub(super) shape: Vec<usize>,
-    /// Elements between neighbours a dimension, where the tensor is not row-major.
+    /// Distance in elements between neighbours along each dimension. `None`: the tensor is row-major.
     pub(super) strides: Option<Vec<usize>>,
-    /// First byte in the file.
+    /// Position of the first byte in the file.
     pub(super) start: usize,
-    /// Bytes from the first element to behind the last.
+    /// Bytes from the first element to the end of the last.
     pub(super) len: usize,
 }
 
 impl StoredTensor {
-    /// The tensor on a device, in the file's element type.
+    /// Copies the tensor to a device, in the file's element type.
     ///
     /// # Errors
-    /// Where the device is out of memory.
+    /// If the device is out of memory.
     pub(super) fn read(&self, file: &[u8], device: &Device) -> candle_core::Result<Tensor> {
         Tensor::from_raw_buffer(&self.row_major_bytes(file), self.dtype, &self.shape, device)
     }
 
-    /// The elements in row-major order; copied only where the file has another.
+    /// The elements in row-major order. They are copied only if the file has them in another order.
     pub(super) fn row_major_bytes<'a>(&self, file: &'a [u8]) -> Cow<'a, [u8]> {
         let bytes = &file[self.start..self.start + self.len];
         match &self.strides {

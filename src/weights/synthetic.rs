@@ -1,15 +1,16 @@
-//! Weights that any language can rebuild from names alone, for tests and benchmarks.
+//! Weights that are computed from the names and shapes of tensors, for tests and benchmarks. Any language can compute the
+//! same.
 //!
-//! Element `i` of a tensor is drawn by splitmix64 started at `fnv1a_64(name) ^ seed`, whose upper 24 bits give a `u` in
-//! [0, 1) that float32 holds exactly; `v = 2u - 1` is then scaled by what the tensor is for. Everything is computed in
-//! float64 and stored as float32, as the reference does, so values agree to the last bit.
+//! Element `i` of a tensor is output `i` of splitmix64 seeded with `fnv1a_64(name) ^ seed`. Its upper 24 bits give a `u` in
+//! [0, 1) that float32 can represent; `v = 2u - 1` is then scaled according to what the tensor is for. Everything is
+//! computed in float64 and rounded to float32 at the end, as in the Python reference, so that values agree to the last bit.
 
 use rayon::prelude::*;
 
-/// Values a task computes: long enough to hide the cost of handing it out.
+/// Values per parallel task: enough to make the cost of a task negligible.
 const CHUNK: usize = 1 << 15;
 
-/// The tensor of that name and shape, row-major.
+/// The row-major values of the tensor with this name and shape.
 pub fn synthetic_values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let key = fnv1a_64(name) ^ seed;
     let Affine { offset, factor } = Affine::of(name, shape);
@@ -24,8 +25,8 @@ pub fn synthetic_values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     values
 }
 
-/// A tensor of a head that nobody has trained: weights uniform in ±1/sqrt(fan_in), as PyTorch draws those of linear and
-/// convolutional layers, and biases 0.
+/// The row-major values of a tensor of an untrained head: weights uniform in ±1/sqrt(fan_in), as PyTorch initialises linear
+/// and convolutional layers, and biases 0.
 pub(super) fn untrained_values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let count = shape.iter().product();
     if shape.len() <= 1 {
@@ -36,7 +37,7 @@ pub(super) fn untrained_values(name: &str, shape: &[usize], seed: u64) -> Vec<f3
     (0..count as u64).map(|i| ((2.0 * uniform(key, i) - 1.0) * bound) as f32).collect()
 }
 
-/// How `v` in [-1, 1) becomes a parameter. The order of operations is the reference's, so that rounding is too.
+/// How `v` in [-1, 1) becomes a weight. Operations have the order of the reference, so that rounding is the same.
 struct Affine {
     offset: f64,
     factor: Factor,
@@ -112,7 +113,7 @@ fn uniform(key: u64, i: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Name, shape, seed, then sampled `(index, bits of the float32)`, computed by the Python rule.
+    /// Name, shape, seed and samples `(index, bits of the float32)`, computed by the Python reference.
     const REFERENCE: &str = include_str!("../../tests/fixtures/checkpoints/synthetic.json");
 
     #[derive(serde::Deserialize)]

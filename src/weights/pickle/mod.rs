@@ -1,4 +1,5 @@
-//! A restricted reader of the pickles in PyTorch checkpoints (protocols 2-5, as `torch.load(weights_only=True)` reads them).
+//! A restricted reader of the pickles in PyTorch checkpoints (protocols 2-5, as `torch.load(weights_only=True)` reads
+//! them).
 //!
 //! A pickle is a program for a small stack machine. This one builds plain data and [`TensorRef`]s; it has nothing to call:
 //! a global is one of a closed list of names, and any other is refused by name. Values live in one arena and refer to each

@@ -1,43 +1,36 @@
-//! Where a model's weights are on this machine: the models directory, then the hub cache, then a download.
+//! [`CheckpointFiles`]: finds the checkpoint file of a model in the models directory or the hub's cache, or downloads or
+//! unpacks it.
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::hub::{Hub, HubOptions, Progress};
-use super::{Weights, WeightsError, WeightsKind, mapped_copy};
+use super::archive::unpack;
+use super::convert::mapped_copy;
+use super::error::WeightsError;
+use super::hub::{DownloadProgress, Hub, HubOptions};
 use crate::zoo::{ModelSpec, WeightsSpec};
 
-/// Checkpoints take some 400 MB; an archive member beyond this is not unpacked.
-const MAX_MEMBER_BYTES: u64 = 16 << 30;
-
-/// Finds and opens weights.
+/// Finds the checkpoint files of models.
 #[derive(Clone, Debug)]
-pub struct Library {
+pub struct CheckpointFiles {
     models_dir: PathBuf,
     copies_dir: PathBuf,
     hub: Hub,
 }
 
-impl Library {
-    /// `models_dir` is the user's; `.safetensors` copies of `.pth` files go to `copies_dir`.
+impl CheckpointFiles {
+    /// `models_dir` holds the user's files; `.safetensors` copies of `.pth` files are written to `copies_dir`.
     pub fn new(models_dir: PathBuf, copies_dir: PathBuf, hub: HubOptions) -> Self {
         Self { models_dir, copies_dir, hub: Hub::new(hub) }
     }
 
-    /// Where the user's checkpoints are.
-    pub fn models_dir(&self) -> &Path {
+    /// The folder of the user's checkpoints.
+    pub(crate) fn models_dir(&self) -> &Path {
         &self.models_dir
     }
 
-    /// The file of a model where it is on this machine already; embedded ones have none.
-    pub fn find(&self, spec: &ModelSpec) -> Option<PathBuf> {
+    /// A model's file, if it is on this machine. Embedded models have none.
+    pub(crate) fn find(&self, spec: &ModelSpec) -> Option<PathBuf> {
         self.find_file(spec, &spec.weights)
-    }
-
-    /// Whether a model can be opened without a download.
-    pub fn is_here(&self, spec: &ModelSpec) -> bool {
-        matches!(spec.weights.checkpoint(), WeightsSpec::Embedded { .. }) || self.find(spec).is_some()
     }
 
     fn find_file(&self, spec: &ModelSpec, weights: &WeightsSpec) -> Option<PathBuf> {
@@ -47,7 +40,7 @@ impl Library {
             WeightsSpec::NewHeads { base, .. } => return self.find_file(spec, base),
             WeightsSpec::Embedded { .. } => return None,
         };
-        // Under the model's own name, under the published one, and under that in any of the folders it was published in.
+        // Named after the model, or as published, with all, some or none of the folders of the published path.
         let published = Path::new(file);
         let mut names: Vec<PathBuf> = vec![
             format!("{}.safetensors", spec.id).into(),
@@ -57,7 +50,7 @@ impl Library {
         let mut rest = published.components();
         while !rest.as_path().as_os_str().is_empty() {
             let is_bare = rest.as_path().components().count() == 1;
-            // Every fine-tuned model is published as `best.pth`: without its folder the name says nothing.
+            // All fine-tuned models are published as `best.pth`, so without its folder that name could be any of them.
             if !is_bare || matches!(weights, WeightsSpec::Hub { .. }) {
                 names.push(rest.as_path().to_owned());
             }
@@ -70,11 +63,16 @@ impl Library {
         })
     }
 
-    /// The file of a model, downloaded or unpacked where needed; `None` for embedded ones.
+    /// A model's file, downloaded or unpacked if needed. Embedded models have none.
     ///
     /// # Errors
-    /// [`WeightsError`] where it cannot be had; for published archives it says what to download and where to put it.
-    pub fn fetch(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<Option<PathBuf>, WeightsError> {
+    /// [`WeightsError`] if it cannot be found, downloaded or unpacked. For published archives it says what to download and
+    /// where to put it.
+    pub(crate) fn fetch(
+        &self,
+        spec: &ModelSpec,
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<Option<PathBuf>, WeightsError> {
         self.fetch_file(spec, &spec.weights, progress)
     }
 
@@ -82,7 +80,7 @@ impl Library {
         &self,
         spec: &ModelSpec,
         weights: &WeightsSpec,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(DownloadProgress),
     ) -> Result<Option<PathBuf>, WeightsError> {
         if let Some(path) = self.find_file(spec, weights) {
             return Ok(Some(path));
@@ -98,7 +96,7 @@ impl Library {
             WeightsSpec::Archive { archive, file } => {
                 let tar = self.models_dir.join(archive);
                 if tar.is_file() {
-                    return self.unpack(&tar, file).map(Some);
+                    return unpack(&tar, file, &self.models_dir).map(Some);
                 }
                 Err(WeightsError::NotHere {
                     file: file.clone(),
@@ -112,105 +110,42 @@ impl Library {
         }
     }
 
-    /// Opens a model's weights; `embedded` gives the bytes of the demo bundle's files by name.
+    /// The `.safetensors` copy of a checkpoint, or the checkpoint itself if no copy can be written.
     ///
     /// # Errors
-    /// [`WeightsError`] where they cannot be had or read. Whether they fit is for [`Weights::require`] to say.
-    pub fn open(
-        &self,
-        spec: &ModelSpec,
-        embedded: impl FnOnce(&str) -> Option<&'static [u8]>,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Weights, WeightsError> {
-        let weights = match spec.weights.checkpoint() {
-            WeightsSpec::Embedded { file } => {
-                let bytes = embedded(file).ok_or_else(|| WeightsError::NotHere {
-                    file: file.clone(),
-                    models_dir: self.models_dir.clone(),
-                    advice: "this program was built without it".to_owned(),
-                })?;
-                Weights::embedded(file, bytes)?
-            }
-            _ => {
-                let path = self.fetch(spec, progress)?.unwrap_or_default();
-                Weights::open(&self.quick(path)?, WeightsKind::from(spec.origin))?
-            }
-        };
-        Ok(match spec.weights {
-            WeightsSpec::NewHeads { seed, .. } => weights.with_new_heads(seed),
-            _ => weights,
-        })
-    }
-
-    /// The file to read from: a `.safetensors` copy, or the file itself where no copy can be written.
-    fn quick(&self, path: PathBuf) -> Result<PathBuf, WeightsError> {
+    /// If the checkpoint cannot be read.
+    pub(super) fn fast_copy(&self, path: PathBuf) -> Result<PathBuf, WeightsError> {
         match mapped_copy(&path, &self.copies_dir) {
             Err(WeightsError::Io { path: copy, source }) if copy != path => {
-                tracing::warn!(copy = %copy.display(), %source, "no quick copy of the checkpoint can be written");
+                tracing::warn!(copy = %copy.display(), %source, "no .safetensors copy of the checkpoint can be written");
                 Ok(path)
             }
             outcome => outcome,
         }
     }
-
-    /// Takes one member out of a published archive. The place is ours, not the archive's: no path in it is followed.
-    fn unpack(&self, tar: &Path, member: &str) -> Result<PathBuf, WeightsError> {
-        let damaged = |error: std::io::Error| WeightsError::Damaged {
-            file: tar.display().to_string(),
-            reason: format!("its tar archive: {error}"),
-        };
-        let place = self.models_dir.join(member);
-        let io = |source| WeightsError::Io { path: place.clone(), source };
-        let mut archive = tar::Archive::new(File::open(tar).map_err(damaged)?);
-        for entry in archive.entries().map_err(damaged)? {
-            let entry = entry.map_err(damaged)?;
-            let is_wanted = entry.path().is_ok_and(|path| path.strip_prefix(".").unwrap_or(&path) == Path::new(member));
-            if !is_wanted || !entry.header().entry_type().is_file() {
-                continue;
-            }
-            if let Some(parent) = place.parent() {
-                fs::create_dir_all(parent).map_err(io)?;
-            }
-            let partial = place.with_extension(format!("partial-{}", std::process::id()));
-            let stated = entry.size();
-            let copied = File::create(&partial)
-                .and_then(|mut file| std::io::copy(&mut entry.take(MAX_MEMBER_BYTES), &mut file))
-                .and_then(|len| {
-                    if len == stated { fs::rename(&partial, &place) } else { Err(std::io::Error::other("cut short")) }
-                });
-            return match copied {
-                Ok(()) => Ok(place),
-                Err(error) => {
-                    // What is left of a failed attempt is of no use; that it cannot be removed either is no news.
-                    let _ = fs::remove_file(&partial);
-                    Err(damaged(error))
-                }
-            };
-        }
-        Err(damaged(std::io::Error::other(format!("no {member} in it"))))
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
-    use crate::weights::HubOptions;
     use crate::zoo::pretrained_models;
 
     fn model(id: &str) -> ModelSpec {
         pretrained_models().unwrap().into_iter().find(|model| model.id == id).unwrap()
     }
 
-    fn library(dir: &Path) -> Library {
+    fn files(dir: &Path) -> CheckpointFiles {
         let mut hub = HubOptions::from_variables(|_| None);
         (hub.cache_dir, hub.offline) = (dir.join("hub"), true);
-        Library::new(dir.to_owned(), dir.join("copies"), hub)
+        CheckpointFiles::new(dir.to_owned(), dir.join("copies"), hub)
     }
 
     #[test]
     fn a_model_that_is_nowhere_is_named_and_no_socket_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let error = library(dir.path()).fetch(&model("Aerial_SwinB_SI"), &mut |_| ()).unwrap_err();
+        let error = files(dir.path()).fetch(&model("Aerial_SwinB_SI"), &mut |_| ()).unwrap_err();
         assert!(matches!(&error, WeightsError::Offline { file } if file.ends_with("aerial_swinb_si.pth")), "{error}");
     }
 
@@ -221,9 +156,9 @@ mod tests {
         let snapshot = dir.path().join("hub/models--allenai--satlas-pretrain/snapshots/abc");
         fs::create_dir_all(&snapshot).unwrap();
         fs::write(snapshot.join("aerial_swinb_si.pth"), b"").unwrap();
-        assert_eq!(library(dir.path()).find(&spec), Some(snapshot.join("aerial_swinb_si.pth")));
+        assert_eq!(files(dir.path()).find(&spec), Some(snapshot.join("aerial_swinb_si.pth")));
         fs::write(dir.path().join("Aerial_SwinB_SI.pth"), b"").unwrap();
-        assert_eq!(library(dir.path()).find(&spec), Some(dir.path().join("Aerial_SwinB_SI.pth")));
+        assert_eq!(files(dir.path()).find(&spec), Some(dir.path().join("Aerial_SwinB_SI.pth")));
     }
 
     #[test]
@@ -231,7 +166,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spec = model("Satlas_solar_farm");
         let WeightsSpec::Archive { archive, file } = &spec.weights else { panic!("published as an archive") };
-        let error = library(dir.path()).fetch(&spec, &mut |_| ()).unwrap_err().to_string();
+        let error = files(dir.path()).fetch(&spec, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains(archive) && error.contains("http"), "{error}");
 
         let mut tar = tar::Builder::new(File::create(dir.path().join(archive)).unwrap());
@@ -242,7 +177,7 @@ mod tests {
             tar.append_data(&mut header, name, content).unwrap();
         }
         tar.finish().unwrap();
-        let path = library(dir.path()).fetch(&spec, &mut |_| ()).unwrap().unwrap();
+        let path = files(dir.path()).fetch(&spec, &mut |_| ()).unwrap().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"weights");
         assert!(path.starts_with(dir.path()) && !dir.path().join("elsewhere.pth").exists());
     }
@@ -254,12 +189,12 @@ mod tests {
         fs::create_dir(&models_dir).unwrap();
         let spec = model("Satlas_solar_farm");
         let WeightsSpec::Archive { archive, file } = &spec.weights else { panic!("published as an archive") };
-        let fetch = || library(&models_dir).fetch(&spec, &mut |_| ());
+        let fetch = || files(&models_dir).fetch(&spec, &mut |_| ());
         let entries = |entries: &[(&str, tar::EntryType, u64)]| {
             let mut bytes = Vec::new();
             for (name, entry_type, stated) in entries {
                 let mut header = tar::Header::new_gnu();
-                // The builder refuses such names, so they are written as a hostile program would.
+                // The builder refuses such names, so they are written into the header directly.
                 header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
                 header.set_entry_type(*entry_type);
                 header.set_link_name("/etc/hostname").unwrap();
@@ -279,7 +214,7 @@ mod tests {
             let error = fetch().unwrap_err().to_string();
             assert!(error.contains(&format!("no {file}")), "{error}");
         }
-        // A size of an exabyte with one block behind it.
+        // An entry that states an exabyte and has one block.
         entries(&[(file, Regular, 1 << 60)]);
         assert!(matches!(fetch(), Err(WeightsError::Damaged { .. })));
         let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -1,7 +1,8 @@
-//! [`Weights`]: named tensors that are read when the network asks for them.
+//! [`Weights`]: the named tensors of one model, each read when the network asks for it.
 //!
-//! Behind it lies a mapped `.safetensors` or `.pth` file, bytes embedded in the program, or the synthetic rule. Names are
-//! those of the newest torchvision generation without wrappers' prefixes. A tensor is copied once, straight to its device.
+//! They come from a mapped `.safetensors` or `.pth` file, from bytes embedded in the program, or from the synthetic rule.
+//! Names are those of the newest torchvision generation, without the prefixes of wrappers. A tensor is copied once, to its
+//! device.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,66 +11,40 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::backing::Backing;
+use super::checkpoint::index;
+use super::error::WeightsError;
+use super::kind::WeightsKind;
 use super::stored_tensor::StoredTensor;
-use super::{TensorInfo, WeightsError, keys, pth, safetensors, synthetic};
-use crate::zoo::ModelOrigin;
+use super::{keys, safetensors, synthetic};
 
-/// Where the numbers of a model come from; every answer names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WeightsKind {
-    /// A released SatlasPretrain checkpoint.
-    Pretrained,
-    /// A released fine-tuned Satlas model, or a user's own checkpoint.
-    FineTuned,
-    /// The models embedded in the program.
-    Demo,
-    /// The synthetic rule: numbers without meaning.
-    Synthetic,
-    /// A trained backbone under heads that nobody has trained yet.
-    UntrainedHeads,
-}
-
-impl WeightsKind {
-    /// The word that answers carry.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pretrained => "pretrained",
-            Self::FineTuned => "fine-tuned",
-            Self::Demo => "demo",
-            Self::Synthetic => "synthetic",
-            Self::UntrainedHeads => "untrained-heads",
-        }
-    }
-}
-
-impl From<ModelOrigin> for WeightsKind {
-    fn from(origin: ModelOrigin) -> Self {
-        match origin {
-            ModelOrigin::Pretrained => Self::Pretrained,
-            ModelOrigin::FineTuned | ModelOrigin::Registered => Self::FineTuned,
-            ModelOrigin::Demo => Self::Demo,
-        }
-    }
+/// A tensor of a file, without its numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorInfo {
+    /// Its name in the newest torchvision generation.
+    pub name: String,
+    /// `f32`, `f16`, `bf16`, …
+    pub dtype: String,
+    /// Its dimensions, outermost first.
+    pub shape: Vec<usize>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum TensorSource {
     Stored { backing: Backing, tensors: BTreeMap<String, StoredTensor> },
     Synthetic { seed: u64 },
 }
 
-/// Named tensors of one model.
+/// The named tensors of one model.
 #[derive(Debug)]
 pub struct Weights {
-    /// Named in errors.
+    /// The file's name, for errors.
     file: String,
-    /// What wrappers had put before every name.
+    /// The prefix of wrappers that every name had.
     prefix: String,
     kind: WeightsKind,
     revision: String,
-    source: Source,
-    /// Seed of the heads that the file does not hold, where a manifest adds some.
+    source: TensorSource,
+    /// Seed of the heads that a manifest adds to the file, if it adds some.
     new_heads: Option<u64>,
 }
 
@@ -77,7 +52,7 @@ impl Weights {
     /// Opens a checkpoint file without reading its tensors.
     ///
     /// # Errors
-    /// [`WeightsError`] where the file cannot be opened, is damaged, or is none of `.safetensors` and zipped `.pth`.
+    /// [`WeightsError`] if the file cannot be opened, is damaged, or is neither a `.safetensors` nor a zipped `.pth` file.
     pub fn open(path: &Path, kind: WeightsKind) -> Result<Self, WeightsError> {
         let file = path.display().to_string();
         let backing = Backing::map(path)?;
@@ -85,23 +60,23 @@ impl Weights {
         Ok(Self::stored(file, kind, backing, tensors))
     }
 
-    /// Reads a `.safetensors` file that is part of the program; `name` is for errors.
+    /// Opens a `.safetensors` file that is embedded in the program; `name` is used in errors.
     ///
     /// # Errors
-    /// [`WeightsError::Damaged`] where the bytes are not such a file.
+    /// [`WeightsError::Damaged`] if the bytes are not such a file.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
         let tensors = safetensors::index(name, bytes)?;
         Ok(Self::stored(name.to_owned(), WeightsKind::Demo, Backing::Embedded(bytes), tensors))
     }
 
-    /// Weights for any model, by the synthetic rule.
+    /// Weights for any model, computed by the synthetic rule.
     pub fn synthetic(seed: u64) -> Self {
         Self {
             file: format!("synthetic:{seed}"),
             prefix: String::new(),
             kind: WeightsKind::Synthetic,
             revision: format!("synthetic-{seed}"),
-            source: Source::Synthetic { seed },
+            source: TensorSource::Synthetic { seed },
             new_heads: None,
         }
     }
@@ -110,11 +85,11 @@ impl Weights {
         let prefix = keys::common_wrappers(&tensors);
         let tensors = keys::canonical(tensors);
         let revision = fingerprint(&backing, &tensors);
-        Self { file, prefix, kind, revision, source: Source::Stored { backing, tensors }, new_heads: None }
+        Self { file, prefix, kind, revision, source: TensorSource::Stored { backing, tensors }, new_heads: None }
     }
 
-    /// The same weights under heads of a manifest ([`crate::zoo::FIRST_NEW_HEAD`] and following), drawn at random from a
-    /// seed. Synthetic weights stay as they are: they have every head.
+    /// The same weights with random weights for the heads of a manifest ([`FIRST_NEW_HEAD`](crate::zoo::FIRST_NEW_HEAD) and
+    /// above). Synthetic weights do not change: they have every head already.
     #[must_use]
     pub fn with_new_heads(mut self, seed: u64) -> Self {
         if !self.is_synthetic() {
@@ -125,23 +100,23 @@ impl Weights {
         self
     }
 
-    /// The seed that a tensor is drawn from, where it belongs to a new head.
+    /// The seed of a tensor that belongs to a new head; `None` for any other tensor.
     fn new_head_seed(&self, name: &str) -> Option<u64> {
         self.new_heads.filter(|_| keys::is_new_head(name))
     }
 
-    /// The tensor of that name, in the file's floating-point type (float64 becomes float32).
+    /// The tensor with this name, in the file's floating-point type (float64 becomes float32).
     ///
     /// # Errors
-    /// [`WeightsError`] where there is none, or one of another shape or not of floating point, and where the file has been
+    /// [`WeightsError`] if there is no such tensor, it has another shape or no floating-point type, or the file has been
     /// written to since it was opened.
     pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor, WeightsError> {
         let placed = |source| WeightsError::Device { name: name.to_owned(), source };
         match &self.source {
-            Source::Synthetic { seed } => {
+            TensorSource::Synthetic { seed } => {
                 Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)
             }
-            Source::Stored { backing, tensors } => {
+            TensorSource::Stored { backing, tensors } => {
                 if let Some(seed) = self.new_head_seed(name) {
                     return Tensor::from_vec(synthetic::untrained_values(name, shape, seed), shape, device).map_err(placed);
                 }
@@ -171,36 +146,37 @@ impl Weights {
         Ok(())
     }
 
-    /// The shape of a stored tensor; `None` where there is none, and for synthetic weights, which have every shape.
+    /// The shape of a stored tensor; `None` if there is no such tensor, or weights are synthetic and have every shape.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match &self.source {
-            Source::Stored { tensors, .. } => tensors.get(name).map(|stored| stored.shape.clone()),
-            Source::Synthetic { .. } => None,
+            TensorSource::Stored { tensors, .. } => tensors.get(name).map(|stored| stored.shape.clone()),
+            TensorSource::Synthetic { .. } => None,
         }
     }
 
-    /// Whether [`Weights::get`] knows the name; synthetic weights know every one, and new heads all of theirs.
+    /// Whether [`Weights::get`] can return a tensor with this name: one in the file, one of a new head, or any if weights
+    /// are synthetic.
     pub fn contains(&self, name: &str) -> bool {
         match &self.source {
-            Source::Stored { tensors, .. } => tensors.contains_key(name) || self.new_head_seed(name).is_some(),
-            Source::Synthetic { .. } => true,
+            TensorSource::Stored { tensors, .. } => tensors.contains_key(name) || self.new_head_seed(name).is_some(),
+            TensorSource::Synthetic { .. } => true,
         }
     }
 
-    /// Names of the stored tensors in alphabetical order; none for synthetic weights.
+    /// Names of the stored tensors in alphabetical order; synthetic weights have none.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let tensors = match &self.source {
-            Source::Stored { tensors, .. } => Some(tensors),
-            Source::Synthetic { .. } => None,
+            TensorSource::Stored { tensors, .. } => Some(tensors),
+            TensorSource::Synthetic { .. } => None,
         };
         tensors.into_iter().flat_map(|tensors| tensors.keys().map(String::as_str))
     }
 
-    /// Every stored tensor in alphabetical order; none for synthetic weights.
+    /// The stored tensors in alphabetical order; synthetic weights have none.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo> {
         let tensors = match &self.source {
-            Source::Stored { tensors, .. } => Some(tensors),
-            Source::Synthetic { .. } => None,
+            TensorSource::Stored { tensors, .. } => Some(tensors),
+            TensorSource::Synthetic { .. } => None,
         };
         tensors.into_iter().flatten().map(|(name, stored)| TensorInfo {
             name: name.clone(),
@@ -209,58 +185,45 @@ impl Weights {
         })
     }
 
-    /// What wrappers such as `DistributedDataParallel` had put before every name.
+    /// The prefix that wrappers such as `DistributedDataParallel` had put before every name.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The file, or what stands for one.
+    /// The file's name, for messages.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// Where the numbers come from.
+    /// What the weights are.
     pub fn kind(&self) -> WeightsKind {
         self.kind
     }
 
-    /// Whether the numbers are made up.
+    /// Whether all weights are synthetic.
     pub fn is_synthetic(&self) -> bool {
         self.kind == WeightsKind::Synthetic
     }
 
-    /// Tells one set of weights from another, the same on every machine, whatever the format of a row-major file.
+    /// A hash that identifies the weights. It is the same on every machine, and for every format whose tensors are
+    /// row-major.
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// Bytes of the tensors that networks read; 0 for synthetic weights.
+    /// Total size of the tensors that networks read; 0 for synthetic weights.
     pub fn bytes(&self) -> u64 {
         match &self.source {
-            Source::Stored { tensors, .. } => {
+            TensorSource::Stored { tensors, .. } => {
                 let read = tensors.iter().filter(|(name, _)| !keys::is_ignored(name));
                 read.map(|(_, stored)| stored.len as u64).sum()
             }
-            Source::Synthetic { .. } => 0,
+            TensorSource::Synthetic { .. } => 0,
         }
     }
 }
 
-/// Finds the tensors of a file of either format, which its first bytes tell apart.
-pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
-    if bytes.starts_with(pth::ZIP_MAGIC) {
-        return pth::index(file, bytes);
-    }
-    if bytes.starts_with(pth::LEGACY_MAGIC) {
-        let reason = "written in the format before PyTorch 1.6, which is not read. Save it again: \
-                      torch.save(torch.load(path, weights_only=True), path)";
-        return Err(WeightsError::Refused { file: file.to_owned(), reason: reason.to_owned() });
-    }
-    safetensors::index(file, bytes)
-}
-
-/// A hash of every name, type and shape and of both ends of every tensor: quick for big files, and any training step
-/// changes it.
+/// A hash of name, type, shape and both ends of every tensor: fast for large files, and changed by any training step.
 fn fingerprint(backing: &Backing, tensors: &BTreeMap<String, StoredTensor>) -> String {
     const END: usize = 64;
     const HEX_DIGITS: usize = 16;

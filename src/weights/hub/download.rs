@@ -1,96 +1,52 @@
 //! Files of a Hugging Face hub repository: found in its cache, or downloaded into it.
 //!
-//! The cache has the layout that every other tool reads: `models--OWNER--NAME/{refs/main, snapshots/COMMIT/FILE, blobs/ETAG}`.
-//! A download goes to `blobs/ETAG.incomplete`, continues where it was cut, is compared with the size and SHA-256 that the
-//! hub states, and only then takes its place by a rename.
+//! A download is written to `blobs/ETAG.incomplete` and continues there after an interruption. Only when its size and
+//! SHA-256 are those that the hub states is it renamed to `blobs/ETAG`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use ureq::http::{HeaderMap, StatusCode};
 
-use super::WeightsError;
+use super::cache::{HubCache, REVISION};
+use super::options::HubOptions;
+use crate::weights::error::WeightsError;
 
-/// No checkpoint of this kind comes near it; a server that sends more is not trusted.
+/// Largest file that is accepted. Checkpoints are far smaller, so a server that sends more is not trusted.
 const MAX_FILE_BYTES: u64 = 16 << 30;
-/// Attempts without a single new byte before giving up.
+/// How many attempts in a row may bring no new byte.
 const MAX_FRUITLESS_ATTEMPTS: u32 = 5;
 const MAX_REDIRECTS: u32 = 5;
 const BUFFER_BYTES: usize = 1 << 18;
-const REVISION: &str = "main";
 
-/// Where the hub and its cache are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HubOptions {
-    /// The cache folder, which holds `models--…`.
-    pub cache_dir: PathBuf,
-    /// The hub's address without a final slash.
-    pub endpoint: String,
-    /// Sent as a bearer token to the hub, never to where it redirects.
-    pub token: Option<String>,
-    /// Never open a socket.
-    pub offline: bool,
-    /// Longest wait for a connection or for the next bytes.
-    pub timeout: Duration,
-    /// Wait before the second attempt; doubles with each further one.
-    pub retry_delay: Duration,
-}
-
-impl HubOptions {
-    /// The options that the hub's own tools take from `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`,
-    /// `HF_TOKEN_PATH` and `HF_HUB_OFFLINE`; `variable` looks one up.
-    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let path = |name: &str| given(name).map(PathBuf::from);
-        let home = path("HF_HOME").unwrap_or_else(|| {
-            let user_cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME").or(path("USERPROFILE"))?.join(".cache")));
-            user_cache.unwrap_or_else(|| PathBuf::from(".cache")).join("huggingface")
-        });
-        let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-        let token = given("HF_TOKEN").or_else(|| fs::read_to_string(token_file).ok());
-        Self {
-            cache_dir: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
-            endpoint: given("HF_ENDPOINT")
-                .unwrap_or_else(|| "https://huggingface.co".to_owned())
-                .trim_end_matches('/')
-                .to_owned(),
-            token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
-            offline: given("HF_HUB_OFFLINE")
-                .is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str())),
-            timeout: Duration::from_secs(30),
-            retry_delay: Duration::from_millis(500),
-        }
-    }
-}
-
-/// How far a download has come.
+/// The progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes on disk.
+pub struct DownloadProgress {
+    /// Bytes received so far, also in earlier attempts.
     pub received_bytes: u64,
-    /// Bytes of the whole file, where the hub says.
+    /// Size of the file, if the hub states it.
     pub total_bytes: Option<u64>,
 }
 
-/// A hub with its cache.
+/// A hub and its cache.
 #[derive(Clone, Debug)]
 pub struct Hub {
     options: HubOptions,
+    cache: HubCache,
     agent: ureq::Agent,
 }
 
-/// What the hub says about a file before sending it.
-struct Described {
+/// What the hub states about a file before sending it.
+struct HubFile {
     commit: String,
     etag: String,
     size: Option<u64>,
 }
 
 impl Hub {
-    /// Opens nothing yet.
+    /// Opens no connection yet.
     pub fn new(options: HubOptions) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -104,29 +60,26 @@ impl Hub {
             .user_agent(concat!("satlas-serve/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Self { options, agent }
+        let cache = HubCache { dir: options.cache_dir.clone() };
+        Self { options, cache, agent }
     }
 
-    /// The file in the cache, in the snapshot that `refs/main` names or else in the only one that has it.
+    /// A file in the cache, if it is there.
     pub fn cached(&self, repo: &str, file: &str) -> Option<PathBuf> {
-        let snapshots = self.repo_dir(repo).join("snapshots");
-        let main = fs::read_to_string(self.repo_dir(repo).join("refs").join(REVISION)).ok();
-        let current = main.map(|commit| snapshots.join(commit.trim()).join(file)).filter(|path| path.is_file());
-        current.or_else(|| {
-            let mut found: Vec<PathBuf> =
-                fs::read_dir(&snapshots).ok()?.filter_map(|entry| Some(entry.ok()?.path().join(file))).collect();
-            found.retain(|path| path.is_file());
-            found.sort();
-            found.pop()
-        })
+        self.cache.find(repo, file)
     }
 
-    /// The file in the cache, downloaded where it is not there yet.
+    /// A file in the cache, downloaded if it is not there.
     ///
     /// # Errors
-    /// [`WeightsError::Offline`] where it would have to be downloaded and may not, [`WeightsError::Download`] where the hub
-    /// does not give it, [`WeightsError::Io`] where it cannot be written.
-    pub fn fetch(&self, repo: &str, file: &str, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, WeightsError> {
+    /// [`WeightsError::Offline`] if it is not there and may not be downloaded, [`WeightsError::Download`] if the hub does
+    /// not send it, [`WeightsError::Io`] if it cannot be written.
+    pub fn fetch(
+        &self,
+        repo: &str,
+        file: &str,
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<PathBuf, WeightsError> {
         if let Some(path) = self.cached(repo, file) {
             return Ok(path);
         }
@@ -142,28 +95,23 @@ impl Hub {
                 Err(failure) => self.wait_or_fail(&url, failure, &mut fruitless, &self.options.cache_dir)?,
             }
         };
-        let blobs = self.repo_dir(repo).join("blobs");
-        create_dir(&blobs)?;
-        let blob = blobs.join(&described.etag);
+        let blob = self.cache.blobs(repo)?.join(&described.etag);
         self.download(&self.url(repo, &described.commit, file), &described, &blob, progress)?;
-        self.link(repo, file, &described.commit, &blob)
-    }
-
-    fn repo_dir(&self, repo: &str) -> PathBuf {
-        self.options.cache_dir.join(format!("models--{}", repo.replace('/', "--")))
+        self.cache.link(repo, file, &described.commit, &blob)
     }
 
     fn url(&self, repo: &str, revision: &str, file: &str) -> String {
         format!("{}/{repo}/resolve/{revision}/{file}", self.options.endpoint)
     }
 
-    /// Asks for the headers of the hub itself: behind its redirect to storage they are gone.
-    fn describe(&self, url: &str) -> Result<Described, Failure> {
+    /// Asks the hub for the headers of a file, without following its redirect to storage, whose headers lack what is
+    /// needed.
+    fn describe(&self, url: &str) -> Result<HubFile, AttemptError> {
         let mut request = self.agent.head(url).config().max_redirects(0).build();
         if let Some(token) = &self.options.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let response = request.call().map_err(Failure::from_transport)?;
+        let response = request.call().map_err(AttemptError::from_transport)?;
         let headers = response.headers();
         if !response.status().is_redirection() {
             check_status(response.status(), self.options.token.is_some())?;
@@ -172,27 +120,27 @@ impl Hub {
             |name: &str| header(headers, name).map(|value| value.trim_start_matches("W/").trim_matches('"').to_owned());
         let etag = text("x-linked-etag").or_else(|| text("etag")).filter(|etag| is_plain(etag));
         let etag =
-            etag.ok_or_else(|| Failure::Final("it states no usable ETag; is this a Hugging Face hub?".to_owned()))?;
+            etag.ok_or_else(|| AttemptError::Final("it states no usable ETag; is this a Hugging Face hub?".to_owned()))?;
         let commit = text("x-repo-commit").filter(|commit| is_plain(commit)).unwrap_or_else(|| REVISION.to_owned());
         let own_length = || if response.status().is_success() { text("content-length") } else { None };
         let size = text("x-linked-size").or_else(own_length).and_then(|size| size.parse().ok());
         if size.is_some_and(|size| size > MAX_FILE_BYTES) {
-            return Err(Failure::Final(format!("it states {size:?} bytes, and at most {MAX_FILE_BYTES} are taken")));
+            return Err(AttemptError::Final(format!("it states {size:?} bytes, and at most {MAX_FILE_BYTES} are taken")));
         }
-        Ok(Described { commit, etag, size })
+        Ok(HubFile { commit, etag, size })
     }
 
     fn download(
         &self,
         url: &str,
-        described: &Described,
+        described: &HubFile,
         blob: &Path,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(DownloadProgress),
     ) -> Result<(), WeightsError> {
         let partial = blob.with_added_extension("incomplete");
         let io = |source| WeightsError::Io { path: partial.clone(), source };
         let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&partial).map_err(io)?;
-        // Another process may be at it: wait for its end, and use what it brought.
+        // Another process may be downloading the same file: wait for it, and use its result.
         file.lock().map_err(io)?;
         if blob.is_file() {
             return Ok(());
@@ -214,19 +162,19 @@ impl Hub {
         fs::rename(&partial, blob).map_err(io)
     }
 
-    /// One attempt: whatever arrives is kept for the next.
+    /// One attempt. What it receives is kept for the next one.
     fn receive(
         &self,
         url: &str,
-        described: &Described,
+        described: &HubFile,
         file: &mut File,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), Failure> {
-        let mut received = file.seek(SeekFrom::End(0)).map_err(Failure::Local)?;
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<(), AttemptError> {
+        let mut received = file.seek(SeekFrom::End(0)).map_err(AttemptError::Local)?;
         if described.size == Some(received) {
             return Ok(());
         }
-        // Compression on the way would make ranges and sizes meaningless.
+        // With a compressed transfer, ranges and sizes would not be those of the file.
         let mut request = self.agent.get(url).header("accept-encoding", "identity");
         if received > 0 {
             request = request.header("range", format!("bytes={received}-"));
@@ -234,7 +182,7 @@ impl Hub {
         if let Some(token) = &self.options.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let response = request.call().map_err(Failure::from_transport)?;
+        let response = request.call().map_err(AttemptError::from_transport)?;
         let restart = match response.status() {
             StatusCode::PARTIAL_CONTENT => !continues_at(response.headers(), received),
             StatusCode::RANGE_NOT_SATISFIABLE => true,
@@ -245,11 +193,11 @@ impl Hub {
         };
         let has_body = response.status() == StatusCode::OK || !restart;
         if restart {
-            file.set_len(0).and_then(|()| file.rewind()).map_err(Failure::Local)?;
+            file.set_len(0).and_then(|()| file.rewind()).map_err(AttemptError::Local)?;
             received = 0;
         }
         if !has_body {
-            return Err(Failure::Passing("it cannot continue where the last attempt ended".to_owned()));
+            return Err(AttemptError::Passing("it cannot continue where the last attempt ended".to_owned()));
         }
         let limit = described.size.unwrap_or(MAX_FILE_BYTES);
         let mut body = response.into_body().into_reader();
@@ -259,77 +207,52 @@ impl Hub {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Failure::Passing(error.to_string())),
+                Err(error) => return Err(AttemptError::Passing(error.to_string())),
             };
             if received + count as u64 > limit {
-                file.set_len(0).map_err(Failure::Local)?;
-                return Err(Failure::Final(format!("it sends more than the {limit} bytes it stated")));
+                file.set_len(0).map_err(AttemptError::Local)?;
+                return Err(AttemptError::Final(format!("it sends more than the {limit} bytes it stated")));
             }
-            file.write_all(&buffer[..count]).map_err(Failure::Local)?;
+            file.write_all(&buffer[..count]).map_err(AttemptError::Local)?;
             received += count as u64;
-            progress(Progress { received_bytes: received, total_bytes: described.size });
+            progress(DownloadProgress { received_bytes: received, total_bytes: described.size });
         }
         match described.size {
-            Some(size) if received < size => Err(Failure::Passing(format!("it ended after {received} of {size} bytes"))),
+            Some(size) if received < size => {
+                Err(AttemptError::Passing(format!("it ended after {received} of {size} bytes")))
+            }
             _ => Ok(()),
         }
     }
 
-    fn wait_or_fail(&self, url: &str, failure: Failure, fruitless: &mut u32, path: &Path) -> Result<(), WeightsError> {
+    fn wait_or_fail(&self, url: &str, failure: AttemptError, fruitless: &mut u32, path: &Path) -> Result<(), WeightsError> {
         *fruitless += 1;
         match failure {
-            Failure::Local(source) => Err(WeightsError::Io { path: path.to_owned(), source }),
-            Failure::Final(reason) => Err(download_error(url, reason)),
-            Failure::Passing(reason) if *fruitless >= MAX_FRUITLESS_ATTEMPTS => {
+            AttemptError::Local(source) => Err(WeightsError::Io { path: path.to_owned(), source }),
+            AttemptError::Final(reason) => Err(download_error(url, reason)),
+            AttemptError::Passing(reason) if *fruitless >= MAX_FRUITLESS_ATTEMPTS => {
                 Err(download_error(url, format!("{reason} (after {fruitless} attempts)")))
             }
-            Failure::Passing(reason) => {
+            AttemptError::Passing(reason) => {
                 tracing::warn!(url, reason, attempt = *fruitless, "download interrupted, trying again");
                 std::thread::sleep(self.options.retry_delay * 2u32.pow(*fruitless - 1));
                 Ok(())
             }
         }
     }
-
-    /// Puts the blob under its name in the snapshot, as a relative link where the system has links.
-    fn link(&self, repo: &str, file: &str, commit: &str, blob: &Path) -> Result<PathBuf, WeightsError> {
-        let path = self.repo_dir(repo).join("snapshots").join(commit).join(file);
-        let io = |source| WeightsError::Io { path: path.clone(), source };
-        if let Some(parent) = path.parent() {
-            create_dir(parent)?;
-        }
-        if fs::symlink_metadata(&path).is_ok() {
-            fs::remove_file(&path).map_err(io)?;
-        }
-        #[cfg(unix)]
-        {
-            let depth = Path::new(file).components().count() + 1;
-            let name = blob.file_name().unwrap_or_default();
-            let target = PathBuf::from("../".repeat(depth)).join("blobs").join(name);
-            std::os::unix::fs::symlink(target, &path).map_err(io)?;
-        }
-        #[cfg(not(unix))]
-        fs::copy(blob, &path).map_err(io)?;
-        let reference = self.repo_dir(repo).join("refs").join(REVISION);
-        if let Some(parent) = reference.parent() {
-            create_dir(parent)?;
-        }
-        fs::write(&reference, commit).map_err(|source| WeightsError::Io { path: reference, source })?;
-        Ok(path)
-    }
 }
 
 /// Why an attempt failed.
-enum Failure {
-    /// Trying again may help.
+enum AttemptError {
+    /// Another attempt may succeed.
     Passing(String),
-    /// Trying again will not.
+    /// Another attempt would fail alike.
     Final(String),
-    /// This machine's file system.
+    /// The file could not be written.
     Local(io::Error),
 }
 
-impl Failure {
+impl AttemptError {
     fn from_transport(error: ureq::Error) -> Self {
         match error {
             ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl | ureq::Error::TlsRequired => {
@@ -340,14 +263,14 @@ impl Failure {
     }
 }
 
-fn check_status(status: StatusCode, has_token: bool) -> Result<(), Failure> {
+fn check_status(status: StatusCode, has_token: bool) -> Result<(), AttemptError> {
     match status.as_u16() {
         200..=299 => Ok(()),
-        401 | 403 if has_token => Err(Failure::Final(format!("{status}: the token given has no access"))),
-        401 | 403 => Err(Failure::Final(format!("{status}: a token with access is needed (HF_TOKEN)"))),
-        404 => Err(Failure::Final(format!("{status}: no such file, or no access without a token (HF_TOKEN)"))),
-        408 | 429 | 500..=599 => Err(Failure::Passing(status.to_string())),
-        _ => Err(Failure::Final(status.to_string())),
+        401 | 403 if has_token => Err(AttemptError::Final(format!("{status}: the token given has no access"))),
+        401 | 403 => Err(AttemptError::Final(format!("{status}: a token with access is needed (HF_TOKEN)"))),
+        404 => Err(AttemptError::Final(format!("{status}: no such file, or no access without a token (HF_TOKEN)"))),
+        408 | 429 | 500..=599 => Err(AttemptError::Passing(status.to_string())),
+        _ => Err(AttemptError::Final(status.to_string())),
     }
 }
 
@@ -359,14 +282,14 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Whether `content-range: bytes FIRST-LAST/TOTAL` starts where the file on disk ends.
+/// Whether a response with `content-range: bytes FIRST-LAST/TOTAL` starts where the file on disk ends.
 fn continues_at(headers: &HeaderMap, received: u64) -> bool {
     let first =
         header(headers, "content-range").and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     first == Some(received)
 }
 
-/// Whether a server's word may become a file name.
+/// Whether a text that a server sent is safe as a file name.
 fn is_plain(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
@@ -380,8 +303,8 @@ fn check_names(repo: &str, file: &str) -> Result<(), String> {
     if is_safe(repo) && is_safe(file) { Ok(()) } else { Err("not a usable repository or file name".to_owned()) }
 }
 
-/// Compares size and, where the ETag is one, SHA-256.
-fn verify(file: &mut File, described: &Described) -> io::Result<Result<(), String>> {
+/// Compares the size and, if the ETag is one, the SHA-256. The inner error says how they differ.
+fn verify(file: &mut File, described: &HubFile) -> io::Result<Result<(), String>> {
     const SHA256_HEX_DIGITS: usize = 64;
     let len = file.metadata()?.len();
     if let Some(size) = described.size.filter(|size| *size != len) {
@@ -405,8 +328,4 @@ fn verify(file: &mut File, described: &Described) -> io::Result<Result<(), Strin
     } else {
         Ok(Err(format!("its SHA-256 is {found}, and {} was stated; the download was thrown away", described.etag)))
     }
-}
-
-fn create_dir(path: &Path) -> Result<(), WeightsError> {
-    fs::create_dir_all(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
 }
