@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
 use candle_core::DType;
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::WeightsError;
@@ -28,7 +29,11 @@ pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x2
 pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
     let damaged = |reason: String| WeightsError::Damaged { file: file.to_owned(), reason };
     let refused = |reason: String| WeightsError::Refused { file: file.to_owned(), reason };
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| damaged(format!("its zip archive: {error}")))?;
+    // The archive begins where the file does, which the library need not detect. Its detection fails if the name of the inner
+    // folder has 21 characters: then torch's 76 bytes of ZIP64 records have the length of the directory's first entry.
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut archive = ZipArchive::with_config(config, Cursor::new(bytes))
+        .map_err(|error| damaged(format!("its zip archive: {error}")))?;
     let root = archive
         .file_names()
         .find_map(|name| name.ok()?.strip_suffix("data.pkl").map(str::to_owned))
@@ -170,6 +175,15 @@ mod tests {
                     .any(|key| key.ends_with("inner_blocks.0.0.weight") || key.ends_with("inner_blocks.0.weight")),
                 "{name}: {tensors:?}"
             );
+        }
+    }
+
+    /// The name of the inner folder is that of the file. One of 21 characters once hid the archive.
+    #[test]
+    fn an_inner_folder_may_have_a_name_of_any_length() {
+        for name in ["sentinel2_swinb_si_ms.pth", "sentinel2_swinb_si_rgb.pth"] {
+            let tensors = index(name, &fixture(name)).unwrap();
+            assert!(tensors["head.layers.1.bias"].shape == [2], "{name}: {tensors:?}");
         }
     }
 
