@@ -8,7 +8,7 @@ use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::WeightsError;
-use super::pickle::{Id, Pickle, TensorRef};
+use super::pickle::{Pickle, TensorRef, ValueId};
 use super::stored_tensor::StoredTensor;
 
 /// Largest pickle that is read. That of a state dict with a thousand tensors has some 100 kB.
@@ -16,6 +16,8 @@ const MAX_PICKLE_BYTES: u64 = 32 << 20;
 /// Keys under which training scripts put the state dict.
 const NESTING_KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
 const MAX_NESTING: usize = 4;
+/// How to write a file that can be read.
+const ADVICE: &str = "a dictionary of tensors is needed, as torch.save(model.state_dict(), path) writes it";
 
 /// The first bytes of a zip archive.
 pub(super) const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
@@ -29,8 +31,9 @@ pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x2
 pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
     let damaged = |reason: String| WeightsError::Damaged { file: file.to_owned(), reason };
     let refused = |reason: String| WeightsError::Refused { file: file.to_owned(), reason };
-    // The archive begins where the file does, which the library need not detect. Its detection fails if the name of the inner
-    // folder has 21 characters: then torch's 76 bytes of ZIP64 records have the length of the directory's first entry.
+    // The archive begins where the file does, which the library need not detect. Its detection fails if the name of the
+    // inner folder has 21 characters: then torch's 76 bytes of ZIP64 records have the length of the directory's first
+    // entry.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, Cursor::new(bytes))
         .map_err(|error| damaged(format!("its zip archive: {error}")))?;
@@ -47,13 +50,13 @@ pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredT
     }
     let pickle = Pickle::read(&pickle).map_err(&refused)?;
     let state = state_dict(&pickle, pickle.root(), 0)
-        .ok_or_else(|| refused(format!("no state dict in it ({}); a dictionary of tensors is needed", keys_of(&pickle))))?;
+        .ok_or_else(|| refused(format!("no state dict in it ({}); {ADVICE}", contents_of(&pickle))))?;
 
     let mut storages: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut tensors = BTreeMap::new();
     for (name, tensor) in state {
         let Some(dtype) = tensor.dtype else { continue };
-        let (start, len) = match storages.get(tensor.key.as_str()) {
+        let (start, len) = match storages.get(&*tensor.key) {
             Some(range) => *range,
             None => {
                 let range =
@@ -61,8 +64,11 @@ pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredT
                 *storages.entry(&tensor.key).or_insert(range)
             }
         };
-        let stored = place(tensor, dtype, start, len).map_err(|reason| damaged(format!("tensor {name:?} {reason}")))?;
-        tensors.insert(name.to_owned(), stored);
+        match place(tensor, dtype, start, len) {
+            Ok(stored) => drop(tensors.insert(name.to_owned(), stored)),
+            // It may not be needed; if it is, it will be reported as missing.
+            Err(reason) => tracing::warn!(file, "tensor {name:?} {reason}, and is left out"),
+        }
     }
     Ok(tensors)
 }
@@ -95,7 +101,7 @@ fn storage_range(archive: &mut Archive<'_>, name: &str, file_len: usize) -> Resu
 }
 
 /// The innermost dictionary of tensors under the usual keys.
-fn state_dict(pickle: &Pickle, id: Id, depth: usize) -> Option<Vec<(&str, &TensorRef)>> {
+fn state_dict(pickle: &Pickle, id: ValueId, depth: usize) -> Option<Vec<(&str, &TensorRef)>> {
     if depth > MAX_NESTING {
         return None;
     }
@@ -109,11 +115,16 @@ fn state_dict(pickle: &Pickle, id: Id, depth: usize) -> Option<Vec<(&str, &Tenso
     })
 }
 
-fn keys_of(pickle: &Pickle) -> String {
+/// What a file without a state dict holds instead, for its error.
+fn contents_of(pickle: &Pickle) -> String {
     const SHOWN: usize = 8;
-    match pickle.entries(pickle.root()) {
+    let found = match pickle.entries(pickle.root()) {
         Some(entries) => format!("keys: {}", entries.take(SHOWN).map(|(name, _)| name).collect::<Vec<_>>().join(", ")),
         None => "not a dictionary".to_owned(),
+    };
+    match pickle.foreign() {
+        [] => found,
+        names => format!("{found}; objects of {}, none of which were run", names.join(", ")),
     }
 }
 
@@ -188,9 +199,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pickle_with_code_is_refused_and_the_code_named() {
-        let error = index("malicious.pth", &fixture("malicious.pth")).unwrap_err();
-        assert!(matches!(&error, WeightsError::Refused { reason, .. } if reason.contains("posix.system")), "{error}");
+    fn foreign_objects_beside_the_state_dict_do_no_harm_and_are_not_run() {
+        for name in ["malicious.pth", "args_namespace.pth", "lightning_numpy_scalar.ckpt", "weights_only_set.ckpt"] {
+            assert!(!index(name, &fixture(name)).unwrap().is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_foreign_objects_alone_is_refused_and_they_are_named() {
+        let pickle = Pickle::read(b"\x80\x02cmine\nModel\n)\x81}b.").unwrap();
+        assert!(state_dict(&pickle, pickle.root(), 0).is_none());
+        assert_eq!(contents_of(&pickle), "not a dictionary; objects of mine.Model, none of which were run");
     }
 
     #[test]

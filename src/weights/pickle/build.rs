@@ -1,0 +1,107 @@
+//! What the calls in a pickle make: tensors, dictionaries, and opaque values for everything else. Nothing is ever run.
+//!
+//! A call that is known but has unusual arguments makes an opaque value too: what it would have been may not be needed.
+
+use candle_core::DType;
+
+use super::machine::Machine;
+use super::value::{Global, TensorRef, Value, ValueId};
+
+/// PyTorch's own limit.
+const MAX_DIMENSIONS: usize = 64;
+
+impl Machine<'_> {
+    /// The value of calling `callee` with a tuple of arguments.
+    pub(super) fn call(&self, callee: ValueId, arguments: ValueId) -> Called {
+        let (Value::Global(callee), Value::Sequence(arguments)) = (self.value(callee), self.value(arguments)) else {
+            return Called::New(Value::Opaque);
+        };
+        self.call_global(*callee, arguments)
+    }
+
+    fn call_global(&self, callee: Global, arguments: &[ValueId]) -> Called {
+        let made = match callee {
+            Global::Dict => Some(Value::Dict(self.dictionary(arguments))),
+            Global::RebuildTensor => self.tensor(arguments, None).map(Value::Tensor),
+            Global::RebuildTypedTensor => {
+                let element_type = arguments.get(6).map(|id| self.value(*id));
+                let Some(Value::Global(Global::ElementType(dtype))) = element_type else {
+                    return Called::New(Value::Opaque);
+                };
+                self.tensor(arguments, Some(*dtype)).map(Value::Tensor)
+            }
+            Global::Wrapper => return arguments.first().map_or(Called::New(Value::Opaque), |id| Called::Known(*id)),
+            Global::RebuildFromType => {
+                let [function, _, inner, ..] = *arguments else { return Called::New(Value::Opaque) };
+                return match (self.value(function), self.value(inner)) {
+                    // Its function is one that makes tensors; anything else would nest calls.
+                    (
+                        Value::Global(function @ (Global::RebuildTensor | Global::RebuildTypedTensor)),
+                        Value::Sequence(inner),
+                    ) => self.call_global(*function, inner),
+                    _ => Called::New(Value::Opaque),
+                };
+            }
+            Global::Storage(_) | Global::ElementType(_) | Global::Foreign => None,
+        };
+        Called::New(made.unwrap_or(Value::Opaque))
+    }
+
+    /// The entries that a dictionary begins with: those of the one list of pairs among its arguments, if there is one.
+    fn dictionary(&self, arguments: &[ValueId]) -> Vec<(ValueId, ValueId)> {
+        let pair = |id: &ValueId| match self.value(*id) {
+            Value::Sequence(pair) => <[ValueId; 2]>::try_from(pair.as_slice()).ok().map(|[key, value]| (key, value)),
+            _ => None,
+        };
+        match arguments.first().map(|id| self.value(*id)) {
+            Some(Value::Sequence(list)) => list.iter().filter_map(pair).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// `storage, offset, size, stride, …`; `dtype` if it is not the storage's.
+    fn tensor(&self, arguments: &[ValueId], dtype: Option<Option<DType>>) -> Option<TensorRef> {
+        let [storage, offset, size, stride, ..] = *arguments else { return None };
+        let Value::Storage { key, dtype: own } = self.value(storage) else { return None };
+        let (shape, strides) = (self.sizes(size)?, self.sizes(stride)?);
+        let offset = self.size(offset)?;
+        (shape.len() == strides.len()).then(|| TensorRef {
+            key: key.clone(),
+            dtype: dtype.unwrap_or(*own),
+            offset,
+            shape,
+            strides,
+        })
+    }
+
+    /// The storage that `('storage', type, key, location, elements)` refers to.
+    pub(super) fn storage(&self, id: ValueId) -> Value {
+        let Value::Sequence(parts) = self.value(id) else { return Value::Opaque };
+        match parts.iter().map(|id| self.value(*id)).collect::<Vec<_>>().as_slice() {
+            [_, Value::Global(Global::Storage(dtype)), Value::Text(key), ..] => {
+                Value::Storage { key: key.clone(), dtype: *dtype }
+            }
+            _ => Value::Opaque,
+        }
+    }
+
+    fn size(&self, id: ValueId) -> Option<usize> {
+        match self.value(id) {
+            Value::Int(value) => usize::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    fn sizes(&self, id: ValueId) -> Option<Vec<usize>> {
+        match self.value(id) {
+            Value::Sequence(items) if items.len() <= MAX_DIMENSIONS => items.iter().map(|id| self.size(*id)).collect(),
+            _ => None,
+        }
+    }
+}
+
+/// What a call gives: a value that is new, or one of its arguments.
+pub(super) enum Called {
+    New(Value),
+    Known(ValueId),
+}

@@ -1,0 +1,140 @@
+//! A pickle as a tree of values.
+
+use super::machine::Machine;
+use super::value::{TensorRef, Value, ValueId};
+
+/// A pickle that has been read.
+#[derive(Debug)]
+pub(in crate::weights) struct Pickle {
+    values: Vec<Value>,
+    root: ValueId,
+    foreign: Vec<String>,
+}
+
+impl Pickle {
+    /// Reads a pickle.
+    ///
+    /// # Errors
+    /// If it is not a pickle, or exceeds the limits; as half a sentence about "its pickle".
+    pub(in crate::weights) fn read(program: &[u8]) -> Result<Self, String> {
+        let mut machine = Machine::new(program);
+        let root = machine.run()?;
+        Ok(Self { values: machine.values, root, foreign: machine.foreign.into_iter().collect() })
+    }
+
+    pub(in crate::weights) fn root(&self) -> ValueId {
+        self.root
+    }
+
+    /// The first names of classes and functions in it that are foreign to this reader, such as `argparse.Namespace`.
+    pub(in crate::weights) fn foreign(&self) -> &[String] {
+        &self.foreign
+    }
+
+    /// The entries of a dictionary whose keys are texts; `None` if the value is not a dictionary.
+    pub(in crate::weights) fn entries(&self, id: ValueId) -> Option<impl Iterator<Item = (&str, ValueId)>> {
+        let Value::Dict(entries) = &self.values[id.0] else { return None };
+        Some(entries.iter().filter_map(|(key, value)| match &self.values[key.0] {
+            Value::Text(key) => Some((&**key, *value)),
+            _ => None,
+        }))
+    }
+
+    pub(in crate::weights) fn tensor(&self, id: ValueId) -> Option<&TensorRef> {
+        match &self.values[id.0] {
+            Value::Tensor(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::{MAX_REFERENCES, MAX_VALUES};
+    use super::*;
+
+    #[test]
+    fn a_call_of_a_foreign_function_is_opaque_and_noted() {
+        let pickle = Pickle::read(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.").unwrap();
+        assert!(matches!(pickle.values[pickle.root().0], Value::Opaque));
+        assert_eq!(pickle.foreign(), ["posix.system"]);
+    }
+
+    #[test]
+    fn foreign_objects_of_every_protocol_are_opaque() {
+        for program in [
+            &b"cargparse\nNamespace\n)R}X\x01\x00\x00\x00aK\x01sb."[..],
+            b"(iargparse\nNamespace\n(dp0\nS'lr'\np1\nF0.5\nsb.",
+            b"(cargparse\nNamespace\no}b.",
+            b"\x80\x04\x8c\x08argparse\x8c\x09Namespace\x93)}\x92}b.",
+            b"\x80\x05\x96\x02\x00\x00\x00\x00\x00\x00\x00ab\x98.",
+            b"\x80\x02\x82\x07)R.",
+            b"Pelsewhere\n.",
+            b"\x80\x02K\x01Q.",
+        ] {
+            let pickle = Pickle::read(program).unwrap();
+            assert!(matches!(pickle.values[pickle.root().0], Value::Opaque), "{program:?}: {pickle:?}");
+        }
+    }
+
+    #[test]
+    fn copies_of_a_dictionary_are_bounded() {
+        let mut program = b"\x80\x02ccollections\nOrderedDict\nq\x000]q\x01(".to_vec();
+        program.extend(b"NN\x86".repeat(1 << 12));
+        program.push(b'e');
+        program.extend(b"0h\x00h\x01\x85R".repeat(1 << 12));
+        assert!(Pickle::read(&program).unwrap_err().contains("steps"));
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_no_panic() {
+        for program in [
+            &b""[..],
+            b".",
+            b"t.",
+            b"\x85.",
+            b"h\x00.",
+            b"0.",
+            b"(0.",
+            b"X\xff\xff\xff\xffab",
+            b"R.",
+            b"g.",
+            b"gx\n.",
+            b"i.",
+            b"o.",
+            b"\x92.",
+            b"u.",
+            b"a.",
+            b"\x8e",
+        ] {
+            assert!(Pickle::read(program).is_err(), "{program:?}");
+        }
+        let instructions: Vec<u8> = (0..=255).collect();
+        for (i, first) in instructions.iter().enumerate() {
+            let program: Vec<u8> = [b"(}]NK\x01)"[i % 7], *first, b')', *first, b'.'].to_vec();
+            let _ = Pickle::read(&program);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_and_endless_copies_are_bounded() {
+        let mut deep = vec![b')'; 1];
+        deep.extend(std::iter::repeat_n(0x85, MAX_VALUES + 1));
+        assert!(Pickle::read(&deep).unwrap_err().contains("values"));
+        let mut nested = vec![b')'; 1];
+        nested.extend(std::iter::repeat_n(0x85, MAX_VALUES / 2));
+        nested.push(b'.');
+        assert!(Pickle::read(&nested).is_ok());
+        let mut copies = vec![b')'];
+        copies.extend(std::iter::repeat_n(b'2', MAX_REFERENCES + 1));
+        assert!(Pickle::read(&copies).unwrap_err().contains("steps"));
+    }
+
+    #[test]
+    fn numbers_of_every_width_are_read() {
+        let pickle = Pickle::read(b"\x80\x02}(X\x01\x00\x00\x00a\x8a\x02\xff\x7fX\x01\x00\x00\x00bK\x05u.").unwrap();
+        let entries: Vec<_> = pickle.entries(pickle.root()).unwrap().collect();
+        assert!(matches!(pickle.values[entries[0].1.0], Value::Int(32767)));
+        assert!(matches!(pickle.values[entries[1].1.0], Value::Int(5)));
+    }
+}

@@ -1,0 +1,85 @@
+//! The values that a pickle is made of.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+
+/// A tensor as the pickle describes it: a view of a storage, which is another file of the archive.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::weights) struct TensorRef {
+    /// Name of the storage in the archive's `data` folder.
+    pub(in crate::weights) key: Arc<str>,
+    /// Element type; `None` for types that no network reads.
+    pub(in crate::weights) dtype: Option<DType>,
+    /// Index of its first element in the storage.
+    pub(in crate::weights) offset: usize,
+    pub(in crate::weights) shape: Vec<usize>,
+    pub(in crate::weights) strides: Vec<usize>,
+}
+
+/// Index of a value in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::weights) struct ValueId(pub(super) usize);
+
+#[derive(Debug)]
+pub(super) enum Value {
+    /// Numbers, bytes and objects of any class: no tensor, and nothing that leads to one.
+    Opaque,
+    Int(i64),
+    Text(Arc<str>),
+    Sequence(Vec<ValueId>),
+    Dict(Vec<(ValueId, ValueId)>),
+    Global(Global),
+    Storage {
+        key: Arc<str>,
+        /// `None` for types that no network reads, and for untyped storages, whose tensors state their type themselves.
+        dtype: Option<DType>,
+    },
+    Tensor(TensorRef),
+}
+
+/// What a class or function that a pickle names means to this reader.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Global {
+    /// A dictionary.
+    Dict,
+    /// A function that makes a tensor of a storage, offset, size and stride, with the storage's element type.
+    RebuildTensor,
+    /// The same, but its seventh argument is the element type.
+    RebuildTypedTensor,
+    /// A wrapper, such as `nn.Parameter`: its first argument is the tensor.
+    Wrapper,
+    /// A function whose first argument is one of these functions, and whose third are the arguments for it.
+    RebuildFromType,
+    /// The type of a storage.
+    Storage(Option<DType>),
+    /// An element type.
+    ElementType(Option<DType>),
+    /// Any other class or function. It is never run; its result is opaque.
+    Foreign,
+}
+
+impl Global {
+    pub(super) fn by_name(module: &str, name: &str) -> Self {
+        match (module, name) {
+            ("collections", "OrderedDict" | "defaultdict") => Self::Dict,
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Self::RebuildTensor,
+            ("torch._utils", "_rebuild_tensor_v3") => Self::RebuildTypedTensor,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
+            | ("torch.nn.parameter" | "torch.nn", "Parameter" | "Buffer") => Self::Wrapper,
+            ("torch._tensor", "_rebuild_from_type_v2") => Self::RebuildFromType,
+            ("torch" | "torch.storage", name) if name.ends_with("Storage") => Self::Storage(match name {
+                "FloatStorage" => Some(DType::F32),
+                "HalfStorage" => Some(DType::F16),
+                "BFloat16Storage" => Some(DType::BF16),
+                "DoubleStorage" => Some(DType::F64),
+                _ => None,
+            }),
+            ("torch", "float32" | "float") => Self::ElementType(Some(DType::F32)),
+            ("torch", "float16" | "half") => Self::ElementType(Some(DType::F16)),
+            ("torch", "bfloat16") => Self::ElementType(Some(DType::BF16)),
+            ("torch", "float64" | "double") => Self::ElementType(Some(DType::F64)),
+            _ => Self::Foreign,
+        }
+    }
+}
