@@ -19,7 +19,7 @@ use image::RgbaImage;
 use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{
-    CaptureSelection, ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, Resampling, Source, open_location,
+    self, CaptureSelection, ChunkCache, Imagery, Limits, OpenOptions, Patch, PixelWindow, RasterError, Resampling, Source,
 };
 use satlas_serve::tiles::TileCoord;
 
@@ -185,7 +185,7 @@ async fn an_mbtiles_archive_is_a_source() {
 }
 
 fn open(path: &Path) -> Result<Patch, RasterError> {
-    let raster = open_location(&path.to_string_lossy(), &options())?.remove(0).raster;
+    let raster = raster::open(Imagery::Location(&path.to_string_lossy()), None, &options())?.remove(0).raster;
     let (width, height) = (raster.info().width, raster.info().height);
     raster.read(0, PixelWindow { col: 0, row: 0, width: width.min(600), height: height.min(600) }, &[0, 1, 2])
 }

@@ -15,7 +15,7 @@ use axum::http::Request;
 use image::RgbaImage;
 use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
-use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Patch, PixelWindow, RasterError, open_location};
+use satlas_serve::raster::{self, ChunkCache, Imagery, Limits, OpenOptions, Patch, PixelWindow, RasterError};
 
 use common::{Reply as Answer, loopback, router_with, send, settings};
 use host::{Host, Reply};
@@ -30,7 +30,7 @@ fn options() -> OpenOptions {
 
 /// Opens an archive and reads the corner of it.
 fn open(path: &Path) -> Result<Patch, RasterError> {
-    let raster = open_location(&path.to_string_lossy(), &options())?.remove(0).raster;
+    let raster = raster::open(Imagery::Location(&path.to_string_lossy()), None, &options())?.remove(0).raster;
     let (width, height) = (raster.info().width, raster.info().height);
     raster.read(0, PixelWindow { col: 0, row: 0, width: width.min(600), height: height.min(600) }, &[0, 1, 2])
 }
@@ -78,7 +78,7 @@ async fn an_archive_is_the_source_that_mbtiles_of_the_same_tiles_are() {
 #[test]
 fn tiles_are_found_through_directories_below_the_root() {
     let location = fixture("swatches.pmtiles").to_string_lossy().into_owned();
-    let raster = open_location(&location, &options()).unwrap().remove(0).raster;
+    let raster = raster::open(Imagery::Location(&location), None, &options()).unwrap().remove(0).raster;
     assert_eq!((raster.info().width, raster.info().height), (64 << 7, 64 << 7));
     for (x, y) in [(0u32, 0u32), (127, 127), (3, 5), (64, 63), (90, 17)] {
         let window = PixelWindow { col: i64::from(x) * 64 + 5, row: i64::from(y) * 64 + 9, width: 1, height: 1 };

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::georef::Georef;
 use satlas_serve::raster::{
-    ChunkCache, GeoTiff, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, Resampling, SampleType, Source,
-    open_upload, warp,
+    self, ChunkCache, GeoTiff, Imagery, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, Resampling,
+    SampleType, Source, warp,
 };
 use satlas_serve::tiles::TileCoord;
 use serde_json::Value;
@@ -298,7 +298,9 @@ fn a_raster_across_the_antimeridian_has_data_on_both_sides() {
 }
 
 fn upload(bytes: Vec<u8>, images: Option<usize>) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
-    open_upload("upload", Bytes::from(bytes), images, &LIMITS, &ChunkCache::new(1 << 20))
+    let imagery = Imagery::Bytes { name: "upload", bytes: Bytes::from(bytes) };
+    let captures = raster::open(imagery, images, &options(1 << 20))?;
+    Ok(captures.into_iter().map(|capture| capture.raster).collect())
 }
 
 fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
@@ -347,7 +349,8 @@ fn pictures_are_read_with_their_transparency() {
     assert_eq!(patch.pixels[2..4], [9.0, 1.0]);
 
     let small = Limits { max_pixels: 5, ..LIMITS };
-    let error = open_upload("big.png", Bytes::from(png), None, &small, &ChunkCache::new(1)).err().unwrap();
+    let imagery = Imagery::Bytes { name: "big.png", bytes: Bytes::from(png) };
+    let error = raster::open(imagery, None, &OpenOptions { limits: small, ..options(1) }).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("6 pixels") && error.to_string().contains('5'), "{error}");
 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use satlas_serve::raster::{
-    CaptureSelection, ChunkCache, Limits, Location, OpenOptions, PixelWindow, Raster, Resampling, Source, open_location,
+    self, CaptureSelection, ChunkCache, Imagery, Limits, Location, OpenOptions, PixelWindow, Raster, Resampling, Source,
     warp,
 };
 
@@ -74,7 +74,7 @@ fn the_time_that_is_named_goes_before_the_files_own() {
 fn band_files_of_one_time_are_one_capture_with_the_bands_names() {
     let names = ["T33_20240601T100000_B03.tif", "T33_20240601T100000_B8A.tif", "T33_20240701T100000_B03.tif"];
     let files = directory(&names);
-    let captures = open_location(&location(files.path()), &options()).unwrap();
+    let captures = raster::open(Imagery::Location(&location(files.path())), None, &options()).unwrap();
     assert_eq!(captures.len(), 2);
     let bands = |capture: usize| -> Vec<String> {
         let bands = &captures[capture].raster.info().bands;
@@ -89,8 +89,11 @@ fn every_band_file_is_warped_on_its_own_grid() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::copy(fixture("places/utm_north.tif"), directory.path().join("B02.tif")).unwrap();
     std::fs::copy(fixture("places/utm_north.tif"), directory.path().join("B03.tif")).unwrap();
-    let captures = open_location(&location(directory.path()), &options()).unwrap();
-    let (whole, alone) = (&captures[0].raster, open_location(&location(&directory.path().join("B02.tif")), &options()));
+    let captures = raster::open(Imagery::Location(&location(directory.path())), None, &options()).unwrap();
+    let (whole, alone) = (
+        &captures[0].raster,
+        raster::open(Imagery::Location(&location(&directory.path().join("B02.tif"))), None, &options()),
+    );
     let alone = alone.unwrap().remove(0).raster;
     let info = alone.info();
     let mut grid = info.georef.clone().unwrap();
@@ -121,7 +124,7 @@ fn descriptions(raster: &dyn Raster) -> Vec<&str> {
 
 #[test]
 fn a_safe_folder_is_one_capture_of_all_bands_each_on_its_own_grid() {
-    let captures = open_location(&location(&fixture(SAFE_L1C)), &options()).unwrap();
+    let captures = raster::open(Imagery::Location(&location(&fixture(SAFE_L1C))), None, &options()).unwrap();
     assert_eq!(captures.len(), 1);
     assert_eq!(captures[0].datetime.unwrap().to_string(), "2024-06-01T10:05:59.024Z");
     let raster = &*captures[0].raster;
@@ -151,7 +154,7 @@ fn a_safe_folder_is_one_capture_of_all_bands_each_on_its_own_grid() {
 
 #[test]
 fn zero_is_no_data_in_a_safe_folder_and_the_baselines_offset_is_declared() {
-    let captures = open_location(&location(&fixture(SAFE_L1C)), &options()).unwrap();
+    let captures = raster::open(Imagery::Location(&location(&fixture(SAFE_L1C))), None, &options()).unwrap();
     let raster = &*captures[0].raster;
     let patch = raster.read(0, PixelWindow { col: 0, row: 0, width: 60, height: 60 }, &[1]).unwrap();
     assert!((0..3600).all(|pixel| patch.valid[pixel] == (pixel % 60 < 58)));
@@ -162,7 +165,7 @@ fn zero_is_no_data_in_a_safe_folder_and_the_baselines_offset_is_declared() {
 
 #[test]
 fn a_level_2a_folder_has_each_band_at_its_finest_and_says_what_it_is() {
-    let captures = open_location(&location(&fixture(SAFE_L2A)), &options()).unwrap();
+    let captures = raster::open(Imagery::Location(&location(&fixture(SAFE_L2A))), None, &options()).unwrap();
     let raster = &*captures[0].raster;
     assert_eq!(descriptions(raster), ["B01", "B02", "B03", "B04", "B05", "B08"]);
     assert!(raster.notes().join(" ").contains("Level-2A"));
@@ -174,7 +177,7 @@ fn a_level_2a_folder_has_each_band_at_its_finest_and_says_what_it_is() {
 
 #[test]
 fn a_directory_of_safe_folders_is_a_time_series() {
-    let captures = open_location(&location(&fixture("safe")), &options()).unwrap();
+    let captures = raster::open(Imagery::Location(&location(&fixture("safe"))), None, &options()).unwrap();
     let times: Vec<String> = captures.iter().filter_map(|capture| Some(capture.datetime?.to_string())).collect();
     assert_eq!(times, ["2024-06-01T10:05:59.024Z", "2021-06-01T10:05:59.024Z"]);
 }
@@ -182,9 +185,9 @@ fn a_directory_of_safe_folders_is_a_time_series() {
 #[test]
 fn a_directory_without_rasters_or_of_two_kinds_is_refused() {
     let empty = tempfile::tempdir().unwrap();
-    assert!(open_location(&location(empty.path()), &options()).is_err());
+    assert!(raster::open(Imagery::Location(&location(empty.path())), None, &options()).is_err());
     let mixed = directory(&["B02.tif", "scene.tif"]);
-    let error = open_location(&location(mixed.path()), &options()).unwrap_err().to_string();
+    let error = raster::open(Imagery::Location(&location(mixed.path())), None, &options()).unwrap_err().to_string();
     assert!(error.contains("B02.tif") && error.contains("scene.tif"), "{error}");
 }
 

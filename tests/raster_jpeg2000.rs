@@ -10,8 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{
-    ChunkCache, Jpeg2000, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, SampleType, open_location,
-    open_upload,
+    self, ChunkCache, Imagery, Jpeg2000, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, SampleType,
 };
 use serde_json::Value;
 
@@ -130,10 +129,14 @@ fn opacity_and_nodata_make_pixels_invalid() {
 #[test]
 fn uploads_and_directories_hold_jpeg_2000_files() {
     let name = "jpeg2000/u8_colours_tiled.jp2";
-    let rasters = open_upload(name, bytes_of(name).into(), None, &LIMITS, &ChunkCache::new(1 << 20)).unwrap();
-    assert_eq!(rasters[0].info().bands.len(), 3);
+    let upload = |limits: Limits| {
+        let options = OpenOptions { limits, chunks: ChunkCache::new(1 << 20), remote: None };
+        raster::open(Imagery::Bytes { name, bytes: bytes_of(name).into() }, None, &options)
+    };
+    let captures = upload(LIMITS).unwrap();
+    assert_eq!(captures[0].raster.info().bands.len(), 3);
     let small = Limits { max_pixels: 100, ..LIMITS };
-    let error = open_upload(name, bytes_of(name).into(), None, &small, &ChunkCache::new(1 << 20)).err().unwrap();
+    let error = upload(small).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
 
     let folder = tempfile::tempdir().unwrap();
@@ -142,7 +145,7 @@ fn uploads_and_directories_hold_jpeg_2000_files() {
         std::fs::copy(fixture("jpeg2000/u16_tiled.jp2"), to).unwrap();
     }
     let options = OpenOptions { limits: LIMITS, chunks: ChunkCache::new(1 << 20), remote: None };
-    let captures = open_location(&folder.path().to_string_lossy(), &options).unwrap();
+    let captures = raster::open(Imagery::Location(&folder.path().to_string_lossy()), None, &options).unwrap();
     assert_eq!(captures.len(), 1);
     let names: Vec<_> = captures[0].raster.info().bands.iter().map(|band| band.description.clone().unwrap()).collect();
     assert_eq!(names, ["B02", "B03"]);

@@ -14,7 +14,7 @@ use super::extract::form_problem;
 use super::spool::{Received, Spool};
 use crate::error::ErrorKind;
 use crate::jobs::{InputContent, JobInput};
-use crate::raster::{ChunkCache, Limits, Raster, open_file, open_upload};
+use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions, Raster};
 
 /// An uploaded file.
 pub(super) struct File {
@@ -211,13 +211,14 @@ const CHUNK_BYTES: u64 = 64 << 20;
 /// # Errors
 /// Formats that are not known, sizes beyond the limits, damaged files.
 pub(super) fn open(files: Vec<File>, images: Option<usize>, limits: &Limits) -> Result<Vec<Arc<dyn Raster>>, Problem> {
-    let cache = ChunkCache::new(CHUNK_BYTES);
+    let options = OpenOptions { limits: *limits, chunks: ChunkCache::new(CHUNK_BYTES), remote: None };
     let mut captures = Vec::new();
     for File { name, content } in files {
-        captures.extend(match content {
-            Content::Memory(bytes) => open_upload(&name, bytes, images, limits, &cache)?,
-            Content::Disk(path) => open_file(&name, (*path).as_ref(), images, limits, &cache)?,
-        });
+        let imagery = match &content {
+            Content::Memory(bytes) => Imagery::Bytes { name: &name, bytes: bytes.clone() },
+            Content::Disk(path) => Imagery::File { name: &name, path: (**path).as_ref() },
+        };
+        captures.extend(raster::open(imagery, images, &options)?.into_iter().map(|capture| capture.raster));
     }
     Ok(captures)
 }

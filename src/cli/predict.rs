@@ -11,7 +11,7 @@ use super::{Failure, engine_config, runtime};
 use crate::config::{EngineSettings, Given, RemoteSettings};
 use crate::engine::{SceneProgress, SceneRequest};
 use crate::outputs::{Format, dense_sink, encode};
-use crate::raster::{ChunkCache, Limits, OpenOptions, open_input};
+use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions};
 use crate::server;
 use crate::zoo::Task;
 
@@ -69,7 +69,8 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let options = OpenOptions { limits, chunks: ChunkCache::new(CHUNK_BYTES), remote };
     let mut captures = Vec::new();
     for place in &arguments.input {
-        captures.extend(open_input(place, arguments.images, &options)?);
+        let opened = raster::open(Imagery::input(place), arguments.images, &options)?;
+        captures.extend(opened.into_iter().map(|capture| capture.raster));
     }
     let sink = dense_sink(&task, format, &render);
     let bar = progress_bar(arguments.quiet)?;

@@ -6,7 +6,7 @@ pub use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use super::RasterError;
+use crate::raster::error::RasterError;
 
 /// `datetime=`: an instant, a whole day, or an interval whose ends belong to it and may be open.
 ///
@@ -65,7 +65,7 @@ impl FromStr for DatetimeRange {
 ///
 /// # Errors
 /// [`RasterError::InvalidOption`].
-pub(super) fn instant_or_day(text: &str) -> Result<Timestamp, RasterError> {
+pub(crate) fn instant_or_day(text: &str) -> Result<Timestamp, RasterError> {
     span(text).map(|(first, _)| first).ok_or_else(|| RasterError::InvalidOption {
         what: "datetime",
         value: text.chars().take(100).collect(),
@@ -89,14 +89,14 @@ fn utc(datetime: DateTime) -> Option<Timestamp> {
 }
 
 /// The time in a TIFF `DateTime` tag, `YYYY:MM:DD HH:MM:SS`, taken as UTC because TIFF knows no zones.
-pub(super) fn from_tiff_tag(text: &str) -> Option<Timestamp> {
+pub(crate) fn from_tiff_tag(text: &str) -> Option<Timestamp> {
     let digits: String = text.trim_end_matches('\0').trim().chars().filter(char::is_ascii_digit).collect();
     from_digits(&digits)
 }
 
 /// The sensing time in names such as `T31UFU_20240601T104021_B02.jp2` or `S2A_MSIL1C_20240601T104021_….SAFE`: the first
 /// eight digits, `T` and six digits.
-pub(super) fn from_name(name: &str) -> Option<Timestamp> {
+pub(crate) fn from_name(name: &str) -> Option<Timestamp> {
     const LENGTH: usize = "20240601T104021".len();
     name.as_bytes().windows(LENGTH).find_map(|window| {
         let (date, time) = (&window[..8], &window[9..]);

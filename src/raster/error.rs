@@ -120,7 +120,7 @@ pub enum RasterError {
 
 impl RasterError {
     /// What a decoder says: damage, something it does not know, or a failure of what holds the bytes.
-    pub(super) fn of_decoder(name: &str, format: &'static str, error: &std::io::Error) -> Self {
+    pub(crate) fn of_decoder(name: &str, format: &'static str, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
         if let Some(remote) = RemoteError::inside(error) {
             return Self::Remote(remote.clone());
@@ -138,7 +138,7 @@ impl RasterError {
     }
 
     /// What the holder of the bytes says.
-    pub(super) fn of_io(name: &str, source: std::io::Error) -> Self {
+    pub(crate) fn of_io(name: &str, source: std::io::Error) -> Self {
         match RemoteError::inside(&source) {
             Some(remote) => Self::Remote(remote.clone()),
             None => Self::Io { name: name.to_owned(), source },

@@ -1,242 +1,32 @@
-//! Reading imagery: rasters by pixel window, sources warped to any grid.
+//! Imagery: what lies at a place is opened as rasters, read by pixel window, and warped to any grid.
 //!
-//! Pixels are `f32` in file units (8-, 16- and 24-bit integers are exact), channels last, with a validity mask.
+//! | wing | what it does |
+//! | --- | --- |
+//! | `formats` | files to pixels: GeoTIFF, JPEG 2000, map tiles, pictures and arrays |
+//! | `warp` | rasters onto other grids, alone or several as one |
+//! | `open` | places to captures: files, directories, Sentinel-2 products, STAC, uploads |
+//! | `source` | captures with a name, and their picture for a map |
+//! | `input` | pixel values to a network's input |
 
-mod bands;
-mod cache;
-mod composite;
+mod band_names;
 mod datetime;
-mod directory;
 mod error;
-mod geotiff;
-mod jpeg2000;
-mod limits;
-mod location;
-mod mapping;
-mod memory;
-mod mosaic;
-mod npy;
+mod extent;
+mod formats;
+mod input;
 mod open;
-mod place;
-mod readers;
-mod resample;
-mod rgb;
-mod safe;
-mod samples;
-mod scaling;
+mod pixels;
 mod source;
-mod stac;
-mod tile_pyramid;
-mod upload;
 mod warp;
-mod xml;
 
-pub use bands::{BandChoice, BandNumbers};
-pub use cache::ChunkCache;
-pub use composite::Composite;
 pub use datetime::{DatetimeRange, Timestamp};
 pub use error::RasterError;
-pub use geotiff::GeoTiff;
-pub use jpeg2000::Jpeg2000;
-pub use limits::Limits;
-pub use location::Location;
-pub use memory::MemoryRaster;
-pub use mosaic::Mosaic;
-pub use open::{OpenOptions, open_location};
-pub use place::Place;
-pub use rgb::RgbaTile;
-pub use scaling::{InputOptions, InputPlan, Preset, resolution_warning};
-pub use source::{BandSummary, Capture, CaptureSelection, Source, SourceInfo};
-pub use tile_pyramid::{Mbtiles, Pmtiles, TileExtent, TilePyramid, TileStore, XyzTiles};
-pub use upload::{open_file, open_input, open_upload};
-pub use warp::warp;
-
-use std::ops::Range;
-
-use crate::georef::Georef;
-
-/// The type of a raster's samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SampleType {
-    /// Unsigned 8-bit.
-    U8,
-    /// Unsigned 16-bit.
-    U16,
-    /// Signed 16-bit.
-    I16,
-    /// Unsigned 32-bit.
-    U32,
-    /// Signed 32-bit.
-    I32,
-    /// 32-bit float.
-    F32,
-    /// 64-bit float.
-    F64,
-}
-
-/// One band of a raster.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BandInfo {
-    /// The description in the file (`B04`, `red`), if it has one.
-    pub description: Option<String>,
-    /// The value that stands for "no data".
-    pub nodata: Option<f64>,
-    /// Whether the band is a mask rather than data.
-    pub is_alpha: bool,
-    /// Physical value = `scale` x pixel + `offset`, as the file says; pixels are handed out as they are.
-    pub scale: f64,
-    /// See `scale`.
-    pub offset: f64,
-}
-
-impl Default for BandInfo {
-    fn default() -> Self {
-        Self { description: None, nodata: None, is_alpha: false, scale: 1.0, offset: 0.0 }
-    }
-}
-
-/// What is known of a raster without reading pixels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RasterInfo {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Bands in file order.
-    pub bands: Vec<BandInfo>,
-    /// Type of every sample.
-    pub sample_type: SampleType,
-    /// Where it lies, if it says so.
-    pub georef: Option<Georef>,
-    /// Whether the samples are network input already (a float array), not pixel values that need scaling.
-    pub is_normalised: bool,
-    /// Sizes of the reduced-resolution copies, largest first.
-    pub overviews: Vec<(usize, usize)>,
-}
-
-/// A rectangle of pixels; it may reach beyond the raster, where nothing is valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PixelWindow {
-    /// First column.
-    pub col: i64,
-    /// First row.
-    pub row: i64,
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-}
-
-impl PixelWindow {
-    /// Its columns that lie in a raster of `width`.
-    fn cols_within(&self, width: usize) -> Range<usize> {
-        overlap(self.col, self.width, width)
-    }
-
-    /// Its rows that lie in a raster of `height`.
-    fn rows_within(&self, height: usize) -> Range<usize> {
-        overlap(self.row, self.height, height)
-    }
-
-    /// Where in the window a raster's pixel lies, which must be inside.
-    fn index_of(&self, col: usize, row: usize) -> usize {
-        (row as i64 - self.row) as usize * self.width + (col as i64 - self.col) as usize
-    }
-}
-
-/// The part of `start .. start + len` that lies in `0 .. size`.
-fn overlap(start: i64, len: usize, size: usize) -> Range<usize> {
-    let clamp = |edge: i64| edge.clamp(0, size as i64) as usize;
-    clamp(start)..clamp(start.saturating_add_unsigned(len as u64))
-}
-
-/// Pixels with their validity.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Patch {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Bands.
-    pub bands: usize,
-    /// `[height, width, bands]`; 0 where invalid.
-    pub pixels: Vec<f32>,
-    /// `[height, width]`: whether the pixel has data: not masked, and not "no data" in all of its bands.
-    pub valid: Vec<bool>,
-}
-
-impl Patch {
-    /// A patch without any data.
-    pub fn empty(width: usize, height: usize, bands: usize) -> Self {
-        Self { width, height, bands, pixels: vec![0.0; width * height * bands], valid: vec![false; width * height] }
-    }
-
-    /// Makes invalid what `covered` (`[height, width]`) leaves out.
-    fn mask(&mut self, covered: &[bool]) {
-        for (index, _) in covered.iter().enumerate().filter(|(_, covered)| !**covered) {
-            self.valid[index] = false;
-            self.pixels[index * self.bands..][..self.bands].fill(0.0);
-        }
-    }
-
-    /// Whether no pixel is valid.
-    pub fn is_empty(&self) -> bool {
-        !self.valid.iter().any(|valid| *valid)
-    }
-}
-
-/// How a warped pixel is made from its neighbours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Resampling {
-    /// The pixel that holds the position.
-    Nearest,
-    /// Weighted mean of the four around it.
-    #[default]
-    Bilinear,
-    /// Catmull-Rom over sixteen.
-    Cubic,
-    /// Mean of all that fall into the output pixel.
-    Average,
-}
-
-impl std::str::FromStr for Resampling {
-    type Err = RasterError;
-
-    fn from_str(text: &str) -> Result<Self, RasterError> {
-        match text {
-            "nearest" => Ok(Self::Nearest),
-            "bilinear" => Ok(Self::Bilinear),
-            "cubic" => Ok(Self::Cubic),
-            "average" => Ok(Self::Average),
-            found => Err(RasterError::InvalidOption {
-                what: "resampling",
-                value: found.chars().take(100).collect(),
-                needed: "nearest, bilinear, cubic or average is needed".to_owned(),
-            }),
-        }
-    }
-}
-
-/// A grid of pixels that can be read by window.
-pub trait Raster: Send + Sync {
-    /// Size, bands, place, overviews.
-    fn info(&self) -> &RasterInfo;
-
-    /// Reads `window` of the full-resolution image (`level` 0) or of overview `level - 1`, in that level's pixels;
-    /// `bands` are 0-based and may repeat.
-    ///
-    /// # Errors
-    /// [`RasterError`] when a band does not exist or the file cannot be decoded there.
-    fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError>;
-
-    /// Reads on another grid, for rasters that are made of others: each of those is warped straight onto it. `None` for all
-    /// other rasters, which [`warp`](fn@warp) reads by window.
-    fn warped(&self, _target: &Georef, _bands: &[usize], _resampling: Resampling) -> Option<Result<Patch, RasterError>> {
-        None
-    }
-
-    /// Sentences for whoever uses the raster's pixels, about what they are.
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
+pub use extent::Place;
+pub use formats::{
+    ChunkCache, GeoTiff, Jpeg2000, Limits, Mbtiles, MemoryRaster, Pmtiles, TileExtent, TilePyramid, TileStore, XyzTiles,
+};
+pub use input::{BandChoice, BandNumbers, InputOptions, InputPlan, Preset, resolution_warning};
+pub use open::{Capture, Imagery, Location, OpenOptions, open};
+pub use pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
+pub use source::{BandSummary, CaptureSelection, RgbaTile, Source, SourceInfo};
+pub use warp::{Composite, Mosaic, warp};

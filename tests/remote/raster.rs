@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{
-    ChunkCache, GeoTiff, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, Source, open_location,
+    self, ChunkCache, GeoTiff, Imagery, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, Source,
 };
 use satlas_serve::storage::RemoteError;
 
@@ -24,7 +24,7 @@ fn options() -> OpenOptions {
 }
 
 fn open(host: &Host, path: &str) -> Result<Arc<dyn Raster>, RasterError> {
-    Ok(open_location(&host.url(path), &options())?.remove(0).raster)
+    Ok(raster::open(Imagery::Location(&host.url(path)), None, &options())?.remove(0).raster)
 }
 
 fn local() -> GeoTiff {
@@ -161,7 +161,7 @@ fn other_pictures_are_fetched_whole_and_within_the_limit() {
     let host = Host::with_file(png.into_inner());
     assert_eq!(open(&host, "/a.png?size=9").unwrap().info().width, 9);
     let strict = OpenOptions { limits: Limits { max_bytes: 20, ..LIMITS }, ..options() };
-    let error = open_location(&host.url("/a.png"), &strict).unwrap_err();
+    let error = raster::open(Imagery::Location(&host.url("/a.png")), None, &strict).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
 }
 
@@ -183,7 +183,8 @@ fn a_source_of_addresses_has_a_version_per_content_and_a_title_without_secrets()
 fn without_a_client_or_leave_nothing_is_fetched() {
     let host = Host::with_file(world());
     for remote in [None, Some(Arc::new(client_of(&[], true)))] {
-        let error = open_location(&host.url("/world.tif"), &OpenOptions { remote, ..options() }).unwrap_err();
+        let error = raster::open(Imagery::Location(&host.url("/world.tif")), None, &OpenOptions { remote, ..options() })
+            .unwrap_err();
         assert!(error.to_string().contains("--allow-host 127.0.0.1"), "{error}");
     }
     assert!(host.asked().is_empty());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, open_location};
+use satlas_serve::raster::{self, ChunkCache, Imagery, Limits, OpenOptions};
 use satlas_serve::storage::{Client, ClientOptions, ObjectStores, RemotePolicy};
 
 use super::common::demo;
@@ -24,8 +24,9 @@ fn options(host: &Host, variables: &[(&str, &str)]) -> OpenOptions {
 #[test]
 fn objects_are_read_anonymously_or_with_signed_requests() {
     let host = Host::with_file(demo("world.tif"));
-    let read =
-        |variables: &[(&str, &str)]| open_location("s3://maps/2024/the world.tif", &options(&host, variables)).unwrap();
+    let read = |variables: &[(&str, &str)]| {
+        raster::open(Imagery::Location("s3://maps/2024/the world.tif"), None, &options(&host, variables)).unwrap()
+    };
     assert_eq!(read(&[])[0].raster.info().width, 4096);
     read(&[("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", "topsecret"), ("AWS_REGION", "eu-north-1")]);
     let [anonymous, signed] = &host.asked()[..] else { panic!("two requests") };
@@ -44,7 +45,7 @@ fn objects_are_read_anonymously_or_with_signed_requests() {
 #[test]
 fn a_bucket_in_another_region_is_named_with_its_region() {
     let host = Host::start(|_, _| Reply::new(301, "").header("x-amz-bucket-region", "us-west-2"));
-    let error = open_location("s3://maps/a.tif", &options(&host, &[])).unwrap_err().to_string();
+    let error = raster::open(Imagery::Location("s3://maps/a.tif"), None, &options(&host, &[])).unwrap_err().to_string();
     assert!(error.contains("AWS_REGION=us-west-2"), "{error}");
 }
 
@@ -54,7 +55,7 @@ fn credentials_do_not_follow_a_redirect() {
     let there = target.url("/elsewhere.tif");
     let host = Host::start(move |_, _| Reply::new(307, "").header("location", there.clone()));
     let key = [("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", "topsecret")];
-    open_location("s3://maps/a.tif", &options(&host, &key)).unwrap();
+    raster::open(Imagery::Location("s3://maps/a.tif"), None, &options(&host, &key)).unwrap();
     assert!(host.asked()[0].header("authorization").is_some());
     assert!(target.asked()[0].headers.iter().all(|(name, _)| name != "authorization" && !name.starts_with("x-amz")));
 }

@@ -1,0 +1,113 @@
+//! Where rasters lie on the Earth: what a web map is told, and which of them a grid can touch.
+
+use crate::georef::{Bounds, Georef};
+use crate::tiles::{MAX_ZOOM, resolution_m};
+
+/// Mean radius of the Earth in metres, for pixel sizes.
+const EARTH_RADIUS_M: f64 = 6_371_008.8;
+
+/// Web Mercator ends here.
+const MAX_MERCATOR_LAT: f64 = 85.051_128_779_806_6;
+
+/// Side of the tiles that zoom levels are counted for.
+const TILE_PX: usize = 256;
+
+/// Where a source lies, for a web map.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// `EPSG:32612`, or a PROJ string.
+    pub crs: String,
+    /// Degrees; all longitudes where it crosses the antimeridian.
+    pub bounds_lon_lat: Bounds,
+    /// Ground size of a pixel in its middle, metres.
+    pub resolution_m: f64,
+    /// The zoom at which the whole source fits into about one 256 px tile.
+    pub min_zoom: u8,
+    /// The zoom whose 256 px tiles are nearest to its own resolution.
+    pub max_zoom: u8,
+}
+
+impl Place {
+    /// `None` where the grid's middle is nowhere on the Earth.
+    pub fn of(georef: &Georef) -> Option<Self> {
+        let (width, height) = (georef.width as f64, georef.height as f64);
+        let lon_lat = |col: f64, row: f64| {
+            let (x, y) = georef.transform.apply(col, row);
+            georef.crs.to_lon_lat(x, y)
+        };
+        let middle = lon_lat(width / 2.0, height / 2.0)?;
+        let (right, below) = (lon_lat(width / 2.0 + 1.0, height / 2.0)?, lon_lat(width / 2.0, height / 2.0 + 1.0)?);
+        let resolution_m = (ground_distance_m(middle, right) * ground_distance_m(middle, below)).sqrt();
+
+        let cos_lat = middle.1.clamp(-MAX_MERCATOR_LAT, MAX_MERCATOR_LAT).to_radians().cos();
+        let zoom = (resolution_m > 0.0).then(|| (resolution_m_at_zoom_0() * cos_lat / resolution_m).log2())?;
+        let levels = (georef.width.max(georef.height) as f64 / TILE_PX as f64).log2().ceil().max(0.0);
+        let max_zoom = zoom.round().clamp(0.0, f64::from(MAX_ZOOM));
+        Some(Self {
+            crs: georef.crs.to_string(),
+            bounds_lon_lat: bounds_lon_lat(georef, middle.0)?,
+            resolution_m,
+            min_zoom: (max_zoom - levels).max(0.0) as u8,
+            max_zoom: max_zoom as u8,
+        })
+    }
+
+    /// The same with other bounds: those of all captures of a source, or of a catalogue.
+    pub(crate) fn within(self, bounds_lon_lat: Bounds) -> Self {
+        let Bounds { min_x, min_y, max_x, max_y } = bounds_lon_lat;
+        let share = ((max_x - min_x) / 360.0).max((max_y - min_y) / 180.0);
+        let fitting = (1.0 / share).log2().floor().clamp(0.0, f64::from(MAX_ZOOM)) as u8;
+        Self { bounds_lon_lat, min_zoom: self.min_zoom.min(fitting), ..self }
+    }
+}
+
+/// The box of longitudes and latitudes in which a grid lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Footprint(Bounds);
+
+impl Footprint {
+    /// `None` where no point of the grid is on the Earth.
+    pub(crate) fn of(georef: &Georef) -> Option<Self> {
+        let (x, y) = georef.transform.apply(georef.width as f64 / 2.0, georef.height as f64 / 2.0);
+        bounds_lon_lat(georef, georef.crs.to_lon_lat(x, y)?.0).map(Self)
+    }
+
+    /// Whether the two may share an area; `true` where they do.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.0.intersects(&other.0)
+    }
+
+    /// The box around all of several.
+    pub(crate) fn around(all: impl IntoIterator<Item = Self>) -> Option<Bounds> {
+        all.into_iter().map(|Self(bounds)| bounds).reduce(Bounds::union)
+    }
+}
+
+fn resolution_m_at_zoom_0() -> f64 {
+    resolution_m(0, TILE_PX)
+}
+
+/// The box around a grid of points, because edges of projected rasters bend.
+fn bounds_lon_lat(georef: &Georef, middle_lon: f64) -> Option<Bounds> {
+    const STEPS: usize = 20;
+    let mut bounds: Option<Bounds> = None;
+    for step in 0..(STEPS + 1) * (STEPS + 1) {
+        let at = |index: usize, len: usize| len as f64 * index as f64 / STEPS as f64;
+        let (x, y) = georef.transform.apply(at(step % (STEPS + 1), georef.width), at(step / (STEPS + 1), georef.height));
+        let Some((lon, lat)) = georef.crs.to_lon_lat(x, y) else { continue };
+        // Longitudes that jump from 180 to -180 within the raster are laid out on one side.
+        let lon = lon + 360.0 * ((middle_lon - lon) / 360.0).round();
+        let point = Bounds { min_x: lon, min_y: lat.clamp(-90.0, 90.0), max_x: lon, max_y: lat.clamp(-90.0, 90.0) };
+        bounds = Some(bounds.map_or(point, |bounds| bounds.union(point)));
+    }
+    let bounds = bounds?;
+    let crosses = bounds.min_x < -180.0 - 1e-9 || bounds.max_x > 180.0 + 1e-9;
+    Some(if crosses { Bounds { min_x: -180.0, max_x: 180.0, ..bounds } } else { bounds })
+}
+
+/// Great-circle distance of two nearby points (haversine).
+fn ground_distance_m(a: (f64, f64), b: (f64, f64)) -> f64 {
+    let (d_lon, d_lat) = ((b.0 - a.0).to_radians(), (b.1 - a.1).to_radians());
+    let h = (d_lat / 2.0).sin().powi(2) + a.1.to_radians().cos() * b.1.to_radians().cos() * (d_lon / 2.0).sin().powi(2);
+    2.0 * EARTH_RADIUS_M * h.sqrt().min(1.0).asin()
+}

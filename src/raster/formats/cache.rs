@@ -1,0 +1,61 @@
+//! Decoded chunks of all rasters, kept within one byte budget.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::raster::formats::samples::Samples;
+
+/// What names a chunk: raster, image within it, chunk within that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ChunkKey {
+    pub(crate) raster: u64,
+    pub(crate) image: u32,
+    pub(crate) chunk: u64,
+}
+
+/// What an entry takes beside its samples: a chunk without any must not be free, or there would be no bound on their number.
+const ENTRY_BYTES: usize = 128;
+
+/// A cache of decoded chunks; clones share it.
+#[derive(Clone)]
+pub struct ChunkCache {
+    chunks: moka::sync::Cache<ChunkKey, Arc<Samples>>,
+}
+
+impl std::fmt::Debug for ChunkCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChunkCache").field("bytes", &self.chunks.weighted_size()).finish_non_exhaustive()
+    }
+}
+
+impl ChunkCache {
+    /// A cache that holds up to `max_bytes` of decoded samples.
+    pub fn new(max_bytes: u64) -> Self {
+        let chunks = moka::sync::Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, samples: &Arc<Samples>| u32::try_from(samples.byte_len() + ENTRY_BYTES).unwrap_or(u32::MAX))
+            .build();
+        Self { chunks }
+    }
+
+    /// A number no other raster of this process has.
+    pub(crate) fn next_raster_id() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The chunk if it is there.
+    pub(crate) fn get(&self, key: ChunkKey) -> Option<Arc<Samples>> {
+        self.chunks.get(&key)
+    }
+
+    /// The chunk, decoded by `decode` if it is not there; threads that want the same chunk wait for one of them.
+    pub(crate) fn get_or_decode(
+        &self,
+        key: ChunkKey,
+        decode: impl FnOnce() -> io::Result<Samples>,
+    ) -> Result<Arc<Samples>, Arc<io::Error>> {
+        self.chunks.try_get_with(key, || decode().map(Arc::new))
+    }
+}

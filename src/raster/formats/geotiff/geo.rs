@@ -1,0 +1,90 @@
+//! The georeference of a GeoTIFF (OGC GeoTIFF 1.1): where its pixels lie, and in which coordinate system.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::ifd::{Directory, tag};
+use super::raster_error;
+use crate::georef::{Crs, GeoKeys, GeoTransform, Georef};
+use crate::raster::error::RasterError;
+use crate::storage::ByteSource;
+
+const RASTER_PIXEL_IS_POINT: u64 = 2;
+const GT_RASTER_TYPE: u16 = 1025;
+
+/// The georeference, or `None` where the file has no transform or no coordinate system.
+///
+/// # Errors
+/// [`RasterError`] where the transform is not invertible or the coordinate system is not known.
+pub(super) fn read(
+    name: &str,
+    source: &dyn ByteSource,
+    directory: &Directory,
+    width: usize,
+    height: usize,
+) -> Result<Option<Georef>, RasterError> {
+    let failed = |error: io::Error| raster_error(name, &error);
+    let Some(transform) = transform(source, directory).map_err(failed)? else { return Ok(None) };
+    let Some(keys) = geo_keys(source, directory).map_err(failed)? else { return Ok(None) };
+    let bad_crs = |source| RasterError::BadCrs { name: name.to_owned(), source };
+    let Some(crs) = Crs::from_geo_keys(&keys).map_err(bad_crs)? else { return Ok(None) };
+
+    let shift = if keys.short(GT_RASTER_TYPE) == Some(RASTER_PIXEL_IS_POINT as u16) { -0.5 } else { 0.0 };
+    let transform = transform.shifted(shift, shift);
+    let georef = Georef { crs, transform, width, height };
+    let bounds = georef.bounds();
+    let finite = [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].iter().all(|edge| edge.is_finite());
+    if !finite || transform.inverse().is_none_or(|inverse| !inverse.apply(0.0, 0.0).0.is_finite()) {
+        return Err(RasterError::BadGeoreference {
+            name: name.to_owned(),
+            reason: format!("found {transform:?}; finite numbers and an invertible transform are needed"),
+        });
+    }
+    Ok(Some(georef))
+}
+
+/// `ModelTransformation`, else `ModelPixelScale` with one tiepoint.
+fn transform(source: &dyn ByteSource, directory: &Directory) -> io::Result<Option<GeoTransform>> {
+    if let [a, b, _, origin_x, d, e, _, origin_y, ..] = directory.floats(source, tag::MODEL_TRANSFORMATION)?[..] {
+        return Ok(Some(GeoTransform { origin_x, pixel_width: a, row_skew: b, origin_y, col_skew: d, pixel_height: e }));
+    }
+    let (scale, tiepoints) =
+        (directory.floats(source, tag::MODEL_PIXEL_SCALE)?, directory.floats(source, tag::MODEL_TIEPOINT)?);
+    match (&scale[..], &tiepoints[..]) {
+        ([scale_x, scale_y, ..], [col, row, _, x, y, ..]) => {
+            let at_tiepoint = GeoTransform::north_up(*x, *y, *scale_x, *scale_y);
+            Ok(Some(at_tiepoint.shifted(-col, -row)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The GeoKey directory with its numbers and texts resolved.
+fn geo_keys(source: &dyn ByteSource, directory: &Directory) -> io::Result<Option<GeoKeys>> {
+    let words = directory.unsigneds(source, tag::GEO_KEY_DIRECTORY)?;
+    let [_version, _revision, _minor, _count, entries @ ..] = &words[..] else { return Ok(None) };
+    let doubles = directory.floats(source, tag::GEO_DOUBLE_PARAMS)?;
+    let text = directory.bytes(source, tag::GEO_ASCII_PARAMS)?;
+    let mut keys = GeoKeys { shorts: BTreeMap::new(), doubles: BTreeMap::new(), texts: BTreeMap::new() };
+    for entry in entries.chunks_exact(4) {
+        let (key, count, offset) = (entry[0] as u16, entry[2] as usize, entry[3] as usize);
+        match entry[1] as u16 {
+            0 => {
+                keys.shorts.insert(key, entry[3] as u16);
+            }
+            tag::GEO_DOUBLE_PARAMS => {
+                if let Some(value) = doubles.get(offset) {
+                    keys.doubles.insert(key, *value);
+                }
+            }
+            tag::GEO_ASCII_PARAMS => {
+                if let Some(value) = text.get(offset..offset.saturating_add(count)) {
+                    let value = String::from_utf8_lossy(value);
+                    keys.texts.insert(key, value.trim_end_matches(['|', '\0']).to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(keys))
+}

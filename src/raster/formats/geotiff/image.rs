@@ -1,0 +1,233 @@
+//! The pixel layout of one TIFF image: how big it is, what its samples are, where its chunks lie.
+//!
+//! A chunk is a tile or a strip; in a planar file each chunk holds one band, else all of them.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::ifd::{Directory, tag};
+use crate::raster::pixels::SampleType;
+use crate::storage::ByteSource;
+
+/// Bytes accepted in one decoded chunk (a strip may be the whole image).
+const MAX_CHUNK_BYTES: u64 = 256 << 20;
+
+/// Columns or rows accepted.
+const MAX_SIDE: u64 = 1 << 24;
+
+/// Bands accepted.
+const MAX_BANDS: u64 = 4096;
+
+pub(super) const COMPRESSION_NONE: u16 = 1;
+pub(super) const COMPRESSION_JPEG: u16 = 7;
+pub(super) const COMPRESSION_WEBP: u16 = 50001;
+const PHOTOMETRIC_YCBCR: u16 = 6;
+
+/// TIFF's `SampleFormat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Unsigned,
+    Signed,
+    Float,
+}
+
+/// One image of a file (full resolution, overview or mask).
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// Samples a pixel, alpha and other extra samples included.
+    pub(super) samples: usize,
+    pub(super) bits: u16,
+    pub(super) format: Format,
+    pub(super) planar: bool,
+    tiled: bool,
+    pub(super) chunk_width: usize,
+    pub(super) chunk_height: usize,
+    pub(super) compression: u16,
+    pub(super) predictor: u16,
+    pub(super) jpeg_tables: Bytes,
+    pub(super) is_ycbcr: bool,
+    /// Index of the first sample that is alpha.
+    pub(super) alpha: Option<usize>,
+    pub(super) big_endian: bool,
+    offsets: Vec<u64>,
+    byte_counts: Vec<u64>,
+}
+
+fn invalid(reason: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.into())
+}
+
+fn unsupported(reason: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, reason.into())
+}
+
+fn in_range(what: &str, value: u64, max: u64) -> io::Result<usize> {
+    if (1..=max).contains(&value) {
+        Ok(value as usize)
+    } else {
+        Err(invalid(format!("its {what} is {value}; 1 to {max} are accepted")))
+    }
+}
+
+impl Image {
+    /// Reads and checks the tags that describe pixels.
+    ///
+    /// # Errors
+    /// `InvalidData` where the file contradicts itself, `Unsupported` for layouts this reader does not know.
+    pub(super) fn read(source: &dyn ByteSource, big_endian: bool, directory: &Directory) -> io::Result<Self> {
+        let number = |tag, default| directory.unsigned_or(source, tag, default);
+        let width = in_range("width", number(tag::WIDTH, 0)?, MAX_SIDE)?;
+        let height = in_range("height", number(tag::LENGTH, 0)?, MAX_SIDE)?;
+        let samples = in_range("number of samples a pixel", number(tag::SAMPLES_PER_PIXEL, 1)?, MAX_BANDS)?;
+
+        let bits = uniform("bits per sample", &directory.unsigneds(source, tag::BITS_PER_SAMPLE)?, 1)?;
+        let format = match uniform("sample formats", &directory.unsigneds(source, tag::SAMPLE_FORMAT)?, 1)? {
+            1 | 4 => Format::Unsigned,
+            2 => Format::Signed,
+            3 => Format::Float,
+            other => return Err(unsupported(format!("sample format {other} (complex numbers?)"))),
+        };
+        let bits_fit = match format {
+            Format::Float => matches!(bits, 16 | 32 | 64),
+            Format::Signed => matches!(bits, 8 | 16 | 32 | 64),
+            Format::Unsigned => matches!(bits, 1 | 2 | 4 | 8 | 16 | 32 | 64) && (bits >= 8 || samples == 1),
+        };
+        if !bits_fit {
+            return Err(unsupported(format!("{bits} bits a sample ({format:?})")));
+        }
+
+        let planar = number(tag::PLANAR_CONFIGURATION, 1)? == 2 && samples > 1;
+        let tiled = directory.has(tag::TILE_WIDTH);
+        let (chunk_width, chunk_height) = if tiled {
+            (
+                in_range("tile width", number(tag::TILE_WIDTH, 0)?, MAX_SIDE)?,
+                in_range("tile height", number(tag::TILE_LENGTH, 0)?, MAX_SIDE)?,
+            )
+        } else {
+            // Writers say "all rows in one strip" with 2^32 - 1.
+            let rows = number(tag::ROWS_PER_STRIP, u64::from(u32::MAX))?.min(height as u64);
+            (width, in_range("number of rows a strip", rows, MAX_SIDE)?)
+        };
+        let chunk_samples = if planar { 1 } else { samples };
+        let chunk_bytes = chunk_width as u64 * chunk_height as u64 * chunk_samples as u64 * u64::from(bits.div_ceil(8));
+        if chunk_bytes > MAX_CHUNK_BYTES {
+            return Err(invalid(format!("a chunk takes {chunk_bytes} bytes; {MAX_CHUNK_BYTES} are accepted")));
+        }
+
+        let (offsets, byte_counts) =
+            if tiled { (tag::TILE_OFFSETS, tag::TILE_BYTE_COUNTS) } else { (tag::STRIP_OFFSETS, tag::STRIP_BYTE_COUNTS) };
+        let (offsets, byte_counts) = (directory.unsigneds(source, offsets)?, directory.unsigneds(source, byte_counts)?);
+        let chunks = width.div_ceil(chunk_width) * height.div_ceil(chunk_height) * if planar { samples } else { 1 };
+        if offsets.len() != chunks || byte_counts.len() != chunks {
+            return Err(invalid(format!(
+                "{chunks} chunks are needed, but there are {} offsets and {} byte counts",
+                offsets.len(),
+                byte_counts.len()
+            )));
+        }
+
+        let extra = directory.unsigneds(source, tag::EXTRA_SAMPLES)?;
+        let alpha = extra
+            .iter()
+            .position(|meaning| matches!(meaning, 1 | 2))
+            .and_then(|position| Some(samples.checked_sub(extra.len())? + position));
+        let compression = number(tag::COMPRESSION, u64::from(COMPRESSION_NONE))? as u16;
+        let is_ycbcr = number(tag::PHOTOMETRIC, 1)? == u64::from(PHOTOMETRIC_YCBCR);
+        if is_ycbcr && (compression != COMPRESSION_JPEG || samples != 3 || bits != 8) && compression != COMPRESSION_WEBP {
+            return Err(unsupported("YCbCr colours outside 8-bit JPEG"));
+        }
+        Ok(Self {
+            width,
+            height,
+            samples,
+            bits,
+            format,
+            planar,
+            tiled,
+            chunk_width,
+            chunk_height,
+            compression,
+            predictor: number(tag::PREDICTOR, 1)? as u16,
+            jpeg_tables: directory.bytes(source, tag::JPEG_TABLES)?,
+            is_ycbcr: is_ycbcr && compression == COMPRESSION_JPEG && !planar,
+            alpha,
+            big_endian,
+            offsets,
+            byte_counts,
+        })
+    }
+
+    /// The type its samples are handed out in.
+    pub(super) fn sample_type(&self) -> SampleType {
+        match (self.format, self.bits) {
+            (Format::Unsigned, ..=8) => SampleType::U8,
+            (Format::Unsigned, 16) => SampleType::U16,
+            (Format::Unsigned, 32) => SampleType::U32,
+            (Format::Signed, ..=16) => SampleType::I16,
+            (Format::Signed, 32) => SampleType::I32,
+            (Format::Float, ..=32) => SampleType::F32,
+            _ => SampleType::F64,
+        }
+    }
+
+    /// Chunks side by side.
+    pub(super) fn chunks_across(&self) -> usize {
+        self.width.div_ceil(self.chunk_width)
+    }
+
+    /// Chunks one below the other.
+    pub(super) fn chunks_down(&self) -> usize {
+        self.height.div_ceil(self.chunk_height)
+    }
+
+    /// Samples a pixel inside a chunk.
+    pub(super) fn chunk_samples(&self) -> usize {
+        if self.planar { 1 } else { self.samples }
+    }
+
+    /// The number of the chunk at a column and row of chunks; `band` matters in planar files only.
+    pub(super) fn chunk_index(&self, across: usize, down: usize, band: usize) -> usize {
+        let plane = if self.planar { band * self.chunks_across() * self.chunks_down() } else { 0 };
+        plane + down * self.chunks_across() + across
+    }
+
+    /// Rows the chunk's data has: a last strip ends with the image, a tile is padded.
+    pub(super) fn chunk_rows(&self, index: usize) -> usize {
+        if self.tiled {
+            return self.chunk_height;
+        }
+        let down = index % self.chunks_down();
+        self.chunk_height.min(self.height - down * self.chunk_height)
+    }
+
+    /// Bytes of one decoded chunk.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.chunk_width * self.chunk_height * self.chunk_samples() * usize::from(self.bits.div_ceil(8))
+    }
+
+    /// Offset and length of a chunk in the file; `None` for one that was never written (a sparse file).
+    ///
+    /// # Errors
+    /// `InvalidData` where its length is beyond what its pixels can take.
+    pub(super) fn chunk_range(&self, index: usize) -> io::Result<Option<(u64, usize)>> {
+        let (offset, len) = (self.offsets[index], self.byte_counts[index]);
+        // Even an incompressible chunk grows by little; more is a lie that would be paid in memory.
+        let limit = 2 * self.chunk_bytes() as u64 + 65_536;
+        if len > limit {
+            return Err(invalid(format!("chunk {index} claims {len} bytes; {limit} are accepted for its size")));
+        }
+        Ok((offset != 0 && len != 0).then_some((offset, len as usize)))
+    }
+}
+
+/// The one value that all samples share.
+fn uniform(what: &str, values: &[u64], default: u64) -> io::Result<u16> {
+    let first = values.first().copied().unwrap_or(default);
+    if values.iter().any(|value| *value != first) {
+        return Err(unsupported(format!("bands with different {what}")));
+    }
+    u16::try_from(first).map_err(|_| invalid(format!("its {what} are {first}")))
+}

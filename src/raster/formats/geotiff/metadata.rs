@@ -1,0 +1,69 @@
+//! What GDAL keeps of each band in its own tags: descriptions, scale and offset (`GDAL_METADATA`) and the value for "no data".
+
+use std::io;
+
+use super::ifd::{Directory, tag};
+use crate::raster::pixels::BandInfo;
+use crate::storage::ByteSource;
+
+/// One entry per sample.
+pub(super) fn read(source: &dyn ByteSource, directory: &Directory, samples: usize) -> io::Result<Vec<BandInfo>> {
+    let nodata = directory.text(source, tag::GDAL_NODATA)?;
+    let nodata = nodata.trim().parse::<f64>().ok().filter(|nodata| !nodata.is_nan());
+    let mut bands = vec![BandInfo { nodata, ..BandInfo::default() }; samples];
+    for item in items(&directory.text(source, tag::GDAL_METADATA)?) {
+        let Some(band) = item.sample.and_then(|sample| bands.get_mut(sample)) else { continue };
+        match item.role.as_str() {
+            "description" => band.description = Some(item.text).filter(|text| !text.is_empty()),
+            "scale" => band.scale = item.text.trim().parse().unwrap_or(1.0),
+            "offset" => band.offset = item.text.trim().parse().unwrap_or(0.0),
+            _ => {}
+        }
+    }
+    Ok(bands)
+}
+
+/// An `<Item name="…" sample="…" role="…">text</Item>`.
+struct Item {
+    sample: Option<usize>,
+    role: String,
+    text: String,
+}
+
+/// The items of a `GDALMetadata` document. GDAL writes them flat and without comments or CDATA, so that no general XML reader
+/// is needed; what does not look like an item is passed over.
+fn items(xml: &str) -> impl Iterator<Item = Item> + '_ {
+    xml.split("<Item").skip(1).filter_map(|item| {
+        let (attributes, rest) = item.split_once('>')?;
+        let (text, _) = rest.split_once("</Item>")?;
+        let attribute = |name: &str| {
+            let (_, value) = attributes.split_once(&format!(" {name}=\""))?;
+            Some(unescape(value.split_once('"')?.0))
+        };
+        Some(Item {
+            sample: attribute("sample").and_then(|sample| sample.parse().ok()),
+            role: attribute("role").unwrap_or_default(),
+            // GDAL escapes a value before it writes the document, which escapes it again.
+            text: unescape(&unescape(text)),
+        })
+    })
+}
+
+/// XML's predefined entities; `&amp;` last, so that nothing is unescaped twice.
+fn unescape(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_of_the_gdal_metadata_tag_are_read() {
+        let xml = "<GDALMetadata>\n  <Item name=\"DESCRIPTION\" sample=\"1\" role=\"description\">a &amp;lt;b&amp;gt; &amp;amp;</Item>\n  \
+                   <Item name=\"SCALE\" sample=\"0\" role=\"scale\">0.5</Item><Item name=\"X\">y</Item>\n</GDALMetadata>";
+        let found: Vec<_> = items(xml).map(|item| (item.sample, item.role, item.text)).collect();
+        let item = |sample, role: &str, text: &str| (sample, role.to_owned(), text.to_owned());
+        assert_eq!(found, [item(Some(1), "description", "a <b> &"), item(Some(0), "scale", "0.5"), item(None, "", "y")]);
+    }
+}

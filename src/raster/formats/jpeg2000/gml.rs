@@ -1,0 +1,54 @@
+//! The georeference in a GMLJP2 box (OGC 05-047 and 08-085): a rectified grid whose origin is the middle of the first pixel.
+//! Sentinel-2 products have it.
+
+use crate::georef::{Crs, GeoTransform, Georef};
+use crate::raster::error::RasterError;
+use crate::raster::formats::xml;
+
+/// The georeference of the first rectified grid; `None` where it names no coordinate system of the EPSG registry.
+///
+/// # Errors
+/// [`RasterError`] where the system is not known, or the grid is no grid.
+pub(super) fn read(name: &str, gml: &str, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
+    let Some(start) = gml.find("RectifiedGrid") else { return Ok(None) };
+    let gml = &gml[start..];
+    let systems = ["Point", "pos", "offsetVector", "RectifiedGrid", "Envelope"];
+    let system =
+        systems.iter().flat_map(|element| xml::elements(gml, element)).find_map(|element| element.attribute("srsName"));
+    let Some((system, epsg)) =
+        system.and_then(|system| Some((system, system.rsplit([':', '#', '/']).next()?.parse().ok()?)))
+    else {
+        return Ok(None);
+    };
+    let crs = Crs::from_epsg(epsg).map_err(|source| RasterError::BadCrs { name: name.to_owned(), source })?;
+    let pairs = |element| {
+        xml::elements(gml, element).map(|element| {
+            let mut numbers =
+                element.text.split([' ', ',', '\n', '\t']).filter(|text| !text.is_empty()).map(str::parse::<f64>);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        })
+    };
+    let origin = pairs("pos").chain(pairs("coordinates")).flatten().next();
+    let mut offsets = pairs("offsetVector").flatten();
+    let bad = |reason: String| RasterError::BadGeoreference { name: name.to_owned(), reason };
+    let (Some(origin), Some(across), Some(down)) = (origin, offsets.next(), offsets.next()) else {
+        return Err(bad("its GML grid has no origin or less than two offset vectors".to_owned()));
+    };
+    // Names of the form urn:… and http:… keep the registry's axis order: latitude first.
+    let swapped = crs.is_geographic() && !system.starts_with("EPSG:");
+    let ordered = |(first, second): (f64, f64)| if swapped { (second, first) } else { (first, second) };
+    let (origin, across, down) = (ordered(origin), ordered(across), ordered(down));
+    let transform = GeoTransform {
+        origin_x: origin.0,
+        pixel_width: across.0,
+        row_skew: down.0,
+        origin_y: origin.1,
+        col_skew: across.1,
+        pixel_height: down.1,
+    };
+    let transform = transform.shifted(-0.5, -0.5);
+    match transform.inverse() {
+        Some(inverse) if inverse.apply(0.0, 0.0).0.is_finite() => Ok(Some(Georef { crs, transform, width, height })),
+        _ => Err(bad(format!("found {transform:?}; finite numbers and an invertible transform are needed"))),
+    }
+}

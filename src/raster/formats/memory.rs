@@ -1,0 +1,184 @@
+//! Rasters held in memory: PNG and JPEG pictures, arrays, and single captures of a stack.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use image::{DynamicImage, ImageFormat, ImageReader};
+
+use crate::georef::Georef;
+use crate::raster::error::RasterError;
+use crate::raster::formats::limits::Limits;
+use crate::raster::formats::samples::{Run, Samples};
+use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo};
+
+/// A raster whose samples are all in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryRaster {
+    info: RasterInfo,
+    samples: Arc<Samples>,
+    /// Index of the first sample, and how far apart neighbours across and bands are.
+    start: usize,
+    pixel_step: usize,
+    band_step: usize,
+}
+
+impl MemoryRaster {
+    /// Decodes a PNG (8 or 16 bits, palettes as colours) or JPEG.
+    ///
+    /// # Errors
+    /// [`RasterError::TooLarge`] beyond the limits, [`RasterError::Undecodable`] where the file is damaged.
+    pub fn from_picture(name: &str, bytes: &[u8], is_png: bool, limits: &Limits) -> Result<Self, RasterError> {
+        let (format, format_name) = if is_png { (ImageFormat::Png, "PNG") } else { (ImageFormat::Jpeg, "JPEG") };
+        let failed = |error: image::ImageError| RasterError::Undecodable {
+            name: name.to_owned(),
+            format: format_name,
+            reason: error.to_string(),
+        };
+        let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(failed)?;
+        limits.check_pixels(name, width.into(), height.into())?;
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        // The size is checked; eight bytes a pixel (16-bit RGBA) and as much again for the decoder are the most it can take.
+        let mut decoder_limits = image::Limits::default();
+        decoder_limits.max_alloc = Some(u64::from(width) * u64::from(height) * 16 + (16 << 20));
+        reader.limits(decoder_limits);
+        let picture = reader.decode().map_err(failed)?;
+        let (bands, has_alpha) = (usize::from(picture.color().channel_count()), picture.color().has_alpha());
+        let samples = match picture {
+            DynamicImage::ImageLuma8(image) => Samples::U8(image.into_raw()),
+            DynamicImage::ImageLumaA8(image) => Samples::U8(image.into_raw()),
+            DynamicImage::ImageRgb8(image) => Samples::U8(image.into_raw()),
+            DynamicImage::ImageRgba8(image) => Samples::U8(image.into_raw()),
+            DynamicImage::ImageLuma16(image) => Samples::U16(image.into_raw()),
+            DynamicImage::ImageLumaA16(image) => Samples::U16(image.into_raw()),
+            DynamicImage::ImageRgb16(image) => Samples::U16(image.into_raw()),
+            DynamicImage::ImageRgba16(image) => Samples::U16(image.into_raw()),
+            other => Samples::F32(if has_alpha { other.into_rgba32f().into_raw() } else { other.into_rgb32f().into_raw() }),
+        };
+        let info = RasterInfo {
+            width: width as usize,
+            height: height as usize,
+            bands: (0..bands)
+                .map(|band| BandInfo { is_alpha: has_alpha && band + 1 == bands, ..BandInfo::default() })
+                .collect(),
+            sample_type: samples.sample_type(),
+            georef: None,
+            is_normalised: false,
+            overviews: Vec::new(),
+        };
+        Ok(Self { info, samples: Arc::new(samples), start: 0, pixel_step: bands, band_step: 1 })
+    }
+
+    /// One `[bands, height, width]` array of a longer one, from sample `start`.
+    pub(crate) fn from_planes(
+        samples: Arc<Samples>,
+        start: usize,
+        (bands, height, width): (usize, usize, usize),
+        is_normalised: bool,
+    ) -> Self {
+        let info = RasterInfo {
+            width,
+            height,
+            bands: vec![BandInfo::default(); bands],
+            sample_type: samples.sample_type(),
+            georef: None,
+            is_normalised,
+            overviews: Vec::new(),
+        };
+        Self { info, samples, start, pixel_step: 1, band_step: width * height }
+    }
+
+    /// Pixels that are computed, with their place: `[height, width, bands]`.
+    ///
+    /// # Errors
+    /// [`RasterError::BandMismatch`] where the number of values does not fit.
+    pub fn from_values(width: usize, height: usize, values: Vec<f32>, georef: Option<Georef>) -> Result<Self, RasterError> {
+        let bands = values.len() / (width * height).max(1);
+        if bands == 0 || bands * width * height != values.len() {
+            return Err(RasterError::BandMismatch {
+                found: format!("{} values for {width} x {height} pixels", values.len()),
+                needed: "a whole number of values a pixel is needed".to_owned(),
+            });
+        }
+        let samples = Samples::F32(values);
+        let info = RasterInfo {
+            width,
+            height,
+            bands: vec![BandInfo::default(); bands],
+            sample_type: samples.sample_type(),
+            georef,
+            is_normalised: false,
+            overviews: Vec::new(),
+        };
+        Ok(Self { info, samples: Arc::new(samples), start: 0, pixel_step: bands, band_step: 1 })
+    }
+
+    /// Calls `put(index in the window, value)` for every sample of a band that lies in the window and is not `nodata`.
+    fn for_each(&self, window: PixelWindow, band: usize, nodata: Option<f64>, mut put: impl FnMut(usize, f32)) {
+        let (cols, rows) = (window.cols_within(self.info.width), window.rows_within(self.info.height));
+        for row in rows {
+            let to = window.index_of(cols.start, row);
+            let start = self.start + band * self.band_step + (row * self.info.width + cols.start) * self.pixel_step;
+            let run = Run { samples: &self.samples, start, step: self.pixel_step, len: cols.len() };
+            run.for_each_valid(nodata, |offset, value| put(to + offset, value));
+        }
+    }
+}
+
+impl Raster for MemoryRaster {
+    fn info(&self) -> &RasterInfo {
+        &self.info
+    }
+
+    fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
+        if level > 0 {
+            return Err(RasterError::NoSuchPart { what: "overview", index: level, count: 1 });
+        }
+        if let Some(band) = bands.iter().find(|band| **band >= self.info.bands.len()) {
+            return Err(RasterError::NoSuchBand { band: band + 1, count: self.info.bands.len() });
+        }
+        let mut patch = Patch::empty(window.width, window.height, bands.len());
+        for (slot, band) in bands.iter().enumerate() {
+            let Patch { pixels, valid, .. } = &mut patch;
+            self.for_each(window, *band, None, |index, value| {
+                pixels[index * bands.len() + slot] = value;
+                valid[index] = true;
+            });
+        }
+        if let Some(alpha) = self.info.bands.iter().position(|band| band.is_alpha) {
+            let mut covered = vec![false; patch.valid.len()];
+            self.for_each(window, alpha, Some(0.0), |index, _| covered[index] = true);
+            patch.mask(&covered);
+        }
+        Ok(patch)
+    }
+}
+
+/// Some bands of a raster, as a raster of its own: one capture of a stacked file.
+pub(crate) struct BandRange {
+    inner: Arc<dyn Raster>,
+    info: RasterInfo,
+    first: usize,
+}
+
+impl BandRange {
+    /// `count` bands from `first`.
+    pub(crate) fn new(inner: Arc<dyn Raster>, first: usize, count: usize) -> Self {
+        let info = inner.info();
+        let info = RasterInfo { bands: info.bands[first..first + count].to_vec(), ..info.clone() };
+        Self { inner, info, first }
+    }
+}
+
+impl Raster for BandRange {
+    fn info(&self) -> &RasterInfo {
+        &self.info
+    }
+
+    fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
+        if let Some(band) = bands.iter().find(|band| **band >= self.info.bands.len()) {
+            return Err(RasterError::NoSuchBand { band: band + 1, count: self.info.bands.len() });
+        }
+        let bands: Vec<usize> = bands.iter().map(|band| band + self.first).collect();
+        self.inner.read(level, window, &bands)
+    }
+}

@@ -1,0 +1,23 @@
+//! File formats as rasters: which format bytes are, and their pixels by window.
+
+mod cache;
+mod detect;
+mod geotiff;
+mod jpeg2000;
+mod limits;
+mod memory;
+mod npy;
+mod samples;
+mod tile_pyramid;
+pub(crate) mod xml;
+
+pub use cache::ChunkCache;
+pub(crate) use detect::{Format, MAGIC_BYTES};
+pub use geotiff::GeoTiff;
+pub use jpeg2000::Jpeg2000;
+pub use limits::Limits;
+pub(crate) use memory::BandRange;
+pub use memory::MemoryRaster;
+pub(crate) use npy::open as open_npy;
+pub(crate) use tile_pyramid::is_template;
+pub use tile_pyramid::{Mbtiles, Pmtiles, TileExtent, TilePyramid, TileStore, XyzTiles};

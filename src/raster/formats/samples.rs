@@ -1,0 +1,130 @@
+//! Typed samples and the one loop that turns runs of them into `f32` with "no data" left out.
+
+use crate::raster::pixels::SampleType;
+
+/// Samples of one type, in whatever order their owner keeps them.
+#[derive(Debug)]
+pub(crate) enum Samples {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    I16(Vec<i16>),
+    U32(Vec<u32>),
+    I32(Vec<i32>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+impl Samples {
+    /// Bytes held in memory.
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Self::U8(samples) => samples.len(),
+            Self::U16(samples) => samples.len() * 2,
+            Self::I16(samples) => samples.len() * 2,
+            Self::U32(samples) => samples.len() * 4,
+            Self::I32(samples) => samples.len() * 4,
+            Self::F32(samples) => samples.len() * 4,
+            Self::F64(samples) => samples.len() * 8,
+        }
+    }
+
+    /// The type of the samples.
+    pub(crate) fn sample_type(&self) -> SampleType {
+        match self {
+            Self::U8(_) => SampleType::U8,
+            Self::U16(_) => SampleType::U16,
+            Self::I16(_) => SampleType::I16,
+            Self::U32(_) => SampleType::U32,
+            Self::I32(_) => SampleType::I32,
+            Self::F32(_) => SampleType::F32,
+            Self::F64(_) => SampleType::F64,
+        }
+    }
+
+    /// Number of samples.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::U8(samples) => samples.len(),
+            Self::U16(samples) => samples.len(),
+            Self::I16(samples) => samples.len(),
+            Self::U32(samples) => samples.len(),
+            Self::I32(samples) => samples.len(),
+            Self::F32(samples) => samples.len(),
+            Self::F64(samples) => samples.len(),
+        }
+    }
+}
+
+/// Samples of one band in one row.
+pub(crate) struct Run<'a> {
+    pub(crate) samples: &'a Samples,
+    pub(crate) start: usize,
+    pub(crate) step: usize,
+    pub(crate) len: usize,
+}
+
+/// A sample type's way to `f32` and its comparison with the nodata value of the file.
+trait Sample: Copy {
+    fn to_f32(self) -> f32;
+    fn is(self, nodata: f64) -> bool;
+}
+
+macro_rules! sample {
+    ($($type:ty),*) => {$(
+        impl Sample for $type {
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+            fn is(self, nodata: f64) -> bool {
+                self as f64 == nodata
+            }
+        }
+    )*};
+}
+sample!(u8, u16, i16, u32, i32, f64);
+
+impl Sample for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+    fn is(self, nodata: f64) -> bool {
+        // The tag holds decimal digits of a value that was an f32.
+        self == nodata as f32
+    }
+}
+
+impl Run<'_> {
+    /// Calls `put(offset, value)` for every sample that is neither NaN nor `nodata`.
+    pub(crate) fn for_each_valid(&self, nodata: Option<f64>, put: impl FnMut(usize, f32)) {
+        fn each<T: Sample>(samples: &[T], run: &Run<'_>, nodata: Option<f64>, mut put: impl FnMut(usize, f32)) {
+            let samples = samples[run.start..].iter().step_by(run.step).take(run.len).enumerate();
+            match nodata {
+                Some(nodata) => {
+                    for (offset, sample) in samples.filter(|(_, sample)| !sample.is(nodata)) {
+                        let value = sample.to_f32();
+                        if !value.is_nan() {
+                            put(offset, value);
+                        }
+                    }
+                }
+                None => {
+                    for (offset, sample) in samples {
+                        let value = sample.to_f32();
+                        if !value.is_nan() {
+                            put(offset, value);
+                        }
+                    }
+                }
+            }
+        }
+        match self.samples {
+            Samples::U8(samples) => each(samples, self, nodata, put),
+            Samples::U16(samples) => each(samples, self, nodata, put),
+            Samples::I16(samples) => each(samples, self, nodata, put),
+            Samples::U32(samples) => each(samples, self, nodata, put),
+            Samples::I32(samples) => each(samples, self, nodata, put),
+            Samples::F32(samples) => each(samples, self, nodata, put),
+            Samples::F64(samples) => each(samples, self, nodata, put),
+        }
+    }
+}

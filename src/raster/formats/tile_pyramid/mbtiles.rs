@@ -1,0 +1,160 @@
+//! MBTiles 1.3: map tiles in an SQLite file, rows counted from the south.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+
+use super::MAX_TILE_BYTES;
+use super::picture::{invalid, vector_tiles};
+use crate::georef::Bounds;
+use crate::raster::error::RasterError;
+use crate::raster::formats::cache::ChunkCache;
+use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
+use crate::sync::IgnorePoison;
+use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
+
+const FORMAT: &str = "MBTiles";
+
+/// Rows of the metadata table that are looked at, and the longest value taken.
+const MAX_METADATA: i64 = 1000;
+const MAX_VALUE_BYTES: i64 = 4096;
+
+/// Whether the first bytes are those of an SQLite file.
+pub(crate) fn is_sqlite(start: &[u8]) -> bool {
+    start.starts_with(b"SQLite f")
+}
+
+/// An MBTiles file, open for reading.
+pub struct Mbtiles {
+    /// One thread reads at a time; decoding, which takes longer, happens outside.
+    connection: Mutex<Connection>,
+}
+
+impl Mbtiles {
+    /// Opens a file as a raster.
+    ///
+    /// # Errors
+    /// [`RasterError::Undecodable`] where it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles.
+    pub fn open(name: &str, path: &Path, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
+        let failed = |error: io::Error| RasterError::of_decoder(name, FORMAT, &error);
+        let connection = connect(path).map_err(|error| failed(io_error(&error)))?;
+        let (extent, sample) = describe(&connection).map_err(failed)?;
+        let store = Self { connection: Mutex::new(connection) };
+        TilePyramid::new(name, Box::new(store), &extent, Some(&sample), cache)
+    }
+}
+
+impl TileStore for Mbtiles {
+    fn tile(&self, tile: TileCoord) -> io::Result<Option<Bytes>> {
+        let row = (1u32 << tile.z()) - 1 - tile.y();
+        let connection = self.connection.lock().ignore_poison();
+        let sql = format!(
+            "SELECT {} FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2 AND tile_row = ?3",
+            bounded("tile_data")
+        );
+        picture_of(&connection, &sql, params![tile.z(), tile.x(), row])
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // `tiles` may be a view; it must not reach functions with effects.
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+/// A column's length, and its value where that is no longer than is accepted: SQLite knows the one without reading the other.
+fn bounded(column: &str) -> String {
+    format!("length({column}), CASE WHEN length({column}) <= {MAX_TILE_BYTES} THEN {column} END")
+}
+
+/// The first picture of a statement that selects what [`bounded`] names.
+fn picture_of(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> io::Result<Option<Bytes>> {
+    let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(Option<i64>, Option<Bytes>)> {
+        let bytes = row.get_ref(1)?.as_bytes_or_null()?.map(Bytes::copy_from_slice);
+        Ok((row.get(0)?, bytes))
+    };
+    let mut statement = connection.prepare_cached(sql).map_err(|error| io_error(&error))?;
+    let found = statement.query_row(parameters, read).optional().map_err(|error| io_error(&error))?;
+    match found {
+        Some((Some(len), None)) => Err(invalid(format!("a tile has {len} bytes; {MAX_TILE_BYTES} are accepted"))),
+        Some((_, Some(bytes))) if !bytes.is_empty() => Ok(Some(bytes)),
+        _ => Ok(None),
+    }
+}
+
+/// Which tiles a file has, and one of them.
+fn describe(connection: &Connection) -> io::Result<(TileExtent, Bytes)> {
+    let metadata = metadata(connection)?;
+    let given = |name: &str| metadata.get(name).map(String::as_str);
+    if matches!(given("format"), Some("pbf" | "mvt" | "application/vnd.mapbox-vector-tile")) {
+        return Err(vector_tiles());
+    }
+    let sample = picture_of(connection, &format!("SELECT {} FROM tiles LIMIT 1", bounded("tile_data")), [])?;
+    let sample = sample.ok_or_else(|| invalid("it has no tiles"))?;
+
+    let zoom = |name: &str| given(name).and_then(|text| text.trim().parse::<i64>().ok());
+    let (min_zoom, max_zoom) = match (zoom("minzoom"), zoom("maxzoom")) {
+        (Some(min_zoom), Some(max_zoom)) => (min_zoom, max_zoom),
+        _ => zooms(connection)?,
+    };
+    let bounds = match given("bounds").and_then(TileExtent::parse_bounds) {
+        Some(bounds) => bounds,
+        None => bounds_of_tiles(connection, max_zoom)?,
+    };
+    Ok((TileExtent::try_new(min_zoom, max_zoom, bounds).map_err(invalid)?, sample))
+}
+
+/// The metadata table, which some writers leave out.
+fn metadata(connection: &Connection) -> io::Result<HashMap<String, String>> {
+    let exists = connection.table_exists(None, "metadata").map_err(|error| io_error(&error))?;
+    if !exists {
+        return Ok(HashMap::new());
+    }
+    let sql = "SELECT CAST(name AS TEXT), CAST(value AS TEXT) FROM metadata \
+               WHERE length(name) <= ?1 AND length(value) <= ?1 LIMIT ?2";
+    let mut statement = connection.prepare(sql).map_err(|error| io_error(&error))?;
+    let rows = statement.query_map(params![MAX_VALUE_BYTES, MAX_METADATA], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.and_then(Iterator::collect).map_err(|error| io_error(&error))
+}
+
+fn zooms(connection: &Connection) -> io::Result<(i64, i64)> {
+    let sql = "SELECT min(zoom_level), max(zoom_level) FROM tiles";
+    connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(|error| io_error(&error))
+}
+
+/// The box of all tiles of a zoom.
+fn bounds_of_tiles(connection: &Connection, zoom: i64) -> io::Result<Bounds> {
+    if !(0..=i64::from(MAX_ZOOM)).contains(&zoom) {
+        return Err(invalid(format!("it has tiles of zoom {zoom}; 0 to {MAX_ZOOM} are accepted")));
+    }
+    let sql = "SELECT min(tile_column), max(tile_column), min(tile_row), max(tile_row) FROM tiles WHERE zoom_level = ?1";
+    let edges = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+    let edges: [Option<f64>; 4] = connection.query_row(sql, [zoom], edges).map_err(|error| io_error(&error))?;
+    let [Some(west), Some(east), Some(south), Some(north)] = edges else {
+        return Err(invalid(format!("it has no tiles of zoom {zoom}")));
+    };
+    let side = f64::from(1u32 << zoom);
+    let lon = |column: f64| column / side * 360.0 - 180.0;
+    // Rows are counted from the south, as metres are.
+    let lat = |row: f64| {
+        let (metres, radius) = ((row / side - 0.5) * WORLD_M, WORLD_M / (2.0 * std::f64::consts::PI));
+        (metres / radius).sinh().atan().to_degrees()
+    };
+    Ok(Bounds { min_x: lon(west), min_y: lat(south), max_x: lon(east + 1.0), max_y: lat(north + 1.0) })
+}
+
+/// What SQLite says: but for a failure of the disk, it is the file's fault.
+fn io_error(error: &rusqlite::Error) -> io::Error {
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::PermissionDenied | ErrorCode::OutOfMemory) => {
+            io::ErrorKind::Other
+        }
+        _ => io::ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, error.to_string())
+}

@@ -1,0 +1,295 @@
+//! PMTiles version 3: map tiles in one file that is read by range, on this machine or another.
+//!
+//! Tiles are numbered along a Hilbert curve, zoom after zoom, and directories say where those of a number lie. A directory may
+//! point to others ([`directory`](super::directory)); the root is read when the archive is opened, others when a tile wants them.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+
+use super::MAX_TILE_BYTES;
+use super::directory::{Directory, Found};
+use super::picture::{invalid, vector_tiles};
+use crate::georef::Bounds;
+use crate::raster::error::RasterError;
+use crate::raster::formats::cache::ChunkCache;
+use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
+use crate::storage::ByteSource;
+use crate::tiles::TileCoord;
+
+const FORMAT: &str = "PMTiles";
+
+const MAGIC: &[u8] = b"PMTiles";
+const VERSION: u8 = 3;
+const HEADER_BYTES: usize = 127;
+
+/// Bytes accepted in a directory, packed and unpacked; writers keep them in the tens of kilobytes.
+const MAX_DIRECTORY_BYTES: u64 = 4 << 20;
+const MAX_UNPACKED_BYTES: u64 = 16 << 20;
+
+/// Directories on the way to a tile; the specification advises against more than two.
+const MAX_DEPTH: usize = 4;
+
+/// Memory for directories below the root.
+const DIRECTORY_CACHE_BYTES: u64 = 32 << 20;
+
+/// Whether the first bytes are those of an archive.
+pub(crate) fn is_pmtiles(start: &[u8]) -> bool {
+    start.starts_with(MAGIC)
+}
+
+/// How a part of the archive is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    None,
+    Gzip,
+}
+
+/// A section of the file.
+#[derive(Clone, Copy, Debug)]
+struct Section {
+    offset: u64,
+    len: u64,
+}
+
+/// What the first bytes say.
+struct Header {
+    root: Section,
+    leaves: Section,
+    tiles: Section,
+    directories_packed: Packing,
+    tiles_packed: Packing,
+    extent: TileExtent,
+}
+
+/// An archive, open for reading.
+pub struct Pmtiles {
+    file: Arc<dyn ByteSource>,
+    header: Header,
+    root: Arc<Directory>,
+    /// Directories below the root by where they lie.
+    directories: moka::sync::Cache<u64, Arc<Directory>>,
+}
+
+impl Pmtiles {
+    /// Opens an archive as a raster.
+    ///
+    /// # Errors
+    /// [`RasterError::Undecodable`] where it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles, other
+    /// versions and packings other than gzip.
+    pub fn open(name: &str, file: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
+        let failed = |error: io::Error| RasterError::of_decoder(name, FORMAT, &error);
+        let store = Self::read(file).map_err(failed)?;
+        let sample = store.any_tile().map_err(failed)?;
+        let extent = store.header.extent;
+        TilePyramid::new(name, Box::new(store), &extent, Some(&sample), cache)
+    }
+
+    fn read(file: Arc<dyn ByteSource>) -> io::Result<Self> {
+        let header = Header::parse(&file.read_at(0, HEADER_BYTES)?)?;
+        let root = Arc::new(read_directory(&*file, header.root, header.directories_packed)?);
+        let directories = moka::sync::Cache::builder()
+            .max_capacity(DIRECTORY_CACHE_BYTES)
+            .weigher(|_, directory: &Arc<Directory>| u32::try_from(directory.bytes()).unwrap_or(u32::MAX))
+            .build();
+        Ok(Self { file, header, root, directories })
+    }
+
+    /// A directory below the root.
+    fn directory(&self, offset: u64, len: u64) -> io::Result<Arc<Directory>> {
+        if let Some(known) = self.directories.get(&offset) {
+            return Ok(known);
+        }
+        let section = self.header.leaves.part(offset, len)?;
+        let directory = Arc::new(read_directory(&*self.file, section, self.header.directories_packed)?);
+        self.directories.insert(offset, directory.clone());
+        Ok(directory)
+    }
+
+    /// The tile that `choose` finds in the root or in a directory below it.
+    fn follow(&self, choose: impl Fn(&Directory) -> Option<Found>) -> io::Result<Option<Bytes>> {
+        let mut directory = self.root.clone();
+        for _ in 0..MAX_DEPTH {
+            match choose(&directory) {
+                None => return Ok(None),
+                Some(Found::Tile { offset, len }) => return self.picture(offset, len).map(Some),
+                Some(Found::Directory { offset, len }) => directory = self.directory(offset, len)?,
+            }
+        }
+        Err(invalid(format!("its directories lie more than {MAX_DEPTH} deep")))
+    }
+
+    fn picture(&self, offset: u64, len: u64) -> io::Result<Bytes> {
+        if len > MAX_TILE_BYTES {
+            return Err(invalid(format!("a tile has {len} bytes; {MAX_TILE_BYTES} are accepted")));
+        }
+        let Section { offset, len } = self.header.tiles.part(offset, len)?;
+        let packed = self.file.read_at(offset, len as usize)?;
+        unpacked(packed, self.header.tiles_packed, MAX_TILE_BYTES)
+    }
+
+    /// The first tile there is.
+    fn any_tile(&self) -> io::Result<Bytes> {
+        self.follow(Directory::first)?.ok_or_else(|| invalid("it has no tiles"))
+    }
+}
+
+impl TileStore for Pmtiles {
+    fn tile(&self, tile: TileCoord) -> io::Result<Option<Bytes>> {
+        let id = tile_id(tile);
+        self.follow(|directory| directory.find(id))
+    }
+}
+
+impl Header {
+    fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let unsupported = |what: String| io::Error::new(io::ErrorKind::Unsupported, what);
+        if !is_pmtiles(bytes) || bytes.len() < HEADER_BYTES {
+            return Err(invalid("its header is cut off"));
+        }
+        if bytes[MAGIC.len()] != VERSION {
+            return Err(unsupported(format!("version {} of the format (version {VERSION} is needed)", bytes[MAGIC.len()])));
+        }
+        let long = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte));
+        let section = |at: usize| Section { offset: long(at), len: long(at + 8) };
+        let degrees = |at: usize| {
+            let value = bytes[at..at + 4].iter().rev().fold(0, |value: u32, byte| value << 8 | u32::from(*byte));
+            f64::from(value as i32) / 1e7
+        };
+        let packing = |code: u8, what: &str| match code {
+            1 => Ok(Packing::None),
+            2 => Ok(Packing::Gzip),
+            3 => Err(unsupported(format!("{what} packed by Brotli (gzip or none is needed)"))),
+            4 => Err(unsupported(format!("{what} packed by Zstandard (gzip or none is needed)"))),
+            code => Err(unsupported(format!("{what} packed in a way it does not name ({code}; gzip or none is needed)"))),
+        };
+        match bytes[99] {
+            1 => return Err(vector_tiles()),
+            // What it is shows when it is decoded.
+            0 | 2..=4 => {}
+            5 => return Err(unsupported("AVIF tiles (PNG, JPEG or WebP are needed)".to_owned())),
+            code => return Err(unsupported(format!("tiles of type {code} (PNG, JPEG or WebP are needed)"))),
+        }
+        let bounds = Bounds { min_x: degrees(102), min_y: degrees(106), max_x: degrees(110), max_y: degrees(114) };
+        // Writers that do not know the bounds leave zeros.
+        let is_unknown = [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y] == [0.0; 4];
+        let bounds = if is_unknown { TileExtent::WORLD } else { bounds };
+        Ok(Self {
+            root: section(8),
+            leaves: section(40),
+            tiles: section(56),
+            directories_packed: packing(bytes[97], "directories")?,
+            // Pictures are packed already, and some writers say so by not saying anything.
+            tiles_packed: if bytes[98] == 0 { Packing::None } else { packing(bytes[98], "tiles")? },
+            extent: TileExtent::try_new(bytes[100].into(), bytes[101].into(), bounds).map_err(invalid)?,
+        })
+    }
+}
+
+impl Section {
+    /// A part of it, as a section of the file.
+    fn part(&self, offset: u64, len: u64) -> io::Result<Self> {
+        let is_within = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        let at = self.offset.checked_add(offset).filter(|_| is_within);
+        let at = at.ok_or_else(|| invalid(format!("{len} bytes at {offset} of a section of {} are named", self.len)))?;
+        Ok(Self { offset: at, len })
+    }
+}
+
+fn read_directory(file: &dyn ByteSource, section: Section, packing: Packing) -> io::Result<Directory> {
+    if section.len > MAX_DIRECTORY_BYTES {
+        let (found, most) = (section.len, MAX_DIRECTORY_BYTES);
+        return Err(invalid(format!("a directory has {found} bytes; {most} are accepted")));
+    }
+    let packed = file.read_at(section.offset, section.len as usize)?;
+    Directory::parse(&unpacked(packed, packing, MAX_UNPACKED_BYTES)?)
+}
+
+fn unpacked(packed: Bytes, packing: Packing, most: u64) -> io::Result<Bytes> {
+    if packing == Packing::None {
+        return Ok(packed);
+    }
+    let mut bytes = Vec::new();
+    let read = GzDecoder::new(&packed[..]).take(most + 1).read_to_end(&mut bytes);
+    read.map_err(|error| invalid(format!("a part packed by gzip is damaged: {error}")))?;
+    if bytes.len() as u64 > most {
+        return Err(invalid(format!("a packed part has more than {most} bytes")));
+    }
+    Ok(bytes.into())
+}
+
+/// The number of a tile: all of the shallower zooms, and its place on the Hilbert curve of its own.
+fn tile_id(tile: TileCoord) -> u64 {
+    let before = ((1u64 << (2 * tile.z())) - 1) / 3;
+    let (mut x, mut y) = (u64::from(tile.x()), u64::from(tile.y()));
+    let mut along = 0;
+    for level in (0..tile.z()).rev() {
+        let side = 1u64 << level;
+        let (right, below) = (x & side != 0, y & side != 0);
+        let quarter = match (right, below) {
+            (false, false) => 0,
+            (false, true) => 1,
+            (true, true) => 2,
+            (true, false) => 3,
+        };
+        along += quarter << (2 * level);
+        (x, y) = (x & (side - 1), y & (side - 1));
+        // The curve's first and last quarter are turned, the last the other way.
+        if !below {
+            if right {
+                (x, y) = (side - 1 - x, side - 1 - y);
+            }
+            (x, y) = (y, x);
+        }
+    }
+    before + along
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(z: u32, x: u64, y: u64) -> u64 {
+        tile_id(TileCoord::try_new(z, x, y).expect("a tile"))
+    }
+
+    #[test]
+    fn tiles_are_numbered_as_the_specification_does() {
+        // Its table of examples.
+        for (tile, wanted) in [
+            ((0, 0, 0), 0),
+            ((1, 0, 0), 1),
+            ((1, 0, 1), 2),
+            ((1, 1, 1), 3),
+            ((1, 1, 0), 4),
+            ((2, 0, 0), 5),
+            ((12, 3423, 1763), 19_078_479),
+        ] {
+            assert_eq!(id(tile.0, tile.1, tile.2), wanted, "{tile:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_zoom_are_all_different_and_neighbours_follow_each_other() {
+        let mut tiles: Vec<(u64, i64, i64)> =
+            (0..64 * 64).map(|at| (id(6, at % 64, at / 64), (at % 64) as i64, (at / 64) as i64)).collect();
+        tiles.sort_unstable();
+        assert_eq!(tiles[0].0, 1365);
+        for pair in tiles.windows(2) {
+            assert_eq!(pair[1].0, pair[0].0 + 1);
+            assert_eq!((pair[1].1 - pair[0].1).abs() + (pair[1].2 - pair[0].2).abs(), 1, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn a_packed_part_ends_where_it_is_too_long() {
+        let mut packer = flate2::read::GzEncoder::new(io::repeat(0).take(1 << 20), flate2::Compression::best());
+        let mut packed = Vec::new();
+        packer.read_to_end(&mut packed).expect("memory");
+        assert!(packed.len() < 2000);
+        assert!(unpacked(packed.clone().into(), Packing::Gzip, 1 << 20).is_ok());
+        assert!(unpacked(packed.into(), Packing::Gzip, (1 << 20) - 1).is_err());
+    }
+}

@@ -1,0 +1,114 @@
+//! The captures of a directory: one-band files, scenes, or Sentinel-2 products.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::raster::band_names::names_of_file;
+use crate::raster::datetime::{Timestamp, from_name};
+use crate::raster::error::RasterError;
+use crate::raster::open::capture::Capture;
+use crate::raster::open::names::{OpenOptions, file_name, version_hash};
+use crate::raster::open::safe;
+use crate::raster::open::single::open_path;
+use crate::raster::pixels::Raster;
+use crate::raster::warp::Composite;
+
+/// Files accepted in one directory.
+const MAX_FILES: usize = 1000;
+
+/// Extensions of the rasters that are looked for in a directory.
+const EXTENSIONS: [&str; 4] = ["tif", "tiff", "jp2", "j2k"];
+
+/// The captures of a directory, as [`Imagery::Location`](super::Imagery::Location) says.
+pub(crate) fn open_directory(directory: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
+    if safe::is_product(directory) {
+        return safe::open(directory, options);
+    }
+    let name = file_name(directory);
+    let (files, products) = rasters_of(directory, &name)?;
+    if !products.is_empty() {
+        if let Some(file) = files.first() {
+            return Err(two_kinds(&name, "SAFE folders", &products[0], file));
+        }
+        let captures = products.iter().map(|path| safe::open(path, options)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(captures.into_iter().flatten().collect());
+    }
+    let in_stem = |path: &PathBuf| path.file_stem().map(|stem| names_of_file(&stem.to_string_lossy())).unwrap_or_default();
+    let (of_bands, scenes): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(|path| !in_stem(path).is_empty());
+    match (&of_bands[..], &scenes[..]) {
+        ([], []) => Err(RasterError::NoSuchPart { what: "raster file", index: 0, count: 0 }),
+        ([], scenes) => {
+            let captures = scenes.iter().map(|path| open_path(path, options)).collect::<Result<Vec<_>, _>>()?;
+            Ok(captures.into_iter().flatten().collect())
+        }
+        (of_bands, []) => {
+            let mut groups: BTreeMap<Option<Timestamp>, Vec<(&PathBuf, Vec<String>)>> = BTreeMap::new();
+            for path in of_bands {
+                let datetime = path.file_name().and_then(|name| from_name(&name.to_string_lossy()));
+                groups.entry(datetime).or_default().push((path, in_stem(path)));
+            }
+            groups.into_iter().map(|(datetime, files)| composite(&name, datetime, &files, options)).collect()
+        }
+        ([band, ..], [scene, ..]) => Err(two_kinds(&name, "band files", band, scene)),
+    }
+}
+
+fn two_kinds(name: &str, kind: &str, one: &Path, other: &Path) -> RasterError {
+    RasterError::BandMismatch {
+        found: format!("{name} holds both {kind} ({}) and others ({})", file_name(one), file_name(other)),
+        needed: "a directory of one kind is needed".to_owned(),
+    }
+}
+
+/// The GeoTIFF and JPEG 2000 files of a directory, and the SAFE folders in it, by name.
+fn rasters_of(directory: &Path, name: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf>), RasterError> {
+    let io = |source| RasterError::of_io(name, source);
+    let (mut files, mut products) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let is_raster = |extension: &std::ffi::OsStr| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known));
+        if path.is_dir() {
+            if safe::is_product(&path) {
+                products.push(path);
+            }
+        } else if path.extension().is_some_and(is_raster) {
+            files.push(path);
+        }
+        if files.len() + products.len() > MAX_FILES {
+            let (found, limit) = (MAX_FILES as u64 + 1, MAX_FILES as u64);
+            return Err(RasterError::TooLarge { name: name.to_owned(), what: "files", found, limit });
+        }
+    }
+    files.sort();
+    products.sort();
+    Ok((files, products))
+}
+
+/// One capture of band files; `names` of each are those of its bands.
+fn composite(
+    name: &str,
+    datetime: Option<Timestamp>,
+    files: &[(&PathBuf, Vec<String>)],
+    options: &OpenOptions,
+) -> Result<Capture, RasterError> {
+    let (mut parts, mut descriptions): (Vec<Arc<dyn Raster>>, _) = (Vec::new(), Vec::new());
+    let (mut versions, mut in_files) = (String::new(), None);
+    for (path, names) in files {
+        let mut captures = open_path(path, options)?;
+        let (Some(capture), true) = (captures.pop(), captures.is_empty()) else { continue };
+        let bands = capture.raster.info().bands.iter().filter(|band| !band.is_alpha).count();
+        if bands != names.len() {
+            return Err(RasterError::BandMismatch {
+                found: format!("{} has {bands} bands", file_name(path)),
+                needed: format!("its name stands for {}", names.join(", ")),
+            });
+        }
+        versions += &capture.version;
+        in_files = in_files.or(capture.datetime);
+        descriptions.extend(names.iter().cloned());
+        parts.push(capture.raster);
+    }
+    let raster = Composite::new(name, parts)?.described(descriptions);
+    Ok(Capture { datetime: datetime.or(in_files), version: version_hash(versions.as_bytes()), raster: Arc::new(raster) })
+}

@@ -1,0 +1,107 @@
+//! One file of pixels, wherever its bytes lie: its format, and its image.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::raster::datetime::Timestamp;
+use crate::raster::error::RasterError;
+use crate::raster::formats::{Format, GeoTiff, Jpeg2000, MAGIC_BYTES, MemoryRaster, open_npy};
+use crate::raster::open::names::OpenOptions;
+use crate::raster::pixels::{BandInfo, Raster};
+use crate::storage::{ByteSource, FileBytes};
+
+/// A file whose format is known.
+pub(crate) struct ImageFile {
+    /// What errors call it.
+    pub(crate) name: String,
+    pub(crate) bytes: Arc<dyn ByteSource>,
+    pub(crate) format: Format,
+}
+
+/// An image of which only the windows that are asked for are read.
+pub(crate) struct WindowedImage {
+    pub(crate) raster: Arc<dyn Raster>,
+    /// When it was taken, as the file says.
+    pub(crate) datetime: Option<Timestamp>,
+}
+
+impl ImageFile {
+    /// Reads the first bytes of a file.
+    ///
+    /// # Errors
+    /// [`RasterError`] if they cannot be read.
+    pub(crate) fn new(name: &str, bytes: Arc<dyn ByteSource>) -> Result<Self, RasterError> {
+        let mut file = Self { name: name.to_owned(), bytes, format: Format::Unknown };
+        file.format = Format::of(&file.read(MAGIC_BYTES as u64)?);
+        Ok(file)
+    }
+
+    /// Opens a file on this machine.
+    ///
+    /// # Errors
+    /// [`RasterError::Io`] if it cannot be read.
+    pub(crate) fn on_disk(name: &str, path: &Path) -> Result<Self, RasterError> {
+        let bytes = FileBytes::open(path).map_err(|source| RasterError::of_io(name, source))?;
+        Self::new(name, Arc::new(bytes))
+    }
+
+    /// The image of a GeoTIFF or JPEG 2000 file; `None` for other formats. `complete` may add to what the file says of each of
+    /// its bands, which are numbered from 0.
+    ///
+    /// # Errors
+    /// [`RasterError`] if the file is damaged or uses what this server cannot read.
+    pub(crate) fn windowed(
+        &self,
+        options: &OpenOptions,
+        complete: impl Fn(usize, &mut BandInfo),
+    ) -> Result<Option<WindowedImage>, RasterError> {
+        let complete = |bands: &mut [BandInfo]| bands.iter_mut().enumerate().for_each(|(band, info)| complete(band, info));
+        Ok(match self.format {
+            Format::GeoTiff => {
+                let mut tiff = GeoTiff::open(&self.name, self.bytes.clone(), &options.chunks)?;
+                complete(tiff.bands_mut());
+                Some(WindowedImage { datetime: tiff.datetime(), raster: Arc::new(tiff) })
+            }
+            Format::Jpeg2000 => {
+                let mut image = Jpeg2000::open(&self.name, self.bytes.clone(), &options.chunks)?;
+                complete(image.bands_mut());
+                Some(WindowedImage { datetime: None, raster: Arc::new(image) })
+            }
+            _ => None,
+        })
+    }
+
+    /// The images of a picture or an array, decoded into memory: one per capture.
+    ///
+    /// # Errors
+    /// [`RasterError::TooLarge`] beyond the limits, [`RasterError::UnsupportedMedia`] for another format, and what the format's
+    /// reader says.
+    pub(crate) fn decoded(&self, options: &OpenOptions) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
+        let limits = &options.limits;
+        let is_png = match self.format {
+            Format::Png => true,
+            Format::Jpeg => false,
+            Format::Npy => {
+                let rasters = open_npy(&self.name, &self.whole(options)?, limits)?;
+                return Ok(rasters.into_iter().map(|raster| Arc::new(raster) as Arc<dyn Raster>).collect());
+            }
+            _ => {
+                let found = Format::describe(&self.read(MAGIC_BYTES as u64)?);
+                return Err(RasterError::UnsupportedMedia { name: self.name.clone(), found });
+            }
+        };
+        Ok(vec![Arc::new(MemoryRaster::from_picture(&self.name, &self.whole(options)?, is_png, limits)?)])
+    }
+
+    /// All of its bytes, if they are within the limits.
+    fn whole(&self, options: &OpenOptions) -> Result<bytes::Bytes, RasterError> {
+        options.limits.check_bytes(&self.name, self.bytes.len())?;
+        self.read(self.bytes.len())
+    }
+
+    /// Its first `len` bytes, or fewer if it is shorter.
+    fn read(&self, len: u64) -> Result<bytes::Bytes, RasterError> {
+        let bytes = self.bytes.read_at(0, self.bytes.len().min(len) as usize);
+        bytes.map_err(|source| RasterError::of_io(&self.name, source))
+    }
+}

@@ -1,0 +1,186 @@
+//! A STAC API as a source whose captures are searched for where somebody looks.
+//!
+//! Areas are snapped to a grid, so that neighbouring windows share a search, and what was found is believed for a while. One item
+//! is opened when the source is: it tells which bands there are, whatever is found later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::asset_raster::AssetRaster;
+use super::base::Base;
+use super::search::{Search, nobody};
+use super::{Scene, assemble, composite_of, open_files, open_others};
+use crate::georef::{Bounds, Crs, Georef};
+use crate::raster::datetime::DatetimeRange;
+use crate::raster::error::RasterError;
+use crate::raster::extent::Footprint;
+use crate::raster::open::capture::{Capture, CaptureSet};
+use crate::raster::open::names::OpenOptions;
+use crate::raster::open::names::version_hash;
+use crate::raster::pixels::Raster;
+use crate::storage::Client;
+
+/// Side of the cells that areas are snapped to, degrees.
+const CELL_DEG: f64 = 0.25;
+
+/// How long an answer is believed.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// Files of all answers that are kept.
+const MAX_FILES_KEPT: u64 = 50_000;
+
+/// Items that are looked through for one that tells the bands.
+const SAMPLE_ITEMS: usize = 10;
+
+/// West, south, east and north of an area in cells, and the times asked for.
+type Area = ([i32; 4], Option<DatetimeRange>);
+
+/// What was found in an area.
+#[derive(Clone)]
+struct Found {
+    set: Arc<CaptureSet>,
+    /// Files that it may have open.
+    files: u32,
+}
+
+/// A search and what it has found.
+pub(crate) struct Catalogue {
+    search: Search,
+    client: Arc<Client>,
+    options: OpenOptions,
+    base: Base,
+    /// The files of the item that told the bands, and those bands.
+    sample: Vec<Arc<AssetRaster>>,
+    bands: Vec<String>,
+    areas: moka::sync::Cache<Area, Found>,
+}
+
+impl std::fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalogue").field("search", &self.search).field("bands", &self.bands).finish_non_exhaustive()
+    }
+}
+
+/// The catalogue of a search, and a raster with the bands that all of its captures have.
+///
+/// # Errors
+/// [`RasterError`] where the location is malformed, the host fails, nothing is found, or the newest item cannot be opened.
+pub(crate) fn open_search(location: &str, options: &OpenOptions) -> Result<(Catalogue, Arc<dyn Raster>), RasterError> {
+    let search = Search::parse(location)?;
+    let client = options.remote.clone().ok_or_else(|| nobody(location))?;
+    let base = Base::Url(client.locate(location)?);
+    let items = search.items(&client, search.bounds.as_ref(), None, Some(SAMPLE_ITEMS))?;
+    let newest = items.into_iter().max_by_key(|item| item.datetime()).ok_or_else(|| RasterError::BandMismatch {
+        found: format!("the search for {} finds no item", search.title()),
+        needed: "collections, a datetime, a bbox and a max_cloud that some item has are needed".to_owned(),
+    })?;
+    let mut scene = Scene::new(newest, &base, options)?;
+    let sample = open_files(search.title(), std::mem::take(&mut scene.files))?;
+    let (reference, bands) = composite_of(&scene, sample.clone())?;
+    let areas = moka::sync::Cache::builder()
+        .max_capacity(MAX_FILES_KEPT)
+        .weigher(|_, found: &Found| found.files.max(1))
+        .time_to_live(LIFETIME)
+        .build();
+    let catalogue = Catalogue { search, client, options: options.clone(), base, sample, bands, areas };
+    Ok((catalogue, Arc::new(reference)))
+}
+
+impl Catalogue {
+    /// What people call it.
+    pub(crate) fn title(&self) -> &str {
+        self.search.title()
+    }
+
+    /// Where it looks at all, in degrees; `None` for everywhere.
+    pub(crate) fn bounds(&self) -> Option<Bounds> {
+        self.search.bounds
+    }
+
+    /// The captures that lie on the grid `target` and were taken within `datetime`.
+    ///
+    /// # Errors
+    /// [`RasterError`] if the search fails, or an item that it finds cannot be opened.
+    pub(crate) fn at(
+        &self,
+        target: &Georef,
+        datetime: Option<&DatetimeRange>,
+    ) -> Result<Arc<CaptureSet>, Arc<RasterError>> {
+        let cells = area_of(target).and_then(|area| self.cells(&area));
+        let Some(cells) = cells else { return Ok(Arc::new(CaptureSet::new(version_hash(b""), Vec::new()))) };
+        let search = || -> Result<Found, RasterError> {
+            let (captures, files) = self.captures(&cells, datetime)?;
+            let versions: String = captures.iter().map(|capture| capture.version.as_str()).collect();
+            Ok(Found { set: Arc::new(CaptureSet::new(version_hash(versions.as_bytes()), captures)), files })
+        };
+        Ok(self.areas.try_get_with((cells, datetime.copied()), search)?.set)
+    }
+
+    /// The cells that hold an area, within the bounds of the search; `None` outside of them.
+    fn cells(&self, area: &Bounds) -> Option<[i32; 4]> {
+        if self.search.bounds.as_ref().is_some_and(|bounds| !bounds.intersects(area)) {
+            return None;
+        }
+        let Bounds { min_x, min_y, max_x, max_y } = *area;
+        let first = |edge: f64| (edge / CELL_DEG).floor() as i32;
+        let last = |edge: f64| (edge / CELL_DEG).ceil() as i32;
+        Some([first(min_x), first(min_y), last(max_x), last(max_y)])
+    }
+
+    /// The captures in some cells, and how many files they have.
+    fn captures(&self, cells: &[i32; 4], datetime: Option<&DatetimeRange>) -> Result<(Vec<Capture>, u32), RasterError> {
+        let [min_x, min_y, max_x, max_y] = cells.map(|cell| f64::from(cell) * CELL_DEG);
+        let area =
+            Bounds { min_x: min_x.max(-180.0), min_y: min_y.max(-90.0), max_x: max_x.min(180.0), max_y: max_y.min(90.0) };
+        let name = self.search.title();
+        let items = self.search.items(&self.client, Some(&area), datetime, None)?;
+        let mut scenes = Vec::new();
+        for item in items.into_iter().filter(Scene::has_bands) {
+            scenes.push(Scene::new(item, &self.base, &self.options)?);
+        }
+        let assets = open_others(name, &mut scenes, &self.sample)?;
+        let (mut kept, mut rasters): (Vec<Scene>, Vec<Arc<dyn Raster>>) = (Vec::new(), Vec::new());
+        for (scene, assets) in scenes.into_iter().zip(assets) {
+            let (composite, bands) = composite_of(&scene, assets)?;
+            if let Some(missing) = self.bands.iter().find(|band| !bands.contains(band)) {
+                tracing::warn!(item = scene.item.id, missing, "an item lacks a band of its source and is left out");
+                continue;
+            }
+            let composite = if bands == self.bands { composite } else { composite.only(&self.bands) };
+            kept.push(scene);
+            rasters.push(Arc::new(composite));
+        }
+        let files = (kept.len() * self.sample.len()) as u32;
+        Ok((assemble(name, kept, rasters, self.search.mosaic)?, files))
+    }
+}
+
+/// Degrees around a grid. One of Web Mercator that reaches beyond the antimeridian ends there: all longitudes would be the
+/// alternative, and what lies beyond is a halo.
+fn area_of(target: &Georef) -> Option<Bounds> {
+    if target.crs != Crs::web_mercator() {
+        return Footprint::of(target).and_then(|footprint| Footprint::around([footprint]));
+    }
+    let half = crate::tiles::WORLD_M / 2.0;
+    let bounds = target.bounds();
+    let corner = |x: f64, y: f64| target.crs.to_lon_lat(x.clamp(-half, half), y.clamp(-half, half));
+    let ((min_x, min_y), (max_x, max_y)) = (corner(bounds.min_x, bounds.min_y)?, corner(bounds.max_x, bounds.max_y)?);
+    (min_x < max_x && min_y < max_y).then_some(Bounds { min_x, min_y, max_x, max_y })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiles::TileCoord;
+
+    #[test]
+    fn the_area_of_a_tile_ends_at_the_antimeridian() {
+        let area = |z: u32, x: u64, y: u64| area_of(&TileCoord::try_new(z, x, y).expect("a tile").georef(256));
+        let east = area(3, 7, 3).expect("an area");
+        assert!((east.min_x - 135.0).abs() < 1e-6 && (east.max_x - 180.0).abs() < 1e-6, "{east:?}");
+        let mut beyond = TileCoord::try_new(3, 7, 3).expect("a tile").georef(256);
+        beyond.transform.origin_x += 1e6;
+        let beyond = area_of(&beyond).expect("an area");
+        assert!(beyond.min_x > 135.0 && (beyond.max_x - 180.0).abs() < 1e-6, "{beyond:?}");
+    }
+}

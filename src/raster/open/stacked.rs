@@ -1,0 +1,42 @@
+//! Captures that are stacked in the bands of one file.
+
+use std::sync::Arc;
+
+use crate::raster::error::RasterError;
+use crate::raster::formats::BandRange;
+use crate::raster::open::capture::Capture;
+
+/// As many captures as `images` says: one file is divided by its bands, several files must be as many. Without `images` they
+/// stay as they are.
+///
+/// # Errors
+/// [`RasterError::BandMismatch`] if the bands cannot be divided, or there is another number of captures.
+pub(crate) fn divide(captures: Vec<Capture>, images: Option<usize>) -> Result<Vec<Capture>, RasterError> {
+    match (images, &captures[..]) {
+        (Some(images), [single]) => split(single, images),
+        (Some(images), several) if images != several.len() => Err(RasterError::BandMismatch {
+            found: format!("{} captures are there", several.len()),
+            needed: format!("images={images} was asked for"),
+        }),
+        _ => Ok(captures),
+    }
+}
+
+fn split(stack: &Capture, images: usize) -> Result<Vec<Capture>, RasterError> {
+    if images == 1 {
+        return Ok(vec![stack.clone()]);
+    }
+    let bands = stack.raster.info().bands.iter().take_while(|band| !band.is_alpha).count();
+    if images == 0 || bands == 0 || bands % images != 0 {
+        return Err(RasterError::BandMismatch {
+            found: format!("the file has {bands} bands"),
+            needed: format!("images={images} needs a whole number of bands in each image"),
+        });
+    }
+    let count = bands / images;
+    let image = |image: usize| {
+        let raster = Arc::new(BandRange::new(stack.raster.clone(), image * count, count));
+        Capture { raster, ..stack.clone() }
+    };
+    Ok((0..images).map(image).collect())
+}

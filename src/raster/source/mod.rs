@@ -1,0 +1,355 @@
+//! A source: one or more captures of a place, with what a map needs to know about them.
+
+mod rendering;
+
+pub use rendering::RgbaTile;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use self::rendering::Rendering;
+use crate::georef::{Bounds, Georef};
+use crate::raster::datetime::DatetimeRange;
+use crate::raster::error::RasterError;
+use crate::raster::extent::{Footprint, Place};
+use crate::raster::formats::{ChunkCache, Limits};
+use crate::raster::open::{
+    Capture, CaptureSet, Catalogue, Imagery, Location, OpenOptions, file_name, is_search, open, open_search, title_of,
+    version_hash,
+};
+use crate::raster::pixels::{Patch, Raster, RasterInfo, Resampling, SampleType};
+use crate::raster::warp::warp;
+
+/// Where catalogues look that name no bounds.
+const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -90.0, max_x: 180.0, max_y: 90.0 };
+
+/// Which captures of a source are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CaptureSelection {
+    /// 0-based numbers in time order; `None` takes all.
+    pub captures: Option<Vec<usize>>,
+    /// When they were taken; captures of unknown time are in no range.
+    pub datetime: Option<DatetimeRange>,
+}
+
+/// Imagery with a name: captures in time order.
+pub struct Source {
+    /// The name in URLs.
+    pub id: String,
+    /// One line for people.
+    pub title: String,
+    /// Whom the map has to name.
+    pub attribution: Option<String>,
+    /// Changes whenever the pixels do.
+    pub version: String,
+    found: Arc<CaptureSet>,
+    /// The raster that tells size, bands and colours: the first capture, or one that stands for all of a catalogue.
+    reference: Arc<dyn Raster>,
+    rendering: Arc<OnceLock<Rendering>>,
+    origin: Origin,
+}
+
+/// Where captures come from.
+#[derive(Debug)]
+enum Origin {
+    /// They were given.
+    Given,
+    /// They are searched for where somebody looks ([`Source::at`]): there are none here.
+    Catalogue(Box<Catalogue>),
+    /// They were found in a part of a catalogue.
+    Found,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, version, found, origin, .. } = self;
+        let mut shown = f.debug_struct("Source");
+        shown.field("id", id).field("version", version).field("captures", &found.captures).field("origin", origin);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// A band as people see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BandSummary {
+    /// 1-based number, as in `bands=`.
+    pub number: usize,
+    /// Its description in the file.
+    pub description: Option<String>,
+    /// The value that stands for "no data".
+    pub nodata: Option<f64>,
+    /// Whether it is a mask rather than data.
+    pub is_alpha: bool,
+}
+
+/// What is known of a source without reading pixels; sizes and bands are those of its first capture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceInfo {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Bands in file order.
+    pub bands: Vec<BandSummary>,
+    /// Type of every sample.
+    pub sample_type: SampleType,
+    /// When each capture was taken, where that is known.
+    pub datetimes: Vec<Option<String>>,
+    /// Where it lies, if it says so.
+    pub place: Option<Place>,
+}
+
+impl Source {
+    /// A source of captures that are open already. `version` must change whenever their pixels do.
+    ///
+    /// # Errors
+    /// [`RasterError::NoSuchPart`] without any capture, [`RasterError::BandMismatch`] where captures differ in their bands.
+    pub fn new(id: &str, title: &str, version: String, captures: Vec<Capture>) -> Result<Self, RasterError> {
+        let Some(first) = captures.first() else {
+            return Err(RasterError::NoSuchPart { what: "capture", index: 0, count: 0 });
+        };
+        let bands = first.raster.info().bands.len();
+        if let Some(position) = captures.iter().position(|capture| capture.raster.info().bands.len() != bands) {
+            let found = captures[position].raster.info().bands.len();
+            return Err(RasterError::BandMismatch {
+                found: format!("capture {} has {found} bands", position + 1),
+                needed: format!("all captures of a source need the same number as the first ({bands})"),
+            });
+        }
+        let reference = first.raster.clone();
+        Ok(Self::of(id, title, Arc::new(CaptureSet::new(version, captures)), reference, Origin::Given))
+    }
+
+    fn of(id: &str, title: &str, found: Arc<CaptureSet>, reference: Arc<dyn Raster>, origin: Origin) -> Self {
+        let (id, title, version) = (id.to_owned(), title.to_owned(), found.version.clone());
+        Self { id, title, attribution: None, version, found, reference, rendering: Arc::default(), origin }
+    }
+
+    /// The source of a STAC search.
+    fn search(id: &str, location: &str, options: &OpenOptions) -> Result<Self, RasterError> {
+        let (catalogue, reference) = open_search(location, options)?;
+        let nothing = CaptureSet::new(version_hash(location.as_bytes()), Vec::new());
+        let title = catalogue.title().to_owned();
+        Ok(Self::of(id, &title, Arc::new(nothing), reference, Origin::Catalogue(Box::new(catalogue))))
+    }
+
+    /// Whether captures are searched for: then there are none before [`Source::at`] says where.
+    pub fn is_searched(&self) -> bool {
+        matches!(self.origin, Origin::Catalogue(_))
+    }
+
+    /// The source of what lies on the grid `target` and was taken within `datetime`: this one, or where captures are searched
+    /// for, one of those that were found, with a version of its own. It waits for the host where that has not been done lately.
+    ///
+    /// # Errors
+    /// What the search says.
+    pub fn at(self: &Arc<Self>, target: &Georef, datetime: Option<&DatetimeRange>) -> Result<Arc<Self>, Arc<RasterError>> {
+        let Origin::Catalogue(catalogue) = &self.origin else { return Ok(self.clone()) };
+        let found = catalogue.at(target, datetime)?;
+        let found = Self::of(&self.id, &self.title, found, self.reference.clone(), Origin::Found);
+        Ok(Arc::new(Self { attribution: self.attribution.clone(), rendering: self.rendering.clone(), ..found }))
+    }
+
+    /// The captures of all `locations` (see [`Imagery::Location`]) in time order, those of unknown time first, as they were named. The
+    /// time that a location names goes before what its file says.
+    ///
+    /// # Errors
+    /// As [`Imagery::Location`] and [`Source::new`]; a search must be the only location.
+    pub fn open(id: &str, locations: &[Location], options: &OpenOptions) -> Result<Self, RasterError> {
+        if let [search] = locations
+            && is_search(&search.place)
+        {
+            return match search.datetime {
+                None => Self::search(id, &search.place, options),
+                Some(_) => Err(search.misdated("as many as a search finds")),
+            };
+        }
+        let open_dated = |location: &Location| {
+            let mut captures = open(Imagery::Location(&location.place), None, options)?;
+            location.date(&mut captures)?;
+            Ok(captures)
+        };
+        let mut captures: Vec<Capture> =
+            locations.iter().map(open_dated).collect::<Result<Vec<_>, RasterError>>()?.into_iter().flatten().collect();
+        captures.sort_by_key(|capture| capture.datetime);
+        // The order of captures, and which of them a time chooses, is part of what is seen.
+        let dated = locations.iter().filter_map(|location| location.datetime).map(|datetime| datetime.to_string());
+        let versions: String = captures.iter().map(|capture| capture.version.clone()).chain(dated).collect();
+        let title = locations.first().map_or(id.to_owned(), |location| title_of(&location.place));
+        Self::new(id, &title, version_hash(versions.as_bytes()), captures)
+    }
+
+    /// One path on this machine, as [`Source::open`]; with `images`, a file in whose bands so many captures are stacked.
+    ///
+    /// # Errors
+    /// As [`Source::open`], and as [`open`] where the bands cannot be divided.
+    pub fn open_path(id: &str, path: &Path, images: Option<usize>, options: &OpenOptions) -> Result<Self, RasterError> {
+        let location = path.to_string_lossy().into_owned();
+        let Some(images) = images else { return Self::open(id, &[location.into()], options) };
+        let captures = open(Imagery::File { name: &file_name(path), path }, Some(images), options)?;
+        let version = captures.first().map(|capture| capture.version.clone()).unwrap_or_default();
+        Self::new(id, &title_of(&location), version, captures)
+    }
+
+    /// A file in memory (embedded or uploaded); `images` as in [`open`].
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn from_bytes(
+        id: &str,
+        title: &str,
+        bytes: Bytes,
+        images: Option<usize>,
+        limits: &Limits,
+        cache: &ChunkCache,
+    ) -> Result<Self, RasterError> {
+        let version = version_hash(&bytes);
+        let options = OpenOptions { limits: *limits, chunks: cache.clone(), remote: None };
+        let captures = open(Imagery::Bytes { name: title, bytes }, images, &options)?;
+        Self::new(id, title, version, captures)
+    }
+
+    /// The 0-based captures that `wanted` chooses, in time order.
+    ///
+    /// # Errors
+    /// [`RasterError::NoSuchPart`] for a number there is none of, [`RasterError::InvalidOption`] where captures have no numbers
+    /// because they are searched for.
+    pub fn select(&self, wanted: &CaptureSelection) -> Result<Vec<usize>, RasterError> {
+        let count = self.found.captures.len();
+        if let (Some(captures), Origin::Catalogue(_) | Origin::Found) = (&wanted.captures, &self.origin) {
+            return Err(RasterError::InvalidOption {
+                what: "captures",
+                value: captures.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(","),
+                needed: "captures that are searched for have no numbers; datetime= chooses among them".to_owned(),
+            });
+        }
+        let mut chosen: Vec<usize> = match &wanted.captures {
+            None => (0..count).collect(),
+            Some(captures) => {
+                if let Some(index) = captures.iter().find(|index| **index >= count) {
+                    return Err(RasterError::NoSuchPart { what: "capture", index: index + 1, count });
+                }
+                captures.clone()
+            }
+        };
+        chosen.sort_unstable();
+        chosen.dedup();
+        if let Some(range) = &wanted.datetime {
+            chosen.retain(|index| self.found.captures[*index].datetime.is_some_and(|datetime| range.contains(datetime)));
+        }
+        Ok(chosen)
+    }
+
+    /// The captures in time order.
+    pub fn captures(&self) -> &[Capture] {
+        &self.found.captures
+    }
+
+    /// Size, bands and place of the first capture, on which the others are read.
+    pub fn raster_info(&self) -> &RasterInfo {
+        self.reference.info()
+    }
+
+    /// One capture.
+    ///
+    /// # Errors
+    /// [`RasterError::NoSuchPart`] where there are fewer.
+    pub fn capture(&self, index: usize) -> Result<&Capture, RasterError> {
+        let missing = RasterError::NoSuchPart { what: "capture", index, count: self.found.captures.len() };
+        self.found.captures.get(index).ok_or(missing)
+    }
+
+    /// Reads `bands` (0-based) of a capture on the grid `target`. A capture that lies elsewhere costs nothing.
+    ///
+    /// # Errors
+    /// As [`warp`](fn@warp), and where there is no such capture.
+    pub fn read(
+        &self,
+        capture: usize,
+        target: &Georef,
+        bands: &[usize],
+        resampling: Resampling,
+    ) -> Result<Patch, RasterError> {
+        let raster = &*self.capture(capture)?.raster;
+        let lies = self.found.footprints[capture].zip(Footprint::of(target));
+        if lies.is_some_and(|(capture, target)| !capture.meets(&target)) {
+            return Ok(Patch::empty(target.width, target.height, bands.len()));
+        }
+        warp(raster, target, bands, resampling)
+    }
+
+    /// Imagery on the grid `target` as colours for a map: 8-bit imagery as it is, everything else stretched between the
+    /// percentiles of the first capture. Of the captures that are wanted the newest that has data there is shown.
+    ///
+    /// # Errors
+    /// As [`Source::select`] and [`Source::read`].
+    pub fn read_rgba(
+        &self,
+        wanted: &CaptureSelection,
+        target: &Georef,
+        resampling: Resampling,
+    ) -> Result<RgbaTile, RasterError> {
+        let rendering = match self.rendering.get() {
+            Some(rendering) => rendering,
+            // Two threads may both compute it; they find the same.
+            None => {
+                let rendering = Rendering::of(&*self.reference)?;
+                self.rendering.get_or_init(|| rendering)
+            }
+        };
+        for newest in self.select(wanted)?.into_iter().rev() {
+            let patch = self.read(newest, target, rendering.bands(), resampling)?;
+            if !patch.is_empty() {
+                return Ok(rendering.paint(&patch));
+            }
+        }
+        Ok(rendering.paint(&Patch::empty(target.width, target.height, rendering.bands().len())))
+    }
+
+    /// Whether any of the source may lie on the grid `target`; a source without a place lies nowhere.
+    pub fn covers(&self, target: &Georef) -> bool {
+        let target = Footprint::of(target);
+        target.is_some_and(|target| self.found.footprints.iter().flatten().any(|footprint| footprint.meets(&target)))
+    }
+
+    /// What is known without reading pixels.
+    pub fn describe(&self) -> SourceInfo {
+        let info = self.raster_info();
+        let bands = info.bands.iter().enumerate().map(|(index, band)| BandSummary {
+            number: index + 1,
+            description: band.description.clone(),
+            nodata: band.nodata,
+            is_alpha: band.is_alpha,
+        });
+        SourceInfo {
+            width: info.width,
+            height: info.height,
+            bands: bands.collect(),
+            sample_type: info.sample_type,
+            datetimes: self.found.captures.iter().map(|capture| capture.datetime.map(|time| time.to_string())).collect(),
+            place: self.place(),
+        }
+    }
+
+    /// Where it lies: at the resolution of its first capture, within the bounds of all.
+    fn place(&self) -> Option<Place> {
+        let place = self.raster_info().georef.as_ref().and_then(Place::of)?;
+        if let Origin::Catalogue(catalogue) = &self.origin {
+            // Coarser tiles would take hundreds of scenes, so the zooms stay those of one.
+            return Some(Place {
+                bounds_lon_lat: catalogue.bounds().unwrap_or(WORLD),
+                min_zoom: place.max_zoom.min(place.min_zoom + 2),
+                ..place
+            });
+        }
+        if self.found.captures.len() == 1 {
+            return Some(place);
+        }
+        Some(match Footprint::around(self.found.footprints.iter().flatten().copied()) {
+            Some(bounds) => place.within(bounds),
+            None => place,
+        })
+    }
+}
