@@ -1,8 +1,10 @@
 //! What can go wrong between a file and its pixels.
 
+use std::io;
+
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
-use crate::storage::RemoteError;
+use crate::storage::{ReadError, RemoteError};
 
 /// What can be wrong with a raster.
 #[derive(Debug, thiserror::Error)]
@@ -114,34 +116,22 @@ pub enum RasterError {
         /// The file or upload.
         name: String,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
 impl RasterError {
-    /// What a decoder says: damage, something it does not know, or a failure of what holds the bytes.
-    pub(crate) fn of_decoder(name: &str, format: &'static str, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind as Kind;
-        if let Some(remote) = RemoteError::inside(error) {
-            return Self::Remote(remote.clone());
-        }
-        let (name, reason) = (name.to_owned(), error.to_string());
-        match error.kind() {
-            Kind::InvalidData | Kind::UnexpectedEof | Kind::InvalidInput => Self::Undecodable { name, format, reason },
-            Kind::Unsupported => Self::Unsupported {
-                name,
-                feature: reason,
-                needed: "convert it, for example with: gdal_translate -of COG -co COMPRESS=DEFLATE in.tif out.tif",
-            },
-            kind => Self::Io { name, source: std::io::Error::new(kind, reason) },
-        }
+    /// A failure of this machine's file system.
+    pub(crate) fn of_io(name: &str, source: io::Error) -> Self {
+        Self::Io { name: name.to_owned(), source }
     }
 
-    /// What the holder of the bytes says.
-    pub(crate) fn of_io(name: &str, source: std::io::Error) -> Self {
-        match RemoteError::inside(&source) {
-            Some(remote) => Self::Remote(remote.clone()),
-            None => Self::Io { name: name.to_owned(), source },
+    /// A failure of what holds the bytes.
+    pub(crate) fn of_read(name: &str, error: ReadError) -> Self {
+        match error {
+            ReadError::Remote(error) => Self::Remote(error),
+            ReadError::Io(error) => Self::of_io(name, io::Error::new(error.kind(), error)),
+            ReadError::BeyondEnd { .. } => Self::of_io(name, io::Error::new(io::ErrorKind::UnexpectedEof, error)),
         }
     }
 
@@ -165,10 +155,10 @@ impl RasterError {
             Self::UnsupportedMedia { .. } => ErrorKind::UnsupportedMedia,
             Self::Remote(error) => error.kind(),
             Self::Io { source, .. } => match source.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                std::io::ErrorKind::TimedOut => ErrorKind::TimedOut,
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::TimedOut => ErrorKind::TimedOut,
                 // A file that ends before what it promises is the file's fault.
-                std::io::ErrorKind::UnexpectedEof => ErrorKind::Unusable,
+                io::ErrorKind::UnexpectedEof => ErrorKind::Unusable,
                 _ => ErrorKind::Internal,
             },
         }

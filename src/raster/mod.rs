@@ -22,9 +22,7 @@ mod warp;
 pub use datetime::{DatetimeRange, Timestamp};
 pub use error::RasterError;
 pub use extent::Place;
-pub use formats::{
-    ChunkCache, GeoTiff, Jpeg2000, Limits, Mbtiles, MemoryRaster, Pmtiles, TileExtent, TilePyramid, TileStore, XyzTiles,
-};
+pub use formats::{ChunkCache, GeoTiff, Jpeg2000, Limits, MemoryRaster};
 pub use input::{BandChoice, BandNumbers, InputOptions, InputPlan, Preset, resolution_warning};
 pub use open::{Capture, Imagery, Location, OpenOptions, open};
 pub use pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::ReadError;
+
 /// Random access to the bytes of one file.
 pub trait ByteSource: Send + Sync {
     /// Bytes in the file.
@@ -14,15 +16,15 @@ pub trait ByteSource: Send + Sync {
     /// The `len` bytes from `offset`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] where the file ends earlier; nothing is allocated in that case.
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+    /// [`ReadError::BeyondEnd`] if the file ends earlier (nothing is allocated then), or the failure of what holds the bytes.
+    fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, ReadError>;
 
     /// The bytes of several ranges, each an offset and a length, in the order asked. Sources that take long to answer fetch
     /// them together.
     ///
     /// # Errors
     /// As [`ByteSource::read_at`].
-    fn get_ranges(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
+    fn get_ranges(&self, ranges: &[(u64, usize)]) -> Result<Vec<Bytes>, ReadError> {
         ranges.iter().map(|(offset, len)| self.read_at(*offset, *len)).collect()
     }
 
@@ -33,13 +35,10 @@ pub trait ByteSource: Send + Sync {
 }
 
 /// Checks a range against the length of a file.
-pub(super) fn check_range(offset: u64, len: usize, file_len: u64) -> io::Result<()> {
+pub(super) fn check_range(offset: u64, len: usize, file_len: u64) -> Result<(), ReadError> {
     match offset.checked_add(len as u64) {
         Some(end) if end <= file_len => Ok(()),
-        _ => Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            format!("{len} bytes are needed at offset {offset}, but the file ends at {file_len}"),
-        )),
+        _ => Err(ReadError::BeyondEnd { offset, len, file_len }),
     }
 }
 
@@ -48,7 +47,7 @@ impl ByteSource for Bytes {
         <[u8]>::len(self) as u64
     }
 
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+    fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, ReadError> {
         check_range(offset, len, ByteSource::len(self))?;
         let start = offset as usize;
         Ok(self.slice(start..start + len))
@@ -79,7 +78,7 @@ impl ByteSource for FileBytes {
         self.len
     }
 
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+    fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, ReadError> {
         check_range(offset, len, self.len)?;
         let mut buffer = vec![0; len];
         read_exact_at(&self.file, offset, &mut buffer)?;

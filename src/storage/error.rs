@@ -1,6 +1,7 @@
 //! What can go wrong on the way to a remote file. Addresses are shown without their secrets.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::RemoteUrl;
@@ -111,11 +112,6 @@ impl RemoteError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status: 404 | 410, .. })
     }
-
-    /// The error inside one of [`ByteSource`](super::ByteSource), whose errors are the system's.
-    pub fn inside(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
-    }
 }
 
 /// An address that may not even be one, without what may be secret.
@@ -132,9 +128,29 @@ fn shown(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-impl From<RemoteError> for io::Error {
-    fn from(error: RemoteError) -> Self {
-        let kind = if error.kind() == ErrorKind::TimedOut { io::ErrorKind::TimedOut } else { io::ErrorKind::Other };
-        Self::new(kind, error)
+/// Why the bytes of a file cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file ends earlier.
+    #[error("{len} bytes are needed at offset {offset}, but the file ends at {file_len}")]
+    BeyondEnd {
+        /// First byte.
+        offset: u64,
+        /// Bytes wanted.
+        len: usize,
+        /// Bytes of the file.
+        file_len: u64,
+    },
+    /// The disk fails.
+    #[error(transparent)]
+    Io(Arc<io::Error>),
+    /// Another machine fails.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +13,7 @@ use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::byte_source::check_range;
 use super::client::{RemoteRequest, RemoteResponse, content_range};
-use super::{ByteSource, Client, RemoteError, RemoteUrl, in_parallel};
+use super::{ByteSource, Client, ReadError, RemoteError, RemoteUrl, in_parallel};
 
 /// Bytes of a block.
 const BLOCK: u64 = 64 << 10;
@@ -171,11 +170,11 @@ impl ByteSource for HttpBytes {
         self.len
     }
 
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+    fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, ReadError> {
         Ok(self.get_ranges(&[(offset, len)])?.into_iter().next().unwrap_or_default())
     }
 
-    fn get_ranges(&self, ranges: &[(u64, usize)]) -> io::Result<Vec<Bytes>> {
+    fn get_ranges(&self, ranges: &[(u64, usize)]) -> Result<Vec<Bytes>, ReadError> {
         for (offset, len) in ranges {
             check_range(*offset, *len, self.len)?;
         }

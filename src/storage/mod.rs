@@ -22,7 +22,7 @@ mod url;
 
 pub use byte_source::{ByteSource, FileBytes};
 pub use client::{Client, ClientOptions};
-pub use error::RemoteError;
+pub use error::{ReadError, RemoteError};
 pub use guard::is_private;
 pub use http_file::HttpBytes;
 pub use object_stores::{ObjectStores, is_remote};

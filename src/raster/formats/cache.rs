@@ -1,15 +1,15 @@
 //! Decoded chunks of all rasters, kept within one byte budget.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::raster::formats::samples::Samples;
+use super::error::DecodeError;
+use super::samples::Samples;
 
-/// What names a chunk: raster, image within it, chunk within that.
+/// Names a chunk: its file, the image within that, and the chunk within the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ChunkKey {
-    pub(crate) raster: u64,
+    pub(crate) file: u64,
     pub(crate) image: u32,
     pub(crate) chunk: u64,
 }
@@ -39,8 +39,8 @@ impl ChunkCache {
         Self { chunks }
     }
 
-    /// A number no other raster of this process has.
-    pub(crate) fn next_raster_id() -> u64 {
+    /// A number that no other file of this process has.
+    pub(crate) fn next_file() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
@@ -54,8 +54,8 @@ impl ChunkCache {
     pub(crate) fn get_or_decode(
         &self,
         key: ChunkKey,
-        decode: impl FnOnce() -> io::Result<Samples>,
-    ) -> Result<Arc<Samples>, Arc<io::Error>> {
+        decode: impl FnOnce() -> Result<Samples, DecodeError>,
+    ) -> Result<Arc<Samples>, Arc<DecodeError>> {
         self.chunks.try_get_with(key, || decode().map(Arc::new))
     }
 }

@@ -1,7 +1,9 @@
 //! File formats as rasters: which format bytes are, and their pixels by window.
 
 mod cache;
+mod chunks;
 mod detect;
+mod error;
 mod geotiff;
 mod jpeg2000;
 mod limits;
@@ -19,5 +21,4 @@ pub use limits::Limits;
 pub(crate) use memory::BandRange;
 pub use memory::MemoryRaster;
 pub(crate) use npy::open as open_npy;
-pub(crate) use tile_pyramid::is_template;
-pub use tile_pyramid::{Mbtiles, Pmtiles, TileExtent, TilePyramid, TileStore, XyzTiles};
+pub(crate) use tile_pyramid::{Mbtiles, Pmtiles, XyzTiles, is_template};

@@ -102,6 +102,6 @@ impl ImageFile {
     /// Its first `len` bytes, or fewer if it is shorter.
     fn read(&self, len: u64) -> Result<bytes::Bytes, RasterError> {
         let bytes = self.bytes.read_at(0, self.bytes.len().min(len) as usize);
-        bytes.map_err(|source| RasterError::of_io(&self.name, source))
+        bytes.map_err(|error| RasterError::of_read(&self.name, error))
     }
 }

@@ -176,7 +176,8 @@ fn read_xml(path: &Path) -> Result<String, RasterError> {
     if file.len() > MAX_XML_BYTES {
         return Err(RasterError::TooLarge { name, what: "bytes", found: file.len(), limit: MAX_XML_BYTES });
     }
-    Ok(String::from_utf8_lossy(&file.read_at(0, file.len() as usize).map_err(io)?).into_owned())
+    Ok(String::from_utf8_lossy(&file.read_at(0, file.len() as usize).map_err(|error| RasterError::of_read(&name, error))?)
+        .into_owned())
 }
 
 /// What is in a directory, by name.

@@ -4,24 +4,21 @@
 //! with directories that the crate does not accept, so each chunk is handed to it as a TIFF file of its own: a header with
 //! the few tags that matter, then the compressed bytes as its only strip.
 
-use std::io::{Cursor, Error, ErrorKind, Result};
+use std::io::Cursor;
 
 use image::ImageDecoder;
 use tiff::decoder::{Decoder, DecodingResult};
 
 use super::image::{COMPRESSION_JPEG, COMPRESSION_WEBP, Format, Image};
 use super::jpeg::{FrameHeader, ycbcr_to_rgb};
+use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::formats::samples::Samples;
-
-fn invalid(reason: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidData, reason.into())
-}
 
 /// Decodes the compressed bytes of chunk `index`.
 ///
 /// # Errors
 /// `Unsupported` for a compression the crate does not have, else `InvalidData`.
-pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<Samples> {
+pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<Samples, DecodeError> {
     let rows = image.chunk_rows(index);
     let pixels = image.chunk_width * rows;
     check_embedded_size(image, rows, compressed)?;
@@ -56,20 +53,20 @@ pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<S
     if samples.len() == pixels * image.chunk_samples() {
         Ok(samples)
     } else {
-        Err(invalid(format!("chunk {index} has {} samples", samples.len())))
+        Err(damaged(format!("chunk {index} has {} samples", samples.len())))
     }
 }
 
-fn tiff_error(error: tiff::TiffError) -> Error {
+fn tiff_error(error: tiff::TiffError) -> DecodeError {
     match error {
         // Codecs report damage as I/O errors, but the bytes are in memory: it is always the data.
-        tiff::TiffError::UnsupportedError(error) => Error::new(ErrorKind::Unsupported, error.to_string()),
-        error => invalid(error.to_string()),
+        tiff::TiffError::UnsupportedError(error) => unsupported(error.to_string()),
+        error => damaged(error.to_string()),
     }
 }
 
 /// JPEG and WebP streams carry a size of their own, which decoders allocate: it must be the chunk's.
-fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<()> {
+fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<(), DecodeError> {
     let embedded = match image.compression {
         COMPRESSION_JPEG => FrameHeader::read(compressed).map(|frame| (frame.width, frame.height)),
         COMPRESSION_WEBP => image::codecs::webp::WebPDecoder::new(Cursor::new(compressed))
@@ -80,11 +77,11 @@ fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<
     };
     match embedded {
         Some((width, height)) if width == image.chunk_width && height == rows => Ok(()),
-        Some((width, height)) => Err(invalid(format!(
+        Some((width, height)) => Err(damaged(format!(
             "a compressed chunk says it has {width} x {height} pixels, but the chunks of this file have {} x {rows}",
             image.chunk_width
         ))),
-        None => Err(invalid("a compressed chunk has no readable header")),
+        None => Err(damaged("a compressed chunk has no readable header")),
     }
 }
 

@@ -1,12 +1,11 @@
 //! The georeference of a GeoTIFF (OGC GeoTIFF 1.1): where its pixels lie, and in which coordinate system.
 
 use std::collections::BTreeMap;
-use std::io;
 
-use super::ifd::{Directory, tag};
-use super::raster_error;
+use super::ifd::{Directory, FORMAT, tag};
 use crate::georef::{Crs, GeoKeys, GeoTransform, Georef};
 use crate::raster::error::RasterError;
+use crate::raster::formats::error::DecodeError;
 use crate::storage::ByteSource;
 
 const RASTER_PIXEL_IS_POINT: u64 = 2;
@@ -23,7 +22,7 @@ pub(super) fn read(
     width: usize,
     height: usize,
 ) -> Result<Option<Georef>, RasterError> {
-    let failed = |error: io::Error| raster_error(name, &error);
+    let failed = |error: DecodeError| error.in_file(name, FORMAT);
     let Some(transform) = transform(source, directory).map_err(failed)? else { return Ok(None) };
     let Some(keys) = geo_keys(source, directory).map_err(failed)? else { return Ok(None) };
     let bad_crs = |source| RasterError::BadCrs { name: name.to_owned(), source };
@@ -44,7 +43,7 @@ pub(super) fn read(
 }
 
 /// `ModelTransformation`, else `ModelPixelScale` with one tiepoint.
-fn transform(source: &dyn ByteSource, directory: &Directory) -> io::Result<Option<GeoTransform>> {
+fn transform(source: &dyn ByteSource, directory: &Directory) -> Result<Option<GeoTransform>, DecodeError> {
     if let [a, b, _, origin_x, d, e, _, origin_y, ..] = directory.floats(source, tag::MODEL_TRANSFORMATION)?[..] {
         return Ok(Some(GeoTransform { origin_x, pixel_width: a, row_skew: b, origin_y, col_skew: d, pixel_height: e }));
     }
@@ -60,7 +59,7 @@ fn transform(source: &dyn ByteSource, directory: &Directory) -> io::Result<Optio
 }
 
 /// The GeoKey directory with its numbers and texts resolved.
-fn geo_keys(source: &dyn ByteSource, directory: &Directory) -> io::Result<Option<GeoKeys>> {
+fn geo_keys(source: &dyn ByteSource, directory: &Directory) -> Result<Option<GeoKeys>, DecodeError> {
     let words = directory.unsigneds(source, tag::GEO_KEY_DIRECTORY)?;
     let [_version, _revision, _minor, _count, entries @ ..] = &words[..] else { return Ok(None) };
     let doubles = directory.floats(source, tag::GEO_DOUBLE_PARAMS)?;

@@ -4,11 +4,14 @@
 //! anything is allocated, and the chain of directories may neither loop nor grow without end.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 
 use bytes::Bytes;
 
+use crate::raster::formats::error::{DecodeError, damaged};
 use crate::storage::ByteSource;
+
+/// What errors call the format.
+pub(super) const FORMAT: &str = "GeoTIFF";
 
 /// Tags this reader looks at.
 pub(super) mod tag {
@@ -99,17 +102,13 @@ impl Entry {
     }
 }
 
-fn invalid(reason: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason.into())
-}
-
 /// All directories of a file in order, and whether its numbers are big-endian.
-pub(super) fn read_directories(source: &dyn ByteSource) -> io::Result<(bool, Vec<Directory>)> {
+pub(super) fn read_directories(source: &dyn ByteSource) -> Result<(bool, Vec<Directory>), DecodeError> {
     let start = source.read_at(0, 8)?;
     let big_endian = match &start[..2] {
         b"II" => false,
         b"MM" => true,
-        _ => return Err(invalid("it does not start with a TIFF header")),
+        _ => return Err(damaged("it does not start with a TIFF header")),
     };
     let plain = Header { big_endian, big_tiff: false };
     let (header, mut offset) = match plain.unsigned(&start[2..4]) {
@@ -117,33 +116,33 @@ pub(super) fn read_directories(source: &dyn ByteSource) -> io::Result<(bool, Vec
         43 if plain.unsigned(&start[4..6]) == 8 => {
             (Header { big_tiff: true, ..plain }, plain.unsigned(&source.read_at(8, 8)?))
         }
-        version => return Err(invalid(format!("TIFF version {version} is not 42 or 43"))),
+        version => return Err(damaged(format!("TIFF version {version} is not 42 or 43"))),
     };
     let (mut directories, mut seen) = (Vec::new(), HashSet::new());
     while offset != 0 {
         if !seen.insert(offset) {
-            return Err(invalid(format!("its directories form a loop at offset {offset}")));
+            return Err(damaged(format!("its directories form a loop at offset {offset}")));
         }
         if directories.len() == MAX_DIRECTORIES {
-            return Err(invalid(format!("it has more than {MAX_DIRECTORIES} directories")));
+            return Err(damaged(format!("it has more than {MAX_DIRECTORIES} directories")));
         }
         let (directory, next) = read_directory(source, header, offset)?;
         directories.push(directory);
         offset = next;
     }
     if directories.is_empty() {
-        return Err(invalid("it has no directory"));
+        return Err(damaged("it has no directory"));
     }
     Ok((big_endian, directories))
 }
 
 /// The directory at `offset` and the offset of the next one (0 where it is the last).
-fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> io::Result<(Directory, u64)> {
+fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> Result<(Directory, u64), DecodeError> {
     let word = header.word();
     let (count_bytes, entry_bytes) = if header.big_tiff { (8, 20) } else { (2, 12) };
     let count = header.unsigned(&source.read_at(offset, count_bytes)?);
     if count == 0 || count > MAX_ENTRIES {
-        return Err(invalid(format!("a directory has {count} entries; 1 to {MAX_ENTRIES} are accepted")));
+        return Err(damaged(format!("a directory has {count} entries; 1 to {MAX_ENTRIES} are accepted")));
     }
     let table_bytes = count as usize * entry_bytes;
     let table = source.read_at(offset + count_bytes as u64, table_bytes + word)?;
@@ -168,13 +167,13 @@ impl Directory {
     }
 
     /// The value's raw bytes with the size of one number in them; `None` without the tag.
-    fn raw(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Option<(u16, usize, Bytes)>> {
+    fn raw(&self, source: &dyn ByteSource, tag: u16) -> Result<Option<(u16, usize, Bytes)>, DecodeError> {
         let Some(entry) = self.entries.get(&tag) else { return Ok(None) };
         let Some(size) = entry.value_bytes() else {
-            return Err(invalid(format!("tag {tag} has the unknown type {}", entry.field_type)));
+            return Err(damaged(format!("tag {tag} has the unknown type {}", entry.field_type)));
         };
         let len = entry.count.checked_mul(size as u64).filter(|len| *len <= MAX_VALUE_BYTES).ok_or_else(|| {
-            invalid(format!("tag {tag} claims {} values; {MAX_VALUE_BYTES} bytes are accepted", entry.count))
+            damaged(format!("tag {tag} claims {} values; {MAX_VALUE_BYTES} bytes are accepted", entry.count))
         })? as usize;
         let bytes = if len <= entry.word.len() {
             entry.word.slice(..len)
@@ -185,35 +184,35 @@ impl Directory {
     }
 
     /// The bytes of a tag; empty without it.
-    pub(super) fn bytes(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Bytes> {
+    pub(super) fn bytes(&self, source: &dyn ByteSource, tag: u16) -> Result<Bytes, DecodeError> {
         Ok(self.raw(source, tag)?.map(|(_, _, bytes)| bytes).unwrap_or_default())
     }
 
     /// The text of a tag up to its first NUL; empty without it.
-    pub(super) fn text(&self, source: &dyn ByteSource, tag: u16) -> io::Result<String> {
+    pub(super) fn text(&self, source: &dyn ByteSource, tag: u16) -> Result<String, DecodeError> {
         let bytes = self.bytes(source, tag)?;
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
     /// The unsigned numbers of a tag; empty without it.
-    pub(super) fn unsigneds(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Vec<u64>> {
+    pub(super) fn unsigneds(&self, source: &dyn ByteSource, tag: u16) -> Result<Vec<u64>, DecodeError> {
         match self.raw(source, tag)? {
             None => Ok(Vec::new()),
             Some((1 | 3 | 4 | 13 | 16 | 18, size, bytes)) => {
                 Ok(bytes.chunks_exact(size).map(|number| self.header.unsigned(number)).collect())
             }
-            Some((field_type, ..)) => Err(invalid(format!("tag {tag} has type {field_type}, not an unsigned integer"))),
+            Some((field_type, ..)) => Err(damaged(format!("tag {tag} has type {field_type}, not an unsigned integer"))),
         }
     }
 
     /// The first unsigned number of a tag, `default` without it.
-    pub(super) fn unsigned_or(&self, source: &dyn ByteSource, tag: u16, default: u64) -> io::Result<u64> {
+    pub(super) fn unsigned_or(&self, source: &dyn ByteSource, tag: u16, default: u64) -> Result<u64, DecodeError> {
         Ok(self.unsigneds(source, tag)?.first().copied().unwrap_or(default))
     }
 
     /// The floating-point numbers of a tag; empty without it.
-    pub(super) fn floats(&self, source: &dyn ByteSource, tag: u16) -> io::Result<Vec<f64>> {
+    pub(super) fn floats(&self, source: &dyn ByteSource, tag: u16) -> Result<Vec<f64>, DecodeError> {
         match self.raw(source, tag)? {
             None => Ok(Vec::new()),
             Some((12, size, bytes)) => {
@@ -223,7 +222,7 @@ impl Directory {
                 .chunks_exact(size)
                 .map(|number| f64::from(f32::from_bits(self.header.unsigned(number) as u32)))
                 .collect()),
-            Some((field_type, ..)) => Err(invalid(format!("tag {tag} has type {field_type}, not a float"))),
+            Some((field_type, ..)) => Err(damaged(format!("tag {tag} has type {field_type}, not a float"))),
         }
     }
 }

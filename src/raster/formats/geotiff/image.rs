@@ -2,11 +2,10 @@
 //!
 //! A chunk is a tile or a strip; in a planar file each chunk holds one band, else all of them.
 
-use std::io;
-
 use bytes::Bytes;
 
 use super::ifd::{Directory, tag};
+use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::pixels::SampleType;
 use crate::storage::ByteSource;
 
@@ -56,19 +55,11 @@ pub(super) struct Image {
     byte_counts: Vec<u64>,
 }
 
-fn invalid(reason: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason.into())
-}
-
-fn unsupported(reason: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, reason.into())
-}
-
-fn in_range(what: &str, value: u64, max: u64) -> io::Result<usize> {
+fn in_range(what: &str, value: u64, max: u64) -> Result<usize, DecodeError> {
     if (1..=max).contains(&value) {
         Ok(value as usize)
     } else {
-        Err(invalid(format!("its {what} is {value}; 1 to {max} are accepted")))
+        Err(damaged(format!("its {what} is {value}; 1 to {max} are accepted")))
     }
 }
 
@@ -77,7 +68,7 @@ impl Image {
     ///
     /// # Errors
     /// `InvalidData` where the file contradicts itself, `Unsupported` for layouts this reader does not know.
-    pub(super) fn read(source: &dyn ByteSource, big_endian: bool, directory: &Directory) -> io::Result<Self> {
+    pub(super) fn read(source: &dyn ByteSource, big_endian: bool, directory: &Directory) -> Result<Self, DecodeError> {
         let number = |tag, default| directory.unsigned_or(source, tag, default);
         let width = in_range("width", number(tag::WIDTH, 0)?, MAX_SIDE)?;
         let height = in_range("height", number(tag::LENGTH, 0)?, MAX_SIDE)?;
@@ -114,7 +105,7 @@ impl Image {
         let chunk_samples = if planar { 1 } else { samples };
         let chunk_bytes = chunk_width as u64 * chunk_height as u64 * chunk_samples as u64 * u64::from(bits.div_ceil(8));
         if chunk_bytes > MAX_CHUNK_BYTES {
-            return Err(invalid(format!("a chunk takes {chunk_bytes} bytes; {MAX_CHUNK_BYTES} are accepted")));
+            return Err(damaged(format!("a chunk takes {chunk_bytes} bytes; {MAX_CHUNK_BYTES} are accepted")));
         }
 
         let (offsets, byte_counts) =
@@ -122,7 +113,7 @@ impl Image {
         let (offsets, byte_counts) = (directory.unsigneds(source, offsets)?, directory.unsigneds(source, byte_counts)?);
         let chunks = width.div_ceil(chunk_width) * height.div_ceil(chunk_height) * if planar { samples } else { 1 };
         if offsets.len() != chunks || byte_counts.len() != chunks {
-            return Err(invalid(format!(
+            return Err(damaged(format!(
                 "{chunks} chunks are needed, but there are {} offsets and {} byte counts",
                 offsets.len(),
                 byte_counts.len()
@@ -212,22 +203,22 @@ impl Image {
     ///
     /// # Errors
     /// `InvalidData` where its length is beyond what its pixels can take.
-    pub(super) fn chunk_range(&self, index: usize) -> io::Result<Option<(u64, usize)>> {
+    pub(super) fn chunk_range(&self, index: usize) -> Result<Option<(u64, usize)>, DecodeError> {
         let (offset, len) = (self.offsets[index], self.byte_counts[index]);
         // Even an incompressible chunk grows by little; more is a lie that would be paid in memory.
         let limit = 2 * self.chunk_bytes() as u64 + 65_536;
         if len > limit {
-            return Err(invalid(format!("chunk {index} claims {len} bytes; {limit} are accepted for its size")));
+            return Err(damaged(format!("chunk {index} claims {len} bytes; {limit} are accepted for its size")));
         }
         Ok((offset != 0 && len != 0).then_some((offset, len as usize)))
     }
 }
 
 /// The one value that all samples share.
-fn uniform(what: &str, values: &[u64], default: u64) -> io::Result<u16> {
+fn uniform(what: &str, values: &[u64], default: u64) -> Result<u16, DecodeError> {
     let first = values.first().copied().unwrap_or(default);
     if values.iter().any(|value| *value != first) {
         return Err(unsupported(format!("bands with different {what}")));
     }
-    u16::try_from(first).map_err(|_| invalid(format!("its {what} are {first}")))
+    u16::try_from(first).map_err(|_| damaged(format!("its {what} are {first}")))
 }

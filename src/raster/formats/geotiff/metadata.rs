@@ -1,13 +1,12 @@
 //! What GDAL keeps of each band in its own tags: descriptions, scale and offset (`GDAL_METADATA`) and the value for "no data".
 
-use std::io;
-
 use super::ifd::{Directory, tag};
+use crate::raster::formats::error::DecodeError;
 use crate::raster::pixels::BandInfo;
 use crate::storage::ByteSource;
 
 /// One entry per sample.
-pub(super) fn read(source: &dyn ByteSource, directory: &Directory, samples: usize) -> io::Result<Vec<BandInfo>> {
+pub(super) fn read(source: &dyn ByteSource, directory: &Directory, samples: usize) -> Result<Vec<BandInfo>, DecodeError> {
     let nodata = directory.text(source, tag::GDAL_NODATA)?;
     let nodata = nodata.trim().parse::<f64>().ok().filter(|nodata| !nodata.is_nan());
     let mut bands = vec![BandInfo { nodata, ..BandInfo::default() }; samples];

@@ -1,11 +1,9 @@
 //! The boxes of a JP2 file (ISO/IEC 15444-1, annex I): where the codestream lies, which channel is opacity, and the boxes
 //! that georeference the image (GeoJP2's UUID box, the XML of GMLJP2).
 
-use std::io;
-
 use bytes::Bytes;
 
-use super::{invalid, unsupported};
+use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::storage::ByteSource;
 
 /// Length and type of the box that every JP2 file starts with.
@@ -53,25 +51,25 @@ struct Entry {
 ///
 /// # Errors
 /// `InvalidData` where boxes reach beyond the file or there is no codestream, `Unsupported` for palettes.
-pub(super) fn read(source: &dyn ByteSource) -> io::Result<Boxes> {
+pub(super) fn read(source: &dyn ByteSource) -> Result<Boxes, DecodeError> {
     let mut found = Boxes::default();
     if source.read_at(0, CODESTREAM.len())? == CODESTREAM {
         found.codestream = (0, source.len());
         return Ok(found);
     }
     visit(source, 0, source.len(), 0, &mut found)?;
-    if found.codestream.1 == 0 { Err(invalid("it has no codestream")) } else { Ok(found) }
+    if found.codestream.1 == 0 { Err(damaged("it has no codestream")) } else { Ok(found) }
 }
 
-fn visit(source: &dyn ByteSource, start: u64, end: u64, depth: usize, found: &mut Boxes) -> io::Result<()> {
+fn visit(source: &dyn ByteSource, start: u64, end: u64, depth: usize, found: &mut Boxes) -> Result<(), DecodeError> {
     for entry in entries(source, start, end)? {
-        let content = || -> io::Result<Bytes> {
+        let content = || -> Result<Bytes, DecodeError> {
             if entry.len > MAX_CONTENT_BYTES {
                 let kind = String::from_utf8_lossy(&entry.kind);
                 let len = entry.len;
-                return Err(invalid(format!("its box {kind:?} has {len} bytes; {MAX_CONTENT_BYTES} are accepted")));
+                return Err(damaged(format!("its box {kind:?} has {len} bytes; {MAX_CONTENT_BYTES} are accepted")));
             }
-            source.read_at(entry.start, entry.len as usize)
+            Ok(source.read_at(entry.start, entry.len as usize)?)
         };
         match &entry.kind {
             b"jp2c" if found.codestream.1 == 0 => found.codestream = (entry.start, entry.len),
@@ -99,7 +97,7 @@ fn visit(source: &dyn ByteSource, start: u64, end: u64, depth: usize, found: &mu
 }
 
 /// The boxes between two offsets; the last one may say that it reaches to the end.
-fn entries(source: &dyn ByteSource, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+fn entries(source: &dyn ByteSource, start: u64, end: u64) -> Result<Vec<Entry>, DecodeError> {
     let (mut entries, mut at) = (Vec::new(), start);
     while at < end {
         let header = source.read_at(at, 8)?;
@@ -111,10 +109,10 @@ fn entries(source: &dyn ByteSource, start: u64, end: u64) -> io::Result<Vec<Entr
         };
         if len < header_len || len > end - at {
             let kind = String::from_utf8_lossy(&header[4..]).into_owned();
-            return Err(invalid(format!("its box {kind:?} claims {len} bytes where {} are left", end - at)));
+            return Err(damaged(format!("its box {kind:?} claims {len} bytes where {} are left", end - at)));
         }
         if entries.len() == MAX_BOXES {
-            return Err(invalid(format!("it has more than {MAX_BOXES} boxes")));
+            return Err(damaged(format!("it has more than {MAX_BOXES} boxes")));
         }
         let kind = [header[4], header[5], header[6], header[7]];
         entries.push(Entry { kind, start: at + header_len, len: len - header_len });

@@ -4,11 +4,9 @@
 //! tile is handed to it as a codestream of its own: the main header with the tile as the only one, at its own place on the
 //! reference grid (subbands and precincts are aligned to that), then the tile's parts.
 
-use std::io;
-
 use bytes::Bytes;
 
-use super::{invalid, unsupported};
+use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::pixels::SampleType;
 use crate::storage::ByteSource;
 
@@ -86,14 +84,14 @@ impl Codestream {
     ///
     /// # Errors
     /// `InvalidData` where the stream contradicts itself or ends early, `Unsupported` for what is not decoded here.
-    pub(super) fn read(source: &dyn ByteSource, start: u64, len: u64) -> io::Result<Self> {
+    pub(super) fn read(source: &dyn ByteSource, start: u64, len: u64) -> Result<Self, DecodeError> {
         let end = start.saturating_add(len);
         if u16_at(&source.read_at(start, 2)?, 0) != marker::SOC {
-            return Err(invalid("its codestream does not start with SOC"));
+            return Err(damaged("its codestream does not start with SOC"));
         }
         let (segments, tiles_at) = main_header(source, start + 2)?;
         let size = segments.first().filter(|(code, _)| *code == marker::SIZ).map(|(_, bytes)| bytes.clone());
-        let size = size.ok_or_else(|| invalid("its first segment is not SIZ"))?;
+        let size = size.ok_or_else(|| damaged("its first segment is not SIZ"))?;
         let mut stream = Self::sized(size)?;
         for (code, segment) in segments.into_iter().skip(1) {
             match code {
@@ -108,16 +106,16 @@ impl Codestream {
             stream.segments.push(segment);
         }
         if stream.reductions == u8::MAX {
-            return Err(invalid("it has no coding style (COD)"));
+            return Err(damaged("it has no coding style (COD)"));
         }
         stream.find_parts(source, tiles_at, end)?;
         Ok(stream)
     }
 
     /// What the SIZ segment says.
-    fn sized(size: Bytes) -> io::Result<Self> {
+    fn sized(size: Bytes) -> Result<Self, DecodeError> {
         if size.len() < 40 || size.len() != 40 + 3 * usize::from(u16_at(&size, 38)) {
-            return Err(invalid("its SIZ segment has another length than its number of components asks for"));
+            return Err(damaged("its SIZ segment has another length than its number of components asks for"));
         }
         let [right, bottom, left, top, tile_width, tile_height, tile_left, tile_top] =
             [6, 10, 14, 18, 22, 26, 30, 34].map(|at| u32_at(&size, at));
@@ -129,7 +127,7 @@ impl Codestream {
             || !in_first(tile_left, left, tile_width)
             || !in_first(tile_top, top, tile_height)
         {
-            return Err(invalid(format!(
+            return Err(damaged(format!(
                 "its size is {left} … {right} by {top} … {bottom} with tiles of {tile_width} x {tile_height} from {tile_left}, \
                  {tile_top}; 1 to {MAX_SIDE} columns and rows and a first tile that holds their start are accepted"
             )));
@@ -137,7 +135,7 @@ impl Codestream {
         let components = usize::from(u16_at(&size, 38));
         let kinds: Vec<[u8; 3]> = size[40..].chunks_exact(3).map(|kind| [kind[0], kind[1], kind[2]]).collect();
         let Some([depth, ..]) = kinds.first().copied().filter(|_| components <= MAX_BANDS) else {
-            return Err(invalid(format!("it has {components} components; 1 to {MAX_BANDS} are accepted")));
+            return Err(damaged(format!("it has {components} components; 1 to {MAX_BANDS} are accepted")));
         };
         if kinds.iter().any(|kind| *kind != [depth, 1, 1]) {
             return Err(unsupported("components of different sample types or resolutions"));
@@ -154,7 +152,7 @@ impl Codestream {
         let tiles = |extent: u32, side: u32| u64::from(extent.div_ceil(side)) + 1;
         // Sixteen bits number the tiles.
         if tiles(right - left, tile_width) * tiles(bottom - top, tile_height) > 1 << 17 {
-            return Err(invalid(format!("its tiles have {tile_width} x {tile_height} pixels, too little for its size")));
+            return Err(damaged(format!("its tiles have {tile_width} x {tile_height} pixels, too little for its size")));
         }
         let (columns, rows) = (edges(tile_left, tile_width, left, right), edges(tile_top, tile_height, top, bottom));
         let samples =
@@ -178,12 +176,12 @@ impl Codestream {
 
     /// Bounds what a decoder has to keep for one tile, and takes in how often the resolution can be halved. `parameters` start
     /// at the number of decomposition levels; the flag for precinct sizes is known by their presence.
-    fn check_coding_style(&mut self, parameters: Option<&[u8]>) -> io::Result<()> {
+    fn check_coding_style(&mut self, parameters: Option<&[u8]>) -> Result<(), DecodeError> {
         let Some([levels, block_width, block_height, _style, _transform, precincts @ ..]) = parameters else {
-            return Err(invalid("its coding style ends early"));
+            return Err(damaged("its coding style ends early"));
         };
         if *levels > 32 || *block_width > 8 || *block_height > 8 {
-            return Err(invalid("its coding style is out of range"));
+            return Err(damaged("its coding style is out of range"));
         }
         let (width, height) = (widest(&self.columns), widest(&self.rows));
         let mut records = 0;
@@ -213,7 +211,7 @@ impl Codestream {
     }
 
     /// Indexes the tile parts from `at` on.
-    fn find_parts(&mut self, source: &dyn ByteSource, mut at: u64, end: u64) -> io::Result<()> {
+    fn find_parts(&mut self, source: &dyn ByteSource, mut at: u64, end: u64) -> Result<(), DecodeError> {
         for _ in 0..MAX_TILE_PARTS {
             if end.saturating_sub(at) < SOT_BYTES as u64 {
                 break;
@@ -226,15 +224,15 @@ impl Codestream {
             let len = if claimed == 0 { end - at } else { claimed };
             if len < SOT_BYTES as u64 || len > end - at {
                 let left = end - at;
-                return Err(invalid(format!("a part of tile {tile} claims {len} bytes where {left} are left")));
+                return Err(damaged(format!("a part of tile {tile} claims {len} bytes where {left} are left")));
             }
             let count = self.parts.len();
             let parts = self.parts.get_mut(tile);
-            parts.ok_or_else(|| invalid(format!("it has a part of tile {tile}, but {count} tiles")))?.push((at, len));
+            parts.ok_or_else(|| damaged(format!("it has a part of tile {tile}, but {count} tiles")))?.push((at, len));
             at += len;
         }
         match self.parts.iter().position(Vec::is_empty) {
-            Some(tile) => Err(invalid(format!("its tile {tile} is missing"))),
+            Some(tile) => Err(damaged(format!("its tile {tile} is missing"))),
             None => Ok(()),
         }
     }
@@ -262,7 +260,12 @@ impl Codestream {
     ///
     /// # Errors
     /// What reading says, `Unsupported` where a part changes the coding style that the main header was checked for.
-    pub(super) fn tile(&self, source: &dyn ByteSource, column: usize, row: usize) -> io::Result<(Vec<u8>, (u32, u32))> {
+    pub(super) fn tile(
+        &self,
+        source: &dyn ByteSource,
+        column: usize,
+        row: usize,
+    ) -> Result<(Vec<u8>, (u32, u32)), DecodeError> {
         let (left, right) = (self.columns[column], self.columns[column + 1]);
         let (top, bottom) = (self.rows[row], self.rows[row + 1]);
         let mut stream = marker::SOC.to_be_bytes().to_vec();
@@ -309,7 +312,7 @@ fn reduced(edges: &[u32], reduction: u8) -> Vec<usize> {
 }
 
 /// The segments from `at` to the first tile part, each with its marker, and where that part starts.
-fn main_header(source: &dyn ByteSource, mut at: u64) -> io::Result<(Vec<(u16, Bytes)>, u64)> {
+fn main_header(source: &dyn ByteSource, mut at: u64) -> Result<(Vec<(u16, Bytes)>, u64), DecodeError> {
     let mut segments = Vec::new();
     loop {
         let start = source.read_at(at, 4)?;
@@ -318,7 +321,7 @@ fn main_header(source: &dyn ByteSource, mut at: u64) -> io::Result<(Vec<(u16, By
             return Ok((segments, at));
         }
         if code < 0xff00 || len < 2 || segments.len() == MAX_SEGMENTS {
-            return Err(invalid(format!("its main header has {code:#06x} where a segment must start")));
+            return Err(damaged(format!("its main header has {code:#06x} where a segment must start")));
         }
         segments.push((code, source.read_at(at, len + 2)?));
         at += len as u64 + 2;
@@ -326,7 +329,7 @@ fn main_header(source: &dyn ByteSource, mut at: u64) -> io::Result<(Vec<(u16, By
 }
 
 /// Refuses parts that change the coding style for their tile: the bounds of the main header would not hold.
-fn check_part_header(part: &[u8]) -> io::Result<()> {
+fn check_part_header(part: &[u8]) -> Result<(), DecodeError> {
     let mut at = SOT_BYTES;
     while let Some(start) = part.get(at..at + 4) {
         match u16_at(start, 0) {

@@ -1,9 +1,6 @@
 //! Directories of PMTiles (version 3, chapter 4): columns of variable-length integers that say which tiles lie where.
 
-use std::io;
-
-use super::picture::invalid;
-
+use crate::raster::formats::error::{DecodeError, damaged};
 /// Bytes of an entry: four integers of at least one each.
 const MIN_ENTRY_BYTES: usize = 4;
 
@@ -33,11 +30,11 @@ impl Directory {
     ///
     /// # Errors
     /// `InvalidData` where it is cut off, or its entries are empty or not in order.
-    pub(super) fn parse(bytes: &[u8]) -> io::Result<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut numbers = Numbers { bytes };
         let count = numbers.next()?;
         if count > (bytes.len() / MIN_ENTRY_BYTES) as u64 {
-            return Err(invalid(format!("a directory of {} bytes claims {count} entries", bytes.len())));
+            return Err(damaged(format!("a directory of {} bytes claims {count} entries", bytes.len())));
         }
         let mut entries = vec![Entry { first_id: 0, run: 0, len: 0, offset: 0 }; count as usize];
         let mut id = 0u64;
@@ -46,17 +43,17 @@ impl Directory {
             id = id
                 .checked_add(step)
                 .filter(|_| index == 0 || step > 0)
-                .ok_or_else(|| invalid("its tiles are not in order"))?;
+                .ok_or_else(|| damaged("its tiles are not in order"))?;
             entry.first_id = id;
         }
-        let short = |number: u64| u32::try_from(number).map_err(|_| invalid("an entry is too long"));
+        let short = |number: u64| u32::try_from(number).map_err(|_| damaged("an entry is too long"));
         for entry in &mut entries {
             entry.run = short(numbers.next()?)?;
         }
         for entry in &mut entries {
             entry.len = short(numbers.next()?)?;
             if entry.len == 0 {
-                return Err(invalid("an entry has no bytes"));
+                return Err(damaged("an entry has no bytes"));
             }
         }
         // Where the entry before ends, which is known only from the second on.
@@ -65,9 +62,9 @@ impl Directory {
             let number = numbers.next()?;
             // 0 says that it follows the one before.
             let offset = if number == 0 { end } else { Some(number - 1) };
-            entry.offset = offset.ok_or_else(|| invalid("its first entry follows none"))?;
+            entry.offset = offset.ok_or_else(|| damaged("its first entry follows none"))?;
             let next = entry.offset.checked_add(u64::from(entry.len));
-            end = Some(next.ok_or_else(|| invalid("an entry lies too far"))?);
+            end = Some(next.ok_or_else(|| damaged("an entry lies too far"))?);
         }
         Ok(Self(entries))
     }
@@ -103,10 +100,10 @@ struct Numbers<'a> {
 }
 
 impl Numbers<'_> {
-    fn next(&mut self) -> io::Result<u64> {
+    fn next(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
-            let (byte, rest) = self.bytes.split_first().ok_or_else(|| invalid("a directory is cut off"))?;
+            let (byte, rest) = self.bytes.split_first().ok_or_else(|| damaged("a directory is cut off"))?;
             self.bytes = rest;
             let bits = u64::from(byte & 0x7f);
             // The tenth byte has room for one bit.
@@ -118,7 +115,7 @@ impl Numbers<'_> {
                 return Ok(number);
             }
         }
-        Err(invalid("a number of a directory has more than 64 bits"))
+        Err(damaged("a number of a directory has more than 64 bits"))
     }
 }
 

@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::MAX_TILE_BYTES;
-use super::picture::{invalid, vector_tiles};
+use super::picture::vector_tiles;
 use crate::georef::Bounds;
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
+use crate::raster::formats::error::{DecodeError, damaged};
 use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
+use crate::storage::ReadError;
 use crate::sync::IgnorePoison;
 use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
 
@@ -29,7 +31,7 @@ pub(crate) fn is_sqlite(start: &[u8]) -> bool {
 }
 
 /// An MBTiles file, open for reading.
-pub struct Mbtiles {
+pub(crate) struct Mbtiles {
     /// One thread reads at a time; decoding, which takes longer, happens outside.
     connection: Mutex<Connection>,
 }
@@ -39,17 +41,17 @@ impl Mbtiles {
     ///
     /// # Errors
     /// [`RasterError::Undecodable`] where it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles.
-    pub fn open(name: &str, path: &Path, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
-        let failed = |error: io::Error| RasterError::of_decoder(name, FORMAT, &error);
-        let connection = connect(path).map_err(|error| failed(io_error(&error)))?;
+    pub(crate) fn open(name: &str, path: &Path, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
+        let failed = |error: DecodeError| error.in_file(name, FORMAT);
+        let connection = connect(path).map_err(|error| failed(decode_error(&error)))?;
         let (extent, sample) = describe(&connection).map_err(failed)?;
         let store = Self { connection: Mutex::new(connection) };
-        TilePyramid::new(name, Box::new(store), &extent, Some(&sample), cache)
+        TilePyramid::new(name, Arc::new(store), &extent, Some(&sample), cache)
     }
 }
 
 impl TileStore for Mbtiles {
-    fn tile(&self, tile: TileCoord) -> io::Result<Option<Bytes>> {
+    fn tile(&self, tile: TileCoord) -> Result<Option<Bytes>, DecodeError> {
         let row = (1u32 << tile.z()) - 1 - tile.y();
         let connection = self.connection.lock().ignore_poison();
         let sql = format!(
@@ -73,29 +75,29 @@ fn bounded(column: &str) -> String {
 }
 
 /// The first picture of a statement that selects what [`bounded`] names.
-fn picture_of(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> io::Result<Option<Bytes>> {
+fn picture_of(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Result<Option<Bytes>, DecodeError> {
     let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(Option<i64>, Option<Bytes>)> {
         let bytes = row.get_ref(1)?.as_bytes_or_null()?.map(Bytes::copy_from_slice);
         Ok((row.get(0)?, bytes))
     };
-    let mut statement = connection.prepare_cached(sql).map_err(|error| io_error(&error))?;
-    let found = statement.query_row(parameters, read).optional().map_err(|error| io_error(&error))?;
+    let mut statement = connection.prepare_cached(sql).map_err(|error| decode_error(&error))?;
+    let found = statement.query_row(parameters, read).optional().map_err(|error| decode_error(&error))?;
     match found {
-        Some((Some(len), None)) => Err(invalid(format!("a tile has {len} bytes; {MAX_TILE_BYTES} are accepted"))),
+        Some((Some(len), None)) => Err(damaged(format!("a tile has {len} bytes; {MAX_TILE_BYTES} are accepted"))),
         Some((_, Some(bytes))) if !bytes.is_empty() => Ok(Some(bytes)),
         _ => Ok(None),
     }
 }
 
 /// Which tiles a file has, and one of them.
-fn describe(connection: &Connection) -> io::Result<(TileExtent, Bytes)> {
+fn describe(connection: &Connection) -> Result<(TileExtent, Bytes), DecodeError> {
     let metadata = metadata(connection)?;
     let given = |name: &str| metadata.get(name).map(String::as_str);
     if matches!(given("format"), Some("pbf" | "mvt" | "application/vnd.mapbox-vector-tile")) {
         return Err(vector_tiles());
     }
     let sample = picture_of(connection, &format!("SELECT {} FROM tiles LIMIT 1", bounded("tile_data")), [])?;
-    let sample = sample.ok_or_else(|| invalid("it has no tiles"))?;
+    let sample = sample.ok_or_else(|| damaged("it has no tiles"))?;
 
     let zoom = |name: &str| given(name).and_then(|text| text.trim().parse::<i64>().ok());
     let (min_zoom, max_zoom) = match (zoom("minzoom"), zoom("maxzoom")) {
@@ -106,37 +108,37 @@ fn describe(connection: &Connection) -> io::Result<(TileExtent, Bytes)> {
         Some(bounds) => bounds,
         None => bounds_of_tiles(connection, max_zoom)?,
     };
-    Ok((TileExtent::try_new(min_zoom, max_zoom, bounds).map_err(invalid)?, sample))
+    Ok((TileExtent::try_new(min_zoom, max_zoom, bounds).map_err(damaged)?, sample))
 }
 
 /// The metadata table, which some writers leave out.
-fn metadata(connection: &Connection) -> io::Result<HashMap<String, String>> {
-    let exists = connection.table_exists(None, "metadata").map_err(|error| io_error(&error))?;
+fn metadata(connection: &Connection) -> Result<HashMap<String, String>, DecodeError> {
+    let exists = connection.table_exists(None, "metadata").map_err(|error| decode_error(&error))?;
     if !exists {
         return Ok(HashMap::new());
     }
     let sql = "SELECT CAST(name AS TEXT), CAST(value AS TEXT) FROM metadata \
                WHERE length(name) <= ?1 AND length(value) <= ?1 LIMIT ?2";
-    let mut statement = connection.prepare(sql).map_err(|error| io_error(&error))?;
+    let mut statement = connection.prepare(sql).map_err(|error| decode_error(&error))?;
     let rows = statement.query_map(params![MAX_VALUE_BYTES, MAX_METADATA], |row| Ok((row.get(0)?, row.get(1)?)));
-    rows.and_then(Iterator::collect).map_err(|error| io_error(&error))
+    rows.and_then(Iterator::collect).map_err(|error| decode_error(&error))
 }
 
-fn zooms(connection: &Connection) -> io::Result<(i64, i64)> {
+fn zooms(connection: &Connection) -> Result<(i64, i64), DecodeError> {
     let sql = "SELECT min(zoom_level), max(zoom_level) FROM tiles";
-    connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(|error| io_error(&error))
+    connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(|error| decode_error(&error))
 }
 
 /// The box of all tiles of a zoom.
-fn bounds_of_tiles(connection: &Connection, zoom: i64) -> io::Result<Bounds> {
+fn bounds_of_tiles(connection: &Connection, zoom: i64) -> Result<Bounds, DecodeError> {
     if !(0..=i64::from(MAX_ZOOM)).contains(&zoom) {
-        return Err(invalid(format!("it has tiles of zoom {zoom}; 0 to {MAX_ZOOM} are accepted")));
+        return Err(damaged(format!("it has tiles of zoom {zoom}; 0 to {MAX_ZOOM} are accepted")));
     }
     let sql = "SELECT min(tile_column), max(tile_column), min(tile_row), max(tile_row) FROM tiles WHERE zoom_level = ?1";
     let edges = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
-    let edges: [Option<f64>; 4] = connection.query_row(sql, [zoom], edges).map_err(|error| io_error(&error))?;
+    let edges: [Option<f64>; 4] = connection.query_row(sql, [zoom], edges).map_err(|error| decode_error(&error))?;
     let [Some(west), Some(east), Some(south), Some(north)] = edges else {
-        return Err(invalid(format!("it has no tiles of zoom {zoom}")));
+        return Err(damaged(format!("it has no tiles of zoom {zoom}")));
     };
     let side = f64::from(1u32 << zoom);
     let lon = |column: f64| column / side * 360.0 - 180.0;
@@ -148,13 +150,12 @@ fn bounds_of_tiles(connection: &Connection, zoom: i64) -> io::Result<Bounds> {
     Ok(Bounds { min_x: lon(west), min_y: lat(south), max_x: lon(east + 1.0), max_y: lat(north + 1.0) })
 }
 
-/// What SQLite says: but for a failure of the disk, it is the file's fault.
-fn io_error(error: &rusqlite::Error) -> io::Error {
-    let kind = match error.sqlite_error_code() {
+/// What SQLite says: except for a failure of the disk, it is the file's fault.
+fn decode_error(error: &rusqlite::Error) -> DecodeError {
+    match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::PermissionDenied | ErrorCode::OutOfMemory) => {
-            io::ErrorKind::Other
+            ReadError::from(io::Error::other(error.to_string())).into()
         }
-        _ => io::ErrorKind::InvalidData,
-    };
-    io::Error::new(kind, error.to_string())
+        _ => damaged(error.to_string()),
+    }
 }

@@ -10,23 +10,23 @@ mod picture;
 mod pmtiles;
 mod xyz;
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use self::mbtiles::Mbtiles;
+pub(crate) use self::mbtiles::Mbtiles;
 pub(crate) use self::mbtiles::is_sqlite;
-pub use self::pmtiles::Pmtiles;
+pub(crate) use self::pmtiles::Pmtiles;
 pub(crate) use self::pmtiles::is_pmtiles;
-pub use self::xyz::XyzTiles;
+pub(crate) use self::xyz::XyzTiles;
 pub(crate) use self::xyz::is_template;
 use crate::georef::{Bounds, Crs, GeoTransform, Georef};
 use crate::raster::error::RasterError;
-use crate::raster::formats::cache::{ChunkCache, ChunkKey};
-use crate::raster::formats::samples::{Run, Samples};
+use crate::raster::formats::cache::ChunkCache;
+use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, Grid, Layout, Mask};
+use crate::raster::formats::error::DecodeError;
+use crate::raster::formats::samples::Samples;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, SampleType};
-use crate::storage::in_parallel;
 use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
 
 /// Bytes accepted in one encoded tile.
@@ -45,28 +45,28 @@ const SAMPLES: usize = 4;
 const MAX_LAT: f64 = 85.051_128_779_806_6;
 
 /// Where encoded tiles come from.
-pub trait TileStore: Send + Sync {
+pub(crate) trait TileStore: Send + Sync {
     /// The picture of a tile, at most [`MAX_TILE_BYTES`] of it; `None` where there is none.
     ///
     /// # Errors
-    /// What holds the tiles says; `InvalidData` where it is damaged.
-    fn tile(&self, tile: TileCoord) -> io::Result<Option<Bytes>>;
+    /// [`DecodeError`] if what holds the tiles fails or is damaged.
+    fn tile(&self, tile: TileCoord) -> Result<Option<Bytes>, DecodeError>;
 }
 
 /// Which tiles a store has.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TileExtent {
+pub(crate) struct TileExtent {
     /// The shallowest zoom.
-    pub min_zoom: u8,
+    pub(crate) min_zoom: u8,
     /// The deepest zoom.
-    pub max_zoom: u8,
+    pub(crate) max_zoom: u8,
     /// Where the tiles are, degrees.
-    pub bounds_lon_lat: Bounds,
+    pub(crate) bounds_lon_lat: Bounds,
 }
 
 impl TileExtent {
     /// The whole world.
-    pub const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
+    pub(crate) const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
 
     /// Checks zooms and bounds.
     ///
@@ -117,21 +117,16 @@ fn world_position(lon: f64, lat: f64) -> (f64, f64) {
 }
 
 /// Map tiles as a raster.
-pub struct TilePyramid {
-    name: String,
-    store: Box<dyn TileStore>,
+pub(crate) struct TilePyramid {
+    reader: ChunkReader,
     info: RasterInfo,
-    max_zoom: u8,
-    tile_px: usize,
-    /// Column and row of the raster's first pixel in the world at the deepest zoom.
-    origin: (u64, u64),
-    cache: ChunkCache,
-    id: u64,
+    /// The deepest zoom first.
+    levels: Vec<Zoom>,
 }
 
 impl std::fmt::Debug for TilePyramid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TilePyramid").field("name", &self.name).field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("TilePyramid").field("name", &self.reader.name()).field("info", &self.info).finish_non_exhaustive()
     }
 }
 
@@ -140,14 +135,14 @@ impl TilePyramid {
     ///
     /// # Errors
     /// [`RasterError::Undecodable`] and [`RasterError::Unsupported`] where the sample is no picture that can be read.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
-        store: Box<dyn TileStore>,
+        store: Arc<dyn TileStore>,
         extent: &TileExtent,
         sample: Option<&Bytes>,
         cache: &ChunkCache,
     ) -> Result<Self, RasterError> {
-        let failed = |error: io::Error| RasterError::of_decoder(name, picture::FORMAT, &error);
+        let failed = |error: DecodeError| error.in_file(name, picture::FORMAT);
         let tile_px = sample.map_or(Ok(256), |sample| picture::side(sample)).map_err(failed)?;
 
         let world_px = (tile_px as u64) << extent.max_zoom;
@@ -181,36 +176,25 @@ impl TilePyramid {
             is_normalised: false,
             overviews: (1..=levels).map(|level| ((width >> level) as usize, (height >> level) as usize)).collect(),
         };
-        let (cache, id) = (cache.clone(), ChunkCache::next_raster_id());
-        Ok(Self { name: name.to_owned(), store, info, max_zoom: extent.max_zoom, tile_px, origin, cache, id })
-    }
-
-    /// The samples of tiles, empty where there is none. What is not in the cache is fetched and decoded by several threads.
-    fn tiles(&self, tiles: &[TileCoord]) -> Result<Vec<Arc<Samples>>, RasterError> {
-        let key = |tile: &TileCoord| ChunkKey {
-            raster: self.id,
-            image: tile.z().into(),
-            chunk: (u64::from(tile.y()) << 32) | u64::from(tile.x()),
+        // Chunks are counted from the north-west corner of the world, as tiles are.
+        let axis = |level: u8, before: u64, len: u64| Axis::Even {
+            size: tile_px,
+            before: (before >> level) as usize,
+            len: (len >> level) as usize,
         };
-        let found: Vec<Option<Arc<Samples>>> = tiles.iter().map(|tile| self.cache.get(key(tile))).collect();
-        let missing: Vec<usize> = (0..tiles.len()).filter(|index| found[*index].is_none()).collect();
-        let load = |tile: &TileCoord| self.cache.get_or_decode(key(tile), || self.decode(*tile));
-        let loaded = in_parallel(missing.len(), |index| load(&tiles[missing[index]]));
-        let loaded = loaded.map_err(|error| RasterError::of_decoder(&self.name, picture::FORMAT, &error))?;
-        let mut loaded = loaded.into_iter();
-        Ok(found.into_iter().filter_map(|samples| samples.or_else(|| loaded.next())).collect())
-    }
-
-    /// `[tile_px, tile_px, 4]`, or nothing where there is no tile.
-    fn decode(&self, tile: TileCoord) -> io::Result<Samples> {
-        let in_tile = |error: io::Error| {
-            let (z, x, y) = (tile.z(), tile.x(), tile.y());
-            io::Error::new(error.kind(), format!("tile {z}/{x}/{y}: {error}"))
-        };
-        match self.store.tile(tile)? {
-            Some(bytes) => picture::decode(&bytes, self.tile_px).map(Samples::U8).map_err(in_tile),
-            None => Ok(Samples::U8(Vec::new())),
-        }
+        let levels = (0..=levels).map(|level| Zoom {
+            store: store.clone(),
+            zoom: extent.max_zoom - level,
+            tile_px,
+            grid: Grid {
+                columns: axis(level, origin.0, width),
+                rows: axis(level, origin.1, height),
+                layout: Layout::Interleaved(SAMPLES),
+                batch: BATCH,
+            },
+        });
+        let levels = levels.collect();
+        Ok(Self { reader: ChunkReader::new(name, picture::FORMAT, cache), info, levels })
     }
 }
 
@@ -220,58 +204,46 @@ impl Raster for TilePyramid {
     }
 
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
-        let count = self.info.overviews.len() + 1;
-        if level >= count {
-            return Err(RasterError::NoSuchPart { what: "overview", index: level, count });
-        }
-        if let Some(band) = bands.iter().find(|band| **band >= self.info.bands.len()) {
-            return Err(RasterError::NoSuchBand { band: band + 1, count: self.info.bands.len() });
-        }
-        let mut patch = Patch::empty(window.width, window.height, bands.len());
-        let (cols, rows) = (window.cols_within(self.info.width >> level), window.rows_within(self.info.height >> level));
-        if cols.is_empty() || rows.is_empty() {
-            return Ok(patch);
-        }
-        let side = self.tile_px;
-        // Pixels of the raster, at this level, that lie before the world's first; tiles are counted in the world.
-        let (left, top) = ((self.origin.0 >> level) as usize, (self.origin.1 >> level) as usize);
-        let zoom = self.max_zoom - level as u8;
-        let touched = |start: usize, end: usize| (start / side) as u64..=((end - 1) / side) as u64;
-        let wanted: Vec<TileCoord> = touched(top + rows.start, top + rows.end)
-            .flat_map(|y| touched(left + cols.start, left + cols.end).map(move |x| (x, y)))
-            .filter_map(|(x, y)| TileCoord::try_new(zoom.into(), x, y).ok())
-            .collect();
-        for batch in wanted.chunks(BATCH) {
-            for (tile, samples) in batch.iter().zip(self.tiles(batch)?) {
-                if samples.len() == 0 {
-                    continue;
-                }
-                let (first_col, first_row) = (tile.x() as usize * side, tile.y() as usize * side);
-                let within = |wanted: &std::ops::Range<usize>, shift: usize, first: usize| {
-                    (wanted.start + shift).max(first)..(wanted.end + shift).min(first + side)
-                };
-                let across = within(&cols, left, first_col);
-                for row in within(&rows, top, first_row) {
-                    let to = window.index_of(across.start - left, row - top);
-                    let start = ((row - first_row) * side + across.start - first_col) * SAMPLES;
-                    put_row(&samples, start, across.len(), bands, &mut patch, to);
-                }
-            }
-        }
-        Ok(patch)
+        let Some(zoom) = self.levels.get(level) else {
+            return Err(RasterError::NoSuchPart { what: "overview", index: level, count: self.levels.len() });
+        };
+        self.reader.read(zoom, &Mask::Band(SAMPLES - 1), &self.info.bands, window, bands)
     }
 }
 
-/// Copies `len` pixels that begin at sample `start` of a decoded tile to pixel `to` of a patch.
-fn put_row(samples: &Samples, start: usize, len: usize, bands: &[usize], patch: &mut Patch, to: usize) {
-    let run = |sample: usize| Run { samples, start: start + sample, step: SAMPLES, len };
-    run(SAMPLES - 1).for_each_valid(Some(0.0), |offset, _| patch.valid[to + offset] = true);
-    let Patch { pixels, valid, .. } = patch;
-    for (slot, band) in bands.iter().enumerate() {
-        run(*band).for_each_valid(None, |offset, value| {
-            if valid[to + offset] {
-                pixels[(to + offset) * bands.len() + slot] = value;
-            }
-        });
+/// The tiles of one zoom as chunks.
+struct Zoom {
+    store: Arc<dyn TileStore>,
+    zoom: u8,
+    tile_px: usize,
+    grid: Grid,
+}
+
+impl Zoom {
+    fn tile(&self, chunk: ChunkAt) -> Option<TileCoord> {
+        TileCoord::try_new(self.zoom.into(), chunk.column as u64, chunk.row as u64).ok()
+    }
+}
+
+impl ChunkedImage for Zoom {
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn number(&self, chunk: ChunkAt) -> (u32, u64) {
+        (self.zoom.into(), (chunk.row as u64) << 32 | chunk.column as u64)
+    }
+
+    fn decode(&self, chunk: ChunkAt, _stored: Option<&Bytes>) -> Result<Samples, DecodeError> {
+        let Some(tile) = self.tile(chunk) else { return Ok(Samples::U8(Vec::new())) };
+        let in_tile = |error: DecodeError| error.prefixed(&format!("tile {}/{}/{}", tile.z(), tile.x(), tile.y()));
+        match self.store.tile(tile)? {
+            Some(bytes) => picture::decode(&bytes, self.tile_px).map(Samples::U8).map_err(in_tile),
+            None => Ok(Samples::U8(Vec::new())),
+        }
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 }

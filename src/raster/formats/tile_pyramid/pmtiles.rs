@@ -3,7 +3,7 @@
 //! Tiles are numbered along a Hilbert curve, zoom after zoom, and directories say where those of a number lie. A directory may
 //! point to others ([`directory`](super::directory)); the root is read when the archive is opened, others when a tile wants them.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +11,11 @@ use flate2::read::GzDecoder;
 
 use super::MAX_TILE_BYTES;
 use super::directory::{Directory, Found};
-use super::picture::{invalid, vector_tiles};
+use super::picture::vector_tiles;
 use crate::georef::Bounds;
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
+use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
 use crate::storage::ByteSource;
 use crate::tiles::TileCoord;
@@ -65,7 +66,7 @@ struct Header {
 }
 
 /// An archive, open for reading.
-pub struct Pmtiles {
+pub(crate) struct Pmtiles {
     file: Arc<dyn ByteSource>,
     header: Header,
     root: Arc<Directory>,
@@ -79,15 +80,15 @@ impl Pmtiles {
     /// # Errors
     /// [`RasterError::Undecodable`] where it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles, other
     /// versions and packings other than gzip.
-    pub fn open(name: &str, file: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
-        let failed = |error: io::Error| RasterError::of_decoder(name, FORMAT, &error);
+    pub(crate) fn open(name: &str, file: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
+        let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let store = Self::read(file).map_err(failed)?;
         let sample = store.any_tile().map_err(failed)?;
         let extent = store.header.extent;
-        TilePyramid::new(name, Box::new(store), &extent, Some(&sample), cache)
+        TilePyramid::new(name, Arc::new(store), &extent, Some(&sample), cache)
     }
 
-    fn read(file: Arc<dyn ByteSource>) -> io::Result<Self> {
+    fn read(file: Arc<dyn ByteSource>) -> Result<Self, DecodeError> {
         let header = Header::parse(&file.read_at(0, HEADER_BYTES)?)?;
         let root = Arc::new(read_directory(&*file, header.root, header.directories_packed)?);
         let directories = moka::sync::Cache::builder()
@@ -98,7 +99,7 @@ impl Pmtiles {
     }
 
     /// A directory below the root.
-    fn directory(&self, offset: u64, len: u64) -> io::Result<Arc<Directory>> {
+    fn directory(&self, offset: u64, len: u64) -> Result<Arc<Directory>, DecodeError> {
         if let Some(known) = self.directories.get(&offset) {
             return Ok(known);
         }
@@ -109,7 +110,7 @@ impl Pmtiles {
     }
 
     /// The tile that `choose` finds in the root or in a directory below it.
-    fn follow(&self, choose: impl Fn(&Directory) -> Option<Found>) -> io::Result<Option<Bytes>> {
+    fn follow(&self, choose: impl Fn(&Directory) -> Option<Found>) -> Result<Option<Bytes>, DecodeError> {
         let mut directory = self.root.clone();
         for _ in 0..MAX_DEPTH {
             match choose(&directory) {
@@ -118,12 +119,12 @@ impl Pmtiles {
                 Some(Found::Directory { offset, len }) => directory = self.directory(offset, len)?,
             }
         }
-        Err(invalid(format!("its directories lie more than {MAX_DEPTH} deep")))
+        Err(damaged(format!("its directories lie more than {MAX_DEPTH} deep")))
     }
 
-    fn picture(&self, offset: u64, len: u64) -> io::Result<Bytes> {
+    fn picture(&self, offset: u64, len: u64) -> Result<Bytes, DecodeError> {
         if len > MAX_TILE_BYTES {
-            return Err(invalid(format!("a tile has {len} bytes; {MAX_TILE_BYTES} are accepted")));
+            return Err(damaged(format!("a tile has {len} bytes; {MAX_TILE_BYTES} are accepted")));
         }
         let Section { offset, len } = self.header.tiles.part(offset, len)?;
         let packed = self.file.read_at(offset, len as usize)?;
@@ -131,23 +132,22 @@ impl Pmtiles {
     }
 
     /// The first tile there is.
-    fn any_tile(&self) -> io::Result<Bytes> {
-        self.follow(Directory::first)?.ok_or_else(|| invalid("it has no tiles"))
+    fn any_tile(&self) -> Result<Bytes, DecodeError> {
+        self.follow(Directory::first)?.ok_or_else(|| damaged("it has no tiles"))
     }
 }
 
 impl TileStore for Pmtiles {
-    fn tile(&self, tile: TileCoord) -> io::Result<Option<Bytes>> {
+    fn tile(&self, tile: TileCoord) -> Result<Option<Bytes>, DecodeError> {
         let id = tile_id(tile);
         self.follow(|directory| directory.find(id))
     }
 }
 
 impl Header {
-    fn parse(bytes: &[u8]) -> io::Result<Self> {
-        let unsupported = |what: String| io::Error::new(io::ErrorKind::Unsupported, what);
+    fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         if !is_pmtiles(bytes) || bytes.len() < HEADER_BYTES {
-            return Err(invalid("its header is cut off"));
+            return Err(damaged("its header is cut off"));
         }
         if bytes[MAGIC.len()] != VERSION {
             return Err(unsupported(format!("version {} of the format (version {VERSION} is needed)", bytes[MAGIC.len()])));
@@ -183,39 +183,39 @@ impl Header {
             directories_packed: packing(bytes[97], "directories")?,
             // Pictures are packed already, and some writers say so by not saying anything.
             tiles_packed: if bytes[98] == 0 { Packing::None } else { packing(bytes[98], "tiles")? },
-            extent: TileExtent::try_new(bytes[100].into(), bytes[101].into(), bounds).map_err(invalid)?,
+            extent: TileExtent::try_new(bytes[100].into(), bytes[101].into(), bounds).map_err(damaged)?,
         })
     }
 }
 
 impl Section {
     /// A part of it, as a section of the file.
-    fn part(&self, offset: u64, len: u64) -> io::Result<Self> {
+    fn part(&self, offset: u64, len: u64) -> Result<Self, DecodeError> {
         let is_within = offset.checked_add(len).is_some_and(|end| end <= self.len);
         let at = self.offset.checked_add(offset).filter(|_| is_within);
-        let at = at.ok_or_else(|| invalid(format!("{len} bytes at {offset} of a section of {} are named", self.len)))?;
+        let at = at.ok_or_else(|| damaged(format!("{len} bytes at {offset} of a section of {} are named", self.len)))?;
         Ok(Self { offset: at, len })
     }
 }
 
-fn read_directory(file: &dyn ByteSource, section: Section, packing: Packing) -> io::Result<Directory> {
+fn read_directory(file: &dyn ByteSource, section: Section, packing: Packing) -> Result<Directory, DecodeError> {
     if section.len > MAX_DIRECTORY_BYTES {
         let (found, most) = (section.len, MAX_DIRECTORY_BYTES);
-        return Err(invalid(format!("a directory has {found} bytes; {most} are accepted")));
+        return Err(damaged(format!("a directory has {found} bytes; {most} are accepted")));
     }
     let packed = file.read_at(section.offset, section.len as usize)?;
     Directory::parse(&unpacked(packed, packing, MAX_UNPACKED_BYTES)?)
 }
 
-fn unpacked(packed: Bytes, packing: Packing, most: u64) -> io::Result<Bytes> {
+fn unpacked(packed: Bytes, packing: Packing, most: u64) -> Result<Bytes, DecodeError> {
     if packing == Packing::None {
         return Ok(packed);
     }
     let mut bytes = Vec::new();
     let read = GzDecoder::new(&packed[..]).take(most + 1).read_to_end(&mut bytes);
-    read.map_err(|error| invalid(format!("a part packed by gzip is damaged: {error}")))?;
+    read.map_err(|error| damaged(format!("a part packed by gzip is damaged: {error}")))?;
     if bytes.len() as u64 > most {
-        return Err(invalid(format!("a packed part has more than {most} bytes")));
+        return Err(damaged(format!("a packed part has more than {most} bytes")));
     }
     Ok(bytes.into())
 }
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_packed_part_ends_where_it_is_too_long() {
-        let mut packer = flate2::read::GzEncoder::new(io::repeat(0).take(1 << 20), flate2::Compression::best());
+        let mut packer = flate2::read::GzEncoder::new(std::io::repeat(0).take(1 << 20), flate2::Compression::best());
         let mut packed = Vec::new();
         packer.read_to_end(&mut packed).expect("memory");
         assert!(packed.len() < 2000);

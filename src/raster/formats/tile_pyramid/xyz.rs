@@ -2,7 +2,6 @@
 //!
 //! What the address cannot say stands behind a `#`, which is never sent: `zoom=0-18` (needed), and `bounds=W,S,E,N` in degrees.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,8 +9,9 @@ use bytes::Bytes;
 use super::MAX_TILE_BYTES;
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
+use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
-use crate::storage::{Client, RemoteError, RemoteUrl};
+use crate::storage::{Client, ReadError, RemoteError, RemoteUrl};
 use crate::tiles::TileCoord;
 
 /// What a template needs, in words.
@@ -24,7 +24,7 @@ pub(crate) fn is_template(location: &str) -> bool {
 }
 
 /// Tiles of a host. Its answers are taken not to change while the program runs: hosts of tiles say nothing that would tell.
-pub struct XyzTiles {
+pub(crate) struct XyzTiles {
     client: Arc<Client>,
     /// Up to the `#`.
     template: String,
@@ -37,7 +37,7 @@ impl XyzTiles {
     /// # Errors
     /// [`RasterError::InvalidOption`] where zooms or bounds are missing or wrong, [`RasterError::Remote`] where the host may not
     /// be asked or fails, [`RasterError::Undecodable`] where it sends something else than a picture.
-    pub fn open(location: &str, client: &Arc<Client>, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
+    pub(crate) fn open(location: &str, client: &Arc<Client>, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
         let (template, fragment) = location.split_once('#').unwrap_or((location, ""));
         let store = Self { client: client.clone(), template: template.to_owned() };
         let name = store.shown()?;
@@ -50,7 +50,7 @@ impl XyzTiles {
             Some(tile) => store.fetch(tile)?,
             None => None,
         };
-        TilePyramid::new(&name, Box::new(store), &extent, sample.as_ref(), cache)
+        TilePyramid::new(&name, Arc::new(store), &extent, sample.as_ref(), cache)
     }
 
     /// The host and the template without what may be secret.
@@ -84,8 +84,8 @@ impl XyzTiles {
 }
 
 impl TileStore for XyzTiles {
-    fn tile(&self, tile: TileCoord) -> io::Result<Option<Bytes>> {
-        Ok(self.fetch(tile)?)
+    fn tile(&self, tile: TileCoord) -> Result<Option<Bytes>, DecodeError> {
+        Ok(self.fetch(tile).map_err(ReadError::from)?)
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn open(
         let (found, limit) = (file.len(), MAX_BYTES);
         return Err(RasterError::TooLarge { name: name.to_owned(), what: "bytes", found, limit });
     }
-    let json = file.read_at(0, file.len() as usize).map_err(|source| RasterError::of_io(name, source))?;
+    let json = file.read_at(0, file.len() as usize).map_err(|error| RasterError::of_read(name, error))?;
     captures(name, document::parse(name, &json)?, base, options)
 }
 
