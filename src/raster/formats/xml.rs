@@ -1,50 +1,42 @@
-//! Texts and attributes out of the XML that imagery products carry: flat, machine-written, and only ever asked for elements by
-//! name, so that no general reader is needed. Prefixes of namespaces are passed over.
+//! The XML documents that imagery carries: bounded, without document type definitions (so no entity can blow up or name a file),
+//! and asked for elements by name whatever their prefix.
 
-/// One element without child elements.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Element<'a> {
-    attributes: &'a str,
-    /// What stands between its tags.
-    pub(crate) text: &'a str,
-}
+use roxmltree::{Document, Node, ParsingOptions};
 
-impl<'a> Element<'a> {
-    /// The value of an attribute.
-    pub(crate) fn attribute(&self, name: &str) -> Option<&'a str> {
-        let mut rest = self.attributes;
-        while let Some((before, after)) = rest.split_once('=') {
-            let value = after.trim_start();
-            let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-            let (value, after) = value[1..].split_once(quote)?;
-            if local(before.trim()) == name {
-                return Some(value);
-            }
-            rest = after;
-        }
-        None
+/// Bytes and nodes accepted in one document; the metadata of a Sentinel-2 product takes less than a megabyte.
+const MAX_BYTES: usize = 16 << 20;
+const MAX_NODES: u32 = 1 << 20;
+
+/// Reads a document.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn parse(text: &str) -> Result<Document<'_>, String> {
+    if text.len() > MAX_BYTES {
+        return Err(format!("it has {} bytes of XML; {MAX_BYTES} are accepted", text.len()));
     }
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
+    Document::parse_with_options(text, options).map_err(|error| format!("its XML is damaged: {error}"))
 }
 
-/// The part of a name after its prefix.
-fn local(name: &str) -> &str {
-    name.rsplit(':').next().unwrap_or(name)
+/// The elements of that name at or below `node`, in the document's order.
+pub(crate) fn elements<'a, 'input: 'a>(node: Node<'a, 'input>, name: &str) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.descendants().filter(move |node| node.is_element() && node.tag_name().name() == name)
 }
 
-/// The elements of that name, in the document's order. The text of one that has children is what precedes the first of them.
-pub(crate) fn elements<'a>(xml: &'a str, name: &'a str) -> impl Iterator<Item = Element<'a>> {
-    xml.split('<').skip(1).filter_map(move |tag| {
-        let (head, text) = tag.split_once('>')?;
-        let head = head.trim_end_matches('/');
-        let (found, attributes) = head.split_once(char::is_whitespace).unwrap_or((head, ""));
-        // Closing tags, comments and declarations have a name of their own.
-        (local(found) == name && !found.starts_with(['/', '!', '?'])).then_some(Element { attributes, text })
-    })
+/// The text of an element up to its first child element, without the space around it.
+pub(crate) fn text_of<'a>(element: Node<'a, '_>) -> &'a str {
+    element.text().unwrap_or_default().trim()
 }
 
-/// The text of the first element of that name.
-pub(crate) fn text<'a>(xml: &'a str, name: &'a str) -> Option<&'a str> {
-    elements(xml, name).next().map(|element| element.text.trim())
+/// The text of the first element of that name at or below `node`.
+pub(crate) fn text<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
+    elements(node, name).next().map(text_of)
+}
+
+/// The value of an attribute, whatever its prefix.
+pub(crate) fn attribute<'a>(element: Node<'a, '_>, name: &str) -> Option<&'a str> {
+    element.attributes().find(|attribute| attribute.name() == name).map(|attribute| attribute.value())
 }
 
 #[cfg(test)]
@@ -52,12 +44,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_found_by_their_name_whatever_their_prefix() {
-        let xml = "<?xml version=\"1.0\"?><n1:Root a='1'><!-- <X>no</X> --><gml:X b = \"x=y\" n:c='2'> 7 </gml:X><X/><Xs>8</Xs></n1:Root>";
-        let found: Vec<_> = elements(xml, "X").map(|element| element.text.trim()).collect();
-        assert_eq!(found, ["no", "7", ""]);
-        let second = elements(xml, "X").nth(1).unwrap();
-        assert_eq!((second.attribute("b"), second.attribute("c"), second.attribute("d")), (Some("x=y"), Some("2"), None));
-        assert_eq!((text(xml, "Xs"), text(xml, "Y")), (Some("8"), None));
+    fn elements_are_found_by_their_name_whatever_their_prefix_and_not_inside_comments() {
+        let xml = "<?xml version=\"1.0\"?><n:Root xmlns:n='u:n' a='1'><!-- <X>no</X> --><n:X b = \"x=y\" n:c='2'> 7 </n:X>\
+                   <![CDATA[<X>nor here</X>]]><X/><Xs>8</Xs></n:Root>";
+        let document = parse(xml).unwrap();
+        let found: Vec<_> = elements(document.root(), "X").map(text_of).collect();
+        assert_eq!(found, ["7", ""]);
+        let first = elements(document.root(), "X").next().unwrap();
+        assert_eq!(["b", "c", "d"].map(|name| attribute(first, name)), [Some("x=y"), Some("2"), None]);
+        assert_eq!((text(document.root(), "Xs"), text(document.root(), "Y")), (Some("8"), None));
+    }
+
+    #[test]
+    fn documents_that_define_entities_or_have_too_many_nodes_are_refused() {
+        let bomb = "<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;&b;&b;'>]><a>&c;&c;&c;</a>";
+        assert!(parse(bomb).unwrap_err().contains("DTD"), "{:?}", parse(bomb));
+        assert!(parse("<!DOCTYPE a SYSTEM 'file:///etc/passwd'><a/>").is_err());
+        assert!(parse(&format!("<a>{}</a>", "<b/>".repeat(MAX_NODES as usize))).is_err());
+        assert!(parse(&" ".repeat(MAX_BYTES + 1)).is_err());
+        for damaged in ["", "<a>", "<a></b>", "a"] {
+            assert!(parse(damaged).is_err(), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn deeply_nested_elements_do_not_exhaust_the_stack() {
+        let depth = 100_000;
+        let _ = parse(&format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth)));
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use roxmltree::{Document, Node};
+
 use crate::georef::{Crs, GeoTransform, Georef};
 use crate::raster::band_names::names_of_file;
 use crate::raster::datetime::{Timestamp, from_name};
@@ -30,6 +32,9 @@ const QUANTIFICATION: f64 = 10_000.0;
 
 /// The bands in the order of `band_id` in the metadata.
 const BAND_IDS: [&str; 13] = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"];
+
+/// Stands for a metadata file that is missing.
+const NO_XML: &str = "<none/>";
 
 /// What a product says of itself.
 struct Product {
@@ -64,20 +69,22 @@ impl Product {
             // `MTD_MSIL1C.xml`; before 2016 the name of the product with `MTD` in it.
             name.ends_with(".XML") && name.contains("MTD")
         });
-        let text = metadata.map(|path| read_xml(&path)).transpose()?.unwrap_or_default();
+        let text = metadata.map(|path| read_xml(&path)).transpose()?.unwrap_or_else(|| NO_XML.to_owned());
+        let document = parse(&file_name(directory), &text)?;
+        let root = document.root();
         let in_name = directory.file_name().and_then(|name| from_name(&name.to_string_lossy()));
         let mut offsets = [0.0; BAND_IDS.len()];
-        for element in ["RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"].into_iter().flat_map(|name| xml::elements(&text, name)) {
-            let band = element.attribute("band_id").and_then(|id| id.parse::<usize>().ok());
-            let offset = element.text.trim().parse().ok().filter(|offset: &f64| offset.is_finite());
+        for element in ["RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"].into_iter().flat_map(|name| xml::elements(root, name)) {
+            let band = xml::attribute(element, "band_id").and_then(|id| id.parse::<usize>().ok());
+            let offset = xml::text_of(element).parse().ok().filter(|offset: &f64| offset.is_finite());
             if let (Some(slot), Some(offset)) = (band.and_then(|band| offsets.get_mut(band)), offset) {
                 *slot = offset;
             }
         }
-        let number = |name| xml::text(&text, name).and_then(|text| text.parse().ok()).filter(|number: &f64| *number > 0.0);
+        let number = |name| xml::text(root, name).and_then(|text| text.parse().ok()).filter(|number: &f64| *number > 0.0);
         Ok(Self {
-            start: xml::text(&text, "PRODUCT_START_TIME").and_then(|text| text.parse().ok()).or(in_name),
-            is_level_2a: xml::text(&text, "PROCESSING_LEVEL").is_some_and(|level| level.starts_with("Level-2A")),
+            start: xml::text(root, "PRODUCT_START_TIME").and_then(|text| text.parse().ok()).or(in_name),
+            is_level_2a: xml::text(root, "PROCESSING_LEVEL").is_some_and(|level| level.starts_with("Level-2A")),
             quantification: number("BOA_QUANTIFICATION_VALUE").or(number("QUANTIFICATION_VALUE")).unwrap_or(QUANTIFICATION),
             offsets,
         })
@@ -86,13 +93,14 @@ impl Product {
 
 fn open_granule(granule: &Path, product: &Product, options: &OpenOptions) -> Result<Capture, RasterError> {
     let geocoding = granule.join("MTD_TL.xml");
-    let geocoding = if geocoding.is_file() { read_xml(&geocoding)? } else { String::new() };
+    let geocoding = if geocoding.is_file() { read_xml(&geocoding)? } else { NO_XML.to_owned() };
     let name = file_name(granule);
+    let geocoding = parse(&name, &geocoding)?;
     let (mut parts, mut descriptions): (Vec<Arc<dyn Raster>>, _) = (Vec::new(), Vec::new());
     let mut versions = String::new();
     for (bands, path) in finest_files(&granule.join("IMG_DATA"))? {
         let raster = open_band(&path, options)?;
-        let georef = place(&name, &geocoding, raster.info().width, raster.info().height)?;
+        let georef = place(&name, geocoding.root(), raster.info().width, raster.info().height)?;
         let raster = raster.or_placed(georef).with_nodata(0.0);
         let band_id = BAND_IDS.iter().position(|band| bands == [*band]);
         let raster = match band_id {
@@ -144,12 +152,12 @@ fn finest_files(images: &Path) -> Result<Vec<(Vec<String>, PathBuf)>, RasterErro
 }
 
 /// Where a file of that size lies, from the granule's `Tile_Geocoding`; `None` where that has no grid of its size.
-fn place(name: &str, geocoding: &str, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
+fn place(name: &str, geocoding: Node<'_, '_>, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
     let code = xml::text(geocoding, "HORIZONTAL_CS_CODE").and_then(|code| code.strip_prefix("EPSG:")?.parse().ok());
     let Some(code) = code else { return Ok(None) };
-    let texts = |element| xml::elements(geocoding, element).map(|element| element.text.trim());
+    let texts = |element| xml::elements(geocoding, element).map(xml::text_of);
     let numbers = |element| texts(element).map(|text| text.parse::<f64>().unwrap_or(f64::NAN));
-    let resolutions = |element| xml::elements(geocoding, element).map(|element| element.attribute("resolution"));
+    let resolutions = |element| xml::elements(geocoding, element).map(|element| xml::attribute(element, "resolution"));
     let size = (width.to_string(), height.to_string());
     let mut sizes = resolutions("Size").zip(texts("NCOLS").zip(texts("NROWS")));
     let Some((resolution, _)) = sizes.find(|(_, (cols, rows))| (*cols, *rows) == (&size.0, &size.1)) else {
@@ -167,6 +175,12 @@ fn place(name: &str, geocoding: &str, width: usize, height: usize) -> Result<Opt
             reason: format!("found {transform:?}; finite numbers and pixels with a size are needed"),
         }),
     }
+}
+
+fn parse<'a>(name: &str, xml: &'a str) -> Result<Document<'a>, RasterError> {
+    let undecodable =
+        |reason: String| RasterError::Undecodable { name: name.to_owned(), format: "Sentinel-2 metadata", reason };
+    xml::parse(xml).map_err(undecodable)
 }
 
 fn read_xml(path: &Path) -> Result<String, RasterError> {

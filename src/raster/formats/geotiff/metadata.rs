@@ -1,7 +1,10 @@
 //! What GDAL keeps of each band in its own tags: descriptions, scale and offset (`GDAL_METADATA`) and the value for "no data".
 
+use roxmltree::Node;
+
 use super::ifd::{Directory, tag};
 use crate::raster::formats::error::DecodeError;
+use crate::raster::formats::xml;
 use crate::raster::pixels::BandInfo;
 use crate::storage::ByteSource;
 
@@ -29,23 +32,16 @@ struct Item {
     text: String,
 }
 
-/// The items of a `GDALMetadata` document. GDAL writes them flat and without comments or CDATA, so that no general XML reader
-/// is needed; what does not look like an item is passed over.
-fn items(xml: &str) -> impl Iterator<Item = Item> + '_ {
-    xml.split("<Item").skip(1).filter_map(|item| {
-        let (attributes, rest) = item.split_once('>')?;
-        let (text, _) = rest.split_once("</Item>")?;
-        let attribute = |name: &str| {
-            let (_, value) = attributes.split_once(&format!(" {name}=\""))?;
-            Some(unescape(value.split_once('"')?.0))
-        };
-        Some(Item {
-            sample: attribute("sample").and_then(|sample| sample.parse().ok()),
-            role: attribute("role").unwrap_or_default(),
-            // GDAL escapes a value before it writes the document, which escapes it again.
-            text: unescape(&unescape(text)),
-        })
-    })
+/// The items of a `GDALMetadata` document; none of one that cannot be read, because pixels do not depend on it.
+fn items(text: &str) -> Vec<Item> {
+    let Ok(document) = xml::parse(text) else { return Vec::new() };
+    let item = |item: Node<'_, '_>| Item {
+        sample: xml::attribute(item, "sample").and_then(|sample| sample.parse().ok()),
+        role: xml::attribute(item, "role").unwrap_or_default().to_owned(),
+        // GDAL escapes a value before it writes the document, which escapes it again.
+        text: unescape(item.text().unwrap_or_default()),
+    };
+    xml::elements(document.root(), "Item").map(item).collect()
 }
 
 /// XML's predefined entities; `&amp;` last, so that nothing is unescaped twice.
@@ -61,7 +57,7 @@ mod tests {
     fn items_of_the_gdal_metadata_tag_are_read() {
         let xml = "<GDALMetadata>\n  <Item name=\"DESCRIPTION\" sample=\"1\" role=\"description\">a &amp;lt;b&amp;gt; &amp;amp;</Item>\n  \
                    <Item name=\"SCALE\" sample=\"0\" role=\"scale\">0.5</Item><Item name=\"X\">y</Item>\n</GDALMetadata>";
-        let found: Vec<_> = items(xml).map(|item| (item.sample, item.role, item.text)).collect();
+        let found: Vec<_> = items(xml).into_iter().map(|item| (item.sample, item.role, item.text)).collect();
         let item = |sample, role: &str, text: &str| (sample, role.to_owned(), text.to_owned());
         assert_eq!(found, [item(Some(1), "description", "a <b> &"), item(Some(0), "scale", "0.5"), item(None, "", "y")]);
     }

@@ -10,11 +10,13 @@ use crate::raster::formats::xml;
 /// # Errors
 /// [`RasterError`] where the system is not known, or the grid is no grid.
 pub(super) fn read(name: &str, gml: &str, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
-    let Some(start) = gml.find("RectifiedGrid") else { return Ok(None) };
-    let gml = &gml[start..];
-    let systems = ["Point", "pos", "offsetVector", "RectifiedGrid", "Envelope"];
-    let system =
-        systems.iter().flat_map(|element| xml::elements(gml, element)).find_map(|element| element.attribute("srsName"));
+    let undecodable = |reason: String| RasterError::Undecodable { name: name.to_owned(), format: "GMLJP2", reason };
+    // Writers may end the box with NUL.
+    let document = xml::parse(gml.trim_end_matches('\0')).map_err(undecodable)?;
+    let Some(grid) = xml::elements(document.root(), "RectifiedGrid").next() else { return Ok(None) };
+    let in_grid = ["Point", "pos", "offsetVector", "RectifiedGrid"].into_iter().flat_map(|name| xml::elements(grid, name));
+    let mut named = in_grid.chain(xml::elements(document.root(), "Envelope"));
+    let system = named.find_map(|element| xml::attribute(element, "srsName"));
     let Some((system, epsg)) =
         system.and_then(|system| Some((system, system.rsplit([':', '#', '/']).next()?.parse().ok()?)))
     else {
@@ -22,9 +24,9 @@ pub(super) fn read(name: &str, gml: &str, width: usize, height: usize) -> Result
     };
     let crs = Crs::from_epsg(epsg).map_err(|source| RasterError::BadCrs { name: name.to_owned(), source })?;
     let pairs = |element| {
-        xml::elements(gml, element).map(|element| {
-            let mut numbers =
-                element.text.split([' ', ',', '\n', '\t']).filter(|text| !text.is_empty()).map(str::parse::<f64>);
+        xml::elements(grid, element).map(|element| {
+            let words = xml::text_of(element).split([' ', ',', '\n', '\t']);
+            let mut numbers = words.filter(|text| !text.is_empty()).map(str::parse::<f64>);
             Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
         })
     };
