@@ -21,7 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("zoo", &["error"]),
     ("prediction", &["error", "georef"]),
     ("ops", &["kernels", "sync"]),
-    ("weights", &["error", "zoo"]),
+    ("weights", &["error", "storage", "zoo"]),
     ("raster", &["error", "georef", "storage", "sync", "tiles", "zoo"]),
     ("nn", &["error", "ops", "prediction", "sync", "weights", "zoo"]),
     ("outputs", &["error", "georef", "prediction", "tiles", "zoo"]),

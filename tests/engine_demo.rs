@@ -204,7 +204,7 @@ async fn objects_of(engine: &Engine, request: &TileRequest, origin: (u64, u64)) 
 
 /// The tiles of a zoom that hold a source.
 fn tiles_of(engine: &Engine, source: &str, zoom: u32) -> Vec<(u64, u64)> {
-    let place = engine.sources().get(source).unwrap().describe().place.unwrap();
+    let place = engine.sources().get(source).unwrap().describe().extent.unwrap();
     let bounds = place.bounds_lon_lat;
     let side = f64::from(1u32 << zoom);
     let col = |lon: f64| ((lon + 180.0) / 360.0 * side) as u64;

@@ -193,7 +193,7 @@ fn open(path: &Path) -> Result<Patch, RasterError> {
 #[test]
 fn an_archive_without_metadata_lies_where_its_tiles_do() {
     let location = fixture("no_metadata.mbtiles").to_string_lossy().into_owned();
-    let place = Source::open("bare", &[location.into()], &options()).unwrap().describe().place.unwrap();
+    let place = Source::open("bare", &[location.into()], &options()).unwrap().describe().extent.unwrap();
     let bounds = place.bounds_lon_lat;
     for (found, wanted) in [(bounds.min_x, 0.0), (bounds.max_x, 180.0), (bounds.min_y, 0.0), (bounds.max_y, 85.05)] {
         assert!((found - wanted).abs() < 1.5, "{bounds:?}");

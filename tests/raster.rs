@@ -232,7 +232,7 @@ fn the_grid_of_the_raster_itself_is_read_without_resampling() {
 #[test]
 fn every_resampling_keeps_a_constant_and_stays_within_its_neighbours() {
     let source = Source::open_path("fixture", &fixture("places/utm_north.tif"), None, &options(1 << 20)).unwrap();
-    let place = source.describe().place.unwrap();
+    let place = source.describe().extent.unwrap();
     assert_eq!(place.crs, "EPSG:32633");
     assert!((place.resolution_m - 10.0).abs() < 0.05, "{place:?}");
     let georef = Georef { crs: satlas_serve::georef::Crs::lon_lat(), ..tile_over(&place) };
@@ -244,7 +244,7 @@ fn every_resampling_keeps_a_constant_and_stays_within_its_neighbours() {
     }
 }
 
-fn tile_over(place: &satlas_serve::raster::Place) -> Georef {
+fn tile_over(place: &satlas_serve::raster::Extent) -> Georef {
     let b = place.bounds_lon_lat;
     let transform = satlas_serve::georef::GeoTransform::north_up(
         b.min_x,

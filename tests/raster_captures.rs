@@ -133,7 +133,7 @@ fn a_safe_folder_is_one_capture_of_all_bands_each_on_its_own_grid() {
         "tci_b",
     ];
     assert_eq!(descriptions(raster), names);
-    assert!(raster.notes().is_empty());
+    assert!(raster.warnings().is_empty());
     let info = raster.info();
     assert_eq!((info.width, info.height), (60, 60));
     // Half a 10 m pixel off its own grid, away from the edges, where 60 m pixels have neighbours on all sides.
@@ -168,7 +168,7 @@ fn a_level_2a_folder_has_each_band_at_its_finest_and_says_what_it_is() {
     let captures = raster::open(Imagery::Location(&location(&fixture(SAFE_L2A))), None, &options()).unwrap();
     let raster = &*captures[0].raster;
     assert_eq!(descriptions(raster), ["B01", "B02", "B03", "B04", "B05", "B08"]);
-    assert!(raster.notes().join(" ").contains("Level-2A"));
+    assert!(raster.warnings().join(" ").contains("Level-2A"));
     let window = PixelWindow { col: 20, row: 20, width: 3, height: 1 };
     let found = raster.read(0, window, &[1]).unwrap().pixels;
     assert_eq!(found, [205.0, 215.0, 225.0].map(|east| plane(east, 205.0, 1)));

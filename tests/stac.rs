@@ -111,7 +111,7 @@ fn items_become_captures_by_day_with_their_assets_as_bands() {
 
     let corner = read(&source, 1, &strip(0, 0, 10), 0);
     assert_eq!(corner.valid.iter().filter(|valid| **valid).count(), 4, "what the item says is no data");
-    let place = source.describe().place.unwrap();
+    let place = source.describe().extent.unwrap();
     let bounds = place.bounds_lon_lat;
     assert!((place.resolution_m - 10.0).abs() < 0.1 && bounds.max_x - bounds.min_x > 0.0115, "all captures: {bounds:?}");
 }
@@ -169,7 +169,7 @@ fn bands_that_some_items_lack_are_left_out_and_named() {
     let source = open(&location).unwrap();
     assert_eq!(band_names(&source), ["B04", "tci_r", "tci_g", "tci_b"]);
     assert_eq!(read(&source, 0, &strip(10, 40, 1), 2).pixels[0], 11.0);
-    let notes = source.capture(0).unwrap().raster.notes();
+    let notes = source.capture(0).unwrap().raster.warnings();
     assert!(notes.len() == 1 && notes[0].contains("B05"), "{notes:?}");
 
     let assets = collection["features"][2]["assets"].as_object_mut().unwrap();

@@ -102,7 +102,7 @@ fn captures_are_found_where_somebody_looks() {
     let described = source.describe();
     assert!(source.captures().is_empty() && described.datetimes.is_empty());
     assert_eq!(described.bands.len(), 5);
-    let bounds = described.place.unwrap().bounds_lon_lat;
+    let bounds = described.extent.unwrap().bounds_lon_lat;
     assert_eq!((bounds.min_x, bounds.max_x), (-180.0, 180.0));
 
     assert_eq!(values(&source, 10, None), [1000.0, 3000.0]);

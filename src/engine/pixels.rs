@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::EngineError;
 use super::options::PixelOptions;
 use crate::georef::Georef;
-use crate::raster::{CaptureSelection, InputPlan, Patch, PixelWindow, Place, Raster, Source, resolution_warning};
+use crate::raster::{CaptureSelection, Extent, InputPlan, Patch, PixelWindow, Raster, Source, resolution_warning};
 use crate::zoo::ModelSpec;
 
 /// The network's input for one window.
@@ -43,7 +43,7 @@ pub(super) fn read_source_window(
         let patch = source.read(capture, target, plan.bands(), options.resampling)?;
         if !patch.is_empty() {
             patches.push(patch);
-            notes.extend(source.capture(capture)?.raster.notes());
+            notes.extend(source.capture(capture)?.raster.warnings());
         }
         if patches.len() == spec.max_images {
             break;
@@ -62,9 +62,9 @@ pub(super) fn read_scene_window(
 ) -> Result<Option<WindowPixels>, EngineError> {
     let Some(first) = captures.first() else { return Ok(None) };
     let plan = InputPlan::new(first.info(), spec, &options.input())?;
-    let place = first.info().georef.as_ref().and_then(Place::of);
+    let place = first.info().georef.as_ref().and_then(Extent::of);
     let other_resolution = place.and_then(|place| resolution_warning(place.resolution_m, spec.native_gsd_m));
-    let notes = captures.iter().flat_map(|raster| raster.notes()).chain(other_resolution).collect();
+    let notes = captures.iter().flat_map(|raster| raster.warnings()).chain(other_resolution).collect();
     let read = |raster: &Arc<dyn Raster>| Ok(raster.read(0, window, plan.bands())?);
     let patches = captures.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
     let side = |pixels: usize| pixels.next_multiple_of(SIDE_MULTIPLE_PX).max(MIN_SIDE_PX);

@@ -14,7 +14,7 @@ const TILE_PX: usize = 256;
 
 /// Where a source lies, for a web map.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Place {
+pub struct Extent {
     /// `EPSG:32612`, or a PROJ string.
     pub crs: String,
     /// Degrees; all longitudes where it crosses the antimeridian.
@@ -27,7 +27,7 @@ pub struct Place {
     pub max_zoom: u8,
 }
 
-impl Place {
+impl Extent {
     /// `None` where the grid's middle is nowhere on the Earth.
     pub fn of(georef: &Georef) -> Option<Self> {
         let (width, height) = (georef.width as f64, georef.height as f64);

@@ -21,9 +21,9 @@ mod warp;
 
 pub use datetime::{DatetimeRange, Timestamp};
 pub use error::RasterError;
-pub use extent::Place;
+pub use extent::Extent;
 pub use formats::{ChunkCache, GeoTiff, Jpeg2000, Limits, MemoryRaster};
-pub use input::{BandChoice, BandNumbers, InputOptions, InputPlan, Preset, resolution_warning};
+pub use input::{BandNumbers, InputOptions, InputPlan, Preset, resolution_warning};
 pub use open::{Capture, Imagery, Location, OpenOptions, open};
 pub use pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
 pub use source::{BandSummary, CaptureSelection, RgbaTile, Source, SourceInfo};

@@ -188,7 +188,7 @@ pub trait Raster: Send + Sync {
     }
 
     /// Sentences for whoever uses the raster's pixels, about what they are.
-    fn notes(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 }

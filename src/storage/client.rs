@@ -12,7 +12,9 @@ use ureq::{Agent, Body};
 
 use super::block_cache::{BlockCache, block_cache};
 use super::guard::{GuardedResolver, PrivateAddress};
+use super::headers::retry_after;
 use super::host_limiter::HostLimiter;
+use super::retry::Retries;
 use super::{ObjectStores, RemoteError, RemotePolicy, RemoteUrl};
 
 /// Redirects followed for one answer.
@@ -86,14 +88,14 @@ pub(super) enum RemoteRequest<'a> {
 }
 
 /// Why an attempt failed.
-enum Failure {
+enum RequestFailure {
     /// Trying again may help, after a wait that the host has named.
     Passing(RemoteError, Option<Duration>),
     /// Trying again will not.
     Final(RemoteError),
 }
 
-impl From<RemoteError> for Failure {
+impl From<RemoteError> for RequestFailure {
     fn from(error: RemoteError) -> Self {
         Self::Final(error)
     }
@@ -156,22 +158,6 @@ impl Client {
         Ok(self.fetch(url, &RemoteRequest::Post { json }, max_bytes)?.body)
     }
 
-    /// `len` bytes from `offset`, or fewer where the file ends before.
-    ///
-    /// # Errors
-    /// [`RemoteError`]; [`RemoteError::Failed`] where the host sends something else than was asked for.
-    pub fn get_range(&self, url: &RemoteUrl, offset: u64, len: u64) -> Result<Bytes, RemoteError> {
-        let last = offset.saturating_add(len.max(1) - 1);
-        let answer = self.fetch(url, &RemoteRequest::Range { first: offset, last }, len)?;
-        if answer.status != StatusCode::PARTIAL_CONTENT {
-            return Err(RemoteError::no_ranges(url));
-        }
-        match content_range(&answer.headers) {
-            Some((first, end, _)) if first == offset && end - first == answer.body.len() as u64 => Ok(answer.body),
-            _ => Err(RemoteError::wrong_range(url)),
-        }
-    }
-
     /// An answer with success and a body of at most `max_bytes`, after as many attempts as it takes.
     pub(super) fn fetch(
         &self,
@@ -179,28 +165,25 @@ impl Client {
         wanted: &RemoteRequest<'_>,
         max_bytes: u64,
     ) -> Result<RemoteResponse, RemoteError> {
-        let mut delay = self.options.retry_delay;
-        let mut attempt = 1;
+        let mut retries = Retries::new(self.options.attempts, self.options.retry_delay, MAX_RETRY_AFTER);
         loop {
             match self.attempt(url, wanted, max_bytes) {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(error, _)) if attempt >= self.options.attempts => return Err(error),
-                Err(Failure::Passing(error, asked)) => {
-                    let wait = asked.unwrap_or(delay).min(MAX_RETRY_AFTER);
-                    tracing::debug!(%error, attempt, ?wait, "a remote file is asked for again");
-                    std::thread::sleep(wait);
+                Err(RequestFailure::Final(error)) => return Err(error),
+                Err(RequestFailure::Passing(error, asked)) => {
+                    tracing::debug!(%error, "a remote file is asked for again");
+                    if !retries.wait(asked) {
+                        return Err(error);
+                    }
                 }
             }
-            attempt += 1;
-            delay *= 2;
         }
     }
 
     /// One attempt, through all its redirects.
-    fn attempt(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, max_bytes: u64) -> Result<RemoteResponse, Failure> {
+    fn attempt(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, max_bytes: u64) -> Result<RemoteResponse, RequestFailure> {
         let timeout = self.options.timeout;
-        let _permit = self.limiter.enter(url.host(), timeout).ok_or_else(|| Failure::Final(self.timed_out(url)))?;
+        let _permit = self.limiter.enter(url.host(), timeout).ok_or_else(|| RequestFailure::Final(self.timed_out(url)))?;
         let deadline = Instant::now() + timeout;
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -218,10 +201,10 @@ impl Client {
     }
 
     /// One request, up to the headers of its answer.
-    fn send(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, deadline: Instant) -> Result<Response<Body>, Failure> {
+    fn send(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, deadline: Instant) -> Result<Response<Body>, RequestFailure> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Failure::Passing(self.timed_out(url), None));
+            return Err(RequestFailure::Passing(self.timed_out(url), None));
         }
         let range = match wanted {
             RemoteRequest::Range { first, last } => Some(format!("bytes={first}-{last}")),
@@ -250,14 +233,14 @@ impl Client {
     }
 
     /// The status and the body of an answer.
-    fn receive(&self, url: &RemoteUrl, response: Response<Body>, max_bytes: u64) -> Result<RemoteResponse, Failure> {
+    fn receive(&self, url: &RemoteUrl, response: Response<Body>, max_bytes: u64) -> Result<RemoteResponse, RequestFailure> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status;
         if !status.is_success() {
             let error = RemoteError::Status { url: url.clone(), status: status.as_u16() };
             return Err(match status.as_u16() {
-                408 | 425 | 429 | 500 | 502..=504 => Failure::Passing(error, retry_after(&parts.headers)),
-                _ => Failure::Final(error),
+                408 | 425 | 429 | 500 | 502..=504 => RequestFailure::Passing(error, retry_after(&parts.headers)),
+                _ => RequestFailure::Final(error),
             });
         }
         let coding = parts.headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |coding| coding.as_bytes());
@@ -277,19 +260,19 @@ impl Client {
         RemoteError::TimedOut { url: url.clone(), timeout: self.options.timeout }
     }
 
-    fn failure(&self, url: &RemoteUrl, error: ureq::Error, limit: u64) -> Failure {
+    fn failure(&self, url: &RemoteUrl, error: ureq::Error, limit: u64) -> RequestFailure {
         let failed = |reason: String| RemoteError::Failed { url: url.clone(), reason };
         match error {
             ureq::Error::Other(inner) if inner.is::<PrivateAddress>() => {
                 RemoteError::PrivateHost { host: url.host().to_owned() }.into()
             }
-            ureq::Error::Timeout(_) => Failure::Passing(self.timed_out(url), None),
+            ureq::Error::Timeout(_) => RequestFailure::Passing(self.timed_out(url), None),
             ureq::Error::BodyExceedsLimit(_) => RemoteError::TooLarge { url: url.clone(), limit }.into(),
             ureq::Error::HostNotFound => failed("no address is known for its host".to_owned()).into(),
             // Some errors of the library repeat the address with its query.
             ureq::Error::BadUri(_) => failed("its address is malformed".to_owned()).into(),
             ureq::Error::Tls(reason) => failed(reason.to_owned()).into(),
-            error => Failure::Passing(failed(error.to_string()), None),
+            error => RequestFailure::Passing(failed(error.to_string()), None),
         }
     }
 }
@@ -306,18 +289,4 @@ fn redirect(url: &RemoteUrl, response: &Response<Body>) -> Result<Option<RemoteU
     let location = response.headers().get(header::LOCATION).ok_or_else(|| failed("it redirects to nowhere"))?;
     let location = location.to_str().map_err(|_| failed("it redirects to what is no address"))?;
     url.join(location).map(Some)
-}
-
-/// `Content-Range: bytes FIRST-LAST/TOTAL`: the first byte, the one behind the last, and the bytes of the file where stated.
-pub(super) fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
-    let (range, total) = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    let end = last.checked_add(1).filter(|end| first < *end)?;
-    Some((first, end, total.trim().parse().ok()))
-}
-
-/// Seconds that a host asks to wait.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

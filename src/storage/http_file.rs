@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::byte_source::check_range;
-use super::client::{RemoteRequest, RemoteResponse, content_range};
+use super::client::{RemoteRequest, RemoteResponse};
+use super::headers::content_range;
 use super::{ByteSource, Client, ReadError, RemoteError, RemoteUrl, in_parallel};
 
 /// Bytes of a block.

@@ -21,7 +21,7 @@ pub struct ObjectStores {
 
 /// The store behind an address, which alone is shown its credentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Store {
+pub(super) enum StoreKind {
     #[default]
     None,
     S3,
@@ -75,8 +75,8 @@ impl ObjectStores {
     pub fn locate(&self, location: &str) -> Result<RemoteUrl, RemoteError> {
         let Some((scheme, rest)) = location.trim().split_once("://") else { return RemoteUrl::parse(location) };
         let store = match scheme.to_ascii_lowercase().as_str() {
-            "s3" => Store::S3,
-            "gs" => Store::Gcs,
+            "s3" => StoreKind::S3,
+            "gs" => StoreKind::Gcs,
             "stac+http" | "stac+https" => {
                 return RemoteUrl::parse(location.trim().get("stac+".len()..).unwrap_or_default());
             }
@@ -89,7 +89,7 @@ impl ObjectStores {
         }
         let (region, key) = (self.region(), percent_encoded(key));
         let url = match (store, &self.endpoint) {
-            (Store::Gcs, _) => format!("https://{GCS_HOST}/{bucket}/{key}"),
+            (StoreKind::Gcs, _) => format!("https://{GCS_HOST}/{bucket}/{key}"),
             (_, Some(endpoint)) => format!("{endpoint}/{bucket}/{key}"),
             // A dot in a bucket's name is one too many for the host's certificate.
             (_, None) if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}/{key}"),
@@ -101,8 +101,8 @@ impl ObjectStores {
     /// The headers that the store of an address needs, for a part of it where `range` (the header's value) names one.
     pub(super) fn headers(&self, url: &RemoteUrl, range: Option<&str>) -> Vec<(&'static str, String)> {
         match (url.store(), &self.credentials, &self.gcs_token) {
-            (Store::S3, Some(credentials), _) => sign(credentials, self.region(), url, range, Timestamp::now()),
-            (Store::Gcs, _, Some(token)) => vec![("authorization", format!("Bearer {token}"))],
+            (StoreKind::S3, Some(credentials), _) => sign(credentials, self.region(), url, range, Timestamp::now()),
+            (StoreKind::Gcs, _, Some(token)) => vec![("authorization", format!("Bearer {token}"))],
             _ => Vec::new(),
         }
     }

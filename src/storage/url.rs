@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ureq::http::Uri;
 
 use super::RemoteError;
-use super::object_stores::Store;
+use super::object_stores::StoreKind;
 
 /// Longest address taken; servers and proxies end at 8 KiB or before.
 const MAX_LEN: usize = 8192;
@@ -18,7 +18,7 @@ const MAX_LEN: usize = 8192;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RemoteUrl {
     uri: Arc<Uri>,
-    store: Store,
+    store: StoreKind,
 }
 
 impl RemoteUrl {
@@ -40,7 +40,7 @@ impl RemoteUrl {
         if authority.as_str().contains('@') {
             return Err(bad("an address without a user name and password is needed"));
         }
-        Ok(Self { uri: Arc::new(uri), store: Store::None })
+        Ok(Self { uri: Arc::new(uri), store: StoreKind::None })
     }
 
     /// Its host, as written; IPv6 addresses in brackets.
@@ -80,7 +80,7 @@ impl RemoteUrl {
     }
 
     /// The same address, known to lie in a store.
-    pub(super) fn in_store(self, store: Store) -> Self {
+    pub(super) fn in_store(self, store: StoreKind) -> Self {
         Self { store, ..self }
     }
 
@@ -95,7 +95,7 @@ impl RemoteUrl {
     }
 
     /// The store it lies in.
-    pub(super) fn store(&self) -> Store {
+    pub(super) fn store(&self) -> StoreKind {
         self.store
     }
 

@@ -1,9 +1,12 @@
 //! The client: what it retries, what it refuses, what it says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use satlas_serve::error::ErrorKind;
-use satlas_serve::storage::{Client, ClientOptions, RemoteError, RemotePolicy, RemoteUrl};
+use satlas_serve::storage::{
+    ByteSource, Client, ClientOptions, HttpBytes, ReadError, RemoteError, RemotePolicy, RemoteUrl,
+};
 
 use super::host::{Host, Reply, Stated};
 
@@ -36,10 +39,12 @@ fn a_file_is_fetched_and_so_is_a_part_of_it() {
     let host = Host::with_file(b"0123456789".to_vec());
     let url = RemoteUrl::parse(&host.url("/a.tif?key=1")).unwrap();
     assert_eq!(client().get(&url, 10).unwrap(), "0123456789");
-    assert_eq!(client().get_range(&url, 3, 4).unwrap(), "3456");
-    assert_eq!(client().get_range(&url, 8, 4).unwrap(), "89");
+    let file = HttpBytes::open(&Arc::new(client()), &url).unwrap();
+    assert_eq!(file.read_at(3, 4).unwrap(), "3456");
+    assert_eq!(file.read_at(8, 2).unwrap(), "89");
+    assert!(matches!(file.read_at(8, 4), Err(ReadError::BeyondEnd { file_len: 10, .. })));
     assert_eq!(host.asked()[0].target, "/a.tif?key=1");
-    assert_eq!(host.sent(), 16);
+    assert_eq!(host.sent(), 20);
 }
 
 #[test]
@@ -162,13 +167,14 @@ fn nothing_that_is_said_of_an_address_repeats_its_secrets() {
 #[test]
 fn a_part_that_is_not_the_one_asked_for_is_refused() {
     let host = Host::start(|asked, _| match asked.target.as_str() {
-        "/shifted" => Reply::new(206, "0123").header("content-range", "bytes 0-3/10"),
-        "/longer" => Reply::new(206, "012").header("content-range", "bytes 4-7/10"),
-        "/silent" => Reply::new(206, "0123"),
-        _ => Reply::new(200, "0123"),
+        "/shifted" => Reply::new(206, "0123").header("content-range", "bytes 4-7/10"),
+        "/longer" => Reply::new(206, "012").header("content-range", "bytes 0-3/4"),
+        "/shorter" => Reply::new(206, "0123").header("content-range", "bytes 0-3/10"),
+        _ => Reply::new(206, "0123"),
     });
-    for path in ["/shifted", "/longer", "/silent", "/whole"] {
-        let error = client().get_range(&RemoteUrl::parse(&host.url(path)).unwrap(), 4, 4).unwrap_err();
+    let client = Arc::new(client());
+    for path in ["/shifted", "/longer", "/shorter", "/silent"] {
+        let error = HttpBytes::open(&client, &RemoteUrl::parse(&host.url(path)).unwrap()).unwrap_err();
         assert!(matches!(error, RemoteError::Failed { .. }), "{path}: {error}");
     }
 }

@@ -108,7 +108,7 @@ pub(crate) struct SourceBandDto {
 impl SourceDto {
     /// The description of a source.
     pub(crate) fn of(source: &Source, built_in: bool) -> Self {
-        let SourceInfo { width, height, bands, sample_type, datetimes, place } = source.describe();
+        let SourceInfo { width, height, bands, sample_type, datetimes, extent: place } = source.describe();
         let place = place.as_ref();
         let bounds = place.map(|place| {
             let b = place.bounds_lon_lat;

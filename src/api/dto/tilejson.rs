@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::raster::{Place, Source};
+use crate::raster::{Extent, Source};
 use crate::tiles::MAX_ZOOM;
 
 /// A tile set.
@@ -66,13 +66,13 @@ impl VectorLayer {
 /// Web Mercator ends here.
 const MAX_LAT: f64 = 85.051_128_779_806_6;
 
-/// How far the imagery's own tiles go beyond the zooms [`Place`] recommends: two levels coarser, which cost nothing with
+/// How far the imagery's own tiles go beyond the zooms [`Extent`] recommends: two levels coarser, which cost nothing with
 /// overviews, and one finer, since the recommended zoom may have pixels up to 1.4 times the source's.
 const COARSER: u8 = 2;
 const FINER: u8 = 1;
 
 /// Zooms at which a source's own tiles are served.
-pub(crate) fn imagery_zooms(place: &Place) -> (u8, u8) {
+pub(crate) fn imagery_zooms(place: &Extent) -> (u8, u8) {
     (place.min_zoom.saturating_sub(COARSER), (place.max_zoom + FINER).min(MAX_ZOOM))
 }
 
@@ -86,7 +86,7 @@ impl TileJson {
         tile_size: usize,
         format: &str,
     ) -> Self {
-        let place = source.describe().place;
+        let place = source.describe().extent;
         let bounds = place.map_or([-180.0, -MAX_LAT, 180.0, MAX_LAT], |place| {
             let b = place.bounds_lon_lat;
             [b.min_x, b.min_y.max(-MAX_LAT), b.max_x, b.max_y.min(MAX_LAT)]

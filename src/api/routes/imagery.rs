@@ -145,7 +145,7 @@ fn check_zoom(source: &Source, zoom: u8) -> Result<(), Problem> {
 }
 
 fn zooms(source: &Source) -> Result<(u8, u8), Problem> {
-    source.describe().place.as_ref().map(imagery_zooms).ok_or_else(|| {
+    source.describe().extent.as_ref().map(imagery_zooms).ok_or_else(|| {
         let id = &source.id;
         Problem::new(
             ErrorKind::Unusable,

@@ -30,7 +30,7 @@ impl FromStr for BandNumbers {
 
 /// How a raster's bands were chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BandChoice {
+pub(crate) enum BandChoice {
     /// The user numbered them.
     Numbered,
     /// Their descriptions are the model's names.

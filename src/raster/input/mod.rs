@@ -5,11 +5,11 @@
 
 mod bands;
 
-pub use bands::{BandChoice, BandNumbers};
+pub use bands::BandNumbers;
 
 use std::str::FromStr;
 
-use self::bands::choose;
+use self::bands::{BandChoice, choose};
 use crate::raster::error::RasterError;
 use crate::raster::pixels::{BandInfo, Patch, RasterInfo, SampleType};
 use crate::zoo::{Band, ModelSpec};
@@ -41,39 +41,12 @@ pub struct InputOptions {
     pub bands: Option<BandNumbers>,
 }
 
-impl InputOptions {
-    /// Reads `preset=`: `tci`, `reflectance`, `dn_offset=-1000`, or a preset and an offset separated by a comma.
-    ///
-    /// # Errors
-    /// [`RasterError::InvalidOption`] for another name.
-    ///
-    /// ```
-    /// use satlas_serve::raster::{InputOptions, Preset};
-    /// let options = InputOptions::default().with_preset("reflectance,dn_offset=-1000").unwrap();
-    /// assert_eq!((options.preset, options.dn_offset), (Preset::Reflectance, -1000.0));
-    /// ```
-    pub fn with_preset(mut self, text: &str) -> Result<Self, RasterError> {
-        for part in text.split(',').map(str::trim) {
-            match part.split_once('=') {
-                Some(("dn_offset", offset)) => self.dn_offset = dn_offset(offset)?,
-                _ => self.preset = part.parse()?,
-            }
-        }
-        Ok(self)
-    }
-}
-
 fn invalid_preset(value: &str) -> RasterError {
     RasterError::InvalidOption {
         what: "preset",
         value: value.chars().take(100).collect(),
-        needed: "tci, reflectance and dn_offset=NUMBER are the choices, separated by a comma".to_owned(),
+        needed: "tci and reflectance are the choices (dn_offset=NUMBER is an option of its own)".to_owned(),
     }
-}
-
-fn dn_offset(text: &str) -> Result<f32, RasterError> {
-    let offset = text.trim().parse().ok().filter(|offset: &f32| offset.is_finite());
-    offset.ok_or_else(|| invalid_preset(text))
 }
 
 impl FromStr for Preset {
@@ -154,11 +127,6 @@ impl InputPlan {
     /// The 0-based bands to read, in the model's order.
     pub fn bands(&self) -> &[usize] {
         &self.bands
-    }
-
-    /// How they were found.
-    pub fn choice(&self) -> &BandChoice {
-        &self.choice
     }
 
     /// A patch of [`InputPlan::bands`] as network input `[height, width, bands]`: 0 … 1, and 0 where there is no data.
@@ -354,6 +322,12 @@ mod tests {
         }
     }
 
+    /// A preset, and an offset after a comma.
+    fn options(text: &str) -> InputOptions {
+        let (preset, offset) = text.split_once(',').unwrap_or((text, "0"));
+        InputOptions { preset: preset.parse().unwrap(), dn_offset: offset.parse().unwrap(), bands: None }
+    }
+
     /// Two pixels, the second one invalid.
     fn patch(pixel: &[f32]) -> Patch {
         let pixels = pixel.iter().chain(pixel).copied().collect();
@@ -364,7 +338,7 @@ mod tests {
 
     #[test]
     fn reflectance_takes_b04_b03_b02_for_the_true_colour_image() {
-        let options = InputOptions::default().with_preset("reflectance,dn_offset=-1000").unwrap();
+        let options = super::tests::options("reflectance,-1000");
         let plan = InputPlan::new(&info(&BANDS, SampleType::U16), &model("Sentinel2_SwinB_SI_MS"), &options).unwrap();
         let input = plan.normalise(&patch(&[2500.0, 900.0, 9000.0, 2632.0, 1000.0, 1000.0, 1000.0, 1000.0, 1000.0]));
         assert_eq!(input[..4], [0.5, 0.0, 1.0, 0.2]);
@@ -379,12 +353,7 @@ mod tests {
         let input = plan.normalise(&patch(&[12_160.0; 11]));
         assert!(input[..11].iter().all(|value| *value == 0.5));
         assert!(
-            InputPlan::new(
-                &info(&names, SampleType::U16),
-                &model("Landsat_SwinB_SI"),
-                &InputOptions::default().with_preset("reflectance").unwrap()
-            )
-            .is_err()
+            InputPlan::new(&info(&names, SampleType::U16), &model("Landsat_SwinB_SI"), &options("reflectance")).is_err()
         );
     }
 
@@ -398,7 +367,7 @@ mod tests {
     #[test]
     fn values_that_contradict_the_scaling_are_named() {
         let warnings = |id: &str, names: &[&str], sample_type, preset: &str, pixel: &[f32]| {
-            let options = InputOptions::default().with_preset(preset).unwrap();
+            let options = super::tests::options(preset);
             InputPlan::new(&info(names, sample_type), &model(id), &options).unwrap().warnings(&patch(pixel)).join(" ")
         };
         let rgb = ["tci_r", "tci_g", "tci_b"];
@@ -414,7 +383,7 @@ mod tests {
         assert_eq!(sar(&[40.0, 300.0]), "");
         let ms = |preset: &str, value: f32| warnings("Sentinel2_SwinB_SI_MS", &BANDS, SampleType::U16, preset, &[value; 9]);
         assert!(ms("reflectance", 1400.0).contains("dn_offset=-1000"));
-        assert_eq!(ms("reflectance,dn_offset=-1000", 1400.0), "");
+        assert_eq!(ms("reflectance,-1000", 1400.0), "");
         assert_eq!(ms("reflectance", 400.0), "");
     }
 
@@ -423,15 +392,15 @@ mod tests {
         let mut raster = info(&BANDS, SampleType::U16);
         raster.bands.iter_mut().for_each(|band| (band.scale, band.offset) = (1e-4, -0.1));
         let warnings = |preset: &str| {
-            let options = InputOptions::default().with_preset(preset).unwrap();
+            let options = super::tests::options(preset);
             let plan = InputPlan::new(&raster, &model("Sentinel2_SwinB_SI_MS"), &options).unwrap();
             plan.warnings(&patch(&[1400.0; 9])).join(" ")
         };
         let found = warnings("reflectance");
         assert!(found.contains("dn_offset=-1000 takes it out") && found.contains("b12"), "{found}");
         assert!(!found.contains("No pixel"), "one sentence is enough: {found}");
-        assert_eq!(warnings("reflectance,dn_offset=-1000"), "");
-        assert!(warnings("reflectance,dn_offset=-500").contains("declares an offset of -1000"));
+        assert_eq!(warnings("reflectance,-1000"), "");
+        assert!(warnings("reflectance,-500").contains("declares an offset of -1000"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn open_granule(granule: &Path, product: &Product, options: &OpenOptions) -> Res
     }
     let mut composite = Composite::new(&name, parts)?.described(descriptions);
     if product.is_level_2a {
-        composite = composite.with_note(
+        composite = composite.with_warning(
             "The product is Level-2A (surface reflectance), but the models were trained on Level-1C; expect slightly other answers.",
         );
     }

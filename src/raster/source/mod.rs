@@ -13,7 +13,7 @@ use self::rendering::Rendering;
 use crate::georef::{Bounds, Georef};
 use crate::raster::datetime::DatetimeRange;
 use crate::raster::error::RasterError;
-use crate::raster::extent::{Footprint, Place};
+use crate::raster::extent::{Extent, Footprint};
 use crate::raster::formats::{ChunkCache, Limits};
 use crate::raster::open::{
     Capture, CaptureSet, Catalogue, Imagery, Location, OpenOptions, file_name, is_search, open, open_search, title_of,
@@ -48,12 +48,12 @@ pub struct Source {
     /// The raster that tells size, bands and colours: the first capture, or one that stands for all of a catalogue.
     reference: Arc<dyn Raster>,
     rendering: Arc<OnceLock<Rendering>>,
-    origin: Origin,
+    origin: CaptureOrigin,
 }
 
 /// Where captures come from.
 #[derive(Debug)]
-enum Origin {
+enum CaptureOrigin {
     /// They were given.
     Given,
     /// They are searched for where somebody looks ([`Source::at`]): there are none here.
@@ -98,7 +98,7 @@ pub struct SourceInfo {
     /// When each capture was taken, where that is known.
     pub datetimes: Vec<Option<String>>,
     /// Where it lies, if it says so.
-    pub place: Option<Place>,
+    pub extent: Option<Extent>,
 }
 
 impl Source {
@@ -119,10 +119,10 @@ impl Source {
             });
         }
         let reference = first.raster.clone();
-        Ok(Self::of(id, title, Arc::new(CaptureSet::new(version, captures)), reference, Origin::Given))
+        Ok(Self::of(id, title, Arc::new(CaptureSet::new(version, captures)), reference, CaptureOrigin::Given))
     }
 
-    fn of(id: &str, title: &str, found: Arc<CaptureSet>, reference: Arc<dyn Raster>, origin: Origin) -> Self {
+    fn of(id: &str, title: &str, found: Arc<CaptureSet>, reference: Arc<dyn Raster>, origin: CaptureOrigin) -> Self {
         let (id, title, version) = (id.to_owned(), title.to_owned(), found.version.clone());
         Self { id, title, attribution: None, version, found, reference, rendering: Arc::default(), origin }
     }
@@ -132,12 +132,12 @@ impl Source {
         let (catalogue, reference) = open_search(location, options)?;
         let nothing = CaptureSet::new(version_hash(location.as_bytes()), Vec::new());
         let title = catalogue.title().to_owned();
-        Ok(Self::of(id, &title, Arc::new(nothing), reference, Origin::Catalogue(Box::new(catalogue))))
+        Ok(Self::of(id, &title, Arc::new(nothing), reference, CaptureOrigin::Catalogue(Box::new(catalogue))))
     }
 
     /// Whether captures are searched for: then there are none before [`Source::at`] says where.
     pub fn is_searched(&self) -> bool {
-        matches!(self.origin, Origin::Catalogue(_))
+        matches!(self.origin, CaptureOrigin::Catalogue(_))
     }
 
     /// The source of what lies on the grid `target` and was taken within `datetime`: this one, or where captures are searched
@@ -146,9 +146,9 @@ impl Source {
     /// # Errors
     /// What the search says.
     pub fn at(self: &Arc<Self>, target: &Georef, datetime: Option<&DatetimeRange>) -> Result<Arc<Self>, Arc<RasterError>> {
-        let Origin::Catalogue(catalogue) = &self.origin else { return Ok(self.clone()) };
+        let CaptureOrigin::Catalogue(catalogue) = &self.origin else { return Ok(self.clone()) };
         let found = catalogue.at(target, datetime)?;
-        let found = Self::of(&self.id, &self.title, found, self.reference.clone(), Origin::Found);
+        let found = Self::of(&self.id, &self.title, found, self.reference.clone(), CaptureOrigin::Found);
         Ok(Arc::new(Self { attribution: self.attribution.clone(), rendering: self.rendering.clone(), ..found }))
     }
 
@@ -218,7 +218,7 @@ impl Source {
     /// because they are searched for.
     pub fn select(&self, wanted: &CaptureSelection) -> Result<Vec<usize>, RasterError> {
         let count = self.found.captures.len();
-        if let (Some(captures), Origin::Catalogue(_) | Origin::Found) = (&wanted.captures, &self.origin) {
+        if let (Some(captures), CaptureOrigin::Catalogue(_) | CaptureOrigin::Found) = (&wanted.captures, &self.origin) {
             return Err(RasterError::InvalidOption {
                 what: "captures",
                 value: captures.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(","),
@@ -329,16 +329,16 @@ impl Source {
             bands: bands.collect(),
             sample_type: info.sample_type,
             datetimes: self.found.captures.iter().map(|capture| capture.datetime.map(|time| time.to_string())).collect(),
-            place: self.place(),
+            extent: self.extent(),
         }
     }
 
     /// Where it lies: at the resolution of its first capture, within the bounds of all.
-    fn place(&self) -> Option<Place> {
-        let place = self.raster_info().georef.as_ref().and_then(Place::of)?;
-        if let Origin::Catalogue(catalogue) = &self.origin {
+    fn extent(&self) -> Option<Extent> {
+        let place = self.raster_info().georef.as_ref().and_then(Extent::of)?;
+        if let CaptureOrigin::Catalogue(catalogue) = &self.origin {
             // Coarser tiles would take hundreds of scenes, so the zooms stay those of one.
-            return Some(Place {
+            return Some(Extent {
                 bounds_lon_lat: catalogue.bounds().unwrap_or(WORLD),
                 min_zoom: place.max_zoom.min(place.min_zoom + 2),
                 ..place

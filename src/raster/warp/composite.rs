@@ -17,7 +17,7 @@ pub struct Composite {
     parts: Vec<Arc<dyn Raster>>,
     /// For each band its part and its number there.
     places: Vec<(usize, usize)>,
-    notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Composite {
@@ -58,7 +58,7 @@ impl Composite {
             is_normalised: false,
             overviews: overviews_of(finest.width, finest.height, &parts),
         };
-        Ok(Self { info, parts, places, notes: Vec::new() })
+        Ok(Self { info, parts, places, warnings: Vec::new() })
     }
 
     /// The same with `names` as descriptions of the bands, in order.
@@ -76,9 +76,9 @@ impl Composite {
         self
     }
 
-    /// The same with one more sentence in [`Raster::notes`].
-    pub fn with_note(mut self, note: &str) -> Self {
-        self.notes.push(note.to_owned());
+    /// The same with one more sentence in [`Raster::warnings`].
+    pub fn with_warning(mut self, warning: &str) -> Self {
+        self.warnings.push(warning.to_owned());
         self
     }
 
@@ -163,7 +163,7 @@ impl Raster for Composite {
         Some(self.warp(target, bands, resampling))
     }
 
-    fn notes(&self) -> Vec<String> {
-        self.notes.iter().cloned().chain(self.parts.iter().flat_map(|part| part.notes())).collect()
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().chain(self.parts.iter().flat_map(|part| part.warnings())).collect()
     }
 }

@@ -10,7 +10,7 @@ use super::composite::{overviews_of, widest, window_grid};
 use super::project::warp;
 use crate::georef::{Bounds, Crs, GeoTransform, Georef};
 use crate::raster::error::RasterError;
-use crate::raster::extent::{Footprint, Place};
+use crate::raster::extent::{Extent, Footprint};
 use crate::raster::pixels::{Patch, PixelWindow, Raster, RasterInfo, Resampling};
 
 /// Metres of a degree of latitude.
@@ -101,7 +101,7 @@ fn grid_around(grids: &[Georef], footprints: &[Footprint]) -> Georef {
         (first.crs.clone(), around, (finest, finest))
     } else {
         let around = Footprint::around(footprints.iter().copied()).unwrap_or_else(|| first.bounds());
-        let finest = grids.iter().filter_map(Place::of).map(|place| place.resolution_m).fold(f64::INFINITY, f64::min);
+        let finest = grids.iter().filter_map(Extent::of).map(|place| place.resolution_m).fold(f64::INFINITY, f64::min);
         let degrees = if finest.is_finite() { finest / METRES_PER_DEGREE } else { 1.0 };
         let middle = f64::midpoint(around.min_y, around.max_y).clamp(-89.0, 89.0);
         (Crs::lon_lat(), around, (degrees / middle.to_radians().cos(), degrees))
@@ -125,10 +125,10 @@ impl Raster for Mosaic {
         Some(self.warp(target, bands, resampling))
     }
 
-    fn notes(&self) -> Vec<String> {
-        let mut notes: Vec<String> = self.parts.iter().flat_map(|(_, part)| part.notes()).collect();
-        notes.dedup();
-        notes
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.parts.iter().flat_map(|(_, part)| part.warnings()).collect();
+        warnings.dedup();
+        warnings
     }
 }
 

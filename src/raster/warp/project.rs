@@ -45,7 +45,7 @@ fn warp_here(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: 
     if let Some(window) = aligned_window(source, target) {
         return raster.read(0, window, bands);
     }
-    let level = Level::choose(info, source, target);
+    let level = OverviewLevel::choose(info, source, target);
     project(raster, source, target, level, bands, resampling)
 }
 
@@ -57,7 +57,7 @@ fn project(
     raster: &dyn Raster,
     source: &Georef,
     target: &Georef,
-    level: Level,
+    level: OverviewLevel,
     bands: &[usize],
     resampling: Resampling,
 ) -> Result<Patch, RasterError> {
@@ -65,7 +65,7 @@ fn project(
         name: NAME.to_owned(),
         reason: "its transform cannot be inverted".to_owned(),
     })?;
-    let job = Job { raster, mapping, level, bands, resampling };
+    let job = BlockWarp { raster, mapping, level, bands, resampling };
     let blocks: Vec<Block> = (0..target.height.div_ceil(BLOCK_PX))
         .flat_map(|down| (0..target.width.div_ceil(BLOCK_PX)).map(move |across| (across * BLOCK_PX, down * BLOCK_PX)))
         .map(|(col, row)| Block {
@@ -110,7 +110,7 @@ fn aligned_window(source: &Georef, target: &Georef) -> Option<PixelWindow> {
 }
 
 /// One resolution of a raster.
-struct Level {
+struct OverviewLevel {
     index: usize,
     width: usize,
     height: usize,
@@ -118,8 +118,8 @@ struct Level {
     factor: (f64, f64),
 }
 
-impl Level {
-    /// Level 0 is full resolution, the others are overviews.
+impl OverviewLevel {
+    /// OverviewLevel 0 is full resolution, the others are overviews.
     fn new(info: &RasterInfo, index: usize) -> Self {
         let full = (info.width, info.height);
         let (width, height) = if index == 0 { full } else { info.overviews[index - 1] };
@@ -185,15 +185,15 @@ fn mercator_rows(source: &Georef, target: &Georef) -> (f64, f64) {
     if a < b { (a, b) } else { (b, a) }
 }
 
-struct Job<'a> {
+struct BlockWarp<'a> {
     raster: &'a dyn Raster,
     mapping: Mapping<'a>,
-    level: Level,
+    level: OverviewLevel,
     bands: &'a [usize],
     resampling: Resampling,
 }
 
-impl Job<'_> {
+impl BlockWarp<'_> {
     /// One block of the output; `None` where it has no data.
     fn run(&self, block: Block) -> Result<Option<Patch>, RasterError> {
         let Some(scale) = self.mapping.scale(block) else { return Ok(None) };

@@ -7,11 +7,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use ureq::http::{HeaderMap, StatusCode};
 
 use super::cache::{HubCache, REVISION};
 use super::options::HubOptions;
+use crate::storage::{Retries, content_range};
 use crate::weights::error::WeightsError;
 
 /// Largest file that is accepted. Checkpoints are far smaller, so a server that sends more is not trusted.
@@ -88,11 +91,11 @@ impl Hub {
         }
         let url = self.url(repo, REVISION, file);
         check_names(repo, file).map_err(|reason| download_error(&url, reason))?;
-        let mut fruitless = 0;
+        let mut retries = self.retries();
         let described = loop {
             match self.describe(&url) {
                 Ok(described) => break described,
-                Err(failure) => self.wait_or_fail(&url, failure, &mut fruitless, &self.options.cache_dir)?,
+                Err(failure) => self.wait_or_fail(&url, failure, &mut retries, &self.options.cache_dir)?,
             }
         };
         let blob = self.cache.blobs(repo)?.join(&described.etag);
@@ -145,14 +148,14 @@ impl Hub {
         if blob.is_file() {
             return Ok(());
         }
-        let mut fruitless = 0;
+        let mut retries = self.retries();
         loop {
             let before = file.metadata().map_err(io)?.len();
             let Err(failure) = self.receive(url, described, &mut file, progress) else { break };
             if file.metadata().map_err(io)?.len() > before {
-                fruitless = 0;
+                retries.progressed();
             }
-            self.wait_or_fail(url, failure, &mut fruitless, &partial)?;
+            self.wait_or_fail(url, failure, &mut retries, &partial)?;
         }
         if let Err(reason) = verify(&mut file, described).map_err(io)? {
             fs::remove_file(&partial).map_err(io)?;
@@ -184,7 +187,7 @@ impl Hub {
         }
         let response = request.call().map_err(AttemptError::from_transport)?;
         let restart = match response.status() {
-            StatusCode::PARTIAL_CONTENT => !continues_at(response.headers(), received),
+            StatusCode::PARTIAL_CONTENT => content_range(response.headers()).is_none_or(|(start, ..)| start != received),
             StatusCode::RANGE_NOT_SATISFIABLE => true,
             status => {
                 check_status(status, self.options.token.is_some())?;
@@ -225,20 +228,22 @@ impl Hub {
         }
     }
 
-    fn wait_or_fail(&self, url: &str, failure: AttemptError, fruitless: &mut u32, path: &Path) -> Result<(), WeightsError> {
-        *fruitless += 1;
+    fn wait_or_fail(&self, url: &str, failure: AttemptError, retries: &mut Retries, path: &Path) -> Result<(), WeightsError> {
         match failure {
             AttemptError::Local(source) => Err(WeightsError::Io { path: path.to_owned(), source }),
             AttemptError::Final(reason) => Err(download_error(url, reason)),
-            AttemptError::Passing(reason) if *fruitless >= MAX_FRUITLESS_ATTEMPTS => {
-                Err(download_error(url, format!("{reason} (after {fruitless} attempts)")))
-            }
             AttemptError::Passing(reason) => {
-                tracing::warn!(url, reason, attempt = *fruitless, "download interrupted, trying again");
-                std::thread::sleep(self.options.retry_delay * 2u32.pow(*fruitless - 1));
-                Ok(())
+                tracing::warn!(url, reason, attempt = retries.failed() + 1, "download interrupted");
+                if retries.wait(None) {
+                    return Ok(());
+                }
+                Err(download_error(url, format!("{reason} (after {} attempts)", retries.failed())))
             }
         }
+    }
+
+    fn retries(&self) -> Retries {
+        Retries::new(MAX_FRUITLESS_ATTEMPTS, self.options.retry_delay, Duration::MAX)
     }
 }
 
@@ -280,13 +285,6 @@ fn download_error(url: &str, reason: String) -> WeightsError {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// Whether a response with `content-range: bytes FIRST-LAST/TOTAL` starts where the file on disk ends.
-fn continues_at(headers: &HeaderMap, received: u64) -> bool {
-    let first =
-        header(headers, "content-range").and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
-    first == Some(received)
 }
 
 /// Whether a text that a server sent is safe as a file name.

@@ -107,7 +107,7 @@ fn open(location: &Path) -> bool {
 /// Describes a source, reads corners of all its levels, and warps it onto tiles; true if any pixels were read.
 fn look_at(opened: Result<Source, RasterError>) -> bool {
     let Ok(source) = opened else { return false };
-    let place = source.describe().place;
+    let place = source.describe().extent;
     let captures = &source.captures()[..source.captures().len().min(MAX_CAPTURES)];
     let reads = captures.iter().map(|capture| read_corners(&*capture.raster)).sum::<usize>();
     let Some(place) = place else { return reads > 0 };

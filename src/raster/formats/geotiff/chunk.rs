@@ -9,7 +9,7 @@ use std::io::Cursor;
 use image::ImageDecoder;
 use tiff::decoder::{Decoder, DecodingResult};
 
-use super::image::{COMPRESSION_JPEG, COMPRESSION_WEBP, Format, Image};
+use super::image::{COMPRESSION_JPEG, COMPRESSION_WEBP, Image, SampleFormat};
 use super::jpeg::{FrameHeader, ycbcr_to_rgb};
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::formats::samples::Samples;
@@ -105,9 +105,9 @@ fn one_chunk_file(image: &Image, rows: usize, compressed: &[u8]) -> Vec<u8> {
     put32(&mut file, 8);
     put16(&mut file, entries);
     let format = match image.format {
-        Format::Unsigned => 1,
-        Format::Signed => 2,
-        Format::Float => 3,
+        SampleFormat::Unsigned => 1,
+        SampleFormat::Signed => 2,
+        SampleFormat::Float => 3,
     };
     let mut entry = |tag: u16, field_type: u16, count: u32, value: u32| {
         put16(&mut file, tag);

@@ -25,7 +25,7 @@ const PHOTOMETRIC_YCBCR: u16 = 6;
 
 /// TIFF's `SampleFormat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum SampleFormat {
     Unsigned,
     Signed,
     Float,
@@ -39,7 +39,7 @@ pub(super) struct Image {
     /// Samples a pixel, alpha and other extra samples included.
     pub(super) samples: usize,
     pub(super) bits: u16,
-    pub(super) format: Format,
+    pub(super) format: SampleFormat,
     pub(super) planar: bool,
     tiled: bool,
     pub(super) chunk_width: usize,
@@ -76,15 +76,15 @@ impl Image {
 
         let bits = uniform("bits per sample", &directory.unsigneds(source, tag::BITS_PER_SAMPLE)?, 1)?;
         let format = match uniform("sample formats", &directory.unsigneds(source, tag::SAMPLE_FORMAT)?, 1)? {
-            1 | 4 => Format::Unsigned,
-            2 => Format::Signed,
-            3 => Format::Float,
+            1 | 4 => SampleFormat::Unsigned,
+            2 => SampleFormat::Signed,
+            3 => SampleFormat::Float,
             other => return Err(unsupported(format!("sample format {other} (complex numbers?)"))),
         };
         let bits_fit = match format {
-            Format::Float => matches!(bits, 16 | 32 | 64),
-            Format::Signed => matches!(bits, 8 | 16 | 32 | 64),
-            Format::Unsigned => matches!(bits, 1 | 2 | 4 | 8 | 16 | 32 | 64) && (bits >= 8 || samples == 1),
+            SampleFormat::Float => matches!(bits, 16 | 32 | 64),
+            SampleFormat::Signed => matches!(bits, 8 | 16 | 32 | 64),
+            SampleFormat::Unsigned => matches!(bits, 1 | 2 | 4 | 8 | 16 | 32 | 64) && (bits >= 8 || samples == 1),
         };
         if !bits_fit {
             return Err(unsupported(format!("{bits} bits a sample ({format:?})")));
@@ -154,12 +154,12 @@ impl Image {
     /// The type its samples are handed out in.
     pub(super) fn sample_type(&self) -> SampleType {
         match (self.format, self.bits) {
-            (Format::Unsigned, ..=8) => SampleType::U8,
-            (Format::Unsigned, 16) => SampleType::U16,
-            (Format::Unsigned, 32) => SampleType::U32,
-            (Format::Signed, ..=16) => SampleType::I16,
-            (Format::Signed, 32) => SampleType::I32,
-            (Format::Float, ..=32) => SampleType::F32,
+            (SampleFormat::Unsigned, ..=8) => SampleType::U8,
+            (SampleFormat::Unsigned, 16) => SampleType::U16,
+            (SampleFormat::Unsigned, 32) => SampleType::U32,
+            (SampleFormat::Signed, ..=16) => SampleType::I16,
+            (SampleFormat::Signed, 32) => SampleType::I32,
+            (SampleFormat::Float, ..=32) => SampleType::F32,
             _ => SampleType::F64,
         }
     }

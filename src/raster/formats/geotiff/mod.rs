@@ -37,11 +37,11 @@ pub struct GeoTiff {
     reader: ChunkReader,
     info: RasterInfo,
     /// Full resolution first, then overviews, largest first.
-    levels: Vec<Level>,
+    levels: Vec<MaskedImage>,
     datetime: Option<Timestamp>,
 }
 
-struct Level {
+struct MaskedImage {
     pixels: StoredImage,
     mask: Option<StoredImage>,
 }
@@ -114,7 +114,7 @@ impl GeoTiff {
                 let fits = |mask: &Image| (mask.width, mask.height) == (pixels.width, pixels.height);
                 let mask = masks.iter().position(fits).map(|position| masks.swap_remove(position));
                 let stored = |image: Image, number: usize| StoredImage::new(image, number as u32, source.clone());
-                Level { pixels: stored(pixels, 2 * level), mask: mask.map(|mask| stored(mask, 2 * level + 1)) }
+                MaskedImage { pixels: stored(pixels, 2 * level), mask: mask.map(|mask| stored(mask, 2 * level + 1)) }
             })
             .collect();
         Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels, datetime })
@@ -137,7 +137,7 @@ impl Raster for GeoTiff {
     }
 
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
-        let Some(Level { pixels, mask }) = self.levels.get(level) else {
+        let Some(MaskedImage { pixels, mask }) = self.levels.get(level) else {
             return Err(RasterError::NoSuchPart { what: "overview", index: level, count: self.levels.len() });
         };
         let mask = match (mask, pixels.alpha()) {

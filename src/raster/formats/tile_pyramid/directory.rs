@@ -16,7 +16,7 @@ struct Entry {
 
 /// What an entry points to; offsets count from the beginning of the tiles or of the directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Located {
     Tile { offset: u64, len: u64 },
     Directory { offset: u64, len: u64 },
 }
@@ -70,14 +70,14 @@ impl Directory {
     }
 
     /// Where the tile of a number is, or the directory that knows.
-    pub(super) fn find(&self, id: u64) -> Option<Found> {
+    pub(super) fn find(&self, id: u64) -> Option<Located> {
         let after = self.0.partition_point(|entry| entry.first_id <= id);
         let entry = self.0.get(after.checked_sub(1)?)?;
         (entry.run == 0 || id - entry.first_id < u64::from(entry.run)).then(|| entry.found())
     }
 
     /// What its first entry points to.
-    pub(super) fn first(&self) -> Option<Found> {
+    pub(super) fn first(&self) -> Option<Located> {
         self.0.first().map(|entry| entry.found())
     }
 
@@ -88,9 +88,9 @@ impl Directory {
 }
 
 impl Entry {
-    fn found(&self) -> Found {
+    fn found(&self) -> Located {
         let (offset, len) = (self.offset, u64::from(self.len));
-        if self.run == 0 { Found::Directory { offset, len } } else { Found::Tile { offset, len } }
+        if self.run == 0 { Located::Directory { offset, len } } else { Located::Tile { offset, len } }
     }
 }
 
@@ -130,12 +130,12 @@ mod tests {
         let directory = Directory::parse(&bytes).expect("a directory");
         for (id, wanted) in [
             (4, None),
-            (5, Some(Found::Tile { offset: 0, len: 10 })),
-            (7, Some(Found::Tile { offset: 0, len: 10 })),
-            (8, Some(Found::Tile { offset: 10, len: 20 })),
+            (5, Some(Located::Tile { offset: 0, len: 10 })),
+            (7, Some(Located::Tile { offset: 0, len: 10 })),
+            (8, Some(Located::Tile { offset: 10, len: 20 })),
             (9, None),
-            (20, Some(Found::Directory { offset: 100, len: 30 })),
-            (u64::MAX, Some(Found::Directory { offset: 100, len: 30 })),
+            (20, Some(Located::Directory { offset: 100, len: 30 })),
+            (u64::MAX, Some(Located::Directory { offset: 100, len: 30 })),
         ] {
             assert_eq!(directory.find(id), wanted, "{id}");
         }

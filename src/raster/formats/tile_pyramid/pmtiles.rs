@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 
 use super::MAX_TILE_BYTES;
-use super::directory::{Directory, Found};
+use super::directory::{Directory, Located};
 use super::picture::vector_tiles;
 use crate::georef::Bounds;
 use crate::raster::error::RasterError;
@@ -110,13 +110,13 @@ impl Pmtiles {
     }
 
     /// The tile that `choose` finds in the root or in a directory below it.
-    fn follow(&self, choose: impl Fn(&Directory) -> Option<Found>) -> Result<Option<Bytes>, DecodeError> {
+    fn follow(&self, choose: impl Fn(&Directory) -> Option<Located>) -> Result<Option<Bytes>, DecodeError> {
         let mut directory = self.root.clone();
         for _ in 0..MAX_DEPTH {
             match choose(&directory) {
                 None => return Ok(None),
-                Some(Found::Tile { offset, len }) => return self.picture(offset, len).map(Some),
-                Some(Found::Directory { offset, len }) => directory = self.directory(offset, len)?,
+                Some(Located::Tile { offset, len }) => return self.picture(offset, len).map(Some),
+                Some(Located::Directory { offset, len }) => directory = self.directory(offset, len)?,
             }
         }
         Err(damaged(format!("its directories lie more than {MAX_DEPTH} deep")))

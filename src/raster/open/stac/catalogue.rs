@@ -37,7 +37,7 @@ type Area = ([i32; 4], Option<DatetimeRange>);
 
 /// What was found in an area.
 #[derive(Clone)]
-struct Found {
+struct CachedSearch {
     set: Arc<CaptureSet>,
     /// Files that it may have open.
     files: u32,
@@ -52,7 +52,7 @@ pub(crate) struct Catalogue {
     /// The files of the item that told the bands, and those bands.
     sample: Vec<Arc<AssetRaster>>,
     bands: Vec<String>,
-    areas: moka::sync::Cache<Area, Found>,
+    areas: moka::sync::Cache<Area, CachedSearch>,
 }
 
 impl std::fmt::Debug for Catalogue {
@@ -79,7 +79,7 @@ pub(crate) fn open_search(location: &str, options: &OpenOptions) -> Result<(Cata
     let (reference, bands) = composite_of(&scene, sample.clone())?;
     let areas = moka::sync::Cache::builder()
         .max_capacity(MAX_FILES_KEPT)
-        .weigher(|_, found: &Found| found.files.max(1))
+        .weigher(|_, found: &CachedSearch| found.files.max(1))
         .time_to_live(LIFETIME)
         .build();
     let catalogue = Catalogue { search, client, options: options.clone(), base, sample, bands, areas };
@@ -108,10 +108,10 @@ impl Catalogue {
     ) -> Result<Arc<CaptureSet>, Arc<RasterError>> {
         let cells = area_of(target).and_then(|area| self.cells(&area));
         let Some(cells) = cells else { return Ok(Arc::new(CaptureSet::new(version_hash(b""), Vec::new()))) };
-        let search = || -> Result<Found, RasterError> {
+        let search = || -> Result<CachedSearch, RasterError> {
             let (captures, files) = self.captures(&cells, datetime)?;
             let versions: String = captures.iter().map(|capture| capture.version.as_str()).collect();
-            Ok(Found { set: Arc::new(CaptureSet::new(version_hash(versions.as_bytes()), captures)), files })
+            Ok(CachedSearch { set: Arc::new(CaptureSet::new(version_hash(versions.as_bytes()), captures)), files })
         };
         Ok(self.areas.try_get_with((cells, datetime.copied()), search)?.set)
     }

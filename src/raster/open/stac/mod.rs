@@ -228,7 +228,7 @@ fn with_common_bands(name: &str, all: Vec<(Composite, Vec<String>)>) -> Result<V
     let restrict = |(composite, names): (Composite, Vec<String>)| {
         let composite = if names == common { composite } else { composite.only(&common) };
         match &note {
-            Some(note) => composite.with_note(note),
+            Some(note) => composite.with_warning(note),
             None => composite,
         }
     };
