@@ -13,7 +13,7 @@ pub(crate) const COMMON_NAMES: [(&str, &[&str]); 9] = [
     ("b12", &["swir2", "swir22"]),
 ];
 
-/// Letters and digits only, and no zeros before a band's number: `B05`, `b5` and `B_05` are one.
+/// Letters and digits only, without leading zeros of a band's number: `B05`, `b5` and `B_05` become the same.
 pub(crate) fn squeeze(text: &str) -> String {
     let squeezed: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
     match squeezed.strip_prefix('b') {
@@ -32,7 +32,7 @@ pub(crate) fn is_code(name: &str) -> bool {
         && digits.chars().all(|c| c.is_ascii_digit())
 }
 
-/// Whether a squeezed description is a name that some sensor's band has.
+/// True if a squeezed description is the name of some sensor's band.
 pub(crate) fn is_band_name(name: &str) -> bool {
     let is_common = COMMON_NAMES.iter().any(|(_, names)| names.contains(&name));
     is_common
@@ -40,13 +40,13 @@ pub(crate) fn is_band_name(name: &str) -> bool {
         || matches!(name, "vv" | "vh" | "hh" | "hv" | "tcir" | "tcig" | "tcib" | "red" | "green" | "blue")
 }
 
-/// Whether a text is the name of some sensor's band.
+/// True if a text is the name of some sensor's band.
 pub(crate) fn is_sensor_band(name: &str) -> bool {
     is_band_name(&squeeze(&name.to_ascii_lowercase()))
 }
 
-/// The names of the bands in a file that is named after them: the last part of `T31UFU_20240601T104021_B8A` (a resolution such
-/// as `_10m` may follow). `TCI` is three bands; a name that is no band's gives nothing.
+/// The bands that a file's name says it holds: the last part of `T31UFU_20240601T104021_B8A`, before a resolution such as `_10m`.
+/// `TCI` stands for three bands. Empty if the name is not that of a band.
 pub(crate) fn names_of_file(stem: &str) -> Vec<String> {
     let is_resolution = |part: &str| {
         part.strip_suffix('m').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::raster::error::RasterError;
 
-/// `datetime=`: an instant, a whole day, or an interval whose ends belong to it and may be open.
+/// `datetime=`: an instant, a whole day, or an interval. Its ends are included and may be open.
 ///
 /// ```
 /// use satlas_serve::raster::DatetimeRange;
@@ -25,7 +25,7 @@ pub struct DatetimeRange {
 }
 
 impl DatetimeRange {
-    /// Whether an instant lies in the range.
+    /// True if an instant lies in the range.
     pub fn contains(&self, instant: Timestamp) -> bool {
         self.start.is_none_or(|start| start <= instant) && self.end.is_none_or(|end| instant <= end)
     }
@@ -61,10 +61,10 @@ impl FromStr for DatetimeRange {
     }
 }
 
-/// The instant that a text names, or the first one of a day.
+/// The instant that a text names, or the first instant of a day.
 ///
 /// # Errors
-/// [`RasterError::InvalidOption`].
+/// [`RasterError::InvalidOption`] if `text` is neither an RFC 3339 instant nor a date.
 pub(crate) fn instant_or_day(text: &str) -> Result<Timestamp, RasterError> {
     span(text).map(|(first, _)| first).ok_or_else(|| RasterError::InvalidOption {
         what: "datetime",
@@ -73,12 +73,12 @@ pub(crate) fn instant_or_day(text: &str) -> Result<Timestamp, RasterError> {
     })
 }
 
-/// First and last instant of what a text names: the same for an instant, a day apart for a date.
+/// First and last instant of an instant or a date.
 fn span(text: &str) -> Option<(Timestamp, Timestamp)> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Some((instant, instant));
     }
-    // A text with a time but no offset is not taken for a date.
+    // The length rules out a time without an offset, which parses as a date.
     let date: Date = (text.len() == 10).then(|| text.parse().ok())??;
     let at = |hour, minute, second, nanosecond| utc(date.at(hour, minute, second, nanosecond));
     Some((at(0, 0, 0, 0)?, at(23, 59, 59, 999_999_999)?))
@@ -88,7 +88,7 @@ fn utc(datetime: DateTime) -> Option<Timestamp> {
     TimeZone::UTC.to_timestamp(datetime).ok()
 }
 
-/// The time in a TIFF `DateTime` tag, `YYYY:MM:DD HH:MM:SS`, taken as UTC because TIFF knows no zones.
+/// The time in a TIFF `DateTime` tag, `YYYY:MM:DD HH:MM:SS`. TIFF has no time zones; UTC is assumed.
 pub(crate) fn from_tiff_tag(text: &str) -> Option<Timestamp> {
     let digits: String = text.trim_end_matches('\0').trim().chars().filter(char::is_ascii_digit).collect();
     from_digits(&digits)

@@ -9,14 +9,14 @@ use crate::storage::{ReadError, RemoteError};
 /// What can be wrong with a raster.
 #[derive(Debug, thiserror::Error)]
 pub enum RasterError {
-    /// The file is damaged, or not what its name says.
+    /// The file is damaged, or has another format than it seems.
     #[error("{name} cannot be read as {format}: {reason}")]
     Undecodable {
         /// The file or upload.
         name: String,
         /// The format tried.
         format: &'static str,
-        /// What the decoder says.
+        /// The decoder's message.
         reason: String,
     },
     /// The file is sound but uses something this server cannot decode.
@@ -26,10 +26,10 @@ pub enum RasterError {
         name: String,
         /// What was found.
         feature: String,
-        /// What would work.
+        /// What to do instead.
         needed: &'static str,
     },
-    /// The georeference is not finite, or maps everything to a line.
+    /// The georeference is not finite or cannot be inverted.
     #[error("the georeference of {name} cannot be used: {reason}")]
     BadGeoreference {
         /// The file or upload.
@@ -45,7 +45,7 @@ pub enum RasterError {
         /// What is wrong with it.
         source: CrsError,
     },
-    /// A place on the Earth is needed, and the raster has none.
+    /// A georeference is needed, and the raster has none.
     #[error("{name} has no georeference (a coordinate system and a transform), which is needed here")]
     NotGeoreferenced {
         /// The file or upload.
@@ -81,7 +81,7 @@ pub enum RasterError {
         /// How many there are.
         count: usize,
     },
-    /// The bands of the raster are not those a model reads.
+    /// Bands or captures do not fit a model, or each other.
     #[error("{found}; {needed}")]
     BandMismatch {
         /// What the raster has.
@@ -89,7 +89,7 @@ pub enum RasterError {
         /// What the model needs.
         needed: String,
     },
-    /// An option that cannot be understood.
+    /// An option has an invalid value.
     #[error("{what} {value:?} is not valid: {needed}")]
     InvalidOption {
         /// The option.
@@ -107,15 +107,15 @@ pub enum RasterError {
         /// What the first bytes look like.
         found: String,
     },
-    /// Something remote cannot be had.
+    /// A remote file cannot be fetched.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// The file holding the bytes failed.
+    /// The file system failed.
     #[error("{name} cannot be read: {source}")]
     Io {
         /// The file or upload.
         name: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -135,7 +135,7 @@ impl RasterError {
         }
     }
 
-    /// Whether a remote file has changed since it was opened.
+    /// True if a remote file has changed since it was opened.
     pub fn is_changed_file(&self) -> bool {
         matches!(self, Self::Remote(RemoteError::Changed { .. }))
     }

@@ -1,4 +1,4 @@
-//! Where rasters lie on the Earth: what a web map is told, and which of them a grid can touch.
+//! Where rasters lie on the Earth, for web maps and to skip rasters that a grid does not touch.
 
 use crate::georef::{Bounds, Georef};
 use crate::tiles::{MAX_ZOOM, resolution_m};
@@ -6,29 +6,29 @@ use crate::tiles::{MAX_ZOOM, resolution_m};
 /// Mean radius of the Earth in metres, for pixel sizes.
 const EARTH_RADIUS_M: f64 = 6_371_008.8;
 
-/// Web Mercator ends here.
+/// Latitude where Web Mercator ends, degrees.
 const MAX_MERCATOR_LAT: f64 = 85.051_128_779_806_6;
 
-/// Side of the tiles that zoom levels are counted for.
+/// Side of the tiles that zooms refer to, pixels.
 const TILE_PX: usize = 256;
 
-/// Where a source lies, for a web map.
+/// The extent of a source on a web map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Extent {
     /// `EPSG:32612`, or a PROJ string.
     pub crs: String,
-    /// Degrees; all longitudes where it crosses the antimeridian.
+    /// Degrees; all longitudes if the source crosses the antimeridian.
     pub bounds_lon_lat: Bounds,
-    /// Ground size of a pixel in its middle, metres.
+    /// Ground size of a pixel at the centre, metres.
     pub resolution_m: f64,
     /// The zoom at which the whole source fits into about one 256 px tile.
     pub min_zoom: u8,
-    /// The zoom whose 256 px tiles are nearest to its own resolution.
+    /// The zoom whose 256 px tiles come nearest to the source's resolution.
     pub max_zoom: u8,
 }
 
 impl Extent {
-    /// `None` where the grid's middle is nowhere on the Earth.
+    /// `None` if the centre of the grid is not on the Earth.
     pub fn of(georef: &Georef) -> Option<Self> {
         let (width, height) = (georef.width as f64, georef.height as f64);
         let lon_lat = |col: f64, row: f64| {
@@ -52,7 +52,7 @@ impl Extent {
         })
     }
 
-    /// The same with other bounds: those of all captures of a source, or of a catalogue.
+    /// The same with larger bounds, such as those of all captures of a source.
     pub(crate) fn within(self, bounds_lon_lat: Bounds) -> Self {
         let Bounds { min_x, min_y, max_x, max_y } = bounds_lon_lat;
         let share = ((max_x - min_x) / 360.0).max((max_y - min_y) / 180.0);
@@ -66,18 +66,18 @@ impl Extent {
 pub(crate) struct Footprint(Bounds);
 
 impl Footprint {
-    /// `None` where no point of the grid is on the Earth.
+    /// `None` if the centre of the grid is not on the Earth.
     pub(crate) fn of(georef: &Georef) -> Option<Self> {
         let (x, y) = georef.transform.apply(georef.width as f64 / 2.0, georef.height as f64 / 2.0);
         bounds_lon_lat(georef, georef.crs.to_lon_lat(x, y)?.0).map(Self)
     }
 
-    /// Whether the two may share an area; `true` where they do.
+    /// True if the two boxes overlap.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         self.0.intersects(&other.0)
     }
 
-    /// The box around all of several.
+    /// The box around several footprints.
     pub(crate) fn around(all: impl IntoIterator<Item = Self>) -> Option<Bounds> {
         all.into_iter().map(|Self(bounds)| bounds).reduce(Bounds::union)
     }
@@ -87,7 +87,7 @@ fn resolution_m_at_zoom_0() -> f64 {
     resolution_m(0, TILE_PX)
 }
 
-/// The box around a grid of points, because edges of projected rasters bend.
+/// The box around a lattice of points of the grid, because the edges of projected rasters are curved.
 fn bounds_lon_lat(georef: &Georef, middle_lon: f64) -> Option<Bounds> {
     const STEPS: usize = 20;
     let mut bounds: Option<Bounds> = None;
@@ -95,7 +95,7 @@ fn bounds_lon_lat(georef: &Georef, middle_lon: f64) -> Option<Bounds> {
         let at = |index: usize, len: usize| len as f64 * index as f64 / STEPS as f64;
         let (x, y) = georef.transform.apply(at(step % (STEPS + 1), georef.width), at(step / (STEPS + 1), georef.height));
         let Some((lon, lat)) = georef.crs.to_lon_lat(x, y) else { continue };
-        // Longitudes that jump from 180 to -180 within the raster are laid out on one side.
+        // Within 180 degrees of the centre, so that a raster across the antimeridian is not torn apart.
         let lon = lon + 360.0 * ((middle_lon - lon) / 360.0).round();
         let point = Bounds { min_x: lon, min_y: lat.clamp(-90.0, 90.0), max_x: lon, max_y: lat.clamp(-90.0, 90.0) };
         bounds = Some(bounds.map_or(point, |bounds| bounds.union(point)));

@@ -33,9 +33,9 @@ pub struct BandInfo {
     pub description: Option<String>,
     /// The value that stands for "no data".
     pub nodata: Option<f64>,
-    /// Whether the band is a mask rather than data.
+    /// True if the band is a mask, not data.
     pub is_alpha: bool,
-    /// Physical value = `scale` x pixel + `offset`, as the file says; pixels are handed out as they are.
+    /// The file says: physical value = `scale` x pixel + `offset`. Pixels are returned unscaled.
     pub scale: f64,
     /// See `scale`.
     pub offset: f64,
@@ -47,7 +47,7 @@ impl Default for BandInfo {
     }
 }
 
-/// What is known of a raster without reading pixels.
+/// Properties of a raster that are known without reading pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RasterInfo {
     /// Columns.
@@ -58,15 +58,15 @@ pub struct RasterInfo {
     pub bands: Vec<BandInfo>,
     /// Type of every sample.
     pub sample_type: SampleType,
-    /// Where it lies, if it says so.
+    /// Its georeference, if it has one.
     pub georef: Option<Georef>,
-    /// Whether the samples are network input already (a float array), not pixel values that need scaling.
+    /// True if the samples are already network input (a float array) and need no scaling.
     pub is_normalised: bool,
     /// Sizes of the reduced-resolution copies, largest first.
     pub overviews: Vec<(usize, usize)>,
 }
 
-/// A rectangle of pixels; it may reach beyond the raster, where nothing is valid.
+/// A rectangle of pixels. It may reach beyond the raster; pixels there are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelWindow {
     /// First column.
@@ -80,17 +80,17 @@ pub struct PixelWindow {
 }
 
 impl PixelWindow {
-    /// Its columns that lie in a raster of `width`.
+    /// Those of its columns that lie in a raster of `width`.
     pub(crate) fn cols_within(&self, width: usize) -> Range<usize> {
         overlap(self.col, self.width, width)
     }
 
-    /// Its rows that lie in a raster of `height`.
+    /// Those of its rows that lie in a raster of `height`.
     pub(crate) fn rows_within(&self, height: usize) -> Range<usize> {
         overlap(self.row, self.height, height)
     }
 
-    /// Where in the window a raster's pixel lies, which must be inside.
+    /// Index in the window of a raster's pixel, which must lie inside.
     pub(crate) fn index_of(&self, col: usize, row: usize) -> usize {
         (row as i64 - self.row) as usize * self.width + (col as i64 - self.col) as usize
     }
@@ -113,7 +113,7 @@ pub struct Patch {
     pub bands: usize,
     /// `[height, width, bands]`; 0 where invalid.
     pub pixels: Vec<f32>,
-    /// `[height, width]`: whether the pixel has data: not masked, and not "no data" in all of its bands.
+    /// `[height, width]`; true if the pixel is not masked and has data in at least one band.
     pub valid: Vec<bool>,
 }
 
@@ -123,7 +123,7 @@ impl Patch {
         Self { width, height, bands, pixels: vec![0.0; width * height * bands], valid: vec![false; width * height] }
     }
 
-    /// Makes invalid what `covered` (`[height, width]`) leaves out.
+    /// Invalidates the pixels that are false in `covered` (`[height, width]`); an empty `covered` changes nothing.
     pub(crate) fn mask(&mut self, covered: &[bool]) {
         for (index, _) in covered.iter().enumerate().filter(|(_, covered)| !**covered) {
             self.valid[index] = false;
@@ -131,23 +131,23 @@ impl Patch {
         }
     }
 
-    /// Whether no pixel is valid.
+    /// True if no pixel is valid.
     pub fn is_empty(&self) -> bool {
         !self.valid.iter().any(|valid| *valid)
     }
 }
 
-/// How a warped pixel is made from its neighbours.
+/// How a warped pixel is computed from source pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Resampling {
-    /// The pixel that holds the position.
+    /// The source pixel that contains the position.
     Nearest,
-    /// Weighted mean of the four around it.
+    /// Weighted mean of the nearest four.
     #[default]
     Bilinear,
-    /// Catmull-Rom over sixteen.
+    /// Catmull-Rom over the nearest sixteen.
     Cubic,
-    /// Mean of all that fall into the output pixel.
+    /// Mean of all that lie under the output pixel.
     Average,
 }
 
@@ -171,23 +171,23 @@ impl std::str::FromStr for Resampling {
 
 /// A grid of pixels that can be read by window.
 pub trait Raster: Send + Sync {
-    /// Size, bands, place, overviews.
+    /// Size, bands, georeference and overviews.
     fn info(&self) -> &RasterInfo;
 
     /// Reads `window` of the full-resolution image (`level` 0) or of overview `level - 1`, in that level's pixels;
     /// `bands` are 0-based and may repeat.
     ///
     /// # Errors
-    /// [`RasterError`] when a band does not exist or the file cannot be decoded there.
+    /// [`RasterError`] if a band or level does not exist, or the file cannot be decoded there.
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError>;
 
-    /// Reads on another grid, for rasters that are made of others: each of those is warped straight onto it. `None` for all
-    /// other rasters, which [`warp`](fn@warp) reads by window.
+    /// Reads on another grid. Rasters made of other rasters warp each of those straight onto it; all others return `None` and are
+    /// read by window.
     fn warped(&self, _target: &Georef, _bands: &[usize], _resampling: Resampling) -> Option<Result<Patch, RasterError>> {
         None
     }
 
-    /// Sentences for whoever uses the raster's pixels, about what they are.
+    /// Sentences about the pixels that a user of them should know.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }

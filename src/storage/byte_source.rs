@@ -19,8 +19,7 @@ pub trait ByteSource: Send + Sync {
     /// [`ReadError::BeyondEnd`] if the file ends earlier (nothing is allocated then), or the failure of what holds the bytes.
     fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, ReadError>;
 
-    /// The bytes of several ranges, each an offset and a length, in the order asked. Sources that take long to answer fetch
-    /// them together.
+    /// The bytes of several ranges (offset, length), in the given order. Remote sources fetch them together.
     ///
     /// # Errors
     /// As [`ByteSource::read_at`].
@@ -28,7 +27,7 @@ pub trait ByteSource: Send + Sync {
         ranges.iter().map(|(offset, len)| self.read_at(*offset, *len)).collect()
     }
 
-    /// Whether the file has no bytes.
+    /// True if the file has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -65,7 +64,7 @@ impl FileBytes {
     /// Opens a file.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();

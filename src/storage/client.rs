@@ -1,4 +1,4 @@
-//! The HTTP client of remote imagery: every wait and every answer bounded, passing failures retried, redirects checked.
+//! The HTTP client of remote imagery. Waits and answers are bounded, failures that may pass are retried, redirects are checked.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -24,14 +24,14 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Headers of one answer.
 const MAX_HEADER_BYTES: usize = 32 << 10;
 
-/// How patient the client is.
+/// Limits and patience of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// Time to connect to a host.
     pub connect_timeout: Duration,
-    /// Time for one attempt, from the look-up of the name to the last byte.
+    /// Time for one attempt, from name look-up to last byte.
     pub timeout: Duration,
-    /// Attempts at one answer.
+    /// Attempts per request.
     pub attempts: u32,
     /// Wait before the second attempt; doubled before each further one.
     pub retry_delay: Duration,
@@ -54,7 +54,7 @@ impl Default for ClientOptions {
     }
 }
 
-/// The client. Threads share it; it blocks the one that asks.
+/// The client. It is shared by threads and blocks the one that calls it.
 pub struct Client {
     agent: Agent,
     policy: RemotePolicy,
@@ -69,7 +69,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// An answer with success, read to its end.
+/// A successful answer with its whole body.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteResponse {
     pub(super) status: StatusCode,
@@ -77,21 +77,21 @@ pub(super) struct RemoteResponse {
     pub(super) body: Bytes,
 }
 
-/// What is asked for.
+/// A request to a host.
 pub(super) enum RemoteRequest<'a> {
     /// The whole file.
     Get,
-    /// Bytes `first ..= last` of it.
+    /// Its bytes `first ..= last`.
     Range { first: u64, last: u64 },
-    /// The answer to a JSON document.
+    /// The answer to a JSON document that is sent by POST.
     Post { json: &'a [u8] },
 }
 
 /// Why an attempt failed.
 enum RequestFailure {
-    /// Trying again may help, after a wait that the host has named.
+    /// Another attempt may succeed; the host may have said how long to wait.
     Passing(RemoteError, Option<Duration>),
-    /// Trying again will not.
+    /// Another attempt would fail, too.
     Final(RemoteError),
 }
 
@@ -104,7 +104,7 @@ impl From<RemoteError> for RequestFailure {
 impl Client {
     /// A client under `policy`. Nothing is connected to yet.
     ///
-    /// Proxies named in the environment are not used: what a proxy resolves cannot be checked.
+    /// Proxies named in the environment are ignored, because the addresses that a proxy connects to cannot be checked.
     pub fn new(policy: RemotePolicy, options: ClientOptions) -> Self {
         let config = Config::builder()
             .http_status_as_error(false)
@@ -137,7 +137,7 @@ impl Client {
         self.options.object_stores.locate(location)
     }
 
-    /// Blocks of files, shared by all that are open.
+    /// Blocks of all open files.
     pub(super) fn blocks(&self) -> &BlockCache {
         &self.blocks
     }
@@ -150,7 +150,7 @@ impl Client {
         Ok(self.fetch(url, &RemoteRequest::Get, max_bytes)?.body)
     }
 
-    /// The answer of at most `max_bytes` to a JSON document, as search endpoints take it. It may be sent more than once.
+    /// The answer of at most `max_bytes` to a JSON document that is sent by POST, possibly more than once.
     ///
     /// # Errors
     /// [`RemoteError`].
@@ -158,7 +158,7 @@ impl Client {
         Ok(self.fetch(url, &RemoteRequest::Post { json }, max_bytes)?.body)
     }
 
-    /// An answer with success and a body of at most `max_bytes`, after as many attempts as it takes.
+    /// A successful answer of at most `max_bytes`, after up to [`ClientOptions::attempts`] attempts.
     pub(super) fn fetch(
         &self,
         url: &RemoteUrl,
@@ -180,7 +180,7 @@ impl Client {
         }
     }
 
-    /// One attempt, through all its redirects.
+    /// One attempt, following redirects.
     fn attempt(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, max_bytes: u64) -> Result<RemoteResponse, RequestFailure> {
         let timeout = self.options.timeout;
         let _permit = self.limiter.enter(url.host(), timeout).ok_or_else(|| RequestFailure::Final(self.timed_out(url)))?;
@@ -200,7 +200,7 @@ impl Client {
         Err(RemoteError::Failed { url: url.clone(), reason }.into())
     }
 
-    /// One request, up to the headers of its answer.
+    /// Sends one request and reads the headers of its answer.
     fn send(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, deadline: Instant) -> Result<Response<Body>, RequestFailure> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -232,7 +232,7 @@ impl Client {
         sent.map_err(|error| self.failure(url, error, 0))
     }
 
-    /// The status and the body of an answer.
+    /// Checks the status of an answer and reads its body.
     fn receive(&self, url: &RemoteUrl, response: Response<Body>, max_bytes: u64) -> Result<RemoteResponse, RequestFailure> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status;
@@ -269,7 +269,7 @@ impl Client {
             ureq::Error::Timeout(_) => RequestFailure::Passing(self.timed_out(url), None),
             ureq::Error::BodyExceedsLimit(_) => RemoteError::TooLarge { url: url.clone(), limit }.into(),
             ureq::Error::HostNotFound => failed("no address is known for its host".to_owned()).into(),
-            // Some errors of the library repeat the address with its query.
+            // The library's message may contain the address with its query.
             ureq::Error::BadUri(_) => failed("its address is malformed".to_owned()).into(),
             ureq::Error::Tls(reason) => failed(reason.to_owned()).into(),
             error => RequestFailure::Passing(failed(error.to_string()), None),
@@ -277,7 +277,7 @@ impl Client {
     }
 }
 
-/// Where an answer sends the client on to.
+/// The address that an answer redirects to.
 fn redirect(url: &RemoteUrl, response: &Response<Body>) -> Result<Option<RemoteUrl>, RemoteError> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);

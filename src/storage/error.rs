@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::RemoteUrl;
 use crate::error::ErrorKind;
 
-/// Why something remote could not be had.
+/// Why something could not be fetched from another machine.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// No address this program can ask.
+    /// Not an address that can be fetched.
     #[error("{shown:?} cannot be fetched: {needed}")]
     BadUrl {
-        /// The text without what may be secret.
+        /// The text without possible secrets.
         shown: String,
         /// What is needed.
         needed: &'static str,
@@ -40,15 +40,15 @@ pub enum RemoteError {
         /// The status code.
         status: u16,
     },
-    /// Nothing came in time.
+    /// No complete answer in time.
     #[error("{url} did not answer within {} s", timeout.as_secs_f64())]
     TimedOut {
         /// The address.
         url: RemoteUrl,
-        /// How long was waited.
+        /// The time that was allowed.
         timeout: Duration,
     },
-    /// No answer, or only a part of one.
+    /// No answer, or an unusable one.
     #[error("{url} cannot be fetched: {reason}")]
     Failed {
         /// The address.
@@ -56,7 +56,7 @@ pub enum RemoteError {
         /// What went wrong.
         reason: String,
     },
-    /// Another file is there by now.
+    /// The file was replaced after it was opened.
     #[error("{url} has changed since it was opened; it has to be opened again")]
     Changed {
         /// The address.
@@ -67,7 +67,7 @@ pub enum RemoteError {
     TooLarge {
         /// The address.
         url: RemoteUrl,
-        /// Most bytes.
+        /// The limit.
         limit: u64,
     },
 }
@@ -92,29 +92,29 @@ impl RemoteError {
         }
     }
 
-    /// A text that is no address; what may be secret in it is left out.
+    /// [`RemoteError::BadUrl`] for a text, leaving out possible secrets.
     pub(crate) fn bad_url(text: &str, needed: &'static str) -> Self {
         Self::BadUrl { shown: shown(text), needed }
     }
 
-    /// A host that sends whole files only.
+    /// The host ignores range requests.
     pub(super) fn no_ranges(url: &RemoteUrl) -> Self {
         let reason = "its host sends whole files only; one that answers range requests (Accept-Ranges: bytes) is needed";
         Self::Failed { url: url.clone(), reason: reason.to_owned() }
     }
 
-    /// A host that sends another part than was asked for.
+    /// The host sent another part than was asked for.
     pub(super) fn wrong_range(url: &RemoteUrl) -> Self {
         Self::Failed { url: url.clone(), reason: "its host sent another range than was asked for".to_owned() }
     }
 
-    /// Whether the host says that there is no such file.
+    /// True if the host says that there is no such file.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status: 404 | 410, .. })
     }
 }
 
-/// An address that may not even be one, without what may be secret.
+/// A text without what would be secret if it were an address: user name, password and query.
 fn shown(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let text = match text.split_once("://") {

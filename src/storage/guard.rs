@@ -1,6 +1,6 @@
 //! Which network addresses are not the public Internet, and a resolver that refuses them.
 //!
-//! The check sits in the resolver because a name is no promise: its owner chooses what it resolves to, each time it is asked.
+//! The resolver checks because a host's owner decides, at every look-up, which address its name stands for.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,8 +9,9 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Whether an address belongs to this machine, its link, a private network, or no one host: the special-purpose registries of
-/// IANA (RFC 6890), with those IPv6 addresses that stand for an IPv4 one. Cloud metadata services lie in these ranges.
+/// True for addresses of this machine, its link and private networks, and for multicast and reserved ones: the special-purpose
+/// registries of IANA (RFC 6890). IPv6 addresses that embed an IPv4 one are judged by it. Cloud metadata services lie in these
+/// ranges.
 pub fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_private_v4(address),
@@ -66,7 +67,7 @@ pub(super) struct GuardedResolver {
 impl Resolver for GuardedResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let addresses = self.system.resolve(uri, config, timeout)?;
-        // One private address among public ones is as bad: which of them is connected to is a race.
+        // One private address among public ones is enough to refuse: any of them may be connected to.
         if !self.allow_private && addresses.iter().any(|address| is_private(address.ip())) {
             return Err(ureq::Error::Other(Box::new(PrivateAddress)));
         }

@@ -1,4 +1,4 @@
-//! How many requests one host gets at a time.
+//! A limit on simultaneous requests per host.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use crate::sync::IgnorePoison;
 
-/// Requests under way at one host.
+/// Simultaneous requests per host.
 const MAX_PER_HOST: usize = 16;
 
-/// Counts of requests under way.
+/// Counts the requests under way at each host.
 #[derive(Debug, Default)]
 pub(super) struct HostLimiter {
     under_way: Mutex<HashMap<String, usize>>,
     freed: Condvar,
 }
 
-/// A place at a host, given back when dropped.
+/// Permission for one request, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     limiter: &'a HostLimiter,
@@ -24,7 +24,7 @@ pub(super) struct Permit<'a> {
 }
 
 impl HostLimiter {
-    /// Waits for a place; `None` where there is none within `timeout`.
+    /// Waits until a request may be sent to `host`; `None` if that takes longer than `timeout`.
     pub(super) fn enter(&self, host: &str, timeout: Duration) -> Option<Permit<'_>> {
         let deadline = Instant::now() + timeout;
         let mut under_way = self.under_way.lock().ignore_poison();

@@ -1,7 +1,7 @@
-//! A file on another machine as a [`ByteSource`]: read by range, in blocks that are kept.
+//! A file on another machine as a [`ByteSource`]: read by range, in blocks that are cached.
 //!
-//! The first answer brings the file's length, its identity and its first bytes, where formats keep their directories. Later
-//! answers must come from the same file: a host that has another one by now would give a mixture of both.
+//! The first answer tells the file's length and identity and holds its first bytes, where most formats keep their directories.
+//! Later answers must come from the same version of the file; otherwise a mixture of two versions would be read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -18,11 +18,11 @@ use super::{ByteSource, Client, ReadError, RemoteError, RemoteUrl, in_parallel};
 
 /// Bytes of a block.
 const BLOCK: u64 = 64 << 10;
-/// Blocks of one request: larger ones take long to repeat, and do not run beside each other.
+/// Most blocks per request: larger requests are costly to repeat and leave less to fetch in parallel.
 const MAX_RUN: u64 = 64;
-/// Blocks that nobody wants, fetched where a second request would take longer.
+/// Unwanted blocks between two wanted ones that are fetched along to save a request.
 const MAX_GAP: u64 = 2;
-/// Files taken whole from hosts that send no parts.
+/// Largest file taken whole from hosts without range requests, in bytes.
 const MAX_WHOLE: u64 = 16 << 20;
 
 /// A file on another machine.
@@ -32,11 +32,11 @@ pub struct HttpBytes {
     len: u64,
     tag: Tag,
     id: u64,
-    /// All of it, where the host sends no parts.
+    /// All of it, if the host ignores range requests.
     whole: Option<Bytes>,
 }
 
-/// What tells one state of a file from the next (RFC 9110, 8.8), where the host says it.
+/// Validators (RFC 9110, 8.8) that tell one version of a file from another, if the host sends them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tag {
     etag: Option<String>,
@@ -47,7 +47,7 @@ impl Tag {
     fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let etag: Option<String> = text(header::ETAG);
-        // Whether it is weak may depend on the machine that answers.
+        // Servers behind one name may differ in whether they mark it as weak.
         Self { etag: etag.map(|etag| etag.trim_start_matches("W/").to_owned()), modified: text(header::LAST_MODIFIED) }
     }
 
@@ -67,10 +67,10 @@ impl fmt::Debug for HttpBytes {
 }
 
 impl HttpBytes {
-    /// Asks for the first bytes of a file.
+    /// Opens a file by fetching its first bytes.
     ///
     /// # Errors
-    /// [`RemoteError`]: what the client says, and where the host states no length or sends a large file whole.
+    /// [`RemoteError`] if it cannot be fetched, the host states no length, or the host ignores ranges and the file is large.
     pub fn open(client: &Arc<Client>, url: &RemoteUrl) -> Result<Self, RemoteError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let first = RemoteRequest::Range { first: 0, last: BLOCK - 1 };
@@ -93,13 +93,13 @@ impl HttpBytes {
         Ok(Self { client, url, len, tag, id, whole: None })
     }
 
-    /// Text that changes whenever the file does, as far as its host says. It holds the address with its secrets.
+    /// Text that changes with the file, as far as the host's validators tell. It contains the address with its secrets.
     pub fn identity(&self) -> String {
         let Tag { etag, modified } = &self.tag;
         format!("{} {} {etag:?} {modified:?}", self.url.secret(), self.len)
     }
 
-    /// Where a block ends.
+    /// The offset at which a block ends.
     fn end(&self, block: u64) -> u64 {
         ((block + 1) * BLOCK).min(self.len)
     }
@@ -109,7 +109,7 @@ impl HttpBytes {
         let (start, end) = (first * BLOCK, self.end(last));
         let answer = self.client.fetch(&self.url, &RemoteRequest::Range { first: start, last: end - 1 }, end - start);
         let answer = match answer {
-            // The whole file, or the end of a shorter one.
+            // The answer is a whole file, or the file has become shorter.
             Err(RemoteError::TooLarge { .. } | RemoteError::Status { status: 416, .. }) => return Err(self.changed()),
             answer => answer?,
         };
@@ -122,7 +122,7 @@ impl HttpBytes {
             Some((from, to, _)) if (from, to) == (start, end) && answer.body.len() as u64 == end - start => {}
             _ => return Err(RemoteError::wrong_range(&self.url)),
         }
-        // Copied, since a slice would keep all of the answer in memory for as long as one block of it is kept.
+        // Copied, because a slice would keep the whole answer in memory as long as one of its blocks is cached.
         let block = |block: u64| {
             let part = (block * BLOCK - start) as usize..(self.end(block) - start) as usize;
             (block, Bytes::copy_from_slice(&answer.body[part]))
@@ -134,7 +134,7 @@ impl HttpBytes {
         RemoteError::Changed { url: self.url.clone() }
     }
 
-    /// The blocks asked for, from memory or fetched in as few and as parallel requests as makes sense.
+    /// The wanted blocks, from the cache or fetched: neighbours in one request, others in parallel.
     fn blocks(&self, wanted: &BTreeSet<u64>) -> Result<HashMap<u64, Bytes>, RemoteError> {
         let mut found = HashMap::new();
         let mut missing = Vec::new();
@@ -154,7 +154,7 @@ impl HttpBytes {
     }
 }
 
-/// Blocks in ascending order as ranges, first and last, that one request each brings.
+/// Groups ascending block numbers into ranges (first and last), one request each.
 fn runs(blocks: &[u64]) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for block in blocks {

@@ -1,4 +1,4 @@
-//! Object stores: `s3://bucket/key` and `gs://bucket/key` as https addresses, and the headers that open private buckets.
+//! Object stores: addresses of `s3://bucket/key` and `gs://bucket/key`, and the headers that open private buckets.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use super::{RemoteError, RemoteUrl};
 
 const GCS_HOST: &str = "storage.googleapis.com";
 
-/// Where buckets lie and who asks. The default asks anonymously.
+/// Where buckets lie, and credentials for them. The default is anonymous.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ObjectStores {
     region: Option<String>,
-    /// Another store with the interface of S3; its buckets are the first part of paths.
+    /// Address of another store with the S3 interface; the bucket is the first part of the path there.
     endpoint: Option<String>,
     credentials: Option<Credentials>,
     gcs_token: Option<String>,
 }
 
-/// The store behind an address, which alone is shown its credentials.
+/// The store behind an address. Credentials are sent only to the store they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum StoreKind {
     #[default]
@@ -40,7 +40,7 @@ impl fmt::Debug for ObjectStores {
     }
 }
 
-/// Whether a location is an address rather than a path.
+/// True if a location is an address rather than a path.
 pub fn is_remote(location: &str) -> bool {
     let known = |scheme: &str| {
         ["http", "https", "s3", "gs", "stac+http", "stac+https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
@@ -49,7 +49,7 @@ pub fn is_remote(location: &str) -> bool {
 }
 
 impl ObjectStores {
-    /// The variables that other tools read: `AWS_REGION` (or `AWS_DEFAULT_REGION`), `AWS_ENDPOINT_URL_S3` (or
+    /// Reads the environment variables that other tools use: `AWS_REGION` (or `AWS_DEFAULT_REGION`), `AWS_ENDPOINT_URL_S3` (or
     /// `AWS_ENDPOINT_URL`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and
     /// `GOOGLE_OAUTH_ACCESS_TOKEN`.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
@@ -91,14 +91,14 @@ impl ObjectStores {
         let url = match (store, &self.endpoint) {
             (StoreKind::Gcs, _) => format!("https://{GCS_HOST}/{bucket}/{key}"),
             (_, Some(endpoint)) => format!("{endpoint}/{bucket}/{key}"),
-            // A dot in a bucket's name is one too many for the host's certificate.
+            // The host's wildcard certificate does not cover a bucket name with a dot.
             (_, None) if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}/{key}"),
             (_, None) => format!("https://{bucket}.s3.{region}.amazonaws.com/{key}"),
         };
         Ok(RemoteUrl::parse(&url)?.in_store(store))
     }
 
-    /// The headers that the store of an address needs, for a part of it where `range` (the header's value) names one.
+    /// The headers that authorise reading an address, or the part of it that `range` (the header's value) names.
     pub(super) fn headers(&self, url: &RemoteUrl, range: Option<&str>) -> Vec<(&'static str, String)> {
         match (url.store(), &self.credentials, &self.gcs_token) {
             (StoreKind::S3, Some(credentials), _) => sign(credentials, self.region(), url, range, Timestamp::now()),

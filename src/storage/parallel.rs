@@ -8,7 +8,7 @@ use crate::sync::IgnorePoison;
 /// Requests under way for one caller.
 const PARALLEL: usize = 8;
 
-/// The results of `work` for `0 .. count`, in order, by threads of their own: they wait for the network, not for the CPU.
+/// The results of `work` for `0 .. count` in order, from threads of their own because they wait for the network, not the CPU.
 pub(crate) fn in_parallel<T: Send, E: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync,
@@ -28,7 +28,7 @@ pub(crate) fn in_parallel<T: Send, E: Send>(
                     }
                     let result = work(index);
                     if result.is_err() {
-                        // The others are not worth waiting for.
+                        // Start no more work after a failure.
                         next.store(count, Ordering::Relaxed);
                     }
                     done.lock().ignore_poison().push((index, result));

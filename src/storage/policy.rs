@@ -1,13 +1,13 @@
-//! Which hosts may be asked.
+//! Which hosts may be fetched from.
 
 use super::{RemoteError, RemoteUrl};
 
-/// What the operator allows. The default allows nothing.
+/// The hosts that the operator allows; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemotePolicy {
-    /// Host names: one (`tiles.example.org`), all below one (`*.example.org`), or any (`*`). Ports are not looked at.
+    /// Host names: one (`tiles.example.org`), all its subdomains (`*.example.org`), or any (`*`). Ports are ignored.
     pub hosts: Vec<String>,
-    /// Whether hosts may lie in private networks, on this machine, or on its link; see [`is_private`](super::is_private).
+    /// Allows hosts in private networks and on this machine; see [`is_private`](super::is_private).
     pub allow_private: bool,
 }
 
@@ -32,7 +32,7 @@ impl RemotePolicy {
     }
 }
 
-/// A host name as it is compared: lower case, without the dot of the root, addresses without brackets.
+/// A host name in the form that is compared: lower case, no final dot, no brackets around addresses.
 fn plain(host: &str) -> String {
     let host = host.trim().trim_start_matches('[').trim_end_matches(']');
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()

@@ -1,4 +1,4 @@
-//! AWS Signature Version 4 for reading objects: who asks is proven by a keyed hash over what is asked.
+//! AWS Signature Version 4 for reading objects: a keyed hash over the request proves who sends it.
 //!
 //! After "Authenticating Requests: Using the Authorization Header" of the Amazon S3 API reference. Requests have no body, and
 //! addresses of objects have no query.
@@ -11,15 +11,15 @@ use sha2::{Digest, Sha256};
 
 use super::RemoteUrl;
 
-/// The hash of nothing, which is the body.
+/// SHA-256 of the empty body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Who asks.
+/// The key that signs requests.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) key_id: String,
     pub(super) secret: String,
-    /// Of temporary credentials.
+    /// Session token of temporary credentials.
     pub(super) token: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The headers that prove who asks for `url`, or for the part of it that `range` (the header's value) names.
+/// The headers that sign a request for `url`, or for the part of it that `range` (the header's value) names.
 pub(super) fn sign(
     credentials: &Credentials,
     region: &str,
@@ -52,7 +52,7 @@ pub(super) fn sign(
     let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(request)));
     let signature = hex(&keyed_hash(&signing_key(&credentials.secret, date, region, "s3"), &text));
 
-    // The client writes the other two itself.
+    // The client adds `host` and `range` itself.
     headers.retain(|(name, _)| name.starts_with("x-amz-"));
     let key_id = &credentials.key_id;
     let authorization = format!("AWS4-HMAC-SHA256 Credential={key_id}/{scope},SignedHeaders={names},Signature={signature}");

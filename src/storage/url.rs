@@ -1,4 +1,4 @@
-//! Addresses of remote imagery: checked, resolved against each other (RFC 3986), and shown without their secrets.
+//! Addresses of remote files: checked, resolved against each other (RFC 3986), and displayed without their secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,13 +8,12 @@ use ureq::http::Uri;
 use super::RemoteError;
 use super::object_stores::StoreKind;
 
-/// Longest address taken; servers and proxies end at 8 KiB or before.
+/// Longest address accepted; servers and proxies rarely accept more.
 const MAX_LEN: usize = 8192;
 
 /// An `http` or `https` address with a host.
 ///
-/// [`fmt::Display`] and [`fmt::Debug`] leave the query out, which may hold a signature or a token; nothing else of the program
-/// writes an address down.
+/// [`fmt::Display`] and [`fmt::Debug`] leave out the query, which may hold a signature or a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RemoteUrl {
     uri: Arc<Uri>,
@@ -48,7 +47,7 @@ impl RemoteUrl {
         self.uri.host().unwrap_or_default()
     }
 
-    /// Its host and port, where a port is written.
+    /// Its host, with the port if one is given.
     pub fn authority(&self) -> &str {
         self.uri.authority().map_or("", |authority| authority.as_str())
     }
@@ -63,28 +62,28 @@ impl RemoteUrl {
         self.uri.path()
     }
 
-    /// What follows its question mark.
+    /// Its query, without the question mark.
     pub fn query(&self) -> Option<&str> {
         self.uri.query()
     }
 
-    /// The last part of its path, for titles; the host where there is none.
+    /// The last part of its path, or its host if the path is empty; for titles.
     pub fn file_name(&self) -> &str {
         let last = self.path().rsplit('/').find(|part| !part.is_empty());
         last.unwrap_or(self.host())
     }
 
-    /// The whole address with its secrets: for requests and for what is stored, never for people.
+    /// The whole address with its secrets: for requests and for storage, never for messages.
     pub fn secret(&self) -> String {
         self.uri.to_string()
     }
 
-    /// The same address, known to lie in a store.
+    /// The same address, marked as lying in a store.
     pub(super) fn in_store(self, store: StoreKind) -> Self {
         Self { store, ..self }
     }
 
-    /// What `reference` means in a document that lies here: beside it, that is in the same store.
+    /// Resolves `reference` in a document at this address; on the same host it lies in the same store.
     ///
     /// # Errors
     /// [`RemoteError::BadUrl`].
@@ -99,12 +98,12 @@ impl RemoteUrl {
         self.store
     }
 
-    /// The same in the form requests take.
+    /// The address as requests take it.
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// What `reference` means on this page.
+    /// Resolves `reference` against this address.
     ///
     /// # Errors
     /// [`RemoteError::BadUrl`].
@@ -135,7 +134,7 @@ impl RemoteUrl {
     }
 }
 
-/// Whether a reference names its own scheme (RFC 3986, 3.1), as `https:` and `mailto:` do.
+/// True if a reference has a scheme (RFC 3986, 3.1), such as `https:` or `mailto:`.
 fn has_scheme(reference: &str) -> bool {
     let Some((scheme, _)) = reference.split_once(':') else { return false };
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())

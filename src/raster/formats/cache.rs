@@ -1,4 +1,4 @@
-//! Decoded chunks of all rasters, kept within one byte budget.
+//! A cache of decoded chunks, shared by all rasters and bounded in bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ pub(crate) struct ChunkKey {
     pub(crate) chunk: u64,
 }
 
-/// What an entry takes beside its samples: a chunk without any must not be free, or there would be no bound on their number.
+/// Overhead per entry. It also bounds the number of chunks without samples.
 const ENTRY_BYTES: usize = 128;
 
 /// A cache of decoded chunks; clones share it.
@@ -45,12 +45,12 @@ impl ChunkCache {
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The chunk if it is there.
+    /// The chunk, if it is cached.
     pub(crate) fn get(&self, key: ChunkKey) -> Option<Arc<Samples>> {
         self.chunks.get(&key)
     }
 
-    /// The chunk, decoded by `decode` if it is not there; threads that want the same chunk wait for one of them.
+    /// The chunk, decoded by `decode` if it is not cached. Of several threads that want it, one decodes and the others wait.
     pub(crate) fn get_or_decode(
         &self,
         key: ChunkKey,

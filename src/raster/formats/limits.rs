@@ -1,8 +1,8 @@
-//! What one raster may hold, checked before anything is decoded.
+//! Limits on the size of a raster, checked before anything is decoded.
 
 use crate::raster::error::RasterError;
 
-/// Bounds of a file and of the image in it.
+/// Limits on a file and the image in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the file.
@@ -12,7 +12,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For files of whoever runs the program.
+    /// No limits, for files of the operator.
     pub const NONE: Self = Self { max_bytes: u64::MAX, max_pixels: u64::MAX };
 
     /// Checks the size of a file.

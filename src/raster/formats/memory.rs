@@ -1,4 +1,4 @@
-//! Rasters held in memory: PNG and JPEG pictures, arrays, and single captures of a stack.
+//! Rasters in memory (PNG, JPEG, arrays), and single captures of a stack.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo};
 pub struct MemoryRaster {
     info: RasterInfo,
     samples: Arc<Samples>,
-    /// Index of the first sample, and how far apart neighbours across and bands are.
+    /// Index of the first sample, and the distances between neighbouring pixels of a row and between bands.
     start: usize,
     pixel_step: usize,
     band_step: usize,
@@ -37,7 +37,7 @@ impl MemoryRaster {
         let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(failed)?;
         limits.check_pixels(name, width.into(), height.into())?;
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        // The size is checked; eight bytes a pixel (16-bit RGBA) and as much again for the decoder are the most it can take.
+        // The most a picture of the checked size can need: eight bytes per pixel (16-bit RGBA) and as much again for the decoder.
         let mut decoder_limits = image::Limits::default();
         decoder_limits.max_alloc = Some(u64::from(width) * u64::from(height) * 16 + (16 << 20));
         reader.limits(decoder_limits);
@@ -68,7 +68,7 @@ impl MemoryRaster {
         Ok(Self { info, samples: Arc::new(samples), start: 0, pixel_step: bands, band_step: 1 })
     }
 
-    /// One `[bands, height, width]` array of a longer one, from sample `start`.
+    /// The `[bands, height, width]` array that starts at sample `start` of a longer one.
     pub(crate) fn from_planes(
         samples: Arc<Samples>,
         start: usize,
@@ -87,16 +87,16 @@ impl MemoryRaster {
         Self { info, samples, start, pixel_step: 1, band_step: width * height }
     }
 
-    /// Pixels that are computed, with their place: `[height, width, bands]`.
+    /// A raster of computed pixels: `[height, width, bands]`.
     ///
     /// # Errors
-    /// [`RasterError::BandMismatch`] where the number of values does not fit.
+    /// [`RasterError::BandMismatch`] if the number of values is not a multiple of the number of pixels.
     pub fn from_values(width: usize, height: usize, values: Vec<f32>, georef: Option<Georef>) -> Result<Self, RasterError> {
         let bands = values.len() / (width * height).max(1);
         if bands == 0 || bands * width * height != values.len() {
             return Err(RasterError::BandMismatch {
                 found: format!("{} values for {width} x {height} pixels", values.len()),
-                needed: "a whole number of values a pixel is needed".to_owned(),
+                needed: "a whole number of values per pixel is needed".to_owned(),
             });
         }
         let samples = Samples::F32(values);
@@ -153,7 +153,7 @@ impl Raster for MemoryRaster {
     }
 }
 
-/// Some bands of a raster, as a raster of its own: one capture of a stacked file.
+/// Consecutive bands of a raster as a raster of their own: one capture of a stacked file.
 pub(crate) struct BandRange {
     inner: Arc<dyn Raster>,
     info: RasterInfo,

@@ -38,7 +38,7 @@ pub(crate) fn open(name: &str, bytes: &[u8], limits: &Limits) -> Result<Vec<Memo
     if bands > MAX_BANDS {
         return Err(bands_limit(bands, "bands (arrays are read as [C, H, W])", MAX_BANDS));
     }
-    // As many values as the file has bytes are the most it can hold; a shape that claims more is a lie.
+    // A value takes at least one byte, so a shape with more values than the file has bytes is wrong.
     let image_values = bands.checked_mul(height).and_then(|values| values.checked_mul(width));
     let values =
         image_values.and_then(|values| values.checked_mul(captures)).filter(|values| *values <= bytes.len() as u64);

@@ -1,8 +1,8 @@
-//! Typed samples and the one loop that turns runs of them into `f32` with "no data" left out.
+//! Typed samples, and the loop that converts runs of them to `f32` and skips "no data".
 
 use crate::raster::pixels::SampleType;
 
-/// Samples of one type, in whatever order their owner keeps them.
+/// Samples of one type; their order is up to the owner.
 #[derive(Debug)]
 pub(crate) enum Samples {
     U8(Vec<u8>),
@@ -63,7 +63,7 @@ pub(crate) struct Run<'a> {
     pub(crate) len: usize,
 }
 
-/// A sample type's way to `f32` and its comparison with the nodata value of the file.
+/// Conversion of a sample to `f32`, and its comparison with the file's nodata value.
 trait Sample: Copy {
     fn to_f32(self) -> f32;
     fn is(self, nodata: f64) -> bool;
@@ -88,7 +88,7 @@ impl Sample for f32 {
         self
     }
     fn is(self, nodata: f64) -> bool {
-        // The tag holds decimal digits of a value that was an f32.
+        // The tag is the decimal text of an f32.
         self == nodata as f32
     }
 }

@@ -1,4 +1,4 @@
-//! Which bands of a raster a model reads: by number as the user says, by description, or in file order.
+//! Finds the bands that a model reads in a raster: by the user's numbers, by description, or in file order.
 
 use std::str::FromStr;
 
@@ -28,22 +28,21 @@ impl FromStr for BandNumbers {
     }
 }
 
-/// How a raster's bands were chosen.
+/// How bands were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BandChoice {
     /// The user numbered them.
     Numbered,
-    /// Their descriptions are the model's names.
+    /// By their descriptions.
     Named,
-    /// They have no descriptions, but are as many as needed.
+    /// In file order: they have no known names, but their number fits.
     FileOrder,
 }
 
-/// The 0-based bands of a raster that are the `wanted` ones, in that order.
+/// The 0-based bands of a raster for the `wanted` names, in that order.
 ///
 /// # Errors
-/// [`RasterError::NoSuchBand`] for a number the raster does not have, [`RasterError::BandMismatch`] where a number, a name or
-/// the count does not fit, saying what there is and what is needed.
+/// [`RasterError::NoSuchBand`] if the raster lacks a numbered band, [`RasterError::BandMismatch`] if names or counts do not fit.
 pub(crate) fn choose(
     info: &RasterInfo,
     wanted: &[&str],
@@ -71,7 +70,7 @@ pub(crate) fn choose(
     if let Some(bands) = wanted.iter().map(find).collect::<Option<Vec<_>>>() {
         return Ok((bands, BandChoice::Named));
     }
-    // Names that are known but are others than needed contradict the model; names nobody knows say nothing.
+    // Known names of other bands contradict the model; unknown names do not.
     let are_known = names.iter().flatten().flatten().any(|name| is_band_name(name));
     if data.len() == wanted.len() && !are_known {
         return Ok((data, BandChoice::FileOrder));
@@ -98,7 +97,7 @@ fn describe(info: &RasterInfo, data: &[usize]) -> String {
     format!("the raster has {}: {}{more}", count(data.len()), names.join(", "))
 }
 
-/// What a description may be compared as: the whole of it, and its first word (`B04` of `B04, central wavelength 665 nm`).
+/// The forms in which a description is compared: the whole, and its first word (`B04` of `B04, central wavelength 665 nm`).
 fn spellings(description: &str) -> Vec<String> {
     let lower = description.trim().to_ascii_lowercase();
     let bare = lower.trim_start_matches("sr_").trim_start_matches("band ").trim_start_matches("band_");
@@ -109,7 +108,7 @@ fn spellings(description: &str) -> Vec<String> {
         first.to_owned()
     };
     let mut spellings = vec![squeeze(&lower), squeeze(bare)];
-    // A first word that is a code or a polarisation stands for itself; "red edge" must not become "red".
+    // Only a code or a polarisation may stand alone: "red edge" must not become "red".
     let code = squeeze(&first);
     if is_code(&code) || matches!(code.as_str(), "vv" | "vh" | "hh" | "hv") {
         spellings.push(code);
@@ -117,7 +116,7 @@ fn spellings(description: &str) -> Vec<String> {
     spellings
 }
 
-/// Squeezed descriptions that a model's band may have.
+/// Squeezed descriptions that are accepted for a model's band.
 fn accepted_names(wanted: &str, sample_type: SampleType) -> Vec<String> {
     let own = squeeze(&wanted.to_ascii_lowercase());
     let mut names = vec![own.clone()];
@@ -130,12 +129,12 @@ fn accepted_names(wanted: &str, sample_type: SampleType) -> Vec<String> {
         ("blue", "blue", "b"),
     ];
     if let Some((tci, colour, letter)) = colours.into_iter().find(|(name, ..)| *name == own) {
-        // The true-colour image is 8-bit; a 16-bit "red" is the reflectance of B04, which the other preset takes.
+        // The true-colour image is 8-bit; a 16-bit "red" is the reflectance of B04, for the other preset.
         if !tci.starts_with("tci") || sample_type == SampleType::U8 {
             names.extend([colour.to_owned(), letter.to_owned()]);
         }
     }
-    // Landsat numbers its bands otherwise, so that only names with two digits (Sentinel-2's) have common ones.
+    // Landsat numbers its bands differently, so only names with two digits (Sentinel-2) have common names.
     if wanted.len() == 3 && is_code(&own) {
         let common = COMMON_NAMES.iter().find(|(code, _)| *code == own);
         names.extend(common.into_iter().flat_map(|(_, names)| names.iter().map(|name| (*name).to_owned())));

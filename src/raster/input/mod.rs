@@ -1,7 +1,7 @@
-//! From pixel values to network input: named scalings, and sentences about values that contradict them.
+//! From pixel values to network input: named scalings, and warnings about values that contradict them.
 //!
-//! SatlasPretrain was trained on the Sentinel-2 L1C true-colour image (8-bit) and reflectances divided by 8160. What AllenAI's
-//! own tools do without that image is the preset `reflectance`: B04, B03, B02 divided by 3000.
+//! SatlasPretrain was trained on the Sentinel-2 L1C true-colour image (8-bit) and on reflectances divided by 8160. Without that
+//! image, AllenAI's own tools use B04, B03 and B02 divided by 3000, which is the preset `reflectance`.
 
 mod bands;
 
@@ -14,19 +14,19 @@ use crate::raster::error::RasterError;
 use crate::raster::pixels::{BandInfo, Patch, RasterInfo, SampleType};
 use crate::zoo::{Band, ModelSpec};
 
-/// Reflectance (times 10 000) that is white where B04, B03, B02 stand in for the true-colour image.
+/// Reflectance (times 10 000) that becomes 1 when B04, B03, B02 replace the true-colour image.
 const REFLECTANCE_WHITE: f32 = 3000.0;
 
-/// A pixel may be this different from what the model was trained on before a warning says so.
+/// Ratio of pixel size to the model's training resolution from which on a warning is given.
 const RESOLUTION_TOLERANCE: f64 = 1.5;
 
 /// How pixel values become network input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Preset {
-    /// The model's own: each band's offset and scale, with the 8-bit true-colour image for Sentinel-2's colours.
+    /// The model's own offset and scale per band, with the 8-bit true-colour image for Sentinel-2's colours.
     #[default]
     Tci,
-    /// No true-colour image at hand: B04, B03, B02 / 3000 in its place.
+    /// B04, B03, B02 / 3000 in place of the true-colour image.
     Reflectance,
 }
 
@@ -35,7 +35,8 @@ pub enum Preset {
 pub struct InputOptions {
     /// The scaling.
     pub preset: Preset,
-    /// Added to reflectances before scaling: -1000 for Sentinel-2 baseline 04.00 and later, where the provider left the offset in.
+    /// Added to reflectances before scaling: -1000 for Sentinel-2 baseline 04.00 and later, unless the provider has removed the
+    /// offset.
     pub dn_offset: f32,
     /// 1-based bands in the model's order.
     pub bands: Option<BandNumbers>,
@@ -61,29 +62,29 @@ impl FromStr for Preset {
     }
 }
 
-/// One model's input from one kind of raster: which bands to read, and what to make of their values.
+/// How one model's input is made from a raster: the bands to read and their scaling.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InputPlan {
     bands: Vec<usize>,
-    /// Names as the model or the preset calls them.
+    /// Their names in the model or the preset.
     names: Vec<String>,
     scalings: Vec<Scaling>,
     sensor: String,
     choice: BandChoice,
     sample_type: SampleType,
     is_normalised: bool,
-    /// Added to reflectances, as the user says.
+    /// Added to reflectances, from [`InputOptions`].
     dn_offset: f32,
-    /// What the raster says should be added to each band, where it says so.
+    /// Offset of each band, in digital numbers, that the raster declares.
     declared_offsets: Vec<Option<f32>>,
 }
 
-/// `clip((pixel + shift) * gain, 0, 1)`.
+/// `clip((pixel + shift) / scale, 0, 1)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Scaling {
     shift: f32,
     scale: f32,
-    /// Whether the pixels are Sentinel-2 reflectances times 10 000.
+    /// True if the pixels are Sentinel-2 reflectances times 10 000.
     is_reflectance: bool,
 }
 
@@ -91,7 +92,7 @@ impl InputPlan {
     /// Finds the model's bands in a raster.
     ///
     /// # Errors
-    /// [`RasterError::BandMismatch`] where they are not there, [`RasterError::InvalidOption`] where the preset is not for the model.
+    /// [`RasterError::BandMismatch`] if bands are missing, [`RasterError::InvalidOption`] if the preset does not fit the model.
     pub fn new(info: &RasterInfo, model: &ModelSpec, options: &InputOptions) -> Result<Self, RasterError> {
         let is_sentinel2 = model.sensor == "sentinel2";
         if !is_sentinel2 && (options.preset == Preset::Reflectance || options.dn_offset != 0.0) {
@@ -129,8 +130,8 @@ impl InputPlan {
         &self.bands
     }
 
-    /// A patch of [`InputPlan::bands`] as network input `[height, width, bands]`: 0 … 1, and 0 where there is no data.
-    /// Arrays of floats pass as they are.
+    /// Network input `[height, width, bands]` from a patch of [`InputPlan::bands`]: 0 … 1, and 0 for pixels without data. Float
+    /// arrays are passed on unchanged.
     pub fn normalise(&self, patch: &Patch) -> Vec<f32> {
         if self.is_normalised {
             return patch.pixels.clone();
@@ -145,7 +146,7 @@ impl InputPlan {
         input
     }
 
-    /// Sentences for the user about a patch whose values contradict the scaling, and about bands taken on trust.
+    /// Warnings if a patch's values contradict the scaling, or bands were taken in file order.
     pub fn warnings(&self, patch: &Patch) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.choice == BandChoice::FileOrder && self.bands.len() > 3 {
@@ -159,7 +160,7 @@ impl InputPlan {
         warnings
     }
 
-    /// A sentence where the raster declares another offset than the one that was asked for.
+    /// A warning if the raster declares another offset than the one asked for.
     fn offset_warning(&self) -> Option<String> {
         let differs = |declared: &Option<f32>| declared.filter(|declared| (declared - self.dn_offset).abs() > 0.5);
         let bands = self.names.iter().zip(self.declared_offsets.iter().zip(&self.scalings));
@@ -216,7 +217,7 @@ impl InputPlan {
         if !zeros.is_empty() {
             warnings.push(format!("All pixels are 0 in {zeros}."));
         }
-        // Pixels that were interpolated may exceed the file's own by the rounding of weights.
+        // Interpolation may exceed the file's values slightly, because weights are rounded.
         let bright = self.names_where(ranges, |range, scaling| {
             scaling.scale == 255.0 && scaling.shift == 0.0 && self.sensor != "sentinel1" && range.max > 255.5
         });
@@ -244,7 +245,7 @@ impl InputPlan {
         warnings
     }
 
-    /// Names of the bands for which `test` holds, separated by commas.
+    /// Names of the bands for which `test` is true, separated by commas.
     fn names_where(&self, ranges: &[Range], test: impl Fn(&Range, &Scaling) -> bool) -> String {
         let bands = self.names.iter().zip(ranges.iter().zip(&self.scalings));
         let names: Vec<&str> =
@@ -253,12 +254,12 @@ impl InputPlan {
     }
 }
 
-/// The digital numbers that a band's scale and offset say should be added to its values; `None` where it has none.
+/// The offset in digital numbers that follows from a band's declared scale and offset; `None` if it declares no scale.
 fn declared_offset(band: &BandInfo) -> Option<f32> {
     (band.scale != 1.0 && band.scale > 0.0).then(|| (band.offset / band.scale).round() as f32)
 }
 
-/// What a model's band is read from, and how it is scaled.
+/// The band that a model's band is read from, and its scaling.
 fn rule<'a>(band: &'a Band, is_sentinel2: bool, options: &InputOptions) -> (&'a str, Scaling) {
     let is_tci = is_sentinel2 && band.name.starts_with("tci_");
     if is_tci && options.preset == Preset::Reflectance {
@@ -274,7 +275,7 @@ fn rule<'a>(band: &'a Band, is_sentinel2: bool, options: &InputOptions) -> (&'a 
     (&band.name, Scaling { shift: dn_offset - band.offset, scale: band.scale, is_reflectance })
 }
 
-/// Smallest and largest value of a band where there is data.
+/// Smallest and largest valid value of a band.
 struct Range {
     min: f32,
     max: f32,
@@ -291,7 +292,7 @@ impl Range {
     }
 }
 
-/// A sentence where a raster's pixels are much larger or smaller on the ground than those a model was trained on.
+/// A warning if a raster's pixels are much larger or smaller on the ground than those that a model was trained on.
 pub fn resolution_warning(resolution_m: f64, native_gsd_m: f64) -> Option<String> {
     let ratio = resolution_m / native_gsd_m;
     let is_near = (1.0 / RESOLUTION_TOLERANCE..=RESOLUTION_TOLERANCE).contains(&ratio);

@@ -1,4 +1,4 @@
-//! The captures of a directory: one-band files, scenes, or Sentinel-2 products.
+//! The captures of a directory: band files, scenes, or Sentinel-2 products.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::raster::warp::Composite;
 /// Files accepted in one directory.
 const MAX_FILES: usize = 1000;
 
-/// Extensions of the rasters that are looked for in a directory.
+/// File extensions of rasters that are opened in a directory.
 const EXTENSIONS: [&str; 4] = ["tif", "tiff", "jp2", "j2k"];
 
 /// The captures of a directory, as [`Imagery::Location`](super::Imagery::Location) says.
@@ -61,7 +61,7 @@ fn two_kinds(name: &str, kind: &str, one: &Path, other: &Path) -> RasterError {
     }
 }
 
-/// The GeoTIFF and JPEG 2000 files of a directory, and the SAFE folders in it, by name.
+/// The GeoTIFF and JPEG 2000 files of a directory and its SAFE folders, sorted by name.
 fn rasters_of(directory: &Path, name: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf>), RasterError> {
     let io = |source| RasterError::of_io(name, source);
     let (mut files, mut products) = (Vec::new(), Vec::new());
@@ -85,7 +85,7 @@ fn rasters_of(directory: &Path, name: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf
     Ok((files, products))
 }
 
-/// One capture of band files; `names` of each are those of its bands.
+/// One capture from band files, each with the names of its bands.
 fn composite(
     name: &str,
     datetime: Option<Timestamp>,

@@ -1,31 +1,31 @@
-//! What an operator names as imagery: where it lies and, where that is said, when it was taken.
+//! What an operator names as imagery: where it lies and, if given, when it was taken.
 
 use crate::raster::datetime::{Timestamp, instant_or_day};
 use crate::raster::error::RasterError;
 use crate::raster::open::capture::Capture;
 
-/// A path or an address, and the time of the one capture that lies there.
+/// A path or an address, optionally with the time of the single capture there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The path or the address.
     pub place: String,
-    /// When it was taken, whatever it says itself.
+    /// When it was taken; overrides the time in the file.
     pub datetime: Option<Timestamp>,
 }
 
 impl Location {
-    /// A location whose capture was taken at `datetime`: an instant, or a day, of which the first instant is meant.
+    /// A location whose capture was taken at `datetime`, an instant or the first instant of a day.
     ///
     /// # Errors
-    /// [`RasterError::InvalidOption`] where the text is neither.
+    /// [`RasterError::InvalidOption`] if `datetime` is neither.
     pub fn dated(place: &str, datetime: &str) -> Result<Self, RasterError> {
         Ok(Self { place: place.to_owned(), datetime: Some(instant_or_day(datetime)?) })
     }
 
-    /// Gives what was found here the time that was named for it.
+    /// Sets the time of the capture that was found here.
     ///
     /// # Errors
-    /// [`RasterError::InvalidOption`] where that is not one capture.
+    /// [`RasterError::InvalidOption`] if a time is given and there is not exactly one capture.
     pub(crate) fn date(&self, captures: &mut [Capture]) -> Result<(), RasterError> {
         let Some(datetime) = self.datetime else { return Ok(()) };
         let count = captures.len();
@@ -34,7 +34,7 @@ impl Location {
         Ok(())
     }
 
-    /// One time is named for what is no single capture.
+    /// The error for a time given for something other than a single capture.
     pub(crate) fn misdated(&self, found: &str) -> RasterError {
         RasterError::InvalidOption {
             what: "datetime",

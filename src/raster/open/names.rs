@@ -11,11 +11,11 @@ use crate::storage::{Client, RemoteUrl, is_remote};
 /// How locations are opened.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// What a file that is held in memory, or taken from a client, may hold.
+    /// Limits for files that are held in memory or come from clients.
     pub limits: Limits,
     /// Decoded chunks, shared by all rasters.
     pub chunks: ChunkCache,
-    /// What fetches remote files; without it there are none.
+    /// Fetches remote files; without it, addresses are refused.
     pub remote: Option<Arc<Client>>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn version_of_file(path: &Path) -> Result<String, RasterError> {
     Ok(version_hash(format!("{}:{len}:{modified}", path.display()).as_bytes()))
 }
 
-/// A title for what lies at a location: its file name without extension (and without what an address keeps secret).
+/// A title for a location: its file name without extension, and without secrets of an address.
 pub(crate) fn title_of(location: &str) -> String {
     let name = match RemoteUrl::parse(location) {
         Ok(url) if is_template(location) => url.host().to_owned(),

@@ -1,5 +1,5 @@
-//! Sentinel-2 products in the SAFE folders that ESA delivers (S2-PDGS-TAS-DI-PSD, the product specification): one JPEG 2000
-//! file a band under `GRANULE/*/IMG_DATA`, and XML that says when they were taken, where they lie and how they were made.
+//! Sentinel-2 products in ESA's SAFE folders (product specification S2-PDGS-TAS-DI-PSD): one JPEG 2000 file per band under
+//! `GRANULE/*/IMG_DATA`, and XML metadata with time, georeference and processing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ use crate::raster::pixels::Raster;
 use crate::raster::warp::Composite;
 use crate::storage::{ByteSource, FileBytes};
 
-/// Bytes accepted in a metadata file; those of a product take less than one megabyte.
+/// Bytes accepted in a metadata file; usual is less than a megabyte.
 const MAX_XML_BYTES: u64 = 16 << 20;
 
 /// Granules accepted in a product (one since 2016, up to about a hundred before), and files in one of them.
 const MAX_GRANULES: usize = 256;
 const MAX_FILES: usize = 1000;
 
-/// Digital numbers of reflectance 1 where the product does not say.
+/// Digital number of reflectance 1 if the product does not state it.
 const QUANTIFICATION: f64 = 10_000.0;
 
 /// The bands in the order of `band_id` in the metadata.
@@ -36,25 +36,25 @@ const BAND_IDS: [&str; 13] = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "
 /// Stands for a metadata file that is missing.
 const NO_XML: &str = "<none/>";
 
-/// What a product says of itself.
+/// Metadata of a product.
 struct Product {
     start: Option<Timestamp>,
     is_level_2a: bool,
     quantification: f64,
-    /// Digital numbers to add, by `band_id`; all 0 before processing baseline 04.00.
+    /// Offsets in digital numbers by `band_id`; all 0 before processing baseline 04.00.
     offsets: [f64; BAND_IDS.len()],
 }
 
-/// Whether a directory is a product.
+/// True if a directory is a product.
 pub(crate) fn is_product(directory: &Path) -> bool {
     directory.join("GRANULE").is_dir()
 }
 
-/// The granules of a product as captures: each has the product's bands at their finest resolution, 0 as "no data", and the
-/// offset of its processing baseline as that of its bands.
+/// The granules of a product as captures. Each has all bands at their finest resolution, with 0 as "no data" and the offset of the
+/// processing baseline.
 ///
 /// # Errors
-/// [`RasterError`] where something cannot be read, or no band is found.
+/// [`RasterError`] if something cannot be read, or no band is found.
 pub(crate) fn open(directory: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let product = Product::read(directory)?;
     let granules = entries(&directory.join("GRANULE"), MAX_GRANULES)?;
@@ -131,8 +131,8 @@ fn open_band(path: &Path, options: &OpenOptions) -> Result<Jpeg2000, RasterError
     Jpeg2000::open(&file.name, file.bytes, &options.chunks)
 }
 
-/// The files of bands under a directory and its directories (`R10m`, `R20m`, `R60m` of Level-2A), with the names of their
-/// bands; of one at several resolutions only the finest. Maps that are no bands (`AOT`, `SCL`, `WVP`) are left out.
+/// The band files in a directory and its subdirectories (`R10m`, `R20m`, `R60m` of Level-2A), with the names of their bands. Of a
+/// band at several resolutions only the finest is taken. Maps that are not bands (`AOT`, `SCL`, `WVP`) are left out.
 fn finest_files(images: &Path) -> Result<Vec<(Vec<String>, PathBuf)>, RasterError> {
     let mut files: BTreeMap<Vec<String>, PathBuf> = BTreeMap::new();
     // `R10m` sorts before `R20m` and `R60m`.
@@ -151,7 +151,7 @@ fn finest_files(images: &Path) -> Result<Vec<(Vec<String>, PathBuf)>, RasterErro
     Ok(files.into_iter().collect())
 }
 
-/// Where a file of that size lies, from the granule's `Tile_Geocoding`; `None` where that has no grid of its size.
+/// The georeference of a file, from the granule's `Tile_Geocoding`; `None` if that has no grid of the file's size.
 fn place(name: &str, geocoding: Node<'_, '_>, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
     let code = xml::text(geocoding, "HORIZONTAL_CS_CODE").and_then(|code| code.strip_prefix("EPSG:")?.parse().ok());
     let Some(code) = code else { return Ok(None) };
@@ -194,7 +194,7 @@ fn read_xml(path: &Path) -> Result<String, RasterError> {
         .into_owned())
 }
 
-/// What is in a directory, by name.
+/// The entries of a directory, sorted by name.
 fn entries(directory: &Path, limit: usize) -> Result<Vec<PathBuf>, RasterError> {
     let name = file_name(directory);
     let io = |source| RasterError::of_io(&name, source);

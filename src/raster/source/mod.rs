@@ -1,4 +1,4 @@
-//! A source: one or more captures of a place, with what a map needs to know about them.
+//! A source: one or more captures with a name, and what a map needs to know about them.
 
 mod rendering;
 
@@ -22,7 +22,7 @@ use crate::raster::open::{
 use crate::raster::pixels::{Patch, Raster, RasterInfo, Resampling, SampleType};
 use crate::raster::warp::warp;
 
-/// Where catalogues look that name no bounds.
+/// Bounds of catalogues that do not restrict them.
 const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -90.0, max_x: 180.0, max_y: 90.0 };
 
 /// Which captures of a source are wanted.
@@ -30,7 +30,7 @@ const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -90.0, max_x: 180.0, max_y:
 pub struct CaptureSelection {
     /// 0-based numbers in time order; `None` takes all.
     pub captures: Option<Vec<usize>>,
-    /// When they were taken; captures of unknown time are in no range.
+    /// When they were taken; captures of unknown time are never within a range.
     pub datetime: Option<DatetimeRange>,
 }
 
@@ -38,14 +38,14 @@ pub struct CaptureSelection {
 pub struct Source {
     /// The name in URLs.
     pub id: String,
-    /// One line for people.
+    /// A title for display.
     pub title: String,
-    /// Whom the map has to name.
+    /// Attribution to show on the map.
     pub attribution: Option<String>,
     /// Changes whenever the pixels do.
     pub version: String,
     found: Arc<CaptureSet>,
-    /// The raster that tells size, bands and colours: the first capture, or one that stands for all of a catalogue.
+    /// Defines size, bands and colours: the first capture, or a sample of a catalogue.
     reference: Arc<dyn Raster>,
     rendering: Arc<OnceLock<Rendering>>,
     origin: CaptureOrigin,
@@ -54,11 +54,11 @@ pub struct Source {
 /// Where captures come from.
 #[derive(Debug)]
 enum CaptureOrigin {
-    /// They were given.
+    /// They were opened with the source.
     Given,
-    /// They are searched for where somebody looks ([`Source::at`]): there are none here.
+    /// They are searched for on demand ([`Source::at`]); the source itself has none.
     Catalogue(Box<Catalogue>),
-    /// They were found in a part of a catalogue.
+    /// A search of a catalogue found them.
     Found,
 }
 
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// A band as people see it.
+/// A band, for display.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BandSummary {
     /// 1-based number, as in `bands=`.
@@ -84,7 +84,7 @@ pub struct BandSummary {
     pub is_alpha: bool,
 }
 
-/// What is known of a source without reading pixels; sizes and bands are those of its first capture.
+/// What is known of a source without reading pixels. Size and bands are those of its first capture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceInfo {
     /// Columns.
@@ -97,15 +97,15 @@ pub struct SourceInfo {
     pub sample_type: SampleType,
     /// When each capture was taken, where that is known.
     pub datetimes: Vec<Option<String>>,
-    /// Where it lies, if it says so.
+    /// Where it lies, if it is georeferenced.
     pub extent: Option<Extent>,
 }
 
 impl Source {
-    /// A source of captures that are open already. `version` must change whenever their pixels do.
+    /// A source of open captures. `version` must change whenever their pixels do.
     ///
     /// # Errors
-    /// [`RasterError::NoSuchPart`] without any capture, [`RasterError::BandMismatch`] where captures differ in their bands.
+    /// [`RasterError::NoSuchPart`] without captures, [`RasterError::BandMismatch`] if their numbers of bands differ.
     pub fn new(id: &str, title: &str, version: String, captures: Vec<Capture>) -> Result<Self, RasterError> {
         let Some(first) = captures.first() else {
             return Err(RasterError::NoSuchPart { what: "capture", index: 0, count: 0 });
@@ -135,16 +135,17 @@ impl Source {
         Ok(Self::of(id, &title, Arc::new(nothing), reference, CaptureOrigin::Catalogue(Box::new(catalogue))))
     }
 
-    /// Whether captures are searched for: then there are none before [`Source::at`] says where.
+    /// True if captures are searched for; then there are none until [`Source::at`] is called.
     pub fn is_searched(&self) -> bool {
         matches!(self.origin, CaptureOrigin::Catalogue(_))
     }
 
-    /// The source of what lies on the grid `target` and was taken within `datetime`: this one, or where captures are searched
-    /// for, one of those that were found, with a version of its own. It waits for the host where that has not been done lately.
+    /// The source of captures on the grid `target` taken within `datetime`. It is this source, unless captures are searched for:
+    /// then a source of those found, with its own version. Search results are cached for ten minutes; otherwise this waits for the
+    /// host.
     ///
     /// # Errors
-    /// What the search says.
+    /// [`RasterError`] if the search fails.
     pub fn at(self: &Arc<Self>, target: &Georef, datetime: Option<&DatetimeRange>) -> Result<Arc<Self>, Arc<RasterError>> {
         let CaptureOrigin::Catalogue(catalogue) = &self.origin else { return Ok(self.clone()) };
         let found = catalogue.at(target, datetime)?;
@@ -152,8 +153,8 @@ impl Source {
         Ok(Arc::new(Self { attribution: self.attribution.clone(), rendering: self.rendering.clone(), ..found }))
     }
 
-    /// The captures of all `locations` (see [`Imagery::Location`]) in time order, those of unknown time first, as they were named. The
-    /// time that a location names goes before what its file says.
+    /// The captures of all `locations` (see [`Imagery::Location`]) in time order, those of unknown time first. A time given
+    /// with a location overrides that in its file.
     ///
     /// # Errors
     /// As [`Imagery::Location`] and [`Source::new`]; a search must be the only location.
@@ -181,7 +182,7 @@ impl Source {
         Self::new(id, &title, version_hash(versions.as_bytes()), captures)
     }
 
-    /// One path on this machine, as [`Source::open`]; with `images`, a file in whose bands so many captures are stacked.
+    /// Opens one path on this machine as [`Source::open`] does; with `images`, a file with so many captures stacked in its bands.
     ///
     /// # Errors
     /// As [`Source::open`], and as [`open`] where the bands cannot be divided.
@@ -214,15 +215,15 @@ impl Source {
     /// The 0-based captures that `wanted` chooses, in time order.
     ///
     /// # Errors
-    /// [`RasterError::NoSuchPart`] for a number there is none of, [`RasterError::InvalidOption`] where captures have no numbers
-    /// because they are searched for.
+    /// [`RasterError::NoSuchPart`] if a capture does not exist, [`RasterError::InvalidOption`] if captures are searched for and so
+    /// have no numbers.
     pub fn select(&self, wanted: &CaptureSelection) -> Result<Vec<usize>, RasterError> {
         let count = self.found.captures.len();
         if let (Some(captures), CaptureOrigin::Catalogue(_) | CaptureOrigin::Found) = (&wanted.captures, &self.origin) {
             return Err(RasterError::InvalidOption {
                 what: "captures",
                 value: captures.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(","),
-                needed: "captures that are searched for have no numbers; datetime= chooses among them".to_owned(),
+                needed: "captures= does not work with a STAC API; use datetime=".to_owned(),
             });
         }
         let mut chosen: Vec<usize> = match &wanted.captures {
@@ -247,7 +248,7 @@ impl Source {
         &self.found.captures
     }
 
-    /// Size, bands and place of the first capture, on which the others are read.
+    /// Size, bands and georeference of the first capture.
     pub fn raster_info(&self) -> &RasterInfo {
         self.reference.info()
     }
@@ -255,16 +256,16 @@ impl Source {
     /// One capture.
     ///
     /// # Errors
-    /// [`RasterError::NoSuchPart`] where there are fewer.
+    /// [`RasterError::NoSuchPart`] if there are fewer.
     pub fn capture(&self, index: usize) -> Result<&Capture, RasterError> {
         let missing = RasterError::NoSuchPart { what: "capture", index, count: self.found.captures.len() };
         self.found.captures.get(index).ok_or(missing)
     }
 
-    /// Reads `bands` (0-based) of a capture on the grid `target`. A capture that lies elsewhere costs nothing.
+    /// Reads `bands` (0-based) of a capture on the grid `target`. Nothing is read of a capture that does not touch the grid.
     ///
     /// # Errors
-    /// As [`warp`](fn@warp), and where there is no such capture.
+    /// As [`warp`](fn@warp), and if there is no such capture.
     pub fn read(
         &self,
         capture: usize,
@@ -280,8 +281,8 @@ impl Source {
         warp(raster, target, bands, resampling)
     }
 
-    /// Imagery on the grid `target` as colours for a map: 8-bit imagery as it is, everything else stretched between the
-    /// percentiles of the first capture. Of the captures that are wanted the newest that has data there is shown.
+    /// A picture on the grid `target`: 8-bit imagery unchanged, everything else stretched between percentiles of the first capture.
+    /// It shows the newest of the wanted captures with data there.
     ///
     /// # Errors
     /// As [`Source::select`] and [`Source::read`].
@@ -293,7 +294,7 @@ impl Source {
     ) -> Result<RgbaTile, RasterError> {
         let rendering = match self.rendering.get() {
             Some(rendering) => rendering,
-            // Two threads may both compute it; they find the same.
+            // If two threads compute it, they get the same result.
             None => {
                 let rendering = Rendering::of(&*self.reference)?;
                 self.rendering.get_or_init(|| rendering)
@@ -308,13 +309,13 @@ impl Source {
         Ok(rendering.paint(&Patch::empty(target.width, target.height, rendering.bands().len())))
     }
 
-    /// Whether any of the source may lie on the grid `target`; a source without a place lies nowhere.
+    /// True if a capture may lie on the grid `target`; false for sources without a georeference.
     pub fn covers(&self, target: &Georef) -> bool {
         let target = Footprint::of(target);
         target.is_some_and(|target| self.found.footprints.iter().flatten().any(|footprint| footprint.meets(&target)))
     }
 
-    /// What is known without reading pixels.
+    /// Describes the source without reading pixels.
     pub fn describe(&self) -> SourceInfo {
         let info = self.raster_info();
         let bands = info.bands.iter().enumerate().map(|(index, band)| BandSummary {
@@ -333,11 +334,11 @@ impl Source {
         }
     }
 
-    /// Where it lies: at the resolution of its first capture, within the bounds of all.
+    /// Its extent: resolution of the first capture, bounds of all captures.
     fn extent(&self) -> Option<Extent> {
         let place = self.raster_info().georef.as_ref().and_then(Extent::of)?;
         if let CaptureOrigin::Catalogue(catalogue) = &self.origin {
-            // Coarser tiles would take hundreds of scenes, so the zooms stay those of one.
+            // The zooms of one scene, because coarser tiles would need hundreds of scenes.
             return Some(Extent {
                 bounds_lon_lat: catalogue.bounds().unwrap_or(WORLD),
                 min_zoom: place.max_zoom.min(place.min_zoom + 2),

@@ -1,4 +1,4 @@
-//! Imagery as people look at it: which bands are red, green and blue, and how their values become 8-bit.
+//! Imagery as a picture: which bands are red, green and blue, and how values become 8-bit.
 
 use crate::raster::error::RasterError;
 use crate::raster::pixels::{Patch, PixelWindow, Raster, SampleType};
@@ -6,11 +6,11 @@ use crate::raster::pixels::{Patch, PixelWindow, Raster, SampleType};
 /// Percentiles that become black and white.
 const STRETCH: (f64, f64) = (0.02, 0.98);
 
-/// Windows a side, and their size, that stand for a raster without a small overview.
+/// Number per side and size of the windows that are sampled from a raster without a small overview.
 const PROBES: usize = 4;
 const PROBE_PX: usize = 128;
 
-/// Descriptions of the bands that are seen as red, green and blue, best first.
+/// Descriptions of bands shown as red, green and blue, best first.
 const RGB_NAMES: [[&str; 3]; 5] =
     [["red", "green", "blue"], ["tci_r", "tci_g", "tci_b"], ["r", "g", "b"], ["b04", "b03", "b02"], ["b4", "b3", "b2"]];
 
@@ -21,7 +21,7 @@ pub struct RgbaTile {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// `[height, width, 4]`; transparent black where there is no data.
+    /// `[height, width, 4]`; transparent black for pixels without data.
     pub rgba: Vec<u8>,
 }
 
@@ -33,11 +33,11 @@ pub(crate) struct Rendering {
 }
 
 impl Rendering {
-    /// Chooses bands, and measures what is not 8-bit.
+    /// Chooses bands, and measures percentiles unless they are 8-bit.
     pub(crate) fn of(raster: &dyn Raster) -> Result<Self, RasterError> {
         let bands = visible_bands(raster);
         let info = raster.info();
-        // The true-colour image of Sentinel-2 is 8-bit, also beside bands that are not.
+        // Sentinel-2's true-colour image has 8-bit values even if the other bands do not.
         let is_true_colour = |band: &usize| {
             let name = info.bands[*band].description.as_deref().unwrap_or_default();
             name.trim().get(..4).is_some_and(|start| start.eq_ignore_ascii_case("tci_"))
@@ -71,7 +71,7 @@ impl Rendering {
     }
 }
 
-/// Three bands by description, else the first three, else the first one; masks are no colours.
+/// Three bands by description, else the first three, else the first; masks do not count.
 fn visible_bands(raster: &dyn Raster) -> Vec<usize> {
     let bands = &raster.info().bands;
     let named = |name: &str| {
@@ -88,7 +88,7 @@ fn visible_bands(raster: &dyn Raster) -> Vec<usize> {
     })
 }
 
-/// The percentiles of each band in the coarsest overview, or in windows spread over a raster that has none.
+/// Percentiles of each band in the coarsest overview, or in windows spread over a raster without overviews.
 fn stretch(raster: &dyn Raster, bands: &[usize]) -> Result<Vec<(f32, f32)>, RasterError> {
     let info = raster.info();
     let (level, (width, height)) =

@@ -1,6 +1,6 @@
-//! One capture whose bands lie in several files, each with a grid of its own (Sentinel-2 has bands of 10, 20 and 60 m).
+//! One capture whose bands lie in several files with different grids (Sentinel-2 has bands of 10, 20 and 60 m).
 //!
-//! Every file is warped straight onto the wanted grid, so no pixel is resampled twice.
+//! Each file is warped straight onto the wanted grid, so no pixel is resampled twice.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Re
 pub struct Composite {
     info: RasterInfo,
     parts: Vec<Arc<dyn Raster>>,
-    /// For each band its part and its number there.
+    /// Part and band number there, for each band.
     places: Vec<(usize, usize)>,
     warnings: Vec<String>,
 }
 
 impl Composite {
-    /// The bands of `parts` one after the other, on the grid of the part with the smallest pixels.
+    /// The bands of `parts` in order, on the grid of the part with the smallest pixels.
     ///
     /// # Errors
-    /// [`RasterError::NoSuchPart`] without parts, [`RasterError::NotGeoreferenced`] where one has no place,
-    /// [`RasterError::BandMismatch`] where they have different coordinate systems.
+    /// [`RasterError::NoSuchPart`] without parts, [`RasterError::NotGeoreferenced`] if one has no georeference,
+    /// [`RasterError::BandMismatch`] if their coordinate systems differ.
     pub fn new(name: &str, parts: Vec<Arc<dyn Raster>>) -> Result<Self, RasterError> {
         let georeferenced = |part: &Arc<dyn Raster>| part.info().georef.clone();
         let grids = parts.iter().map(georeferenced).collect::<Option<Vec<Georef>>>();
@@ -67,7 +67,7 @@ impl Composite {
         self
     }
 
-    /// The same with those bands alone that have the descriptions `names`, in that order.
+    /// The same with only the bands that have the descriptions `names`, in that order.
     pub fn only(mut self, names: &[String]) -> Self {
         let described = |name: &String| self.info.bands.iter().position(|band| band.description.as_ref() == Some(name));
         let kept: Vec<usize> = names.iter().filter_map(described).collect();
@@ -76,13 +76,13 @@ impl Composite {
         self
     }
 
-    /// The same with one more sentence in [`Raster::warnings`].
+    /// The same with one more warning.
     pub fn with_warning(mut self, warning: &str) -> Self {
         self.warnings.push(warning.to_owned());
         self
     }
 
-    /// Reads `bands` (0-based) of every part on the grid `target`. A pixel is valid where any band has data.
+    /// Reads `bands` (0-based) on the grid `target`. A pixel is valid if any band has data.
     ///
     /// # Errors
     /// As [`warp`](fn@warp) of each part.
@@ -125,14 +125,14 @@ pub(crate) fn widest(parts: &[Arc<dyn Raster>]) -> SampleType {
     parts.iter().map(|part| part.info().sample_type).max_by_key(bits).unwrap_or(SampleType::U8)
 }
 
-/// Halved sizes, as many as the part with the most overviews has: each part chooses its own level when it is warped.
+/// As many halved sizes as the part with the most overviews has. Each part chooses its own level when it is warped.
 pub(crate) fn overviews_of(width: usize, height: usize, parts: &[Arc<dyn Raster>]) -> Vec<(usize, usize)> {
     let levels = parts.iter().map(|part| part.info().overviews.len()).max().unwrap_or(0);
     let halved = |size: usize, level: usize| size.div_ceil(1usize.checked_shl(level as u32).unwrap_or(usize::MAX)).max(1);
     (1..=levels).map(|level| (halved(width, level), halved(height, level))).collect()
 }
 
-/// The grid of a window of a level, for rasters that are read on grids alone.
+/// The grid of a window of a level, for rasters that can only be read on grids.
 pub(crate) fn window_grid(info: &RasterInfo, level: usize, window: PixelWindow) -> Result<Georef, RasterError> {
     let missing = || RasterError::NoSuchPart { what: "overview", index: level, count: info.overviews.len() + 1 };
     let full = (info.width, info.height);

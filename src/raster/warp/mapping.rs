@@ -1,12 +1,12 @@
-//! Positions of a target grid's pixels in a source grid: inverse mapping through two projections, approximated where that
-//! changes nothing.
+//! Positions of a target grid's pixels in a source grid: the inverse mapping through two projections, interpolated where the
+//! error is negligible.
 
 use crate::georef::{Crs, GeoTransform, Georef};
 
-/// The approximation may be off by this much, in pixels of whichever grid is coarser (GDAL allows its warper 0.125).
+/// Largest error of the interpolation, in pixels of the coarser grid (GDAL's warper allows 0.125).
 const MAX_ERROR_PX: f64 = 0.02;
 
-/// Pixels a side below which every position is computed exactly.
+/// Blocks with a side below this are computed exactly, pixels.
 const EXACT_BELOW_PX: usize = 3;
 
 /// A rectangle of a target grid's pixels.
@@ -18,23 +18,23 @@ pub(crate) struct Block {
     pub(crate) height: usize,
 }
 
-/// A position in source pixels, (0, 0) being the outer corner of the first; NaN where the Earth has none.
+/// A position in source pixels; (0, 0) is the outer corner of the first. NaN if there is none.
 pub(crate) type Position = (f64, f64);
 
 const NOWHERE: Position = (f64::NAN, f64::NAN);
 
-/// The way from target pixels to source pixels.
+/// The mapping from target pixels to source pixels.
 pub(crate) struct Mapping<'a> {
     target: &'a Georef,
     source_crs: &'a Crs,
     same_crs: bool,
     world_to_source: GeoTransform,
-    /// Middle of a source in degrees: longitudes are turned by 360 until they lie within 180 of it.
+    /// Central longitude of a source in degrees; longitudes are shifted by multiples of 360 to lie within 180 of it.
     middle_lon: Option<f64>,
 }
 
 impl<'a> Mapping<'a> {
-    /// `None` where the source's transform cannot be inverted.
+    /// `None` if the source's transform cannot be inverted.
     pub(crate) fn new(source: &'a Georef, target: &'a Georef) -> Option<Self> {
         let bounds = source.bounds();
         Some(Self {
@@ -62,8 +62,8 @@ impl<'a> Mapping<'a> {
         self.world_to_source.apply(x, y)
     }
 
-    /// Source columns and rows that a target pixel spans (the box around it, where the grids are turned against each other),
-    /// typical of a block; `None` where nothing maps.
+    /// Source columns and rows that a target pixel spans (its bounding box, if the grids are rotated): the median over a block.
+    /// `None` if no pixel of the block maps to the source.
     pub(crate) fn scale(&self, block: Block) -> Option<(f64, f64)> {
         const STEPS: usize = 5;
         let (mut across, mut down) = (Vec::new(), Vec::new());
@@ -79,7 +79,7 @@ impl<'a> Mapping<'a> {
         Some((median(across)?, median(down)?))
     }
 
-    /// Positions of the centres of a block's pixels, row by row. `scale` is what [`Mapping::scale`] says.
+    /// Positions of the centres of a block's pixels, row by row. `scale` comes from [`Mapping::scale`].
     pub(crate) fn positions(&self, block: Block, scale: (f64, f64)) -> Vec<Position> {
         let mut positions = vec![NOWHERE; block.width * block.height];
         let max_error = (MAX_ERROR_PX * scale.0.max(1.0), MAX_ERROR_PX * scale.1.max(1.0));
@@ -87,7 +87,7 @@ impl<'a> Mapping<'a> {
         positions
     }
 
-    /// Fills `part` (relative to `block`) by interpolation between its corners where that is good enough, else by quarters.
+    /// Fills `part` (relative to `block`) by interpolation between its corners if the error is small, else quarter by quarter.
     fn fill(&self, block: Block, part: Block, max_error: (f64, f64), positions: &mut [Position]) {
         let exact = |col: f64, row: f64| {
             self.exact((block.col + part.col) as f64 + col + 0.5, (block.row + part.row) as f64 + row + 0.5)
@@ -109,7 +109,7 @@ impl<'a> Mapping<'a> {
             let [a, b, c, d] = corners;
             (mix(a.0, b.0, c.0, d.0), mix(a.1, b.1, c.1, d.1))
         };
-        // Written so that NaN, a place that does not exist, is not "good".
+        // NaN (no such position) compares as false and so counts as not good.
         let is_good = [(0.5, 0.5), (0.5, 0.0), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5)].iter().all(|&(u, v)| {
             let (guess, truth) = (interpolated(u, v), exact(u * last_col, v * last_row));
             (guess.0 - truth.0).abs() <= max_error.0 && (guess.1 - truth.1).abs() <= max_error.1

@@ -1,8 +1,7 @@
-//! One capture made of several rasters beside each other: the scenes of one pass, which catalogues cut into tiles that overlap
-//! and may lie in different projections.
+//! One capture made of several scenes: those of one pass, which catalogues cut into overlapping tiles, possibly in different
+//! projections.
 //!
-//! Every raster is warped straight onto the wanted grid, the first on top, and the next is read only where pixels are still
-//! missing.
+//! Scenes are warped straight onto the wanted grid, the first on top; the next is read only if pixels are still missing.
 
 use std::sync::Arc;
 
@@ -19,16 +18,16 @@ const METRES_PER_DEGREE: f64 = 111_195.0;
 /// Several rasters as one.
 pub struct Mosaic {
     info: RasterInfo,
-    /// The topmost first.
+    /// Topmost first.
     parts: Vec<(Footprint, Arc<dyn Raster>)>,
 }
 
 impl Mosaic {
-    /// The first of `parts` on top, with its bands, on a grid that holds them all.
+    /// A raster with the bands of the first part, which is on top, on a grid around all parts.
     ///
     /// # Errors
-    /// [`RasterError::NoSuchPart`] without parts, [`RasterError::NotGeoreferenced`] where one has no place on the Earth,
-    /// [`RasterError::BandMismatch`] where one has another number of bands.
+    /// [`RasterError::NoSuchPart`] without parts, [`RasterError::NotGeoreferenced`] if one has no georeference,
+    /// [`RasterError::BandMismatch`] if one has another number of bands.
     pub fn new(name: &str, parts: Vec<Arc<dyn Raster>>) -> Result<Self, RasterError> {
         let Some(first) = parts.first() else {
             return Err(RasterError::NoSuchPart { what: "scene", index: 0, count: 0 });
@@ -86,8 +85,8 @@ impl Mosaic {
     }
 }
 
-/// A grid that holds all of several, with the finest of their pixels: in their coordinate system where they share one, else in
-/// longitude and latitude.
+/// A grid around several, with the smallest of their pixels: in the coordinate system they share, or else in longitude and
+/// latitude.
 fn grid_around(grids: &[Georef], footprints: &[Footprint]) -> Georef {
     let first = &grids[0];
     let shared = grids.iter().all(|grid| grid.crs == first.crs);

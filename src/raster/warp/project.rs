@@ -19,19 +19,19 @@ const MAX_BLOCK_SAMPLES: u64 = 16 << 20;
 /// Source pixels one call may touch.
 const MAX_SOURCE_PIXELS: f64 = (1u64 << 29) as f64;
 
-/// How far from whole pixels a grid may lie and still be read without resampling.
+/// Largest offset from whole pixels at which a grid is read without resampling.
 const ALIGNED_PX: f64 = 1e-3;
 
 /// Reads `bands` (0-based) of a raster on the grid `target`; what lies outside the raster is invalid.
 ///
 /// # Errors
-/// [`RasterError`] where the raster has no place on the Earth, cannot be decoded, or where so many of its pixels lie under
-/// the target (for want of overviews) that reading them would take minutes.
+/// [`RasterError`] if the raster has no georeference, cannot be decoded, or lacks overviews so that reading all pixels under the
+/// target would take minutes.
 pub fn warp(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: Resampling) -> Result<Patch, RasterError> {
     on_readers(|| warp_here(raster, target, bands, resampling))
 }
 
-/// [`warp`](fn@warp) on the thread that calls it.
+/// [`warp`](fn@warp) on the calling thread.
 fn warp_here(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: Resampling) -> Result<Patch, RasterError> {
     if bands.is_empty() {
         let needed = "at least one band is needed".to_owned();
@@ -49,7 +49,7 @@ fn warp_here(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: 
     project(raster, source, target, level, bands, resampling)
 }
 
-/// What errors call the raster, which has no name of its own here.
+/// What errors call the raster, whose name is not known here.
 const NAME: &str = "the raster";
 
 /// Samples one level of a raster at the inversely mapped position of every pixel of `target`.
@@ -83,7 +83,7 @@ fn project(
     Ok(patch)
 }
 
-/// The window of `source` that `target` is, where the two grids coincide.
+/// The window of `source` that equals `target`, if their pixels coincide.
 fn aligned_window(source: &Georef, target: &Georef) -> Option<PixelWindow> {
     if source.crs != target.crs {
         return None;
@@ -126,12 +126,12 @@ impl OverviewLevel {
         Self { index, width, height, factor: (width as f64 / full.0 as f64, height as f64 / full.1 as f64) }
     }
 
-    /// The coarsest level that is not coarser than the target. It depends on the whole raster and the target's pixel size
-    /// alone, so that neighbouring tiles are made from the same level.
+    /// The coarsest level that is not coarser than the target. It depends only on the whole raster and the target's pixel size, so
+    /// that neighbouring tiles use the same level.
     fn choose(info: &RasterInfo, source: &Georef, target: &Georef) -> Self {
         let (width, height) = pixel_size(target);
         let scale = native_resolution(source, target).map_or(1.0, |native| (width * height).sqrt() / native);
-        // Half a percent of slack: sizes that a writer rounded are still the overview that was meant.
+        // Half a percent of slack for overview sizes that were rounded.
         let levels = (0..=info.overviews.len()).map(|index| Self::new(info, index));
         levels
             .filter(|level| 1.0 / (level.factor.0 * level.factor.1).sqrt() <= scale.max(1.0) * 1.005)
@@ -146,8 +146,8 @@ fn pixel_size(georef: &Georef) -> (f64, f64) {
     (t.pixel_width.hypot(t.col_skew), t.pixel_height.hypot(t.row_skew))
 }
 
-/// The pixel size that keeps as many pixels along the diagonal of the whole raster, in units of the target's coordinate
-/// system (GDAL's rule for the size of a warped raster).
+/// The pixel size that keeps the number of pixels along the raster's diagonal, in units of the target's coordinate system (GDAL's
+/// rule for the size of a warped raster).
 fn native_resolution(source: &Georef, target: &Georef) -> Option<f64> {
     const STEPS: usize = 20;
     if source.crs == target.crs {
@@ -173,7 +173,7 @@ fn native_resolution(source: &Georef, target: &Georef) -> Option<f64> {
     (diagonal.is_finite() && diagonal > 0.0).then_some(diagonal)
 }
 
-/// First and last row of a raster that its target can show: Web Mercator grows without bound towards the poles.
+/// First and last row of a raster that the target can show: Web Mercator cannot show the poles.
 fn mercator_rows(source: &Georef, target: &Georef) -> (f64, f64) {
     const MAX_LAT: f64 = 85.06;
     let (t, height) = (&source.transform, source.height as f64);
@@ -194,7 +194,7 @@ struct BlockWarp<'a> {
 }
 
 impl BlockWarp<'_> {
-    /// One block of the output; `None` where it has no data.
+    /// One block of the output; `None` if it has no data.
     fn run(&self, block: Block) -> Result<Option<Patch>, RasterError> {
         let Some(scale) = self.mapping.scale(block) else { return Ok(None) };
         let factor = self.level.factor;
@@ -228,7 +228,7 @@ impl BlockWarp<'_> {
         x >= 0.0 && y >= 0.0 && x < self.level.width as f64 && y < self.level.height as f64
     }
 
-    /// The pixels of the level that the positions' kernels reach.
+    /// The pixels of the level that the kernels at `positions` reach.
     fn window(&self, positions: &[Position], scale: (f64, f64)) -> Option<PixelWindow> {
         let (mut min, mut max) = ((f64::INFINITY, f64::INFINITY), (f64::NEG_INFINITY, f64::NEG_INFINITY));
         for &(x, y) in positions.iter().filter(|position| self.is_inside(**position)) {
@@ -245,7 +245,7 @@ impl BlockWarp<'_> {
         Some(PixelWindow { col, row, width, height })
     }
 
-    /// A block under which too many pixels lie, in two parts.
+    /// Warps a block in two halves, because too many source pixels lie under it.
     fn run_halves(&self, block: Block, scale: (f64, f64)) -> Result<Option<Patch>, RasterError> {
         let needed = scale.0.max(1.0) * scale.1.max(1.0) * (block.width * block.height) as f64;
         if needed > MAX_SOURCE_PIXELS || block.width * block.height == 1 {
@@ -274,7 +274,7 @@ impl BlockWarp<'_> {
     }
 }
 
-/// Copies a part to its place.
+/// Copies a block into a patch.
 fn paste(part: &Patch, block: &Block, patch: &mut Patch) {
     for row in 0..part.height {
         let (from, to) = (row * part.width, (block.row + row) * patch.width + block.col);

@@ -1,11 +1,11 @@
-//! The threads that read and warp. They are not those of the networks' kernels: a warp may wait for a host elsewhere, and a
-//! slow one would hold up every inference with it.
+//! The threads that read and warp. They are separate from the kernels' threads, because a warp may wait for a slow host and must
+//! not hold up inference.
 
 use std::sync::LazyLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Fewest threads: they spend part of their time waiting.
+/// Least number of threads; they spend part of their time waiting.
 const MIN_THREADS: usize = 8;
 
 static READERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
@@ -14,7 +14,7 @@ static READERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
     pool.inspect_err(|error| tracing::warn!("no threads for reading: {error}; those of the networks read")).ok()
 });
 
-/// Runs `work`, and what it does in parallel, on the readers; where the system gives none, where it is called.
+/// Runs `work` and its parallel parts on the reader threads, or on the caller's if they could not be started.
 pub(crate) fn on_readers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     match &*READERS {
         Some(readers) => readers.install(work),

@@ -1,9 +1,9 @@
-//! Interpolation kernels over a patch of source pixels, as GDAL's warper weighs them: kernels widen when the output is
-//! coarser, and neighbours without data lose their weight.
+//! Interpolation kernels over a patch of source pixels, weighted as GDAL's warper does: kernels widen if the output is coarser,
+//! and neighbours without data have no weight.
 
 use crate::raster::pixels::{Patch, Resampling};
 
-/// Kernels keep their own width up to this ratio (GDAL: output scales of 0.95 and more).
+/// Kernels keep their width up to this ratio (GDAL: output scales of 0.95 and more).
 const WIDEN_ABOVE: f64 = 1.0 / 0.95;
 
 /// A kernel with its extent along one axis.
@@ -19,7 +19,7 @@ impl Kernel {
         Self { resampling, scale: scale.max(1.0) }
     }
 
-    /// Source pixels to either side that count.
+    /// Distance in source pixels up to which pixels have a weight.
     fn radius(self) -> f64 {
         match self.resampling {
             Resampling::Nearest => 0.5,
@@ -38,13 +38,13 @@ impl Kernel {
             // Catmull-Rom (Keys' cubic with a = -0.5).
             Resampling::Cubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
             Resampling::Cubic => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
-            // How much of the source pixel lies under the output pixel.
+            // The share of the source pixel under the output pixel.
             Resampling::Average => (0.5 * self.scale + 0.5 - distance.abs()).clamp(0.0, 1.0),
         };
         weight as f32
     }
 
-    /// Weights of the pixels around `position` that lie in `0 .. len`; returns the first of them.
+    /// Fills in the weights of the pixels around `position` within `0 .. len`, and returns the first pixel.
     fn taps(self, position: f64, len: usize, weights: &mut Vec<f32>) -> usize {
         let centre = position - 0.5;
         let first = ((centre - self.radius()).ceil().max(0.0)) as usize;
@@ -70,7 +70,7 @@ pub(crate) struct Sampler<'a> {
     weights_y: Vec<f32>,
 }
 
-/// Pixels around a position that may count, for a kernel at `scale` source pixels per output pixel.
+/// Distance in pixels that a kernel at `scale` source pixels per output pixel reaches.
 pub(crate) fn margin(resampling: Resampling, scale: f64) -> f64 {
     Kernel::new(resampling, scale).radius() + 1.0
 }
@@ -90,11 +90,11 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// Writes the value of every band at a position inside the patch to `out`; false where there is none.
+    /// Writes the value of every band at a position inside the patch to `out`; false if there is no data.
     pub(crate) fn sample(&mut self, x: f64, y: f64, out: &mut [f32]) -> bool {
         let Patch { width, height, bands, pixels, valid } = self.patch;
         let nearest = (y as usize).min(height - 1) * width + (x as usize).min(width - 1);
-        // As GDAL: what lies on a pixel without data has none, whatever the neighbours hold.
+        // As in GDAL, a position on a pixel without data has no data, whatever its neighbours hold.
         if !valid[nearest] {
             return false;
         }

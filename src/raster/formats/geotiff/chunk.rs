@@ -1,8 +1,8 @@
-//! One chunk's bytes to samples, with the codecs and predictors of the `tiff` crate.
+//! Decodes one chunk, with the codecs and predictors of the `tiff` crate.
 //!
-//! The crate decodes through a stateful reader of a whole file. Chunks are wanted by several threads at once and from files
-//! with directories that the crate does not accept, so each chunk is handed to it as a TIFF file of its own: a header with
-//! the few tags that matter, then the compressed bytes as its only strip.
+//! The crate reads whole files with a stateful decoder, and refuses some directories. Here several threads decode chunks at
+//! once, so each chunk is passed to the crate as a TIFF file of its own: a header with the few tags that matter, and the
+//! compressed bytes as the only strip.
 
 use std::io::Cursor;
 
@@ -17,7 +17,7 @@ use crate::raster::formats::samples::Samples;
 /// Decodes the compressed bytes of chunk `index`.
 ///
 /// # Errors
-/// `Unsupported` for a compression the crate does not have, else `InvalidData`.
+/// [`DecodeError`] if the crate lacks the compression, or the bytes are damaged.
 pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<Samples, DecodeError> {
     let rows = image.chunk_rows(index);
     let pixels = image.chunk_width * rows;
@@ -59,13 +59,13 @@ pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<S
 
 fn tiff_error(error: tiff::TiffError) -> DecodeError {
     match error {
-        // Codecs report damage as I/O errors, but the bytes are in memory: it is always the data.
+        // Codecs report damage as I/O errors; the bytes are in memory, so the data is always to blame.
         tiff::TiffError::UnsupportedError(error) => unsupported(error.to_string()),
         error => damaged(error.to_string()),
     }
 }
 
-/// JPEG and WebP streams carry a size of their own, which decoders allocate: it must be the chunk's.
+/// Checks the size inside JPEG and WebP streams, which decoders allocate, against that of the chunk.
 fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<(), DecodeError> {
     let embedded = match image.compression {
         COMPRESSION_JPEG => FrameHeader::read(compressed).map(|frame| (frame.width, frame.height)),
@@ -85,7 +85,7 @@ fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<
     }
 }
 
-/// A TIFF file whose one strip is the chunk.
+/// A TIFF file with the chunk as its only strip.
 fn one_chunk_file(image: &Image, rows: usize, compressed: &[u8]) -> Vec<u8> {
     const SHORT: u16 = 3;
     const LONG: u16 = 4;
@@ -140,7 +140,7 @@ fn one_chunk_file(image: &Image, rows: usize, compressed: &[u8]) -> Vec<u8> {
     file
 }
 
-/// One sample a byte from rows that start at whole bytes, most significant bits first.
+/// Unpacks samples of less than 8 bits to one byte each. Rows start at whole bytes, most significant bits first.
 fn unpack_bits(packed: &[u8], width: usize, rows: usize, bits: u16) -> Vec<u8> {
     let (bits, per_byte) = (usize::from(bits), 8 / usize::from(bits));
     let mask = (1u16 << bits) as u8 - 1;

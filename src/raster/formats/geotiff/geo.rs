@@ -11,10 +11,10 @@ use crate::storage::ByteSource;
 const RASTER_PIXEL_IS_POINT: u64 = 2;
 const GT_RASTER_TYPE: u16 = 1025;
 
-/// The georeference, or `None` where the file has no transform or no coordinate system.
+/// The georeference, or `None` if the file has no transform or no coordinate system.
 ///
 /// # Errors
-/// [`RasterError`] where the transform is not invertible or the coordinate system is not known.
+/// [`RasterError`] if the transform cannot be inverted or the coordinate system is not known.
 pub(super) fn read(
     name: &str,
     source: &dyn ByteSource,
@@ -58,7 +58,7 @@ fn transform(source: &dyn ByteSource, directory: &Directory) -> Result<Option<Ge
     }
 }
 
-/// The GeoKey directory with its numbers and texts resolved.
+/// The GeoKey directory, with the numbers and texts that its entries refer to.
 fn geo_keys(source: &dyn ByteSource, directory: &Directory) -> Result<Option<GeoKeys>, DecodeError> {
     let words = directory.unsigneds(source, tag::GEO_KEY_DIRECTORY)?;
     let [_version, _revision, _minor, _count, entries @ ..] = &words[..] else { return Ok(None) };

@@ -1,7 +1,7 @@
-//! TIFF 6.0 and BigTIFF image file directories: tags and their values, nothing interpreted.
+//! Image file directories of TIFF 6.0 and BigTIFF: tags and their values, uninterpreted.
 //!
-//! The values of a directory are read when asked for. Every count in the file is checked against the file's length before
-//! anything is allocated, and the chain of directories may neither loop nor grow without end.
+//! Values are read on demand. Every count is checked before anything is allocated, and the chain of directories is checked for
+//! loops and length.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -45,13 +45,13 @@ pub(super) mod tag {
     pub(crate) const GDAL_NODATA: u16 = 42113;
 }
 
-/// Directories accepted in one file: an image, its overviews and their masks are about thirty.
+/// Directories accepted in one file; an image with overviews and masks has about thirty.
 const MAX_DIRECTORIES: usize = 256;
 
-/// Entries accepted in one directory; TIFF knows a few hundred tags.
+/// Entries accepted in one directory; TIFF defines a few hundred tags.
 const MAX_ENTRIES: u64 = 4096;
 
-/// Bytes accepted in one tag's value: the offsets of four million chunks.
+/// Bytes accepted in one tag's value, enough for the offsets of four million chunks.
 const MAX_VALUE_BYTES: u64 = 32 << 20;
 
 /// The header of a TIFF file: how its numbers are written.
@@ -62,13 +62,13 @@ struct Header {
 }
 
 impl Header {
-    /// The unsigned number that `bytes` (at most eight) spell.
+    /// The unsigned number in `bytes`, at most eight.
     fn unsigned(self, bytes: &[u8]) -> u64 {
         let digit = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
         if self.big_endian { bytes.iter().fold(0, digit) } else { bytes.iter().rev().fold(0, digit) }
     }
 
-    /// Bytes of an offset.
+    /// Size of an offset in bytes.
     fn word(self) -> usize {
         if self.big_tiff { 8 } else { 4 }
     }
@@ -85,12 +85,12 @@ pub(super) struct Directory {
 struct Entry {
     field_type: u16,
     count: u64,
-    /// The value itself where it fits, else the offset of it.
+    /// The value itself if it fits, else its offset.
     word: Bytes,
 }
 
 impl Entry {
-    /// Bytes of one value of the entry's type; `None` for types that TIFF does not define.
+    /// Size in bytes of one value of the entry's type; `None` if TIFF does not define the type.
     fn value_bytes(&self) -> Option<usize> {
         match self.field_type {
             1 | 2 | 6 | 7 => Some(1),
@@ -102,7 +102,7 @@ impl Entry {
     }
 }
 
-/// All directories of a file in order, and whether its numbers are big-endian.
+/// All directories of a file in order, and true if its numbers are big-endian.
 pub(super) fn read_directories(source: &dyn ByteSource) -> Result<(bool, Vec<Directory>), DecodeError> {
     let start = source.read_at(0, 8)?;
     let big_endian = match &start[..2] {
@@ -136,7 +136,7 @@ pub(super) fn read_directories(source: &dyn ByteSource) -> Result<(bool, Vec<Dir
     Ok((big_endian, directories))
 }
 
-/// The directory at `offset` and the offset of the next one (0 where it is the last).
+/// The directory at `offset`, and the offset of the next one (0 after the last).
 fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> Result<(Directory, u64), DecodeError> {
     let word = header.word();
     let (count_bytes, entry_bytes) = if header.big_tiff { (8, 20) } else { (2, 12) };
@@ -161,12 +161,12 @@ fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> Resul
 }
 
 impl Directory {
-    /// Whether the tag is there.
+    /// True if the directory has the tag.
     pub(super) fn has(&self, tag: u16) -> bool {
         self.entries.contains_key(&tag)
     }
 
-    /// The value's raw bytes with the size of one number in them; `None` without the tag.
+    /// Type, size of one number, and raw bytes of a value; `None` without the tag.
     fn raw(&self, source: &dyn ByteSource, tag: u16) -> Result<Option<(u16, usize, Bytes)>, DecodeError> {
         let Some(entry) = self.entries.get(&tag) else { return Ok(None) };
         let Some(size) = entry.value_bytes() else {
@@ -183,19 +183,19 @@ impl Directory {
         Ok(Some((entry.field_type, size, bytes)))
     }
 
-    /// The bytes of a tag; empty without it.
+    /// The bytes of a tag; empty if it is absent.
     pub(super) fn bytes(&self, source: &dyn ByteSource, tag: u16) -> Result<Bytes, DecodeError> {
         Ok(self.raw(source, tag)?.map(|(_, _, bytes)| bytes).unwrap_or_default())
     }
 
-    /// The text of a tag up to its first NUL; empty without it.
+    /// The text of a tag up to its first NUL; empty if it is absent.
     pub(super) fn text(&self, source: &dyn ByteSource, tag: u16) -> Result<String, DecodeError> {
         let bytes = self.bytes(source, tag)?;
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// The unsigned numbers of a tag; empty without it.
+    /// The unsigned numbers of a tag; empty if it is absent.
     pub(super) fn unsigneds(&self, source: &dyn ByteSource, tag: u16) -> Result<Vec<u64>, DecodeError> {
         match self.raw(source, tag)? {
             None => Ok(Vec::new()),
@@ -206,12 +206,12 @@ impl Directory {
         }
     }
 
-    /// The first unsigned number of a tag, `default` without it.
+    /// The first unsigned number of a tag; `default` if it is absent.
     pub(super) fn unsigned_or(&self, source: &dyn ByteSource, tag: u16, default: u64) -> Result<u64, DecodeError> {
         Ok(self.unsigneds(source, tag)?.first().copied().unwrap_or(default))
     }
 
-    /// The floating-point numbers of a tag; empty without it.
+    /// The floating-point numbers of a tag; empty if it is absent.
     pub(super) fn floats(&self, source: &dyn ByteSource, tag: u16) -> Result<Vec<f64>, DecodeError> {
         match self.raw(source, tag)? {
             None => Ok(Vec::new()),

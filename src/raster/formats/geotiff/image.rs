@@ -1,6 +1,6 @@
-//! The pixel layout of one TIFF image: how big it is, what its samples are, where its chunks lie.
+//! The pixel layout of one TIFF image: its size, sample type and chunks.
 //!
-//! A chunk is a tile or a strip; in a planar file each chunk holds one band, else all of them.
+//! A chunk is a tile or a strip. In a planar file each chunk holds one band, otherwise all of them.
 
 use bytes::Bytes;
 
@@ -36,7 +36,7 @@ pub(super) enum SampleFormat {
 pub(super) struct Image {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Samples a pixel, alpha and other extra samples included.
+    /// Samples per pixel, including alpha and other extra samples.
     pub(super) samples: usize,
     pub(super) bits: u16,
     pub(super) format: SampleFormat,
@@ -67,12 +67,12 @@ impl Image {
     /// Reads and checks the tags that describe pixels.
     ///
     /// # Errors
-    /// `InvalidData` where the file contradicts itself, `Unsupported` for layouts this reader does not know.
+    /// [`DecodeError`] if the tags contradict each other or describe a layout that is not supported.
     pub(super) fn read(source: &dyn ByteSource, big_endian: bool, directory: &Directory) -> Result<Self, DecodeError> {
         let number = |tag, default| directory.unsigned_or(source, tag, default);
         let width = in_range("width", number(tag::WIDTH, 0)?, MAX_SIDE)?;
         let height = in_range("height", number(tag::LENGTH, 0)?, MAX_SIDE)?;
-        let samples = in_range("number of samples a pixel", number(tag::SAMPLES_PER_PIXEL, 1)?, MAX_BANDS)?;
+        let samples = in_range("number of samples per pixel", number(tag::SAMPLES_PER_PIXEL, 1)?, MAX_BANDS)?;
 
         let bits = uniform("bits per sample", &directory.unsigneds(source, tag::BITS_PER_SAMPLE)?, 1)?;
         let format = match uniform("sample formats", &directory.unsigneds(source, tag::SAMPLE_FORMAT)?, 1)? {
@@ -87,7 +87,7 @@ impl Image {
             SampleFormat::Unsigned => matches!(bits, 1 | 2 | 4 | 8 | 16 | 32 | 64) && (bits >= 8 || samples == 1),
         };
         if !bits_fit {
-            return Err(unsupported(format!("{bits} bits a sample ({format:?})")));
+            return Err(unsupported(format!("{bits} bits per sample ({format:?})")));
         }
 
         let planar = number(tag::PLANAR_CONFIGURATION, 1)? == 2 && samples > 1;
@@ -98,9 +98,9 @@ impl Image {
                 in_range("tile height", number(tag::TILE_LENGTH, 0)?, MAX_SIDE)?,
             )
         } else {
-            // Writers say "all rows in one strip" with 2^32 - 1.
+            // 2^32 - 1 means that one strip holds all rows.
             let rows = number(tag::ROWS_PER_STRIP, u64::from(u32::MAX))?.min(height as u64);
-            (width, in_range("number of rows a strip", rows, MAX_SIDE)?)
+            (width, in_range("number of rows per strip", rows, MAX_SIDE)?)
         };
         let chunk_samples = if planar { 1 } else { samples };
         let chunk_bytes = chunk_width as u64 * chunk_height as u64 * chunk_samples as u64 * u64::from(bits.div_ceil(8));
@@ -151,7 +151,7 @@ impl Image {
         })
     }
 
-    /// The type its samples are handed out in.
+    /// The type of its decoded samples.
     pub(super) fn sample_type(&self) -> SampleType {
         match (self.format, self.bits) {
             (SampleFormat::Unsigned, ..=8) => SampleType::U8,
@@ -164,28 +164,28 @@ impl Image {
         }
     }
 
-    /// Chunks side by side.
+    /// Number of chunks per row of chunks.
     pub(super) fn chunks_across(&self) -> usize {
         self.width.div_ceil(self.chunk_width)
     }
 
-    /// Chunks one below the other.
+    /// Number of rows of chunks.
     pub(super) fn chunks_down(&self) -> usize {
         self.height.div_ceil(self.chunk_height)
     }
 
-    /// Samples a pixel inside a chunk.
+    /// Samples per pixel in a chunk.
     pub(super) fn chunk_samples(&self) -> usize {
         if self.planar { 1 } else { self.samples }
     }
 
-    /// The number of the chunk at a column and row of chunks; `band` matters in planar files only.
+    /// The number of the chunk in a column and row of chunks; `band` counts in planar files only.
     pub(super) fn chunk_index(&self, across: usize, down: usize, band: usize) -> usize {
         let plane = if self.planar { band * self.chunks_across() * self.chunks_down() } else { 0 };
         plane + down * self.chunks_across() + across
     }
 
-    /// Rows the chunk's data has: a last strip ends with the image, a tile is padded.
+    /// Rows stored in a chunk: the last strip ends with the image, tiles are padded.
     pub(super) fn chunk_rows(&self, index: usize) -> usize {
         if self.tiled {
             return self.chunk_height;
@@ -194,18 +194,18 @@ impl Image {
         self.chunk_height.min(self.height - down * self.chunk_height)
     }
 
-    /// Bytes of one decoded chunk.
+    /// Size of one decoded chunk in bytes.
     pub(super) fn chunk_bytes(&self) -> usize {
         self.chunk_width * self.chunk_height * self.chunk_samples() * usize::from(self.bits.div_ceil(8))
     }
 
-    /// Offset and length of a chunk in the file; `None` for one that was never written (a sparse file).
+    /// Offset and length of a chunk in the file; `None` if it was never written (a sparse file).
     ///
     /// # Errors
-    /// `InvalidData` where its length is beyond what its pixels can take.
+    /// [`DecodeError`] if its length is more than its pixels can need.
     pub(super) fn chunk_range(&self, index: usize) -> Result<Option<(u64, usize)>, DecodeError> {
         let (offset, len) = (self.offsets[index], self.byte_counts[index]);
-        // Even an incompressible chunk grows by little; more is a lie that would be paid in memory.
+        // Compression makes even an incompressible chunk only little longer.
         let limit = 2 * self.chunk_bytes() as u64 + 65_536;
         if len > limit {
             return Err(damaged(format!("chunk {index} claims {len} bytes; {limit} are accepted for its size")));
@@ -214,7 +214,7 @@ impl Image {
     }
 }
 
-/// The one value that all samples share.
+/// The value that all samples share.
 fn uniform(what: &str, values: &[u64], default: u64) -> Result<u16, DecodeError> {
     let first = values.first().copied().unwrap_or(default);
     if values.iter().any(|value| *value != first) {

@@ -1,4 +1,4 @@
-//! What JPEG compression in TIFF needs beside the decoder: the size in the stream's header, and the way from YCbCr to RGB.
+//! JPEG compression in TIFF, apart from decoding: the size in a stream's header, and the conversion from YCbCr to RGB.
 //!
 //! Subsampled colours are interpolated as libjpeg-turbo does. GDAL built with IJG's libjpeg 7 or later (rasterio's wheels)
 //! enlarges them by a larger inverse DCT instead, which differs by a few levels in blue and red, and hardly in brightness.
@@ -10,7 +10,7 @@ pub(super) struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// `None` where the stream ends or starts its image data before a frame header.
+    /// `None` if the stream has no frame header before its image data.
     pub(super) fn read(stream: &[u8]) -> Option<Self> {
         let byte = |at: usize| stream.get(at).map(|byte| usize::from(*byte));
         let word = |at: usize| Some(byte(at)? << 8 | byte(at + 1)?);

@@ -1,4 +1,4 @@
-//! What GDAL keeps of each band in its own tags: descriptions, scale and offset (`GDAL_METADATA`) and the value for "no data".
+//! Properties of bands in GDAL's tags: description, scale and offset (`GDAL_METADATA`), and the "no data" value.
 
 use roxmltree::Node;
 

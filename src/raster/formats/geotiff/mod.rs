@@ -52,7 +52,7 @@ impl std::fmt::Debug for GeoTiff {
     }
 }
 
-/// The georeference in a GeoTIFF that another format carries for it, for a raster of `width` by `height` pixels.
+/// The georeference in a GeoTIFF that is embedded in another format, for a raster of `width` by `height` pixels.
 pub(crate) fn georef_of(name: &str, tiff: &Bytes, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
     let (_, directories) = ifd::read_directories(tiff).map_err(|error| error.in_file(name, FORMAT))?;
     geo::read(name, tiff, &directories[0], width, height)
@@ -72,7 +72,7 @@ impl GeoTiff {
     /// Reads the directories and the georeference of a file; no pixels.
     ///
     /// # Errors
-    /// [`RasterError`] where the file is damaged, contradicts itself, or uses what this server cannot read.
+    /// [`RasterError`] if the file is damaged, contradicts itself, or uses something this server cannot read.
     pub fn open(name: &str, source: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<Self, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let (big_endian, directories) = ifd::read_directories(&*source).map_err(failed)?;
@@ -120,7 +120,7 @@ impl GeoTiff {
         Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels, datetime })
     }
 
-    /// What is known of its bands, to complete it by what a catalogue says.
+    /// Properties of its bands, for completion from a catalogue.
     pub(crate) fn bands_mut(&mut self) -> &mut [BandInfo] {
         &mut self.info.bands
     }

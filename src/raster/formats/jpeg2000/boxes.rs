@@ -1,5 +1,5 @@
-//! The boxes of a JP2 file (ISO/IEC 15444-1, annex I): where the codestream lies, which channel is opacity, and the boxes
-//! that georeference the image (GeoJP2's UUID box, the XML of GMLJP2).
+//! The boxes of a JP2 file (ISO/IEC 15444-1, annex I): the codestream, the opacity channel, and the georeference (GeoJP2's UUID
+//! box, GMLJP2's XML box).
 
 use bytes::Bytes;
 
@@ -9,30 +9,30 @@ use crate::storage::ByteSource;
 /// Length and type of the box that every JP2 file starts with.
 const SIGNATURE: &[u8] = b"\0\0\0\x0cjP  ";
 
-/// Start of image and size: what a codestream without boxes starts with.
+/// The first markers of a codestream without boxes: start of image, and size.
 const CODESTREAM: &[u8] = &[0xff, 0x4f, 0xff, 0x51];
 
 /// The UUID of GeoJP2, whose content is a GeoTIFF of one pixel.
 const GEO_JP2: [u8; 16] = [0xb1, 0x4b, 0xf8, 0xbd, 0x08, 0x3d, 0x4b, 0x43, 0xa5, 0xae, 0x8c, 0xd7, 0xd5, 0xa6, 0xce, 0x03];
 
-/// Boxes accepted on one level.
+/// Boxes accepted at one level.
 const MAX_BOXES: usize = 1024;
-/// Bytes accepted in a box that is read whole: headers, georeferences.
+/// Bytes accepted in a box that is read whole (headers and georeferences).
 const MAX_CONTENT_BYTES: u64 = 1 << 20;
-/// Boxes within boxes: a GML document lies two deep.
+/// Nesting of boxes that is followed; a GML document lies two levels deep.
 const MAX_DEPTH: usize = 4;
 
-/// Whether a file starts as JP2 or as a bare codestream does.
+/// True if a file starts like JP2 or a bare codestream.
 pub(crate) fn is_jpeg2000(start: &[u8]) -> bool {
     start.starts_with(SIGNATURE) || start.starts_with(CODESTREAM)
 }
 
-/// What a file says around its codestream.
+/// What the boxes of a file hold.
 #[derive(Debug, Default)]
 pub(super) struct Boxes {
     /// Offset and length of the codestream.
     pub(super) codestream: (u64, u64),
-    /// 0-based channel that is opacity.
+    /// 0-based opacity channel.
     pub(super) alpha: Option<usize>,
     /// The GeoTIFF of a GeoJP2 box.
     pub(super) geo_jp2: Option<Bytes>,
@@ -40,17 +40,17 @@ pub(super) struct Boxes {
     pub(super) gml: Option<String>,
 }
 
-/// One box: its type, and where its content lies.
+/// A box: its type, and offset and length of its content.
 struct Entry {
     kind: [u8; 4],
     start: u64,
     len: u64,
 }
 
-/// Finds what matters in a file; one that is only a codestream has no boxes.
+/// Reads the boxes of a file; a bare codestream has none.
 ///
 /// # Errors
-/// `InvalidData` where boxes reach beyond the file or there is no codestream, `Unsupported` for palettes.
+/// [`DecodeError`] if boxes reach beyond the file, there is no codestream, or the file has a palette.
 pub(super) fn read(source: &dyn ByteSource) -> Result<Boxes, DecodeError> {
     let mut found = Boxes::default();
     if source.read_at(0, CODESTREAM.len())? == CODESTREAM {
@@ -96,7 +96,7 @@ fn visit(source: &dyn ByteSource, start: u64, end: u64, depth: usize, found: &mu
     Ok(())
 }
 
-/// The boxes between two offsets; the last one may say that it reaches to the end.
+/// The boxes between two offsets. The last one may have no length and then reaches to the end.
 fn entries(source: &dyn ByteSource, start: u64, end: u64) -> Result<Vec<Entry>, DecodeError> {
     let (mut entries, mut at) = (Vec::new(), start);
     while at < end {

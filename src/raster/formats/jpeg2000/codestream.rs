@@ -1,8 +1,8 @@
 //! A JPEG 2000 codestream (ISO/IEC 15444-1, annex A): its main header and where its tiles lie.
 //!
-//! The decoder takes whole codestreams. Only the tiles that a window touches are wanted, by several threads at once, so each
-//! tile is handed to it as a codestream of its own: the main header with the tile as the only one, at its own place on the
-//! reference grid (subbands and precincts are aligned to that), then the tile's parts.
+//! The decoder takes whole codestreams, but only the tiles that a window touches are wanted, by several threads at once. So each
+//! tile is passed to it as a codestream of its own: the main header with this tile only, at its position on the reference grid
+//! (subbands and precincts are aligned to that), then the tile's parts.
 
 use bytes::Bytes;
 
@@ -30,9 +30,9 @@ const SOT_BYTES: usize = 12;
 const MAX_SIDE: u32 = 1 << 24;
 /// Bands accepted.
 const MAX_BANDS: usize = 256;
-/// Samples accepted in one tile, because a tile is decoded as a whole (a file may be one tile).
+/// Samples accepted in one tile, which is decoded as a whole (a file may be a single tile).
 const MAX_TILE_SAMPLES: u64 = 1 << 26;
-/// Decoders keep a record of each code block and precinct: one for so many pixels of a tile is accepted, and so many in any
+/// Decoders keep a record per code block and precinct. Accepted are one record per so many pixels of a tile, and so many in any
 /// tile. A code block usually has 4096 pixels.
 const PIXELS_PER_RECORD: u64 = 64;
 const RECORDS_IN_ANY_TILE: u64 = 4096;
@@ -59,7 +59,7 @@ pub(super) struct Codestream {
     rows: Vec<u32>,
     /// Bands.
     pub(super) components: usize,
-    /// Bits a sample.
+    /// Bits per sample.
     pub(super) bits: u8,
     pub(super) signed: bool,
     /// How often the resolution can be halved.
@@ -67,7 +67,7 @@ pub(super) struct Codestream {
     /// The SIZ segment, and the segments of the main header that decoding needs, without the size.
     size: Bytes,
     segments: Vec<Bytes>,
-    /// For each tile the offset and length of its parts.
+    /// Offset and length of the parts of each tile.
     parts: Vec<Vec<(u64, u64)>>,
 }
 
@@ -83,7 +83,7 @@ impl Codestream {
     /// Reads the main header and finds the parts of every tile between `start` and `start + len`.
     ///
     /// # Errors
-    /// `InvalidData` where the stream contradicts itself or ends early, `Unsupported` for what is not decoded here.
+    /// [`DecodeError`] if the stream contradicts itself, ends early, or uses something that is not supported.
     pub(super) fn read(source: &dyn ByteSource, start: u64, len: u64) -> Result<Self, DecodeError> {
         let end = start.saturating_add(len);
         if u16_at(&source.read_at(start, 2)?, 0) != marker::SOC {
@@ -99,7 +99,7 @@ impl Codestream {
                 // One byte names the component, because there are no more than MAX_BANDS.
                 marker::COC => stream.check_coding_style(segment.get(6..))?,
                 marker::PPM => return Err(unsupported("packed packet headers (PPM)")),
-                // Lengths of tile parts that one tile alone does not have, and comments.
+                // The lengths of all tile parts do not apply to a stream of one tile; comments are not needed.
                 marker::TLM | marker::COM => continue,
                 _ => {}
             }
@@ -112,7 +112,7 @@ impl Codestream {
         Ok(stream)
     }
 
-    /// What the SIZ segment says.
+    /// Reads the SIZ segment.
     fn sized(size: Bytes) -> Result<Self, DecodeError> {
         if size.len() < 40 || size.len() != 40 + 3 * usize::from(u16_at(&size, 38)) {
             return Err(damaged("its SIZ segment has another length than its number of components asks for"));
@@ -142,7 +142,7 @@ impl Codestream {
         }
         let (bits, signed) = ((depth & 0x7f) + 1, depth & 0x80 != 0);
         if bits > 16 {
-            return Err(unsupported(format!("{bits} bits a sample")));
+            return Err(unsupported(format!("{bits} bits per sample")));
         }
         let edges = |first: u32, side: u32, from: u32, to: u32| -> Vec<u32> {
             let next =
@@ -174,8 +174,8 @@ impl Codestream {
         })
     }
 
-    /// Bounds what a decoder has to keep for one tile, and takes in how often the resolution can be halved. `parameters` start
-    /// at the number of decomposition levels; the flag for precinct sizes is known by their presence.
+    /// Bounds the decoder's memory for one tile, and limits `reductions` to the decomposition levels. `parameters` start at the
+    /// number of decomposition levels; precinct sizes follow if the stream defines any.
     fn check_coding_style(&mut self, parameters: Option<&[u8]>) -> Result<(), DecodeError> {
         let Some([levels, block_width, block_height, _style, _transform, precincts @ ..]) = parameters else {
             return Err(damaged("its coding style ends early"));
@@ -203,14 +203,14 @@ impl Codestream {
                 "code blocks and precincts so small that a tile has {records} ({limit} at most)"
             )));
         }
-        // Every tile must keep a pixel, so that the decoder can be asked for the reduced size.
+        // Every tile must keep at least one pixel, because the decoder is given the reduced size.
         let narrowest = [&self.columns, &self.rows].into_iter().flat_map(|edges| edges.windows(2));
         let narrowest = narrowest.map(|pair| pair[1] - pair[0]).min().unwrap_or(1);
         self.reductions = self.reductions.min(*levels).min(narrowest.ilog2() as u8);
         Ok(())
     }
 
-    /// Indexes the tile parts from `at` on.
+    /// Indexes the tile parts between `at` and `end`.
     fn find_parts(&mut self, source: &dyn ByteSource, mut at: u64, end: u64) -> Result<(), DecodeError> {
         for _ in 0..MAX_TILE_PARTS {
             if end.saturating_sub(at) < SOT_BYTES as u64 {
@@ -256,10 +256,10 @@ impl Codestream {
         reduced(&self.rows, reduction)
     }
 
-    /// The tile in a column and a row as a codestream of its own, and its size without reduction.
+    /// A tile as a codestream of its own, and its size at full resolution.
     ///
     /// # Errors
-    /// What reading says, `Unsupported` where a part changes the coding style that the main header was checked for.
+    /// [`DecodeError`] if it cannot be read, or changes the coding style that was checked in the main header.
     pub(super) fn tile(
         &self,
         source: &dyn ByteSource,
@@ -289,7 +289,7 @@ impl Codestream {
         Ok((stream, (right - left, bottom - top)))
     }
 
-    /// The most samples a tile has.
+    /// Samples of the largest tile.
     pub(super) fn tile_samples(&self) -> usize {
         (widest(&self.columns) * widest(&self.rows)) as usize * self.components
     }
@@ -300,18 +300,18 @@ impl Codestream {
     }
 }
 
-/// The longest distance of neighbouring edges.
+/// The largest distance between neighbouring edges.
 fn widest(edges: &[u32]) -> u64 {
     edges.windows(2).map(|pair| u64::from(pair[1] - pair[0])).max().unwrap_or(0)
 }
 
-/// Edges on the reference grid as those of an image halved `reduction` times (B-14 of the standard).
+/// Edges on the reference grid in the pixels of an image halved `reduction` times (equation B-14).
 fn reduced(edges: &[u32], reduction: u8) -> Vec<usize> {
     let halve = |edge: u32| u64::from(edge).div_ceil(1 << reduction) as usize;
     edges.iter().map(|edge| halve(*edge) - halve(edges[0])).collect()
 }
 
-/// The segments from `at` to the first tile part, each with its marker, and where that part starts.
+/// The segments (marker and bytes) between `at` and the first tile part, and the offset of that part.
 fn main_header(source: &dyn ByteSource, mut at: u64) -> Result<(Vec<(u16, Bytes)>, u64), DecodeError> {
     let mut segments = Vec::new();
     loop {
@@ -328,7 +328,7 @@ fn main_header(source: &dyn ByteSource, mut at: u64) -> Result<(Vec<(u16, Bytes)
     }
 }
 
-/// Refuses parts that change the coding style for their tile: the bounds of the main header would not hold.
+/// Refuses tile parts that change the coding style, for which the checks of the main header would not hold.
 fn check_part_header(part: &[u8]) -> Result<(), DecodeError> {
     let mut at = SOT_BYTES;
     while let Some(start) = part.get(at..at + 4) {

@@ -5,10 +5,10 @@ use crate::georef::{Crs, GeoTransform, Georef};
 use crate::raster::error::RasterError;
 use crate::raster::formats::xml;
 
-/// The georeference of the first rectified grid; `None` where it names no coordinate system of the EPSG registry.
+/// The georeference of the first rectified grid; `None` if it names no EPSG coordinate system.
 ///
 /// # Errors
-/// [`RasterError`] where the system is not known, or the grid is no grid.
+/// [`RasterError`] if the XML is damaged, the system is not known, or the grid lacks an origin or offset vectors.
 pub(super) fn read(name: &str, gml: &str, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
     let undecodable = |reason: String| RasterError::Undecodable { name: name.to_owned(), format: "GMLJP2", reason };
     // Writers may end the box with NUL.
@@ -36,7 +36,7 @@ pub(super) fn read(name: &str, gml: &str, width: usize, height: usize) -> Result
     let (Some(origin), Some(across), Some(down)) = (origin, offsets.next(), offsets.next()) else {
         return Err(bad("its GML grid has no origin or less than two offset vectors".to_owned()));
     };
-    // Names of the form urn:… and http:… keep the registry's axis order: latitude first.
+    // Names of the form urn:… and http:… use the registry's axis order, latitude first.
     let swapped = crs.is_geographic() && !system.starts_with("EPSG:");
     let ordered = |(first, second): (f64, f64)| if swapped { (second, first) } else { (first, second) };
     let (origin, across, down) = (ordered(origin), ordered(across), ordered(down));

@@ -1,7 +1,7 @@
-//! JPEG 2000 (ISO/IEC 15444-1) as a [`Raster`]: only the tiles a window touches are read and decoded, at the resolution asked
-//! for. Sentinel-2 comes in such files, one a band, in tiles of 1024 x 1024 pixels.
+//! JPEG 2000 (ISO/IEC 15444-1) as a [`Raster`]: only the tiles that a window touches are read and decoded, at the wanted
+//! resolution. Sentinel-2 bands come in such files, in tiles of 1024 x 1024 pixels.
 //!
-//! Boxes and markers are read here; the wavelets and the entropy coder are those of `hayro-jpeg2000`.
+//! Boxes and markers are read here; `hayro-jpeg2000` decodes the tiles.
 
 mod boxes;
 mod codestream;
@@ -42,7 +42,7 @@ impl Jpeg2000 {
     /// Reads the boxes, the main header and the georeference of a file; no pixels.
     ///
     /// # Errors
-    /// [`RasterError`] where the file is damaged, contradicts itself, or uses what this server cannot read.
+    /// [`RasterError`] if the file is damaged, contradicts itself, or uses something this server cannot read.
     pub fn open(name: &str, source: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<Self, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let found = boxes::read(&*source).map_err(failed)?;
@@ -70,24 +70,24 @@ impl Jpeg2000 {
         Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels })
     }
 
-    /// What is known of its bands, to complete it by what a catalogue says.
+    /// Properties of its bands, for completion from a catalogue.
     pub(crate) fn bands_mut(&mut self) -> &mut [BandInfo] {
         &mut self.info.bands
     }
 
-    /// The same, with a value that stands for "no data": the format has no place for it, products do.
+    /// The same with a "no data" value, which the format cannot hold but product metadata can.
     pub fn with_nodata(mut self, nodata: f64) -> Self {
         self.info.bands.iter_mut().for_each(|band| band.nodata = Some(nodata));
         self
     }
 
-    /// The same, with physical value = `scale` x pixel + `offset` for every band, as a product says beside the file.
+    /// The same with physical value = `scale` x pixel + `offset` for every band, from product metadata.
     pub fn with_scale(mut self, scale: f64, offset: f64) -> Self {
         self.info.bands.iter_mut().for_each(|band| (band.scale, band.offset) = (scale, offset));
         self
     }
 
-    /// The same, at a place that is told beside the file; one in the file is kept.
+    /// The same with a georeference from product metadata, unless the file has one.
     pub fn or_placed(mut self, georef: Option<Georef>) -> Self {
         self.info.georef = self.info.georef.or(georef);
         self

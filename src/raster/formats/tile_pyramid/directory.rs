@@ -1,20 +1,20 @@
-//! Directories of PMTiles (version 3, chapter 4): columns of variable-length integers that say which tiles lie where.
+//! Directories of PMTiles (version 3, chapter 4): columns of variable-length integers that map tile numbers to positions.
 
 use crate::raster::formats::error::{DecodeError, damaged};
-/// Bytes of an entry: four integers of at least one each.
+/// Least size of an entry in bytes: four integers of at least one byte.
 const MIN_ENTRY_BYTES: usize = 4;
 
-/// A run of tiles that share one picture, or a directory of further entries.
+/// A run of tiles with one picture, or a directory with further entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     first_id: u64,
-    /// Tiles; 0 for a directory.
+    /// Number of tiles; 0 for a directory.
     run: u32,
     len: u32,
     offset: u64,
 }
 
-/// What an entry points to; offsets count from the beginning of the tiles or of the directories.
+/// What an entry points to. Offsets count from the start of the tiles section or the directories section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Located {
     Tile { offset: u64, len: u64 },
@@ -29,7 +29,7 @@ impl Directory {
     /// Reads an unpacked directory.
     ///
     /// # Errors
-    /// `InvalidData` where it is cut off, or its entries are empty or not in order.
+    /// [`DecodeError`] if it is cut off, or its entries are empty or out of order.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut numbers = Numbers { bytes };
         let count = numbers.next()?;
@@ -56,11 +56,11 @@ impl Directory {
                 return Err(damaged("an entry has no bytes"));
             }
         }
-        // Where the entry before ends, which is known only from the second on.
+        // The end of the entry before; `None` at the first.
         let mut end = None;
         for entry in &mut entries {
             let number = numbers.next()?;
-            // 0 says that it follows the one before.
+            // 0 means directly after the entry before.
             let offset = if number == 0 { end } else { Some(number - 1) };
             entry.offset = offset.ok_or_else(|| damaged("its first entry follows none"))?;
             let next = entry.offset.checked_add(u64::from(entry.len));
@@ -69,19 +69,19 @@ impl Directory {
         Ok(Self(entries))
     }
 
-    /// Where the tile of a number is, or the directory that knows.
+    /// The position of a tile, or of the directory that has it.
     pub(super) fn find(&self, id: u64) -> Option<Located> {
         let after = self.0.partition_point(|entry| entry.first_id <= id);
         let entry = self.0.get(after.checked_sub(1)?)?;
         (entry.run == 0 || id - entry.first_id < u64::from(entry.run)).then(|| entry.found())
     }
 
-    /// What its first entry points to.
+    /// The target of the first entry.
     pub(super) fn first(&self) -> Option<Located> {
         self.0.first().map(|entry| entry.found())
     }
 
-    /// Memory held.
+    /// Size in memory, bytes.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.0.capacity() * size_of::<Entry>()
     }

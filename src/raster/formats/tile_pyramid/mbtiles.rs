@@ -21,18 +21,18 @@ use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
 
 const FORMAT: &str = "MBTiles";
 
-/// Rows of the metadata table that are looked at, and the longest value taken.
+/// Rows of the metadata table that are read, and the longest value accepted.
 const MAX_METADATA: i64 = 1000;
 const MAX_VALUE_BYTES: i64 = 4096;
 
-/// Whether the first bytes are those of an SQLite file.
+/// True if the first bytes are those of an SQLite file.
 pub(crate) fn is_sqlite(start: &[u8]) -> bool {
     start.starts_with(b"SQLite f")
 }
 
 /// An MBTiles file, open for reading.
 pub(crate) struct Mbtiles {
-    /// One thread reads at a time; decoding, which takes longer, happens outside.
+    /// Held while one tile is read; decoding, which takes longer, happens outside.
     connection: Mutex<Connection>,
 }
 
@@ -40,7 +40,7 @@ impl Mbtiles {
     /// Opens a file as a raster.
     ///
     /// # Errors
-    /// [`RasterError::Undecodable`] where it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles.
+    /// [`RasterError::Undecodable`] if it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles.
     pub(crate) fn open(name: &str, path: &Path, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let connection = connect(path).map_err(|error| failed(decode_error(&error)))?;
@@ -64,12 +64,12 @@ impl TileStore for Mbtiles {
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // `tiles` may be a view; it must not reach functions with effects.
+    // `tiles` may be a view, which must not call functions with side effects.
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)
 }
 
-/// A column's length, and its value where that is no longer than is accepted: SQLite knows the one without reading the other.
+/// Selects a column's length, and its value if that is short enough: SQLite knows the length without reading the value.
 fn bounded(column: &str) -> String {
     format!("length({column}), CASE WHEN length({column}) <= {MAX_TILE_BYTES} THEN {column} END")
 }
@@ -89,7 +89,7 @@ fn picture_of(connection: &Connection, sql: &str, parameters: impl rusqlite::Par
     }
 }
 
-/// Which tiles a file has, and one of them.
+/// The extent of a file's tiles, and one of them.
 fn describe(connection: &Connection) -> Result<(TileExtent, Bytes), DecodeError> {
     let metadata = metadata(connection)?;
     let given = |name: &str| metadata.get(name).map(String::as_str);
@@ -111,7 +111,7 @@ fn describe(connection: &Connection) -> Result<(TileExtent, Bytes), DecodeError>
     Ok((TileExtent::try_new(min_zoom, max_zoom, bounds).map_err(damaged)?, sample))
 }
 
-/// The metadata table, which some writers leave out.
+/// The metadata table; empty if there is none.
 fn metadata(connection: &Connection) -> Result<HashMap<String, String>, DecodeError> {
     let exists = connection.table_exists(None, "metadata").map_err(|error| decode_error(&error))?;
     if !exists {

@@ -1,8 +1,7 @@
-//! Ready-made map tiles as a [`Raster`] in Web Mercator: the deepest zoom is full resolution, shallower zooms are overviews.
+//! Map tiles as a [`Raster`] in Web Mercator: the deepest zoom is full resolution, shallower zooms are overviews.
 //!
-//! Where the tiles lie is the business of a [`TileStore`]: an archive ([`mbtiles`], [`pmtiles`]) or a host ([`xyz`]). Tiles are
-//! pictures, whatever their bands were before: three bands of 8 bits, and pixels that are not transparent are valid. A tile that
-//! is not there has no data.
+//! A [`TileStore`] holds the tiles: an archive ([`mbtiles`], [`pmtiles`]) or a host ([`xyz`]). Tiles are read as RGB pictures of 8
+//! bits; pixels that are not fully transparent are valid. A missing tile has no data.
 
 mod directory;
 mod mbtiles;
@@ -32,35 +31,35 @@ use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
 /// Bytes accepted in one encoded tile.
 const MAX_TILE_BYTES: u64 = 8 << 20;
 
-/// Sides accepted; most tiles have 256 or 512 pixels.
+/// Accepted sides of a tile, pixels; most have 256 or 512.
 const TILE_SIDES: std::ops::RangeInclusive<usize> = 64..=2048;
 
 /// Decoded tiles held at once while a window is read.
 const BATCH: usize = 64;
 
-/// Red, green, blue and whether the pixel is valid, as decoded tiles hold them.
+/// Samples per pixel of a decoded tile: red, green, blue and validity.
 const SAMPLES: usize = 4;
 
-/// Web Mercator ends here.
+/// Latitude where Web Mercator ends, degrees.
 const MAX_LAT: f64 = 85.051_128_779_806_6;
 
-/// Where encoded tiles come from.
+/// A source of encoded tiles.
 pub(crate) trait TileStore: Send + Sync {
-    /// The picture of a tile, at most [`MAX_TILE_BYTES`] of it; `None` where there is none.
+    /// The picture of a tile, at most [`MAX_TILE_BYTES`] long; `None` if there is none.
     ///
     /// # Errors
     /// [`DecodeError`] if what holds the tiles fails or is damaged.
     fn tile(&self, tile: TileCoord) -> Result<Option<Bytes>, DecodeError>;
 }
 
-/// Which tiles a store has.
+/// The zooms and bounds of a store's tiles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct TileExtent {
     /// The shallowest zoom.
     pub(crate) min_zoom: u8,
     /// The deepest zoom.
     pub(crate) max_zoom: u8,
-    /// Where the tiles are, degrees.
+    /// Bounds of the tiles, degrees.
     pub(crate) bounds_lon_lat: Bounds,
 }
 
@@ -71,7 +70,7 @@ impl TileExtent {
     /// Checks zooms and bounds.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A sentence about what is wrong with them.
     pub(super) fn try_new(min_zoom: i64, max_zoom: i64, bounds: Bounds) -> Result<Self, String> {
         if min_zoom < 0 || min_zoom > max_zoom || max_zoom > i64::from(MAX_ZOOM) {
             return Err(format!("its zooms are {min_zoom} to {max_zoom}; a range within 0 to {MAX_ZOOM} is needed"));
@@ -100,7 +99,7 @@ impl TileExtent {
         Some(Bounds { min_x, min_y, max_x, max_y })
     }
 
-    /// The tile of a zoom that holds the middle of the bounds.
+    /// The tile of a zoom that contains the centre of the bounds.
     fn middle(&self, zoom: u8) -> Option<TileCoord> {
         let Bounds { min_x, min_y, max_x, max_y } = self.bounds_lon_lat;
         let (x, y) = world_position((min_x + max_x) / 2.0, (min_y + max_y) / 2.0);
@@ -109,7 +108,7 @@ impl TileExtent {
     }
 }
 
-/// Shares of the Web Mercator square, from its north-west corner.
+/// Position in the Web Mercator square, 0 … 1 from its north-west corner.
 fn world_position(lon: f64, lat: f64) -> (f64, f64) {
     let (sin, limit) = (lat.to_radians().sin(), 1.0 - f64::EPSILON);
     let (x, y) = (lon / 360.0 + 0.5, 0.5 - sin.atanh() / (2.0 * std::f64::consts::PI));
@@ -131,10 +130,10 @@ impl std::fmt::Debug for TilePyramid {
 }
 
 impl TilePyramid {
-    /// A raster of the tiles in `store`. Their side is that of `sample`, the picture of any one of them.
+    /// A raster of the tiles in `store`. Their side is that of `sample`, which is any one of them, or 256 without a sample.
     ///
     /// # Errors
-    /// [`RasterError::Undecodable`] and [`RasterError::Unsupported`] where the sample is no picture that can be read.
+    /// [`RasterError::Undecodable`] or [`RasterError::Unsupported`] if the sample is not a picture that can be read.
     pub(crate) fn new(
         name: &str,
         store: Arc<dyn TileStore>,
@@ -150,10 +149,10 @@ impl TilePyramid {
         let (west, north) = world_position(min_x, max_y);
         let (east, south) = world_position(max_x, min_y);
         let pixel = |share: f64| (share * world_px as f64) as u64;
-        // Overviews are worth having until all fits into about a tile.
+        // Overviews down to the zoom at which all fits into about one tile.
         let longer = (pixel(east) - pixel(west)).max(pixel(south) - pixel(north)) / tile_px as u64;
         let levels = (extent.max_zoom - extent.min_zoom).min(longer.checked_ilog2().map_or(0, |log| log as u8 + 1));
-        // A grid that begins and ends on pixels of the coarsest level has the same edges at every level.
+        // Aligned to pixels of the coarsest level, so that the edges are the same at every level.
         let step = 1u64 << levels;
         let origin = (pixel(west) / step * step, pixel(north) / step * step);
         let end = |share: f64, start: u64| ((pixel(share) / step + 1) * step).min(world_px).max(start + step);

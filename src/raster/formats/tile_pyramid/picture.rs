@@ -1,4 +1,4 @@
-//! One map tile: a PNG, JPEG or WebP picture to red, green, blue and validity.
+//! Decodes one map tile, a PNG, JPEG or WebP picture, to red, green, blue and validity.
 
 use std::io::Cursor;
 
@@ -10,7 +10,7 @@ use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 /// What errors call the format.
 pub(super) const FORMAT: &str = "map tiles";
 
-/// The format by the first bytes; servers and archives often misname it.
+/// The format by the first bytes, because servers and archives often misname it.
 fn format(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
     match bytes {
         [0x89, b'P', b'N', b'G', ..] => Ok(ImageFormat::Png),
@@ -24,7 +24,7 @@ fn format(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
     }
 }
 
-/// Tiles of lines and polygons, which no model reads.
+/// The error for vector tiles, which no model can read.
 pub(super) fn vector_tiles() -> DecodeError {
     unsupported("vector tiles (pictures as PNG, JPEG or WebP are needed)")
 }
@@ -32,7 +32,7 @@ pub(super) fn vector_tiles() -> DecodeError {
 /// Width and height of a tile, which must be square.
 ///
 /// # Errors
-/// `InvalidData` where it is no picture, not square, or of a size no map uses; `Unsupported` for vector tiles.
+/// [`DecodeError`] if it is not a picture, not square, of an unusual size, or a vector tile.
 pub(super) fn side(bytes: &[u8]) -> Result<usize, DecodeError> {
     let reader = ImageReader::with_format(Cursor::new(bytes), format(bytes)?);
     let (width, height) = reader.into_dimensions().map_err(|error| damaged(error.to_string()))?;
@@ -46,7 +46,7 @@ pub(super) fn side(bytes: &[u8]) -> Result<usize, DecodeError> {
 /// The pixels of a tile of `side_px`, `[side_px, side_px, 4]`.
 ///
 /// # Errors
-/// As [`side`], and `InvalidData` for another size or a damaged picture.
+/// As [`side`], and if it has another size or is damaged.
 pub(super) fn decode(bytes: &[u8], side_px: usize) -> Result<Vec<u8>, DecodeError> {
     // The size is checked before anything is allocated for pixels.
     let found = side(bytes)?;
@@ -54,12 +54,12 @@ pub(super) fn decode(bytes: &[u8], side_px: usize) -> Result<Vec<u8>, DecodeErro
         return Err(damaged(format!("it has {found} x {found} pixels, others have {side_px} x {side_px}")));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format(bytes)?);
-    // Eight bytes a pixel (16-bit RGBA) and as much again for the decoder are the most it can take.
+    // The most it can need: eight bytes per pixel (16-bit RGBA) and as much again for the decoder.
     let mut limits = image::Limits::default();
     limits.max_alloc = Some((side_px * side_px * 16 + (16 << 20)) as u64);
     reader.limits(limits);
     let mut pixels = reader.decode().map_err(|error| damaged(error.to_string()))?.into_rgba8().into_raw();
-    // Half-transparent pixels are pictures still: what is seen through them is not known.
+    // Half-transparent pixels count as valid.
     pixels.chunks_exact_mut(SAMPLES).for_each(|pixel| pixel[3] = if pixel[3] == 0 { 0 } else { 255 });
     Ok(pixels)
 }

@@ -1,7 +1,7 @@
 //! PMTiles version 3: map tiles in one file that is read by range, on this machine or another.
 //!
-//! Tiles are numbered along a Hilbert curve, zoom after zoom, and directories say where those of a number lie. A directory may
-//! point to others ([`directory`](super::directory)); the root is read when the archive is opened, others when a tile wants them.
+//! Tiles are numbered along a Hilbert curve, zoom after zoom, and directories ([`directory`](super::directory)) map numbers to
+//! positions, possibly through further directories. The root is read when the archive is opened, others on demand.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -26,22 +26,22 @@ const MAGIC: &[u8] = b"PMTiles";
 const VERSION: u8 = 3;
 const HEADER_BYTES: usize = 127;
 
-/// Bytes accepted in a directory, packed and unpacked; writers keep them in the tens of kilobytes.
+/// Bytes accepted in a directory, packed and unpacked; usual are tens of kilobytes.
 const MAX_DIRECTORY_BYTES: u64 = 4 << 20;
 const MAX_UNPACKED_BYTES: u64 = 16 << 20;
 
-/// Directories on the way to a tile; the specification advises against more than two.
+/// Directories followed to find a tile; the specification advises against more than two.
 const MAX_DEPTH: usize = 4;
 
 /// Memory for directories below the root.
 const DIRECTORY_CACHE_BYTES: u64 = 32 << 20;
 
-/// Whether the first bytes are those of an archive.
+/// True if the first bytes are those of an archive.
 pub(crate) fn is_pmtiles(start: &[u8]) -> bool {
     start.starts_with(MAGIC)
 }
 
-/// How a part of the archive is packed.
+/// Compression of a part of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Packing {
     None,
@@ -55,7 +55,7 @@ struct Section {
     len: u64,
 }
 
-/// What the first bytes say.
+/// The header of an archive.
 struct Header {
     root: Section,
     leaves: Section,
@@ -70,7 +70,7 @@ pub(crate) struct Pmtiles {
     file: Arc<dyn ByteSource>,
     header: Header,
     root: Arc<Directory>,
-    /// Directories below the root by where they lie.
+    /// Directories below the root by offset.
     directories: moka::sync::Cache<u64, Arc<Directory>>,
 }
 
@@ -78,8 +78,8 @@ impl Pmtiles {
     /// Opens an archive as a raster.
     ///
     /// # Errors
-    /// [`RasterError::Undecodable`] where it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles, other
-    /// versions and packings other than gzip.
+    /// [`RasterError::Undecodable`] if it is damaged or has no tiles, [`RasterError::Unsupported`] for vector tiles, other versions,
+    /// and compressions other than gzip.
     pub(crate) fn open(name: &str, file: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let store = Self::read(file).map_err(failed)?;
@@ -109,7 +109,7 @@ impl Pmtiles {
         Ok(directory)
     }
 
-    /// The tile that `choose` finds in the root or in a directory below it.
+    /// The tile that `choose` finds, starting at the root directory.
     fn follow(&self, choose: impl Fn(&Directory) -> Option<Located>) -> Result<Option<Bytes>, DecodeError> {
         let mut directory = self.root.clone();
         for _ in 0..MAX_DEPTH {
@@ -167,13 +167,13 @@ impl Header {
         };
         match bytes[99] {
             1 => return Err(vector_tiles()),
-            // What it is shows when it is decoded.
+            // Decoding finds out the format.
             0 | 2..=4 => {}
             5 => return Err(unsupported("AVIF tiles (PNG, JPEG or WebP are needed)".to_owned())),
             code => return Err(unsupported(format!("tiles of type {code} (PNG, JPEG or WebP are needed)"))),
         }
         let bounds = Bounds { min_x: degrees(102), min_y: degrees(106), max_x: degrees(110), max_y: degrees(114) };
-        // Writers that do not know the bounds leave zeros.
+        // Zeros mean that the writer did not know the bounds.
         let is_unknown = [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y] == [0.0; 4];
         let bounds = if is_unknown { TileExtent::WORLD } else { bounds };
         Ok(Self {
@@ -181,7 +181,7 @@ impl Header {
             leaves: section(40),
             tiles: section(56),
             directories_packed: packing(bytes[97], "directories")?,
-            // Pictures are packed already, and some writers say so by not saying anything.
+            // Some writers leave the compression of tiles unstated, because pictures are compressed already.
             tiles_packed: if bytes[98] == 0 { Packing::None } else { packing(bytes[98], "tiles")? },
             extent: TileExtent::try_new(bytes[100].into(), bytes[101].into(), bounds).map_err(damaged)?,
         })
@@ -189,7 +189,7 @@ impl Header {
 }
 
 impl Section {
-    /// A part of it, as a section of the file.
+    /// A part of it as a section of the file.
     fn part(&self, offset: u64, len: u64) -> Result<Self, DecodeError> {
         let is_within = offset.checked_add(len).is_some_and(|end| end <= self.len);
         let at = self.offset.checked_add(offset).filter(|_| is_within);
@@ -220,7 +220,7 @@ fn unpacked(packed: Bytes, packing: Packing, most: u64) -> Result<Bytes, DecodeE
     Ok(bytes.into())
 }
 
-/// The number of a tile: all of the shallower zooms, and its place on the Hilbert curve of its own.
+/// The number of a tile: the count of all tiles of shallower zooms, plus its position on the Hilbert curve of its own zoom.
 fn tile_id(tile: TileCoord) -> u64 {
     let before = ((1u64 << (2 * tile.z())) - 1) / 3;
     let (mut x, mut y) = (u64::from(tile.x()), u64::from(tile.y()));
@@ -236,7 +236,7 @@ fn tile_id(tile: TileCoord) -> u64 {
         };
         along += quarter << (2 * level);
         (x, y) = (x & (side - 1), y & (side - 1));
-        // The curve's first and last quarter are turned, the last the other way.
+        // The curve is turned in its first and last quarter, in opposite directions.
         if !below {
             if right {
                 (x, y) = (side - 1 - x, side - 1 - y);

@@ -1,6 +1,6 @@
 //! Map tiles of a host, by an address with `{z}`, `{x}` and `{y}` (or `{-y}`: rows counted from the south, as TMS does).
 //!
-//! What the address cannot say stands behind a `#`, which is never sent: `zoom=0-18` (needed), and `bounds=W,S,E,N` in degrees.
+//! Options follow a `#` and are never sent: `zoom=0-18` (required) and `bounds=W,S,E,N` in degrees.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
 use crate::storage::{Client, ReadError, RemoteError, RemoteUrl};
 use crate::tiles::TileCoord;
 
-/// What a template needs, in words.
+/// What a template needs, for error messages.
 const NEEDED: &str = "an address such as https://example.org/{z}/{x}/{y}.png#zoom=0-18&bounds=-10,35,30,60 is needed \
                       ({-y} for rows from the south; bounds may be left out)";
 
-/// Whether a location is a template of tile addresses.
+/// True if a location is a template of tile addresses.
 pub(crate) fn is_template(location: &str) -> bool {
     location.contains("{z}") && location.contains("{x}") && (location.contains("{y}") || location.contains("{-y}"))
 }
 
-/// Tiles of a host. Its answers are taken not to change while the program runs: hosts of tiles say nothing that would tell.
+/// Tiles of a host. They are assumed not to change while the program runs.
 pub(crate) struct XyzTiles {
     client: Arc<Client>,
     /// Up to the `#`.
@@ -31,12 +31,12 @@ pub(crate) struct XyzTiles {
 }
 
 impl XyzTiles {
-    /// Opens a template as a raster. One tile in the middle is fetched, which tells whether the host answers and how large tiles
-    /// are; where it has none there, they are taken to have 256 pixels a side.
+    /// Opens a template as a raster. One tile in the centre is fetched to check the host and learn the side of tiles; if there is
+    /// none, 256 pixels are assumed.
     ///
     /// # Errors
-    /// [`RasterError::InvalidOption`] where zooms or bounds are missing or wrong, [`RasterError::Remote`] where the host may not
-    /// be asked or fails, [`RasterError::Undecodable`] where it sends something else than a picture.
+    /// [`RasterError::InvalidOption`] if zooms or bounds are missing or wrong, [`RasterError::Remote`] if the host is not allowed or
+    /// fails, [`RasterError::Undecodable`] if it sends something other than a picture.
     pub(crate) fn open(location: &str, client: &Arc<Client>, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
         let (template, fragment) = location.split_once('#').unwrap_or((location, ""));
         let store = Self { client: client.clone(), template: template.to_owned() };
@@ -53,7 +53,7 @@ impl XyzTiles {
         TilePyramid::new(&name, Arc::new(store), &extent, sample.as_ref(), cache)
     }
 
-    /// The host and the template without what may be secret.
+    /// The template without its query, which may hold secrets.
     fn shown(&self) -> Result<String, RemoteError> {
         let origin = self.client.locate(&self.address_text(0, 0, 0, 0))?;
         let path = self.template.split('?').next().unwrap_or_default();
@@ -73,7 +73,7 @@ impl XyzTiles {
         self.client.locate(&self.address_text(tile.z(), tile.x(), tile.y(), from_south))
     }
 
-    /// A tile; hosts say that there is none by 404, 410 or an empty answer.
+    /// A tile; `None` if the host answers 404, 410 or nothing.
     fn fetch(&self, tile: TileCoord) -> Result<Option<Bytes>, RemoteError> {
         match self.client.get(&self.address(tile)?, MAX_TILE_BYTES) {
             Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),

@@ -1,5 +1,5 @@
-//! An asset as a raster that is opened when its pixels are first wanted: a collection may name thousands of files, of which a
-//! map looks at a few.
+//! An asset as a raster that is opened when its pixels are first wanted, because a collection may name thousands of files of which
+//! a map needs a few.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,22 +13,22 @@ use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Re
 use crate::raster::warp::warp;
 use crate::sync::IgnorePoison;
 
-/// An asset whose size, bands and location are known.
+/// An asset whose size, bands and georeference are known.
 pub(super) struct AssetRaster {
     info: RasterInfo,
     file: AssetFile,
-    /// Held while it is opened, so that it is done once.
+    /// Locked while it is opened, so that this happens once.
     opened: Mutex<Option<Arc<dyn Raster>>>,
 }
 
-/// An asset whose file has not been asked yet.
+/// An asset whose file has not been opened.
 #[derive(Clone, Debug)]
 pub(super) struct AssetFile {
     pub(super) key: String,
     location: AssetLocation,
     names: Vec<String>,
     notes: Vec<BandNotes>,
-    /// Where its pixels lie, if the item says so.
+    /// Its grid, if the item states it.
     grid: Option<Georef>,
     options: OpenOptions,
 }
@@ -49,7 +49,7 @@ impl AssetFile {
     /// The asset, opened.
     ///
     /// # Errors
-    /// As [`AssetLocation::open`], and where the file has other bands than the item says.
+    /// As [`AssetLocation::open`], and if the file has another number of bands than the item lists.
     pub(super) fn open(self) -> Result<AssetRaster, RasterError> {
         let opened = self.read()?;
         let mut info = opened.info().clone();
@@ -62,8 +62,7 @@ impl AssetFile {
         Ok(AssetRaster { info, file: self, opened: Mutex::new(Some(opened)) })
     }
 
-    /// The asset without asking its file: its bands are those of the asset `alike` of another item. `None` where the item
-    /// does not say enough.
+    /// The asset without opening its file, with the bands of the asset `alike` of another item. `None` if the item says too little.
     pub(super) fn assume(&self, alike: &AssetRaster) -> Option<AssetRaster> {
         let known = &alike.info;
         let same_bands = (self.names.len(), self.notes.len()) == (alike.file.names.len(), alike.file.notes.len());
@@ -124,7 +123,7 @@ impl Raster for AssetRaster {
         self.opened()?.read(level, window, bands)
     }
 
-    /// The file itself is warped: what it says of its grid and its overviews is not in doubt.
+    /// Warps the file itself, whose own grid and overviews are authoritative.
     fn warped(&self, target: &Georef, bands: &[usize], resampling: Resampling) -> Option<Result<Patch, RasterError>> {
         Some(self.opened().and_then(|raster| warp(&*raster, target, bands, resampling)))
     }

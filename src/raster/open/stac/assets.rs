@@ -1,9 +1,9 @@
-//! Which assets of an item are its bands, and what those bands are called.
+//! Which assets of an item hold bands, and the names of those bands.
 
 use super::document::{Asset, BandNotes, Item};
 use crate::raster::band_names::{is_sensor_band, names_of_file};
 
-/// Roles of pictures and documents about a scene.
+/// Roles of assets without bands: pictures and documents about a scene.
 const OTHER_ROLES: [&str; 3] = ["thumbnail", "overview", "metadata"];
 
 /// An asset that holds bands.
@@ -11,15 +11,15 @@ const OTHER_ROLES: [&str; 3] = ["thumbnail", "overview", "metadata"];
 pub(super) struct BandAsset<'a> {
     pub(super) key: &'a str,
     pub(super) asset: &'a Asset,
-    /// What is said of its bands; empty where nothing is.
+    /// What the item says of each band; empty if it lists none.
     pub(super) notes: Vec<BandNotes>,
-    /// Their names in the order of the file; empty where the file has to be asked.
+    /// Their names in file order; empty if only the file can tell.
     pub(super) names: Vec<String>,
 }
 
-/// The assets that hold the bands of an item, each band once. Where some assets list bands, those are it: the rest are masks and
-/// by-products. The 8-bit true-colour image of Sentinel-2 (`TCI`), which the models were trained on, is taken along; other
-/// pictures for people are taken only where there is nothing else.
+/// The assets that hold the bands of an item, each band once. If some assets list bands, only those are taken: the rest are masks
+/// and by-products. Sentinel-2's 8-bit true-colour image (`TCI`), on which the models were trained, is always included; other
+/// pictures for display are taken only if there is nothing else.
 pub(super) fn band_assets(item: &Item) -> Vec<BandAsset<'_>> {
     let rasters = || {
         let named = item.assets.iter().map(|(key, asset)| BandAsset::of(item, key, asset));
@@ -34,7 +34,7 @@ pub(super) fn band_assets(item: &Item) -> Vec<BandAsset<'_>> {
     chosen.extend(
         rasters().filter(|band| band.is_visual() && (band.is_true_colour() || chosen.is_empty())).collect::<Vec<_>>(),
     );
-    // Some catalogues have every band as GeoTIFF and as JPEG 2000; the first is quicker.
+    // Some catalogues offer every band as GeoTIFF and as JPEG 2000; GeoTIFF is faster.
     chosen.sort_by_key(|band| is_jpeg2000(band.asset));
     let mut kept: Vec<BandAsset<'_>> = Vec::new();
     for band in chosen {
@@ -57,7 +57,7 @@ impl<'a> BandAsset<'a> {
             let in_file = in_file.first().filter(|_| in_file.len() == 1).and_then(|name| single(name));
             let candidates = [band.name.clone(), in_file, band.common_name.clone(), single(key)];
             let mut given = candidates.into_iter().flatten();
-            // A code such as B05 tells bands apart that share a common name.
+            // A code such as B05 distinguishes bands with the same common name.
             let is_code = |name: &String| name.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
             let numbered = given.clone().find(|name| is_code(name) && is_sensor_band(name));
             numbered
@@ -73,7 +73,7 @@ impl<'a> BandAsset<'a> {
         Self { key, asset, notes, names }
     }
 
-    /// Whether it is a picture for people.
+    /// True if it is a picture for display.
     fn is_visual(&self) -> bool {
         self.key == "visual" || self.is_true_colour() || self.asset.roles.iter().any(|role| role == "visual")
     }
@@ -83,7 +83,7 @@ impl<'a> BandAsset<'a> {
     }
 }
 
-/// Whether an asset is a file of pixels with a place, by its media type, else by its extension.
+/// True if an asset is a GeoTIFF or JPEG 2000 file, by its media type or else its extension.
 fn is_raster(asset: &Asset) -> bool {
     match &asset.media_type {
         Some(media_type) => media_type.contains("tiff") || is_jpeg2000(asset),

@@ -1,4 +1,4 @@
-//! Where a document lies, and what its references mean there.
+//! The location of a document, and its references resolved there.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) enum AssetLocation {
 }
 
 impl Base {
-    /// What the references of an item mean: they start from its own address, where that is known to lie elsewhere.
+    /// The base of an item's references: its own address, if it states one.
     pub(super) fn of_item(&self, item: &Item) -> Self {
         match (self, item.own_href()) {
             (Self::Url(url), Some(own)) => Self::Url(url.join_beside(own).unwrap_or_else(|_| url.clone())),
@@ -36,11 +36,11 @@ impl Base {
         }
     }
 
-    /// What a reference means here. A document on this machine may name files beside or below it, and addresses; one that was
-    /// fetched may name addresses alone.
+    /// Resolves a reference. A document on this machine may name addresses, and files beside or below it; a fetched document may
+    /// name addresses only.
     ///
     /// # Errors
-    /// [`RasterError::Remote`] for what is no address, or may not be asked; [`RasterError::InvalidOption`] for a file elsewhere.
+    /// [`RasterError::Remote`] for an invalid address, [`RasterError::InvalidOption`] for a file elsewhere.
     pub(super) fn resolve(&self, href: &str, options: &OpenOptions) -> Result<AssetLocation, RasterError> {
         match self {
             Self::Directory(directory) if !is_remote(href) => below(directory, href).map(AssetLocation::File),
@@ -53,7 +53,7 @@ impl Base {
     }
 }
 
-/// A file that lies in a directory or below it, links resolved.
+/// A file in or below a directory, after resolving symbolic links.
 fn below(directory: &Path, href: &str) -> Result<PathBuf, RasterError> {
     let elsewhere = || RasterError::InvalidOption {
         what: "asset",
@@ -66,7 +66,7 @@ fn below(directory: &Path, href: &str) -> Result<PathBuf, RasterError> {
 }
 
 impl AssetLocation {
-    /// What people are told; without secrets.
+    /// Its name for messages, without secrets.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::File(path) => file_name(path),
@@ -74,7 +74,7 @@ impl AssetLocation {
         }
     }
 
-    /// Changes whenever a file of this machine is written; empty for addresses, which are not asked for this.
+    /// The version of a file on this machine; empty for addresses, because telling it would cost a request.
     pub(super) fn version(&self) -> Result<String, RasterError> {
         match self {
             Self::File(path) => version_of_file(path),
@@ -82,10 +82,10 @@ impl AssetLocation {
         }
     }
 
-    /// Opens it as a raster whose bands are completed by `complete`, which is given their numbers.
+    /// Opens it as a raster. `complete` may add to what the file says of each of its bands, which are numbered from 0.
     ///
     /// # Errors
-    /// [`RasterError::UnsupportedMedia`] where it is neither GeoTIFF nor JPEG 2000, and what the formats' readers say.
+    /// [`RasterError::UnsupportedMedia`] if it is neither GeoTIFF nor JPEG 2000, and the error of the format's reader.
     pub(super) fn open(
         &self,
         options: &OpenOptions,

@@ -1,7 +1,7 @@
-//! A STAC API as a source whose captures are searched for where somebody looks.
+//! A STAC API whose captures are searched for on demand.
 //!
-//! Areas are snapped to a grid, so that neighbouring windows share a search, and what was found is believed for a while. One item
-//! is opened when the source is: it tells which bands there are, whatever is found later.
+//! Areas are snapped to a grid, so that neighbouring windows share a search, and search results are cached for ten minutes. One item
+//! is opened at the start and defines the bands of all that are found later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,23 +23,23 @@ use crate::storage::Client;
 /// Side of the cells that areas are snapped to, degrees.
 const CELL_DEG: f64 = 0.25;
 
-/// How long an answer is believed.
+/// How long search results are cached.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Files of all answers that are kept.
+/// Most files in all cached search results.
 const MAX_FILES_KEPT: u64 = 50_000;
 
-/// Items that are looked through for one that tells the bands.
+/// Items requested at the start, of which the newest defines the bands.
 const SAMPLE_ITEMS: usize = 10;
 
 /// West, south, east and north of an area in cells, and the times asked for.
 type Area = ([i32; 4], Option<DatetimeRange>);
 
-/// What was found in an area.
+/// Captures found in an area.
 #[derive(Clone)]
 struct CachedSearch {
     set: Arc<CaptureSet>,
-    /// Files that it may have open.
+    /// Number of files that it may have open.
     files: u32,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Catalogue {
     client: Arc<Client>,
     options: OpenOptions,
     base: Base,
-    /// The files of the item that told the bands, and those bands.
+    /// The files of the item that defines the bands, and those bands.
     sample: Vec<Arc<AssetRaster>>,
     bands: Vec<String>,
     areas: moka::sync::Cache<Area, CachedSearch>,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Catalogue {
 /// The catalogue of a search, and a raster with the bands that all of its captures have.
 ///
 /// # Errors
-/// [`RasterError`] where the location is malformed, the host fails, nothing is found, or the newest item cannot be opened.
+/// [`RasterError`] if the location is malformed, the host fails, nothing is found, or the newest item cannot be opened.
 pub(crate) fn open_search(location: &str, options: &OpenOptions) -> Result<(Catalogue, Arc<dyn Raster>), RasterError> {
     let search = Search::parse(location)?;
     let client = options.remote.clone().ok_or_else(|| nobody(location))?;
@@ -87,7 +87,7 @@ pub(crate) fn open_search(location: &str, options: &OpenOptions) -> Result<(Cata
 }
 
 impl Catalogue {
-    /// What people call it.
+    /// Its title for display.
     pub(crate) fn title(&self) -> &str {
         self.search.title()
     }
@@ -116,7 +116,7 @@ impl Catalogue {
         Ok(self.areas.try_get_with((cells, datetime.copied()), search)?.set)
     }
 
-    /// The cells that hold an area, within the bounds of the search; `None` outside of them.
+    /// The cells that cover an area; `None` if it lies outside the bounds of the search.
     fn cells(&self, area: &Bounds) -> Option<[i32; 4]> {
         if self.search.bounds.as_ref().is_some_and(|bounds| !bounds.intersects(area)) {
             return None;
@@ -127,7 +127,7 @@ impl Catalogue {
         Some([first(min_x), first(min_y), last(max_x), last(max_y)])
     }
 
-    /// The captures in some cells, and how many files they have.
+    /// The captures in cells, and the number of their files.
     fn captures(&self, cells: &[i32; 4], datetime: Option<&DatetimeRange>) -> Result<(Vec<Capture>, u32), RasterError> {
         let [min_x, min_y, max_x, max_y] = cells.map(|cell| f64::from(cell) * CELL_DEG);
         let area =
@@ -155,8 +155,8 @@ impl Catalogue {
     }
 }
 
-/// Degrees around a grid. One of Web Mercator that reaches beyond the antimeridian ends there: all longitudes would be the
-/// alternative, and what lies beyond is a halo.
+/// The bounds of a grid in degrees. A Web Mercator grid that reaches beyond the antimeridian is cut there, because only the halo
+/// of a tile does; otherwise its bounds would be all longitudes.
 fn area_of(target: &Georef) -> Option<Bounds> {
     if target.crs != Crs::web_mercator() {
         return Footprint::of(target).and_then(|footprint| Footprint::around([footprint]));

@@ -1,5 +1,5 @@
-//! STAC documents as far as imagery needs them: items and item collections of STAC 1.0 and 1.1 with the extensions for bands
-//! (`eo`, `raster`) and projections (`proj`). What is not known is passed over.
+//! The parts of STAC documents that imagery needs: items and item collections of STAC 1.0 and 1.1, with the extensions `eo`, `raster`
+//! and `proj`. Everything else is ignored.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const FORMAT: &str = "a STAC document";
 const MAX_ITEMS: usize = 1000;
 const MAX_ASSETS: usize = 200;
 
-/// What a document is.
+/// The fields that tell what a document is.
 #[derive(Deserialize)]
 struct Head {
     #[serde(rename = "type")]
@@ -25,7 +25,7 @@ struct Head {
     stac_version: Option<Value>,
 }
 
-/// One scene.
+/// An item: one scene.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Item {
     pub(super) id: String,
@@ -39,7 +39,7 @@ pub(super) struct Item {
     pub(super) assets: BTreeMap<String, Asset>,
 }
 
-/// What holds for all of a scene.
+/// Properties of a scene.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Properties {
     datetime: Option<String>,
@@ -49,14 +49,14 @@ pub(super) struct Properties {
     pub(super) platform: Option<String>,
     #[serde(rename = "eo:cloud_cover")]
     cloud_cover: Option<f64>,
-    /// Whether the offset that the bands still declare is in the values no longer (earth-search writes it so).
+    /// True if the declared offset has already been applied (earth-search keeps declaring it).
     #[serde(rename = "earthsearch:boa_offset_applied")]
     boa_offset_applied: Option<bool>,
     #[serde(flatten)]
     projection: Projection,
 }
 
-/// Where the pixels of an asset lie; an asset's own word goes before its item's.
+/// The grid of an asset. Fields of the asset override those of its item.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Projection {
     #[serde(rename = "proj:code")]
@@ -77,19 +77,19 @@ pub(super) struct Link {
     rel: String,
     href: String,
     method: Option<String>,
-    /// What a POST sends, and whether it is laid over what was sent before.
+    /// The body of a POST; `merge` lays it over that of the request before.
     #[serde(default)]
     body: Option<Map<String, Value>>,
     #[serde(default)]
     merge: Option<bool>,
 }
 
-/// How the page after this one is asked for.
+/// How to request the next page.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Next {
     /// By GET at an address.
     Get { href: String },
-    /// By POST; `merge` says whether `body` is laid over that of the request before.
+    /// By POST; if `merge`, `body` is laid over that of the request before.
     Post { href: String, body: Map<String, Value>, merge: bool },
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Asset {
     eo_bands: Vec<Band>,
     #[serde(rename = "raster:bands", default)]
     raster_bands: Vec<Band>,
-    /// What holds for all bands.
+    /// For all bands of the asset.
     nodata: Option<Value>,
     #[serde(rename = "raster:scale")]
     scale: Option<f64>,
@@ -119,7 +119,7 @@ pub(super) struct Asset {
     pub(super) projection: Projection,
 }
 
-/// One band of a file, in whichever of the three places it is described.
+/// One band of a file, from any of the three lists.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Band {
     name: Option<String>,
@@ -146,7 +146,7 @@ pub(super) struct BandNotes {
 }
 
 impl BandNotes {
-    /// Adds what a file does not say of its band.
+    /// Fills in what the file does not state about its band.
     pub(super) fn complete(&self, band: &mut BandInfo) {
         band.nodata = band.nodata.or(self.nodata);
         if (band.scale, band.offset) == (1.0, 0.0) {
@@ -156,7 +156,7 @@ impl BandNotes {
     }
 }
 
-/// Items, and where there are more of them.
+/// One page of items, and the next.
 pub(super) struct Page {
     pub(super) items: Vec<Item>,
     pub(super) next: Option<Next>,
@@ -173,8 +173,8 @@ pub(super) fn parse(name: &str, json: &[u8]) -> Result<Vec<Item>, RasterError> {
 /// The items of a document that may be one of several pages.
 ///
 /// # Errors
-/// [`RasterError::Undecodable`] where it is no JSON, or an item lacks what STAC requires; [`RasterError::Unsupported`] for other
-/// documents than items and item collections; [`RasterError::TooLarge`] beyond the limits.
+/// [`RasterError::Undecodable`] if it is not JSON or an item lacks required fields, [`RasterError::Unsupported`] for documents other
+/// than items and item collections, [`RasterError::TooLarge`] beyond the limits.
 pub(super) fn parse_page(name: &str, json: &[u8]) -> Result<Page, RasterError> {
     #[derive(Deserialize)]
     struct ItemCollection {
@@ -217,7 +217,7 @@ pub(super) fn parse_page(name: &str, json: &[u8]) -> Result<Page, RasterError> {
 }
 
 impl Link {
-    /// What it says of the next page, if it is about that and names a way known here.
+    /// The next page, if the link is to one and its method is supported.
     fn next(self) -> Option<Next> {
         let Self { rel, href, method, body, merge } = self;
         match method.as_deref().unwrap_or("GET") {
@@ -230,31 +230,32 @@ impl Link {
 }
 
 impl Item {
-    /// When it was taken: `datetime`, else where its interval begins.
+    /// When it was taken: `datetime`, or else the start of its interval.
     pub(super) fn datetime(&self) -> Option<Timestamp> {
         let parse = |text: &Option<String>| text.as_deref()?.parse().ok();
         parse(&self.properties.datetime).or_else(|| parse(&self.properties.start_datetime))
     }
 
-    /// Percent of it that lie under clouds.
+    /// Cloud cover in percent.
     pub(super) fn cloud_cover(&self) -> Option<f64> {
         self.properties.cloud_cover
     }
 
-    /// Text that changes whenever the item does; signatures in addresses, which every answer has anew, are left out.
+    /// Text that changes whenever the item does. Queries of addresses are left out, because they hold signatures that differ in every
+    /// answer.
     pub(super) fn identity(&self) -> String {
         let Properties { created, updated, .. } = &self.properties;
         let hrefs: String = self.assets.values().filter_map(|asset| asset.href.split('?').next()).collect();
         format!("{:?} {} {created:?} {updated:?} {hrefs}", self.collection, self.id)
     }
 
-    /// Its address, as it says itself.
+    /// Its own address, from its `self` link.
     pub(super) fn own_href(&self) -> Option<&str> {
         self.links.iter().find(|link| link.rel == "self").map(|link| link.href.as_str())
     }
 
-    /// The EPSG code, columns and rows, and GDAL's coefficients `[a, b, c, d, e, f]` (`x = a col + b row + c`) of an asset's
-    /// pixels, where all of that is told.
+    /// The grid of an asset, if it is fully stated: EPSG code, (columns, rows), and coefficients `[a, b, c, d, e, f]` with
+    /// `x = a col + b row + c`.
     pub(super) fn grid(&self, asset: &Asset) -> Option<(u32, (usize, usize), [f64; 6])> {
         let (own, shared) = (&asset.projection, &self.properties.projection);
         let code = |projection: &Projection| {
@@ -270,7 +271,7 @@ impl Item {
         is_sound.then_some((code(own).or_else(|| code(shared))?, (cols as usize, rows as usize), coefficients))
     }
 
-    /// What is said of the bands of an asset, in the order of the file; nothing where none are listed.
+    /// What the item says of each band of an asset, in file order; empty if it lists none.
     pub(super) fn bands(&self, asset: &Asset) -> Vec<BandNotes> {
         let lists = [&asset.bands, &asset.eo_bands, &asset.raster_bands];
         let count = lists.iter().map(|list| list.len()).max().unwrap_or(0);
@@ -290,7 +291,7 @@ impl Item {
     }
 }
 
-/// A number, or one of the texts that the raster extension has for those JSON lacks.
+/// A number, or a text of the raster extension for a number that JSON cannot express.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),

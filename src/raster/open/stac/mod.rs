@@ -1,8 +1,8 @@
 //! STAC items and item collections as captures (SpatioTemporal Asset Catalogs, versions 1.0 and 1.1).
 //!
-//! The assets of an item that are bands are put together ([`Composite`]); items of one day and platform are scenes of one pass and
-//! become one capture ([`Mosaic`]). Of the newest item every file is opened, which tells whether the hosts answer and what bands
-//! there are; the files of others wait until their pixels are wanted, where the items say enough of them.
+//! The band assets of an item form one raster ([`Composite`]); items of one day and platform are scenes of one pass and become one
+//! capture ([`Mosaic`]). All files of the newest item are opened, to check the hosts and learn the bands. Files of other items are
+//! opened when their pixels are wanted, if the items say enough about them.
 
 mod asset_raster;
 mod assets;
@@ -35,14 +35,14 @@ use crate::storage::in_parallel;
 /// Bytes accepted in a document.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Files that are opened at once for want of what the `proj` extension would say of them.
+/// Most files that are opened at once because their items lack the `proj` extension.
 const MAX_OPENED: usize = 400;
 
-/// The captures of a document that lies at `base`, in time order, those of unknown time first.
+/// The captures of a document at `base`, in time order, those of unknown time first.
 ///
 /// # Errors
-/// [`RasterError`] where it is no item or item collection, where an item has no bands or the items none in common, and where the
-/// files of the newest item cannot be opened.
+/// [`RasterError`] if it is not an item or item collection, an item has no bands, the items have no bands in common, or a file of
+/// the newest item cannot be opened.
 pub(crate) fn open(
     name: &str,
     file: &dyn ByteSource,
@@ -65,7 +65,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Whether an item has anything to make a scene of.
+    /// True if an item has band assets.
     fn has_bands(item: &Item) -> bool {
         !band_assets(item).is_empty()
     }
@@ -87,7 +87,7 @@ impl Scene {
         Ok(Self { item, files, version: version_hash(version.as_bytes()) })
     }
 
-    /// What the scenes of one pass share; `None` for one that stands alone.
+    /// Day, platform and collection, which the scenes of one pass share; `None` if the time is unknown.
     fn pass(&self) -> Option<(String, Option<String>, Option<String>)> {
         let day = self.item.datetime()?.to_string().get(..10)?.to_owned();
         Some((day, self.item.properties.platform.clone(), self.item.collection.clone()))
@@ -102,7 +102,7 @@ fn captures(name: &str, items: Vec<Item>, base: &Base, options: &OpenOptions) ->
     assemble(name, scenes, composites, Mosaicking::Day)
 }
 
-/// Puts scenes, and their rasters, together to captures in time order, those of unknown time first.
+/// Combines scenes and their rasters into captures in time order, those of unknown time first.
 fn assemble(
     name: &str,
     scenes: Vec<Scene>,
@@ -110,14 +110,14 @@ fn assemble(
     mosaic: Mosaicking,
 ) -> Result<Vec<Capture>, RasterError> {
     let mut scenes: Vec<(Scene, Arc<dyn Raster>)> = scenes.into_iter().zip(rasters).collect();
-    // The newest first; of scenes of one instant, that of the later name (catalogues number reprocessed ones).
+    // Newest first; at the same instant, the later name first (catalogues number reprocessed scenes).
     scenes.sort_by(|(a, _), (b, _)| (b.item.datetime(), &b.item.id).cmp(&(a.item.datetime(), &a.item.id)));
     if mosaic == Mosaicking::First {
         scenes.reverse();
     }
     let mut passes: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (index, (scene, _)) in scenes.iter().enumerate() {
-        // Scenes of unknown time stand alone, by their number.
+        // A scene of unknown time becomes a capture of its own.
         let alone = (mosaic == Mosaicking::Day && scene.item.datetime().is_none()).then_some(index);
         let pass = if mosaic == Mosaicking::Day { scene.pass() } else { None };
         passes.entry((alone, pass)).or_default().push(index);
@@ -136,7 +136,7 @@ fn assemble(
     Ok(captures)
 }
 
-/// The bands that all scenes have, scene by scene.
+/// One raster per scene, with the bands that all scenes have.
 fn open_scenes(name: &str, scenes: &mut [Scene]) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
     let Some((newest, others)) = scenes.split_first_mut() else {
         return Err(RasterError::NoSuchPart { what: "item", index: 0, count: 0 });
@@ -150,15 +150,14 @@ fn open_scenes(name: &str, scenes: &mut [Scene]) -> Result<Vec<Arc<dyn Raster>>,
     Ok(with_common_bands(name, composites)?.into_iter().map(|composite| Arc::new(composite) as Arc<dyn Raster>).collect())
 }
 
-/// The files of scenes, which are opened at once only where the scene does not say enough of them or has one that none of
-/// `alike` is like.
+/// The files of scenes. A file is opened now only if its item says too little about it, or `alike` has no asset of that key.
 fn open_others(
     name: &str,
     scenes: &mut [Scene],
     alike: &[Arc<AssetRaster>],
 ) -> Result<Vec<Vec<Arc<AssetRaster>>>, RasterError> {
     let alike: HashMap<&str, &Arc<AssetRaster>> = alike.iter().map(|asset| (asset.key(), asset)).collect();
-    // What has to be opened is opened together, whatever scene it belongs to.
+    // The files of all scenes that must be opened are opened together.
     let (mut known, mut owners, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for (index, scene) in scenes.iter_mut().enumerate() {
         let mut assumed = Vec::new();
@@ -201,7 +200,7 @@ fn open_files(name: &str, files: Vec<AssetFile>) -> Result<Vec<Arc<AssetRaster>>
     in_parallel(files.len(), |index| files[index].clone().open().map(Arc::new))
 }
 
-/// The same composites with the bands that all of them have, in the order of the first, and a note of those left out.
+/// The composites with only the bands that all have, in the order of the first, and a warning about those left out.
 fn with_common_bands(name: &str, all: Vec<(Composite, Vec<String>)>) -> Result<Vec<Composite>, RasterError> {
     let first = all.first().map(|(_, names)| names.clone()).unwrap_or_default();
     let in_all = |band: &&String| all.iter().all(|(_, names)| names.contains(band));
@@ -235,7 +234,7 @@ fn with_common_bands(name: &str, all: Vec<(Composite, Vec<String>)>) -> Result<V
     Ok(all.into_iter().map(restrict).collect())
 }
 
-/// Some words of many.
+/// The first words of a list.
 fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let words: Vec<String> = words.into_iter().take(SHOWN + 1).map(|word| word.chars().take(40).collect()).collect();

@@ -10,58 +10,58 @@ use crate::raster::datetime::{DatetimeRange, Timestamp};
 use crate::raster::error::RasterError;
 use crate::storage::{Client, RemoteError, RemoteUrl};
 
-/// Locations of searches begin like this.
+/// Prefix of search locations.
 const PREFIX: &str = "stac+";
 
-/// Bytes accepted in a page, items asked for in one, and pages followed.
+/// Bytes accepted in a page, items requested per page, and pages followed.
 const MAX_PAGE_BYTES: u64 = 16 << 20;
 const PAGE_ITEMS: usize = 100;
 const MAX_PAGES: usize = 10;
 
-/// Items taken for one area where the location does not say.
+/// Items taken per area, by default and at most.
 const DEFAULT_ITEMS: usize = 200;
 const MAX_ITEMS: usize = 1000;
 
-/// What a location needs, in words.
+/// What a location needs, for error messages.
 const NEEDED: &str = "an address such as stac+https://example.org/v1/search?collections=sentinel-2-l1c&datetime=2024-06-01/2024-09-01\
                       &max_cloud=20 is needed (also: bbox=W,S,E,N, mosaic=day, newest or first, max_items=200, method=post)";
 
-/// Whether a location is a search.
+/// True if a location is a search.
 pub(crate) fn is_search(location: &str) -> bool {
     location.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX)) && location.contains("://")
 }
 
-/// Which items become one capture.
+/// How items are combined into captures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Mosaicking {
-    /// Those of one day and platform; the newest on top.
+    /// One per day and platform; newest on top.
     #[default]
     Day,
-    /// All of them, the newest on top.
+    /// All in one, newest on top.
     Newest,
-    /// All of them, the oldest on top.
+    /// All in one, oldest on top.
     First,
 }
 
-/// A search, but for its area.
+/// A search without its area.
 #[derive(Clone)]
 pub(super) struct Search {
     /// Up to the question mark.
     endpoint: String,
-    /// Parameters of the host's own, tokens among them.
+    /// Other parameters, which are passed on to the host; tokens among them.
     others: Vec<String>,
     collections: String,
     datetime: Option<DatetimeRange>,
     max_cloud: Option<f64>,
-    /// Where to look at all, degrees.
+    /// Bounds of all searches, degrees.
     pub(super) bounds: Option<Bounds>,
     pub(super) mosaic: Mosaicking,
     max_items: usize,
-    /// Whether the host is asked by POST from the start.
+    /// True if the host takes searches by POST only.
     by_post: bool,
 }
 
-/// What one search is for.
+/// Conditions of one search.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     area: Option<&'a Bounds>,
@@ -70,7 +70,7 @@ struct Wanted<'a> {
     max_cloud: Option<f64>,
 }
 
-/// A page that is asked for: by POST where there is a document to send.
+/// A request for a page: by POST if there is a document to send.
 struct Question {
     url: RemoteUrl,
     document: Option<Map<String, Value>>,
@@ -87,7 +87,7 @@ impl Search {
     /// Reads a location.
     ///
     /// # Errors
-    /// [`RasterError::InvalidOption`] naming what is wrong; [`RemoteError::BadUrl`] where it is no address.
+    /// [`RasterError::InvalidOption`] for an invalid parameter, [`RasterError::Remote`] for an invalid address.
     pub(super) fn parse(location: &str) -> Result<Self, RasterError> {
         let address = location.get(PREFIX.len()..).unwrap_or_default();
         let (endpoint, query) = address.split_once('?').unwrap_or((address, ""));
@@ -108,7 +108,7 @@ impl Search {
             max_items: DEFAULT_ITEMS,
             by_post: false,
         };
-        // Who names the landing page means the search below it.
+        // The address of the landing page is accepted, too.
         if !search.endpoint.ends_with("/search") {
             search.endpoint += "/search";
         }
@@ -145,16 +145,16 @@ impl Search {
         Ok(search)
     }
 
-    /// What people call it.
+    /// Its title for display.
     pub(super) fn title(&self) -> &str {
         &self.collections
     }
 
-    /// The items that lie in `area` (degrees) and were taken within `datetime` as well as the search's own range; at most `most`
-    /// of them, in the order of the host, which is the newest first at all known ones.
+    /// Up to `most` items in `area` (degrees), taken within both `datetime` and the search's own range, in the host's order (newest
+    /// first at all known hosts).
     ///
     /// # Errors
-    /// [`RasterError::Remote`] where the host may not be asked or fails, and what it sends in place of items.
+    /// [`RasterError::Remote`] if the host is not allowed or fails, and [`RasterError`] if its answer is not a page of items.
     pub(super) fn items(
         &self,
         client: &Client,
@@ -174,13 +174,13 @@ impl Search {
         let mut pages = 0;
         loop {
             let json = match question.ask(client) {
-                // Some hosts take searches by POST alone.
+                // Some hosts take searches by POST only.
                 Err(RemoteError::Status { status: 405 | 501, .. }) if pages == 0 && !by_post => {
                     by_post = true;
                     question = self.question(client, &wanted, by_post)?;
                     continue;
                 }
-                // Some refuse what they do not know; clouds are looked at here, too.
+                // Some hosts refuse unknown parameters; cloud cover is checked here anyway.
                 Err(RemoteError::Status { status: 400, .. }) if pages == 0 && wanted.max_cloud.is_some() => {
                     wanted.max_cloud = None;
                     question = self.question(client, &wanted, by_post)?;
@@ -189,7 +189,7 @@ impl Search {
                 answer => answer?,
             };
             let Page { items, next } = parse_page(&question.url.to_string(), &json)?;
-            // Hosts need not know every condition.
+            // Hosts may ignore conditions, so all are checked here.
             found.extend(items.into_iter().filter(|item| self.wants(item, range.as_ref())));
             pages += 1;
             match next {
@@ -213,7 +213,7 @@ impl Search {
         })
     }
 
-    /// The address that is asked by GET.
+    /// The address of a GET request.
     fn address(&self, wanted: &Wanted<'_>) -> String {
         let mut query = self.others.clone();
         query.push(format!("collections={}", self.collections));
@@ -224,14 +224,14 @@ impl Search {
             query.push(format!("datetime={}", interval(range)));
         }
         if let Some(percent) = wanted.max_cloud {
-            // The query extension's form, `{"eo:cloud_cover":{"lte":20}}`; hosts without it pass it over.
+            // Form of the query extension, `{"eo:cloud_cover":{"lte":20}}`; hosts without the extension ignore it.
             query.push(format!("query=%7B%22eo%3Acloud_cover%22%3A%7B%22lte%22%3A{percent}%7D%7D"));
         }
         query.push(format!("limit={}", wanted.most.min(PAGE_ITEMS)));
         format!("{}?{}", self.endpoint, query.join("&"))
     }
 
-    /// The document that is sent by POST.
+    /// The document of a POST request.
     fn document(&self, wanted: &Wanted<'_>) -> Map<String, Value> {
         let mut document = Map::new();
         let mut put = |name: &str, value: Value| drop(document.insert(name.to_owned(), value));
@@ -266,8 +266,8 @@ impl Question {
         }
     }
 
-    /// The question after this one; `whole` is the document of the search, over which a host that was asked by GET may want the
-    /// next one's laid.
+    /// The request for the next page. `whole` is the document of the search, onto which the next body is laid if the first page was
+    /// requested by GET.
     fn next(self, next: Next, whole: impl FnOnce() -> Map<String, Value>) -> Result<Self, RasterError> {
         Ok(match next {
             Next::Get { href } => Self { url: self.url.join_beside(&href)?, document: None },
@@ -280,16 +280,16 @@ impl Question {
     }
 }
 
-/// An interval as searches take it.
+/// An interval in the form that searches take.
 fn interval(range: &DatetimeRange) -> String {
     let text = |end: Option<Timestamp>| end.map_or_else(|| "..".to_owned(), in_seconds);
     format!("{}/{}", text(range.start), text(range.end))
 }
 
-/// No instant is in both of two ranges.
+/// Two ranges have no instant in common.
 struct Empty;
 
-/// The instants in both of two ranges; `None` for all of time.
+/// The intersection of two ranges; `None` for all of time.
 fn intersection(a: Option<&DatetimeRange>, b: Option<&DatetimeRange>) -> Result<Option<DatetimeRange>, Empty> {
     let (Some(a), Some(b)) = (a, b) else { return Ok(a.or(b).copied()) };
     let start = a.start.max(b.start);
@@ -300,7 +300,7 @@ fn intersection(a: Option<&DatetimeRange>, b: Option<&DatetimeRange>) -> Result<
     if start.zip(end).is_some_and(|(start, end)| start > end) { Err(Empty) } else { Ok(Some(DatetimeRange { start, end })) }
 }
 
-/// An instant without its fraction, which not every host can read.
+/// An instant without fractions of a second, which not every host accepts.
 fn in_seconds(instant: Timestamp) -> String {
     let text = instant.to_string();
     match text.split_once('.') {
@@ -316,7 +316,7 @@ fn parse_bounds(text: &str) -> Option<Bounds> {
     is_sound.then_some(Bounds { min_x, min_y, max_x, max_y })
 }
 
-/// Who asks in the place of a server that may not ask anybody.
+/// The error for a search when remote files are not allowed at all.
 pub(super) fn nobody(location: &str) -> RasterError {
     let host = Search::parse(location).and_then(|search| Ok(RemoteUrl::parse(&search.endpoint)?));
     host.map_or_else(|error| error, |url| RemoteError::HostNotAllowed { host: url.host().to_owned() }.into())
