@@ -4,306 +4,19 @@
 //! image, AllenAI's own tools use B04, B03 and B02 divided by 3000, which is the preset `reflectance`.
 
 mod bands;
+mod plan;
+mod preset;
+mod warnings;
 
 pub use bands::BandNumbers;
-
-use std::str::FromStr;
-
-use self::bands::{BandChoice, choose};
-use crate::raster::error::RasterError;
-use crate::raster::pixels::{BandInfo, Patch, RasterInfo, SampleType};
-use crate::zoo::{Band, ModelSpec};
-
-/// Reflectance (times 10 000) that becomes 1 when B04, B03, B02 replace the true-colour image.
-const REFLECTANCE_WHITE: f32 = 3000.0;
-
-/// Ratio of pixel size to the model's training resolution from which on a warning is given.
-const RESOLUTION_TOLERANCE: f64 = 1.5;
-
-/// How pixel values become network input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Preset {
-    /// The model's own offset and scale per band, with the 8-bit true-colour image for Sentinel-2's colours.
-    #[default]
-    Tci,
-    /// B04, B03, B02 / 3000 in place of the true-colour image.
-    Reflectance,
-}
-
-/// What a request says about its input.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct InputOptions {
-    /// The scaling.
-    pub preset: Preset,
-    /// Added to reflectances before scaling: -1000 for Sentinel-2 baseline 04.00 and later, unless the provider has removed the
-    /// offset.
-    pub dn_offset: f32,
-    /// 1-based bands in the model's order.
-    pub bands: Option<BandNumbers>,
-}
-
-fn invalid_preset(value: &str) -> RasterError {
-    RasterError::InvalidOption {
-        what: "preset",
-        value: value.chars().take(100).collect(),
-        needed: "tci and reflectance are the choices (dn_offset=NUMBER is an option of its own)".to_owned(),
-    }
-}
-
-impl FromStr for Preset {
-    type Err = RasterError;
-
-    fn from_str(text: &str) -> Result<Self, RasterError> {
-        match text {
-            "tci" => Ok(Self::Tci),
-            "reflectance" => Ok(Self::Reflectance),
-            _ => Err(invalid_preset(text)),
-        }
-    }
-}
-
-/// How one model's input is made from a raster: the bands to read and their scaling.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InputPlan {
-    bands: Vec<usize>,
-    /// Their names in the model or the preset.
-    names: Vec<String>,
-    scalings: Vec<Scaling>,
-    sensor: String,
-    choice: BandChoice,
-    sample_type: SampleType,
-    is_normalised: bool,
-    /// Added to reflectances, from [`InputOptions`].
-    dn_offset: f32,
-    /// Offset of each band, in digital numbers, that the raster declares.
-    declared_offsets: Vec<Option<f32>>,
-}
-
-/// `clip((pixel + shift) / scale, 0, 1)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Scaling {
-    shift: f32,
-    scale: f32,
-    /// True if the pixels are Sentinel-2 reflectances times 10 000.
-    is_reflectance: bool,
-}
-
-impl InputPlan {
-    /// Finds the model's bands in a raster.
-    ///
-    /// # Errors
-    /// [`RasterError::BandMismatch`] if bands are missing, [`RasterError::InvalidOption`] if the preset does not fit the model.
-    pub fn new(info: &RasterInfo, model: &ModelSpec, options: &InputOptions) -> Result<Self, RasterError> {
-        let is_sentinel2 = model.sensor == "sentinel2";
-        if !is_sentinel2 && (options.preset == Preset::Reflectance || options.dn_offset != 0.0) {
-            return Err(RasterError::InvalidOption {
-                what: "preset",
-                value: if options.preset == Preset::Reflectance { "reflectance" } else { "dn_offset" }.to_owned(),
-                needed: format!("it is for Sentinel-2, and {} reads {}", model.id, model.sensor),
-            });
-        }
-        let rules: Vec<(&str, Scaling)> = model.bands.iter().map(|band| rule(band, is_sentinel2, options)).collect();
-        let names: Vec<&str> = rules.iter().map(|(name, _)| *name).collect();
-        let (bands, choice) = choose(info, &names, options.bands.as_ref()).map_err(|error| match error {
-            RasterError::BandMismatch { found, needed } if is_sentinel2 && options.preset == Preset::Tci => {
-                let needed = format!("{needed}; preset=reflectance takes B04, B03, B02 in place of the true-colour image");
-                RasterError::BandMismatch { found, needed }
-            }
-            error => error,
-        })?;
-        let declared_offsets = bands.iter().map(|band| declared_offset(&info.bands[*band])).collect();
-        Ok(Self {
-            bands,
-            declared_offsets,
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-            scalings: rules.iter().map(|(_, scaling)| *scaling).collect(),
-            sensor: model.sensor.clone(),
-            choice,
-            sample_type: info.sample_type,
-            is_normalised: info.is_normalised,
-            dn_offset: options.dn_offset,
-        })
-    }
-
-    /// The 0-based bands to read, in the model's order.
-    pub fn bands(&self) -> &[usize] {
-        &self.bands
-    }
-
-    /// Network input `[height, width, bands]` from a patch of [`InputPlan::bands`]: 0 … 1, and 0 for pixels without data. Float
-    /// arrays are passed on unchanged.
-    pub fn normalise(&self, patch: &Patch) -> Vec<f32> {
-        if self.is_normalised {
-            return patch.pixels.clone();
-        }
-        let mut input = vec![0.0; patch.pixels.len()];
-        let pixels = patch.pixels.chunks_exact(patch.bands).zip(&patch.valid);
-        for ((pixel, _), input) in pixels.zip(input.chunks_exact_mut(patch.bands)).filter(|((_, valid), _)| **valid) {
-            for ((value, scaling), input) in pixel.iter().zip(&self.scalings).zip(input) {
-                *input = ((value + scaling.shift) / scaling.scale).clamp(0.0, 1.0);
-            }
-        }
-        input
-    }
-
-    /// Warnings if a patch's values contradict the scaling, or bands were taken in file order.
-    pub fn warnings(&self, patch: &Patch) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.choice == BandChoice::FileOrder && self.bands.len() > 3 {
-            warnings.push(format!("The bands have no names; they were taken in file order as {}.", self.names.join(", ")));
-        }
-        warnings.extend(self.offset_warning());
-        if !patch.is_empty() {
-            let ranges: Vec<Range> = (0..patch.bands).map(|band| Range::of(patch, band)).collect();
-            warnings.extend(self.value_warnings(&ranges));
-        }
-        warnings
-    }
-
-    /// A warning if the raster declares another offset than the one asked for.
-    fn offset_warning(&self) -> Option<String> {
-        let differs = |declared: &Option<f32>| declared.filter(|declared| (declared - self.dn_offset).abs() > 0.5);
-        let bands = self.names.iter().zip(self.declared_offsets.iter().zip(&self.scalings));
-        let bands = bands.filter(|(_, (_, scaling))| scaling.is_reflectance);
-        let contradicting: Vec<(&str, f32)> =
-            bands.filter_map(|(name, (declared, _))| Some((name.as_str(), differs(declared)?))).collect();
-        let (_, declared) = contradicting.first()?;
-        let names: Vec<&str> = contradicting.iter().map(|(name, _)| *name).collect();
-        let names = names.join(", ");
-        Some(if self.dn_offset == 0.0 {
-            format!(
-                "The product declares an offset of {declared} in {names} (Sentinel-2 processing baseline 04.00 and later), which is \
-                 still in the values; dn_offset={declared} takes it out."
-            )
-        } else {
-            format!(
-                "dn_offset={} was asked for, but the product declares an offset of {declared} in {names}.",
-                self.dn_offset
-            )
-        })
-    }
-
-    fn value_warnings(&self, ranges: &[Range]) -> Vec<String> {
-        let low = ranges.iter().map(|range| range.min).fold(f32::INFINITY, f32::min);
-        let high = ranges.iter().map(|range| range.max).fold(f32::NEG_INFINITY, f32::max);
-        let span = format!("values go from {low} to {high}");
-        if self.is_normalised {
-            let is_unit = low >= -1e-3 && high <= 1.0 + 1e-3;
-            let sentence = format!(
-                "Float arrays are taken as network input between 0 and 1, but the {span}; send integers to have pixel values scaled."
-            );
-            return if is_unit { vec![] } else { vec![sentence] };
-        }
-        if low == 0.0 && high == 0.0 {
-            return vec!["All pixels are 0; if that means \"no data\", declare it in the file's nodata tag.".to_owned()];
-        }
-        if self.sensor == "sentinel1" && low < 0.0 {
-            return vec![format!(
-                "The {span}, which looks like decibels; the model reads Sentinel-1 amplitudes (0 to 255 and more)."
-            )];
-        }
-        let is_float = matches!(self.sample_type, SampleType::F32 | SampleType::F64);
-        if is_float && high <= 2.0 && self.scalings.iter().all(|scaling| scaling.scale > 2.0) {
-            let advice = if self.sensor == "sentinel2" {
-                "multiply them by 10000 and use preset=reflectance"
-            } else {
-                "the model expects digital numbers"
-            };
-            return vec![format!("The {span}, which looks like reflectances as fractions; {advice}.")];
-        }
-
-        let mut warnings = Vec::new();
-        let zeros = self.names_where(ranges, |range, _| range.min == 0.0 && range.max == 0.0);
-        if !zeros.is_empty() {
-            warnings.push(format!("All pixels are 0 in {zeros}."));
-        }
-        // Interpolation may exceed the file's values slightly, because weights are rounded.
-        let bright = self.names_where(ranges, |range, scaling| {
-            scaling.scale == 255.0 && scaling.shift == 0.0 && self.sensor != "sentinel1" && range.max > 255.5
-        });
-        if !bright.is_empty() {
-            let advice = if self.sensor == "sentinel2" { " (preset=reflectance takes B04, B03, B02 instead)" } else { "" };
-            warnings.push(format!("8-bit values (0 to 255) are expected in {bright}, but they reach {high}{advice}."));
-        }
-        let dark = self.names_where(ranges, |_, scaling| scaling.scale > 255.0 && self.sample_type == SampleType::U8);
-        if !dark.is_empty() {
-            warnings.push(format!("16-bit values are expected in {dark}, but the raster is 8-bit."));
-        }
-        let below = self.names_where(ranges, |range, scaling| range.max + scaling.shift <= 0.0 && range.max > 0.0);
-        if !below.is_empty() && dark.is_empty() {
-            warnings.push(format!(
-                "Every value in {below} lies below the scaling's zero, so the network sees black; the {span}."
-            ));
-        }
-        let raised = self.names_where(ranges, |range, scaling| scaling.is_reflectance && range.min >= 1000.0);
-        let is_declared = self.declared_offsets.iter().any(Option::is_some);
-        if !raised.is_empty() && self.dn_offset == 0.0 && !is_declared {
-            warnings.push(format!(
-                "No pixel in {raised} is below 1000, as in imagery since processing baseline 04.00; dn_offset=-1000 takes that offset out."
-            ));
-        }
-        warnings
-    }
-
-    /// Names of the bands for which `test` is true, separated by commas.
-    fn names_where(&self, ranges: &[Range], test: impl Fn(&Range, &Scaling) -> bool) -> String {
-        let bands = self.names.iter().zip(ranges.iter().zip(&self.scalings));
-        let names: Vec<&str> =
-            bands.filter(|(_, (range, scaling))| test(range, scaling)).map(|(name, _)| name.as_str()).collect();
-        names.join(", ")
-    }
-}
-
-/// The offset in digital numbers that follows from a band's declared scale and offset; `None` if it declares no scale.
-fn declared_offset(band: &BandInfo) -> Option<f32> {
-    (band.scale != 1.0 && band.scale > 0.0).then(|| (band.offset / band.scale).round() as f32)
-}
-
-/// The band that a model's band is read from, and its scaling.
-fn rule<'a>(band: &'a Band, is_sentinel2: bool, options: &InputOptions) -> (&'a str, Scaling) {
-    let is_tci = is_sentinel2 && band.name.starts_with("tci_");
-    if is_tci && options.preset == Preset::Reflectance {
-        let name = match band.name.as_str() {
-            "tci_r" => "b04",
-            "tci_g" => "b03",
-            _ => "b02",
-        };
-        return (name, Scaling { shift: options.dn_offset, scale: REFLECTANCE_WHITE, is_reflectance: true });
-    }
-    let is_reflectance = is_sentinel2 && !is_tci;
-    let dn_offset = if is_reflectance { options.dn_offset } else { 0.0 };
-    (&band.name, Scaling { shift: dn_offset - band.offset, scale: band.scale, is_reflectance })
-}
-
-/// Smallest and largest valid value of a band.
-struct Range {
-    min: f32,
-    max: f32,
-}
-
-impl Range {
-    fn of(patch: &Patch, band: usize) -> Self {
-        let values = patch.pixels.iter().skip(band).step_by(patch.bands).zip(&patch.valid);
-        let values = values.filter(|(_, valid)| **valid).map(|(value, _)| *value);
-        values.fold(Self { min: f32::INFINITY, max: f32::NEG_INFINITY }, |range, value| Self {
-            min: range.min.min(value),
-            max: range.max.max(value),
-        })
-    }
-}
-
-/// A warning if a raster's pixels are much larger or smaller on the ground than those that a model was trained on.
-pub fn resolution_warning(resolution_m: f64, native_gsd_m: f64) -> Option<String> {
-    let ratio = resolution_m / native_gsd_m;
-    let is_near = (1.0 / RESOLUTION_TOLERANCE..=RESOLUTION_TOLERANCE).contains(&ratio);
-    (!is_near && ratio.is_finite()).then(|| {
-        format!("The raster's pixels are {resolution_m:.3} m wide, but the model was trained on {native_gsd_m:.3} m; expect worse results.")
-    })
-}
+pub use plan::InputPlan;
+pub use preset::{InputOptions, Preset};
+pub use warnings::resolution_warning;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raster::pixels::{BandInfo, Patch, RasterInfo, SampleType};
     use crate::zoo::pretrained_models;
 
     fn model(id: &str) -> ModelSpec {
@@ -339,7 +52,7 @@ mod tests {
 
     #[test]
     fn reflectance_takes_b04_b03_b02_for_the_true_colour_image() {
-        let options = super::tests::options("reflectance,-1000");
+        let options = self::options("reflectance,-1000");
         let plan = InputPlan::new(&info(&BANDS, SampleType::U16), &model("Sentinel2_SwinB_SI_MS"), &options).unwrap();
         let input = plan.normalise(&patch(&[2500.0, 900.0, 9000.0, 2632.0, 1000.0, 1000.0, 1000.0, 1000.0, 1000.0]));
         assert_eq!(input[..4], [0.5, 0.0, 1.0, 0.2]);
@@ -368,7 +81,7 @@ mod tests {
     #[test]
     fn values_that_contradict_the_scaling_are_named() {
         let warnings = |id: &str, names: &[&str], sample_type, preset: &str, pixel: &[f32]| {
-            let options = super::tests::options(preset);
+            let options = self::options(preset);
             InputPlan::new(&info(names, sample_type), &model(id), &options).unwrap().warnings(&patch(pixel)).join(" ")
         };
         let rgb = ["tci_r", "tci_g", "tci_b"];
@@ -393,7 +106,7 @@ mod tests {
         let mut raster = info(&BANDS, SampleType::U16);
         raster.bands.iter_mut().for_each(|band| (band.scale, band.offset) = (1e-4, -0.1));
         let warnings = |preset: &str| {
-            let options = super::tests::options(preset);
+            let options = self::options(preset);
             let plan = InputPlan::new(&raster, &model("Sentinel2_SwinB_SI_MS"), &options).unwrap();
             plan.warnings(&patch(&[1400.0; 9])).join(" ")
         };
