@@ -17,7 +17,7 @@ pub use warnings::resolution_warning;
 mod tests {
     use super::*;
     use crate::raster::pixels::{BandInfo, Patch, RasterInfo, SampleType};
-    use crate::zoo::pretrained_models;
+    use crate::zoo::{ModelSpec, pretrained_models};
 
     fn model(id: &str) -> ModelSpec {
         pretrained_models().unwrap().into_iter().find(|model| model.id == id).unwrap()
