@@ -117,7 +117,7 @@ fn what_fails_half_way_is_repeated() {
     });
     let remote = Some(Arc::new(impatient_client(Duration::from_secs(2))));
     let options = OpenOptions { remote, ..options() };
-    let raster = open_location(&host.url("/world.tif"), &options).unwrap().remove(0).raster;
+    let raster = raster::open(Imagery::Location(&host.url("/world.tif")), None, &options).unwrap().remove(0).raster;
     // The third attempt at the first part is never answered, so that this read fails, and the next succeeds.
     let small = PixelWindow { width: 1, height: 1, ..window(&*raster, 2) };
     assert_eq!(raster.read(0, small, &[0]).unwrap_err().kind(), ErrorKind::TimedOut);
