@@ -1,4 +1,4 @@
-//! An encoded prediction with everything its headers say.
+//! An encoded prediction or imagery tile together with its HTTP headers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,34 +17,34 @@ use crate::raster::RgbaTile;
 use crate::weights::WeightsKind;
 use crate::zoo::Task;
 
-/// The bounds of the answer's pixels in its own coordinate system: `minx,miny,maxx,maxy`.
+/// Bounds of the answer's pixels, `minx,miny,maxx,maxy`, in the coordinate system of `Content-Crs`.
 pub(super) const CONTENT_BBOX: HeaderName = HeaderName::from_static("content-bbox");
-/// The coordinate system of `Content-Bbox`: `EPSG:3857`, or a PROJ string.
+/// Coordinate system of `Content-Bbox`: `EPSG:3857`, or a PROJ string.
 pub(super) const CONTENT_CRS: HeaderName = HeaderName::from_static("content-crs");
-/// How long reading, queueing, inference and encoding took, in milliseconds.
+/// Milliseconds spent on reading, queueing, inference and encoding.
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// What the weights are: `pretrained`, `fine-tuned`, `demo` or `synthetic`.
+/// Kind of the model's weights: `pretrained`, `fine-tuned`, `untrained-heads`, `demo` or `synthetic`.
 pub(super) const MODEL_WEIGHTS: HeaderName = HeaderName::from_static("x-model-weights");
-/// Sentences about input that looks wrong, separated by ` | `.
+/// Warnings about suspicious input, separated by ` | `.
 pub(super) const INPUT_WARNINGS: HeaderName = HeaderName::from_static("x-input-warnings");
 
-/// Longest value of `X-Input-Warnings`: proxies refuse headers of more than a few kilobytes.
-const MAX_WARNINGS_BYTES: usize = 2048;
+/// Longest header value with text from data: proxies refuse headers of more than a few kilobytes.
+const MAX_TEXT_BYTES: usize = 2048;
 
-/// An encoded prediction.
+/// A response body and the headers that describe it.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    /// The body.
+pub(super) struct EncodedAnswer {
+    /// Empty for a vector tile without features.
     pub body: Bytes,
-    /// Media type, place, weights, warnings.
+    /// Media type, timings, georeference, kind of weights, warnings; `ETag` and `Cache-Control` are added by the routes.
     pub headers: HeaderMap,
 }
 
-impl Answer {
-    /// Encodes a prediction on a blocking thread; `timings` gives `Server-Timing`.
+impl EncodedAnswer {
+    /// Encodes a prediction on a blocking thread; `timings` go into `Server-Timing`.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// If the prediction cannot be encoded in `format`.
     pub(super) async fn encode(
         prediction: Prediction,
         task: Arc<Task>,
@@ -68,10 +68,10 @@ impl Answer {
         .map_err(Problem::internal)?
     }
 
-    /// Encodes imagery that took `read` to read; blocks.
+    /// Encodes an imagery tile as PNG; `read` is the time it took to read it. Blocks.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// If the PNG encoder fails.
     pub(super) fn imagery(tile: &RgbaTile, georef: &Georef, read: Duration) -> Result<Self, Problem> {
         let started = Instant::now();
         let pixels = tile.rgba.chunks_exact(4);
@@ -94,7 +94,7 @@ impl Answer {
     }
 }
 
-/// `minx,miny,maxx,maxy` to a tenth of a millimetre, so that sums in binary leave no trace.
+/// `minx,miny,maxx,maxy`, rounded to a tenth of a millimetre to hide floating-point errors (`0.30000000000000004`).
 fn bbox(georef: &Georef) -> String {
     let decimals = if georef.crs.is_geographic() { 1e9 } else { 1e4 };
     let bounds = georef.bounds();
@@ -103,10 +103,10 @@ fn bbox(georef: &Georef) -> String {
     [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].map(rounded).join(",")
 }
 
-impl IntoResponse for Answer {
-    /// 200, or 204 for a vector tile without a feature.
+impl IntoResponse for EncodedAnswer {
+    /// 200, or 204 for a vector tile without features.
     fn into_response(self) -> Response {
-        let Answer { body, mut headers } = self;
+        let EncodedAnswer { body, mut headers } = self;
         if body.is_empty() {
             headers.remove(header::CONTENT_TYPE);
             return (StatusCode::NO_CONTENT, headers).into_response();
@@ -121,10 +121,10 @@ fn server_timing(timings: &Timings, encode: Duration) -> String {
     parts.map(entry).join(", ")
 }
 
-/// Adds a header whose text comes from data; characters that headers cannot hold become `?`.
+/// Adds a header whose text comes from data: cut to [`MAX_TEXT_BYTES`], and with `?` for all but printable ASCII.
 fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     let allowed = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    let text: String = text.chars().take(MAX_WARNINGS_BYTES).map(allowed).collect();
+    let text: String = text.chars().take(MAX_TEXT_BYTES).map(allowed).collect();
     if let Ok(value) = HeaderValue::from_str(&text) {
         headers.insert(name, value);
     }
@@ -140,7 +140,7 @@ mod tests {
         insert(&mut headers, INPUT_WARNINGS, "band β:\r\nX-Evil: 1");
         assert_eq!(headers[INPUT_WARNINGS], "band ?:??X-Evil: 1");
         insert(&mut headers, INPUT_WARNINGS, &"w".repeat(10_000));
-        assert_eq!(headers[INPUT_WARNINGS].len(), MAX_WARNINGS_BYTES);
+        assert_eq!(headers[INPUT_WARNINGS].len(), MAX_TEXT_BYTES);
     }
 
     #[test]

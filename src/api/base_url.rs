@@ -1,10 +1,10 @@
-//! The address under which the client sees this server, for the absolute URLs in TileJSON.
+//! The base URL under which the client reaches this server, for the absolute URLs in TileJSON.
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 
-/// Scheme, host and path prefix, without a slash at the end.
+/// Scheme, host and path prefix, without a trailing slash.
 pub(super) struct BaseUrl(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for BaseUrl {
@@ -18,7 +18,7 @@ impl<S: Send + Sync> FromRequestParts<S> for BaseUrl {
 fn base_url(parts: &Parts) -> String {
     let header = |name: &str| {
         let value = parts.headers.get(name)?.to_str().ok()?;
-        // Proxies append to these headers; the first value is the one nearest the client.
+        // Each proxy appends to these headers, so the first value is the one the client used.
         Some(value.split(',').next()?.trim()).filter(|value| !value.is_empty())
     };
     let scheme = header("x-forwarded-proto").filter(|scheme| matches!(*scheme, "http" | "https")).unwrap_or("http");
@@ -28,7 +28,7 @@ fn base_url(parts: &Parts) -> String {
     format!("{scheme}://{host}{}", prefix.trim_end_matches('/'))
 }
 
-/// Names, IPv4 and bracketed IPv6 addresses with a port: nothing that could end the host part of a URL.
+/// True for names, IPv4 and bracketed IPv6 addresses, with or without a port: no character that could end the host part of a URL.
 fn is_host(host: &str) -> bool {
     host.len() <= 255 && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:[]".contains(c))
 }

@@ -9,12 +9,12 @@ use headers::{ETag, HeaderMapExt, IfNoneMatch};
 
 use crate::identity::identity_of;
 
-/// A strong ETag of values that together determine the answer's bytes.
+/// A strong ETag from values that together determine the response body.
 pub(super) fn etag(parts: &impl Hash) -> String {
     format!("\"{}\"", identity_of(parts))
 }
 
-/// Whether the client has the answer with this ETag already.
+/// True if `If-None-Match` lists this ETag or `*`; tags are compared weakly (RFC 9110, 13.1.2).
 pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     match (headers.typed_get::<IfNoneMatch>(), etag.parse::<ETag>()) {
         (Some(condition), Ok(etag)) => !condition.precondition_passes(&etag),
@@ -22,12 +22,12 @@ pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     }
 }
 
-/// 304, for a client that has the answer already.
+/// A 304 response with its validators.
 pub(super) fn not_modified(etag: &str, cache_control: &str) -> Response {
     with_validators(StatusCode::NOT_MODIFIED.into_response(), etag, cache_control)
 }
 
-/// The answer with its ETag and how long it keeps.
+/// Adds `ETag` and `Cache-Control`.
 pub(super) fn with_validators(mut response: Response, etag: &str, cache_control: &str) -> Response {
     for (name, text) in [(header::ETAG, etag), (header::CACHE_CONTROL, cache_control)] {
         if let Ok(value) = HeaderValue::from_str(text) {
@@ -37,8 +37,7 @@ pub(super) fn with_validators(mut response: Response, etag: &str, cache_control:
     response
 }
 
-/// Weakens the ETag of an answer that was compressed on its way: compressed bytes differ, so a strong ETag must not cover both
-/// (RFC 9110, 8.8.1).
+/// Weakens the ETag of a compressed response: compressed bytes differ, so a strong ETag must not cover both (RFC 9110, 8.8.1).
 pub(super) fn weaken_if_encoded<B>(mut response: axum::http::Response<B>) -> axum::http::Response<B> {
     if response.headers().contains_key(header::CONTENT_ENCODING) {
         let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
@@ -50,7 +49,7 @@ pub(super) fn weaken_if_encoded<B>(mut response: axum::http::Response<B>) -> axu
     response
 }
 
-/// `Cache-Control` of tiles. With API keys, shared caches must not hand answers to those without one.
+/// `Cache-Control` of tiles: `private` if the server needs API keys, so that shared caches do not serve clients without one.
 pub(super) fn cache_control(max_age: Duration, needs_key: bool) -> String {
     let scope = if needs_key { "private" } else { "public" };
     format!("{scope}, max-age={}, must-revalidate", max_age.as_secs())

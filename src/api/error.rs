@@ -1,7 +1,7 @@
-//! Errors as RFC 9457 problems: the one table from [`ErrorKind`] to status codes, and everything that becomes a problem.
+//! Errors as RFC 9457 problems: the only table from [`ErrorKind`] to status codes, and the conversions from other errors.
 //!
-//! A handler's `Err(Problem)` travels to the outermost middleware as a response extension; there it learns its request id,
-//! is logged if it is the server's fault, and becomes JSON.
+//! A handler's `Err(Problem)` travels to the outermost middleware as a response extension. There it gets its request id,
+//! is logged if the status is 5xx, and becomes JSON.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -16,30 +16,30 @@ use crate::error::{ErrorKind, InvalidValue};
 use crate::outputs::OutputError;
 use crate::tiles::TileError;
 
-/// Media type of problems.
-pub const PROBLEM_JSON: &str = "application/problem+json";
+/// Media type of RFC 9457 problems.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Every kind of problem the API answers with.
+/// Every kind of problem that the API reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProblemKind {
-    /// What the modules below report.
+    /// Reported by a module below the API.
     Domain(ErrorKind),
-    /// No key, or a wrong one.
+    /// The API key is missing or wrong.
     Unauthorized,
-    /// The route exists, but not for this method.
+    /// The route exists, but does not support the method.
     MethodNotAllowed,
 }
 
-/// A row of the table of problems.
+/// How a kind of problem is reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// The kind.
+    /// Unique in the table, like `status` and `code`.
     pub kind: ProblemKind,
-    /// Its status code.
+    /// HTTP status code.
     pub status: StatusCode,
-    /// The stable word for programs.
+    /// Stable identifier for programs.
     pub code: &'static str,
-    /// The heading for people.
+    /// Summary for people.
     pub title: &'static str,
 }
 
@@ -47,7 +47,7 @@ const fn row(kind: ErrorKind, status: StatusCode, code: &'static str, title: &'s
     Row { kind: ProblemKind::Domain(kind), status, code, title }
 }
 
-/// All kinds of problems; documentation and answers are both made from it.
+/// All kinds of problems; responses and the OpenAPI document are both built from this table.
 pub const TABLE: [Row; 14] = [
     row(ErrorKind::Invalid, StatusCode::BAD_REQUEST, "invalid_value", "A value is malformed or out of range"),
     row(ErrorKind::NotFound, StatusCode::NOT_FOUND, "not_found", "There is no such thing here"),
@@ -81,50 +81,48 @@ pub const TABLE: [Row; 14] = [
 ];
 
 impl ProblemKind {
-    /// The kind's row of [`TABLE`].
-    pub fn row(self) -> Row {
+    pub(super) fn row(self) -> Row {
         TABLE.into_iter().find(|row| row.kind == self).expect("the table has a row for every kind; a test checks it")
     }
 }
 
-/// Seconds after which a client may ask again where nothing better is known.
+/// `Retry-After` if the failing module gives no estimate.
 const DEFAULT_RETRY: Duration = Duration::from_secs(2);
 
-/// Something that went wrong, on its way to the client.
+/// An error before it becomes a response body.
 #[derive(Clone, Debug)]
-pub struct Problem {
-    /// The kind.
+pub(crate) struct Problem {
     pub kind: ProblemKind,
-    /// What was found and what is needed; for the server's own faults, what goes to the log.
+    /// What was found and what is needed. For [`ErrorKind::Internal`] it is logged and not sent to the client.
     pub detail: String,
-    /// When to ask again.
+    /// Value of the `Retry-After` header.
     pub retry_after: Option<Duration>,
 }
 
 impl Problem {
-    /// A problem of a kind.
-    pub fn new(kind: ErrorKind, detail: impl Display) -> Self {
+    /// Overloaded and unavailable problems get the default `Retry-After`.
+    pub(crate) fn new(kind: ErrorKind, detail: impl Display) -> Self {
         let retry_after = matches!(kind, ErrorKind::Overloaded | ErrorKind::Unavailable).then_some(DEFAULT_RETRY);
         Self { kind: ProblemKind::Domain(kind), detail: detail.to_string(), retry_after }
     }
 
-    /// A value of the request that is malformed or out of range.
-    pub fn invalid(detail: impl Display) -> Self {
+    /// For a value of the request that is malformed or out of range.
+    pub(super) fn invalid(detail: impl Display) -> Self {
         Self::new(ErrorKind::Invalid, detail)
     }
 
-    /// A parameter with a value it cannot have.
-    pub fn parameter(name: &str, found: &str, needed: impl Display) -> Self {
+    /// For a parameter whose value is malformed or out of range.
+    pub(super) fn parameter(name: &str, found: &str, needed: impl Display) -> Self {
         Self::invalid(format!("{name}: found {found:?}; {needed} is needed"))
     }
 
-    /// A fault of the server; the detail goes to the log only.
-    pub fn internal(detail: impl Display) -> Self {
+    /// For a fault of the server; the detail is only logged.
+    pub(super) fn internal(detail: impl Display) -> Self {
         Self::new(ErrorKind::Internal, detail)
     }
 
-    /// A rejection of one of axum's extractors, whose status says what it is about.
-    pub fn rejected(status: StatusCode, detail: impl Display) -> Self {
+    /// For a rejection by one of axum's extractors, whose status gives the kind.
+    pub(super) fn rejected(status: StatusCode, detail: impl Display) -> Self {
         let row = TABLE.into_iter().find(|row| row.status == status);
         match row.map(|row| row.kind) {
             Some(ProblemKind::Domain(kind)) => Self::new(kind, detail),
@@ -133,7 +131,7 @@ impl Problem {
         }
     }
 
-    /// What a client may read: everything but the server's own faults.
+    /// The detail for the client: that of internal errors is withheld, since it may contain paths or secrets.
     pub(super) fn public_detail(&self) -> String {
         match self.kind {
             ProblemKind::Domain(ErrorKind::Internal) => {
@@ -143,8 +141,8 @@ impl Problem {
         }
     }
 
-    /// The body for the client, of a request with the given id.
-    pub fn body(&self, request_id: &str) -> ProblemBody {
+    /// The JSON body of the response to the request with this id.
+    pub(super) fn body(&self, request_id: &str) -> ProblemBody {
         let Row { status, code, title, .. } = self.kind.row();
         let detail = self.public_detail();
         ProblemBody {
@@ -161,24 +159,24 @@ impl Problem {
 /// An RFC 9457 problem.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct ProblemBody {
+pub(crate) struct ProblemBody {
     /// A URI reference that names the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "/docs#invalid_value")]
     pub problem_type: String,
-    /// The kind of problem, for people.
+    /// Summary of the kind of problem, for people.
     #[schema(example = "A value is malformed or out of range")]
     pub title: String,
-    /// The status code of the answer.
+    /// HTTP status code of the response.
     #[schema(example = 400)]
     pub status: u16,
     /// What was found and what is needed.
     #[schema(example = "threshold: found \"2\"; a number from 0 to 1 is needed")]
     pub detail: String,
-    /// The kind of problem, for programs.
+    /// Identifier of the kind of problem, for programs.
     #[schema(example = "invalid_value")]
     pub code: String,
-    /// The id under which the server's log knows the request; also in `X-Request-Id`.
+    /// Id of the request in the server's log; also in `X-Request-Id`.
     #[schema(example = "5f2b8c1e9a3d4706")]
     pub request_id: String,
 }

@@ -1,4 +1,4 @@
-//! Extractors whose rejections are problems, and the strictness of queries.
+//! Extractors like axum's own, whose rejections are [`Problem`]s and which refuse unknown query parameters.
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use super::error::Problem;
 use crate::sync::IgnorePoison;
 
-/// Path parameters.
+/// Path parameters, as `axum::extract::Path`.
 pub(super) struct Path<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
@@ -27,26 +27,27 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// Query parameters, each exactly as documented: an undocumented or repeated one is an error, so that a misspelt option is
-/// never ignored. `T` is a tuple of the documented groups.
+/// Query parameters. An undocumented or repeated one is an error, so that a misspelt option is never ignored. `T` is a tuple of
+/// the documented groups.
 pub(super) struct Query<T>(pub T);
 
-/// A group of query parameters; every field is an optional text that is checked where it is used.
+/// A struct of query parameters, each an `Option<String>` that is parsed where it is used.
 pub(super) trait QueryGroup: IntoParams + DeserializeOwned + Send + 'static {}
 
 impl<T: IntoParams + DeserializeOwned + Send + 'static> QueryGroup for T {}
 
-/// The documented names of a group. Making the documentation costs more than a cached tile, so each group's is made once.
+/// The documented names of a group, computed once per group: building the documentation takes longer than serving a cached tile.
 fn names<T: QueryGroup>() -> &'static [String] {
     static NAMES: RwLock<BTreeMap<TypeId, &'static [String]>> = RwLock::new(BTreeMap::new());
     if let Some(names) = NAMES.read().ignore_poison().get(&TypeId::of::<T>()) {
         return names;
     }
     let names: Vec<String> = T::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
-    // Kept until the process ends: there are as many as there are groups in this program.
+    // Leaked on purpose: the number of groups is fixed at compile time.
     NAMES.write().ignore_poison().entry(TypeId::of::<T>()).or_insert_with(|| names.leak())
 }
 
+/// Deserialises the parameters of one group and adds its names to `known`.
 fn group<T: QueryGroup>(pairs: &[(String, String)], known: &mut BTreeSet<&'static str>) -> Result<T, Problem> {
     let names = names::<T>();
     let mut own = serde_json::Map::new();
@@ -99,7 +100,7 @@ fn reject_unknown(pairs: &[(String, String)], known: &BTreeSet<&str>) -> Result<
     }
 }
 
-/// No query parameters at all.
+/// Refuses any query parameter.
 pub(super) struct NoQuery;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
@@ -113,7 +114,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// A JSON body.
+/// A JSON request body.
 pub(super) struct Json<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
@@ -122,14 +123,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         match axum::Json::from_request(request, state).await {
             Ok(axum::Json(value)) => Ok(Self(value)),
-            // A well-formed body of the wrong shape is an invalid value here; 422 is for rasters and weights.
+            // JSON of the wrong shape is 400 rather than axum's 422, which this API keeps for unusable rasters and weights.
             Err(JsonRejection::JsonDataError(error)) => Err(Problem::invalid(error.body_text())),
             Err(rejection) => Err(Problem::rejected(rejection.status(), rejection.body_text())),
         }
     }
 }
 
-/// The problem of a part of a form that could not be read.
+/// The problem for a form part that could not be read.
 pub(super) fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64) -> Problem {
     if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
         return Problem::new(

@@ -1,4 +1,4 @@
-//! What surrounds every handler: request ids, logs, metrics, problems as JSON, API keys, time limits.
+//! Layers around all handlers: request ids, logs, metrics, problems as JSON, API keys, time limits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,19 +15,19 @@ use super::state::AppState;
 use crate::error::ErrorKind;
 use crate::telemetry;
 
-/// The name under which client, proxy and log know a request.
+/// Identifies a request to the client, to proxies and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// An alternative to `Authorization: Bearer`.
+/// Carries an API key, as an alternative to `Authorization: Bearer`.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Longest request id taken over from a client.
-const MAX_REQUEST_ID: usize = 128;
+/// Longest request id accepted from a client.
+const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// The name of a request, for handlers that pass it on.
+/// The request's id, as an extension for handlers.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub String);
 
-/// Outermost: names the request, measures it, and turns a [`Problem`] into its JSON.
+/// The outermost layer: gives the request its id, logs and measures it, and turns a [`Problem`] into JSON.
 pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -53,10 +53,10 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// The client's own id if it is harmless, else a new one.
+/// The client's id if it is short and safe to log, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let harmless = |id: &&str| {
-        (1..=MAX_REQUEST_ID).contains(&id.len())
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
     };
     headers
@@ -74,7 +74,7 @@ fn new_request_id() -> String {
     blake3::hash(&bytes).to_hex()[..16].to_owned()
 }
 
-/// The problem as its JSON; headers that a layer below added (CORS, Allow) stay.
+/// The JSON response for a problem; headers that inner layers added (CORS, Allow) are kept.
 fn as_json(problem: &Problem, request_id: &str, mut headers: HeaderMap) -> Response {
     for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG] {
         headers.remove(name);
@@ -93,7 +93,7 @@ fn as_json(problem: &Problem, request_id: &str, mut headers: HeaderMap) -> Respo
     response
 }
 
-/// Lets requests with one of the keys through; without keys, all of them.
+/// Passes on requests that carry one of the API keys, or all requests if no keys are configured.
 pub(super) async fn require_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let keys = &state.options().api_keys;
     if keys.is_empty() || given_key(request.headers()).is_some_and(|given| is_one_of(given, keys)) {
@@ -111,13 +111,13 @@ fn given_key(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| headers.get(API_KEY)?.to_str().ok())
 }
 
-/// Hashes are compared in constant time, and hashing hides where two keys differ.
+/// Compares hashes in constant time, so that timing does not reveal how much of a key is right.
 fn is_one_of(given: &str, keys: &[String]) -> bool {
     let given = blake3::hash(given.as_bytes());
     keys.iter().fold(false, |known, key| known | (blake3::hash(key.as_bytes()) == given))
 }
 
-/// Gives a request up when its time is over.
+/// Answers 504 if the handler takes longer than the request timeout.
 pub(super) async fn limit_time(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let limit = state.options().request_timeout;
     match tokio::time::timeout(limit, next.run(request)).await {
@@ -126,7 +126,7 @@ pub(super) async fn limit_time(State(state): State<AppState>, request: Request, 
     }
 }
 
-/// A handler that panicked.
+/// The response for a handler that panicked.
 pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::http::Response<Body> {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     Problem::internal(format!("a handler panicked: {}", message.unwrap_or("no message"))).into_response()

@@ -1,4 +1,4 @@
-//! Which format an answer gets: `format=`, else the `Accept` header, else the task's default.
+//! Chooses the format of a response: `format=`, else the `Accept` header, else the task's default.
 
 use axum::http::{HeaderMap, header};
 
@@ -7,10 +7,10 @@ use crate::error::ErrorKind;
 use crate::outputs::Format;
 use crate::zoo::Task;
 
-/// The format for `task`.
+/// The format of a response for `task`; `wanted` is the value of `format=`.
 ///
 /// # Errors
-/// What the task cannot be answered as is not acceptable, and the problem lists what it can.
+/// 406 with the list of available formats, if the task has none of the wanted ones.
 pub(super) fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
     let available = Format::of(task.task_type);
     if let Some(name) = wanted {
@@ -25,10 +25,10 @@ pub(super) fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> 
     best.ok_or_else(|| not_acceptable(task, &format!("Accept: {accept}")))
 }
 
-/// The format of an extension such as `png`, if the task has it.
+/// The format with an extension such as `png`.
 ///
 /// # Errors
-/// Not acceptable, with the formats there are.
+/// 406 with the list of available formats, if the task does not have it.
 pub(super) fn by_extension(task: &Task, extension: &str) -> Result<Format, Problem> {
     let format = Format::by_extension(extension).filter(|format| Format::of(task.task_type).contains(format));
     format.ok_or_else(|| not_acceptable(task, extension))
@@ -44,7 +44,7 @@ fn names(formats: &[Format]) -> String {
     formats.iter().map(|format| format.extension()).collect::<Vec<_>>().join(", ")
 }
 
-/// The available format with the highest quality value (RFC 9110, 12.5.1); the earlier one of equals.
+/// The available format with the highest quality value (RFC 9110, 12.5.1), the earlier one on a tie; `None` if all are 0.
 fn best(accept: &str, available: &[Format]) -> Option<Format> {
     let quality = |format: &Format| {
         let essence = format.media_type().split(';').next().unwrap_or_default();
@@ -54,7 +54,7 @@ fn best(accept: &str, available: &[Format]) -> Option<Format> {
             let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok())?;
             Some((specificity, weight))
         });
-        // The most specific range that matches decides.
+        // The most specific matching range decides.
         ranges.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, weight)| weight)
     };
     let scored = available.iter().map(|format| (*format, quality(format)));
@@ -66,6 +66,7 @@ fn best(accept: &str, available: &[Format]) -> Option<Format> {
     best.map(|(format, _)| format)
 }
 
+/// How specifically a media range matches a media type: 0 for `*/*`, 1 for `image/*`, 2 for the type itself; `None` if it does not.
 fn specificity(range: &str, essence: &str) -> Option<u8> {
     let (range, essence) = (range.to_ascii_lowercase(), essence.to_ascii_lowercase());
     let kind = essence.split('/').next().unwrap_or_default();
@@ -77,7 +78,7 @@ fn specificity(range: &str, essence: &str) -> Option<u8> {
     }
 }
 
-/// Other names of the same media types.
+/// The registered name of a media type that has other names in use.
 fn alias(range: &str) -> Option<&'static str> {
     match range {
         "image/geotiff" | "image/x-geotiff" => Some("image/tiff"),

@@ -1,5 +1,5 @@
-//! What the handlers' notes leave to the whole: the problems of every operation (from the same table as the answers),
-//! headers, security, tags, and paths as clients write them.
+//! Completes the OpenAPI document that utoipa collects from the handlers: problems of every operation (from the same table as the
+//! responses), headers, security, tags, and tile paths as clients write them.
 
 use serde_json::json;
 use utoipa::ToSchema;
@@ -18,27 +18,27 @@ use super::error::{PROBLEM_JSON, Problem, ProblemBody, ProblemKind, TABLE};
 use crate::error::ErrorKind::{self, *};
 
 const DESCRIPTION: &str = "Turns satellite and aerial imagery into masks, objects and embeddings with AllenAI's SatlasPretrain models.\n\n\
-    Imagery is a *source*, asked for by XYZ tile, or a raster that is uploaded with the request. A *model* has *tasks*; every model also \
-    has the task `embedding`. Formats by type of task, the default first:\n\n\
+    Input is either a *source* (imagery registered with the server and read by XYZ tile) or a raster uploaded with the request. \
+    A *model* has one or more *tasks*; every model also has the task `embedding`. Formats by task type, the default first:\n\n\
     | type | formats |\n| --- | --- |\n\
     | segment, bin_segment | png, webp, tif, geojson, mvt (tiles only), npy |\n\
     | regress | png, webp, tif, npy |\n\
     | detect, instance | geojson, mvt (tiles only), png, json, safetensors |\n\
     | classification | json, geojson |\n\
     | embedding | json, npy, safetensors |\n\n\
-    Errors are RFC 9457 problems. Every answer carries `X-Request-Id`.";
+    Errors are RFC 9457 problems. Every response has an `X-Request-Id` header.";
 
 const TAGS: [(&str, &str); 7] = [
-    ("models", "Which models there are, what they answer, and which of them are in memory"),
-    ("sources", "Imagery: list, register, look at"),
+    ("models", "List, describe and register models, load them into memory and unload them"),
+    ("sources", "List, describe, register and remove imagery, and view it as map tiles"),
     ("tiles", "Inference on map tiles of a source"),
     ("predict", "Inference on uploaded rasters"),
-    ("jobs", "Predictions that do not keep their clients waiting"),
+    ("jobs", "Predictions that run in the background"),
     ("health", "For load balancers and dashboards"),
     ("viewer", "The map page"),
 ];
 
-/// What can go wrong in an operation, beside [`ALWAYS`].
+/// Problems of an operation, in addition to [`ALWAYS`].
 fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
     match operation_id {
         "list_models" | "list_sources" => &[Invalid],
@@ -63,40 +63,40 @@ fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
     }
 }
 
-/// What can go wrong everywhere.
+/// Problems of every operation.
 const ALWAYS: [ErrorKind; 2] = [Internal, TimedOut];
 
-/// Headers of successful answers: name, description, example, and the operations that send it.
+/// Headers of successful responses: name, description, example, and the operations that send it (none listed: all).
 const HEADERS: [(&str, &str, &str, &[&str]); 8] = [
-    (
-        "X-Request-Id",
-        "The id under which the server's log knows the request; a client may send its own",
-        "5f2b8c1e9a3d4706",
-        &[],
-    ),
-    ("ETag", "Names the answer's bytes; send it back as If-None-Match", "\"3f1c…\"", TILES),
-    ("Cache-Control", "How long the answer may be kept", "public, max-age=3600, must-revalidate", TILES),
+    ("X-Request-Id", "Id of the request in the server's log; a client may send its own", "5f2b8c1e9a3d4706", &[]),
+    ("ETag", "Identifies the response body; send it back as If-None-Match", "\"3f1c…\"", TILES),
+    ("Cache-Control", "How long the response may be cached", "public, max-age=3600, must-revalidate", TILES),
     (
         "Content-Bbox",
-        "Bounds of the pixels: minx,miny,maxx,maxy in Content-Crs; absent without a georeference",
+        "Bounds of the pixels: minx,miny,maxx,maxy in the coordinate system of Content-Crs; absent without a georeference",
         "0,0,10,10",
         PIXELS,
     ),
     ("Content-Crs", "Coordinate system of Content-Bbox", "EPSG:3857", PIXELS),
     (
         "Server-Timing",
-        "Milliseconds of read, queue, infer and encode",
+        "Milliseconds spent on reading, queueing, inference and encoding",
         "read;dur=3.1, queue;dur=0.0, infer;dur=41.2, encode;dur=0.8",
         PIXELS,
     ),
-    ("X-Model-Weights", "What the weights are: pretrained, fine-tuned, demo or synthetic", "demo", PREDICTIONS),
-    ("X-Input-Warnings", "Sentences about input that looks wrong, separated by |", "band 1 holds zeros only", PREDICTIONS),
+    (
+        "X-Model-Weights",
+        "Kind of the weights: pretrained, fine-tuned, untrained-heads, demo or synthetic",
+        "demo",
+        PREDICTIONS,
+    ),
+    ("X-Input-Warnings", "Warnings about suspicious input, separated by |", "band 1 holds zeros only", PREDICTIONS),
 ];
 const TILES: &[&str] = &["get_tile", "get_imagery_tile", "get_job_result"];
 const PIXELS: &[&str] = &["get_tile", "get_imagery_tile", "predict", "get_job_result"];
 const PREDICTIONS: &[&str] = &["get_tile", "predict", "get_job_result"];
 
-/// Completes the document that the routes' notes make.
+/// Completes the document collected from the handlers.
 pub(super) fn finish(mut document: OpenApi) -> OpenApi {
     document.info = InfoBuilder::new()
         .title("satlas-serve")
@@ -134,7 +134,7 @@ fn completed(mut item: PathItem, keyed: bool) -> PathItem {
             operation.responses.responses.insert(row.status.as_u16().to_string(), response);
         }
         if keyed {
-            // Either header, or none where the server runs without keys.
+            // Either header, or neither if the server runs without keys.
             let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
             operation.security = Some(vec![scheme("bearer"), scheme("api_key"), SecurityRequirement::default()]);
         }
@@ -161,20 +161,20 @@ fn header(description: &str, example: &str) -> utoipa::openapi::Header {
     HeaderBuilder::new().schema(Some(schema.build())).description(Some(description)).build()
 }
 
-/// The answer to a kind of problem.
+/// The documented response for a kind of problem.
 fn problem_response(kind: ProblemKind) -> Response {
     let row = kind.row();
     let example = Problem { kind, detail: example_of(kind).to_owned(), retry_after: None }.body("5f2b8c1e9a3d4706");
     let schema = Ref::from_schema_name(<ProblemBody as ToSchema>::name());
     let content = ContentBuilder::new().schema(Some(schema)).example(serde_json::to_value(example).ok()).build();
     let mut response = ResponseBuilder::new().description(row.title).content(PROBLEM_JSON, content);
-    response = response
-        .header("X-Request-Id", header("The id under which the server's log knows the request", "5f2b8c1e9a3d4706"));
+    response = response.header("X-Request-Id", header("Id of the request in the server's log", "5f2b8c1e9a3d4706"));
     if matches!(kind, ProblemKind::Domain(Overloaded | Unavailable)) {
-        response = response.header("Retry-After", header("Seconds after which to try again", "2"));
+        response = response.header("Retry-After", header("Seconds to wait before trying again", "2"));
     }
     if kind == ProblemKind::Unauthorized {
-        response = response.header("WWW-Authenticate", header("The scheme to use", "Bearer realm=\"satlas-serve\""));
+        response = response
+            .header("WWW-Authenticate", header("The authentication scheme to use", "Bearer realm=\"satlas-serve\""));
     }
     response.build()
 }
@@ -204,18 +204,19 @@ fn example_of(kind: ProblemKind) -> &'static str {
 }
 
 fn bearer() -> SecurityScheme {
-    let description = "Needed on /v1 where the server runs with --api-key";
+    let description = "Needed on /v1 if the server runs with --api-key";
     SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build())
 }
 
 fn api_key() -> SecurityScheme {
     SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
         "X-Api-Key",
-        "The same key in a header of its own",
+        "Alternative header for the same key",
     )))
 }
 
-/// The router takes one parameter a segment; clients know the last one as `{y}.{format}` (or `{y}.png`).
+/// Rewrites a tile's path: the router allows one parameter per segment, so it has `{tile}` where clients write `{y}.{format}` or
+/// `{y}.png`.
 fn as_clients_write(path: String, mut item: PathItem) -> (String, PathItem) {
     let Some(stem) = path.strip_suffix("{tile}") else { return (path.replace("{*path}", "{path}"), item) };
     let imagery = path.starts_with("/v1/sources/");
@@ -223,7 +224,12 @@ fn as_clients_write(path: String, mut item: PathItem) -> (String, PathItem) {
         let position =
             parameters.iter().position(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "tile"));
         let position = position.unwrap_or(parameters.len());
-        let row = path_parameter("y", "Row, from the north; `@2x` behind it asks for 512 px", Type::Integer, json!(3));
+        let row = path_parameter(
+            "y",
+            "Row, counted from the north; with `@2x` after it, the tile has 512 px",
+            Type::Integer,
+            json!(3),
+        );
         let format = path_parameter(
             "format",
             "`png`, `webp`, `tif`, `geojson`, `mvt`, `npy`, `json` or `safetensors`",

@@ -1,4 +1,4 @@
-//! A prediction on uploaded rasters, from the client's parameters to the encoded answer; shared by synchronous requests and
+//! A prediction on uploaded rasters, from the client's parameters to the encoded result; shared by synchronous requests and
 //! background jobs.
 
 use std::sync::Arc;
@@ -6,38 +6,35 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::answer::Answer;
+use super::answer::EncodedAnswer;
 use super::dto::{EmbeddingParams, PixelParams, RenderParams, images};
 use super::error::{Problem, ProblemKind};
 use super::negotiate;
-use super::upload::{self, File};
+use super::upload::{self, UploadedFile};
 use crate::engine::{Engine, ScenePlan, SceneProgress, SceneRequest};
 use crate::error::ErrorKind;
 use crate::jobs::{JobFailure, JobOutcome, Work, WorkItem};
 use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
 use crate::raster::Limits;
 
-/// What a client asks of its rasters, in the client's own words: these stay the same from one version of this program to the
-/// next, so a job can be kept as them.
+/// A request for a prediction, as the texts that the client sent. Jobs store it as JSON: the API's parameters stay the same across
+/// versions of this program, while the parsed options may change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PredictCall {
     /// Model id.
     pub model: String,
     /// Task name, or `embedding`.
     pub task: String,
-    /// Extension of the answer's format.
+    /// Format of the result, by its extension.
     pub format: String,
-    /// Captures stacked in one file.
+    /// Number of captures stacked in each file.
     pub images: Option<String>,
-    /// Bands and scaling.
     pub pixels: PixelParams,
-    /// Layers and pooling.
     pub embedding: EmbeddingParams,
-    /// Filters and colours.
     pub render: RenderParams,
 }
 
-/// A call that has been checked and can be answered as soon as its rasters are there.
+/// A checked [`PredictCall`], which needs only its rasters to run.
 pub(super) struct PredictPlan {
     scene: ScenePlan,
     format: Format,
@@ -45,7 +42,7 @@ pub(super) struct PredictPlan {
     render: RenderOptions,
 }
 
-/// What answers calls.
+/// Plans and runs predictions on uploads.
 #[derive(Clone)]
 pub(super) struct Predictor {
     engine: Arc<Engine>,
@@ -53,15 +50,15 @@ pub(super) struct Predictor {
 }
 
 impl Predictor {
-    /// A predictor whose rasters may be as large as `limits` say.
+    /// `limits` apply to every uploaded raster.
     pub(super) fn new(engine: Arc<Engine>, limits: Limits) -> Self {
         Self { engine, limits }
     }
 
-    /// Checks a call before its rasters are there.
+    /// Checks everything that can be checked without the rasters.
     ///
     /// # Errors
-    /// Unknown models and tasks, formats the task does not have, values out of range.
+    /// If the model or task is unknown, the task does not have the format, or a value is malformed or out of range.
     pub(super) fn plan(&self, call: &PredictCall) -> Result<PredictPlan, Problem> {
         let model = self.engine.models().task(&call.model, &call.task)?;
         let format = negotiate::by_extension(&model.task, &call.format)?;
@@ -74,16 +71,16 @@ impl Predictor {
         Ok(PredictPlan { scene, format, images, render })
     }
 
-    /// Runs a plan on `files`; `report` hears the progress.
+    /// Runs a plan on `files`; `report` is called with the progress.
     ///
     /// # Errors
-    /// Files that are no usable rasters, and what reading, running and encoding say.
+    /// If a file is not a usable raster, or if reading, inference or encoding fails.
     pub(super) async fn answer(
         &self,
         plan: PredictPlan,
-        files: Vec<File>,
+        files: Vec<UploadedFile>,
         report: impl Fn(SceneProgress) + Send,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<EncodedAnswer, Problem> {
         let PredictPlan { scene, format, images, render } = plan;
         let limits = self.limits;
         let captures = tokio::task::spawn_blocking(move || upload::open(files, images, &limits))
@@ -92,7 +89,7 @@ impl Predictor {
         let task = scene.task().clone();
         let sink = dense_sink(&task, format, &render);
         let (prediction, timings) = self.engine.predict_scene(&scene, &captures, sink, report).await?;
-        Answer::encode(prediction, task, format, render, scene.weights(), timings).await
+        EncodedAnswer::encode(prediction, task, format, render, scene.weights(), timings).await
     }
 }
 
@@ -105,7 +102,7 @@ impl Work for Predictor {
                 kind: ErrorKind::Internal,
                 detail: format!("the stored request cannot be read: {error}"),
             })?;
-            let files = inputs.into_iter().map(|(name, path)| File::on_disk(name, path)).collect();
+            let files = inputs.into_iter().map(|(name, path)| UploadedFile::on_disk(name, path)).collect();
             let report = |SceneProgress { done, total }| progress.set(done, total);
             let plan = predictor.plan(&call).map_err(failure)?;
             let answer = predictor.answer(plan, files, report).await.map_err(failure)?;
@@ -117,7 +114,7 @@ impl Work for Predictor {
     }
 }
 
-/// A problem as jobs keep it.
+/// Converts a problem to the form in which jobs store it.
 fn failure(problem: Problem) -> JobFailure {
     let kind = match problem.kind {
         ProblemKind::Domain(kind) => kind,

@@ -1,5 +1,5 @@
-//! Bodies on their way in: small ones in memory, large ones in a file that is removed once nobody needs it, so that a hundred
-//! uploads at once cost disk space and not a hundred times their size of memory.
+//! Receives request bodies: small ones into memory, large ones into temporary files, so that many simultaneous uploads use disk
+//! space instead of memory.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -15,27 +15,25 @@ use super::error::Problem;
 use crate::error::ErrorKind;
 use crate::private_file;
 
-/// Bodies up to this size stay in memory.
+/// Larger bodies are written to a file.
 const IN_MEMORY_BYTES: usize = 8 << 20;
-/// Larger ones are written in pieces of this size.
+/// Size of each write to the file.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Where large bodies lie.
+/// The directory of the temporary files.
 #[derive(Debug)]
 pub(super) struct Spool {
     directory: PathBuf,
     count: AtomicU64,
 }
 
-/// A body that has come in.
+/// A complete request body.
 pub(super) enum Received {
-    /// In memory.
     Memory(Bytes),
-    /// In a file.
     File(Arc<SpoolFile>),
 }
 
-/// A file that is removed with its last owner; whoever has it open keeps reading it.
+/// A file that is removed on drop; on Unix, readers that have it open can go on.
 #[derive(Debug)]
 pub(super) struct SpoolFile(PathBuf);
 
@@ -48,7 +46,7 @@ impl AsRef<Path> for SpoolFile {
 impl Drop for SpoolFile {
     fn drop(&mut self) {
         match std::fs::remove_file(&self.0) {
-            // A job has taken it over.
+            // A job has moved it to its own directory.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(path = %self.0.display(), %error, "a spooled upload cannot be removed"),
             Ok(()) => {}
@@ -57,12 +55,12 @@ impl Drop for SpoolFile {
 }
 
 impl Spool {
-    /// A spool under the data directory, which must be this process's own and from which whatever an earlier one left is removed;
-    /// or under the system's temporary directory.
+    /// Uses `spool` in the data directory, or a new directory under the system's temporary one. Removes files that an earlier
+    /// process left, so no other process may use the same data directory.
     pub(super) fn new(data_dir: Option<&Path>) -> Self {
         let directory = match data_dir {
             Some(data_dir) => data_dir.join("spool"),
-            // A name that nobody can guess and take: hashers are seeded by the system's randomness.
+            // Other users must not be able to guess the name and take it first; RandomState is seeded by the system.
             None => {
                 let unique = RandomState::new().hash_one(std::process::id());
                 std::env::temp_dir().join(format!("satlas-serve-spool-{unique:016x}"))
@@ -77,10 +75,10 @@ impl Spool {
         Self { directory, count: AtomicU64::new(0) }
     }
 
-    /// Takes a body in; `failed` says what a broken one means.
+    /// Receives a whole body; `failed` converts the stream's errors.
     ///
     /// # Errors
-    /// More than `limit` bytes, a body that breaks off, a disk that is full.
+    /// If the body has more than `limit` bytes, the stream fails, or the file cannot be written.
     pub(super) async fn receive<E>(
         &self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
@@ -117,7 +115,7 @@ impl Spool {
         let path = self.directory.join(number.to_string());
         let mut private = tokio::fs::DirBuilder::new();
         private.recursive(true);
-        // Temporary directories are shared by all users of a machine, and what people upload is theirs.
+        // All users of a machine share its temporary directory and must not read these uploads.
         #[cfg(unix)]
         private.mode(0o700);
         private.create(&self.directory).await?;
@@ -130,7 +128,7 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        // Only when it is empty: files in it are removed by their owners, and the next process removes what a crash leaves.
+        // Succeeds only if the directory is empty. Files are removed by their owners, or by the next process after a crash.
         let _ = std::fs::remove_dir(&self.directory);
     }
 }

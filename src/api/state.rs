@@ -1,4 +1,4 @@
-//! What handlers share: the engine, the limits, the encoded tiles, and whether the server is on its way out.
+//! State shared by all handlers: engine, jobs, limits, cached tiles, and whether the server is shutting down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,24 +14,24 @@ use crate::engine::Engine;
 use crate::jobs::{JobError, JobOptions, Jobs};
 use crate::raster::Limits;
 
-/// Limits and habits of the API.
+/// Settings of the API.
 #[derive(Clone, Debug)]
 pub struct ApiOptions {
-    /// Keys of which `/v1` needs one; empty leaves it open.
+    /// API keys. Requests to `/v1` need one of them, unless the list is empty.
     pub api_keys: Vec<String>,
-    /// Web origins that may call the API; `*` is any.
+    /// Web origins that may call the API; `*` allows all.
     pub cors: Vec<String>,
-    /// Largest request body.
+    /// Largest accepted request body.
     pub max_upload_bytes: u64,
-    /// Most pixels of an upload.
+    /// Largest accepted number of pixels per uploaded raster.
     pub max_pixels: u64,
-    /// When a request is given up.
+    /// A request that takes longer is answered with 504.
     pub request_timeout: Duration,
-    /// How long a tile may be kept without asking again.
+    /// `max-age` of tiles: how long clients may use one without revalidating it.
     pub max_age: Duration,
-    /// Memory for encoded tiles.
+    /// Size of the cache of encoded tiles.
     pub tile_cache_bytes: u64,
-    /// Bounds of predictions that do not keep their clients waiting.
+    /// Settings of background predictions.
     pub jobs: JobOptions,
 }
 
@@ -50,13 +50,13 @@ impl Default for ApiOptions {
     }
 }
 
-/// Shared by every handler; cheap to clone.
+/// The shared state; cloning copies a reference.
 #[derive(Clone)]
 pub struct AppState {
-    shared: Arc<Shared>,
+    shared: Arc<StateParts>,
 }
 
-struct Shared {
+struct StateParts {
     engine: Arc<Engine>,
     predictor: Predictor,
     jobs: Jobs,
@@ -68,23 +68,23 @@ struct Shared {
 }
 
 impl AppState {
-    /// State over an engine; `metrics` renders `/metrics`. Work on stored jobs begins.
+    /// Builds the state and starts work on stored jobs. `metrics` renders `/metrics`, which is empty without it.
     ///
     /// # Errors
-    /// When the stored jobs cannot be read or another process works on them.
+    /// If the stored jobs cannot be read, or another process uses the same data directory.
     pub fn new(engine: Engine, options: ApiOptions, metrics: Option<PrometheusHandle>) -> Result<Self, JobError> {
         let tiles = TileCache::new(options.tile_cache_bytes);
         let engine = Arc::new(engine);
         let limits = Limits { max_bytes: options.max_upload_bytes, max_pixels: options.max_pixels };
         let predictor = Predictor::new(engine.clone(), limits);
         let jobs = Jobs::open(&options.jobs, Arc::new(predictor.clone()))?;
-        // After the jobs, whose lock says that no other process uses the directory.
+        // Must come after the jobs: their lock ensures that no other process uses the data directory.
         let spool = Spool::new(options.jobs.data_dir.as_deref());
         let stopping = AtomicBool::new(false);
-        Ok(Self { shared: Arc::new(Shared { engine, predictor, jobs, spool, options, tiles, metrics, stopping }) })
+        Ok(Self { shared: Arc::new(StateParts { engine, predictor, jobs, spool, options, tiles, metrics, stopping }) })
     }
 
-    /// Models, sources, predictions.
+    /// Models, sources and predictions.
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
     }
@@ -94,42 +94,40 @@ impl AppState {
         &self.shared.predictor
     }
 
-    /// Predictions that do not keep their clients waiting.
+    /// Background predictions.
     pub(crate) fn jobs(&self) -> &Jobs {
         &self.shared.jobs
     }
 
-    /// Where large bodies lie.
     pub(super) fn spool(&self) -> &Spool {
         &self.shared.spool
     }
 
-    /// Limits and habits.
+    /// Settings of the API.
     pub fn options(&self) -> &ApiOptions {
         &self.shared.options
     }
 
-    /// Encoded tiles.
     pub(super) fn tiles(&self) -> &TileCache {
         &self.shared.tiles
     }
 
-    /// Renders the metrics, where this process records any.
+    /// `None` if this process records no metrics.
     pub(super) fn metrics(&self) -> Option<&PrometheusHandle> {
         self.shared.metrics.as_ref()
     }
 
-    /// `Cache-Control` of tiles.
+    /// The `Cache-Control` header of tiles.
     pub(super) fn cache_control(&self) -> String {
         cache_control(self.options().max_age, !self.options().api_keys.is_empty())
     }
 
-    /// From now on `/health/ready` says no, so that load balancers send nothing new.
+    /// Makes `/health/ready` answer 503, so that load balancers send no new requests.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the server is on its way out.
+    /// True once [`stop`](Self::stop) was called.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Relaxed)
     }

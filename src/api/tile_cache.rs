@@ -1,44 +1,44 @@
-//! Encoded tiles by ETag: a thousand requests for one tile cost one prediction and one encoding.
+//! Cache of encoded tiles by ETag, so that repeated and concurrent requests for a tile are computed and encoded once.
 
 use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use moka::future::Cache;
 
-use super::answer::{Answer, SERVER_TIMING};
+use super::answer::{EncodedAnswer, SERVER_TIMING};
 use super::error::Problem;
 use crate::telemetry;
 
-/// The cache.
 #[derive(Clone)]
 pub(super) struct TileCache {
-    answers: Cache<String, Answer>,
+    answers: Cache<String, EncodedAnswer>,
 }
 
-/// What a header map and its entry cost beside the body, roughly.
+/// Rough size of an entry's key and headers, counted in addition to the body.
 const OVERHEAD_BYTES: usize = 1024;
 
 impl TileCache {
-    /// An empty cache of at most `bytes`.
+    /// An empty cache that holds at most `bytes`.
     pub(super) fn new(bytes: u64) -> Self {
-        let weigh = |_: &String, answer: &Answer| u32::try_from(answer.body.len() + OVERHEAD_BYTES).unwrap_or(u32::MAX);
+        let weigh =
+            |_: &String, answer: &EncodedAnswer| u32::try_from(answer.body.len() + OVERHEAD_BYTES).unwrap_or(u32::MAX);
         Self { answers: Cache::builder().name("tiles").max_capacity(bytes).weigher(weigh).build() }
     }
 
-    /// The answer with this ETag, made by `make` where it is not there; callers that ask meanwhile wait for the same one.
-    /// When the caller that makes it goes away, another one of those takes over.
+    /// The answer with this ETag; if it is not cached, `make` computes it. Concurrent callers wait for the same answer, and if the
+    /// computing one is dropped, a waiting one starts its own `make`.
     ///
     /// # Errors
-    /// What `make` says, to all who waited.
+    /// The error of `make`, which every waiting caller gets; it is not cached.
     pub(super) async fn get(
         &self,
         etag: &str,
-        make: impl Future<Output = Result<Answer, Problem>>,
-    ) -> Result<Answer, Problem> {
+        make: impl Future<Output = Result<EncodedAnswer, Problem>>,
+    ) -> Result<EncodedAnswer, Problem> {
         if let Some(answer) = self.answers.get(etag).await {
             return Ok(found(answer));
         }
-        // Boxed, so that the common case above does not move a whole prediction's state about.
+        // Boxed to keep the future of a cache hit small: a prediction's state is large and would be moved with it.
         let made = Box::pin(self.answers.entry_by_ref(etag).or_try_insert_with(make));
         let entry = made.await.map_err(Arc::unwrap_or_clone)?;
         if !entry.is_fresh() {
@@ -49,8 +49,8 @@ impl TileCache {
     }
 }
 
-/// A cached answer as the client gets it.
-fn found(mut answer: Answer) -> Answer {
+/// A cached answer, with the `Server-Timing` of a hit instead of the one from its computation.
+fn found(mut answer: EncodedAnswer) -> EncodedAnswer {
     count("hit");
     answer.headers.insert(SERVER_TIMING, HeaderValue::from_static(NOTHING_DONE));
     answer
@@ -60,7 +60,7 @@ fn count(outcome: &'static str) {
     metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "tiles", "outcome" => outcome).increment(1);
 }
 
-/// `Server-Timing` of an answer that was there already.
+/// `Server-Timing` of a cached answer.
 const NOTHING_DONE: &str = "read;dur=0, queue;dur=0, infer;dur=0, encode;dur=0, cache;desc=hit";
 
 #[cfg(test)]
@@ -71,8 +71,8 @@ mod tests {
 
     use super::*;
 
-    fn answer() -> Answer {
-        Answer { body: bytes::Bytes::from_static(b"tile"), headers: HeaderMap::new() }
+    fn answer() -> EncodedAnswer {
+        EncodedAnswer { body: bytes::Bytes::from_static(b"tile"), headers: HeaderMap::new() }
     }
 
     #[tokio::test]

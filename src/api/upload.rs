@@ -1,4 +1,4 @@
-//! Rasters out of request bodies: raw, or as parts of a form.
+//! Reads rasters from request bodies: raw bytes, or the parts of a multipart form.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::jobs::{InputContent, JobInput};
 use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions, Raster};
 
 /// An uploaded file.
-pub(super) struct File {
-    /// The client's name for it, or its part's.
+pub(super) struct UploadedFile {
+    /// The client's file name, else the name of the form part; for error messages.
     pub name: String,
     content: Content,
 }
 
 enum Content {
     Memory(Bytes),
-    /// Whoever holds the path keeps the file.
+    /// The file exists as long as this value.
     Disk(Arc<dyn AsRef<Path> + Send + Sync>),
 }
 
-impl File {
+impl UploadedFile {
     fn received(name: String, received: Received) -> Self {
         let content = match received {
             Received::Memory(bytes) => Content::Memory(bytes),
@@ -38,12 +38,12 @@ impl File {
         Self { name, content }
     }
 
-    /// A file that was uploaded before and lies on disk.
+    /// A file from an earlier upload, for jobs; it is not removed on drop.
     pub(super) fn on_disk(name: String, path: PathBuf) -> Self {
         Self { name, content: Content::Disk(Arc::new(path)) }
     }
 
-    /// What a job keeps of it.
+    /// The file as input of a job.
     pub(super) fn into_input(self) -> JobInput {
         let content = match self.content {
             Content::Memory(bytes) => InputContent::Memory(bytes),
@@ -52,10 +52,10 @@ impl File {
         JobInput { name: self.name, content }
     }
 
-    /// The whole file in memory; blocks.
+    /// The content of the file; blocks.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If the file cannot be read.
     pub(super) fn into_bytes(self) -> Result<Bytes, Problem> {
         match self.content {
             Content::Memory(bytes) => Ok(bytes),
@@ -68,11 +68,11 @@ impl File {
     }
 }
 
-/// Rasters in a form: one binary a part name, in time order.
+/// Rasters as the parts of a form, in time order.
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "it documents the form; parts are read one by one")]
+#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
 pub(super) struct RasterForm {
-    /// The raster, or the first capture. May be repeated instead of naming further captures.
+    /// The raster, or the first of several captures. The part may be repeated instead of using `image_2` and so on.
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     image: Vec<u8>,
     /// The second capture.
@@ -100,7 +100,7 @@ pub(super) struct RasterForm {
 
 const FORM: &str = "multipart/form-data";
 
-/// Media types of raw bodies; what is in them is found out by their first bytes.
+/// Accepted media types of raw bodies. The actual format is detected from the first bytes.
 const RASTER_TYPES: [&str; 11] = [
     "image/tiff",
     "image/geotiff",
@@ -115,17 +115,17 @@ const RASTER_TYPES: [&str; 11] = [
     "binary/octet-stream",
 ];
 
-/// The media type of a body, without its parameters.
+/// The `Content-Type` of a body without parameters, in lower case; `None` without that header.
 pub(super) fn essence(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("unreadable");
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// The files of a body, in time order.
+/// The files in a body, in time order.
 ///
 /// # Errors
-/// Media types that are no raster's, bodies above the limit, empty bodies, malformed forms and parts that are not known.
-pub(super) async fn read(request: Request, spool: &Spool, limit: u64) -> Result<Vec<File>, Problem> {
+/// If the media type is not accepted, a file is empty or larger than `limit`, or the form is malformed or has an unknown part.
+pub(super) async fn read(request: Request, spool: &Spool, limit: u64) -> Result<Vec<UploadedFile>, Problem> {
     check_declared_length(request.headers(), limit)?;
     let files = match essence(request.headers()).as_deref() {
         Some(FORM) => read_form(request, spool, limit).await?,
@@ -148,7 +148,7 @@ pub(super) async fn read(request: Request, spool: &Spool, limit: u64) -> Result<
     }
 }
 
-/// Answers before the body is sent, where the client says how long it is.
+/// Refuses a body by its `Content-Length`, before it is received.
 fn check_declared_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match declared {
@@ -159,18 +159,18 @@ fn check_declared_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem>
     }
 }
 
-async fn read_raw(request: Request, spool: &Spool, limit: u64) -> Result<File, Problem> {
+async fn read_raw(request: Request, spool: &Spool, limit: u64) -> Result<UploadedFile, Problem> {
     let body = request.into_body().into_data_stream();
     let broken = |error: axum::Error| Problem::invalid(format!("the body broke off: {error}"));
     let received = spool.receive(body, limit, broken).await?;
-    Ok(File::received("the body".to_owned(), received))
+    Ok(UploadedFile::received("the body".to_owned(), received))
 }
 
-async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<File>, Problem> {
+async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<UploadedFile>, Problem> {
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| Problem::invalid(format!("the multipart form is malformed: {}", rejection.body_text())))?;
-    let mut files: Vec<(usize, File)> = Vec::new();
+    let mut files: Vec<(usize, UploadedFile)> = Vec::new();
     while let Some(part) = form.next_field().await.map_err(|error| form_problem(&error, limit))? {
         let field = part.name().unwrap_or_default().to_owned();
         let position = position(&field)?;
@@ -179,17 +179,17 @@ async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<Fi
         }
         let name = part.file_name().filter(|name| !name.is_empty()).map_or_else(|| field.clone(), str::to_owned);
         let received = spool.receive(part, limit, |error| form_problem(&error, limit)).await?;
-        files.push((position, File::received(name, received)));
+        files.push((position, UploadedFile::received(name, received)));
     }
     if files.is_empty() {
         return Err(Problem::invalid("found a form without a part; a part named image is needed"));
     }
-    // Stable: parts of one name stay in the order they came.
+    // The sort is stable: parts of the same name stay in the order of the form.
     files.sort_by_key(|(position, _)| *position);
     Ok(files.into_iter().map(|(_, file)| file).collect())
 }
 
-/// 1 for `image`, 2 for `image_2` and so on.
+/// The position of a form part in time order: 1 for `image`, 2 for `image_2` and so on.
 fn position(field: &str) -> Result<usize, Problem> {
     let position = match field.strip_prefix("image") {
         Some("") => Some(1),
@@ -203,17 +203,21 @@ fn position(field: &str) -> Result<usize, Problem> {
     })
 }
 
-/// Memory for decoded chunks of one request's rasters: windows that overlap read them again.
+/// Size of the cache of decoded chunks per request; overlapping windows read the same chunks.
 const CHUNK_BYTES: u64 = 64 << 20;
 
-/// Opens files as captures in time order; `images` of them are stacked in each file. Blocks.
+/// Opens files as captures in time order; `images` is the number of captures stacked in each file. Blocks.
 ///
 /// # Errors
-/// Formats that are not known, sizes beyond the limits, damaged files.
-pub(super) fn open(files: Vec<File>, images: Option<usize>, limits: &Limits) -> Result<Vec<Arc<dyn Raster>>, Problem> {
+/// If a file is damaged, of an unknown format, or beyond the limits.
+pub(super) fn open(
+    files: Vec<UploadedFile>,
+    images: Option<usize>,
+    limits: &Limits,
+) -> Result<Vec<Arc<dyn Raster>>, Problem> {
     let options = OpenOptions { limits: *limits, chunks: ChunkCache::new(CHUNK_BYTES), remote: None };
     let mut captures = Vec::new();
-    for File { name, content } in files {
+    for UploadedFile { name, content } in files {
         let imagery = match &content {
             Content::Memory(bytes) => Imagery::Bytes { name: &name, bytes: bytes.clone() },
             Content::Disk(path) => Imagery::File { name: &name, path: (**path).as_ref() },

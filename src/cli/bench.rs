@@ -1,11 +1,11 @@
-//! `satlas-serve bench`: how fast a model is on this machine.
+//! `satlas-serve bench`: measures how fast a model runs on this machine.
 
 use std::io::BufRead;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, engine_config, print, runtime};
+use super::{CommandError, engine_config, print, runtime};
 use crate::config::{EngineSettings, Given, ServerSettings};
 use crate::engine::{Bench, BenchRequest};
 use crate::server;
@@ -21,27 +21,27 @@ pub(super) struct BenchArgs {
     /// Side of the image in pixels
     #[arg(long, default_value_t = 512)]
     size: usize,
-    /// Captures of the item (multi-image models)
+    /// Captures per item (multi-image models)
     #[arg(long, default_value_t = 1)]
     images: usize,
-    /// Items of a pass
+    /// Items per pass
     #[arg(long, default_value_t = 1)]
     batch: usize,
-    /// Passes that are measured, after one that is not
+    /// Measured passes; one unmeasured pass runs before them
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=MAX_RUNS))]
     runs: u32,
-    /// Run one pass for each line on stdin instead, and answer with its seconds; `ready` is printed once warm, and the figures at
-    /// the end of stdin. Lets another program take turns with this one
+    /// Run one pass for each line on stdin and print its seconds; `ready` is printed after the warm-up, and the summary at the end
+    /// of stdin. Another program can so alternate its own passes with these
     #[arg(long, conflicts_with = "runs")]
     paced: bool,
     #[command(flatten)]
     engine: Given<EngineSettings>,
 }
 
-/// More would not change the median.
+/// More runs would not change the median.
 const MAX_RUNS: i64 = 100_000;
 
-/// The figures.
+/// What the command prints as JSON. Times are in seconds; `per_second` counts items.
 #[derive(Serialize)]
 struct Figures {
     model: String,
@@ -61,7 +61,7 @@ struct Figures {
     weights: &'static str,
 }
 
-pub(super) fn execute(arguments: BenchArgs) -> Result<(), Failure> {
+pub(super) fn execute(arguments: BenchArgs) -> Result<(), CommandError> {
     let BenchArgs { model, task, size, images, batch, runs, paced, engine } = arguments;
     let config = engine_config(engine, Given::<ServerSettings>::default())?;
     let engine = server::engine(&config)?;
@@ -98,8 +98,8 @@ pub(super) fn execute(arguments: BenchArgs) -> Result<(), Failure> {
     print(&(serde_json::to_string_pretty(&figures)? + "\n"))
 }
 
-/// Seconds of the passes that stdin asked for, each told at once.
-fn passes_on_demand(bench: &Bench<'_>) -> Result<Vec<f64>, Failure> {
+/// Runs one pass per line of stdin and prints its seconds at once; returns the seconds of all passes.
+fn passes_on_demand(bench: &Bench<'_>) -> Result<Vec<f64>, CommandError> {
     print("ready\n")?;
     let mut seconds = Vec::new();
     for line in std::io::stdin().lock().lines().take(MAX_RUNS as usize) {
@@ -111,7 +111,7 @@ fn passes_on_demand(bench: &Bench<'_>) -> Result<Vec<f64>, Failure> {
     Ok(seconds)
 }
 
-/// The most memory this process ever had resident, where the system tells.
+/// Peak resident memory of this process; `None` where `/proc` does not exist.
 fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

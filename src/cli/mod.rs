@@ -1,6 +1,6 @@
-//! The command line: serve, models, predict, openapi, bench.
+//! The command line: serve, models, predict, openapi, bench, health.
 //!
-//! Errors are one line on stderr; the exit code is 1 for what failed and 2 for a command that is no command.
+//! Errors are one line on stderr. The exit code is 1 if a command failed and 2 if the arguments could not be parsed.
 
 mod bench;
 mod models;
@@ -20,8 +20,8 @@ use crate::config::{Config, EngineSettings, Given, ServerSettings};
 use crate::engine::EngineError;
 use crate::{api, server, telemetry};
 
-/// Whatever a command failed with; it is printed, not handled.
-type Failure = Box<dyn Error + Send + Sync>;
+/// Why a command failed: only printed, so any error type will do.
+type CommandError = Box<dyn Error + Send + Sync>;
 
 /// Masks, objects and embeddings from satellite imagery over HTTP, with AllenAI's SatlasPretrain models.
 ///
@@ -38,14 +38,14 @@ struct Cli {
 enum Command {
     /// Start the server (the default)
     Serve(ServeArgs),
-    /// List and describe models, download their weights, look into a checkpoint file
+    /// List and describe models, download their weights, inspect a checkpoint file
     #[command(subcommand)]
     Models(models::ModelsCommand),
-    /// Run a model on image files and write the answer to a file, without a server
+    /// Run a model on image files and write the result to a file, without a server
     Predict(predict::PredictArgs),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
-    /// Measure a model on a made-up image and print the figures as JSON
+    /// Measure a model's speed on a synthetic image and print the results as JSON
     Bench(bench::BenchArgs),
     /// Ask a running server whether it is ready (exit code 0 or 1); for container health checks
     Health(HealthArgs),
@@ -57,34 +57,34 @@ struct ServeArgs {
     server: Given<ServerSettings>,
     #[command(flatten)]
     engine: Given<EngineSettings>,
-    /// Print the configuration in use as TOML, secrets hidden, and stop
+    /// Print the effective configuration as TOML, with secrets hidden, and exit
     #[arg(long)]
     print_config: bool,
 }
 
 #[derive(Args)]
 struct HealthArgs {
-    /// Port of the server
+    /// Port of the server on this machine
     #[arg(long, env = "SATLAS_PORT", default_value_t = 8080)]
     port: u16,
 }
 
-/// The commands; anything else that comes first belongs to `serve`.
+/// All commands. A first argument that is a flag and not one of [`OWN_FLAGS`] belongs to `serve`.
 const COMMANDS: [&str; 7] = ["serve", "models", "predict", "openapi", "bench", "health", "help"];
-/// Flags of the program itself.
+/// Flags that work without a command.
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
-/// Runs the command that `arguments` (the program's name first) ask for.
+/// Runs the command given by `arguments`, whose first element is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(with_default_command(arguments)) {
         Ok(cli) => cli,
-        // Help and version are "errors" of clap's that go to stdout with code 0.
+        // clap reports --help and --version as errors too; `exit` prints those to stdout and exits with 0.
         Err(error) => error.exit(),
     };
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // A closed stderr leaves nobody to tell.
+            // If stderr is closed, the message cannot be shown; the exit code still tells.
             let (text, advice) = (one_line(&failure.to_string()), advice(&*failure));
             let _ = writeln!(std::io::stderr(), "satlas-serve: {text}{advice}");
             ExitCode::FAILURE
@@ -92,7 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Inserts `serve` where the first argument is no command.
+/// Inserts `serve` if there are no arguments, or if the first one is a flag of the server.
 fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let first = arguments.get(1).map(|first| first.to_string_lossy().into_owned());
@@ -106,7 +106,7 @@ fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
     arguments
 }
 
-/// How the user finds out what would have worked, where the error itself cannot know how it was asked.
+/// A hint that names a command line, for errors that are also reported over HTTP and so cannot contain it.
 fn advice(failure: &(dyn Error + 'static)) -> &'static str {
     match failure.downcast_ref() {
         Some(EngineError::UnknownModel { .. }) => "; `satlas-serve models list` lists them",
@@ -118,7 +118,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn execute(command: Command) -> Result<(), Failure> {
+fn execute(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(ServeArgs { server, engine, print_config }) => {
             let config = Config::resolve(engine, server)?;
@@ -143,20 +143,20 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// The configuration of a command without a server, with logging started.
-fn engine_config(engine: Given<EngineSettings>, server: impl Into<Given<ServerSettings>>) -> Result<Config, Failure> {
+/// Resolves the configuration of a command that starts no server, and starts logging.
+fn engine_config(engine: Given<EngineSettings>, server: impl Into<Given<ServerSettings>>) -> Result<Config, CommandError> {
     let quiet = !engine.has("log-level");
     let mut config = Config::resolve(engine, server.into())?;
     if quiet {
-        // Whoever runs a command wants its answer; what the server would log is noise beside it.
+        // What a server logs at its default level is noise next to a command's output.
         config.engine.log_level = "warn".to_owned();
     }
     telemetry::start_logging(&config.engine.log_level, config.engine.log_format);
     Ok(config)
 }
 
-/// Writes to stdout; a reader that has gone away (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
+/// Writes to stdout; a closed pipe (`| head`) is not an error.
+fn print(text: &str) -> Result<(), CommandError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

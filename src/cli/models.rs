@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::pull::{self, PullArgs};
-use super::{Failure, engine_config, print};
+use super::{CommandError, engine_config, print};
 use crate::api::ModelDto;
 use crate::config::{Config, EngineSettings, Given, ServerSettings};
 use crate::engine::{ModelStatus, WeightsState};
@@ -14,13 +14,13 @@ use crate::weights::inspect;
 
 #[derive(Subcommand)]
 pub(super) enum ModelsCommand {
-    /// One line a model: id, state of its weights, what it is
+    /// Print one line per model: id, state and kind of its weights, title
     List(ListArgs),
-    /// Everything about a model, as JSON: bands, scaling, tasks, categories, weights
+    /// Describe a model as JSON: bands, scaling, tasks, categories, weights
     Show(ShowArgs),
-    /// Download the weights of models, so that they can be used without a network
+    /// Download the weights of models for use without a network
     Pull(PullArgs),
-    /// What a checkpoint file holds (names, types and shapes of its tensors) and which models it fits
+    /// Show the names, types and shapes of a checkpoint file's tensors, and which models it fits
     Inspect(InspectArgs),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct InspectArgs {
     file: PathBuf,
 }
 
-pub(super) fn execute(command: ModelsCommand) -> Result<(), Failure> {
+pub(super) fn execute(command: ModelsCommand) -> Result<(), CommandError> {
     match command {
         ModelsCommand::List(ListArgs { engine }) => {
             let engine = server::engine(&engine_config(engine, Given::<ServerSettings>::default())?)?;

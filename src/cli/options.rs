@@ -1,4 +1,4 @@
-//! Flags that choose pixels, embeddings and drawing; each has the name and the meaning of the API's parameter.
+//! Flags for input pixels, embeddings and rendering. Names and meanings are those of the API's query parameters.
 
 use clap::Args;
 
@@ -11,8 +11,8 @@ use crate::raster::{BandNumbers, CaptureSelection, Preset};
 
 #[derive(Args)]
 pub(super) struct PixelArgs {
-    /// 1-based bands of the raster in the order of the model's bands; without it, band descriptions are matched to the model's
-    /// band names, else the file's order is taken when the count fits
+    /// 1-based bands of the raster, in the order of the model's bands. By default bands are matched by their descriptions, or, if
+    /// those do not match and the counts agree, taken in file order
     #[arg(long, value_name = "3,2,1")]
     bands: Option<BandNumbers>,
     /// Scaling of pixel values: auto (the model's own), tci (8-bit RGB / 255, other bands / 8160) or reflectance (Sentinel-2
@@ -22,7 +22,8 @@ pub(super) struct PixelArgs {
     /// Added to every pixel value before scaling: -1000 for Sentinel-2 of processing baseline 04.00 and later
     #[arg(long, value_parser = parse_dn_offset, allow_negative_numbers = true, value_name = "NUMBER")]
     dn_offset: Option<i32>,
-    /// 1-based captures to use of what is given (files and what is stacked in them, counted through in time order) [default: all]
+    /// 1-based numbers of the captures to use, counted in time order over all files and the captures stacked in them
+    /// [default: all]
     #[arg(long, value_name = "3,2,1")]
     captures: Option<CaptureNumbers>,
 }
@@ -58,30 +59,31 @@ impl EmbeddingArgs {
 
 #[derive(Args)]
 pub(super) struct RenderArgs {
-    /// Least score of objects and least probability of binary categories [default: 0.5; for json and safetensors the network's
-    /// own 0.05]
+    /// Minimum score of objects and minimum probability of binary categories [default: 0.5; for json and safetensors 0.05, the
+    /// network's own]
     #[arg(long, value_parser = parse_threshold)]
     threshold: Option<f32>,
     /// Categories to show, by name, separated by commas [default: all]
     #[arg(long)]
     categories: Option<CategoryNames>,
-    /// Most objects in the answer, best first
+    /// Maximum number of objects, best first
     #[arg(long, value_parser = parse_max_detections, value_name = "NUMBER")]
     max_detections: Option<usize>,
-    /// What an image's pixels say: color of the category, its index, or the probability of one category [default: color]
+    /// What the pixels of an image show: color (of the category), index (of the category) or probability (of one category)
+    /// [default: color]
     #[arg(long)]
     render: Option<RenderMode>,
-    /// The category of --render probability
+    /// The category whose probability --render probability shows
     #[arg(long)]
     category: Option<String>,
-    /// Colours of regressions and probabilities: viridis, gray, inferno or terrain [default: viridis]
+    /// Colour map of regressions and probabilities: viridis, gray, inferno or terrain [default: viridis]
     #[arg(long)]
     colormap: Option<Colormap>,
-    /// From 0 (invisible) to 1
+    /// Opacity of an image's pixels, from 0 (invisible) to 1
     #[arg(long, value_parser = parse_opacity)]
     opacity: Option<f32>,
-    /// Vector answers only: how far, in pixels, outlines of regions and masks may stray from pixel edges; polygons stay valid and
-    /// neighbours keep sharing their borders [default: 0]
+    /// Vector formats only: maximum distance in pixels between a simplified outline and the exact pixel edges; polygons stay valid
+    /// and neighbours keep their shared borders [default: 0]
     #[arg(long, value_parser = parse_simplify, value_name = "PIXELS")]
     simplify: Option<f32>,
 }

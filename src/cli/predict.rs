@@ -1,4 +1,4 @@
-//! `satlas-serve predict`: files in, a file out, through the same engine as the server.
+//! `satlas-serve predict`: reads rasters and writes one file, with the same engine as the server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::options::{EmbeddingArgs, PixelArgs, RenderArgs};
-use super::{Failure, engine_config, runtime};
+use super::{CommandError, engine_config, runtime};
 use crate::config::{EngineSettings, Given, RemoteSettings};
 use crate::engine::{SceneProgress, SceneRequest};
 use crate::outputs::{Format, dense_sink, encode};
@@ -23,20 +23,20 @@ pub(super) struct PredictArgs {
     /// One of the model's tasks, or embedding
     #[arg(long)]
     task: String,
-    /// GeoTIFF, JPEG 2000, PNG, JPEG or npy file, a directory of band files, or an address (https, s3, gs) of which only what is
-    /// needed is fetched; several are captures in time order
+    /// GeoTIFF, JPEG 2000, PNG, JPEG or npy file, a directory of band files, or an https, s3 or gs address, of which only the
+    /// needed parts are fetched; several inputs are captures in time order
     #[arg(long, required = true, num_args = 1.., value_name = "PLACE")]
     input: Vec<String>,
-    /// Where the answer goes
+    /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Format of the answer [default: the output's extension]
+    /// Format of the output [default: by its file extension]
     #[arg(long)]
     format: Option<String>,
-    /// Captures that are stacked in the bands of one file
+    /// Number of captures stacked in the bands of each file
     #[arg(long)]
     images: Option<usize>,
-    /// Show no progress bar (there is none either where stderr is no terminal)
+    /// Show no progress bar (there is none anyway if stderr is not a terminal)
     #[arg(long)]
     quiet: bool,
     #[command(flatten)]
@@ -51,10 +51,10 @@ pub(super) struct PredictArgs {
     engine: Given<EngineSettings>,
 }
 
-/// Memory for decoded chunks of the input.
+/// Size of the cache of decoded input chunks.
 const CHUNK_BYTES: u64 = 64 << 20;
 
-pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
+pub(super) fn execute(arguments: PredictArgs) -> Result<(), CommandError> {
     let config = engine_config(arguments.engine, arguments.remote)?;
     let engine = server::engine(&config)?;
     let model = engine.models().task(&arguments.model, &arguments.task)?;
@@ -63,7 +63,7 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
     let render = arguments.render.choice().resolve(&task)?;
     let (pixels, embedding) = (arguments.pixels.options(), arguments.embedding.options());
     let plan = engine.plan_scene(SceneRequest { model, pixels, embedding });
-    // Whoever names an address wants it fetched.
+    // Hosts of the addresses on the command line need no --allow-host: naming one is permission to fetch it.
     let remote = Some(Arc::new(config.remote_client(arguments.input.iter().map(String::as_str))));
     let limits = Limits { max_bytes: u64::MAX, max_pixels: config.engine.max_pixels };
     let options = OpenOptions { limits, chunks: ChunkCache::new(CHUNK_BYTES), remote };
@@ -89,8 +89,8 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), Failure> {
         .map_err(|error| format!("{}: {error}", arguments.output.display()))?)
 }
 
-/// A bar on stderr, which draws nothing where that is no terminal.
-fn progress_bar(quiet: bool) -> Result<ProgressBar, Failure> {
+/// A progress bar on stderr; it draws nothing if stderr is not a terminal.
+fn progress_bar(quiet: bool) -> Result<ProgressBar, CommandError> {
     if quiet {
         return Ok(ProgressBar::hidden());
     }
@@ -98,7 +98,7 @@ fn progress_bar(quiet: bool) -> Result<ProgressBar, Failure> {
     Ok(ProgressBar::no_length().with_style(style))
 }
 
-fn format(task: &Task, wanted: Option<&str>, output: &std::path::Path) -> Result<Format, Failure> {
+fn format(task: &Task, wanted: Option<&str>, output: &std::path::Path) -> Result<Format, CommandError> {
     let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     let name = wanted.map(str::to_owned).or(extension).unwrap_or_default();
     let name = if name == "tiff" { "tif".to_owned() } else { name };

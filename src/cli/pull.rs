@@ -1,4 +1,4 @@
-//! `satlas-serve models pull`: weights onto this machine before they are needed.
+//! `satlas-serve models pull`: downloads weights before they are needed.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Failure, engine_config, print};
+use super::{CommandError, engine_config, print};
 use crate::config::{EngineSettings, Given, ServerSettings};
 use crate::weights::DownloadProgress;
 use crate::{assets, server};
 
 #[derive(Args)]
 pub(super) struct PullArgs {
-    /// Ids of models
+    /// Ids of the models
     #[arg(required = true)]
     ids: Vec<String>,
     #[command(flatten)]
     engine: Given<EngineSettings>,
 }
 
-/// Prints one line a model: its id and its file.
-pub(super) fn execute(PullArgs { ids, engine }: PullArgs) -> Result<(), Failure> {
+/// Downloads what is missing and prints one line per model: its id and the path of its weights.
+pub(super) fn execute(PullArgs { ids, engine }: PullArgs) -> Result<(), CommandError> {
     let config = engine_config(engine, Given::<ServerSettings>::default())?;
     let (models, files) = (server::models(&config)?, config.weights_locator(assets::demo_file).files);
     for id in &ids {
@@ -35,19 +35,19 @@ pub(super) fn execute(PullArgs { ids, engine }: PullArgs) -> Result<(), Failure>
     Ok(())
 }
 
-/// A download on stderr: a bar on a terminal, plain lines elsewhere.
+/// Shows a download's progress on stderr: as a bar if that is a terminal, else as plain lines.
 struct Download {
     id: String,
     bar: ProgressBar,
     started: Instant,
-    /// What was there when the first progress was told: a download that goes on has not fetched that now.
+    /// Bytes present at the first report: a resumed download did not fetch them now, so the rate leaves them out.
     resumed_bytes: Option<u64>,
-    /// When the last plain line was written.
+    /// Time of the last plain line.
     told: Option<Instant>,
 }
 
 impl Download {
-    fn new(id: &str) -> Result<Self, Failure> {
+    fn new(id: &str) -> Result<Self, CommandError> {
         let style = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
             .with_style(ProgressStyle::with_template(style)?)
@@ -58,7 +58,7 @@ impl Download {
     fn show(&mut self, progress: DownloadProgress) {
         if !self.bar.is_hidden() {
             if self.resumed_bytes.is_none() {
-                // What lies there already is no part of the rate.
+                // Bytes from an earlier run do not count towards the rate.
                 self.bar.reset_eta();
             }
             if let Some(total) = progress.total_bytes {
@@ -66,13 +66,13 @@ impl Download {
             }
             self.bar.set_position(progress.received_bytes);
         } else if let Some(line) = self.line(progress) {
-            // Without a stderr there is nobody to tell.
+            // If stderr is closed, progress cannot be shown.
             let _ = writeln!(std::io::stderr(), "{line}");
         }
         self.resumed_bytes.get_or_insert(progress.received_bytes);
     }
 
-    /// The plain line that is due now: the first, the last, and one now and then.
+    /// The plain line to print now, if any: for the first report, the last one, and every five seconds between.
     fn line(&mut self, DownloadProgress { received_bytes, total_bytes }: DownloadProgress) -> Option<String> {
         const PAUSE: Duration = Duration::from_secs(5);
         let is_last = total_bytes == Some(received_bytes);
@@ -80,7 +80,7 @@ impl Download {
             return None;
         }
         self.told = Some(Instant::now());
-        // A server that cannot go on where it ended starts over: then less may be here than at first.
+        // A server that cannot resume starts over, so there may be fewer bytes than at first.
         let fetched = received_bytes.saturating_sub(self.resumed_bytes.unwrap_or(received_bytes));
         let elapsed = self.started.elapsed();
         let of = total_bytes.map_or_else(String::new, |total| format!(" of {}", BinaryBytes(total)));

@@ -181,7 +181,12 @@ impl Client {
     }
 
     /// One attempt, following redirects.
-    fn attempt(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, max_bytes: u64) -> Result<RemoteResponse, RequestFailure> {
+    fn attempt(
+        &self,
+        url: &RemoteUrl,
+        wanted: &RemoteRequest<'_>,
+        max_bytes: u64,
+    ) -> Result<RemoteResponse, RequestFailure> {
         let timeout = self.options.timeout;
         let _permit = self.limiter.enter(url.host(), timeout).ok_or_else(|| RequestFailure::Final(self.timed_out(url)))?;
         let deadline = Instant::now() + timeout;
@@ -201,7 +206,12 @@ impl Client {
     }
 
     /// Sends one request and reads the headers of its answer.
-    fn send(&self, url: &RemoteUrl, wanted: &RemoteRequest<'_>, deadline: Instant) -> Result<Response<Body>, RequestFailure> {
+    fn send(
+        &self,
+        url: &RemoteUrl,
+        wanted: &RemoteRequest<'_>,
+        deadline: Instant,
+    ) -> Result<Response<Body>, RequestFailure> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(RequestFailure::Passing(self.timed_out(url), None));

@@ -1,4 +1,4 @@
-//! Jobs as the API describes them.
+//! JSON descriptions of jobs, and the query of the job list.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,58 +10,58 @@ use crate::jobs::{Job, JobState};
 /// Jobs, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobList {
-    /// The jobs.
+    /// At most `limit` jobs, in the wanted state.
     pub jobs: Vec<JobDto>,
 }
 
-/// A prediction that does not keep its client waiting.
+/// A prediction that runs in the background.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub(crate) struct JobDto {
-    /// The name in URLs.
+    /// Identifier in URLs.
     #[schema(example = "9f2c51d07ab34e86c1d05a7e")]
     pub id: String,
     /// `queued`, `running`, `done`, `failed` or `cancelled`.
     #[schema(example = "running")]
     pub state: &'static str,
-    /// The part of the work that is done.
+    /// Completed part of the work, from 0 to 1.
     #[schema(minimum = 0.0, maximum = 1.0, example = 0.25)]
     pub progress: f64,
-    /// The model it runs.
+    /// Model id.
     #[schema(example = "trees")]
     pub model: String,
-    /// The task it runs.
+    /// Task name.
     #[schema(example = "tree_crown")]
     pub task: String,
-    /// When it was handed in.
+    /// Time of submission.
     #[schema(format = DateTime, example = "2024-06-01T10:40:21Z")]
     pub created: String,
-    /// When work on it began.
+    /// Time at which it started to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub started: Option<String>,
-    /// When it was done, failed or cancelled.
+    /// Time at which it was done, failed or cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub finished: Option<String>,
-    /// Why it failed: the problem that a request which waits would have been answered with.
+    /// Why it failed: the problem that a synchronous request would have got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ProblemBody>,
-    /// Bytes of the result.
+    /// Size of the result in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_bytes: Option<u64>,
-    /// Where to go from here.
+    /// Related addresses.
     pub links: JobLinks,
 }
 
-/// Addresses that belong to a job.
+/// Addresses of a job and its result.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobLinks {
     /// The job: GET describes it, DELETE cancels or removes it.
     #[serde(rename = "self")]
     #[schema(example = "/v1/jobs/9f2c51d07ab34e86c1d05a7e")]
     pub this: String,
-    /// The answer, once the job is done.
+    /// The result, once the job is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/v1/jobs/9f2c51d07ab34e86c1d05a7e/result")]
     pub result: Option<String>,
@@ -92,8 +92,9 @@ fn rfc_3339(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds).unwrap_or_default().to_string()
 }
 
-/// Jobs listed without `limit`, and the most that can be.
+/// Default of `limit`.
 const DEFAULT_LIMIT: usize = 100;
+/// Maximum of `limit`.
 const MAX_LIMIT: usize = 1000;
 
 /// Which jobs to list.
@@ -103,25 +104,25 @@ pub(crate) struct JobListParams {
     /// Only jobs that are `queued`, `running`, `done`, `failed` or `cancelled`.
     #[param(example = "done")]
     pub state: Option<String>,
-    /// Most jobs in the answer.
+    /// Maximum number of jobs in the answer.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100, example = 100)]
     pub limit: Option<String>,
 }
 
 impl JobListParams {
-    /// The state wanted.
+    /// The wanted state, if any.
     ///
     /// # Errors
-    /// Names of no state.
+    /// If `state` is not the name of a state.
     pub(crate) fn state(&self) -> Result<Option<JobState>, Problem> {
         let parse = |text: &str| text.parse().map_err(|error: String| Problem::invalid(format!("state: {error}")));
         self.state.as_deref().map(parse).transpose()
     }
 
-    /// Most jobs wanted.
+    /// The wanted number of jobs, or the default.
     ///
     /// # Errors
-    /// Numbers out of range.
+    /// If `limit` is not a number from 1 to [`MAX_LIMIT`].
     pub(crate) fn limit(&self) -> Result<usize, Problem> {
         let Some(text) = &self.limit else { return Ok(DEFAULT_LIMIT) };
         let limit = text.parse::<usize>().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));

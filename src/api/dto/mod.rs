@@ -1,4 +1,4 @@
-//! What requests and answers look like in JSON and in queries, and how they become domain types.
+//! JSON bodies and query parameters of the API, and their conversion from and to domain types.
 
 mod job;
 mod model;
@@ -8,7 +8,7 @@ mod source;
 mod tile_name;
 mod tilejson;
 
-pub use model::ModelDto;
+pub(crate) use model::ModelDto;
 
 pub(super) use job::{JobDto, JobList, JobListParams};
 pub(super) use model::ModelList;
@@ -22,7 +22,7 @@ use std::str::FromStr;
 
 use super::error::Problem;
 
-/// The value that a parameter's text stands for, if the parameter is given.
+/// Parses a parameter; `None` if it is not given.
 fn parsed<T: FromStr>(text: &Option<String>) -> Result<Option<T>, Problem>
 where
     Problem: From<T::Err>,

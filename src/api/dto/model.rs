@@ -1,4 +1,4 @@
-//! Models as the API describes them.
+//! JSON descriptions of models.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,67 +11,67 @@ use crate::zoo::{Backbone, ModelSpec, Task, TaskType};
 /// Every model, by id.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {
-    /// The models.
+    /// Built-in and registered models.
     pub models: Vec<ModelDto>,
 }
 
 /// A model.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Model)]
-pub struct ModelDto {
-    /// The name in URLs.
+pub(crate) struct ModelDto {
+    /// Identifier in URLs.
     #[schema(example = "world")]
     pub id: String,
-    /// One line for people.
+    /// Short description.
     pub title: String,
     /// `pretrained`, `fine-tuned`, `demo` or `registered`.
     #[schema(example = "demo")]
     pub origin: String,
-    /// The instrument it was trained on.
+    /// Sensor whose imagery it was trained on.
     #[schema(example = "sentinel2")]
     pub sensor: String,
-    /// Input bands in order, with `value = clip((pixel - offset) / scale, 0, 1)`.
+    /// Input bands in order. The network's input is `clip((pixel - offset) / scale, 0, 1)`.
     pub bands: Vec<BandDto>,
-    /// Metres per pixel it was trained on.
+    /// Resolution of the training imagery, in metres per pixel.
     pub native_gsd_m: f64,
-    /// The Web Mercator zoom whose 512 px tiles have that resolution.
+    /// Web Mercator zoom at which 512 px tiles have about that resolution.
     pub native_zoom_512: u8,
-    /// Least zoom of 256 px tiles.
+    /// Lowest zoom of 256 px tiles.
     pub minzoom: u8,
-    /// Greatest zoom of 256 px tiles.
+    /// Highest zoom of 256 px tiles.
     pub maxzoom: u8,
-    /// Whether it takes several captures of a place.
+    /// True if the input may be several captures of the same place.
     pub multi_image: bool,
-    /// Captures a training example had.
+    /// Number of captures per training example.
     pub trained_images: usize,
-    /// Most captures accepted.
+    /// Maximum number of captures per request.
     pub max_images: usize,
-    /// The network.
+    /// Network that turns pixels into feature maps.
     pub backbone: BackboneDto,
-    /// What can be asked of it.
+    /// Tasks, the last of which is always `embedding`.
     pub tasks: Vec<TaskDto>,
-    /// Names for `layer=` of the embedding task.
+    /// Values of `layer=` for the task `embedding`.
     pub layers: Vec<String>,
-    /// State and kind of the weights.
+    /// State and kind of its weights.
     pub weights: WeightsDto,
-    /// Whether it is still there after a restart: false for a model registered with a server that has no models directory.
+    /// True if it still exists after a restart; false if it was registered with a server that has no models directory.
     pub persistent: bool,
     /// Licence of the weights.
     pub licence: String,
-    /// Where model and licence are described.
+    /// Web page about the model and its licence.
     pub homepage: String,
 }
 
 /// An input band.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ModelBand)]
-pub struct BandDto {
-    /// Its name, which band descriptions of rasters are matched with.
+pub(crate) struct BandDto {
+    /// Name, compared with the band descriptions of rasters.
     #[schema(example = "red")]
     pub name: String,
     /// Subtracted from pixel values.
     pub offset: f32,
-    /// Divides the difference.
+    /// Divisor, applied after the offset.
     pub scale: f32,
 }
 
@@ -79,62 +79,63 @@ pub struct BandDto {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Backbone)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum BackboneDto {
+pub(crate) enum BackboneDto {
     /// Swin Transformer v2.
     SwinV2 {
         /// Side of a patch in pixels.
         patch_size: usize,
         /// Channels of the first stage.
         embed_dim: usize,
-        /// Blocks a stage.
+        /// Number of blocks per stage.
         depths: Vec<usize>,
-        /// Attention heads a stage.
+        /// Number of attention heads per stage.
         num_heads: Vec<usize>,
-        /// Side of an attention window.
+        /// Side of an attention window in tokens.
         window_size: usize,
     },
     /// ResNet.
     Resnet {
-        /// Layers.
+        /// Number of layers.
         depth: usize,
     },
 }
 
-/// Something that can be asked of a model.
+/// A task of a model: what it predicts.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Task)]
-pub struct TaskDto {
-    /// The name in URLs.
+pub(crate) struct TaskDto {
+    /// Identifier in URLs.
     #[schema(example = "water")]
     pub name: String,
     /// `segment`, `bin_segment`, `regress`, `detect`, `instance`, `classification`, `multi_label_classification` or `embedding`.
     #[serde(rename = "type")]
     #[schema(example = "segment")]
     pub task_type: String,
-    /// Category names; empty for regressions and embeddings.
+    /// Category names by category id; empty for regressions and embeddings.
     pub categories: Vec<String>,
-    /// Red, green, blue of each category.
+    /// Red, green and blue (0 to 255) of each category.
     pub colors: Vec<[u8; 3]>,
-    /// Whether category 0 means "no valid label" and is drawn transparent.
+    /// True if category 0 means "no valid label" and is drawn transparent.
     pub background_invalid: bool,
-    /// Least and greatest value of a regression.
+    /// Lowest and highest value of a regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_range: Option<[f32; 2]>,
-    /// Formats of answers, the default first.
+    /// Available formats, the default first.
     pub formats: Vec<String>,
 }
 
 /// State and kind of a model's weights.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Weights)]
-pub struct WeightsDto {
+pub(crate) struct WeightsDto {
     /// `remote`, `cached`, `loading` or `loaded`.
     #[schema(example = "loaded")]
     pub state: String,
-    /// `pretrained`, `fine-tuned`, `demo` or `synthetic` (numbers without meaning).
+    /// `pretrained`, `fine-tuned`, `untrained-heads` (random heads on a trained backbone), `demo` or `synthetic` (made-up numbers,
+    /// for tests and benchmarks).
     #[schema(example = "demo")]
     pub kind: String,
-    /// Bytes in memory, while loaded.
+    /// Memory used in bytes, while loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<usize>,
 }
@@ -208,7 +209,7 @@ impl From<&Task> for TaskDto {
     }
 }
 
-/// The tasks of the largest head variant, then those only other variants have, then the embedding.
+/// The tasks of the largest head variant, then those that only other variants have, then `embedding`.
 fn tasks(spec: &ModelSpec) -> Vec<TaskDto> {
     let largest = spec.head_variants.get(spec.largest_variant()).into_iter().flatten();
     let mut tasks: Vec<TaskDto> = Vec::new();
@@ -228,6 +229,7 @@ fn tasks(spec: &ModelSpec) -> Vec<TaskDto> {
     tasks
 }
 
+/// The layers that this model has: not every model has an FPN and an upsampling head.
 fn layers(spec: &ModelSpec) -> Vec<String> {
     let exists = |layer: &Layer| match layer {
         Layer::Backbone(_) => true,
@@ -237,7 +239,7 @@ fn layers(spec: &ModelSpec) -> Vec<String> {
     Layer::ALL.iter().filter(|layer| exists(layer)).map(ToString::to_string).collect()
 }
 
-/// The word that stands for a value in JSON, from its own serialisation.
+/// The string to which a unit variant is serialised.
 fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

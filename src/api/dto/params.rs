@@ -1,7 +1,7 @@
-//! Query parameters that choose pixels, tiles and feature maps.
+//! Query parameters for tiles, input pixels, embeddings and uploads.
 //!
-//! Fields are texts, so that every error can say what was found and what is needed; the documented types say what the
-//! texts must be.
+//! All fields are texts, so that an error can say what was found and what is needed. `value_type` documents the type to which a
+//! text is parsed.
 
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -14,25 +14,25 @@ use crate::engine::{
 use crate::outputs::Format;
 use crate::raster::{CaptureSelection, DatetimeRange, Resampling};
 
-/// Which source and which size of tiles.
+/// Source, size, dates and resampling of tiles.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct TileParams {
-    /// The imagery to run on: an id of `GET /v1/sources`.
+    /// Id of the imagery to run on, as in `GET /v1/sources`.
     #[param(required = true, example = "world")]
     pub source: Option<String>,
-    /// Side of the tile in pixels, 256 or 512; `@2x` before the extension is the same as 512.
+    /// Side of the tile in pixels, 256 or 512; `@2x` before the extension also means 512.
     #[param(value_type = Option<u32>, example = 256, default = 256)]
     pub tilesize: Option<String>,
-    /// Only captures taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
+    /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
     #[param(example = "2024-06-01/2024-08-31")]
     pub datetime: Option<String>,
-    /// How the imagery's pixels come onto the grid of tiles: `nearest`, `bilinear`, `cubic` or `average`.
+    /// How the imagery is resampled to the tile grid: `nearest`, `bilinear`, `cubic` or `average`.
     #[param(example = "bilinear", default = "bilinear")]
     pub resampling: Option<String>,
 }
 
-/// A side of tiles.
+/// Side of a tile in pixels: 256 or 512.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TileSize(pub usize);
 
@@ -40,7 +40,7 @@ impl TileParams {
     /// The source's id.
     ///
     /// # Errors
-    /// Without one.
+    /// If `source` is not given.
     pub(crate) fn source(&self) -> Result<&str, Problem> {
         self.source.as_deref().ok_or_else(|| {
             Problem::invalid(
@@ -49,7 +49,7 @@ impl TileParams {
         })
     }
 
-    /// When the captures were taken.
+    /// The instants at which captures may have been taken; `None` for all.
     ///
     /// # Errors
     /// If `datetime` is not an RFC 3339 instant, date or interval.
@@ -65,7 +65,8 @@ impl TileParams {
         Ok(parsed(&self.resampling)?.unwrap_or_default())
     }
 
-    /// The request for the tile `name`; drawings hold every object that touches the tile, data holds each object once.
+    /// The request for the tile `name`. Images and vector tiles show every object that touches the tile, so that objects are whole
+    /// across borders; other formats hold only objects whose centre is in the tile, so that no object is counted twice.
     ///
     /// # Errors
     /// If a value is missing, malformed or out of range.
@@ -92,10 +93,10 @@ impl TileParams {
         })
     }
 
-    /// The side of the tile, given whether its path says `@2x`.
+    /// The side of the tile; `doubled` is true if its path has `@2x`.
     ///
     /// # Errors
-    /// Other sizes, and `@2x` with `tilesize=256`.
+    /// If `tilesize` is neither 256 nor 512, or if it is 256 and the path has `@2x`.
     pub(crate) fn size(&self, doubled: bool) -> Result<TileSize, Problem> {
         match (self.tilesize.as_deref(), doubled) {
             (None | Some("256"), false) => Ok(TileSize(256)),
@@ -108,30 +109,30 @@ impl TileParams {
     }
 }
 
-/// How pixels become the network's input.
+/// How pixel values become the network's input.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PixelParams {
-    /// 1-based bands of the raster in the order of the model's bands; without it, band descriptions are matched to the model's
-    /// band names, else the file's order is taken when the count fits.
+    /// 1-based bands of the raster, in the order of the model's bands. By default bands are matched by their descriptions, or, if
+    /// those do not match and the counts agree, taken in file order.
     #[param(example = "3,2,1")]
     pub bands: Option<String>,
-    /// The scaling of pixel values: `auto` (the model's own), `tci` (8-bit RGB / 255, other bands / 8160) or `reflectance`
+    /// Scaling of pixel values: `auto` (the model's own), `tci` (8-bit RGB / 255, other bands / 8160) or `reflectance`
     /// (Sentinel-2 without a TCI image: RGB / 3000).
     #[param(example = "auto")]
     pub preset: Option<String>,
     /// Added to every pixel value before scaling: -1000 for Sentinel-2 of processing baseline 04.00 and later.
     #[param(value_type = Option<i32>, example = 0)]
     pub dn_offset: Option<String>,
-    /// 1-based captures to use, of a source or of what is uploaded (files and what is stacked in them, counted through in time
-    /// order); more than the model takes are an error. By default all that is uploaded, and of a source the newest that have data
-    /// at the place, as many as the model takes.
+    /// 1-based numbers of the captures to use. In an upload they are counted in time order over all files and the captures stacked
+    /// in them. More captures than the model takes are an error. Default: all captures of an upload; of a source the newest ones
+    /// with data at that place, as many as the model takes.
     #[param(example = "1")]
     pub captures: Option<String>,
 }
 
 impl PixelParams {
-    /// The checked options for a source's captures of `datetime`, resampled to the tile grid.
+    /// The parsed options for a source.
     ///
     /// # Errors
     /// If a value is malformed or out of range.
@@ -146,7 +147,7 @@ impl PixelParams {
         })
     }
 
-    /// The checked options for what is uploaded.
+    /// The parsed options for an upload, which is neither filtered by date nor resampled.
     ///
     /// # Errors
     /// If a value is malformed or out of range.
@@ -155,20 +156,20 @@ impl PixelParams {
     }
 }
 
-/// Which feature maps an embedding is made of.
+/// Which feature maps an embedding is made from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EmbeddingParams {
     /// Embeddings only: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`, or `all` of them.
     #[param(example = "backbone.3", default = "backbone.3")]
     pub layer: Option<String>,
-    /// Embeddings only: `mean` or `max` over space, or `none` for whole maps.
+    /// Embeddings only: `mean` or `max` over all positions, or `none` for the whole feature maps.
     #[param(example = "mean", default = "mean")]
     pub pool: Option<String>,
 }
 
 impl EmbeddingParams {
-    /// The checked options.
+    /// The parsed options.
     ///
     /// # Errors
     /// If there is no such layer or pooling.
@@ -180,26 +181,26 @@ impl EmbeddingParams {
     }
 }
 
-/// How an upload is to be understood and answered.
+/// Layout of an upload and format of its result.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PredictParams {
-    /// The answer's format: `png`, `webp`, `tif`, `geojson`, `npy`, `json` or `safetensors`; without it `Accept` decides, else the
-    /// task's default.
+    /// Format of the result: `png`, `webp`, `tif`, `geojson`, `npy`, `json` or `safetensors`. Default: by the `Accept` header, else
+    /// the task's default.
     #[param(example = "geojson")]
     pub format: Option<String>,
-    /// How many captures are stacked in the file's bands, in time order.
+    /// Number of captures stacked in the bands of each file, in time order.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 8, example = 1)]
     pub images: Option<String>,
 }
 
-/// Most captures any model takes.
+/// The largest number of captures that any model takes.
 pub(crate) const MAX_IMAGES: usize = 8;
 
-/// Captures stacked in one file, as `images` says.
+/// Parses `images`, the number of captures stacked in each file.
 ///
 /// # Errors
-/// Numbers that no model takes.
+/// If it is not a number from 1 to [`MAX_IMAGES`].
 pub(crate) fn images(text: Option<&str>) -> Result<Option<usize>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let count = text.parse::<usize>().ok().filter(|count| (1..=MAX_IMAGES).contains(count));

@@ -1,4 +1,4 @@
-//! Query parameters that filter and draw a prediction.
+//! Query parameters that filter and render a prediction.
 
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -8,40 +8,40 @@ use crate::api::error::Problem;
 use crate::outputs::{RenderChoice, RenderOptions, parse_max_detections, parse_opacity, parse_simplify, parse_threshold};
 use crate::zoo::Task;
 
-/// How a prediction is filtered and drawn.
+/// How a prediction is filtered and rendered.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RenderParams {
-    /// Least score of objects and least probability of binary categories. Default: 0.5; for json and safetensors the
-    /// network's own 0.05.
+    /// Minimum score of objects and minimum probability of binary categories. Default: 0.5; for json and safetensors 0.05, the
+    /// network's own.
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 0.5)]
     pub threshold: Option<String>,
     /// Categories to show, by name, separated by commas; all by default.
     #[param(example = "water")]
     pub categories: Option<String>,
-    /// Most objects in the answer, best first.
+    /// Maximum number of objects, best first.
     #[param(value_type = Option<u32>, minimum = 0, maximum = 100000, example = 100)]
     pub max_detections: Option<String>,
-    /// What an image's pixels say: `color` of the category, its `index`, or the `probability` of one category.
+    /// What the pixels of an image show: `color` (of the category), `index` (of the category) or `probability` (of one category).
     #[param(example = "color", default = "color")]
     pub render: Option<String>,
-    /// The category of `render=probability`.
+    /// The category whose probability `render=probability` shows.
     #[param(example = "water")]
     pub category: Option<String>,
-    /// Colours of regressions and probabilities: `viridis`, `gray`, `inferno` or `terrain`.
+    /// Colour map of regressions and probabilities: `viridis`, `gray`, `inferno` or `terrain`.
     #[param(example = "viridis", default = "viridis")]
     pub colormap: Option<String>,
-    /// From 0 (invisible) to 1.
+    /// Opacity of an image's pixels, from 0 (invisible) to 1.
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 1.0)]
     pub opacity: Option<String>,
-    /// Vector answers only: how far, in pixels, outlines of regions and masks may stray from pixel edges. Polygons stay valid and
-    /// neighbours keep sharing their borders. 0 keeps pixel edges exactly.
+    /// Vector formats only: maximum distance in pixels between a simplified outline and the exact pixel edges. Polygons stay valid
+    /// and neighbours keep their shared borders. 0 follows pixel edges exactly.
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 64.0, example = 1.0, default = 0.0)]
     pub simplify: Option<String>,
 }
 
 impl RenderParams {
-    /// The checked options for an answer of `task`.
+    /// The parsed options for a result of `task`.
     ///
     /// # Errors
     /// If a value is out of range or a category is not one of the task's.

@@ -1,4 +1,4 @@
-//! Sources as the API describes them and takes them.
+//! JSON descriptions of sources, and the requests that register one.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,22 +12,22 @@ use crate::raster::{BandSummary, SampleType, Source, SourceInfo};
 /// Every source, by id.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SourceList {
-    /// The sources.
+    /// Sources that are open.
     pub sources: Vec<SourceDto>,
-    /// Those that cannot be opened at the moment, by id; they are tried again when asked for.
+    /// Sources that are not open, by id: opening failed or has not been tried yet. The next request for one tries again.
     pub unavailable: Vec<UnavailableSourceDto>,
 }
 
-/// Imagery with a name that cannot be opened.
+/// A source that is not open.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UnavailableSource)]
 pub(crate) struct UnavailableSourceDto {
-    /// The name in URLs.
+    /// Identifier in URLs.
     #[schema(example = "harbour")]
     pub id: String,
-    /// Whether it came with the server and cannot be removed.
+    /// True if the server was started with it; it cannot be removed over HTTP.
     pub built_in: bool,
-    /// What opening it said.
+    /// Why it is not open.
     #[schema(example = "https://example.org/harbour.tif was answered with 404: there is no such file")]
     pub reason: String,
 }
@@ -43,47 +43,47 @@ impl From<UnavailableSource> for UnavailableSourceDto {
     }
 }
 
-/// Imagery with a name.
+/// Imagery registered with the server.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Source)]
 pub(crate) struct SourceDto {
-    /// The name in URLs.
+    /// Identifier in URLs.
     #[schema(example = "world")]
     pub id: String,
-    /// One line for people.
+    /// Short description.
     pub title: String,
-    /// Whether it came with the server and cannot be removed.
+    /// True if the server was started with it; it cannot be removed over HTTP.
     pub built_in: bool,
-    /// Changes whenever the pixels do.
+    /// Changes whenever the pixels change.
     pub version: String,
-    /// Whom a map has to name.
+    /// Credit that a map has to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribution: Option<String>,
-    /// Columns.
+    /// Number of pixel columns.
     pub width: usize,
-    /// Rows.
+    /// Number of pixel rows.
     pub height: usize,
     /// Bands in file order.
     pub bands: Vec<SourceBandDto>,
     /// `uint8`, `uint16`, `int16`, `uint32`, `int32`, `float32` or `float64`.
     #[schema(example = "uint8")]
     pub sample_type: String,
-    /// When each capture was taken, in time order; `null` where that is not known.
+    /// Date and time of each capture, in time order; `null` if unknown.
     #[schema(value_type = Vec<Option<String>>)]
     pub captures: Vec<Option<String>>,
-    /// `EPSG:32612`, or a PROJ string; absent without a georeference.
+    /// Coordinate system, as `EPSG:32612` or a PROJ string; absent without a georeference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crs: Option<String>,
     /// West, south, east, north in degrees.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bounds: Option<[f64; 4]>,
-    /// Metres a pixel in the middle.
+    /// Resolution at the centre, in metres per pixel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution_m: Option<f64>,
-    /// Least zoom of its imagery tiles.
+    /// Lowest zoom of its imagery tiles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minzoom: Option<u8>,
-    /// Greatest zoom of its imagery tiles; maps enlarge them beyond.
+    /// Highest zoom of its imagery tiles; at higher zooms, maps enlarge them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maxzoom: Option<u8>,
 }
@@ -95,18 +95,17 @@ pub(crate) struct SourceBandDto {
     /// 1-based number, as in `bands=`.
     #[schema(example = 1)]
     pub number: usize,
-    /// Its description in the file.
+    /// Description in the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The value that stands for "no data".
+    /// Pixel value that means "no data".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodata: Option<f64>,
-    /// Whether it is a mask rather than data.
+    /// True if it is a transparency mask and not data.
     pub is_alpha: bool,
 }
 
 impl SourceDto {
-    /// The description of a source.
     pub(crate) fn of(source: &Source, built_in: bool) -> Self {
         let SourceInfo { width, height, bands, sample_type, datetimes, extent: place } = source.describe();
         let place = place.as_ref();
@@ -137,7 +136,7 @@ impl SourceDto {
 impl From<BandSummary> for SourceBandDto {
     fn from(band: BandSummary) -> Self {
         let BandSummary { number, description, nodata, is_alpha } = band;
-        // JSON has no NaN; a NaN nodata value is the usual one of float rasters and goes without saying.
+        // JSON has no NaN; in float rasters NaN means "no data" by convention, so it need not be stated.
         Self { number, description, nodata: nodata.filter(|value| value.is_finite()), is_alpha }
     }
 }
@@ -154,42 +153,45 @@ fn sample_type_name(sample_type: SampleType) -> &'static str {
     }
 }
 
-/// Imagery to register by its place.
+/// A source to register by path or URL.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceReference {
-    /// The name in URLs: 1 to 64 letters, digits, `_`, `-` or `.`.
+    /// Identifier in URLs: 1 to 64 letters, digits, `_`, `-` or `.`.
     #[schema(example = "harbour")]
     pub id: String,
-    /// One line for people; the id by default.
+    /// Short description; the id by default.
     pub title: Option<String>,
     /// A file under the server's `--source-root`. Either this or `url` is needed.
     #[schema(example = "2024/harbour.tif")]
     pub path: Option<String>,
-    /// An `https`, `s3` or `gs` address on a host that the server may ask: of a file, of a STAC item or item collection, or with
-    /// `stac+` before it of a STAC API, which is searched where somebody looks
+    /// An `https`, `s3` or `gs` address on a host that the server may connect to (`--allow-host`): of a file, of a STAC item or item
+    /// collection, or, with the prefix `stac+`, of a STAC API, which is searched for each area that is viewed
     /// (`stac+https://example.org/v1/search?collections=sentinel-2-l1c&max_cloud=20`).
     #[schema(example = "https://example.org/2024/harbour.tif")]
     pub url: Option<String>,
 }
 
-/// Names of an uploaded source.
+/// Id, title and layout of an uploaded source.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UploadParams {
-    /// The name in URLs: 1 to 64 letters, digits, `_`, `-` or `.`; without it, a hash of the content.
+    /// Identifier in URLs: 1 to 64 letters, digits, `_`, `-` or `.`; by default a hash of the content.
     #[param(example = "harbour")]
     pub id: Option<String>,
-    /// One line for people; the file's name by default.
+    /// Short description; the file name by default.
     #[param(example = "The harbour in June")]
     pub title: Option<String>,
-    /// Captures stacked in the bands of the raster, 1 to 8; 1 by default.
+    /// Number of captures stacked in the bands of the raster; 1 by default.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 8, example = 4)]
     pub images: Option<String>,
 }
 
 impl UploadParams {
-    /// The count of captures, if it was given.
+    /// The number of stacked captures, if given.
+    ///
+    /// # Errors
+    /// If it is not a number from 1 to 8.
     pub(crate) fn images(&self) -> Result<Option<usize>, Problem> {
         images(self.images.as_deref())
     }

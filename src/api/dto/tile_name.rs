@@ -1,25 +1,24 @@
-//! The end of a tile's path: `{z}/{x}/{y}.png` or `{z}/{x}/{y}@2x.png`.
+//! Parses the end of a tile's path: `{z}/{x}/{y}.png` or `{z}/{x}/{y}@2x.png`.
 
 use crate::api::error::Problem;
 use crate::error::ErrorKind;
 use crate::tiles::TileCoord;
 
-/// What a tile's path says.
+/// The parsed end of a tile's path.
 #[derive(Debug, PartialEq)]
 pub(crate) struct TileName {
-    /// Which tile.
     pub coord: TileCoord,
-    /// Whether 512 px are wanted.
+    /// True if the path has `@2x`: the tile has 512 px.
     pub doubled: bool,
-    /// What follows the dot.
+    /// The text after the last dot.
     pub extension: String,
 }
 
 impl TileName {
-    /// Reads the last three segments of the path.
+    /// Parses the last three segments of the path.
     ///
     /// # Errors
-    /// No extension, numbers that are none, and tiles that do not exist.
+    /// 404 if there is no extension; 400 if a number is malformed or there is no such tile.
     pub(crate) fn parse(z: &str, x: &str, last: &str) -> Result<Self, Problem> {
         let (row, extension) = last.rsplit_once('.').ok_or_else(|| {
             Problem::new(

@@ -1,4 +1,4 @@
-//! TileJSON 3.0.0, as map libraries read it.
+//! TileJSON 3.0.0: descriptions of tile sets for map libraries.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,38 +6,38 @@ use utoipa::ToSchema;
 use crate::raster::{Extent, Source};
 use crate::tiles::MAX_ZOOM;
 
-/// A tile set.
+/// A description of a tile set.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TileJson {
-    /// `3.0.0`.
+    /// Version of TileJSON.
     #[schema(example = "3.0.0")]
     pub tilejson: &'static str,
-    /// One line for people.
+    /// Short description.
     pub name: String,
     /// URL templates with `{z}`, `{x}` and `{y}`.
     #[schema(example = json!(["http://127.0.0.1:8080/v1/tiles/world/water/{z}/{x}/{y}.png?source=world"]))]
     pub tiles: Vec<String>,
-    /// Rows are counted from the north.
+    /// Always `xyz`: rows are counted from the north.
     #[schema(example = "xyz")]
     pub scheme: &'static str,
     /// West, south, east, north in degrees.
     #[schema(example = json!([-180.0, -85.0, 180.0, 85.0]))]
     pub bounds: [f64; 4],
-    /// Longitude, latitude and zoom to start at.
+    /// Longitude, latitude and zoom of the initial view.
     #[schema(example = json!([0.0, 0.0, 1.0]))]
     pub center: [f64; 3],
-    /// Least zoom served.
+    /// Lowest zoom served.
     pub minzoom: u8,
-    /// Greatest zoom served; maps enlarge its tiles beyond.
+    /// Highest zoom served; at higher zooms, maps enlarge its tiles.
     pub maxzoom: u8,
     /// Side of a tile in pixels.
     #[serde(rename = "tileSize")]
     #[schema(example = 256)]
     pub tile_size: usize,
-    /// Extension of the tiles.
+    /// File extension of the tiles.
     #[schema(example = "png")]
     pub format: String,
-    /// Whom a map has to name.
+    /// Credit that a map has to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribution: Option<String>,
     /// Layers of vector tiles.
@@ -48,25 +48,24 @@ pub(crate) struct TileJson {
 /// A layer of vector tiles.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VectorLayer {
-    /// Its name in the tiles, which is the task's.
+    /// Name of the layer, which is the task's name.
     pub id: String,
-    /// Types of its features' properties.
+    /// Types of the features' properties.
     #[schema(example = json!({"category": "String", "category_id": "Number", "score": "Number"}))]
     pub fields: std::collections::BTreeMap<&'static str, &'static str>,
 }
 
 impl VectorLayer {
-    /// The layer of a task.
     pub(crate) fn of(task: &str) -> Self {
         let fields = [("category", "String"), ("category_id", "Number"), ("score", "Number")];
         Self { id: task.to_owned(), fields: fields.into() }
     }
 }
 
-/// Web Mercator ends here.
+/// The latitude at which square Web Mercator maps end.
 const MAX_LAT: f64 = 85.051_128_779_806_6;
 
-/// How far the imagery's own tiles go beyond the zooms [`Extent`] recommends: two levels coarser, which cost nothing with
+/// How far the zooms of imagery tiles extend beyond the zooms [`Extent`] recommends: two levels coarser, which cost nothing with
 /// overviews, and one finer, since the recommended zoom may have pixels up to 1.4 times the source's.
 const COARSER: u8 = 2;
 const FINER: u8 = 1;
@@ -77,7 +76,7 @@ pub(crate) fn imagery_zooms(place: &Extent) -> (u8, u8) {
 }
 
 impl TileJson {
-    /// A tile set over the area of `source`.
+    /// A tile set over the area of `source`, or over the world if the source has no georeference.
     pub(crate) fn over(
         source: &Source,
         name: String,
@@ -93,7 +92,7 @@ impl TileJson {
         });
         let [west, south, east, north] = bounds;
         let (minzoom, maxzoom) = zooms;
-        // The zoom at which the area is about one tile wide.
+        // The highest zoom at which a tile is at least as wide as the area.
         let fitting = (360.0 / (east - west).max(1e-6)).log2().floor().clamp(f64::from(minzoom), f64::from(maxzoom));
         Self {
             tilejson: "3.0.0",

@@ -1,4 +1,4 @@
-//! Liveness, readiness, metrics.
+//! Liveness, readiness and metrics.
 
 use axum::extract::State;
 use axum::http::header;
@@ -10,7 +10,7 @@ use crate::api::error::Problem;
 use crate::api::state::AppState;
 use crate::error::ErrorKind;
 
-/// That the server is well.
+/// State of the server.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     /// `live` or `ready`.
@@ -27,18 +27,18 @@ impl Health {
     }
 }
 
-/// Whether the process runs
+/// Check that the process runs
 ///
-/// Answers as long as the process can answer at all; a failure means that it has to be restarted.
+/// Answers 200 as long as the process can answer at all. If it does not answer, it should be restarted.
 #[utoipa::path(get, path = "/health/live", operation_id = "get_liveness", tag = "health",
     responses((status = 200, description = "The process runs", body = Health)))]
 pub(super) async fn get_liveness() -> impl IntoResponse {
     Health::new("live")
 }
 
-/// Whether requests can be served
+/// Check that requests can be served
 ///
-/// 503 while the server is stopping: load balancers should send new requests elsewhere.
+/// Answers 503 while the server is stopping, so that load balancers send new requests elsewhere.
 #[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "health",
     responses((status = 200, description = "Requests can be served", body = Health)))]
 pub(super) async fn get_readiness(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
@@ -48,9 +48,9 @@ pub(super) async fn get_readiness(State(state): State<AppState>) -> Result<impl 
     Ok(Health::new("ready"))
 }
 
-/// Metrics
+/// Get metrics
 ///
-/// Counters, gauges and histograms in Prometheus' text format; every name starts with `satlas_` and ends in its unit.
+/// Counters, gauges and histograms in the Prometheus text format. All names start with `satlas_` and end in their unit.
 #[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "health",
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn get_metrics(State(state): State<AppState>) -> Response {

@@ -1,4 +1,4 @@
-//! The imagery itself as RGB tiles.
+//! RGB tiles of the imagery itself.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 
 use super::sources::SourcePath;
 use super::tiles::options_of;
-use crate::api::answer::Answer;
+use crate::api::answer::EncodedAnswer;
 use crate::api::base_url::BaseUrl;
 use crate::api::conditional::{etag, is_known, not_modified, with_validators};
 use crate::api::dto::{TileJson, TileName, TileParams, imagery_zooms};
@@ -22,7 +22,7 @@ use crate::error::ErrorKind;
 use crate::georef::Georef;
 use crate::raster::{CaptureSelection, Resampling, Source};
 
-/// Which tile of which source, as the router sees it.
+/// Path of an imagery tile; the last segment holds row, `@2x` and extension.
 #[derive(Deserialize)]
 pub(super) struct ImageryPath {
     source: String,
@@ -31,33 +31,33 @@ pub(super) struct ImageryPath {
     tile: String,
 }
 
-/// Size and captures of imagery tiles.
+/// Size, captures and resampling of imagery tiles.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ImageryParams {
-    /// Side of the tile in pixels, 256 or 512; `@2x` before the extension is the same as 512.
+    /// Side of the tile in pixels, 256 or 512; `@2x` before the extension also means 512.
     #[param(value_type = Option<u32>, example = 256, default = 256)]
     pub tilesize: Option<String>,
-    /// 1-based capture of a stack; by default the newest that has data there.
+    /// 1-based number of the capture to show; by default, of each tile, the newest with data there.
     #[param(value_type = Option<u32>, minimum = 1, example = 1)]
     pub capture: Option<String>,
-    /// Only captures taken at an instant, on a day or in an interval (RFC 3339, `..` for an open end).
+    /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
     #[param(example = "2024-06-01/2024-08-31")]
     pub datetime: Option<String>,
-    /// How pixels come onto the grid of tiles: `nearest`, `bilinear`, `cubic` or `average`.
+    /// How the imagery is resampled to the tile grid: `nearest`, `bilinear`, `cubic` or `average`.
     #[param(example = "bilinear", default = "bilinear")]
     pub resampling: Option<String>,
 }
 
 impl ImageryParams {
-    /// The side of the tile in pixels, and how pixels come onto its grid.
+    /// The side of the tile in pixels and the resampling; `doubled` is true if the path has `@2x`.
     fn grid(&self, doubled: bool) -> Result<(usize, Resampling), Problem> {
         let Self { tilesize, resampling, .. } = self;
         let tile = TileParams { tilesize: tilesize.clone(), resampling: resampling.clone(), ..TileParams::default() };
         Ok((tile.size(doubled)?.0, tile.resampling()?))
     }
 
-    /// The captures to choose from.
+    /// The captures that may be shown.
     fn wanted(&self, source: &Source) -> Result<CaptureSelection, Problem> {
         let datetime = self.datetime.as_deref().map(str::parse).transpose()?;
         let Some(text) = &self.capture else { return Ok(CaptureSelection { captures: None, datetime }) };
@@ -72,10 +72,11 @@ impl ImageryParams {
     }
 }
 
-/// A tile of the imagery
+/// Get an imagery tile
 ///
-/// RGB as PNG: the bands described as red, green and blue, else the first three, else one as grey. 8-bit imagery is shown as it
-/// is, anything else stretched between its 2nd and 98th percentile. Transparent where there is no data.
+/// An RGB image as PNG. It shows the bands described as red, green and blue, else the first three bands, else the first band in
+/// grey. 8-bit imagery is shown unchanged; other types are stretched from their 2nd to their 98th percentile. Pixels without
+/// data are transparent.
 #[utoipa::path(get, path = "/v1/sources/{source}/tiles/{z}/{x}/{tile}", operation_id = "get_imagery_tile", tag = "sources",
     params(
         SourcePath,
@@ -83,11 +84,11 @@ impl ImageryParams {
         ("x" = u32, Path, description = "Column, from the west", example = 4),
         ("tile" = String, Path, description = "Row and format", example = "3.png"),
         ImageryParams,
-        ("If-None-Match" = Option<String>, Header, description = "ETag of the answer at hand"),
+        ("If-None-Match" = Option<String>, Header, description = "ETag of the cached tile"),
     ),
     responses(
         (status = 200, description = "The tile", body = Vec<u8>, content_type = "image/png"),
-        (status = 304, description = "The client has this answer already"),
+        (status = 304, description = "The cached tile is up to date"),
     ))]
 pub(super) async fn get_imagery_tile(
     State(state): State<AppState>,
@@ -121,7 +122,7 @@ async fn draw(
     source: Arc<Source>,
     wanted: CaptureSelection,
     (target, resampling): (Georef, Resampling),
-) -> Result<Answer, Problem> {
+) -> Result<EncodedAnswer, Problem> {
     tokio::task::spawn_blocking(move || {
         let started = std::time::Instant::now();
         let tile = source.read_rgba(&wanted, &target, resampling).inspect_err(|error| {
@@ -129,7 +130,7 @@ async fn draw(
                 sources.close(&source);
             }
         })?;
-        Answer::imagery(&tile, &target, started.elapsed())
+        EncodedAnswer::imagery(&tile, &target, started.elapsed())
     })
     .await
     .map_err(Problem::internal)?
@@ -154,9 +155,9 @@ fn zooms(source: &Source) -> Result<(u8, u8), Problem> {
     })
 }
 
-/// Description of a source's tile set
+/// Describe the imagery tiles of a source
 ///
-/// TileJSON 3.0.0 for map libraries.
+/// TileJSON 3.0.0 for map libraries. The tile URL has the same options as this request.
 #[utoipa::path(get, path = "/v1/sources/{source}/tilejson.json", operation_id = "get_imagery_tilejson", tag = "sources",
     params(SourcePath, ImageryParams),
     responses((status = 200, description = "The tile set", body = TileJson)))]
@@ -168,7 +169,7 @@ pub(super) async fn get_imagery_tilejson(
     uri: Uri,
 ) -> Result<axum::Json<TileJson>, Problem> {
     let source = state.engine().sources().opened(&source).await?;
-    // A tile set whose tiles would all fail is refused here.
+    // Checked here, so that a map learns of invalid options once and not from every tile.
     let ((size_px, _), _) = (params.grid(false)?, params.wanted(&source)?);
     let url = format!("{base}/v1/sources/{}/tiles/{{z}}/{{x}}/{{y}}.png{}", source.id, options_of(&uri));
     Ok(axum::Json(TileJson::over(&source, source.title.clone(), url, zooms(&source)?, size_px, "png")))

@@ -1,4 +1,4 @@
-//! Predictions that do not keep their clients waiting: list, look at, fetch, cancel.
+//! Background predictions: list, describe, fetch, cancel.
 
 use std::io;
 
@@ -17,27 +17,23 @@ use crate::api::dto::{JobDto, JobList, JobListParams};
 use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::prediction::PredictCall;
+use crate::api::preference::{PREFERENCE_APPLIED, RESPOND_ASYNC};
 use crate::api::state::AppState;
-use crate::api::upload::File;
+use crate::api::upload::UploadedFile;
 use crate::jobs::{JobAnswer, JobError, Jobs, NewJob};
 
-/// What the client would rather have (RFC 7240).
-const PREFER: HeaderName = HeaderName::from_static("prefer");
-/// Which of it was done.
-pub(in crate::api) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// The preference for an answer later over one that is waited for.
-const RESPOND_ASYNC: &str = "respond-async";
-
-/// A job.
+/// Path of a job.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct JobPath {
-    /// An id of `GET /v1/jobs`.
+    /// Job id, as in `GET /v1/jobs`.
     #[param(example = "9f2c51d07ab34e86c1d05a7e")]
     job: String,
 }
 
-/// Jobs, the newest first
+/// List jobs
+///
+/// The newest first.
 #[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(JobListParams),
     responses((status = 200, description = "The jobs", body = JobList)))]
 pub(super) async fn list_jobs(
@@ -49,7 +45,7 @@ pub(super) async fn list_jobs(
     Ok(axum::Json(JobList { jobs: jobs.into_iter().map(JobDto::from).collect() }))
 }
 
-/// One job
+/// Describe a job
 #[utoipa::path(get, path = "/v1/jobs/{job}", operation_id = "get_job", tag = "jobs", params(JobPath),
     responses((status = 200, description = "The job", body = JobDto)))]
 pub(super) async fn get_job(
@@ -61,17 +57,17 @@ pub(super) async fn get_job(
     Ok(axum::Json(job.into()))
 }
 
-/// The result of a job
+/// Get the result of a job
 ///
-/// The answer that a request which waits would have got, byte by byte and with the same headers. 409 while there is none.
+/// The same bytes and headers that a synchronous request would have got. 409 if the job has no result (yet).
 #[utoipa::path(get, path = "/v1/jobs/{job}/result", operation_id = "get_job_result", tag = "jobs",
-    params(JobPath, ("If-None-Match" = Option<String>, Header, description = "ETag of the answer the client has")),
+    params(JobPath, ("If-None-Match" = Option<String>, Header, description = "ETag of the cached result")),
     responses(
         (status = 200, description = "The prediction", content(
             (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/tiff"), (serde_json::Value = "application/geo+json"),
             (Vec<u8> = "application/x-npy"), (serde_json::Value = "application/json"), (Vec<u8> = "application/x-safetensors"),
         )),
-        (status = 304, description = "The client has it already"),
+        (status = 304, description = "The cached result is up to date"),
     ))]
 pub(super) async fn get_job_result(
     State(state): State<AppState>,
@@ -81,7 +77,7 @@ pub(super) async fn get_job_result(
 ) -> Result<Response, Problem> {
     let JobAnswer { headers: stored, hash, bytes, file } = off_the_runtime(&state, move |jobs| jobs.result(&job)).await?;
     let etag = format!("\"{hash}\"");
-    // It does not change, but it can be removed.
+    // A result does not change, but it can be removed, so caches must ask.
     let cache_control = "private, no-cache";
     if conditional::is_known(&headers, &etag) {
         return Ok(conditional::not_modified(&etag, cache_control));
@@ -98,9 +94,9 @@ pub(super) async fn get_job_result(
 
 /// Cancel or remove a job
 ///
-/// A job that waits or runs is cancelled, and stays in the list; one that has ended is removed with its result.
+/// A queued or running job is cancelled and stays in the list. A job that has ended is removed together with its result.
 #[utoipa::path(delete, path = "/v1/jobs/{job}", operation_id = "delete_job", tag = "jobs", params(JobPath),
-    responses((status = 200, description = "It is cancelled", body = JobDto), (status = 204, description = "It is gone")))]
+    responses((status = 200, description = "The job was cancelled", body = JobDto), (status = 204, description = "The job was removed")))]
 pub(super) async fn delete_job(
     State(state): State<AppState>,
     Path(JobPath { job }): Path<JobPath>,
@@ -112,26 +108,19 @@ pub(super) async fn delete_job(
     })
 }
 
-/// Whether the client would rather be answered later than wait.
-pub(super) fn is_preferred(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-    let mut names = values.flat_map(|value| value.split(',')).map(|preference| preference.split(';').next().unwrap_or(""));
-    names.any(|name| name.trim().eq_ignore_ascii_case(RESPOND_ASYNC))
-}
-
-/// Hands a prediction in: 202 with the job and its address.
+/// Submits a prediction as a job and answers 202 with the job's description and address.
 ///
 /// # Errors
-/// Too many jobs, inputs without room, a disk that is full.
+/// If too many jobs exist, or the inputs exceed the space for jobs or cannot be written.
 pub(super) async fn submit(
     state: &AppState,
     call: &PredictCall,
-    files: Vec<File>,
+    files: Vec<UploadedFile>,
     request_id: String,
 ) -> Result<Response, Problem> {
     let request = serde_json::to_string(call).map_err(Problem::internal)?;
     let new = NewJob { model: call.model.clone(), task: call.task.clone(), request, request_id };
-    let inputs = files.into_iter().map(File::into_input).collect();
+    let inputs = files.into_iter().map(UploadedFile::into_input).collect();
     let job: JobDto = off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await?.into();
     let headers = [
         (header::LOCATION, job.links.this.clone()),
@@ -141,7 +130,7 @@ pub(super) async fn submit(
     Ok((StatusCode::ACCEPTED, headers, axum::Json(job)).into_response())
 }
 
-/// Jobs use a database and files, which is nothing for the runtime's threads.
+/// Runs a blocking call on a blocking thread: jobs read and write a database and files.
 async fn off_the_runtime<T: Send + 'static>(
     state: &AppState,
     ask: impl FnOnce(&Jobs) -> Result<T, JobError> + Send + 'static,
@@ -156,10 +145,10 @@ impl From<JobError> for Problem {
     }
 }
 
-/// Bytes read at once.
+/// Size of each read from a result file.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The `left` bytes of a file; one that ends before is an error, so that the client sees a broken answer rather than a short one.
+/// Streams `left` bytes of a file. If the file ends earlier, the stream fails, so that the client notices the missing bytes.
 fn chunks(file: tokio::fs::File, left: u64) -> impl Stream<Item = io::Result<Bytes>> + Send {
     futures::stream::try_unfold((file, left), |(mut file, left)| async move {
         if left == 0 {
@@ -172,26 +161,4 @@ fn chunks(file: tokio::fs::File, left: u64) -> impl Stream<Item = io::Result<Byt
         }
         Ok(Some((chunk.freeze(), (file, left.saturating_sub(read as u64)))))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_preference_is_read_as_rfc_7240_says() {
-        let prefers = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(PREFER, HeaderValue::from_static(value));
-            }
-            is_preferred(&headers)
-        };
-        for values in [&["respond-async"][..], &["Respond-Async, wait=10"], &["wait=10", "return=minimal, respond-async"]] {
-            assert!(prefers(values), "{values:?}");
-        }
-        for values in [&[][..], &["wait=10"], &["respond-asynchronously"], &["foo=respond-async"]] {
-            assert!(!prefers(values), "{values:?}");
-        }
-    }
 }

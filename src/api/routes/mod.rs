@@ -1,4 +1,4 @@
-//! The routes, each handler beside its documentation.
+//! All routes; each handler stands next to its OpenAPI documentation.
 
 mod health;
 mod imagery;
@@ -9,18 +9,16 @@ mod predict;
 mod sources;
 mod tiles;
 
-pub(super) use jobs::PREFERENCE_APPLIED;
-
 use axum::extract::DefaultBodyLimit;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::state::{ApiOptions, AppState};
 
-/// Largest JSON body.
+/// Largest accepted JSON body.
 const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// Routes that never need a key: health, metrics, the page.
+/// Routes that never need an API key: health, metrics, map viewer.
 pub(super) fn open() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(health::get_liveness))
@@ -54,7 +52,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .merge(uploads)
 }
 
-/// All of them, for the documentation.
+/// All routes, for the OpenAPI document.
 pub(super) fn all(options: &ApiOptions) -> OpenApiRouter<AppState> {
     open().merge(v1(options))
 }

@@ -1,4 +1,4 @@
-//! Models: list, describe, register, remove, warm up, evict.
+//! Models: list, describe, register, remove, load, unload.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,25 +12,25 @@ use crate::api::extract::{Json, NoQuery, Path};
 use crate::api::state::AppState;
 use crate::zoo::Manifest;
 
-/// A model.
+/// Path of a model.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct ModelPath {
-    /// An id of `GET /v1/models`.
+    /// Model id, as in `GET /v1/models`.
     #[param(example = "world")]
     model: String,
 }
 
-/// Every model
+/// List models
 #[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",
     responses((status = 200, description = "The models, by id", body = ModelList)))]
 pub(super) async fn list_models(State(state): State<AppState>, _: NoQuery) -> Result<axum::Json<ModelList>, Problem> {
-    // States of 28 models are as many looks into directories: off the runtime's thread.
+    // Blocks: the state of each model's weights is looked up in the file system.
     let models = tokio::task::spawn_blocking(move || state.engine().models().list()).await.map_err(Problem::internal)?;
     Ok(axum::Json(ModelList { models: models.into_iter().map(ModelDto::from).collect() }))
 }
 
-/// One model
+/// Describe a model
 #[utoipa::path(get, path = "/v1/models/{model}", operation_id = "get_model", tag = "models", params(ModelPath),
     responses((status = 200, description = "The model", body = ModelDto)))]
 pub(super) async fn get_model(
@@ -43,10 +43,10 @@ pub(super) async fn get_model(
 
 /// Register a model
 ///
-/// From a manifest: a checkpoint in the server's models directory, or a built-in model with new heads, which are random and
-/// reproducible by their seed.
+/// The manifest names either a checkpoint in the server's models directory, or a built-in model to which new heads are added. New
+/// heads have random weights, determined by `seed`.
 #[utoipa::path(post, path = "/v1/models", operation_id = "create_model", tag = "models",
-    request_body(content = Manifest, description = "The model", example = json!({
+    request_body(content = Manifest, description = "The model's manifest", example = json!({
         "id": "my_cover", "base": "Sentinel2_SwinB_SI_RGB", "seed": 7, "fpn": true,
         "heads": [{"task": "cover", "type": "segment", "categories": ["land", "water"]}]
     })),
@@ -66,7 +66,7 @@ pub(super) async fn create_model(
 ///
 /// Built-in models cannot be removed (409).
 #[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models", params(ModelPath),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "The model was removed")))]
 pub(super) async fn delete_model(
     State(state): State<AppState>,
     Path(ModelPath { model }): Path<ModelPath>,
@@ -78,7 +78,7 @@ pub(super) async fn delete_model(
 
 /// Load a model into memory
 ///
-/// Answers when the model can run. Other models' requests are not held up; a client that leaves does not stop the load.
+/// Answers once the model is loaded. Requests for other models are served meanwhile; loading goes on if the client disconnects.
 #[utoipa::path(post, path = "/v1/models/{model}/load", operation_id = "load_model", tag = "models", params(ModelPath),
     responses((status = 200, description = "The loaded model", body = ModelDto)))]
 pub(super) async fn load_model(
@@ -91,9 +91,9 @@ pub(super) async fn load_model(
     Ok(axum::Json(models.status(&model)?.into()))
 }
 
-/// Drop a model from memory
+/// Unload a model from memory
 ///
-/// Requests under way keep it until they are done; the next request loads it again.
+/// Running requests keep it until they are done; the next request loads it again.
 #[utoipa::path(post, path = "/v1/models/{model}/unload", operation_id = "unload_model", tag = "models", params(ModelPath),
     responses((status = 200, description = "The model", body = ModelDto)))]
 pub(super) async fn unload_model(

@@ -1,4 +1,4 @@
-//! The map viewer and its files.
+//! The map viewer's page and static files.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -11,36 +11,36 @@ use crate::api::extract::Path;
 use crate::assets::{PageFile, page_file};
 use crate::error::ErrorKind;
 
-/// The files change with the program only, but under the same names: caches ask again every time, and get a 304.
+/// A new version of the program has new files under the same names, so caches must revalidate (and usually get 304).
 const CACHE_CONTROL: &str = "no-cache";
 
-/// The page's own files only, its own API, tiles from anywhere a TileJSON names; MapLibre runs its worker from a blob.
+/// Allows this server's files and API only; `blob:` and `data:` are needed by MapLibre, which runs its worker from a blob.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; worker-src 'self' blob:; \
     style-src 'self' 'unsafe-inline'; connect-src 'self' blob: data:; frame-ancestors 'self'; base-uri 'self'";
 
-/// A file of the page.
+/// Path of a static file.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct StaticPath {
-    /// The path under `static/`.
+    /// Path under `static/`.
     #[param(example = "viewer.css")]
     path: String,
 }
 
-/// The map viewer
+/// Open the map viewer
 #[utoipa::path(get, path = "/", operation_id = "get_viewer", tag = "viewer",
     responses((status = 200, description = "The page", body = String, content_type = "text/html"),
-        (status = 304, description = "The client has this file already")))]
+        (status = 304, description = "The cached file is up to date")))]
 pub(super) async fn get_viewer(headers: HeaderMap) -> Result<Response, Problem> {
     let mut response = serve("index.html", &headers)?;
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     Ok(response)
 }
 
-/// A file of the map viewer
+/// Get a file of the map viewer
 #[utoipa::path(get, path = "/static/{*path}", operation_id = "get_static_file", tag = "viewer", params(StaticPath),
     responses((status = 200, description = "The file", body = String, content_type = "text/css"),
-        (status = 304, description = "The client has this file already")))]
+        (status = 304, description = "The cached file is up to date")))]
 pub(super) async fn get_static_file(
     Path(StaticPath { path }): Path<StaticPath>,
     headers: HeaderMap,

@@ -13,21 +13,22 @@ use crate::api::extract::{Path, Query};
 use crate::api::middleware::RequestId;
 use crate::api::negotiate;
 use crate::api::prediction::PredictCall;
+use crate::api::preference;
 use crate::api::state::AppState;
 use crate::api::upload::{self, RasterForm};
 
-/// Inference on uploaded rasters
+/// Predict on uploaded rasters
 ///
-/// One raster as the body, or several captures in time order as the parts `image`, `image_2` … of a form; a file may also hold all
-/// captures stacked (`images=N`). Rasters larger than a window are run in overlapping windows and blended, with no seam and no
-/// double object. GeoTIFF, PNG and JPEG hold raw pixel values; so does integer npy, while floating-point npy (`[C, H, W]` or
-/// `[T, C, H, W]`) is taken as normalised already.
+/// The body is one raster, or a form whose parts `image`, `image_2` … are captures in time order. One file may also hold several
+/// captures stacked in its bands (`images=N`). A raster larger than the model's window is processed in overlapping windows; the
+/// results are blended without seams, and objects found twice are merged. GeoTIFF, JPEG 2000, PNG, JPEG and integer npy files hold
+/// raw pixel values; floating-point npy (`[C, H, W]` or `[T, C, H, W]`) holds normalised input, which is not scaled again.
 ///
-/// With `Prefer: respond-async` the answer comes at once and is a job, whose result is fetched later.
+/// With `Prefer: respond-async` the response is a job, whose result is fetched later.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}", operation_id = "predict", tag = "predict",
     params(TaskPath, PredictParams, PixelParams, EmbeddingParams, RenderParams,
-        ("Accept" = Option<String>, Header, description = "Media type of the answer, where `format` is not given"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async`: answer with a job and go on without the client")),
+        ("Accept" = Option<String>, Header, description = "Media type of the result, if `format` is not given"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: run the prediction in the background and answer with a job")),
     request_body(description = "The raster or rasters", content(
         (Vec<u8> = "image/tiff"), (Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "application/x-npy"),
         (Vec<u8> = "application/octet-stream"), (RasterForm = "multipart/form-data"),
@@ -53,9 +54,9 @@ pub(super) async fn predict(
     let format = negotiate::choose(&named.task, params.format.as_deref(), request.headers())?;
     let format = format.extension().to_owned();
     let call = PredictCall { model, task, format, images: params.images, pixels, embedding, render };
-    // Before the body is read: what cannot be answered anyway need not be sent.
+    // Checked before the body is received, so that an invalid request costs no upload.
     let plan = state.predictor().plan(&call)?;
-    let later = jobs::is_preferred(request.headers());
+    let later = preference::is_respond_async(request.headers());
     let files = upload::read(request, state.spool(), state.options().max_upload_bytes).await?;
     if later {
         return jobs::submit(&state, &call, files, request_id).await;

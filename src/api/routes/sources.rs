@@ -1,4 +1,4 @@
-//! Imagery: list, register, describe, remove.
+//! Sources: list, register, describe, remove.
 
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
@@ -12,16 +12,16 @@ use crate::api::extract::{Json, NoQuery, Path, Query};
 use crate::api::state::AppState;
 use crate::api::upload::{self, RasterForm};
 
-/// A source.
+/// Path of a source.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct SourcePath {
-    /// An id of `GET /v1/sources`.
+    /// Source id, as in `GET /v1/sources`.
     #[param(example = "world")]
     pub source: String,
 }
 
-/// Every source
+/// List sources
 #[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "sources",
     responses((status = 200, description = "The sources, by id", body = SourceList)))]
 pub(super) async fn list_sources(State(state): State<AppState>, _: NoQuery) -> axum::Json<SourceList> {
@@ -35,11 +35,11 @@ pub(super) async fn list_sources(State(state): State<AppState>, _: NoQuery) -> a
 
 /// Register a source
 ///
-/// By upload: the raster as the body (GeoTIFF, PNG or JPEG), or as the field `image` of a form. By reference: JSON with a `path` under
-/// the server's source root, or the `url` of a GeoTIFF, JPEG 2000, PNG or JPEG file on a host that the server may ask (`--allow-host`);
-/// of a GeoTIFF there, only what is looked at is fetched.
+/// To upload a raster (GeoTIFF, JPEG 2000, PNG or JPEG), send it as the body or as the part `image` of a form. To register imagery
+/// that lies elsewhere, send JSON with a `path` under the server's source root or a `url` on a host that the server may connect to
+/// (`--allow-host`). Remote GeoTIFFs are not downloaded as a whole: only the parts that are viewed are fetched.
 #[utoipa::path(post, path = "/v1/sources", operation_id = "create_source", tag = "sources", params(UploadParams),
-    request_body(description = "The raster, or where it lies", content(
+    request_body(description = "The raster, or its path or URL", content(
         (Vec<u8> = "image/tiff"), (Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (RasterForm = "multipart/form-data"),
         (SourceReference = "application/json", example = json!({"id": "harbour", "path": "2024/harbour.tif"})),
     )),
@@ -73,7 +73,7 @@ pub(super) async fn create_source(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(SourceDto::of(&source, false))).into_response())
 }
 
-/// One source
+/// Describe a source
 #[utoipa::path(get, path = "/v1/sources/{source}", operation_id = "get_source", tag = "sources", params(SourcePath),
     responses((status = 200, description = "The source", body = SourceDto)))]
 pub(super) async fn get_source(
@@ -88,9 +88,9 @@ pub(super) async fn get_source(
 
 /// Remove a source
 ///
-/// Sources that came with the server cannot be removed (409).
+/// Sources with which the server was started cannot be removed (409).
 #[utoipa::path(delete, path = "/v1/sources/{source}", operation_id = "delete_source", tag = "sources", params(SourcePath),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "The source was removed")))]
 pub(super) async fn delete_source(
     State(state): State<AppState>,
     Path(SourcePath { source }): Path<SourcePath>,

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::answer::Answer;
+use crate::api::answer::EncodedAnswer;
 use crate::api::base_url::BaseUrl;
 use crate::api::conditional::{etag, is_known, not_modified, with_validators};
 use crate::api::dto::{EmbeddingParams, PixelParams, RenderParams, TileJson, TileName, TileParams, VectorLayer};
@@ -18,7 +18,7 @@ use crate::engine::{ModelTask, zoom_range};
 use crate::outputs::Format;
 use crate::zoo::TaskType;
 
-/// Which tile of which task, as the router sees it: the last segment holds row, `@2x` and extension.
+/// Path of an inference tile; the last segment holds row, `@2x` and extension.
 #[derive(Deserialize)]
 pub(super) struct TilePath {
     model: String,
@@ -28,32 +28,32 @@ pub(super) struct TilePath {
     tile: String,
 }
 
-/// A task of a model.
+/// Path of a model's task.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct TaskPath {
-    /// An id of `GET /v1/models`.
+    /// Model id, as in `GET /v1/models`.
     #[param(example = "world")]
     pub model: String,
-    /// One of the model's tasks, or `embedding`.
+    /// Name of one of the model's tasks, or `embedding`.
     #[param(example = "water")]
     pub task: String,
 }
 
-/// How a tile set is described.
+/// Options of the tile set's description.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TileJsonParams {
-    /// Extension of the tiles; png for maps of values, mvt for objects, json for the rest.
+    /// File extension of the tiles. Default: `mvt` for detection tasks, else the task's first format.
     #[param(example = "png")]
     pub format: Option<String>,
 }
 
-/// Inference on a tile
+/// Predict on a map tile
 ///
-/// The forward pass of a window is shared by every tile in it, by every format and by every task asked of it. A revalidation
-/// with `If-None-Match` costs nothing. Where the source has no data, images are transparent, vector tiles 204 and GeoJSON an
-/// empty collection; a zoom outside the TileJSON's range is 404.
+/// The network runs on windows larger than a tile; one forward pass serves all tiles of a window, in all formats and for all tasks
+/// of the model. Revalidation with `If-None-Match` runs no inference. If the source has no data in the tile, images are
+/// transparent, vector tiles are answered with 204, and GeoJSON has no features. Zooms outside the range in the TileJSON are 404.
 #[utoipa::path(get, path = "/v1/tiles/{model}/{task}/{z}/{x}/{tile}", operation_id = "get_tile", tag = "tiles",
     params(
         TaskPath,
@@ -61,7 +61,7 @@ pub(super) struct TileJsonParams {
         ("x" = u32, Path, description = "Column, from the west", example = 4),
         ("tile" = String, Path, description = "Row and format", example = "3.png"),
         TileParams, PixelParams, EmbeddingParams, RenderParams,
-        ("If-None-Match" = Option<String>, Header, description = "ETag of the answer at hand"),
+        ("If-None-Match" = Option<String>, Header, description = "ETag of the cached tile"),
     ),
     responses(
         (status = 200, description = "The prediction", content(
@@ -69,8 +69,8 @@ pub(super) struct TileJsonParams {
             (Vec<u8> = "application/vnd.mapbox-vector-tile"), (Vec<u8> = "application/x-npy"),
             (serde_json::Value = "application/json"), (Vec<u8> = "application/x-safetensors"),
         )),
-        (status = 204, description = "A vector tile without a feature"),
-        (status = 304, description = "The client has this answer already"),
+        (status = 204, description = "A vector tile without features"),
+        (status = 304, description = "The cached tile is up to date"),
     ))]
 pub(super) async fn get_tile(
     State(state): State<AppState>,
@@ -91,16 +91,17 @@ pub(super) async fn get_tile(
     }
     let make = async {
         let (prediction, timings) = engine.predict_tile(&plan).await?;
-        Answer::encode(prediction, plan.task().clone(), format, render, plan.weights(), timings).await
+        EncodedAnswer::encode(prediction, plan.task().clone(), format, render, plan.weights(), timings).await
     };
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
 }
 
-/// Description of an inference tile set
+/// Describe the inference tiles of a task
 ///
-/// TileJSON 3.0.0 for map libraries: URL template (which carries the options of this request), bounds of the source, zooms at
-/// which the model sees the resolution it was trained on. Maps enlarge tiles beyond `maxzoom`.
+/// TileJSON 3.0.0 for map libraries. The tile URL has the same options as this request, the bounds are those of the source, and
+/// the zooms are those at which the imagery has about the resolution that the model was trained on. At zooms above `maxzoom`, maps
+/// enlarge the tiles.
 #[utoipa::path(get, path = "/v1/tiles/{model}/{task}/tilejson.json", operation_id = "get_tilejson", tag = "tiles",
     params(TaskPath, TileParams, TileJsonParams, PixelParams, EmbeddingParams, RenderParams),
     responses((status = 200, description = "The tile set", body = TileJson)))]
@@ -123,7 +124,7 @@ pub(super) async fn get_tilejson(
     let format = negotiate::by_extension(&task, extension)?;
     let source = engine.sources().opened(tile.source()?).await?;
     let size = tile.size(false)?.0;
-    // A tile set whose tiles would all fail is refused here.
+    // Checked here, so that a map learns of invalid options once and not from every tile.
     render.options(&task)?;
     pixels.options(tile.datetime()?, tile.resampling()?)?;
     embedding.options()?;
@@ -142,7 +143,7 @@ fn default_extension(task_type: TaskType) -> &'static str {
     }
 }
 
-/// The query of this request as the tiles' own, without the extension's parameter.
+/// The query string for tile URLs: that of this request without `format`, which becomes the extension.
 pub(super) fn options_of(uri: &Uri) -> String {
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("format="));
     let kept = pairs.collect::<Vec<_>>().join("&");

@@ -227,7 +227,13 @@ impl Hub {
         }
     }
 
-    fn wait_or_fail(&self, url: &str, failure: AttemptError, retries: &mut Retries, path: &Path) -> Result<(), WeightsError> {
+    fn wait_or_fail(
+        &self,
+        url: &str,
+        failure: AttemptError,
+        retries: &mut Retries,
+        path: &Path,
+    ) -> Result<(), WeightsError> {
         match failure {
             AttemptError::Local(source) => Err(WeightsError::Io { path: path.to_owned(), source }),
             AttemptError::Final(reason) => Err(download_error(url, reason)),
