@@ -4,6 +4,7 @@
 //! the plan is then run ([`Engine::predict_tile`], [`Engine::predict_scene`]). Behind the engine stand the model cache, the
 //! source store, the window caches and the device thread.
 
+mod assembly;
 mod batcher;
 mod bench;
 mod borders;

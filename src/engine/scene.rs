@@ -1,29 +1,24 @@
-//! Whole rasters: one pass where they fit into a window, overlapping windows where they do not.
-//!
-//! Dense answers are blended with weights that fade over the overlaps ([`Strips`]), objects are kept by the window that owns their
-//! centre and merged across windows, and feature maps are put together cell by cell.
+//! Running a [`ScenePlan`]: whole rasters in one pass where they fit into a window, else in overlapping windows, whose answers
+//! [`Assembly`] puts together.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt;
 
-use super::device::{DeviceWorker, FeatureMap, Input, ModelAnswer, ModelQuery};
-use super::embedding::pooled;
+use super::assembly::{Assembly, SceneAnswer};
+use super::device::{DeviceWorker, Input, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
-use super::merge::merge_objects;
 use super::models::Models;
 use super::options::PixelOptions;
 use super::pixels::{WindowPixels, check_captures, chosen_captures, read_scene_window};
 use super::plan::{ModelTask, ScenePlan};
-use super::strips::Strips;
 use super::window::Timings;
-use crate::nn::HeadOutput;
-use crate::prediction::{DenseSink, Object, Output, Prediction};
+use crate::prediction::{DenseSink, Prediction};
 use crate::raster::{PixelWindow, Raster};
-use crate::tiles::{SceneWindow, WindowSpan, scene_windows};
-use crate::zoo::{Task, TaskType};
+use crate::tiles::{SceneWindow, scene_windows};
+use crate::zoo::TaskType;
 
 /// Bounds of scene predictions.
 #[derive(Clone, Copy, Debug)]
@@ -136,152 +131,4 @@ async fn predict_window(
 
 fn limit(what: &'static str, found: u64, limit: u64) -> Result<(), EngineError> {
     if found > limit { Err(EngineError::TooLarge { what, found, limit }) } else { Ok(()) }
-}
-
-/// A window's answer, with the size its input was padded to.
-struct SceneAnswer {
-    answer: ModelAnswer,
-    padded: (usize, usize),
-    valid: Option<Vec<bool>>,
-    warnings: Vec<String>,
-}
-
-/// A scene's answer as it grows.
-struct Assembly {
-    width: usize,
-    height: usize,
-    tiled: bool,
-    warnings: Vec<String>,
-    parts: Parts,
-}
-
-enum Parts {
-    Dense(Box<Strips>),
-    /// Sums of scores weighted by the pixels each window owns.
-    Scores {
-        sums: Vec<f64>,
-        pixels: f64,
-    },
-    Objects(Vec<(usize, Object)>),
-    Maps(Vec<FeatureMap>),
-}
-
-impl Assembly {
-    fn new(task: &Task, (width, height): (usize, usize), tiled: bool, sink: Box<dyn DenseSink>) -> Self {
-        let parts = match task.task_type {
-            TaskType::Segment | TaskType::BinSegment | TaskType::Regress => {
-                let channels = task.categories.len().max(1);
-                Parts::Dense(Box::new(Strips::new(width, height, channels, sink)))
-            }
-            TaskType::Classification | TaskType::MultiLabelClassification => {
-                Parts::Scores { sums: vec![0.0; task.categories.len()], pixels: 0.0 }
-            }
-            TaskType::Detect | TaskType::Instance => Parts::Objects(Vec::new()),
-            TaskType::Embedding => Parts::Maps(Vec::new()),
-        };
-        Self { width, height, tiled, warnings: Vec::new(), parts }
-    }
-
-    fn add(&mut self, window: SceneWindow, answer: Option<SceneAnswer>) {
-        let (cols, rows) = (window.cols, window.rows);
-        let Some(SceneAnswer { answer, padded, valid, warnings }) = answer else {
-            if let Parts::Dense(strips) = &mut self.parts {
-                strips.skip(window);
-            }
-            return;
-        };
-        for warning in warnings {
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
-        }
-        match (&mut self.parts, answer) {
-            (Parts::Dense(strips), ModelAnswer::Head(HeadOutput::Dense(dense))) if strips.fits(&dense) => {
-                strips.add(window, &dense, valid.as_deref());
-            }
-            (Parts::Scores { sums, pixels }, ModelAnswer::Head(HeadOutput::Scores(scores))) => {
-                let owned = ((cols.core_end - cols.core_start) * (rows.core_end - rows.core_start)) as f64;
-                *pixels += owned;
-                sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += owned * f64::from(score));
-            }
-            (Parts::Objects(objects), ModelAnswer::Head(HeadOutput::Objects(found))) => {
-                let (left, top) = (cols.start as f32, rows.start as f32);
-                let (right, bottom) = (self.width as f32, self.height as f32);
-                let id = rows.start * self.width + cols.start;
-                for object in found {
-                    let [x0, y0, x1, y1] = object.bbox_px;
-                    let bbox_px = [x0 + left, y0 + top, (x1 + left).min(right), (y1 + top).min(bottom)];
-                    let (x, y) = ((bbox_px[0] + bbox_px[2]) / 2.0, (bbox_px[1] + bbox_px[3]) / 2.0);
-                    let pixel = (y - top).max(0.0) as usize * padded.0 + (x - left).max(0.0) as usize;
-                    let data = valid.as_ref().is_none_or(|valid| valid.get(pixel).copied().unwrap_or(false));
-                    if bbox_px[0] < bbox_px[2]
-                        && bbox_px[1] < bbox_px[3]
-                        && data
-                        && cols.nearly_owns(x)
-                        && rows.nearly_owns(y)
-                    {
-                        objects.push((id, Object { bbox_px, ..object }));
-                    }
-                }
-            }
-            (Parts::Maps(maps), ModelAnswer::Maps(found)) => {
-                if maps.is_empty() {
-                    let whole = (self.width, self.height);
-                    *maps = found.iter().map(|map| blank_map(map, padded, self.tiled.then_some(whole))).collect();
-                }
-                for (whole, part) in maps.iter_mut().zip(&found) {
-                    paste_cells(whole, part, &window, padded);
-                }
-            }
-            // The network answers in the kind its head has, and the assembly was made for that head.
-            (_, _) => tracing::error!("a window's answer is not of its task's kind"),
-        }
-    }
-
-    fn finish(self, pool: crate::prediction::Pool) -> (Output, Vec<String>) {
-        let Self { tiled, warnings, parts, .. } = self;
-        let output = match parts {
-            Parts::Dense(strips) => strips.finish(),
-            Parts::Scores { sums, pixels } if pixels > 0.0 => {
-                Output::Scores(sums.into_iter().map(|sum| (sum / pixels) as f32).collect())
-            }
-            Parts::Scores { .. } => Output::Scores(Vec::new()),
-            Parts::Objects(objects) if tiled => Output::Objects(merge_objects(objects)),
-            Parts::Objects(objects) => Output::Objects(objects.into_iter().map(|(_, object)| object).collect()),
-            Parts::Maps(maps) => Output::Embedding(maps.iter().map(|map| pooled(map, pool)).collect()),
-        };
-        (output, warnings)
-    }
-}
-
-/// An empty map for a scene of `whole` pixels with the stride and channels of a window's map; of the window's own size
-/// where the scene is one window.
-fn blank_map(like: &FeatureMap, padded: (usize, usize), whole: Option<(usize, usize)>) -> FeatureMap {
-    let [rows, cols, channels] = like.shape;
-    let cells = |pixels: usize, input: usize, cells: usize| pixels.div_ceil(input.div_ceil(cells));
-    let shape = match whole {
-        Some((width, height)) => [cells(height, padded.1, rows), cells(width, padded.0, cols), channels],
-        None => like.shape,
-    };
-    FeatureMap { layer: like.layer, shape, values: vec![0.0; shape.iter().product()] }
-}
-
-/// Copies into `whole` the cells whose centre the window owns.
-fn paste_cells(whole: &mut FeatureMap, part: &FeatureMap, window: &SceneWindow, padded: (usize, usize)) {
-    let [rows, cols, channels] = part.shape;
-    let stride = (padded.1.div_ceil(rows), padded.0.div_ceil(cols));
-    let [whole_rows, whole_cols, _] = whole.shape;
-    let source = |cell: usize, stride: usize, span: &WindowSpan, cells: usize| {
-        // The last cell of a raster may have its centre beyond the border.
-        let centre = (cell * stride + stride / 2).min(span.limit - 1);
-        (span.core_start..span.core_end).contains(&centre).then(|| ((centre - span.start) / stride).min(cells - 1))
-    };
-    for row in 0..whole_rows {
-        let Some(from_row) = source(row, stride.0, &window.rows, rows) else { continue };
-        for col in 0..whole_cols {
-            let Some(from_col) = source(col, stride.1, &window.cols, cols) else { continue };
-            let (to, from) = ((row * whole_cols + col) * channels, (from_row * cols + from_col) * channels);
-            whole.values[to..to + channels].copy_from_slice(&part.values[from..from + channels]);
-        }
-    }
 }

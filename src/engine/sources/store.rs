@@ -5,27 +5,31 @@
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::id::{MAX_ID, check_id};
+use super::open::SourceOptions;
+use crate::engine::error::EngineError;
 use crate::private_file;
 
 const RECORD: &str = "source.json";
 
 /// What is known of a registered source without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct SourceRecord {
     /// One line for people; what opening it says where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) title: Option<String>,
     #[serde(flatten)]
-    pub(super) place: Place,
+    pub(super) place: StoredPlace,
 }
 
 /// Where the bytes of a registered source are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Place {
+pub(super) enum StoredPlace {
     /// Beside the record.
     Upload {
         file: String,
@@ -40,12 +44,12 @@ pub(super) enum Place {
 }
 
 /// The records under `root` with their ids and directories; what is none is logged and left alone.
-pub(super) fn read_all(root: &Path) -> io::Result<Vec<(String, PathBuf, Record)>> {
+pub(super) fn read_all(root: &Path) -> io::Result<Vec<(String, PathBuf, SourceRecord)>> {
     std::fs::create_dir_all(root)?;
     let mut found = Vec::new();
     for directory in std::fs::read_dir(root)?.flatten() {
         let id = directory.file_name().to_string_lossy().into_owned();
-        if super::check_id(&id).is_err() {
+        if check_id(&id).is_err() {
             continue;
         }
         match read(&directory.path()) {
@@ -56,7 +60,7 @@ pub(super) fn read_all(root: &Path) -> io::Result<Vec<(String, PathBuf, Record)>
     Ok(found)
 }
 
-fn read(directory: &Path) -> io::Result<Record> {
+fn read(directory: &Path) -> io::Result<SourceRecord> {
     Ok(serde_json::from_slice(&std::fs::read(directory.join(RECORD))?)?)
 }
 
@@ -64,13 +68,13 @@ fn read(directory: &Path) -> io::Result<Record> {
 ///
 /// # Errors
 /// What the file system says; `AlreadyExists` or `DirectoryNotEmpty` where the id is taken.
-pub(super) fn write(root: &Path, id: &str, record: &Record, upload: Option<&[u8]>) -> io::Result<PathBuf> {
+pub(super) fn write(root: &Path, id: &str, record: &SourceRecord, upload: Option<&[u8]>) -> io::Result<PathBuf> {
     // Ids do not start with a dot, so an unfinished directory is never taken for a source.
     let unfinished = root.join(format!(".{id}.{}", std::process::id()));
     let finished = root.join(id);
     let write = || -> io::Result<()> {
         std::fs::create_dir(&unfinished)?;
-        if let (Place::Upload { file, .. }, Some(bytes)) = (&record.place, upload) {
+        if let (StoredPlace::Upload { file, .. }, Some(bytes)) = (&record.place, upload) {
             private_file::write(&unfinished.join(file), bytes)?;
         }
         private_file::write(&unfinished.join(RECORD), &serde_json::to_vec(record)?)?;
@@ -92,9 +96,22 @@ pub(super) fn safe_file_name(name: &str) -> String {
     let kept: String =
         last.unwrap_or("raster").chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
     let kept = kept.trim_start_matches('.');
-    let kept = if kept.is_empty() { "raster" } else { &kept[kept.len().saturating_sub(super::MAX_ID)..] };
+    let kept = if kept.is_empty() { "raster" } else { &kept[kept.len().saturating_sub(MAX_ID)..] };
     // The record's own name is taken.
     if kept == RECORD { "raster".to_owned() } else { kept.to_owned() }
+}
+
+pub(super) fn sources_dir(options: &SourceOptions) -> Option<PathBuf> {
+    options.data_dir.as_ref().map(|dir| dir.join("sources"))
+}
+
+pub(super) fn store_error(id: &str, error: io::Error) -> EngineError {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+            EngineError::Exists { what: "source", id: id.to_owned() }
+        }
+        _ => EngineError::Store { what: format!("source {id:?}"), source: Arc::new(error) },
+    }
 }
 
 #[cfg(test)]
@@ -118,16 +135,16 @@ mod tests {
     #[test]
     fn records_of_every_kind_are_read_as_they_were_written() {
         let root = tempfile::tempdir().expect("a directory");
-        let upload = |images| Place::Upload { file: "a.tif".to_owned(), images };
+        let upload = |images| StoredPlace::Upload { file: "a.tif".to_owned(), images };
         let places = [
             upload(None),
             upload(Some(4)),
-            Place::Path { path: "2024/a.tif".into() },
-            Place::Url { url: "https://a.org/b.tif?sig=1".to_owned() },
+            StoredPlace::Path { path: "2024/a.tif".into() },
+            StoredPlace::Url { url: "https://a.org/b.tif?sig=1".to_owned() },
         ];
         let mut wanted = Vec::new();
         for (index, place) in places.into_iter().enumerate() {
-            let record = Record { title: (index > 0).then(|| format!("title {index}")), place };
+            let record = SourceRecord { title: (index > 0).then(|| format!("title {index}")), place };
             let id = format!("s{index}");
             let directory = write(root.path(), &id, &record, Some(b"bytes")).expect("room on disk");
             assert!(write(root.path(), &id, &record, None).is_err(), "an id is used once");
@@ -144,7 +161,7 @@ mod tests {
         let mut found = read_all(root.path()).expect("a readable directory");
         found.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(found, wanted);
-        let before = serde_json::from_str::<Record>(r#"{"title":"old","file":"a.tif"}"#).expect("an older record");
+        let before = serde_json::from_str::<SourceRecord>(r#"{"title":"old","file":"a.tif"}"#).expect("an older record");
         assert_eq!(before.place, upload(None));
     }
 }

@@ -1,0 +1,66 @@
+//! What is known of one source: where it came from, and whether it is open.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::open::SourceOptions;
+use super::store::SourceRecord;
+use crate::engine::error::EngineError;
+use crate::raster::{Location, Source};
+
+#[derive(Clone)]
+pub(super) struct SourceEntry {
+    pub(super) built_in: bool,
+    pub(super) origin: SourceOrigin,
+    /// The directory to remove with the source.
+    pub(super) stored: Option<PathBuf>,
+    pub(super) state: SourceState,
+    /// Held by whoever opens the source, so that it is done once.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// How a source can be opened again.
+#[derive(Clone)]
+pub(super) enum SourceOrigin {
+    /// Not at all: it lies in memory.
+    Memory,
+    /// As the operator named it.
+    Locations(Vec<Location>),
+    /// As a client registered it.
+    Record(SourceRecord),
+}
+
+#[derive(Clone)]
+pub(super) enum SourceState {
+    Open(Arc<Source>),
+    Closed { failure: Option<(Instant, EngineError)> },
+}
+
+/// A source that is known but not open.
+#[derive(Clone, Debug)]
+pub struct UnavailableSource {
+    /// Its id.
+    pub id: String,
+    /// Whether it came with the server's command line.
+    pub built_in: bool,
+    /// What opening it said last; `None` where that has not been tried yet.
+    pub failure: Option<EngineError>,
+}
+
+impl SourceEntry {
+    pub(super) fn closed(built_in: bool, origin: SourceOrigin, stored: Option<PathBuf>) -> Self {
+        Self { built_in, origin, stored, state: SourceState::Closed { failure: None }, turn: Arc::default() }
+    }
+
+    /// The source, or why it is not worth trying to open it; `None` where it is.
+    pub(super) fn settled(&self, options: &SourceOptions) -> Option<Result<Arc<Source>, EngineError>> {
+        match &self.state {
+            SourceState::Open(source) => Some(Ok(source.clone())),
+            SourceState::Closed { failure: Some((at, error)) } if at.elapsed() < options.retry_after => {
+                Some(Err(error.clone()))
+            }
+            SourceState::Closed { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Opening a source again from where it came from.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::entry::SourceOrigin;
+use super::store::{StoredPlace, safe_file_name};
+use crate::engine::error::EngineError;
+use crate::raster::{Limits, OpenOptions, Source};
+
+/// Options of the source store.
+#[derive(Clone, Debug)]
+pub struct SourceOptions {
+    /// Where registered sources are kept; without it they last until the process ends, and uploads live in memory.
+    pub data_dir: Option<PathBuf>,
+    /// The directory under which sources may be registered by path.
+    pub source_root: Option<PathBuf>,
+    /// Most registered sources.
+    pub max_sources: usize,
+    /// How long a failure to open is believed, so that a dead host is not asked by every tile.
+    pub retry_after: Duration,
+    /// How registered sources are opened.
+    pub open: OpenOptions,
+}
+
+impl SourceOptions {
+    /// Opens what a source stands for; `stored` is its directory where it has one.
+    pub(super) fn open_origin(
+        &self,
+        id: &str,
+        origin: &SourceOrigin,
+        stored: Option<&Path>,
+    ) -> Result<Source, EngineError> {
+        let record = match origin {
+            SourceOrigin::Memory => return Err(EngineError::SourceNotOpen { id: id.to_owned() }),
+            // Limits are for what comes over HTTP; whoever starts the server may serve any file.
+            SourceOrigin::Locations(locations) => {
+                let open = OpenOptions { limits: Limits::NONE, ..self.open.clone() };
+                return Ok(Source::open(id, locations, &open)?);
+            }
+            SourceOrigin::Record(record) => record,
+        };
+        let mut source = match &record.place {
+            StoredPlace::Upload { file, images } => {
+                let path = stored.unwrap_or(Path::new("")).join(safe_file_name(file));
+                Source::open_path(id, &path, *images, &self.open)?
+            }
+            StoredPlace::Path { path } => Source::open_path(id, &self.below_root(path)?, None, &self.open)?,
+            StoredPlace::Url { url } => Source::open(id, &[url.as_str().into()], &self.open)?,
+        };
+        if let Some(title) = &record.title {
+            source.title.clone_from(title);
+        }
+        Ok(source)
+    }
+
+    /// A client's path as one of this machine, which must lie under the source root.
+    fn below_root(&self, path: &Path) -> Result<PathBuf, EngineError> {
+        let invalid = |detail: String| EngineError::Invalid { detail };
+        let Some(root) = &self.source_root else {
+            let how = "start the server with --source-root DIR to allow paths under DIR";
+            return Err(invalid(format!("sources by path are switched off: {how}")));
+        };
+        let outside = || invalid(format!("{} is not a file under the source root", path.display()));
+        let wanted = root.join(path).canonicalize().map_err(|_| outside())?;
+        let root = root.canonicalize().map_err(|_| outside())?;
+        if wanted.starts_with(&root) { Ok(wanted) } else { Err(outside()) }
+    }
+}

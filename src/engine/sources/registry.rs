@@ -1,0 +1,93 @@
+//! The table of known sources by id, shared by every clone of [`super::Sources`].
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use super::entry::{SourceEntry, SourceOrigin, SourceState};
+use super::open::SourceOptions;
+use crate::engine::error::EngineError;
+use crate::raster::Source;
+use crate::sync::IgnorePoison;
+
+pub(super) struct SourceRegistry {
+    pub(super) known: RwLock<BTreeMap<String, SourceEntry>>,
+    pub(super) options: SourceOptions,
+}
+
+impl SourceRegistry {
+    /// A registry without sources.
+    pub(super) fn new(options: &SourceOptions) -> Self {
+        Self { known: RwLock::default(), options: options.clone() }
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, SourceEntry>> {
+        self.known.read().ignore_poison()
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, SourceEntry>> {
+        self.known.write().ignore_poison()
+    }
+
+    /// Opens a closed source and notes how that went. The caller has its turn.
+    pub(super) fn try_open(&self, id: &str) -> Result<Arc<Source>, EngineError> {
+        let entry = self.read().get(id).cloned().ok_or_else(|| unknown(id))?;
+        let result = self.options.open_origin(id, &entry.origin, entry.stored.as_deref()).map(Arc::new);
+        let state = match &result {
+            Ok(source) => SourceState::Open(source.clone()),
+            Err(error) => {
+                tracing::warn!(source = id, %error, "a source cannot be opened");
+                SourceState::Closed { failure: Some((Instant::now(), error.clone())) }
+            }
+        };
+        // It may have been removed, and the id used again, in the meantime.
+        if let Some(known) = self.write().get_mut(id).filter(|known| Arc::ptr_eq(&known.turn, &entry.turn)) {
+            known.state = state;
+        }
+        result
+    }
+
+    pub(super) fn check_room(&self, id: &str) -> Result<(), EngineError> {
+        let known = self.read();
+        if known.contains_key(id) {
+            return Err(EngineError::Exists { what: "source", id: id.to_owned() });
+        }
+        let registered = known.values().filter(|entry| !entry.built_in).count();
+        if registered >= self.options.max_sources {
+            return Err(EngineError::TooLarge {
+                what: "registered sources",
+                found: registered as u64 + 1,
+                limit: self.options.max_sources as u64,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn insert(
+        &self,
+        source: Arc<Source>,
+        built_in: bool,
+        origin: SourceOrigin,
+        stored: Option<PathBuf>,
+    ) -> Result<Arc<Source>, EngineError> {
+        let state = SourceState::Open(source.clone());
+        self.insert_entry(&source.id, SourceEntry { state, ..SourceEntry::closed(built_in, origin, stored) })?;
+        Ok(source)
+    }
+
+    pub(super) fn insert_entry(&self, id: &str, entry: SourceEntry) -> Result<(), EngineError> {
+        match self.write().entry(id.to_owned()) {
+            Entry::Occupied(_) => Err(EngineError::Exists { what: "source", id: id.to_owned() }),
+            Entry::Vacant(place) => {
+                place.insert(entry);
+                Ok(())
+            }
+        }
+    }
+}
+
+pub(super) fn unknown(id: &str) -> EngineError {
+    EngineError::UnknownSource { id: id.to_owned() }
+}
