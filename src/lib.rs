@@ -1,7 +1,24 @@
 //! An HTTP tile-inference server for AllenAI's SatlasPretrain models.
 //!
-//! One request's path: [`api`] parses it, [`engine`] plans windows, [`raster`] reads and warps pixels, [`nn`] runs the
-//! network over [`ops`] on the device thread, [`outputs`] encodes the [`prediction`].
+//! # Glossary
+//!
+//! - **Capture**: an image of one place at one time. Some models take several captures as one input.
+//! - **Source**: imagery that the server knows by an id, with one or more captures.
+//! - **Window**: the square of pixels that the network runs on. The tiles in it share a forward pass.
+//! - **Halo**: the border of a window that gives the network context; no tile is cut from it.
+//! - **Scene**: a whole uploaded raster. One larger than a window is run in overlapping windows.
+//!
+//! # The path of a tile request
+//!
+//! 1. `api/routes/tiles.rs`: the handler. It plans, compares ETags, and asks `api/tile_cache.rs` for a finished answer.
+//! 2. `api/dto/params.rs`: query parameters become a typed request.
+//! 3. `engine/mod.rs`: [`engine::Engine`], the facade.
+//! 4. `engine/plan.rs`: checks and looks up everything once; gives the prediction's identity.
+//! 5. `engine/tile.rs`: runs the plan and cuts the tile from its window.
+//! 6. `engine/window.rs`: the caches of windows. On a miss, `engine/pixels.rs` reads the pixels with [`raster`].
+//! 7. `engine/device.rs`: forward passes, which `engine/batcher.rs` queues and runs in batches on the device thread.
+//! 8. `nn/model/mod.rs`: the network, over [`ops`] and [`kernels`].
+//! 9. `api/answer.rs`: encodes the [`prediction`] with [`outputs`] and sets the headers.
 
 mod allocator;
 pub mod api;

@@ -13,14 +13,14 @@ use crate::tiles::{SceneWindow, WindowSpan};
 use crate::zoo::{Task, TaskType};
 
 /// A window's answer, with the size its input was padded to.
-pub(super) struct SceneAnswer {
+pub(super) struct SceneWindowAnswer {
     pub(super) answer: ModelAnswer,
     pub(super) padded: (usize, usize),
     pub(super) valid: Option<Vec<bool>>,
     pub(super) warnings: Vec<String>,
 }
 
-/// A scene's answer as it grows.
+/// A scene's answer so far.
 pub(super) struct Assembly {
     width: usize,
     height: usize,
@@ -56,9 +56,9 @@ impl Assembly {
         Self { width, height, tiled, warnings: Vec::new(), parts }
     }
 
-    pub(super) fn add(&mut self, window: SceneWindow, answer: Option<SceneAnswer>) {
+    pub(super) fn add(&mut self, window: SceneWindow, answer: Option<SceneWindowAnswer>) {
         let (cols, rows) = (window.cols, window.rows);
-        let Some(SceneAnswer { answer, padded, valid, warnings }) = answer else {
+        let Some(SceneWindowAnswer { answer, padded, valid, warnings }) = answer else {
             if let Parts::Dense(strips) = &mut self.parts {
                 strips.skip(window);
             }
@@ -107,7 +107,7 @@ impl Assembly {
                     paste_cells(whole, part, &window, padded);
                 }
             }
-            // The network answers in the kind its head has, and the assembly was made for that head.
+            // Not reached while network and assembly are made for the same head.
             (_, _) => tracing::error!("a window's answer is not of its task's kind"),
         }
     }
@@ -128,8 +128,8 @@ impl Assembly {
     }
 }
 
-/// An empty map for a scene of `whole` pixels with the stride and channels of a window's map; of the window's own size
-/// where the scene is one window.
+/// An empty map with the stride and channels of a window's map, for a scene of `whole` pixels; of the window's own size if
+/// the scene is one window.
 fn blank_map(like: &FeatureMap, padded: (usize, usize), whole: Option<(usize, usize)>) -> FeatureMap {
     let [rows, cols, channels] = like.shape;
     let cells = |pixels: usize, input: usize, cells: usize| pixels.div_ceil(input.div_ceil(cells));
@@ -140,7 +140,7 @@ fn blank_map(like: &FeatureMap, padded: (usize, usize), whole: Option<(usize, us
     FeatureMap { layer: like.layer, shape, values: vec![0.0; shape.iter().product()] }
 }
 
-/// Copies into `whole` the cells whose centre the window owns.
+/// Copies the cells whose centre the window owns into `whole`.
 fn paste_cells(whole: &mut FeatureMap, part: &FeatureMap, window: &SceneWindow, padded: (usize, usize)) {
     let [rows, cols, channels] = part.shape;
     let stride = (padded.1.div_ceil(rows), padded.0.div_ceil(cols));

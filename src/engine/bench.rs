@@ -1,4 +1,4 @@
-//! Forward passes on a made-up image, timed without anything around them.
+//! Timing of forward passes on a synthetic image, without reading, queueing or encoding.
 
 use std::time::Instant;
 
@@ -17,9 +17,9 @@ pub struct BenchRequest {
     pub task: String,
     /// Side of the images.
     pub size_px: usize,
-    /// Captures of each item.
+    /// Captures per item.
     pub images: usize,
-    /// Items of a pass.
+    /// Items per pass.
     pub batch: usize,
 }
 
@@ -27,11 +27,11 @@ pub struct BenchRequest {
 const MAX_SIZE_PX: usize = 8192;
 const MAX_BATCH: usize = 64;
 
-/// A model with its input, ready to run as often as one likes.
+/// A model with its input. [`Bench::pass`] can be called any number of times.
 #[derive(Debug)]
 pub struct Bench<'a> {
     network: &'a Network,
-    /// None: the backbone alone.
+    /// `None` runs the backbone alone.
     head: Option<usize>,
     /// `[batch * captures, size, size, bands]`.
     input: Tensor,
@@ -39,10 +39,10 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Makes the input that `request` asks for.
+    /// Makes the input for `request`.
     ///
     /// # Errors
-    /// A task the model does not have, and sizes out of range.
+    /// If the model does not have the task, or a size is out of range.
     pub fn new(model: &'a LoadedModel, request: &BenchRequest) -> Result<Self, EngineError> {
         let BenchRequest { task, size_px, images, batch } = request;
         for (what, found, most) in
@@ -64,10 +64,10 @@ impl<'a> Bench<'a> {
         Ok(Self { network, head, input, captures: *images })
     }
 
-    /// Seconds of one pass; blocks. The first one warms up and is best not counted.
+    /// Runs one pass, blocking, and returns its time in seconds. The first pass is slower: leave it out of statistics.
     ///
     /// # Errors
-    /// What the network says.
+    /// If the network fails.
     pub fn pass(&self) -> Result<f64, EngineError> {
         let started = Instant::now();
         device::run(self.network.device(), || self.run())?;
@@ -78,7 +78,7 @@ impl<'a> Bench<'a> {
         let features = self.network.features(&self.input, self.captures)?;
         match self.head {
             Some(head) => drop(self.network.predict(&features, head)?),
-            // One value fetched from the last map: GPUs have finished by then.
+            // Fetching one value waits until a GPU has finished.
             None => drop(
                 self.network
                     .embedding(&features, Layer::Backbone(3))?
@@ -101,7 +101,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Numbers between 0 and 1 without a pattern that caches could profit from (a linear congruential generator).
+/// Pseudo-random numbers between 0 and 1, from a linear congruential generator.
 fn synthetic_image(len: usize) -> Vec<f32> {
     let mut state = 7u32;
     let mut next = || {

@@ -1,8 +1,10 @@
-//! Objects on the borders of inference windows: each is reported by one tile, though two windows see it a little apart.
+//! Objects near the borders of inference windows: exactly one tile reports each, although two windows may see it a few pixels
+//! apart.
 //!
-//! A tile looks at its own window's objects. Where the centre of one lies near the window's border, the window beyond is asked,
-//! too, and of two reports of one object the likelier counts for both: it decides which tile holds the centre, and how the object
-//! looks. What the window beyond does not see stays in the tile's own window, even if its centre lies just outside.
+//! A tile reports objects of its own window. If an object's centre lies near the window's border, the neighbouring window is
+//! asked as well. Of two reports of one object, the one with the higher score counts for both windows: its centre decides
+//! which tile reports the object, and its box and mask are the ones reported. An object that the neighbour does not see is
+//! reported by a tile of this window, even if its centre lies just outside.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +13,11 @@ use crate::nn::Part;
 use crate::prediction::Object;
 use crate::tiles::WindowGrid;
 
-/// How near a border, pixels, a centre must be for the window beyond to be asked: two windows see an object a few pixels apart.
+/// The neighbouring window is asked if a centre is at most so many pixels from the border: two windows see an object a few
+/// pixels apart.
 const NEAR_PX: f32 = 16.0;
 
-/// A neighbour of a window: columns and rows away.
+/// Where a neighbouring window lies: columns and rows from this one.
 pub(super) type Side = (i8, i8);
 
 /// The borders near which a centre lies: -1 is the one to the west or north, 1 the one to the east or south, 0 is none.
@@ -28,7 +31,7 @@ fn borders(grid: &WindowGrid, (x, y): (f32, f32)) -> Side {
     (border(x), border(y))
 }
 
-/// Whether a centre is so near the tile that the tile may have to report the object.
+/// True if the object's centre is so near the tile that the tile may have to report it.
 fn concerns(area: Part, object: &Object) -> bool {
     let (x, y) = centre(object);
     let within =
@@ -36,7 +39,8 @@ fn concerns(area: Part, object: &Object) -> bool {
     within(x, area.col, area.width) && within(y, area.row, area.height)
 }
 
-/// The windows that have to be asked before a tile, which is the part `area` of its window's input, can report its objects.
+/// The neighbouring windows that a tile needs before it can report its objects; `area` is the tile's part of its window's
+/// input.
 pub(super) fn neighbours(own: &[Object], area: Part, grid: &WindowGrid) -> BTreeSet<Side> {
     let beyond = |object: &Object| {
         let (col, row) = borders(grid, centre(object));
@@ -46,8 +50,8 @@ pub(super) fn neighbours(own: &[Object], area: Part, grid: &WindowGrid) -> BTree
     sides.filter(|side| *side != (0, 0)).collect()
 }
 
-/// The objects that the tile reports, in the coordinates of its window's input; `others` are the neighbours' own objects in
-/// theirs.
+/// The objects that the tile reports, in the coordinates of its window's input; `others` are the neighbours' objects, each in
+/// its own window's coordinates.
 pub(super) fn deduplicate(own: &[Object], others: &[(Side, &[Object])], area: Part, grid: &WindowGrid) -> Vec<Object> {
     let core = grid.core_px as f32;
     let neighbours: Vec<Neighbour> =
@@ -59,7 +63,7 @@ pub(super) fn deduplicate(own: &[Object], others: &[(Side, &[Object])], area: Pa
         let place = match choice {
             _ if near == (0, 0) => centre(object),
             Choice::Paired(chosen) => centre(chosen),
-            // What another pair's choice covers is that once more, seen a little apart.
+            // Another matched pair already reports this object; skip it.
             Choice::Alone
                 if chosen.iter().any(|other| matches!(other, Choice::Paired(other) if is_twin(other, object, own))) =>
             {
@@ -77,7 +81,7 @@ pub(super) fn deduplicate(own: &[Object], others: &[(Side, &[Object])], area: Pa
     reported
 }
 
-/// Whether a neighbour's object is the same as one of this window; two of one window are never.
+/// True if `chosen` is a neighbour's report of this window's `object`. Two objects of one window are never the same.
 fn is_twin(chosen: &Object, object: &Object, own: &[Object]) -> bool {
     let is_own = own.iter().any(|own| std::ptr::eq(own, chosen));
     !is_own && chosen.category_id == object.category_id && same(chosen, object)
@@ -85,23 +89,23 @@ fn is_twin(chosen: &Object, object: &Object, own: &[Object]) -> bool {
 
 /// Which report of an object counts.
 enum Choice<'a> {
-    /// No neighbour sees it, or nobody was asked.
+    /// No neighbour sees it, or none was asked.
     Alone,
-    /// This one, the window's own or a neighbour's.
+    /// A neighbour sees it too, and this report counts: the window's own or the neighbour's.
     Paired(&'a Object),
 }
 
-/// What a neighbour sees.
+/// A neighbouring window's objects, matched with this window's.
 struct Neighbour {
     side: Side,
     /// Its objects in this window's coordinates.
     objects: Vec<Object>,
-    /// For each object of this window the neighbour's that is the same.
+    /// Per object of this window: the index of the neighbour's report of it.
     twins: Vec<Option<usize>>,
 }
 
 impl Neighbour {
-    /// Pairs the objects of two windows, those first that have most in common, so that either window finds the same pairs.
+    /// Pairs the objects of two windows, largest intersection over union first, so that both windows find the same pairs.
     fn of(side: Side, objects: &[Object], own: &[Object], core: f32) -> Self {
         let objects: Vec<Object> = objects.iter().map(|object| moved(object, side, core)).collect();
         let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
@@ -123,10 +127,10 @@ impl Neighbour {
     }
 }
 
-/// The report that counts for an object of this window, which is numbered.
+/// The report that counts for an object of this window, given with its index.
 ///
-/// A neighbour that sees the object well away from the border does not ask this window, so its word stands. Of others the
-/// likeliest has it, and among equals the first in the grid, as all windows would have it.
+/// A neighbour that sees the object far from the border does not ask this window, so its report counts. Otherwise the highest
+/// score counts, and of equal scores the first window in the grid, so that all windows choose alike.
 fn choose<'a>((at, object): (usize, &'a Object), neighbours: &'a [Neighbour], grid: &WindowGrid) -> Choice<'a> {
     let near = borders(grid, centre(object));
     let beyond = neighbours.iter().filter(|neighbour| near != (0, 0) && is_beyond(neighbour.side, near));
@@ -145,19 +149,19 @@ fn choose<'a>((at, object): (usize, &'a Object), neighbours: &'a [Neighbour], gr
     if is_alone { Choice::Alone } else { Choice::Paired(best.1) }
 }
 
-/// Whether a neighbour lies beyond one of the borders, or beyond the corner of both.
+/// True if a neighbour lies beyond one of the borders, or beyond the corner of both.
 fn is_beyond(side: Side, near: Side) -> bool {
     (side.0 == 0 || side.0 == near.0) && (side.1 == 0 || side.1 == near.1)
 }
 
-/// A neighbour's object as its window's neighbour sees it.
+/// A neighbour's object in this window's coordinates.
 fn moved(object: &Object, (col, row): Side, core: f32) -> Object {
     let [x0, y0, x1, y1] = object.bbox_px;
     let (x, y) = (f32::from(col) * core, f32::from(row) * core);
     Object { bbox_px: [x0 + x, y0 + y, x1 + x, y1 + y], ..object.clone() }
 }
 
-/// Where a neighbour, in whose neighbour's coordinates the object is given, sees its centre itself.
+/// The object's centre in the neighbour's coordinates; `object` is in this window's.
 fn centre_in((col, row): Side, object: &Object, core: f32) -> (f32, f32) {
     let (x, y) = centre(object);
     (x - f32::from(col) * core, y - f32::from(row) * core)
@@ -168,7 +172,7 @@ fn centre(object: &Object) -> (f32, f32) {
     ((x0 + x1) / 2.0, (y0 + y1) / 2.0)
 }
 
-/// The nearest place in the part of the window that tiles are cut from, as far as that lies across a border nearby.
+/// The centre, moved into the window's core along the axes on which a border is near.
 fn inside((x, y): (f32, f32), near: Side, grid: &WindowGrid) -> (f32, f32) {
     let (start, end) = (grid.halo_px as f32, (grid.halo_px + grid.core_px) as f32);
     let clamped = |at: f32, border: i8| if border == 0 { at } else { at.clamp(start, end.next_down()) };

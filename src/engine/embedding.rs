@@ -1,4 +1,4 @@
-//! Feature maps as answers: cut to the area asked for, pooled or whole.
+//! Feature maps as answers: cropped to the requested area, then pooled or kept whole.
 
 use super::device::FeatureMap;
 use crate::nn::Part;
@@ -23,7 +23,7 @@ impl FeatureMap {
     }
 }
 
-/// The map as an answer: channel vectors for mean and maximum, channels first when it is whole.
+/// The map as an answer: `[channels]` for mean and maximum, `[channels, height, width]` without pooling.
 pub(super) fn pooled(map: &FeatureMap, pool: Pool) -> Embedding {
     let [height, width, channels] = map.shape;
     let cells = map.values.chunks_exact(channels);

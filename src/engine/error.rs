@@ -11,7 +11,7 @@ use crate::tiles::TileError;
 use crate::weights::WeightsError;
 use crate::zoo::{CatalogError, ManifestError};
 
-/// An error of the engine; cheap to clone, since requests that waited for one load share its failure.
+/// An error of the engine. Cheap to clone, because all requests that waited for one load get its error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// No such model.
@@ -64,7 +64,7 @@ pub enum EngineError {
         /// The id.
         id: String,
     },
-    /// A built-in thing cannot be removed.
+    /// A built-in model or source cannot be removed.
     #[error("{what} {id:?} is built in and cannot be removed")]
     BuiltIn {
         /// `model` or `source`.
@@ -78,7 +78,7 @@ pub enum EngineError {
         /// What was found and what is needed.
         detail: String,
     },
-    /// A raster that was read but does not fit.
+    /// A raster that can be read but does not fit the model or the other captures.
     #[error("{detail}")]
     Unusable {
         /// What was found and what is needed.
@@ -99,7 +99,7 @@ pub enum EngineError {
     Overloaded {
         /// Requests in the queue.
         waiting: usize,
-        /// When a place is likely to be free.
+        /// Time until a place in the queue is likely to be free.
         retry_after: Duration,
     },
     /// The weights file was replaced between planning and loading.
@@ -128,7 +128,7 @@ pub enum EngineError {
     /// Weights failed.
     #[error(transparent)]
     Weights(Arc<WeightsError>),
-    /// Weights and model do not fit.
+    /// The weights do not fit the model.
     #[error(transparent)]
     Load(Arc<LoadError>),
     /// The network failed.
@@ -137,7 +137,7 @@ pub enum EngineError {
     /// The catalogue failed.
     #[error(transparent)]
     Catalog(Arc<CatalogError>),
-    /// A manifest describes no model.
+    /// A manifest is not valid.
     #[error(transparent)]
     Manifest(Arc<ManifestError>),
     /// A coordinate system failed.
@@ -153,7 +153,7 @@ fn did_you_mean(suggestion: &Option<String>) -> String {
 }
 
 impl EngineError {
-    /// Whether a remote file has changed since its source was opened.
+    /// True if a remote file has changed since its source was opened.
     pub(super) fn is_changed_file(&self) -> bool {
         matches!(self, Self::Raster(error) if error.is_changed_file())
     }

@@ -12,7 +12,7 @@ use super::error::EngineError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
-    /// The best there is: a CUDA device, Metal, else the CPU.
+    /// CUDA or Metal if available, else the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -96,7 +96,7 @@ impl DeviceChoice {
     /// Opens the device.
     ///
     /// # Errors
-    /// When the device is not there, or this build was made without support for it.
+    /// If the device is missing, or this build does not support it.
     pub fn open(self) -> Result<Device, EngineError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -126,8 +126,8 @@ impl DeviceChoice {
     }
 }
 
-/// All work on one stream: weights are copied by the threads that load them and read by the device thread, and with candle's
-/// default, a stream for each thread, nothing makes one wait for the other.
+/// Opens a CUDA device with one stream for all threads. Loader threads copy weights that the device thread reads; with
+/// candle's default of one stream per thread, the reader would not wait for the copy.
 fn open_cuda(number: usize) -> candle_core::Result<Device> {
     let device = Device::new_cuda_with_stream(number)?;
     #[cfg(feature = "cuda")]
@@ -156,7 +156,7 @@ impl DtypeChoice {
     }
 }
 
-/// Serialised as the text they are written in.
+/// Serialises types as the text that they are parsed from.
 macro_rules! as_text {
     ($($name:ty),*) => {
         $(impl TryFrom<String> for $name {

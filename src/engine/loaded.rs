@@ -1,4 +1,4 @@
-//! A network in memory, and what it is counted as while anybody holds it.
+//! A network in memory, counted by the memory gauge for as long as it exists.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::zoo::ModelSpec;
 
 /// A network in memory.
 pub struct LoadedModel {
-    /// What it is.
+    /// The model's specification.
     pub spec: Arc<ModelSpec>,
     /// The prepared network.
     pub network: Network,
@@ -20,19 +20,19 @@ pub struct LoadedModel {
     pub kind: WeightsKind,
     /// Names the specification and the weights it was loaded from.
     pub(super) revision: Arc<str>,
-    /// What the gauge has been told.
+    /// Bytes added to the gauge so far.
     counted_bytes: AtomicUsize,
 }
 
 impl LoadedModel {
-    /// A model that is counted from now on.
+    /// Wraps a network and adds its bytes to the gauge.
     pub(super) fn new(spec: Arc<ModelSpec>, network: Network, kind: WeightsKind, revision: Arc<str>) -> Self {
         let model = Self { spec, network, kind, revision, counted_bytes: AtomicUsize::new(0) };
         model.count();
         model
     }
 
-    /// Tells the gauge what the network takes now: it grows with the heads that are asked for.
+    /// Updates the gauge: a network grows when one of its heads is first used.
     pub(super) fn count(&self) {
         let now = self.network.weight_bytes();
         let before = self.counted_bytes.fetch_max(now, Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl LoadedModel {
     }
 }
 
-/// Memory is counted for as long as it is held, which a running request may prolong beyond an eviction.
+/// A running request may hold a network after its eviction from the cache, so its bytes leave the gauge here.
 impl Drop for LoadedModel {
     fn drop(&mut self) {
         memory(&self.spec).decrement(*self.counted_bytes.get_mut() as f64);

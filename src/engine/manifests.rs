@@ -45,7 +45,7 @@ pub(super) async fn remove(models: &Models, models_dir: Option<&Path>, id: &str)
     }
 }
 
-/// Registers every manifest of the models directory; one that cannot be used is logged and left alone.
+/// Registers every manifest of the models directory; one that cannot be used is logged and skipped.
 pub(super) fn register_stored(models: &Models, models_dir: &Path) {
     let Ok(entries) = std::fs::read_dir(models_dir) else { return };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();

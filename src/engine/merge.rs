@@ -1,18 +1,20 @@
-//! One object, one report: merging what overlapping windows of a scene saw.
+//! Merging the objects that overlapping windows of a scene report.
 
 use crate::prediction::Object;
 
-/// Boxes of one category from different windows are the same object from this intersection over union on …
+/// Boxes of one category from different windows are the same object above this intersection over union.
 const SAME_OBJECT_IOU: f32 = 0.5;
-/// … or when this much of the smaller one lies in the larger: a window's border cuts large objects.
+/// They are also the same if more than this share of the smaller one lies in the larger: a window's border cuts large
+/// objects.
 const SAME_OBJECT_CONTAINED: f32 = 0.75;
 
-/// Merges reports of `(window, object)`: of two windows' reports of one object the likelier stays, best first.
+/// Merges reports of `(window, object)`: of two windows' reports of one object, the one with the higher score stays. Highest
+/// score first.
 ///
-/// Within a window the network has suppressed doubles already, so boxes of the same window never remove each other.
+/// The network has already removed duplicates within a window, so boxes of one window never remove each other.
 pub(super) fn merge_objects(mut reports: Vec<(usize, Object)>) -> Vec<Object> {
     reports.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
-    // Sweep cells of the largest box's side keep the comparison local, however large the scene is.
+    // In cells as large as the largest box, only boxes of the same or adjacent cells can overlap.
     let side = reports.iter().map(|(_, object)| extent(object)).fold(1.0f32, f32::max);
     let mut cells: std::collections::HashMap<(i32, i32), Vec<usize>> = std::collections::HashMap::new();
     let mut kept: Vec<(usize, Object)> = Vec::with_capacity(reports.len());
@@ -41,7 +43,7 @@ fn cell(object: &Object, side: f32) -> (i32, i32) {
     (((x0 + x1) / (2.0 * side)).floor() as i32, ((y0 + y1) / (2.0 * side)).floor() as i32)
 }
 
-/// Whether two boxes of one category are one object.
+/// True if two boxes of one category are the same object.
 pub(super) fn same(a: &Object, b: &Object) -> bool {
     let smaller = area(a.bbox_px).min(area(b.bbox_px));
     common_part(a, b) > SAME_OBJECT_IOU || common_area(a, b) > SAME_OBJECT_CONTAINED * smaller

@@ -1,8 +1,8 @@
-//! The one facade that the API and the command line talk to.
+//! The facade that the API and the command line use.
 //!
-//! A request becomes a plan, in which everything is looked up and checked once ([`Engine::plan_tile`], [`Engine::plan_scene`]);
-//! the plan is then run ([`Engine::predict_tile`], [`Engine::predict_scene`]). Behind the engine stand the model cache, the
-//! source store, the window caches and the device thread.
+//! A request becomes a plan, in which everything is looked up and checked once ([`Engine::plan_tile`],
+//! [`Engine::plan_scene`]); the plan is then run ([`Engine::predict_tile`], [`Engine::predict_scene`]). The engine owns the
+//! model cache, the sources, the window caches and the device thread.
 
 mod assembly;
 mod batcher;
@@ -28,7 +28,7 @@ mod window;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The type of the device that [`Engine::start`] takes.
+/// The device type of [`Engine::start`].
 pub use candle_core::Device;
 
 pub use batcher::BatchOptions;
@@ -50,7 +50,7 @@ use crate::zoo::{Manifest, ModelSpec};
 use device::DeviceWorker;
 use window::Windows;
 
-/// Everything an engine is made with.
+/// Options of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// Model cache.
@@ -63,7 +63,7 @@ pub struct EngineOptions {
     pub scenes: SceneOptions,
     /// Imagery.
     pub sources: SourceOptions,
-    /// Where manifests of users' own models lie; without it they last until the process ends.
+    /// Directory for manifests of registered models; without it they are forgotten when the process ends.
     pub models_dir: Option<PathBuf>,
 }
 
@@ -81,7 +81,7 @@ impl Engine {
     /// An engine over `specs` whose forward passes run on `device`.
     ///
     /// # Errors
-    /// When the device thread cannot be started or stored sources cannot be listed.
+    /// If the device thread cannot be started or stored sources cannot be listed.
     pub fn start(
         specs: Vec<ModelSpec>,
         locator: WeightsLocator,
@@ -118,11 +118,10 @@ impl Engine {
         &self.sources
     }
 
-    /// Checks a request for a tile and settles what answers it.
+    /// Checks a request for a tile and looks up what it needs.
     ///
     /// # Errors
-    /// An unknown source, a zoom that is not served, what opening or searching the source says, and weights that cannot be
-    /// found.
+    /// If the source is unknown or cannot be opened or searched, the zoom is not served, or the weights cannot be found.
     pub async fn plan_tile(&self, request: TileRequest) -> Result<TilePlan, EngineError> {
         TilePlan::new(request, &self.models, &self.sources, self.windows.grid()).await
     }
@@ -130,25 +129,25 @@ impl Engine {
     /// Predicts a planned tile.
     ///
     /// # Errors
-    /// [`EngineError::WeightsReplaced`] if other weights have taken the planned ones' place, [`EngineError::Overloaded`] if the
-    /// queue is full, and what reading or running says.
+    /// [`EngineError::WeightsReplaced`] if the weights file changed after planning, [`EngineError::Overloaded`] if the queue
+    /// is full, and errors of reading pixels or of the network.
     pub async fn predict_tile(&self, plan: &TilePlan) -> Result<(Prediction, Timings), EngineError> {
         tile::predict(plan, &self.models, &self.sources, &self.windows).await
     }
 
-    /// Settles what answers a scene, before its rasters are there.
+    /// Looks up what a scene needs, before its rasters have arrived.
     pub fn plan_scene(&self, request: SceneRequest) -> ScenePlan {
         ScenePlan::new(request, &self.models)
     }
 
-    /// Predicts a planned scene on `captures`: one raster per capture, in time order, those that are used all of one size.
+    /// Predicts a planned scene on `captures`: one raster per capture, in time order. Those that are used must have one size.
     ///
-    /// A dense task's answer goes into `sink` strip by strip, so that values which it does not keep are in memory for a row of
-    /// windows only; other tasks leave the sink empty. `report` hears the progress: once before the first window, when the model
-    /// is loaded, and after every window, in order. It is called on the runtime's thread, so it must be quick.
+    /// A dense task's answer goes into `sink` in strips of rows: values that the sink does not keep are in memory for one row
+    /// of windows only. Other tasks do not use the sink. `report` is called once the model is loaded, before the first
+    /// window, and then after every window, in order. It runs on the runtime's thread and must return quickly.
     ///
     /// # Errors
-    /// Rasters that do not fit the model or exceed the limits, a full queue, and what reading or running says.
+    /// If the rasters do not fit the model or exceed the limits, the queue is full, or reading or the network fails.
     pub async fn predict_scene(
         &self,
         plan: &ScenePlan,
@@ -162,7 +161,7 @@ impl Engine {
     /// Adds the model that `manifest` describes and keeps the manifest in the models directory.
     ///
     /// # Errors
-    /// A manifest that contradicts itself, an id that is taken, or what the file system says.
+    /// If the manifest is not valid, the id is taken, or the manifest cannot be written.
     pub async fn register_model(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
         manifests::register(&self.models, self.models_dir.as_deref(), manifest).await
     }
@@ -170,12 +169,12 @@ impl Engine {
     /// Removes a registered model and its manifest; its weights file stays.
     ///
     /// # Errors
-    /// [`EngineError::UnknownModel`], [`EngineError::BuiltIn`], or what the file system says.
+    /// [`EngineError::UnknownModel`], [`EngineError::BuiltIn`], or if the manifest cannot be deleted.
     pub async fn remove_model(&self, id: &str) -> Result<(), EngineError> {
         manifests::remove(&self.models, self.models_dir.as_deref(), id).await
     }
 
-    /// Requests that wait for the device.
+    /// Requests waiting for the device.
     pub fn waiting(&self) -> usize {
         self.worker.waiting()
     }

@@ -1,9 +1,8 @@
-//! Which models can be asked, and which of them are in memory.
+//! The registry of models, and the cache of those in memory.
 //!
-//! The registry knows every [`ModelSpec`]; the moka cache holds loaded networks, weighed in MiB. A load runs in a task of
-//! its own: a hundred first requests cause one load, a caller that leaves does not abort it, and a load blocks no other
-//! model. Eviction drops the cache's reference only: a running request keeps the network until it is done. Over the budget the
-//! model goes that has not been used for the longest time.
+//! The registry holds every [`ModelSpec`]; a moka cache holds loaded networks, weighed in MiB. Each load runs in its own
+//! task: concurrent first requests share it, a caller that leaves does not abort it, and other models do not wait for it.
+//! Over the memory budget, the least recently used model is evicted; running requests keep its network until they are done.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, RwLock, Weak};
@@ -24,14 +23,14 @@ use crate::zoo::{ModelOrigin, ModelSpec};
 
 const MIB: usize = 1 << 20;
 
-/// How far a model's weights are from being used.
+/// Where a model's weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightsState {
     /// Not on this machine.
     Remote,
     /// On this machine.
     Cached,
-    /// On the way into memory.
+    /// Being loaded into memory.
     Loading,
     /// In memory.
     Loaded,
@@ -40,24 +39,24 @@ pub enum WeightsState {
 /// A model as the API lists it.
 #[derive(Clone, Debug)]
 pub struct ModelStatus {
-    /// What it is.
+    /// Its specification.
     pub spec: Arc<ModelSpec>,
-    /// How far its weights are.
+    /// Where its weights are.
     pub state: WeightsState,
-    /// What its weights are.
+    /// The kind of its weights.
     pub kind: WeightsKind,
     /// Bytes in memory, while loaded.
     pub loaded_bytes: Option<usize>,
-    /// Whether it is still known after a restart.
+    /// True if the model is still registered after a restart.
     pub persistent: bool,
 }
 
 /// Options of the model cache.
 #[derive(Clone, Debug)]
 pub struct ModelOptions {
-    /// Memory for loaded weights.
+    /// Memory for loaded weights, MiB.
     pub memory_mib: u64,
-    /// A model not used for so long is unloaded.
+    /// A model is unloaded after so long without a request; `None` keeps it.
     pub idle: Option<Duration>,
     /// The number type networks run in.
     pub dtype: DType,
@@ -88,10 +87,10 @@ pub(super) struct ModelWeights {
     pub(super) revision: Arc<str>,
 }
 
-/// A model that can be asked for.
+/// A registered model.
 struct Known {
     spec: Arc<ModelSpec>,
-    /// A hash of the specification: heads and categories are part of an answer as the weights are.
+    /// A hash of the specification: answers depend on its heads and categories as much as on the weights.
     digest: String,
     persistent: bool,
 }
@@ -113,8 +112,8 @@ impl Models {
         let mut loaded = Cache::builder()
             .name("models")
             .max_capacity(options.memory_mib)
-            // The default policy turns away a newcomer that is asked for less often than what it would replace; a model has to
-            // be in memory to answer, however rarely it is asked.
+            // The default policy rejects an entry that is requested less often than those it would replace, but a model must
+            // be in memory to answer, however rarely it is requested.
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, model: &Arc<LoadedModel>| {
                 model.network.most_weight_bytes().div_ceil(MIB).try_into().unwrap_or(u32::MAX)
@@ -140,7 +139,7 @@ impl Models {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What is known of a model.
+    /// A model's specification.
     ///
     /// # Errors
     /// [`EngineError::UnknownModel`], with the most similar id.
@@ -189,14 +188,14 @@ impl Models {
         ModelStatus { spec, state, kind, loaded_bytes, persistent }
     }
 
-    /// Where a model's weights are and what they are, under a revision that names its specification too.
+    /// Place, kind and revision of a model's weights; the revision covers the specification too.
     ///
     /// # Errors
     /// If the weights file's size and time cannot be read.
     pub(super) fn weights(&self, spec: &Arc<ModelSpec>) -> Result<ModelWeights, EngineError> {
         let LocatedWeights { place, kind, revision } = self.shared.locator.locate(spec)?;
         let known = self.shared.known.read().ignore_poison();
-        // The id may belong to another model by now.
+        // The id may have been removed and given to another model since.
         let known = known.get(&spec.id).filter(|known| Arc::ptr_eq(&known.spec, spec));
         let revision = match known {
             Some(known) => format!("{}-{revision}", known.digest),
@@ -205,12 +204,12 @@ impl Models {
         Ok(ModelWeights { place, kind, revision: revision.into() })
     }
 
-    /// What a model's weights are.
+    /// The kind of a model's weights.
     pub(super) fn weights_kind(&self, spec: &ModelSpec) -> WeightsKind {
         self.shared.locator.kind(spec)
     }
 
-    /// Where users' checkpoints lie.
+    /// The directory of users' checkpoints.
     pub(super) fn models_dir(&self) -> &std::path::Path {
         self.shared.locator.files.models_dir()
     }
@@ -223,7 +222,7 @@ impl Models {
         ModelTask::find(self.spec(model)?, task)
     }
 
-    /// The network of a model with the weights that are in place now, loaded if need be.
+    /// A model's network with its current weights; loads it if it is not in memory.
     ///
     /// # Errors
     /// [`EngineError::UnknownModel`], and if the weights cannot be located, read or prepared.
@@ -231,11 +230,11 @@ impl Models {
         self.load_spec(&self.spec(id)?).await
     }
 
-    /// [`Models::load`] of a model that has been looked up.
+    /// [`Models::load`] for a model that has been looked up.
     pub(super) async fn load_spec(&self, spec: &Arc<ModelSpec>) -> Result<Arc<LoadedModel>, EngineError> {
         if let Some(model) = self.shared.loaded.get(&spec.id).await {
             let weights = self.weights(spec)?;
-            // A file that has gone is no reason to stop answering.
+            // A loaded model still answers after its weights file is deleted.
             if weights.place == WeightsPlace::Remote || model.revision == weights.revision {
                 return Ok(model);
             }
@@ -243,7 +242,7 @@ impl Models {
             self.shared.loaded.invalidate(&spec.id).await;
         }
         let (models, spec) = (self.clone(), spec.clone());
-        // The spawned task owns the load: it goes on when this request is cancelled.
+        // The spawned task owns the load, which continues if this request is cancelled.
         tokio::spawn(async move {
             let load = models.load_once(spec.clone());
             let loaded = models.shared.loaded.try_get_with(spec.id.clone(), load).await;
@@ -254,11 +253,11 @@ impl Models {
         .unwrap_or(Err(EngineError::Panicked))
     }
 
-    /// The network under the revision that was planned, loaded if need be. While the planned one is in memory it answers, even
-    /// if the file has been replaced since.
+    /// The network of the planned revision; loads it if it is not in memory. A network in memory still answers after its file
+    /// is replaced.
     ///
     /// # Errors
-    /// [`EngineError::WeightsReplaced`] if only another revision can be had, and those of [`Models::load`].
+    /// [`EngineError::WeightsReplaced`] if only another revision is available, and those of [`Models::load`].
     pub(super) async fn load_planned(&self, planned: &PlannedModel) -> Result<Arc<LoadedModel>, EngineError> {
         let spec = &planned.model.spec;
         let in_memory = self.shared.loaded.get(&spec.id).await;
@@ -306,7 +305,7 @@ impl Models {
         Ok(model)
     }
 
-    /// Drops a model from memory; says whether it was there.
+    /// Drops a model from memory; returns true if it was loaded.
     ///
     /// # Errors
     /// [`EngineError::UnknownModel`].
@@ -349,7 +348,7 @@ impl Models {
         let before = self.weights(&spec)?;
         let weights: Weights = locator.open(&spec, &mut |_| ())?;
         let ModelWeights { revision, .. } = self.weights(&spec)?;
-        // Before a download there is no file to compare with.
+        // Before a download there was no file to compare with.
         if before.place != WeightsPlace::Remote && before.revision != revision {
             return Err(EngineError::WeightsReplaced { id: spec.id.clone() });
         }
@@ -359,10 +358,10 @@ impl Models {
     }
 }
 
-/// Has the cache drop `model` once it is idle: by itself the cache looks at the clock only when it is used, and a server that
-/// nobody asks would keep the memory. Ends with the model, or with the engine.
+/// Makes the cache drop `model` once it is idle: the cache expires entries only when it is used, so a server without requests
+/// would keep the memory. Ends when the model or the engine is dropped.
 async fn watch(shared: Weak<Shared>, model: Weak<LoadedModel>, idle: Duration) {
-    /// A model may stay for a quarter longer than it has to.
+    /// Checks per idle time: a model may stay up to a quarter longer than configured.
     const LOOKS: u32 = 4;
     const LONGEST_PAUSE: Duration = Duration::from_secs(60);
     const SHORTEST_PAUSE: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! What a caller may choose about the network's input and about embeddings, and how it is written as text.
+//! Options for the network's input and for embeddings, and how they are written as text.
 //!
 //! Query parameters and command-line flags are parsed by the same functions.
 
@@ -9,13 +9,13 @@ use crate::nn::Layer;
 use crate::prediction::Pool;
 use crate::raster::{BandNumbers, CaptureSelection, InputOptions, Preset, RasterError, Resampling};
 
-/// Most captures one request may name; beyond every model's limit and cheap to check.
+/// Most captures one request may name: more than any model takes, few enough to be cheap.
 const MAX_LISTED: usize = 256;
 
-/// The range of 16-bit counts.
+/// The largest 16-bit pixel value.
 const MAX_OFFSET: i32 = 65_535;
 
-/// How pixels are picked and scaled.
+/// How pixels are selected and scaled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PixelOptions {
     /// Bands in the model's order; `None` matches them by name, else by count.
@@ -84,7 +84,7 @@ impl FromStr for CaptureNumbers {
     }
 }
 
-/// Reads `preset`; `auto` is the model's own.
+/// Parses `preset`; `auto` is the model's own scaling.
 ///
 /// # Errors
 /// If there is no such preset.
@@ -92,10 +92,10 @@ pub fn parse_preset(text: &str) -> Result<Preset, RasterError> {
     if text == "auto" { Ok(Preset::default()) } else { text.parse() }
 }
 
-/// Reads `dn_offset`.
+/// Parses `dn_offset`.
 ///
 /// # Errors
-/// If the text is not a whole number within 16-bit counts.
+/// If the text is not a whole number from -65535 to 65535.
 pub fn parse_dn_offset(text: &str) -> Result<i32, InvalidValue> {
     let offset = text.parse::<i32>().ok().filter(|offset| (-MAX_OFFSET..=MAX_OFFSET).contains(offset));
     offset.ok_or_else(|| InvalidValue::new("dn_offset", text, format!("a whole number from -{MAX_OFFSET} to {MAX_OFFSET}")))

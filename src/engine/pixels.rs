@@ -1,4 +1,4 @@
-//! From rasters to the network's input: which bands, which captures, which scale.
+//! From rasters to the network's input: selects captures and bands, scales pixel values.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ pub(super) struct WindowPixels {
     pub(super) values: Vec<f32>,
     /// Captures, height, width, bands; the sides are padded to what the network takes.
     pub(super) shape: [usize; 4],
-    /// `[height, width]` of the padded window: whether any capture has data; `None` where all of it has.
+    /// `[height, width]` of the padded window: true if any capture has data; `None` if every pixel has.
     pub(super) valid: Option<Vec<bool>>,
-    /// Sentences about suspicious values.
+    /// Warnings about suspicious pixel values.
     pub(super) warnings: Vec<String>,
 }
 
-/// Sides are padded to a multiple of this: the first convolution's stride, so that answers have a value for every pixel.
+/// Sides are padded to a multiple of the first convolution's stride, so that answers have a value for every pixel.
 const SIDE_MULTIPLE_PX: usize = 4;
-/// Least side of the network's input: its last map has 1/32 of it.
+/// Least side of the network's input: its coarsest map is at 1/32 and needs at least one cell.
 const MIN_SIDE_PX: usize = 32;
 
-/// Reads a window of a source on the grid `target`; `None` where no capture has data there.
+/// Reads a window of a source on the grid `target`; `None` if no capture has data there.
 pub(super) fn read_source_window(
     source: &Source,
     spec: &ModelSpec,
@@ -33,27 +33,27 @@ pub(super) fn read_source_window(
     options: &PixelOptions,
 ) -> Result<Option<WindowPixels>, EngineError> {
     let chosen = source.select(&options.captures)?;
-    // Whoever names captures is told when they are too many; a time range or a whole series is cut to the newest with data.
+    // Too many captures named by number are an error; a time range or a whole series is cut to the newest with data.
     if options.captures.captures.is_some() {
         check_count(spec, chosen.len())?;
     }
     let plan = InputPlan::new(source.raster_info(), spec, &options.input())?;
-    let (mut patches, mut notes) = (Vec::new(), Vec::new());
+    let (mut patches, mut warnings) = (Vec::new(), Vec::new());
     for capture in chosen.into_iter().rev() {
         let patch = source.read(capture, target, plan.bands(), options.resampling)?;
         if !patch.is_empty() {
             patches.push(patch);
-            notes.extend(source.capture(capture)?.raster.warnings());
+            warnings.extend(source.capture(capture)?.raster.warnings());
         }
         if patches.len() == spec.max_images {
             break;
         }
     }
     patches.reverse();
-    Ok(input(&patches, &plan, target.width, target.height, notes))
+    Ok(input(&patches, &plan, target.width, target.height, warnings))
 }
 
-/// Reads a window of uploaded captures in their own pixels; `None` where no capture has data there.
+/// Reads a window of uploaded captures in their own pixel grid; `None` if no capture has data there.
 pub(super) fn read_scene_window(
     captures: &[Arc<dyn Raster>],
     spec: &ModelSpec,
@@ -64,23 +64,28 @@ pub(super) fn read_scene_window(
     let plan = InputPlan::new(first.info(), spec, &options.input())?;
     let place = first.info().georef.as_ref().and_then(Extent::of);
     let other_resolution = place.and_then(|place| resolution_warning(place.resolution_m, spec.native_gsd_m));
-    let notes = captures.iter().flat_map(|raster| raster.warnings()).chain(other_resolution).collect();
+    let warnings = captures.iter().flat_map(|raster| raster.warnings()).chain(other_resolution).collect();
     let read = |raster: &Arc<dyn Raster>| Ok(raster.read(0, window, plan.bands())?);
     let patches = captures.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
     let side = |pixels: usize| pixels.next_multiple_of(SIDE_MULTIPLE_PX).max(MIN_SIDE_PX);
-    Ok(input(&patches, &plan, side(window.width), side(window.height), notes))
+    Ok(input(&patches, &plan, side(window.width), side(window.height), warnings))
 }
 
 /// Scales the captures that have data and stacks them; pixels beyond a patch are padding.
 ///
-/// `notes` are told with what the values themselves say.
-fn input(patches: &[Patch], plan: &InputPlan, width: usize, height: usize, mut notes: Vec<String>) -> Option<WindowPixels> {
+/// `warnings` about the captures come first, those about pixel values after them.
+fn input(
+    patches: &[Patch],
+    plan: &InputPlan,
+    width: usize,
+    height: usize,
+    mut warnings: Vec<String>,
+) -> Option<WindowPixels> {
     let present: Vec<&Patch> = patches.iter().filter(|patch| !patch.is_empty()).collect();
     let bands = present.first()?.bands;
     let mut values = Vec::with_capacity(present.len() * width * height * bands);
     let mut valid = vec![false; width * height];
-    notes.dedup();
-    let mut warnings = notes;
+    warnings.dedup();
     for patch in &present {
         let scaled = plan.normalise(patch);
         for row in 0..height {
@@ -103,10 +108,10 @@ fn input(patches: &[Patch], plan: &InputPlan, width: usize, height: usize, mut n
     Some(WindowPixels { values, shape, valid: (!complete).then_some(valid), warnings })
 }
 
-/// The uploaded captures that are wanted, in time order.
+/// The requested captures of an upload, in time order.
 ///
 /// # Errors
-/// Numbers that no capture has.
+/// If a requested number exceeds the count of captures.
 pub(super) fn chosen_captures(
     captures: &[Arc<dyn Raster>],
     wanted: &CaptureSelection,

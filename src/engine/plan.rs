@@ -1,7 +1,7 @@
-//! Plans: requests whose every part has been looked up and checked, so that nothing behind them asks again.
+//! Plans: requests in which everything has been looked up and checked once.
 //!
-//! [`TilePlan`] and [`ScenePlan`] are made by [`super::Engine`] alone. A tile's identity (for its ETag) and its prediction come
-//! from one plan and so from one look at the model, the source and the weights file.
+//! Only [`super::Engine`] makes a [`TilePlan`] or a [`ScenePlan`]. A tile's identity (for its ETag) and its prediction come
+//! from one plan, so both refer to the same model, source and weights file.
 
 use std::sync::{Arc, LazyLock};
 
@@ -40,7 +40,8 @@ pub struct ModelTask {
 }
 
 impl ModelTask {
-    /// The task called `name`, of any head variant of the model: which variant a file holds is known once it is loaded.
+    /// The task called `name` in any head variant of the model. Which variant a weights file holds is known only once it is
+    /// loaded.
     ///
     /// # Errors
     /// [`EngineError::UnknownTask`].
@@ -62,11 +63,11 @@ impl ModelTask {
     }
 }
 
-/// A [`ModelTask`] and the weights that will answer for it.
+/// A [`ModelTask`] and the weights that will answer it.
 #[derive(Clone, Debug)]
 pub(super) struct PlannedModel {
     pub(super) model: ModelTask,
-    /// Names the specification and the weights; the answer must come from a network loaded under this name.
+    /// Identifies the specification and the weights; only a network of this revision may answer.
     pub(super) revision: Arc<str>,
     pub(super) kind: WeightsKind,
 }
@@ -100,10 +101,10 @@ pub enum ObjectRule {
     Touching,
 }
 
-/// A tile that can be predicted.
+/// A checked request for a tile, ready to run.
 pub struct TilePlan {
     pub(super) planned: PlannedModel,
-    /// With the captures of the tile's window, where captures have to be searched for.
+    /// For a source that is searched per place, with the captures found for the tile's window.
     pub(super) source: Arc<Source>,
     pub(super) key: WindowKey,
     pub(super) tile: TileCoord,
@@ -112,20 +113,18 @@ pub struct TilePlan {
     pub(super) area: Part,
     pub(super) embedding: EmbeddingOptions,
     pub(super) objects: ObjectRule,
-    /// Whether the source reaches into the window.
+    /// True if the source overlaps the window.
     pub(super) is_covered: bool,
     identity: String,
 }
 
 impl TilePlan {
-    /// Checks a request and settles what answers it.
+    /// Checks a request and looks up what it needs.
     ///
-    /// Weights that are not on this machine are loaded here if the source covers the window, since only then do they have a
-    /// revision.
+    /// Weights that are not on this machine have no revision yet: if the source covers the window, they are loaded here.
     ///
     /// # Errors
-    /// An unknown source, a zoom that is not served, what opening or searching the source says, and weights that cannot be
-    /// found.
+    /// If the source is unknown or cannot be opened or searched, the zoom is not served, or the weights cannot be found.
     pub(super) async fn new(
         request: TileRequest,
         models: &Models,
@@ -140,7 +139,7 @@ impl TilePlan {
         let is_covered = source.covers(&target);
         let mut weights = models.weights(&model.spec)?;
         if weights.place == WeightsPlace::Remote && is_covered {
-            // Boxed: rare, and large beside what a cached tile's future holds.
+            // Boxed: loading is rare, and its large state would otherwise be part of every cached tile's future.
             weights.revision = Box::pin(models.load_spec(&model.spec)).await?.revision.clone();
         }
         let planned = PlannedModel { model, revision: weights.revision, kind: weights.kind };
@@ -159,17 +158,17 @@ impl TilePlan {
         Ok(Self { planned, source, key, tile, tile_size_px, area, embedding, objects, is_covered, identity })
     }
 
-    /// The task that is answered.
+    /// The requested task.
     pub fn task(&self) -> &Arc<Task> {
         &self.planned.model.task
     }
 
-    /// What the answering weights are.
+    /// The kind of the weights that will answer.
     pub fn weights(&self) -> WeightsKind {
         self.planned.kind
     }
 
-    /// A name for the prediction, known before it is made, that changes whenever the prediction could.
+    /// Identifies the prediction before it is made; changes whenever the prediction could change.
     pub fn identity(&self) -> &str {
         &self.identity
     }
@@ -198,13 +197,13 @@ fn check_zoom(spec: &ModelSpec, tile: TileCoord, tile_size_px: usize) -> Result<
 pub struct SceneRequest {
     /// Model and task.
     pub model: ModelTask,
-    /// Captures that are used, bands and scaling.
+    /// Captures, bands and scaling.
     pub pixels: PixelOptions,
     /// Layers and pooling of embeddings.
     pub embedding: EmbeddingOptions,
 }
 
-/// A scene that can be predicted as soon as its rasters are there.
+/// A checked request for a scene, ready to run on its rasters.
 #[derive(Clone, Debug)]
 pub struct ScenePlan {
     pub(super) model: ModelTask,
@@ -219,12 +218,12 @@ impl ScenePlan {
         Self { kind: models.weights_kind(&model.spec), model, pixels, embedding }
     }
 
-    /// The task that is answered.
+    /// The requested task.
     pub fn task(&self) -> &Arc<Task> {
         &self.model.task
     }
 
-    /// What the answering weights are.
+    /// The kind of the weights that will answer.
     pub fn weights(&self) -> WeightsKind {
         self.kind
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures::StreamExt;
 
-use super::assembly::{Assembly, SceneAnswer};
+use super::assembly::{Assembly, SceneWindowAnswer};
 use super::device::{DeviceWorker, Input, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
@@ -39,16 +39,16 @@ impl Default for SceneOptions {
     }
 }
 
-/// How far a scene is.
+/// Progress of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SceneProgress {
-    /// Windows whose answers have been taken in.
+    /// Windows that are done.
     pub done: usize,
     /// Windows of the scene.
     pub total: usize,
 }
 
-/// Windows read ahead of the device.
+/// Windows that are being read, waiting or running at the same time.
 const WINDOWS_IN_FLIGHT: usize = 2;
 
 /// Predicts a whole raster: see [`super::Engine::predict_scene`].
@@ -83,7 +83,7 @@ pub(super) async fn predict(
     while let Some(answered) = answers.next().await {
         let (window, answer, spent) = answered?;
         timings.add(&spent);
-        // Blending touches a window's worth of pixels: too long for the runtime's thread.
+        // Blending a whole window would block the runtime's thread for too long.
         scene = tokio::task::spawn_blocking(move || {
             scene.add(window, answer);
             scene
@@ -107,7 +107,7 @@ async fn predict_window(
     query: &ModelQuery,
     window: SceneWindow,
     worker: &DeviceWorker,
-) -> Result<(SceneWindow, Option<SceneAnswer>, Timings), EngineError> {
+) -> Result<(SceneWindow, Option<SceneWindowAnswer>, Timings), EngineError> {
     let started = Instant::now();
     let (captures, spec, options) = (captures.to_vec(), model.spec.clone(), pixels.clone());
     let area = PixelWindow {
@@ -125,7 +125,7 @@ async fn predict_window(
     let reply = worker.run(model.clone(), Input::Images { values, shape }, query.clone()).await?;
     timings.queue = reply.queued;
     timings.infer = reply.ran;
-    let answer = SceneAnswer { answer: reply.answer, padded: (padded_width, padded_height), valid, warnings };
+    let answer = SceneWindowAnswer { answer: reply.answer, padded: (padded_width, padded_height), valid, warnings };
     Ok((window, Some(answer), timings))
 }
 

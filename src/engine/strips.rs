@@ -1,17 +1,17 @@
 //! Dense answers of overlapping windows, blended in strips of rows.
 //!
-//! Windows come row by row, so the rows above a window's first one are finished: only the rows that windows still to come
-//! may touch are in memory, at most a window's height, and finished ones go to a [`DenseSink`] at once.
+//! Windows come row by row, so all rows above the current window are finished and go to a [`DenseSink`] at once. Only rows
+//! that later windows may still change are in memory, at most a window's height.
 
 use crate::prediction::{Dense, DenseSink, Output};
 use crate::tiles::SceneWindow;
 
-/// The rows of a scene that are still open.
+/// The rows of a scene that later windows may still change.
 pub(super) struct Strips {
     width: usize,
     height: usize,
     channels: usize,
-    /// The scene's row that the buffers begin with.
+    /// The scene's row at the start of the buffers.
     first: usize,
     /// Weighted sums, `[open rows, width, channels]`.
     values: Vec<f32>,
@@ -23,18 +23,19 @@ pub(super) struct Strips {
 }
 
 impl Strips {
-    /// No rows yet of a scene of `width` x `height` pixels with `channels` values each.
+    /// No rows yet, for a scene of `width` x `height` pixels with `channels` values per pixel.
     pub(super) fn new(width: usize, height: usize, channels: usize, sink: Box<dyn DenseSink>) -> Self {
         let (values, weights, valid) = (Vec::new(), Vec::new(), Vec::new());
         Self { width, height, channels, first: 0, values, weights, valid, sink }
     }
 
-    /// Whether a window's answer has as many values a pixel as the scene.
+    /// True if a window's answer has as many values per pixel as the scene.
     pub(super) fn fits(&self, answer: &Dense) -> bool {
         answer.channels == self.channels
     }
 
-    /// Blends a window's answer, which may reach beyond the window; `valid` has its columns and says where there is data.
+    /// Blends in a window's answer, which may be wider than the window; `valid` is as wide as the answer and false where
+    /// there is no data.
     pub(super) fn add(&mut self, window: SceneWindow, answer: &Dense, valid: Option<&[bool]>) {
         self.open(window);
         let (rows, cols, channels) = (window.rows, window.cols, self.channels);
@@ -56,7 +57,7 @@ impl Strips {
         }
     }
 
-    /// Takes note that a window has no data.
+    /// Marks a window's pixels as without data.
     pub(super) fn skip(&mut self, window: SceneWindow) {
         self.open(window);
         for row in 0..window.rows.len {
@@ -65,7 +66,7 @@ impl Strips {
         }
     }
 
-    /// The sink's output once every window has been added.
+    /// The sink's output, after all windows have been added.
     pub(super) fn finish(mut self) -> Output {
         self.close(self.height);
         self.sink.finish()
@@ -76,7 +77,7 @@ impl Strips {
         (window.rows.start + row - self.first) * self.width + window.cols.start
     }
 
-    /// Hands on the rows above a window and makes room for its own.
+    /// Passes the rows above a window to the sink and makes room for its own.
     fn open(&mut self, window: SceneWindow) {
         self.close(window.rows.start);
         let pixels = (window.rows.start + window.rows.len - self.first) * self.width;
@@ -85,7 +86,7 @@ impl Strips {
         self.valid.resize(pixels, true);
     }
 
-    /// Hands the rows before `end` to the sink.
+    /// Passes the rows before `end` to the sink.
     fn close(&mut self, end: usize) {
         let rows = end.saturating_sub(self.first).min(self.weights.len() / self.width.max(1));
         if rows == 0 {

@@ -72,7 +72,7 @@ fn query(plan: &TilePlan, model: &LoadedModel) -> Result<ModelQuery, EngineError
     })
 }
 
-/// The objects that the tile reports: of its window's `own` ones and of those that neighbouring windows see across the border.
+/// The objects that the tile reports, chosen from its window's `own` ones and those of neighbouring windows.
 async fn owned_objects(
     own: &[Object],
     plan: &TilePlan,
@@ -86,7 +86,7 @@ async fn owned_objects(
     for side in borders::neighbours(own, plan.area, &grid) {
         let Some(window) = plan.key.window.neighbour(side.0, side.1) else { continue };
         let target = grid.georef(window);
-        // Captures that are searched for are others there.
+        // A source that is searched per place may have other captures there.
         let source = sources.opened(&plan.source.id).await?;
         let source = sources.at(source, &target, plan.key.pixels.captures.datetime).await?;
         if !source.covers(&target) {
@@ -120,8 +120,7 @@ fn empty(task: &Task, size: usize) -> Output {
     }
 }
 
-/// The part `area` of a window's answer, `None` where it has no data. Its objects are the `owned` ones if given, else all that
-/// touch it.
+/// The part `area` of a window's answer; `None` if it has no data. Its objects are `owned` if given, else all that touch it.
 fn cut(window: &WindowAnswer, owned: Option<Vec<Object>>, area: Part, input_px: usize, pool: Pool) -> Option<Output> {
     let valid = window.valid.as_deref().map(|valid| rows(valid, input_px, 1, area));
     if valid.as_ref().is_some_and(|valid| !valid.contains(&true)) {
@@ -158,7 +157,7 @@ fn touches(object: &Object, area: Part) -> bool {
     x0 < left + area.width as f32 && x1 > left && y0 < top + area.height as f32 && y1 > top
 }
 
-/// The object in the tile's pixels.
+/// The object in the tile's pixel coordinates.
 fn placed(object: Object, area: Part) -> Object {
     let [x0, y0, x1, y1] = object.bbox_px;
     let (left, top) = (area.col as f32, area.row as f32);

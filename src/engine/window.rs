@@ -1,7 +1,8 @@
 //! Windows of a source: read once, run once, shared by every tile, format and head that needs them.
 //!
-//! Two caches stand behind each other: feature maps by window (so that a second head of the same model costs no backbone)
-//! and answers by window and question. Both are single flight. A window without data costs no forward pass.
+//! There are two caches: answers by window and query, and feature maps by window, so that a second head of the same model
+//! does not run the backbone again. Concurrent requests for one entry share its computation. A window without data is not
+//! run.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,9 +25,9 @@ use crate::tiles::{Window, WindowGrid};
 pub struct WindowOptions {
     /// Size and halo of the windows.
     pub grid: WindowGrid,
-    /// Memory for feature maps.
+    /// Memory for feature maps, MiB.
     pub features_mib: u64,
-    /// Memory for answers.
+    /// Memory for answers, MiB.
     pub answers_mib: u64,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct WindowKey {
     pub(super) pixels: PixelOptions,
 }
 
-/// How long the parts of an answer took.
+/// Time spent on the parts of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Timings {
     /// Reading, warping and scaling pixels.
@@ -55,7 +56,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Adds another part.
+    /// Adds the times of another part.
     pub fn add(&mut self, other: &Timings) {
         self.read += other.read;
         self.queue += other.queue;
@@ -63,15 +64,15 @@ impl Timings {
     }
 }
 
-/// A window's answer to one question.
+/// A window's answer to one query.
 pub(super) struct WindowAnswer {
-    /// `None` where the window has no data.
+    /// `None` if the window has no data.
     pub(super) answer: Option<ModelAnswer>,
-    /// `[input_px, input_px]`, false where the source has no data; `None` where it has data everywhere.
+    /// `[input_px, input_px]`, false where the source has no data; `None` if it has data everywhere.
     pub(super) valid: Option<Arc<[bool]>>,
-    /// Sentences about suspicious pixels.
+    /// Warnings about suspicious pixel values.
     pub(super) warnings: Vec<String>,
-    /// What making it took.
+    /// Time spent making it.
     spent: Timings,
 }
 
@@ -80,9 +81,9 @@ struct WindowFeatures {
     features: Option<Arc<Features>>,
     valid: Option<Arc<[bool]>>,
     warnings: Vec<String>,
-    /// The answer that came with the maps in one pass, for whoever asked for it to take.
+    /// The answer from the pass that made the maps, to be taken by the request that started it.
     first_answer: Mutex<Option<ModelAnswer>>,
-    /// What reading and running took.
+    /// Time spent reading and running.
     spent: Timings,
 }
 
@@ -122,10 +123,10 @@ impl Windows {
         self.grid
     }
 
-    /// The answer of a window, from the caches or by reading and running it, and what it took this caller.
+    /// A window's answer, cached or computed, and the time this caller spent computing it.
     ///
     /// # Errors
-    /// What reading, the queue or the network says.
+    /// If the queue is full, or reading or the network fails.
     pub(super) async fn answer(
         &self,
         key: WindowKey,
@@ -210,7 +211,7 @@ fn valid_bytes(valid: &Option<Arc<[bool]>>) -> usize {
 }
 
 impl ModelAnswer {
-    /// Memory held.
+    /// Bytes of its values.
     fn bytes(&self) -> usize {
         let values = match self {
             ModelAnswer::Head(HeadOutput::Dense(dense)) => dense.values.len(),

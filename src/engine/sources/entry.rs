@@ -16,14 +16,14 @@ pub(super) struct SourceEntry {
     /// The directory to remove with the source.
     pub(super) stored: Option<PathBuf>,
     pub(super) state: SourceState,
-    /// Held by whoever opens the source, so that it is done once.
+    /// Held while the source is being opened, so that concurrent requests open it once.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How a source can be opened again.
 #[derive(Clone)]
 pub(super) enum SourceOrigin {
-    /// Not at all: it lies in memory.
+    /// It cannot: it exists in memory only.
     Memory,
     /// As the operator named it.
     Locations(Vec<Location>),
@@ -42,9 +42,9 @@ pub(super) enum SourceState {
 pub struct UnavailableSource {
     /// Its id.
     pub id: String,
-    /// Whether it came with the server's command line.
+    /// True if it came with the server's command line.
     pub built_in: bool,
-    /// What opening it said last; `None` where that has not been tried yet.
+    /// The error of the last attempt to open it; `None` before the first.
     pub failure: Option<EngineError>,
 }
 
@@ -53,7 +53,7 @@ impl SourceEntry {
         Self { built_in, origin, stored, state: SourceState::Closed { failure: None }, turn: Arc::default() }
     }
 
-    /// The source, or why it is not worth trying to open it; `None` where it is.
+    /// The open source, or the error of a recent attempt; `None` if it should be opened now.
     pub(super) fn settled(&self, options: &SourceOptions) -> Option<Result<Arc<Source>, EngineError>> {
         match &self.state {
             SourceState::Open(source) => Some(Ok(source.clone())),

@@ -5,7 +5,7 @@ use crate::engine::error::EngineError;
 /// Longest id of a source.
 pub(super) const MAX_ID: usize = 64;
 
-/// The id of an upload without one: the same bytes cut into captures another way are another source.
+/// The id of an upload that was given none. The same bytes with another number of captures are another source.
 pub(super) fn content_id(bytes: &[u8], images: Option<usize>) -> String {
     let hash = blake3::hash(bytes).to_hex();
     match images.filter(|images| *images > 1) {

@@ -1,7 +1,7 @@
 //! The imagery the server knows: the demo rasters, those named at start, and those registered over HTTP.
 //!
-//! What was registered is kept under the data directory (see [`store`]). A source that cannot be opened, because its host is
-//! down or its file is gone, stays known: it is listed as unavailable and opened when it is next asked for.
+//! Registered sources are kept under the data directory (see [`store`]). A source that cannot be opened, because its host is
+//! down or its file is missing, is listed as unavailable; the next request for it tries again.
 
 mod entry;
 mod id;
@@ -25,17 +25,17 @@ use crate::georef::Georef;
 use crate::raster::{DatetimeRange, Location, OpenOptions, RasterError, Source};
 use crate::storage::{RemoteError, is_remote};
 
-/// The store; clones share it.
+/// All known sources; clones share them.
 #[derive(Clone)]
 pub struct Sources {
     registry: Arc<SourceRegistry>,
 }
 
 impl Sources {
-    /// Opens the store and what was registered before. Files are opened at once, addresses in the background.
+    /// Lists what was registered in earlier runs. Files are opened at once, remote ones in the background.
     ///
     /// # Errors
-    /// When the data directory cannot be read or made.
+    /// If the data directory cannot be created or read.
     pub fn open(options: &SourceOptions) -> Result<Self, EngineError> {
         let sources = Self { registry: Arc::new(SourceRegistry::new(options)) };
         let Some(root) = sources_dir(options) else { return Ok(sources) };
@@ -50,7 +50,7 @@ impl Sources {
             if is_remote {
                 remote.push(id);
             } else {
-                // The failure is logged and kept for those who ask.
+                // A failure has been logged and is stored with the source.
                 let _ = sources.registry.try_open(&id);
             }
         }
@@ -80,10 +80,10 @@ impl Sources {
         self.registry.read().iter().filter_map(closed).collect()
     }
 
-    /// One source that is open already.
+    /// One source, without opening it.
     ///
     /// # Errors
-    /// [`EngineError::UnknownSource`], [`EngineError::SourceNotOpen`], or what opening it said last.
+    /// [`EngineError::UnknownSource`], [`EngineError::SourceNotOpen`], or the error of the last attempt to open it.
     pub fn get(&self, id: &str) -> Result<Arc<Source>, EngineError> {
         match &self.registry.read().get(id).ok_or_else(|| unknown(id))?.state {
             SourceState::Open(source) => Ok(source.clone()),
@@ -92,10 +92,10 @@ impl Sources {
         }
     }
 
-    /// One source, opened where it is not; after a failure, not again for a few seconds.
+    /// One source; opens it if it is closed, but not again within [`SourceOptions::retry_after`] of a failure.
     ///
     /// # Errors
-    /// [`EngineError::UnknownSource`], or what opening it says.
+    /// [`EngineError::UnknownSource`], or if it cannot be opened.
     pub async fn opened(&self, id: &str) -> Result<Arc<Source>, EngineError> {
         let turn = {
             let known = self.registry.read();
@@ -110,7 +110,7 @@ impl Sources {
             return result;
         }
         let (registry, id) = (self.registry.clone(), id.to_owned());
-        // The turn goes along: a client that leaves must not let a second one begin while the first is under way.
+        // The lock moves into the task: if the client leaves, a second attempt must still wait for this one.
         let open = move || {
             let _turn = turn;
             registry.try_open(&id)
@@ -118,11 +118,11 @@ impl Sources {
         tokio::task::spawn_blocking(open).await.unwrap_or(Err(EngineError::Panicked))
     }
 
-    /// What a source has on the grid `target` within `datetime`: all of it, unless captures are searched for where somebody looks
-    /// ([`Source::at`]).
+    /// The source with its captures on the grid `target` within `datetime`. Only a source that is searched per place changes
+    /// ([`Source::at`]); any other is returned as it is.
     ///
     /// # Errors
-    /// What the search says.
+    /// If the search fails.
     pub async fn at(
         &self,
         source: Arc<Source>,
@@ -137,10 +137,10 @@ impl Sources {
         tokio::task::spawn_blocking(search).await.unwrap_or(Err(EngineError::Panicked))
     }
 
-    /// Forgets the open state of a source whose file has changed, so that it is opened anew when next asked for.
+    /// Closes a source whose file has changed, so that the next request opens it again.
     pub fn close(&self, source: &Arc<Source>) {
         if let Some(entry) = self.registry.write().get_mut(&source.id) {
-            // What a search has found is forgotten with the search.
+            // A search returns a source of its own, so the stored one cannot be compared with it.
             let is_same =
                 matches!(&entry.state, SourceState::Open(open) if Arc::ptr_eq(open, source) || open.is_searched());
             if is_same && !matches!(entry.origin, SourceOrigin::Memory) {
@@ -149,7 +149,7 @@ impl Sources {
         }
     }
 
-    /// Whether the source came with the server or its command line, and cannot be removed over HTTP.
+    /// True if the source came with the server or its command line and cannot be removed over HTTP.
     pub fn is_built_in(&self, id: &str) -> bool {
         self.registry.read().get(id).is_some_and(|entry| entry.built_in)
     }
@@ -162,11 +162,11 @@ impl Sources {
         self.registry.insert(Arc::new(source), true, SourceOrigin::Memory, None)
     }
 
-    /// Adds the captures at `locations` as a source of the server's own set-up. Files are opened at once; where an address is
-    /// among them, it happens in the background, and a host that is down keeps no server from starting.
+    /// Adds the captures at `locations` as a source of the server's own set-up. Files are opened at once. If any location is
+    /// remote, all are opened in the background, so that the server starts even if a host is down.
     ///
     /// # Errors
-    /// [`EngineError::Exists`], and files that cannot be read.
+    /// [`EngineError::Exists`], and if a file cannot be read.
     pub fn add_locations(&self, id: &str, locations: &[Location]) -> Result<(), EngineError> {
         let origin = SourceOrigin::Locations(locations.to_vec());
         if !locations.iter().any(|location| is_remote(&location.place)) {
@@ -178,11 +178,11 @@ impl Sources {
         Ok(())
     }
 
-    /// Registers an upload; without an id it is named by the hash of its content, so the same file uploaded twice is one
-    /// source. `images` says how many captures are stacked in its bands.
+    /// Registers an upload. Without an id, it is named by a hash of its content, so a file that is uploaded twice is one
+    /// source. `images` is the number of captures stacked in its bands.
     ///
     /// # Errors
-    /// An id that is malformed or taken, a file that is no readable raster, a full store.
+    /// If the id is malformed or taken, the file is not a readable raster, or there are too many sources.
     pub async fn register_upload(
         &self,
         id: Option<String>,
@@ -209,15 +209,17 @@ impl Sources {
     /// Registers a file or directory under the source root.
     ///
     /// # Errors
-    /// No source root, a path outside it, an id that is malformed or taken, a file that is no readable raster.
+    /// If there is no source root, the path is outside it, the id is malformed or taken, the file is not a readable raster,
+    /// or there are too many sources.
     pub async fn register_path(&self, id: String, title: Option<String>, path: &Path) -> Result<Arc<Source>, EngineError> {
         self.register(id, SourceRecord { title, place: StoredPlace::Path { path: path.to_owned() } }, None).await
     }
 
-    /// Registers a file on another machine.
+    /// Registers a remote file.
     ///
     /// # Errors
-    /// A host that is not allowed, an id that is malformed or taken, what the host says, a file that is no readable raster.
+    /// If the host is not allowed or fails, the id is malformed or taken, the file is not a readable raster, or there are too
+    /// many sources.
     pub async fn register_url(&self, id: String, title: Option<String>, url: &str) -> Result<Arc<Source>, EngineError> {
         if !is_remote(url) {
             let needed = "an http, https, s3 or gs address is needed";
@@ -231,7 +233,7 @@ impl Sources {
         self.registry.check_room(&id)?;
         let registry = self.registry.clone();
         let register = move || {
-            // Opened before it is stored: what is no raster leaves nothing behind.
+            // Opened before it is stored, so that a file that is not a raster leaves nothing behind.
             let source = match (&record, &bytes) {
                 (SourceRecord { title, place: StoredPlace::Upload { images, .. } }, Some(bytes)) => {
                     let OpenOptions { limits, chunks, .. } = &registry.options.open;
@@ -245,17 +247,17 @@ impl Sources {
             };
             let stored = store::write(&root, &id, &record, bytes.as_deref()).map_err(|error| store_error(&id, error))?;
             let (is_upload, origin) = (bytes.is_some(), SourceOrigin::Record(record));
-            // From here on the stored copy is read, and the upload's memory is given back.
+            // From here on the stored copy is read, and the upload's memory is freed.
             let source = if is_upload { registry.options.open_origin(&id, &origin, Some(&stored))? } else { source };
             registry.insert(Arc::new(source), false, origin, Some(stored))
         };
         tokio::task::spawn_blocking(register).await.unwrap_or(Err(EngineError::Panicked))
     }
 
-    /// Removes a registered source and what is stored of it; requests under way keep reading it.
+    /// Removes a registered source and its stored files; running requests can finish reading it.
     ///
     /// # Errors
-    /// [`EngineError::UnknownSource`], [`EngineError::BuiltIn`], or what the file system says.
+    /// [`EngineError::UnknownSource`], [`EngineError::BuiltIn`], or if its files cannot be deleted.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         let entry = {
             let mut known = self.registry.write();
@@ -283,7 +285,7 @@ impl Sources {
                 let Some(turn) = registry.read().get(&id).map(|entry| entry.turn.clone()) else { continue };
                 let _turn = turn.blocking_lock();
                 if registry.read().get(&id).is_some_and(|entry| entry.settled(&registry.options).is_none()) {
-                    // The failure is logged and kept for those who ask.
+                    // A failure has been logged and is stored with the source.
                     let _ = registry.try_open(&id);
                 }
             }

@@ -8,23 +8,23 @@ use super::store::{StoredPlace, safe_file_name};
 use crate::engine::error::EngineError;
 use crate::raster::{Limits, OpenOptions, Source};
 
-/// Options of the source store.
+/// Options for sources.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
-    /// Where registered sources are kept; without it they last until the process ends, and uploads live in memory.
+    /// Directory for registered sources; without it they are forgotten when the process ends, and uploads are kept in memory.
     pub data_dir: Option<PathBuf>,
     /// The directory under which sources may be registered by path.
     pub source_root: Option<PathBuf>,
     /// Most registered sources.
     pub max_sources: usize,
-    /// How long a failure to open is believed, so that a dead host is not asked by every tile.
+    /// Pause after a failed attempt to open a source, so that not every tile asks a host that is down.
     pub retry_after: Duration,
     /// How registered sources are opened.
     pub open: OpenOptions,
 }
 
 impl SourceOptions {
-    /// Opens what a source stands for; `stored` is its directory where it has one.
+    /// Opens a source from its origin; `stored` is its directory under the data directory, if it has one.
     pub(super) fn open_origin(
         &self,
         id: &str,
@@ -33,7 +33,7 @@ impl SourceOptions {
     ) -> Result<Source, EngineError> {
         let record = match origin {
             SourceOrigin::Memory => return Err(EngineError::SourceNotOpen { id: id.to_owned() }),
-            // Limits are for what comes over HTTP; whoever starts the server may serve any file.
+            // Limits apply to what clients register; the operator may serve any file.
             SourceOrigin::Locations(locations) => {
                 let open = OpenOptions { limits: Limits::NONE, ..self.open.clone() };
                 return Ok(Source::open(id, locations, &open)?);
@@ -54,7 +54,7 @@ impl SourceOptions {
         Ok(source)
     }
 
-    /// A client's path as one of this machine, which must lie under the source root.
+    /// Resolves a client's path, which must lie under the source root.
     fn below_root(&self, path: &Path) -> Result<PathBuf, EngineError> {
         let invalid = |detail: String| EngineError::Invalid { detail };
         let Some(root) = &self.source_root else {

@@ -31,7 +31,7 @@ impl SourceRegistry {
         self.known.write().ignore_poison()
     }
 
-    /// Opens a closed source and notes how that went. The caller has its turn.
+    /// Opens a closed source and stores the result. The caller must hold its `turn`.
     pub(super) fn try_open(&self, id: &str) -> Result<Arc<Source>, EngineError> {
         let entry = self.read().get(id).cloned().ok_or_else(|| unknown(id))?;
         let result = self.options.open_origin(id, &entry.origin, entry.stored.as_deref()).map(Arc::new);

@@ -1,7 +1,6 @@
 //! Registered sources on disk: one directory each, `sources/<id>/`, with a small `source.json` and, for an upload, the file.
 //!
-//! A directory is written whole under another name first and then renamed, so that a crash leaves either all of a source or
-//! nothing.
+//! A directory is written under another name and then renamed, so that a crash never leaves a partial source.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -19,7 +18,7 @@ const RECORD: &str = "source.json";
 /// What is known of a registered source without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SourceRecord {
-    /// One line for people; what opening it says where there is none.
+    /// A title for people; `None` takes the one found on opening.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) title: Option<String>,
     #[serde(flatten)]
@@ -33,17 +32,17 @@ pub(super) enum StoredPlace {
     /// Beside the record.
     Upload {
         file: String,
-        /// Captures stacked in its bands, where the client said so.
+        /// Captures stacked in its bands, if the client said so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         images: Option<usize>,
     },
-    /// Under the source root, which the server may be started with another time.
+    /// Under the source root, which may change when the server restarts.
     Path { path: PathBuf },
-    /// On another machine; the address may hold secrets, so that records are for their owner's eyes.
+    /// A remote address; it may hold secrets, so only the owner can read a record.
     Url { url: String },
 }
 
-/// The records under `root` with their ids and directories; what is none is logged and left alone.
+/// The records under `root` with their ids and directories; unreadable ones are logged and skipped.
 pub(super) fn read_all(root: &Path) -> io::Result<Vec<(String, PathBuf, SourceRecord)>> {
     std::fs::create_dir_all(root)?;
     let mut found = Vec::new();
@@ -64,10 +63,10 @@ fn read(directory: &Path) -> io::Result<SourceRecord> {
     Ok(serde_json::from_slice(&std::fs::read(directory.join(RECORD))?)?)
 }
 
-/// Stores a record and, of an upload, its bytes; returns the directory.
+/// Stores a record and, for an upload, its bytes; returns the directory.
 ///
 /// # Errors
-/// What the file system says; `AlreadyExists` or `DirectoryNotEmpty` where the id is taken.
+/// `AlreadyExists` or `DirectoryNotEmpty` if the id is taken, and other errors of the file system.
 pub(super) fn write(root: &Path, id: &str, record: &SourceRecord, upload: Option<&[u8]>) -> io::Result<PathBuf> {
     // Ids do not start with a dot, so an unfinished directory is never taken for a source.
     let unfinished = root.join(format!(".{id}.{}", std::process::id()));
@@ -87,7 +86,7 @@ pub(super) fn write(root: &Path, id: &str, record: &SourceRecord, upload: Option
     Ok(finished)
 }
 
-/// The last part of a client's file name, without anything a file system could take for a path.
+/// The last part of a client's file name, without characters that could form a path.
 pub(super) fn safe_file_name(name: &str) -> String {
     let last = Path::new(name).components().rev().find_map(|part| match part {
         Component::Normal(part) => part.to_str(),
@@ -97,7 +96,7 @@ pub(super) fn safe_file_name(name: &str) -> String {
         last.unwrap_or("raster").chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
     let kept = kept.trim_start_matches('.');
     let kept = if kept.is_empty() { "raster" } else { &kept[kept.len().saturating_sub(MAX_ID)..] };
-    // The record's own name is taken.
+    // The record itself has this name.
     if kept == RECORD { "raster".to_owned() } else { kept.to_owned() }
 }
 
