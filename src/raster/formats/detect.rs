@@ -1,7 +1,7 @@
 //! Which format a file is, by its first bytes: names and media types are often wrong.
 
 use super::jpeg2000::is_jpeg2000;
-use super::npy;
+use super::npy_header;
 use super::tile_pyramid::{is_pmtiles, is_sqlite};
 
 /// Bytes at the start of a file that [`Format::of`] looks at.
@@ -32,7 +32,7 @@ impl Format {
             [0x89, b'P', b'N', b'G', ..] => Self::Png,
             [0xff, 0xd8, 0xff, ..] => Self::Jpeg,
             start if is_jpeg2000(start) => Self::Jpeg2000,
-            start if start.starts_with(npy::MAGIC) => Self::Npy,
+            start if start.starts_with(npy_header::MAGIC) => Self::Npy,
             start if is_pmtiles(start) => Self::Pmtiles,
             start if is_sqlite(start) => Self::Sqlite,
             start if start.trim_ascii_start().first() == Some(&b'{') => Self::Json,

@@ -9,6 +9,7 @@ mod jpeg2000;
 mod limits;
 mod memory;
 mod npy;
+mod npy_header;
 mod samples;
 mod tile_pyramid;
 pub(crate) mod xml;
