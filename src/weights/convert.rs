@@ -63,11 +63,8 @@ fn is_current(copy: &Path, stamp: &str) -> bool {
 }
 
 fn write(backing: &Backing, source: &Path, copy: &Path, stamp: String) -> Result<(), WeightsError> {
-    let tensors = keys::canonical(index(&source.display().to_string(), backing.bytes())?);
-    let views = tensors
-        .iter()
-        .filter(|(name, _)| !keys::is_ignored(name))
-        .map(|(name, stored)| (name, RowMajor { stored, file: backing.bytes() }));
+    let tensors = keys::newest_names(index(&source.display().to_string(), backing.bytes())?);
+    let views = tensors.iter().map(|(name, stored)| (name, RowMajor { stored, file: backing.bytes() }));
     let metadata = HashMap::from([(SOURCE_KEY.to_owned(), stamp)]);
     let partial = copy.with_extension(format!("partial-{}", std::process::id()));
     let written = serialize_to_file(views, Some(metadata), &partial)

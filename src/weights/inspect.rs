@@ -19,7 +19,8 @@ const MAX_CANDIDATES: usize = 3;
 pub(crate) struct Inspection {
     /// The file's path.
     pub(crate) file: String,
-    /// The prefix that every name in the file has, such as `module.`. It is left out of `tensors`.
+    /// What the names in the file begin with, such as `module.`. It is left out of `tensors`, and so are tensors without
+    /// it.
     pub(crate) prefix: String,
     /// The code base that wrote it, if that is clear from the names.
     pub(crate) layout: Option<Layout>,
@@ -44,10 +45,13 @@ pub(crate) struct Candidate {
 /// # Errors
 /// [`WeightsError`] if the file cannot be read.
 pub(crate) fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, WeightsError> {
-    let weights = Weights::open(path, WeightsKind::FineTuned)?;
+    let mut weights = Weights::open(path, WeightsKind::FineTuned)?;
+    let usual = weights.naming().clone();
     let mut candidates: Vec<Candidate> = models
         .iter()
         .map(|spec| {
+            weights.rename(usual.clone());
+            weights.rename(weights.naming_for(spec));
             let fit = weights.fit(spec);
             let heads = spec.head_variants.get(fit.variant);
             let tasks = heads.into_iter().flatten().map(|head| head.task.name.clone()).collect();
@@ -58,6 +62,9 @@ pub(crate) fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, W
         .collect();
     candidates.sort_by_key(|Candidate { fit, .. }| (fit.missing.len() + fit.misshapen.len(), fit.unused.len()));
     candidates.truncate(MAX_CANDIDATES);
+    let best = candidates.first().and_then(|best| models.iter().find(|spec| spec.id == best.model));
+    weights.rename(usual.clone());
+    weights.rename(best.map_or(usual, |spec| weights.naming_for(spec)));
     Ok(Inspection {
         file: path.display().to_string(),
         prefix: weights.prefix().to_owned(),
@@ -88,7 +95,7 @@ impl fmt::Display for Inspection {
         };
         write!(f, "{}: {} tensors, {layout}", self.file, self.tensors.len())?;
         if !self.prefix.is_empty() {
-            write!(f, ", every name starts with {:?}", self.prefix)?;
+            write!(f, ", names start with {:?}", self.prefix)?;
         }
         writeln!(f)?;
         if self.candidates.is_empty() {
@@ -128,7 +135,7 @@ mod tests {
         let models = demo_models(include_str!("../../static/demo/demo.json")).unwrap();
         let inspection = inspect(&path, &models).unwrap();
         assert!(inspection.candidates.is_empty());
-        assert_eq!(inspection.prefix, "module.");
+        assert_eq!(inspection.prefix, "model/module.");
         assert!(inspection.tensors.iter().any(|tensor| tensor.dtype == "bf16" && tensor.shape == [2, 3]));
     }
 }

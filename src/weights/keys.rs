@@ -11,31 +11,70 @@ use crate::zoo::FIRST_NEW_HEAD;
 /// The prefixes that `DistributedDataParallel`, `torch.compile` and Lightning put before every name.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
 
-/// Removes the prefixes of wrappers that every name has, and turns names of older generations into the newest. If a file
-/// has a tensor under both names, the one with the newest name is kept.
-pub(super) fn canonical<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
-    let prefix = common_wrappers(&tensors);
+/// Keys under which training scripts put the state dict that is to be used.
+const NESTING_KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
+
+/// Turns names of older torchvision generations into the newest. If a file has a tensor under both names, the one with the
+/// newest name is kept.
+pub(super) fn newest_names<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
     let mut renamed = BTreeMap::new();
     for (name, tensor) in tensors {
-        let bare = &name[prefix.len()..];
-        match newest_generation(bare) {
+        match newest_generation(&name) {
             Some(newer) => drop(renamed.entry(newer).or_insert(tensor)),
-            None => drop(renamed.insert(bare.to_owned(), tensor)),
+            None => drop(renamed.insert(name, tensor)),
         }
     }
     renamed
 }
 
-/// The prefix of wrappers that every name has.
-pub(super) fn common_wrappers<T>(tensors: &BTreeMap<String, T>) -> String {
-    let mut prefix = String::new();
-    while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
-        !tensors.is_empty()
-            && tensors.keys().all(|name| name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with(**wrapper)))
-    }) {
-        prefix.push_str(wrapper);
+/// How names in a file become those of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Naming {
+    /// The start of the names of the model's tensors in the file: the keys of nested dictionaries, each followed by `/`,
+    /// and prefixes of wrappers. All other tensors of the file are left out.
+    pub(super) strip: String,
+    /// What the model has in its place, for a file that holds the backbone alone.
+    pub(super) add: String,
+}
+
+impl Naming {
+    /// The naming of a file whose model is not known: of nested dictionaries the one under the usual keys, else the
+    /// largest, without the prefixes of wrappers that every name in it has.
+    pub(super) fn usual<T>(tensors: &BTreeMap<String, T>) -> Self {
+        let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in tensors.keys() {
+            *sizes.entry(&name[..name.rfind('/').map_or(0, |at| at + 1)]).or_default() += 1;
+        }
+        let mut strip = String::new();
+        while let Some(deeper) = NESTING_KEYS
+            .iter()
+            .map(|key| format!("{strip}{key}/"))
+            .find(|deeper| sizes.keys().any(|dictionary| dictionary.starts_with(deeper)))
+        {
+            strip = deeper;
+        }
+        if !sizes.contains_key(strip.as_str()) {
+            let inside = sizes.iter().filter(|(dictionary, _)| dictionary.starts_with(&strip));
+            let largest = inside.max_by_key(|(_, size)| **size).map(|(dictionary, _)| (*dictionary).to_owned());
+            strip = largest.unwrap_or_default();
+        }
+        let names: Vec<&str> = tensors.keys().filter_map(|name| name.strip_prefix(&strip)).collect();
+        let names = names.into_iter().filter(|name| !name.contains('/')).collect::<Vec<_>>();
+        let mut wrappers = String::new();
+        while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
+            !names.is_empty()
+                && names.iter().all(|name| name.strip_prefix(&wrappers).is_some_and(|rest| rest.starts_with(**wrapper)))
+        }) {
+            wrappers.push_str(wrapper);
+        }
+        Self { strip: strip + &wrappers, add: String::new() }
     }
-    prefix
+
+    /// The model's name of a tensor of the file; `None` if the tensor is left out.
+    pub(super) fn name(&self, in_file: &str) -> Option<String> {
+        let rest = in_file.strip_prefix(&self.strip)?;
+        (!rest.contains('/')).then(|| format!("{}{rest}", self.add))
+    }
 }
 
 /// The newest name of a tensor; `None` if it has that name already.
@@ -79,7 +118,9 @@ mod tests {
     use super::*;
 
     fn renamed(names: &[&str]) -> Vec<String> {
-        canonical(names.iter().map(|name| ((*name).to_owned(), ())).collect()).into_keys().collect()
+        let tensors = newest_names(names.iter().map(|name| ((*name).to_owned(), ())).collect());
+        let naming = Naming::usual(&tensors);
+        tensors.into_keys().filter_map(|name| naming.name(&name)).collect()
     }
 
     #[test]
@@ -101,6 +142,14 @@ mod tests {
     fn a_wrapper_is_removed_only_where_every_name_carries_it() {
         assert_eq!(renamed(&["module._orig_mod.a.b", "module._orig_mod.c"]), ["a.b", "c"]);
         assert_eq!(renamed(&["module.a", "b"]), ["b", "module.a"]);
+    }
+
+    #[test]
+    fn of_nested_dictionaries_the_usual_one_is_taken_else_the_largest() {
+        assert_eq!(renamed(&["state_dict/model.a.b", "optimizer/x", "state_dict/model.c"]), ["a.b", "c"]);
+        assert_eq!(renamed(&["module/model/a", "module/model/b", "module/ema/a"]), ["a", "b"]);
+        assert_eq!(renamed(&["ema/a", "net/a", "net/b"]), ["a", "b"]);
+        assert_eq!(renamed(&["a", "b", "extra/c"]), ["a", "b"]);
     }
 
     #[test]

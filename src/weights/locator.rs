@@ -88,8 +88,8 @@ impl WeightsLocator {
         }
     }
 
-    /// Where a model's weights are, what they are, and a revision that changes when they do: one look at the file system, and
-    /// no weights are read.
+    /// Where a model's weights are, what they are, and a revision that changes when they do: one look at the file system,
+    /// and no weights are read.
     ///
     /// # Errors
     /// If the file's size and time cannot be read.
@@ -134,7 +134,7 @@ impl WeightsLocator {
             (_, WeightsMode::Synthetic { seed }) => return Ok(Weights::synthetic(*seed)),
             (_, WeightsMode::Auto | WeightsMode::Offline) => {
                 let path = self.files.fetch(spec, progress)?.unwrap_or_default();
-                Weights::open(&self.files.fast_copy(path)?, WeightsKind::from(spec.origin))?
+                Weights::open(&self.files.fast_copy(path)?, WeightsKind::from(spec.origin))?.suited_to(spec)
             }
         };
         Ok(match spec.weights {

@@ -1,15 +1,63 @@
 //! Whether weights fit a model, and with which of its head variants: decided by names and shapes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::error::WeightsError;
 use super::fit::{Fit, Misshapen};
-use super::keys;
-use super::parameters::parameters;
+use super::keys::{self, Naming};
+use super::parameters::{backbone_prefix, parameters};
 use super::tensors::Weights;
 use crate::zoo::ModelSpec;
 
 impl Weights {
+    /// The same weights, with the tensors of the file chosen and named so that as many as possible fit a model: whatever
+    /// dictionary they are in, whatever prefix their names have, and also if the file holds the backbone alone.
+    #[must_use]
+    pub(crate) fn suited_to(mut self, spec: &ModelSpec) -> Self {
+        let naming = self.naming_for(spec);
+        if naming != *self.naming() {
+            self.rename(naming);
+        }
+        self
+    }
+
+    /// The naming under which most tensors have name and shape of one that the model needs. Of equals the present one, then
+    /// the first in alphabetical order.
+    pub(super) fn naming_for(&self, spec: &ModelSpec) -> Naming {
+        let variants = 0..spec.head_variants.len().max(1);
+        let needed: HashSet<(String, Vec<usize>)> = variants
+            .flat_map(|variant| parameters(spec, variant))
+            .map(|parameter| (parameter.name, parameter.shape))
+            .collect();
+        let backbone = format!("{}.", backbone_prefix(spec));
+        let mut votes: BTreeMap<Naming, usize> = BTreeMap::new();
+        for (name, shape) in self.in_file() {
+            let steps = name.match_indices(['.', '/']).map(|(at, _)| at + 1);
+            for at in std::iter::once(0).chain(steps) {
+                let (strip, rest) = name.split_at(at);
+                if rest.contains('/') {
+                    continue;
+                }
+                for add in ["", backbone.as_str()] {
+                    if needed.contains(&(format!("{add}{rest}"), shape.to_vec())) {
+                        *votes.entry(Naming { strip: strip.to_owned(), add: add.to_owned() }).or_default() += 1;
+                    }
+                }
+            }
+        }
+        let most = votes.values().copied().max().unwrap_or(0);
+        let mut best: Vec<Naming> =
+            votes.into_iter().filter(|(_, count)| *count == most).map(|(naming, _)| naming).collect();
+        if best.is_empty() || best.contains(self.naming()) {
+            return self.naming().clone();
+        }
+        if best.len() > 1 {
+            let found: Vec<&str> = best.iter().map(|naming| naming.strip.as_str()).collect();
+            tracing::warn!(file = self.file(), ?found, "several sets of tensors fit equally well; the first is used");
+        }
+        best.swap_remove(0)
+    }
+
     /// Compares the weights with a model, using the head variant that fits best: with the fewest faults, then with the
     /// fewest unused tensors. Synthetic weights fit every model, with its largest variant.
     pub fn fit(&self, spec: &ModelSpec) -> Fit {
@@ -48,6 +96,8 @@ impl Weights {
                 (None, _) => {}
             }
         }
+        let left_out = self.in_file().map(|(name, _)| name).filter(|name| self.naming().name(name).is_none());
+        fit.unused.extend(left_out.filter(|name| !keys::is_ignored(name)).map(str::to_owned));
         fit.missing = needed.into_keys().filter(|name| !self.contains(name)).collect();
         fit
     }
@@ -55,6 +105,8 @@ impl Weights {
 
 #[cfg(test)]
 mod tests {
+    use ::safetensors::tensor::{SafeTensors, serialize};
+
     use super::*;
     use crate::zoo::{demo_models, pretrained_models};
 
@@ -71,6 +123,41 @@ mod tests {
         }
         let error = world.require(&models[1], 0).unwrap_err().to_string();
         assert!(error.contains("missing") && error.contains("trees"), "{error}");
+    }
+
+    /// The demo's weights under other names.
+    fn renamed(name: impl Fn(&str) -> Option<String>) -> Weights {
+        let bytes = include_bytes!("../../static/demo/world.safetensors");
+        let tensors = SafeTensors::deserialize(bytes).unwrap();
+        let named = tensors.iter().filter_map(|(found, tensor)| Some((name(found)?, tensor)));
+        Weights::embedded("renamed", serialize(named, None).unwrap().leak()).unwrap()
+    }
+
+    #[test]
+    fn tensors_are_found_under_any_key_and_prefix_and_beside_others() {
+        let world = &demo_models(DEMO).unwrap()[0];
+        let same = renamed(|name| Some(name.to_owned())).revision().to_owned();
+        for prefix in ["net/", "state_dict/model.", "model_ema/module.", "lit.encoder.", "weights/"] {
+            let weights = renamed(|name| Some(format!("{prefix}{name}"))).suited_to(world);
+            assert!(weights.fit(world).is_complete() && weights.fit(world).unused.is_empty(), "{prefix}");
+            assert_eq!((weights.prefix(), weights.revision()), (prefix, same.as_str()));
+        }
+        let beside = renamed(|name| {
+            let is_last = name == "heads.0.layers.0.0.bias";
+            Some(if is_last { "state_dict/criterion.weight".to_owned() } else { format!("state_dict/model.{name}") })
+        });
+        let fit = beside.suited_to(world).fit(world);
+        assert_eq!(fit.unused, ["state_dict/criterion.weight"]);
+        assert_eq!(fit.missing, ["heads.0.layers.0.0.bias"]);
+    }
+
+    #[test]
+    fn a_bare_backbone_gets_the_models_names() {
+        let world = &demo_models(DEMO).unwrap()[0];
+        let bare = renamed(|name| name.strip_prefix("backbone.backbone.").map(str::to_owned)).suited_to(world);
+        let fit = bare.fit(world);
+        assert!(fit.matched > 50 && fit.misshapen.is_empty() && bare.contains("backbone.backbone.features.0.0.weight"));
+        assert!(fit.missing.iter().all(|name| !name.starts_with("backbone.")), "{fit}");
     }
 
     #[test]

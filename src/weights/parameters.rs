@@ -43,7 +43,7 @@ pub fn parameters(spec: &ModelSpec, variant: usize) -> Vec<Parameter> {
 
 /// The prefix of the backbone's own names: one step for the network class of the code base, and one more if captures are
 /// pooled. ResNets lack the first step, and the Python package does not pool theirs.
-fn backbone_prefix(spec: &ModelSpec) -> String {
+pub(super) fn backbone_prefix(spec: &ModelSpec) -> String {
     match (&spec.backbone, spec.layout, spec.multi_image) {
         (Backbone::SwinV2 { .. }, _, true) => "backbone.backbone.backbone",
         (Backbone::SwinV2 { .. }, _, false) => "backbone.backbone",

@@ -1,6 +1,6 @@
 //! Where each tensor of a PyTorch `.pth` file lies: an uncompressed zip archive of one pickle and one file per storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Cursor, Read};
 
 use candle_core::DType;
@@ -8,13 +8,12 @@ use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::WeightsError;
-use super::pickle::{Pickle, TensorRef, ValueId};
+use super::pickle::{Pickle, TensorRef};
 use super::stored_tensor::StoredTensor;
 
 /// Largest pickle that is read. That of a state dict with a thousand tensors has some 100 kB.
 const MAX_PICKLE_BYTES: u64 = 32 << 20;
-/// Keys under which training scripts put the state dict.
-const NESTING_KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
+/// How deep dictionaries may be nested for their tensors to be found.
 const MAX_NESTING: usize = 4;
 /// How to write a file that can be read.
 const ADVICE: &str = "a dictionary of tensors is needed, as torch.save(model.state_dict(), path) writes it";
@@ -49,12 +48,14 @@ pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredT
         }
     }
     let pickle = Pickle::read(&pickle).map_err(&refused)?;
-    let state = state_dict(&pickle, pickle.root(), 0)
-        .ok_or_else(|| refused(format!("no state dict in it ({}); {ADVICE}", contents_of(&pickle))))?;
+    let named = named_tensors(&pickle);
+    if named.is_empty() {
+        return Err(refused(format!("no state dict in it ({}); {ADVICE}", contents_of(&pickle))));
+    }
 
     let mut storages: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut tensors = BTreeMap::new();
-    for (name, tensor) in state {
+    for (name, tensor) in named {
         let Some(dtype) = tensor.dtype else { continue };
         let (start, len) = match storages.get(&*tensor.key) {
             Some(range) => *range,
@@ -65,7 +66,7 @@ pub(super) fn index(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredT
             }
         };
         match place(tensor, dtype, start, len) {
-            Ok(stored) => drop(tensors.insert(name.to_owned(), stored)),
+            Ok(stored) => drop(tensors.insert(name, stored)),
             // It may not be needed; if it is, it will be reported as missing.
             Err(reason) => tracing::warn!(file, "tensor {name:?} {reason}, and is left out"),
         }
@@ -100,19 +101,21 @@ fn storage_range(archive: &mut Archive<'_>, name: &str, file_len: usize) -> Resu
     Ok((start, len))
 }
 
-/// The innermost dictionary of tensors under the usual keys.
-fn state_dict(pickle: &Pickle, id: ValueId, depth: usize) -> Option<Vec<(&str, &TensorRef)>> {
-    if depth > MAX_NESTING {
-        return None;
+/// The tensors of all dictionaries. The names of those in nested dictionaries begin with their keys, each followed by `/`.
+fn named_tensors(pickle: &Pickle) -> Vec<(String, &TensorRef)> {
+    let mut named = Vec::new();
+    let mut seen = HashSet::from([pickle.root()]);
+    let mut open = vec![(String::new(), pickle.root(), 0)];
+    while let Some((path, id, depth)) = open.pop() {
+        for (key, value) in pickle.entries(id).into_iter().flatten() {
+            if let Some(tensor) = pickle.tensor(value) {
+                named.push((format!("{path}{key}"), tensor));
+            } else if depth < MAX_NESTING && pickle.entries(value).is_some() && seen.insert(value) {
+                open.push((format!("{path}{key}/"), value, depth + 1));
+            }
+        }
     }
-    let nested = NESTING_KEYS.iter().find_map(|key| {
-        let (_, inner) = pickle.entries(id)?.find(|(name, _)| name == key)?;
-        state_dict(pickle, inner, depth + 1)
-    });
-    nested.or_else(|| {
-        let tensors: Vec<_> = pickle.entries(id)?.filter_map(|(name, id)| Some((name, pickle.tensor(id)?))).collect();
-        (!tensors.is_empty()).then_some(tensors)
-    })
+    named
 }
 
 /// What a file without a state dict holds instead, for its error.
@@ -206,9 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn tensors_are_found_under_any_key_and_named_with_it() {
+        let names = |file| index(file, &fixture(file)).unwrap().into_keys().collect::<Vec<_>>();
+        assert_eq!(names("net_key.pth"), ["net/backbone.backbone.features.0.0.weight", "net/head.layers.1.bias"]);
+        assert!(names("criterion_weight.ckpt").contains(&"state_dict/criterion.weight".to_owned()));
+    }
+
+    #[test]
+    fn a_dictionary_that_holds_itself_is_read_once() {
+        let pickle = Pickle::read(b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.").unwrap();
+        assert!(named_tensors(&pickle).is_empty());
+    }
+
+    #[test]
     fn a_file_of_foreign_objects_alone_is_refused_and_they_are_named() {
         let pickle = Pickle::read(b"\x80\x02cmine\nModel\n)\x81}b.").unwrap();
-        assert!(state_dict(&pickle, pickle.root(), 0).is_none());
+        assert!(named_tensors(&pickle).is_empty());
         assert_eq!(contents_of(&pickle), "not a dictionary; objects of mine.Model, none of which were run");
     }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::backing::Backing;
 use super::checkpoint::index;
 use super::error::WeightsError;
+use super::keys::Naming;
 use super::kind::WeightsKind;
 use super::stored_tensor::StoredTensor;
 use super::{keys, safetensors, synthetic};
@@ -30,8 +31,16 @@ pub struct TensorInfo {
 
 #[derive(Debug)]
 enum TensorSource {
-    Stored { backing: Backing, tensors: BTreeMap<String, StoredTensor> },
-    Synthetic { seed: u64 },
+    Stored {
+        backing: Backing,
+        /// Every tensor of the file, by its name there.
+        all: BTreeMap<String, StoredTensor>,
+        /// The tensors of the model, by the model's names.
+        tensors: BTreeMap<String, StoredTensor>,
+    },
+    Synthetic {
+        seed: u64,
+    },
 }
 
 /// The named tensors of one model.
@@ -39,8 +48,7 @@ enum TensorSource {
 pub struct Weights {
     /// The file's name, for errors.
     file: String,
-    /// The prefix of wrappers that every name had.
-    prefix: String,
+    naming: Naming,
     kind: WeightsKind,
     revision: String,
     source: TensorSource,
@@ -73,7 +81,7 @@ impl Weights {
     pub fn synthetic(seed: u64) -> Self {
         Self {
             file: format!("synthetic:{seed}"),
-            prefix: String::new(),
+            naming: Naming::default(),
             kind: WeightsKind::Synthetic,
             revision: format!("synthetic-{seed}"),
             source: TensorSource::Synthetic { seed },
@@ -82,10 +90,34 @@ impl Weights {
     }
 
     fn stored(file: String, kind: WeightsKind, backing: Backing, tensors: BTreeMap<String, StoredTensor>) -> Self {
-        let prefix = keys::common_wrappers(&tensors);
-        let tensors = keys::canonical(tensors);
-        let revision = fingerprint(&backing, &tensors);
-        Self { file, prefix, kind, revision, source: TensorSource::Stored { backing, tensors }, new_heads: None }
+        let all = keys::newest_names(tensors);
+        let naming = Naming::usual(&all);
+        let source = TensorSource::Stored { backing, all, tensors: BTreeMap::new() };
+        let mut weights = Self { file, naming: naming.clone(), kind, revision: String::new(), source, new_heads: None };
+        weights.rename(naming);
+        weights
+    }
+
+    /// Chooses which tensors of the file are the model's, and their names.
+    pub(super) fn rename(&mut self, naming: Naming) {
+        if let TensorSource::Stored { backing, all, tensors } = &mut self.source {
+            *tensors = all.iter().filter_map(|(name, stored)| Some((naming.name(name)?, stored.clone()))).collect();
+            self.revision = fingerprint(backing, tensors);
+            self.naming = naming;
+        }
+    }
+
+    pub(super) fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// Name and shape of every tensor of the file, by its name there.
+    pub(super) fn in_file(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let all = match &self.source {
+            TensorSource::Stored { all, .. } => Some(all),
+            TensorSource::Synthetic { .. } => None,
+        };
+        all.into_iter().flatten().map(|(name, stored)| (name.as_str(), stored.shape.as_slice()))
     }
 
     /// The same weights with random weights for the heads of a manifest ([`FIRST_NEW_HEAD`](crate::zoo::FIRST_NEW_HEAD) and
@@ -116,7 +148,7 @@ impl Weights {
             TensorSource::Synthetic { seed } => {
                 Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)
             }
-            TensorSource::Stored { backing, tensors } => {
+            TensorSource::Stored { backing, tensors, .. } => {
                 if let Some(seed) = self.new_head_seed(name) {
                     return Tensor::from_vec(synthetic::untrained_values(name, shape, seed), shape, device).map_err(placed);
                 }
@@ -185,9 +217,10 @@ impl Weights {
         })
     }
 
-    /// The prefix that wrappers such as `DistributedDataParallel` had put before every name.
+    /// What the names in the file begin with and names here do not: prefixes of wrappers such as `DistributedDataParallel`,
+    /// and keys of nested dictionaries, each followed by `/`.
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        &self.naming.strip
     }
 
     /// The file's name, for messages.

@@ -18,7 +18,7 @@ pub(in crate::weights) struct TensorRef {
 }
 
 /// Index of a value in the arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::weights) struct ValueId(pub(super) usize);
 
 #[derive(Debug)]
