@@ -40,6 +40,12 @@ enum Play {
     Busy(usize),
     /// Sends fewer bytes than the hub states.
     Short,
+    /// Sends fewer, and answers 416 to ranges behind them, so that clients start over.
+    ShortAndExact,
+    /// Answers everything with a web page.
+    Page,
+    /// Redirects from the repository's old name to its new one.
+    Moved,
     /// Sends other bytes than the hub states.
     Altered,
     /// Hands out storage at another address, which must not see the token.
@@ -100,6 +106,16 @@ fn answer(mut stream: TcpStream, play: Play, failures: &AtomicUsize, log: &Mutex
         Play::Busy(times) if failures.fetch_add(1, SeqCst) < times => return status(503),
         _ => {}
     }
+    if play == Play::Page {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\netag: \"abc\"\r\ncontent-length: 6\r\n";
+        let body = if lower.starts_with("head") { "" } else { "log in" };
+        return write!(stream, "{head}connection: close\r\n\r\n{body}");
+    }
+    if play == Play::Moved && lower.contains("/owner/name/") {
+        let path = request.split(' ').nth(1).unwrap_or_default().replace("/owner/", "/newowner/");
+        let head = "content-length: 0\r\nconnection: close\r\n";
+        return write!(stream, "HTTP/1.1 307 Temporary Redirect\r\nlocation: {path}\r\n{head}\r\n");
+    }
     if lower.starts_with("head") {
         return write!(
             stream,
@@ -120,10 +136,14 @@ fn answer(mut stream: TcpStream, play: Play, failures: &AtomicUsize, log: &Mutex
     if play == Play::Altered {
         body[100] ^= 1;
     }
-    if play == Play::Short {
+    if matches!(play, Play::Short | Play::ShortAndExact) {
         body.truncate(whole.len() - 10);
     }
     let first = first.filter(|_| play != Play::CutAndNoRanges);
+    if play == Play::ShortAndExact && first.is_some_and(|first| first >= body.len()) {
+        let head = "content-length: 0\r\nconnection: close\r\n";
+        return write!(stream, "HTTP/1.1 416 Range Not Satisfiable\r\ncontent-range: bytes */{}\r\n{head}\r\n", body.len());
+    }
     let part = body.get(first.unwrap_or(0)..).unwrap_or(&[]);
     match first {
         Some(first) => write!(
@@ -275,12 +295,37 @@ fn what_the_hub_denies_is_said_at_once() {
 
 #[test]
 fn wrong_bytes_are_thrown_away() {
-    for (play, word) in [(Play::Altered, "SHA-256"), (Play::Short, "199990")] {
+    for (play, word) in [(Play::Altered, "SHA-256"), (Play::Short, "199990"), (Play::ShortAndExact, "attempts")] {
         let (_server, outcome, cache) = fetched(play);
         let error = outcome.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert!(!cache.path().join("models--owner--name/snapshots").exists());
     }
+}
+
+#[test]
+fn a_web_page_is_no_checkpoint_and_is_not_kept() {
+    let (server, outcome, cache) = fetched(Play::Page);
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("web page") && error.contains("login"), "{error}");
+    assert_eq!((server.requests().len(), std::fs::read_dir(cache.path()).unwrap().count()), (1, 0));
+}
+
+#[test]
+fn a_renamed_repository_is_followed() {
+    assert!(fetched(Play::Moved).1.unwrap() == content());
+}
+
+#[test]
+fn several_downloads_at_once_all_succeed() {
+    let (server, cache) = (Server::start(Play::Whole), tempfile::tempdir().unwrap());
+    std::thread::scope(|scope| {
+        let fetch = || hub(&server, cache.path()).fetch(REPO, FILE, &mut |_| ()).map(|path| std::fs::read(path).unwrap());
+        let downloads: Vec<_> = (0..8).map(|_| scope.spawn(fetch)).collect();
+        for download in downloads {
+            assert!(download.join().unwrap().unwrap() == content());
+        }
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::archive::unpack;
-use super::convert::mapped_copy;
+use super::convert::{mapped_copy, remove_leftovers};
 use super::error::WeightsError;
 use super::hub::{DownloadProgress, Hub, HubOptions};
 use crate::zoo::{ModelSpec, WeightsSpec};
@@ -18,8 +18,10 @@ pub struct CheckpointFiles {
 }
 
 impl CheckpointFiles {
-    /// `models_dir` holds the user's files; `.safetensors` copies of `.pth` files are written to `copies_dir`.
+    /// `models_dir` holds the user's files; `.safetensors` copies of `.pth` files are written to `copies_dir`, from which what
+    /// killed processes have left is removed.
     pub fn new(models_dir: PathBuf, copies_dir: PathBuf, hub: HubOptions) -> Self {
+        remove_leftovers(&copies_dir);
         Self { models_dir, copies_dir, hub: Hub::new(hub) }
     }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ::safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 
@@ -18,6 +18,9 @@ use super::stored_tensor::StoredTensor;
 use super::{keys, pth};
 
 const SOURCE_KEY: &str = "satlas-serve.source";
+
+/// How long ago an unfinished copy must have been written to for its writer to be taken for dead.
+const LEFTOVER_AGE: Duration = Duration::from_secs(600);
 
 /// The copy of a `.pth` file in `copies_dir`, written if there is none or it is outdated. A file that is not zipped is
 /// returned itself.
@@ -37,6 +40,21 @@ pub(super) fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, W
     fs::create_dir_all(copies_dir).map_err(|error| io(copies_dir, error))?;
     write(&backing, source, &copy, stamp)?;
     Ok(copy)
+}
+
+/// Removes what killed processes have left of copies they were writing. A file that was written to in the last minutes may
+/// still be in use. Failures only cost disk space.
+pub(super) fn remove_leftovers(copies_dir: &Path) {
+    let Ok(entries) = fs::read_dir(copies_dir) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // The library that writes safetensors files uses temporary names that begin with `.tmp`.
+        let is_unfinished = name.starts_with(".tmp") || name.contains(".partial-");
+        let age = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if is_unfinished && age.is_some_and(|age| age > LEFTOVER_AGE) {
+            let _ = fs::remove_file(&path);
+        }
+    }
 }
 
 /// The name of a copy: that of the source, for people, and a hash of its path, since many files are called `best.pth`.
@@ -161,6 +179,23 @@ mod tests {
         assert!(mapped_copy(&cut, dir.path()).is_err());
         fs::remove_file(&cut).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_conversion_left_is_removed_and_one_under_way_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, age: Duration| {
+            let file = File::create(dir.path().join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        };
+        file(".tmpAbCdEf", 2 * LEFTOVER_AGE);
+        file("best-0123.partial-7", 2 * LEFTOVER_AGE);
+        file(".tmpGhIjKl", Duration::ZERO);
+        file("best-0123.safetensors", 2 * LEFTOVER_AGE);
+        remove_leftovers(dir.path());
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".tmpGhIjKl", "best-0123.safetensors"]);
     }
 
     #[test]

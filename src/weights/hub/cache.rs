@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::weights::error::WeightsError;
 
@@ -50,18 +51,23 @@ impl HubCache {
         if let Some(parent) = path.parent() {
             create_dir(parent)?;
         }
-        if fs::symlink_metadata(&path).is_ok() {
-            fs::remove_file(&path).map_err(io)?;
+        // Made under a name of its own and renamed, since other threads and processes may be doing the same.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let unique = path.with_added_extension(format!("link-{}-{count}", std::process::id()));
+        if fs::symlink_metadata(&unique).is_ok() {
+            fs::remove_file(&unique).map_err(io)?;
         }
         #[cfg(unix)]
         {
             let depth = Path::new(file).components().count() + 1;
             let name = blob.file_name().unwrap_or_default();
             let target = PathBuf::from("../".repeat(depth)).join("blobs").join(name);
-            std::os::unix::fs::symlink(target, &path).map_err(io)?;
+            std::os::unix::fs::symlink(target, &unique).map_err(io)?;
         }
         #[cfg(not(unix))]
-        fs::copy(blob, &path).map_err(io)?;
+        fs::copy(blob, &unique).map(drop).map_err(io)?;
+        fs::rename(&unique, &path).map_err(io)?;
         let reference = self.repo_dir(repo).join("refs").join(REVISION);
         if let Some(parent) = reference.parent() {
             create_dir(parent)?;

@@ -106,15 +106,28 @@ impl Hub {
         format!("{}/{repo}/resolve/{revision}/{file}", self.options.endpoint)
     }
 
-    /// Asks the hub for the headers of a file, without following its redirect to storage, whose headers lack what is
-    /// needed.
+    /// Asks the hub for the headers of a file. Redirects within the hub are followed, as those of a renamed repository, but not
+    /// the one to storage, whose headers lack what is needed.
     fn describe(&self, url: &str) -> Result<HubFile, AttemptError> {
-        let mut request = self.agent.head(url).config().max_redirects(0).build();
-        if let Some(token) = &self.options.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let response = request.call().map_err(AttemptError::from_transport)?;
+        let mut url = url.to_owned();
+        let mut redirects = 0;
+        let response = loop {
+            let mut request = self.agent.head(&url).config().max_redirects(0).build();
+            if let Some(token) = &self.options.token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let response = request.call().map_err(AttemptError::from_transport)?;
+            let describes = ["x-linked-etag", "etag"].iter().any(|name| response.headers().contains_key(*name));
+            let onward = header(response.headers(), "location").and_then(|location| within_host(&url, location));
+            match onward {
+                Some(onward) if response.status().is_redirection() && !describes && redirects < MAX_REDIRECTS => {
+                    (url, redirects) = (onward, redirects + 1);
+                }
+                _ => break response,
+            }
+        };
         let headers = response.headers();
+        refuse_web_page(headers)?;
         if !response.status().is_redirection() {
             check_status(response.status(), self.options.token.is_some())?;
         }
@@ -148,10 +161,12 @@ impl Hub {
             return Ok(());
         }
         let mut retries = self.retries();
-        loop {
-            let before = file.metadata().map_err(io)?.len();
-            let Err(failure) = self.receive(url, described, &mut file, progress) else { break };
-            if file.metadata().map_err(io)?.len() > before {
+        // A host that sends less than it stated makes each attempt start over: only bytes beyond all earlier ones count.
+        let mut most = file.metadata().map_err(io)?.len();
+        while let Err(failure) = self.receive(url, described, &mut file, progress) {
+            let len = file.metadata().map_err(io)?.len();
+            if len > most {
+                most = len;
                 retries.progressed();
             }
             self.wait_or_fail(url, failure, &mut retries, &partial)?;
@@ -193,6 +208,7 @@ impl Hub {
                 received > 0
             }
         };
+        refuse_web_page(response.headers())?;
         let has_body = response.status() == StatusCode::OK || !restart;
         if restart {
             file.set_len(0).and_then(|()| file.rewind()).map_err(AttemptError::Local)?;
@@ -290,6 +306,27 @@ fn download_error(url: &str, reason: String) -> WeightsError {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
+}
+
+/// The address that a redirect leads to, if it is on the same host.
+fn within_host(url: &str, location: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let origin = format!("{scheme}://{}", rest.split('/').next()?);
+    if location.starts_with('/') && !location.starts_with("//") {
+        return Some(origin + location);
+    }
+    location.strip_prefix(&origin)?.starts_with('/').then(|| location.to_owned())
+}
+
+/// Networks that require a login answer every request with a page of their own.
+fn refuse_web_page(headers: &HeaderMap) -> Result<(), AttemptError> {
+    let is_page = header(headers, "content-type").is_some_and(|kind| kind.trim_start().starts_with("text/html"));
+    let is_redirect = headers.contains_key("location");
+    if is_page && !is_redirect {
+        let reason = "it sends a web page instead of the file; does this network require a login?";
+        return Err(AttemptError::Final(reason.to_owned()));
+    }
+    Ok(())
 }
 
 /// Whether a text that a server sent is safe as a file name.
