@@ -28,7 +28,8 @@ fn the_demo_is_ready_for_a_second_of_processor_time_and_answers_a_tile() {
     #[cfg(target_os = "linux")]
     {
         let taken_s = processor_s(server.id());
-        assert!(taken_s > 0.0 && taken_s < 1.0, "{taken_s} s");
+        // In hundredths of a second: a quick machine may show none.
+        assert!(taken_s < 1.0, "{taken_s} s");
     }
     let (status, body) = server.get("/v1/tiles/world/coast/4/8/6.png?source=world");
     assert_eq!(status, 200);

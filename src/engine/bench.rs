@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use super::device;
 use super::error::EngineError;
 use super::loaded::LoadedModel;
-use super::plan::EMBEDDING;
+use super::model_task::EMBEDDING;
 use crate::nn::{Layer, Network, NnError};
 
 /// What to measure.

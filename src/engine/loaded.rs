@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::EngineError;
-use super::plan::EMBEDDING;
+use super::model_task::EMBEDDING;
 use crate::nn::Network;
 use crate::telemetry;
 use crate::weights::WeightsKind;

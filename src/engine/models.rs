@@ -14,7 +14,7 @@ use moka::policy::EvictionPolicy;
 
 use super::error::EngineError;
 use super::loaded::LoadedModel;
-use super::plan::{ModelTask, PlannedModel};
+use super::model_task::{ModelTask, PlannedModel};
 use crate::nn::Network;
 use crate::sync::IgnorePoison;
 use crate::telemetry;

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::open::SourceOptions;
 use super::store::SourceRecord;
 use crate::engine::error::EngineError;
 use crate::raster::{Location, Source};
@@ -53,13 +52,11 @@ impl SourceEntry {
         Self { built_in, origin, stored, state: SourceState::Closed { failure: None }, turn: Arc::default() }
     }
 
-    /// The open source, or the error of a recent attempt; `None` if it should be opened now.
-    pub(super) fn settled(&self, options: &SourceOptions) -> Option<Result<Arc<Source>, EngineError>> {
+    /// The open source, or the error of an attempt less than `retry_after` ago; `None` if it should be opened now.
+    pub(super) fn settled(&self, retry_after: Duration) -> Option<Result<Arc<Source>, EngineError>> {
         match &self.state {
             SourceState::Open(source) => Some(Ok(source.clone())),
-            SourceState::Closed { failure: Some((at, error)) } if at.elapsed() < options.retry_after => {
-                Some(Err(error.clone()))
-            }
+            SourceState::Closed { failure: Some((at, error)) } if at.elapsed() < retry_after => Some(Err(error.clone())),
             SourceState::Closed { .. } => None,
         }
     }

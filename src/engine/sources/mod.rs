@@ -38,7 +38,7 @@ impl Sources {
     /// If the data directory cannot be created or read.
     pub fn open(options: &SourceOptions) -> Result<Self, EngineError> {
         let sources = Self { registry: Arc::new(SourceRegistry::new(options)) };
-        let Some(root) = sources_dir(options) else { return Ok(sources) };
+        let Some(root) = sources_dir(options.data_dir.as_deref()) else { return Ok(sources) };
         let mut remote = Vec::new();
         for (id, directory, record) in store::read_all(&root).map_err(|source| EngineError::Store {
             what: format!("the data directory {}", root.display()),
@@ -100,13 +100,15 @@ impl Sources {
         let turn = {
             let known = self.registry.read();
             let entry = known.get(id).ok_or_else(|| unknown(id))?;
-            match entry.settled(&self.registry.options) {
+            match entry.settled(self.registry.options.retry_after) {
                 Some(result) => return result,
                 None => entry.turn.clone(),
             }
         };
         let turn = turn.lock_owned().await;
-        if let Some(result) = self.registry.read().get(id).ok_or_else(|| unknown(id))?.settled(&self.registry.options) {
+        if let Some(result) =
+            self.registry.read().get(id).ok_or_else(|| unknown(id))?.settled(self.registry.options.retry_after)
+        {
             return result;
         }
         let (registry, id) = (self.registry.clone(), id.to_owned());
@@ -241,7 +243,7 @@ impl Sources {
                 }
                 (record, _) => registry.options.open_origin(&id, &SourceOrigin::Record(record.clone()), None)?,
             };
-            let Some(root) = sources_dir(&registry.options) else {
+            let Some(root) = sources_dir(registry.options.data_dir.as_deref()) else {
                 let origin = if bytes.is_some() { SourceOrigin::Memory } else { SourceOrigin::Record(record) };
                 return registry.insert(Arc::new(source), false, origin, None);
             };
@@ -284,7 +286,7 @@ impl Sources {
             for id in ids {
                 let Some(turn) = registry.read().get(&id).map(|entry| entry.turn.clone()) else { continue };
                 let _turn = turn.blocking_lock();
-                if registry.read().get(&id).is_some_and(|entry| entry.settled(&registry.options).is_none()) {
+                if registry.read().get(&id).is_some_and(|entry| entry.settled(registry.options.retry_after).is_none()) {
                     // A failure has been logged and is stored with the source.
                     let _ = registry.try_open(&id);
                 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::id::{MAX_ID, check_id};
-use super::open::SourceOptions;
 use crate::engine::error::EngineError;
 use crate::private_file;
 
@@ -100,8 +99,8 @@ pub(super) fn safe_file_name(name: &str) -> String {
     if kept == RECORD { "raster".to_owned() } else { kept.to_owned() }
 }
 
-pub(super) fn sources_dir(options: &SourceOptions) -> Option<PathBuf> {
-    options.data_dir.as_ref().map(|dir| dir.join("sources"))
+pub(super) fn sources_dir(data_dir: Option<&Path>) -> Option<PathBuf> {
+    data_dir.map(|dir| dir.join("sources"))
 }
 
 pub(super) fn store_error(id: &str, error: io::Error) -> EngineError {
