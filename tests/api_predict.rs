@@ -110,7 +110,7 @@ async fn captures_choose_among_what_is_uploaded() {
     assert_eq!(chosen.status, 200);
     assert_eq!(chosen.body, alone);
     let several = post(TREES, &content_type, parts.clone()).await.problem(422);
-    assert!(several.contains("choose some with captures="), "{several}");
+    assert!(several.contains("the option captures chooses some"), "{several}");
     let missing = post(&format!("{TREES}?captures=3"), &content_type, parts).await.problem(400);
     assert!(missing.contains("captures: found 3") && missing.contains("from 1 to 2"), "{missing}");
     // Six bands in one file are two captures of three.

@@ -65,10 +65,10 @@ impl RenderChoice {
             (RenderMode::Probability, None) if task.categories.len() == 1 => Ok(Render::Probability { category_id: 0 }),
             (RenderMode::Probability, None) => {
                 let names = task.categories.join(", ");
-                Err(InvalidValue::new("category", "", format!("with render=probability, one of {names}")))
+                Err(InvalidValue::new("category", "", format!("with render probability, one of {names}")))
             }
             (RenderMode::Color | RenderMode::Index, Some(found)) => {
-                let needed = "render=probability beside it (categories filters instead)";
+                let needed = "render probability beside it (categories filters instead)";
                 Err(InvalidValue::new("category", found, needed))
             }
         }

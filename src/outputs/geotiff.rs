@@ -50,7 +50,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
             write(size, floats(dense, category_id), tags)
         }
         (Render::Probability { category_id }, _) => {
-            let reason = format!("render=probability names category {category_id} of {}", dense.channels);
+            let reason = format!("render probability names category {category_id} of {}", dense.channels);
             Err(OutputError::NotRenderable { task: task.name.clone(), reason })
         }
         _ => {

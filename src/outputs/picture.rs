@@ -59,13 +59,13 @@ pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &Render
             color_mapped(dense, 0, options, |value| (value >= least).then(|| (value - low) / (high - low)))
         }
         Render::Color => category_colors(class_map(dense, task, options), task, options),
-        Render::Index if regress => return Err(refuse("render=index shows categories, and a regression has none")),
+        Render::Index if regress => return Err(refuse("render index shows categories, and a regression has none")),
         Render::Index => Pixels::Numbers(class_map(dense, task, options).labels),
         Render::Probability { .. } if regress => {
-            return Err(refuse("render=probability shows one category, and a regression has none"));
+            return Err(refuse("render probability shows one category, and a regression has none"));
         }
         Render::Probability { category_id } if category_id >= dense.channels => {
-            return Err(refuse(&format!("render=probability names category {category_id} of {}", dense.channels)));
+            return Err(refuse(&format!("render probability names category {category_id} of {}", dense.channels)));
         }
         Render::Probability { category_id } => color_mapped(dense, category_id, options, Some),
     };

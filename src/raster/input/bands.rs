@@ -51,7 +51,10 @@ pub(crate) fn choose(
     let needed = format!("the model needs {}: {}", count(wanted.len()), wanted.join(", "));
     if let Some(BandNumbers(numbers)) = numbers {
         if numbers.len() != wanted.len() {
-            return Err(RasterError::BandMismatch { found: format!("bands= names {}", count(numbers.len())), needed });
+            return Err(RasterError::BandMismatch {
+                found: format!("the option bands names {}", count(numbers.len())),
+                needed,
+            });
         }
         if let Some(band) = numbers.iter().find(|number| **number > info.bands.len()) {
             return Err(RasterError::NoSuchBand { band: *band, count: info.bands.len() });
@@ -77,7 +80,7 @@ pub(crate) fn choose(
     }
     Err(RasterError::BandMismatch {
         found: describe(info, &data),
-        needed: format!("{needed} (bands= picks them by number)"),
+        needed: format!("{needed} (the option bands picks them by number)"),
     })
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn divide(captures: Vec<Capture>, images: Option<usize>) -> Result<Ve
         (Some(images), [single]) => split(single, images),
         (Some(images), several) if images != several.len() => Err(RasterError::BandMismatch {
             found: format!("{} captures are there", several.len()),
-            needed: format!("images={images} was asked for"),
+            needed: format!("{images} images in one file were asked for"),
         }),
         _ => Ok(captures),
     }
@@ -30,7 +30,7 @@ fn split(stack: &Capture, images: usize) -> Result<Vec<Capture>, RasterError> {
     if images == 0 || bands == 0 || bands % images != 0 {
         return Err(RasterError::BandMismatch {
             found: format!("the file has {bands} bands"),
-            needed: format!("images={images} needs a whole number of bands in each image"),
+            needed: format!("{images} images need a whole number of bands each"),
         });
     }
     let count = bands / images;

@@ -223,7 +223,7 @@ impl Source {
             return Err(RasterError::InvalidOption {
                 what: "captures",
                 value: captures.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(","),
-                needed: "captures= does not work with a STAC API; use datetime=".to_owned(),
+                needed: "captures does not work with a STAC API; use datetime".to_owned(),
             });
         }
         let mut chosen: Vec<usize> = match &wanted.captures {
