@@ -89,7 +89,8 @@ impl From<Job> for JobDto {
 }
 
 fn rfc_3339(milliseconds: i64) -> String {
-    Timestamp::from_millisecond(milliseconds).unwrap_or_default().to_string()
+    // With all three digits, so that times sort as texts.
+    format!("{:.3}", Timestamp::from_millisecond(milliseconds).unwrap_or_default())
 }
 
 /// Default of `limit`.

@@ -115,7 +115,7 @@ mod tests {
             (&[("max_detections", "-1")], "from 0 to"),
             (&[("render", "sculpture")], "color, index or probability"),
             (&[("render", "probability")], "one of land, water"),
-            (&[("category", "water")], "render=probability"),
+            (&[("category", "water")], "render probability"),
             (&[("colormap", "jet")], "viridis"),
             (&[("simplify", "65")], "from 0 to 64"),
             (&[("simplify", "nan")], "from 0 to 64"),
