@@ -294,7 +294,7 @@ fn captures_that_are_searched_for_have_no_numbers() {
     let wanted = CaptureSelection { captures: Some(vec![0]), datetime: None };
     for source in [&source, &source.at(&pixel(10), None).unwrap()] {
         let error = source.select(&wanted).unwrap_err();
-        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("datetime="), "{error}");
+        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("use datetime"), "{error}");
     }
 }
 
