@@ -155,7 +155,7 @@ mod tests {
         let json = serde_json::to_value(JobDto::from(job)).unwrap();
         assert_eq!(
             (&json["created"], &json["started"]),
-            (&"2024-06-01T10:40:21Z".into(), &"2024-06-01T10:40:21.5Z".into())
+            (&"2024-06-01T10:40:21.000Z".into(), &"2024-06-01T10:40:21.500Z".into())
         );
         assert_eq!((&json["error"]["status"], &json["error"]["request_id"]), (&422.into(), &"r-1".into()));
         assert_eq!(json["links"], serde_json::json!({"self": "/v1/jobs/a"}));
