@@ -130,6 +130,11 @@ impl Crs {
         }
     }
 
+    /// Whether meridians are vertical and parallels horizontal lines, so that the corners of a box bound all of it.
+    pub(crate) fn is_cylindrical(&self) -> bool {
+        matches!(self.system, System::LonLat | System::WebMercator)
+    }
+
     /// Longitude and latitude of a position, in degrees; `None` if the projection does not cover it.
     pub fn to_lon_lat(&self, x: f64, y: f64) -> Option<(f64, f64)> {
         let (lon, lat) = match &self.system {
