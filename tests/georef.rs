@@ -9,7 +9,7 @@
 )]
 
 use proptest::prelude::*;
-use satlas_serve::georef::{Crs, GeoTransform};
+use satlas_serve::georef::{Crs, GeoKeys, GeoTransform};
 use satlas_serve::tiles::{TileCoord, WORLD_M};
 
 proptest! {
@@ -61,4 +61,94 @@ proptest! {
         prop_assert!(near(parent.max_x, last.max_x) && near(parent.min_y, last.min_y));
         prop_assert!(near(first.max_x, last.min_x) && near(first.min_y, last.max_y));
     }
+}
+
+/// Distance of two places in metres, on the ground.
+fn metres_apart((lon, lat): (f64, f64), (other_lon, other_lat): (f64, f64)) -> f64 {
+    let across = (lon - other_lon + 180.0).rem_euclid(360.0) - 180.0;
+    (across * lat.to_radians().cos()).hypot(lat - other_lat) * 111_320.0
+}
+
+/// GeoKeys that fixtures/georef/geo_keys.json states.
+fn keys_of(case: &serde_json::Value) -> GeoKeys {
+    let of = |kind: &str| {
+        let keys = case[kind].as_object().unwrap().clone();
+        keys.into_iter().map(|(key, value)| (key.parse::<u16>().unwrap(), value))
+    };
+    let numbers =
+        |value: serde_json::Value| value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+    GeoKeys {
+        shorts: of("shorts").map(|(key, value)| (key, value.as_u64().unwrap() as u16)).collect(),
+        doubles: of("doubles").map(|(key, value)| (key, numbers(value))).collect(),
+        texts: of("texts").map(|(key, value)| (key, value.as_str().unwrap().to_owned())).collect(),
+    }
+}
+
+#[test]
+fn geo_keys_of_all_kinds_place_pixels_where_gdal_does() {
+    let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("fixtures/georef/geo_keys.json")).unwrap();
+    assert!(cases.len() > 70);
+    for case in cases {
+        let crs = Crs::from_geo_keys(&keys_of(&case)).unwrap_or_else(|error| panic!("{}: {error}", case["name"])).unwrap();
+        let pair = |name: &str| (case[name][0].as_f64().unwrap(), case[name][1].as_f64().unwrap());
+        let ((x, y), place) = (pair("position"), pair("place"));
+        let found = crs.settled_at(x, y).to_lon_lat(x, y).unwrap();
+        assert!(metres_apart(found, place) < 0.05, "{}: {found:?}, not {place:?}", case["name"]);
+    }
+}
+
+#[test]
+fn a_system_that_is_not_understood_says_which_keys_it_has() {
+    let keys = |shorts: &[(u16, u16)], text: &str| GeoKeys {
+        shorts: shorts.iter().copied().collect(),
+        texts: [(3073, text.to_owned())].into(),
+        ..GeoKeys::default()
+    };
+    let esri = "ESRI PE String = PROJCS[\"x\",GEOGCS[\"GCS_WGS_1984\",DATUM[\"D_WGS_1984\",SPHEROID[\"WGS_1984\",6378137.0,298.257223563]],\
+                PRIMEM[\"Greenwich\",0.0],UNIT[\"Degree\",0.0174532925199433]],PROJECTION[\"Times\"],UNIT[\"Meter\",1.0]]";
+    for (keys, said) in [
+        (keys(&[(1024, 32767)], "local grid of the mine"), "3073=\"local grid of the mine\""),
+        (keys(&[(1024, 32767)], esri), "projection \"Times\" is not available"),
+        (keys(&[(1024, 1), (3072, 32767), (3075, 2)], ""), "3075=2"),
+        (keys(&[(1024, 1), (3072, 32633), (3076, 9999)], ""), "linear unit 9999"),
+        (keys(&[(1024, 3), (2048, 4978)], ""), "geocentric"),
+    ] {
+        let error = Crs::from_geo_keys(&keys).unwrap_err().to_string();
+        assert!(error.contains(said) && error.is_ascii(), "{error}");
+    }
+    assert!(Crs::from_geo_keys(&GeoKeys { shorts: [(1025, 1)].into(), ..GeoKeys::default() }).unwrap().is_none());
+}
+
+#[test]
+fn grid_datums_use_the_shift_of_their_place_and_say_how_good_it_is() {
+    let nad27 = Crs::from_epsg(4267).unwrap();
+    let shifted = |lon: f64, lat: f64| nad27.settled_at(lon, lat);
+    let (california, alaska) = (shifted(-117.6, 33.9), shifted(-150.0, 61.0));
+    assert_ne!(california, alaska);
+    assert!(california.accuracy_warning().unwrap().contains("about 7 m"), "{:?}", california.accuracy_warning());
+    let new_zealand = Crs::from_epsg(27205).unwrap().accuracy_warning().unwrap();
+    assert!(new_zealand.contains("about 4 m"), "{new_zealand}");
+    for modern in [4326, 3857, 32633, 4269, 26911, 2154, 7844, 4258] {
+        assert_eq!(Crs::from_epsg(modern).unwrap().accuracy_warning(), None, "EPSG:{modern}");
+    }
+}
+
+/// Compares with GDAL in every EPSG system that has an area of use; fixtures/georef/make_epsg_places.py writes the file.
+#[test]
+#[ignore = "needs the file that make_epsg_places.py writes"]
+fn epsg_codes_place_pixels_where_gdal_does() {
+    let path = std::env::var("SATLAS_EPSG_PLACES").expect("the path of the file");
+    let (mut near, mut far, mut missing) = (0, Vec::new(), Vec::new());
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let [code, x, y, lon, lat] = numbers[..] else { panic!("{line}") };
+        let found = Crs::from_epsg(code as u32).ok().and_then(|crs| crs.settled_at(x, y).to_lon_lat(x, y));
+        match found.map(|found| metres_apart(found, (lon, lat))) {
+            None => missing.push(code),
+            Some(metres) if metres < 1.0 => near += 1,
+            Some(metres) => far.push((code, metres.round())),
+        }
+    }
+    println!("{near} within 1 m; {} farther: {far:?}; {} not available: {missing:?}", far.len(), missing.len());
+    assert!(near > 6500 && far.len() < 150 && missing.len() < 100);
 }

@@ -1,28 +1,42 @@
 //! Coordinate reference systems, and conversion to and from longitude and latitude.
 //!
-//! Web Mercator is computed here; every other projection by `proj4rs`, with the definitions of `crs-definitions`.
+//! Web Mercator is computed here; every other projection by `proj4rs`, from the definitions of the EPSG dataset, of GeoKeys or of
+//! WKT. Datums are shifted by the Helmert shifts that the dataset lists, without grids.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
 
 use proj4rs::proj::Proj;
 
+use super::definition::{Definition, Ellipsoid};
+use super::epsg;
+use super::shift::Shift;
 use crate::error::ErrorKind;
 
 /// Radius of the Web Mercator sphere in metres.
 const EARTH_RADIUS_M: f64 = 6_378_137.0;
 
+/// Shifts that fit as well as this need no warning, metres.
+const ACCURATE_M: f64 = 1.0;
+
+/// Datums within this distance of WGS 84, metres, are modern: they differ from it less than its own realisations did.
+const MODERN_M: f64 = 10.0;
+
 /// A coordinate system that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CrsError {
     /// There is no definition for the EPSG code.
-    #[error("EPSG:{epsg} is not a coordinate system this server knows")]
+    #[error(
+        "EPSG:{epsg} is not a coordinate system this server knows; gdalwarp -t_srs EPSG:3857 converts a file to one that it does"
+    )]
     Unknown {
         /// The code.
         epsg: u32,
     },
     /// The projection library does not support the definition.
-    #[error("the coordinate system {definition:?} cannot be used: {reason}")]
+    #[error(
+        "the coordinate system {definition:?} cannot be used: {reason}; gdalwarp -t_srs EPSG:3857 converts a file to one that can"
+    )]
     Unsupported {
         /// The definition.
         definition: String,
@@ -49,7 +63,16 @@ pub struct Crs {
 enum System {
     LonLat,
     WebMercator,
-    Projected { definition: Arc<str>, proj: Arc<Proj> },
+    Other(Arc<Projected>),
+}
+
+/// A system that the projection library computes.
+struct Projected {
+    definition: Definition,
+    /// The one of the datum's shifts that is applied.
+    shift: Option<Shift>,
+    proj_string: String,
+    proj: Proj,
 }
 
 impl std::fmt::Debug for Crs {
@@ -62,7 +85,7 @@ impl std::fmt::Display for Crs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.epsg, &self.system) {
             (Some(epsg), _) => write!(f, "EPSG:{epsg}"),
-            (None, System::Projected { definition, .. }) => write!(f, "{definition}"),
+            (None, System::Other(projected)) => write!(f, "{}", projected.proj_string),
             (None, _) => write!(f, "unnamed"),
         }
     }
@@ -72,7 +95,9 @@ impl PartialEq for Crs {
     fn eq(&self, other: &Self) -> bool {
         match (&self.system, &other.system) {
             (System::LonLat, System::LonLat) | (System::WebMercator, System::WebMercator) => true,
-            (System::Projected { definition: a, .. }, System::Projected { definition: b, .. }) => a == b,
+            (System::Other(a), System::Other(b)) => {
+                a.proj_string == b.proj_string && a.definition.unit == b.definition.unit
+            }
             _ => false,
         }
     }
@@ -99,21 +124,75 @@ impl Crs {
             4326 => Ok(Self::lon_lat()),
             3857 => Ok(Self::web_mercator()),
             _ => {
-                let code = u16::try_from(epsg).map_err(|_| CrsError::Unknown { epsg })?;
-                let definition = crs_definitions::from_code(code).ok_or(CrsError::Unknown { epsg })?;
-                Ok(Self { epsg: Some(epsg), ..Self::from_proj4(definition.proj4)? })
+                let definition = u16::try_from(epsg).ok().and_then(epsg::definition).ok_or(CrsError::Unknown { epsg })?;
+                Ok(Self { epsg: Some(epsg), ..Self::from_definition(definition)? })
             }
         }
     }
 
-    /// The coordinate system that a PROJ string describes.
+    /// The coordinate system of a definition.
     ///
     /// # Errors
     /// [`CrsError::Unsupported`] if its projection is not supported.
-    pub fn from_proj4(definition: &str) -> Result<Self, CrsError> {
-        let proj = Proj::from_proj_string(definition)
-            .map_err(|e| CrsError::Unsupported { definition: definition.to_owned(), reason: e.to_string() })?;
-        Ok(Self { epsg: None, system: System::Projected { definition: definition.trim().into(), proj: Arc::new(proj) } })
+    pub(super) fn from_definition(definition: Definition) -> Result<Self, CrsError> {
+        if is_lon_lat(&definition) {
+            return Ok(Self::lon_lat());
+        }
+        if is_web_mercator(&definition) {
+            return Ok(Self::web_mercator());
+        }
+        let shift = definition.datum.shifts.first().cloned();
+        Self::with_shift(definition, shift)
+    }
+
+    fn with_shift(definition: Definition, shift: Option<Shift>) -> Result<Self, CrsError> {
+        let proj_string = definition.proj_string(shift.as_ref());
+        let proj = Proj::from_proj_string(&proj_string)
+            .map_err(|e| CrsError::Unsupported { definition: proj_string.clone(), reason: e.to_string() })?;
+        Ok(Self { epsg: None, system: System::Other(Arc::new(Projected { definition, shift, proj_string, proj })) })
+    }
+
+    /// The same system, with that shift of its datum to WGS 84 which applies at a position.
+    pub fn settled_at(&self, x: f64, y: f64) -> Self {
+        let System::Other(projected) = &self.system else { return self.clone() };
+        let Projected { definition, shift, .. } = &**projected;
+        let here = self.to_lon_lat(x, y).and_then(|place| Shift::at(place, &definition.datum.shifts));
+        if here.is_none() || here == shift.as_ref() {
+            return self.clone();
+        }
+        let settled = Self::with_shift(definition.clone(), here.cloned());
+        settled.map_or_else(|_| self.clone(), |settled| Self { epsg: self.epsg, ..settled })
+    }
+
+    /// A sentence on how far off places may be, if the datum's shift to WGS 84 is coarse or not known.
+    pub fn accuracy_warning(&self) -> Option<String> {
+        let System::Other(projected) = &self.system else { return None };
+        let Projected { definition, shift, .. } = &**projected;
+        let Some(shift) = shift else {
+            return definition.datum.is_unplaced().then(|| {
+                format!(
+                    "Places may be off by some hundred metres: how the datum of {self} relates to WGS 84 is not known, so its longitudes \
+                     and latitudes are taken as WGS 84."
+                )
+            });
+        };
+        let metres = match shift.accuracy_m {
+            Some(metres) if metres <= ACCURATE_M => return None,
+            _ if shift.distance_m() < MODERN_M => return None,
+            Some(metres) => format!("about {metres} m"),
+            None => "an unknown distance".to_owned(),
+        };
+        Some(format!(
+            "Places may be off by {metres}: that is the accuracy of the shift from the datum of {self} to WGS 84 (no grid is used)."
+        ))
+    }
+
+    /// The parts of a system that is neither WGS 84 nor Web Mercator, and the shift of its datum that is applied.
+    pub(super) fn parts(&self) -> Option<(&Definition, Option<&Shift>)> {
+        match &self.system {
+            System::Other(projected) => Some((&projected.definition, projected.shift.as_ref())),
+            _ => None,
+        }
     }
 
     /// The EPSG code, if it was made from one.
@@ -121,12 +200,12 @@ impl Crs {
         self.epsg
     }
 
-    /// Whether coordinates are degrees.
+    /// Whether coordinates are longitude and latitude.
     pub fn is_geographic(&self) -> bool {
         match &self.system {
             System::LonLat => true,
             System::WebMercator => false,
-            System::Projected { proj, .. } => proj.is_latlong(),
+            System::Other(projected) => projected.definition.projection.is_none(),
         }
     }
 
@@ -142,8 +221,10 @@ impl Crs {
             System::WebMercator => {
                 ((x / EARTH_RADIUS_M).to_degrees(), (2.0 * (y / EARTH_RADIUS_M).exp().atan() - PI / 2.0).to_degrees())
             }
-            System::Projected { proj, .. } => {
-                let (x, y) = if proj.is_latlong() { (x.to_radians(), y.to_radians()) } else { (x, y) };
+            System::Other(projected) => {
+                let (proj, degrees) = (&projected.proj, projected.definition.unit);
+                let (x, y) =
+                    if proj.is_latlong() { ((x * degrees).to_radians(), (y * degrees).to_radians()) } else { (x, y) };
                 let mut point = (x, y, 0.0);
                 proj4rs::transform::transform(proj, lon_lat_proj(), &mut point).ok()?;
                 (point.0.to_degrees(), point.1.to_degrees())
@@ -159,14 +240,43 @@ impl Crs {
             System::WebMercator => {
                 (EARTH_RADIUS_M * lon_deg.to_radians(), EARTH_RADIUS_M * (PI / 4.0 + lat_deg.to_radians() / 2.0).tan().ln())
             }
-            System::Projected { proj, .. } => {
+            System::Other(projected) => {
+                let (proj, degrees) = (&projected.proj, projected.definition.unit);
                 let mut point = (lon_deg.to_radians(), lat_deg.to_radians(), 0.0);
                 proj4rs::transform::transform(lon_lat_proj(), proj, &mut point).ok()?;
-                if proj.is_latlong() { (point.0.to_degrees(), point.1.to_degrees()) } else { (point.0, point.1) }
+                let (x, y) = (point.0, point.1);
+                if proj.is_latlong() { (x.to_degrees() / degrees, y.to_degrees() / degrees) } else { (x, y) }
             }
         };
         (x.is_finite() && y.is_finite()).then_some((x, y))
     }
+}
+
+/// True for longitude and latitude of WGS 84 in degrees.
+fn is_lon_lat(definition: &Definition) -> bool {
+    let Definition { projection, datum, unit, axes } = definition;
+    let is_wgs84 =
+        datum.ellipsoid == Ellipsoid::WGS84 && datum.meridian_deg == 0.0 && datum.shifts.iter().all(Shift::is_null);
+    projection.is_none() && axes.is_none() && is_wgs84 && (unit - 1.0).abs() < 1e-12
+}
+
+/// True for Mercator in metres on the sphere of Web Mercator, without offsets; `webmerc` takes the longitudes and latitudes of an
+/// ellipsoid for those of a sphere.
+fn is_web_mercator(definition: &Definition) -> bool {
+    let Definition { projection: Some(projection), datum, unit, axes: None } = definition else { return false };
+    let is_sphere = datum.ellipsoid.inverse_flattening == 0.0 || projection.contains("proj=webmerc");
+    let is_neutral = |word: &str| match word.split_once('=') {
+        Some(("proj", name)) => name == "merc" || name == "webmerc",
+        Some(("k_0" | "k", value)) => value.parse() == Ok(1.0),
+        Some((_, value)) => value.parse() == Ok(0.0),
+        None => true,
+    };
+    *unit == 1.0
+        && datum.ellipsoid.a == EARTH_RADIUS_M
+        && is_sphere
+        && datum.meridian_deg == 0.0
+        && datum.shifts.iter().all(Shift::is_null)
+        && projection.split_whitespace().all(is_neutral)
 }
 
 fn lon_lat_proj() -> &'static Proj {

@@ -1,8 +1,13 @@
 //! Where pixels lie on the Earth: coordinate systems, affine transforms, bounding boxes.
 
 mod crs;
+mod definition;
+mod epsg;
 mod geo_keys;
+mod projection;
+mod shift;
 mod transform;
+mod wkt;
 
 pub use crs::{Crs, CrsError};
 pub use geo_keys::GeoKeys;

@@ -1,42 +1,45 @@
 //! The GeoTIFF tags that georeference a raster (OGC GeoTIFF 1.1).
 
 use super::tiff_file::TiffTag;
-use crate::georef::Georef;
+use crate::georef::{GeoKeys, Georef};
 
 const MODEL_PIXEL_SCALE: u16 = 33550;
 const MODEL_TIEPOINT: u16 = 33922;
 const MODEL_TRANSFORMATION: u16 = 34264;
 const GEO_KEY_DIRECTORY: u16 = 34735;
+const GEO_DOUBLE_PARAMS: u16 = 34736;
 const GEO_ASCII_PARAMS: u16 = 34737;
 
-const MODEL_TYPE_KEY: u16 = 1024;
-const RASTER_TYPE_KEY: u16 = 1025;
-const CITATION_KEY: u16 = 1026;
-const GEOGRAPHIC_CRS_KEY: u16 = 2048;
-const PROJECTED_CRS_KEY: u16 = 3072;
+/// Longest text of a key, bytes.
+const MAX_TEXT: usize = 2048;
 
-const PROJECTED: u16 = 1;
-const GEOGRAPHIC: u16 = 2;
-const PIXEL_IS_AREA: u16 = 1;
-const USER_DEFINED: u16 = 32767;
-
-/// The tags of a pixel grid. A coordinate system without an EPSG code is written as user-defined, with its PROJ string as
-/// the citation.
+/// The tags of a pixel grid.
 pub(super) fn tags(georef: &Georef) -> Vec<TiffTag> {
     let mut tags = transform_tags(georef);
-    let geographic = georef.crs.is_geographic();
-    let (model, crs_key) = if geographic { (GEOGRAPHIC, GEOGRAPHIC_CRS_KEY) } else { (PROJECTED, PROJECTED_CRS_KEY) };
-    let code = georef.crs.epsg().and_then(|epsg| u16::try_from(epsg).ok());
+    let keys = GeoKeys::of(&georef.crs);
     // Each key: id, tag that holds the value (0: this entry itself), count, value or offset.
-    let mut keys = vec![[MODEL_TYPE_KEY, 0, 1, model], [RASTER_TYPE_KEY, 0, 1, PIXEL_IS_AREA]];
-    if code.is_none() {
-        let citation: String = georef.crs.to_string().chars().filter(char::is_ascii).take(1024).collect::<String>() + "|";
-        keys.push([CITATION_KEY, GEO_ASCII_PARAMS, citation.len() as u16, 0]);
-        tags.push(TiffTag::ascii(GEO_ASCII_PARAMS, &citation));
+    let mut entries: Vec<[u16; 4]> = keys.shorts.iter().map(|(key, value)| [*key, 0, 1, *value]).collect();
+    let mut numbers = Vec::new();
+    for (key, values) in &keys.doubles {
+        entries.push([*key, GEO_DOUBLE_PARAMS, values.len() as u16, numbers.len() as u16]);
+        numbers.extend_from_slice(values);
     }
-    keys.push([crs_key, 0, 1, code.unwrap_or(USER_DEFINED)]);
-    let header = [1, 1, 0, keys.len() as u16];
-    tags.push(TiffTag::shorts(GEO_KEY_DIRECTORY, header.into_iter().chain(keys.into_iter().flatten())));
+    let mut text = String::new();
+    for (key, value) in &keys.texts {
+        let value: String = value.chars().filter(char::is_ascii).take(MAX_TEXT).collect::<String>() + "|";
+        entries.push([*key, GEO_ASCII_PARAMS, value.len() as u16, text.len() as u16]);
+        text += &value;
+    }
+    // The standard wants them in this order.
+    entries.sort_unstable();
+    let header = [1, 1, 0, entries.len() as u16];
+    tags.push(TiffTag::shorts(GEO_KEY_DIRECTORY, header.into_iter().chain(entries.into_iter().flatten())));
+    if !numbers.is_empty() {
+        tags.push(TiffTag::doubles(GEO_DOUBLE_PARAMS, &numbers));
+    }
+    if !text.is_empty() {
+        tags.push(TiffTag::ascii(GEO_ASCII_PARAMS, &text));
+    }
     tags
 }
 

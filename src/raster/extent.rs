@@ -17,7 +17,7 @@ const TILE_PX: usize = 256;
 pub struct Extent {
     /// `EPSG:32612`, or a PROJ string.
     pub crs: String,
-    /// Degrees; all longitudes if the source crosses the antimeridian.
+    /// Degrees; all longitudes if the source crosses the antimeridian or holds a pole.
     pub bounds_lon_lat: Bounds,
     /// Ground size of a pixel at the centre, metres.
     pub resolution_m: f64,
@@ -102,8 +102,32 @@ fn bounds_lon_lat(georef: &Georef, middle_lon: f64) -> Option<Bounds> {
         bounds = Some(bounds.map_or(point, |bounds| bounds.union(point)));
     }
     let bounds = bounds?;
-    let crosses = bounds.min_x < -180.0 - 1e-9 || bounds.max_x > 180.0 + 1e-9;
-    Some(if crosses { Bounds { min_x: -180.0, max_x: 180.0, ..bounds } } else { bounds })
+    // A pole has all longitudes around it. Cylindrical projections have none inside.
+    let holds_pole = |lat: f64| !georef.crs.is_cylindrical() && holds_pole(georef, lat);
+    let (north, south) = (holds_pole(90.0), holds_pole(-90.0));
+    if north || south {
+        return Some(Bounds {
+            min_x: -180.0,
+            min_y: if south { -90.0 } else { bounds.min_y },
+            max_x: 180.0,
+            max_y: if north { 90.0 } else { bounds.max_y },
+        });
+    }
+    // Rasters may count longitudes from 0 to 360, or lie wholly beyond 180.
+    let turns = 360.0 * (f64::midpoint(bounds.min_x, bounds.max_x) / 360.0).round();
+    let (min_x, max_x) = (bounds.min_x - turns, bounds.max_x - turns);
+    let crosses = min_x < -180.0 - 1e-9 || max_x > 180.0 + 1e-9;
+    Some(if crosses { Bounds { min_x: -180.0, max_x: 180.0, ..bounds } } else { Bounds { min_x, max_x, ..bounds } })
+}
+
+/// Whether a pole lies in a projected grid; in one of longitudes and latitudes it is an edge.
+fn holds_pole(georef: &Georef, pole_lat: f64) -> bool {
+    let position = (!georef.crs.is_geographic()).then(|| georef.crs.from_lon_lat(0.0, pole_lat)).flatten();
+    let pixel = position.and_then(|(x, y)| Some(georef.transform.inverse()?.apply(x, y)));
+    // A projection that cannot show the pole may put it anywhere.
+    let is_pole = |(x, y)| georef.crs.to_lon_lat(x, y).is_some_and(|(_, lat)| (lat - pole_lat).abs() < 1e-6);
+    let is_inside = |(col, row)| (0.0..=georef.width as f64).contains(&col) && (0.0..=georef.height as f64).contains(&row);
+    position.is_some_and(is_pole) && pixel.is_some_and(is_inside)
 }
 
 /// Great-circle distance of two nearby points (haversine).
@@ -111,4 +135,37 @@ fn ground_distance_m(a: (f64, f64), b: (f64, f64)) -> f64 {
     let (d_lon, d_lat) = ((b.0 - a.0).to_radians(), (b.1 - a.1).to_radians());
     let h = (d_lat / 2.0).sin().powi(2) + a.1.to_radians().cos() * b.1.to_radians().cos() * (d_lon / 2.0).sin().powi(2);
     2.0 * EARTH_RADIUS_M * h.sqrt().min(1.0).asin()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::georef::{Crs, GeoTransform};
+
+    fn bounds(crs: Crs, origin: (f64, f64), pixel: f64, side: usize) -> [f64; 4] {
+        let transform = GeoTransform::north_up(origin.0, origin.1, pixel, pixel);
+        let place = Extent::of(&Georef { crs, transform, width: side, height: side }).expect("on the Earth");
+        let Bounds { min_x, min_y, max_x, max_y } = place.bounds_lon_lat;
+        [min_x, min_y, max_x, max_y].map(|edge| (edge * 1e4).round() / 1e4)
+    }
+
+    #[test]
+    fn a_mosaic_around_a_pole_has_all_longitudes_up_to_the_pole() {
+        let antarctic = Crs::from_epsg(3031).expect("a known code");
+        let [west, south, east, north] = bounds(antarctic.clone(), (-3e6, 3e6), 1e4, 600);
+        assert_eq!([west, south, east], [-180.0, -90.0, 180.0]);
+        assert!((-56.0..-50.0).contains(&north), "{north}");
+        let arctic = Crs::from_epsg(3413).expect("a known code");
+        assert_eq!(bounds(arctic, (-1e6, 1.5e6), 1e4, 200)[3], 90.0);
+        let beside = bounds(antarctic, (1e6, 1e6), 1e4, 50);
+        assert!(beside[1] > -90.0 && beside[2] - beside[0] < 90.0, "{beside:?}");
+    }
+
+    #[test]
+    fn longitudes_beyond_180_are_turned_back() {
+        assert_eq!(bounds(Crs::lon_lat(), (190.0, 10.0), 0.5, 20), [-170.0, 0.0, -160.0, 10.0]);
+        assert_eq!(bounds(Crs::lon_lat(), (-200.0, 10.0), 0.5, 20), [160.0, 0.0, 170.0, 10.0]);
+        assert_eq!(bounds(Crs::lon_lat(), (0.0, 90.0), 0.5, 720)[0..3], [-180.0, -90.0, 180.0]);
+        assert_eq!(bounds(Crs::lon_lat(), (175.0, 10.0), 0.5, 20), [-180.0, 0.0, 180.0, 10.0]);
+    }
 }

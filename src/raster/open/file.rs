@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::georef::CrsError;
 use crate::raster::datetime::Timestamp;
 use crate::raster::error::RasterError;
 use crate::raster::formats::{Format, GeoTiff, Jpeg2000, MAGIC_BYTES, MemoryRaster, open_npy};
@@ -23,6 +24,21 @@ pub(crate) struct WindowedImage {
     pub(crate) raster: Arc<dyn Raster>,
     /// When it was taken, as the file says.
     pub(crate) datetime: Option<Timestamp>,
+    /// Why it has no georeference, although it states a coordinate system.
+    unknown_crs: Option<CrsError>,
+}
+
+impl WindowedImage {
+    /// The same, for uses that are about places.
+    ///
+    /// # Errors
+    /// [`RasterError::BadCrs`] if it states a coordinate system that is not understood.
+    pub(crate) fn understood(self, name: &str) -> Result<Self, RasterError> {
+        match self.unknown_crs {
+            Some(source) => Err(RasterError::BadCrs { name: name.to_owned(), source }),
+            None => Ok(self),
+        }
+    }
 }
 
 impl ImageFile {
@@ -60,12 +76,13 @@ impl ImageFile {
             Format::GeoTiff => {
                 let mut tiff = GeoTiff::open(&self.name, self.bytes.clone(), &options.chunks)?;
                 complete(tiff.bands_mut());
-                Some(WindowedImage { datetime: tiff.datetime(), raster: Arc::new(tiff) })
+                let (datetime, unknown_crs) = (tiff.datetime(), tiff.unknown_crs().cloned());
+                Some(WindowedImage { datetime, unknown_crs, raster: Arc::new(tiff) })
             }
             Format::Jpeg2000 => {
                 let mut image = Jpeg2000::open(&self.name, self.bytes.clone(), &options.chunks)?;
                 complete(image.bands_mut());
-                Some(WindowedImage { datetime: None, raster: Arc::new(image) })
+                Some(WindowedImage { datetime: None, unknown_crs: None, raster: Arc::new(image) })
             }
             _ => None,
         })

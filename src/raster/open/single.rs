@@ -56,6 +56,7 @@ fn captures_of(
     options: &OpenOptions,
 ) -> Result<Vec<Capture>, RasterError> {
     if let Some(image) = file.windowed(options, |_, _| {})? {
+        let image = image.understood(&file.name)?;
         return Ok(vec![Capture { datetime: datetime.or(image.datetime), version, raster: image.raster }]);
     }
     match file.format {

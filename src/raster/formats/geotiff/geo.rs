@@ -1,9 +1,7 @@
 //! The georeference of a GeoTIFF (OGC GeoTIFF 1.1): where its pixels lie, and in which coordinate system.
 
-use std::collections::BTreeMap;
-
 use super::ifd::{Directory, FORMAT, tag};
-use crate::georef::{Crs, GeoKeys, GeoTransform, Georef};
+use crate::georef::{Crs, CrsError, GeoKeys, GeoTransform, Georef};
 use crate::raster::error::RasterError;
 use crate::raster::formats::error::DecodeError;
 use crate::storage::ByteSource;
@@ -11,26 +9,39 @@ use crate::storage::ByteSource;
 const RASTER_PIXEL_IS_POINT: u64 = 2;
 const GT_RASTER_TYPE: u16 = 1025;
 
-/// The georeference, or `None` if the file has no transform or no coordinate system.
+/// What a file says about where its pixels lie.
+#[derive(Debug, Default)]
+pub(super) struct Placement {
+    /// `None` if the file has no transform or no coordinate system that is understood.
+    pub(super) georef: Option<Georef>,
+    /// Why the coordinate system that the file has is not understood.
+    pub(super) unknown_crs: Option<CrsError>,
+}
+
+/// Reads the georeference.
 ///
 /// # Errors
-/// [`RasterError`] if the transform cannot be inverted or the coordinate system is not known.
+/// [`RasterError`] if the transform cannot be inverted.
 pub(super) fn read(
     name: &str,
     source: &dyn ByteSource,
     directory: &Directory,
     width: usize,
     height: usize,
-) -> Result<Option<Georef>, RasterError> {
+) -> Result<Placement, RasterError> {
     let failed = |error: DecodeError| error.in_file(name, FORMAT);
-    let Some(transform) = transform(source, directory).map_err(failed)? else { return Ok(None) };
-    let Some(keys) = geo_keys(source, directory).map_err(failed)? else { return Ok(None) };
-    let bad_crs = |source| RasterError::BadCrs { name: name.to_owned(), source };
-    let Some(crs) = Crs::from_geo_keys(&keys).map_err(bad_crs)? else { return Ok(None) };
+    let Some(transform) = transform(source, directory).map_err(failed)? else { return Ok(Placement::default()) };
+    let Some(keys) = geo_keys(source, directory).map_err(failed)? else { return Ok(Placement::default()) };
+    let crs = match Crs::from_geo_keys(&keys) {
+        Ok(Some(crs)) => crs,
+        Ok(None) => return Ok(Placement::default()),
+        Err(error) => return Ok(Placement { georef: None, unknown_crs: Some(error) }),
+    };
 
     let shift = if keys.short(GT_RASTER_TYPE) == Some(RASTER_PIXEL_IS_POINT as u16) { -0.5 } else { 0.0 };
     let transform = transform.shifted(shift, shift);
-    let georef = Georef { crs, transform, width, height };
+    let (x, y) = transform.apply(width as f64 / 2.0, height as f64 / 2.0);
+    let georef = Georef { crs: crs.settled_at(x, y), transform, width, height };
     let bounds = georef.bounds();
     let finite = [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].iter().all(|edge| edge.is_finite());
     if !finite || transform.inverse().is_none_or(|inverse| !inverse.apply(0.0, 0.0).0.is_finite()) {
@@ -39,7 +50,7 @@ pub(super) fn read(
             reason: format!("found {transform:?}; finite numbers and an invertible transform are needed"),
         });
     }
-    Ok(Some(georef))
+    Ok(Placement { georef: Some(georef), unknown_crs: None })
 }
 
 /// `ModelTransformation`, else `ModelPixelScale` with one tiepoint.
@@ -64,20 +75,28 @@ fn geo_keys(source: &dyn ByteSource, directory: &Directory) -> Result<Option<Geo
     let [_version, _revision, _minor, _count, entries @ ..] = &words[..] else { return Ok(None) };
     let doubles = directory.floats(source, tag::GEO_DOUBLE_PARAMS)?;
     let text = directory.bytes(source, tag::GEO_ASCII_PARAMS)?;
-    let mut keys = GeoKeys { shorts: BTreeMap::new(), doubles: BTreeMap::new(), texts: BTreeMap::new() };
+    let mut keys = GeoKeys::default();
     for entry in entries.chunks_exact(4) {
         let (key, count, offset) = (entry[0] as u16, entry[2] as usize, entry[3] as usize);
+        let range = offset..offset.saturating_add(count.max(1));
         match entry[1] as u16 {
             0 => {
                 keys.shorts.insert(key, entry[3] as u16);
             }
+            // Several codes, of which the first counts.
+            tag::GEO_KEY_DIRECTORY => {
+                if let Some(value) = words.get(offset) {
+                    keys.shorts.insert(key, *value as u16);
+                }
+            }
             tag::GEO_DOUBLE_PARAMS => {
-                if let Some(value) = doubles.get(offset) {
-                    keys.doubles.insert(key, *value);
+                if let Some(values) = doubles.get(range) {
+                    keys.doubles.insert(key, values.to_vec());
                 }
             }
             tag::GEO_ASCII_PARAMS => {
-                if let Some(value) = text.get(offset..offset.saturating_add(count)) {
+                let end = range.end.min(text.len());
+                if let Some(value) = text.get(offset..end) {
                     let value = String::from_utf8_lossy(value);
                     keys.texts.insert(key, value.trim_end_matches(['|', '\0']).to_owned());
                 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use self::ifd::FORMAT;
 use self::image::Image;
 use self::stored::StoredImage;
-use crate::georef::Georef;
+use crate::georef::{CrsError, Georef};
 use crate::raster::datetime::{Timestamp, from_tiff_tag};
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
@@ -39,6 +39,8 @@ pub struct GeoTiff {
     /// Full resolution first, then overviews, largest first.
     levels: Vec<MaskedImage>,
     datetime: Option<Timestamp>,
+    /// Why it has no georeference, although it states a coordinate system.
+    unknown_crs: Option<CrsError>,
 }
 
 struct MaskedImage {
@@ -55,7 +57,11 @@ impl std::fmt::Debug for GeoTiff {
 /// The georeference in a GeoTIFF that is embedded in another format, for a raster of `width` by `height` pixels.
 pub(crate) fn georef_of(name: &str, tiff: &Bytes, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
     let (_, directories) = ifd::read_directories(tiff).map_err(|error| error.in_file(name, FORMAT))?;
-    geo::read(name, tiff, &directories[0], width, height)
+    let placement = geo::read(name, tiff, &directories[0], width, height)?;
+    match placement.unknown_crs {
+        Some(source) => Err(RasterError::BadCrs { name: name.to_owned(), source }),
+        None => Ok(placement.georef),
+    }
 }
 
 impl GeoTiff {
@@ -96,6 +102,7 @@ impl GeoTiff {
 
         let metadata = metadata::read(&*source, main, pixels.samples).map_err(failed)?;
         let datetime = from_tiff_tag(&main.text(&*source, ifd::tag::DATE_TIME).map_err(failed)?);
+        let placement = geo::read(name, &*source, main, pixels.width, pixels.height)?;
         let info = RasterInfo {
             width: pixels.width,
             height: pixels.height,
@@ -103,7 +110,7 @@ impl GeoTiff {
                 .map(|band| BandInfo { is_alpha: pixels.alpha == Some(band), ..metadata[band].clone() })
                 .collect(),
             sample_type: pixels.sample_type(),
-            georef: geo::read(name, &*source, main, pixels.width, pixels.height)?,
+            georef: placement.georef,
             is_normalised: false,
             overviews: overviews.iter().map(|overview| (overview.width, overview.height)).collect(),
         };
@@ -117,12 +124,18 @@ impl GeoTiff {
                 MaskedImage { pixels: stored(pixels, 2 * level), mask: mask.map(|mask| stored(mask, 2 * level + 1)) }
             })
             .collect();
-        Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels, datetime })
+        let unknown_crs = placement.unknown_crs;
+        Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels, datetime, unknown_crs })
     }
 
     /// Properties of its bands, for completion from a catalogue.
     pub(crate) fn bands_mut(&mut self) -> &mut [BandInfo] {
         &mut self.info.bands
+    }
+
+    /// Why it has no georeference, although it states a coordinate system.
+    pub(crate) fn unknown_crs(&self) -> Option<&CrsError> {
+        self.unknown_crs.as_ref()
     }
 
     /// The time in its `DateTime` tag, as UTC.
@@ -146,5 +159,11 @@ impl Raster for GeoTiff {
             (None, None) => Mask::None,
         };
         self.reader.read(pixels, &mask, &self.info.bands, window, bands)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let unplaced = self.unknown_crs.as_ref().map(|error| format!("Positions are in pixels, because {error}."));
+        let inaccurate = self.info.georef.as_ref().and_then(|georef| georef.crs.accuracy_warning());
+        unplaced.into_iter().chain(inaccurate).collect()
     }
 }

@@ -97,9 +97,9 @@ impl AssetLocation {
             (Self::Url(url), None) => return Err(RemoteError::HostNotAllowed { host: url.host().to_owned() }.into()),
         };
         let image = file.windowed(options, complete)?.ok_or_else(|| RasterError::UnsupportedMedia {
-            name: file.name,
+            name: file.name.clone(),
             found: "an asset that is neither GeoTIFF nor JPEG 2000".to_owned(),
         })?;
-        Ok(image.raster)
+        Ok(image.understood(&file.name)?.raster)
     }
 }
