@@ -124,6 +124,34 @@ async fn captures_choose_among_what_is_uploaded() {
 }
 
 #[tokio::test]
+async fn a_scene_of_several_windows_is_pooled_as_its_whole_map_would_be() {
+    let mut raster = grey_square(800);
+    raster.iter_mut().skip(128).enumerate().for_each(|(at, value)| *value = (at / 97 % 251) as u8);
+    let embedding = async |pool: &str| {
+        let path = format!("/v1/predict/trees/embedding?layer=backbone.2&format=json&pool={pool}");
+        let embedding = post(&path, "application/x-npy", raster.clone()).await.json()["embeddings"][0].clone();
+        let numbers = |name: &str| -> Vec<f64> {
+            embedding[name].as_array().expect("a list").iter().map(|number| number.as_f64().expect("a number")).collect()
+        };
+        (numbers("shape"), numbers("values"))
+    };
+    let ((shape, whole), (_, means), (_, maxima)) =
+        (embedding("none").await, embedding("mean").await, embedding("max").await);
+    assert_eq!(shape[1..], [50.0, 50.0]);
+    for (channel, cells) in whole.chunks_exact(2500).enumerate() {
+        let (sum, most) = cells.iter().fold((0.0, f64::MIN), |(sum, most), cell| (sum + cell, most.max(*cell)));
+        assert!((sum / 2500.0 - means[channel]).abs() < 1e-4 && most == maxima[channel], "channel {channel}");
+    }
+}
+
+#[tokio::test]
+async fn feature_maps_with_more_values_than_the_limit_are_413_before_anything_runs() {
+    let path = "/v1/predict/Sentinel2_SwinT_SI_RGB/embedding?layer=upsample&pool=none";
+    let detail = post(path, "application/x-npy", grey_square(2100)).await.problem(413);
+    assert!(detail.contains("564480000") && detail.contains("536870912"), "{detail}");
+}
+
+#[tokio::test]
 async fn what_a_task_cannot_be_is_406() {
     let accept = axum::http::Request::post(TREES).header("accept", "text/html").header("content-type", "image/tiff");
     let reply = common::send(&common::shared(), accept.body(axum::body::Body::empty()).unwrap()).await;

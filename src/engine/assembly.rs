@@ -1,10 +1,11 @@
 //! A scene's answer, put together from the answers of its windows.
 //!
 //! Dense answers are blended with weights that fade over the overlaps ([`Strips`]). Each object is kept by the window that owns
-//! its centre, then duplicates are merged across windows. Feature maps are copied cell by cell, scores averaged by area.
+//! its centre, then duplicates are merged across windows. Feature maps are pooled cell by cell as they come, scores averaged by
+//! area.
 
 use super::device::{FeatureMap, ModelAnswer};
-use super::embedding::pooled;
+use super::embedding::PooledMap;
 use super::merge::merge_objects;
 use super::strips::Strips;
 use crate::nn::HeadOutput;
@@ -37,11 +38,20 @@ enum Parts {
         pixels: f64,
     },
     Objects(Vec<(usize, Object)>),
-    Maps(Vec<FeatureMap>),
+    Maps {
+        pool: Pool,
+        maps: Vec<PooledMap>,
+    },
 }
 
 impl Assembly {
-    pub(super) fn new(task: &Task, (width, height): (usize, usize), tiled: bool, sink: Box<dyn DenseSink>) -> Self {
+    pub(super) fn new(
+        task: &Task,
+        (width, height): (usize, usize),
+        tiled: bool,
+        sink: Box<dyn DenseSink>,
+        pool: Pool,
+    ) -> Self {
         let parts = match task.task_type {
             TaskType::Segment | TaskType::BinSegment | TaskType::Regress => {
                 let channels = task.categories.len().max(1);
@@ -51,7 +61,7 @@ impl Assembly {
                 Parts::Scores { sums: vec![0.0; task.categories.len()], pixels: 0.0 }
             }
             TaskType::Detect | TaskType::Instance => Parts::Objects(Vec::new()),
-            TaskType::Embedding => Parts::Maps(Vec::new()),
+            TaskType::Embedding => Parts::Maps { pool, maps: Vec::new() },
         };
         Self { width, height, tiled, warnings: Vec::new(), parts }
     }
@@ -98,13 +108,14 @@ impl Assembly {
                     }
                 }
             }
-            (Parts::Maps(maps), ModelAnswer::Maps(found)) => {
+            (Parts::Maps { pool, maps }, ModelAnswer::Maps(found)) => {
                 if maps.is_empty() {
-                    let whole = (self.width, self.height);
-                    *maps = found.iter().map(|map| blank_map(map, padded, self.tiled.then_some(whole))).collect();
+                    let whole = self.tiled.then_some((self.width, self.height));
+                    let empty = |map: &FeatureMap| PooledMap::new(map.layer, whole_shape(map, padded, whole), *pool);
+                    *maps = found.iter().map(empty).collect();
                 }
                 for (whole, part) in maps.iter_mut().zip(&found) {
-                    paste_cells(whole, part, &window, padded);
+                    put_cells(whole, part, &window, padded);
                 }
             }
             // Not reached while network and assembly are made for the same head.
@@ -112,7 +123,7 @@ impl Assembly {
         }
     }
 
-    pub(super) fn finish(self, pool: Pool) -> (Output, Vec<String>) {
+    pub(super) fn finish(self) -> (Output, Vec<String>) {
         let Self { tiled, warnings, parts, .. } = self;
         let output = match parts {
             Parts::Dense(strips) => strips.finish(),
@@ -122,29 +133,28 @@ impl Assembly {
             Parts::Scores { .. } => Output::Scores(Vec::new()),
             Parts::Objects(objects) if tiled => Output::Objects(merge_objects(objects)),
             Parts::Objects(objects) => Output::Objects(objects.into_iter().map(|(_, object)| object).collect()),
-            Parts::Maps(maps) => Output::Embedding(maps.iter().map(|map| pooled(map, pool)).collect()),
+            Parts::Maps { maps, .. } => Output::Embedding(maps.into_iter().map(PooledMap::finish).collect()),
         };
         (output, warnings)
     }
 }
 
-/// An empty map with the stride and channels of a window's map, for a scene of `whole` pixels; of the window's own size if
-/// the scene is one window.
-fn blank_map(like: &FeatureMap, padded: (usize, usize), whole: Option<(usize, usize)>) -> FeatureMap {
-    let [rows, cols, channels] = like.shape;
+/// Rows, columns and channels of the map of a scene of `whole` pixels, from one window's map; the window's own shape if the
+/// scene is one window.
+fn whole_shape(part: &FeatureMap, padded: (usize, usize), whole: Option<(usize, usize)>) -> [usize; 3] {
+    let [rows, cols, channels] = part.shape;
     let cells = |pixels: usize, input: usize, cells: usize| pixels.div_ceil(input.div_ceil(cells));
-    let shape = match whole {
+    match whole {
         Some((width, height)) => [cells(height, padded.1, rows), cells(width, padded.0, cols), channels],
-        None => like.shape,
-    };
-    FeatureMap { layer: like.layer, shape, values: vec![0.0; shape.iter().product()] }
+        None => part.shape,
+    }
 }
 
-/// Copies the cells whose centre the window owns into `whole`.
-fn paste_cells(whole: &mut FeatureMap, part: &FeatureMap, window: &SceneWindow, padded: (usize, usize)) {
+/// Adds the cells whose centre the window owns to `whole`.
+fn put_cells(whole: &mut PooledMap, part: &FeatureMap, window: &SceneWindow, padded: (usize, usize)) {
     let [rows, cols, channels] = part.shape;
     let stride = (padded.1.div_ceil(rows), padded.0.div_ceil(cols));
-    let [whole_rows, whole_cols, _] = whole.shape;
+    let [whole_rows, whole_cols, _] = whole.shape();
     let source = |cell: usize, stride: usize, span: &WindowSpan, cells: usize| {
         // The last cell of a raster may have its centre beyond the border.
         let centre = (cell * stride + stride / 2).min(span.limit - 1);
@@ -154,8 +164,7 @@ fn paste_cells(whole: &mut FeatureMap, part: &FeatureMap, window: &SceneWindow, 
         let Some(from_row) = source(row, stride.0, &window.rows, rows) else { continue };
         for col in 0..whole_cols {
             let Some(from_col) = source(col, stride.1, &window.cols, cols) else { continue };
-            let (to, from) = ((row * whole_cols + col) * channels, (from_row * cols + from_col) * channels);
-            whole.values[to..to + channels].copy_from_slice(&part.values[from..from + channels]);
+            whole.put(row, col, &part.values[(from_row * cols + from_col) * channels..][..channels]);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::options::PixelOptions;
 use super::pixels::{WindowPixels, check_captures, chosen_captures, read_scene_window};
 use super::plan::ScenePlan;
 use super::window::Timings;
-use crate::prediction::{DenseSink, Prediction};
+use crate::prediction::{DenseSink, Pool, Prediction};
 use crate::raster::{PixelWindow, Raster};
 use crate::tiles::{SceneWindow, scene_windows};
 use crate::zoo::TaskType;
@@ -68,13 +68,17 @@ pub(super) async fn predict(
         let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
         limit("values in the answer (pixels times categories)", values, options.max_values)?;
     }
+    if task.task_type == TaskType::Embedding && embedding.pool == Pool::None {
+        let values = embedding.layers.0.iter().map(|layer| layer.values(spec, width, height) as u64).sum();
+        limit("values in the answer (cells of the feature maps times channels)", values, options.max_values)?;
+    }
     let model = models.load_spec(spec).await?;
     let query = match task.task_type {
         TaskType::Embedding => ModelQuery::Embedding(embedding.layers.0.clone()),
         _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
     };
     let windows = scene_windows(width, height, options.window_px, options.overlap_px);
-    let mut scene = Assembly::new(task, (width, height), windows.len() > 1, sink);
+    let mut scene = Assembly::new(task, (width, height), windows.len() > 1, sink, embedding.pool);
     let mut timings = Timings::default();
     let mut progress = SceneProgress { done: 0, total: windows.len() };
     report(progress);
@@ -94,9 +98,8 @@ pub(super) async fn predict(
         progress.done += 1;
         report(progress);
     }
-    let pool = embedding.pool;
     let (output, warnings) =
-        tokio::task::spawn_blocking(move || scene.finish(pool)).await.map_err(|_| EngineError::Panicked)?;
+        tokio::task::spawn_blocking(move || scene.finish()).await.map_err(|_| EngineError::Panicked)?;
     let georef = captures.first().and_then(|raster| raster.info().georef.clone());
     Ok((Prediction { output, width, height, georef, warnings }, timings))
 }

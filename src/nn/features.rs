@@ -8,6 +8,7 @@ use candle_core::Tensor;
 
 use super::detect::ImageSize;
 use super::error::NnError;
+use crate::zoo::ModelSpec;
 
 /// A rectangle of the images, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,6 +160,16 @@ impl Layer {
         Self::Fpn(3),
         Self::Upsample,
     ];
+
+    /// How many values the map of an image of `width` x `height` pixels has; 0 if the model has no such map.
+    pub fn values(self, spec: &ModelSpec, width: usize, height: usize) -> usize {
+        let (stride, channels) = match self {
+            Self::Backbone(index) => (4 << index, spec.backbone.channels().get(index).copied()),
+            Self::Fpn(index) => (4 << index, spec.fpn.map(|fpn| fpn.out_channels)),
+            Self::Upsample => (1, spec.upsample.map(|upsample| upsample.out_channels)),
+        };
+        width.div_ceil(stride) * height.div_ceil(stride) * channels.unwrap_or(0)
+    }
 }
 
 impl fmt::Display for Layer {

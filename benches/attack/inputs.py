@@ -1,0 +1,76 @@
+"""Small files that ask for much: each function writes one, or returns its bytes."""
+
+import json
+import sqlite3
+import struct
+import zlib
+
+
+def _png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def black_png(width, height, bits=8, color=2):
+    """A black PNG; `color` 2 is RGB, 6 is RGBA."""
+    channels = {0: 1, 2: 3, 6: 4}[color]
+    row = bytes(1 + width * channels * bits // 8)
+    packer = zlib.compressobj(9)
+    data = b"".join([packer.compress(row) for _ in range(height)] + [packer.flush()])
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", data) + _png_chunk(b"IEND", b"")
+
+
+def odd_palette_png(side=40, palette_bytes=265):
+    """A PNG whose palette is no whole number of colours."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 3, 0, 0, 0)
+    rows = b"".join(b"\0" + bytes((row * side + col) % 256 for col in range(side)) for row in range(side))
+    chunks = [(b"IHDR", header), (b"PLTE", bytes(palette_bytes)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(kind, data) for kind, data in chunks)
+
+
+def _tiff(directories, body):
+    """A little-endian TIFF: directories as lists of (tag, type, count, value), placed behind `body`."""
+    out = bytearray(b"II*\0" + struct.pack("<I", 8 + len(body) + len(body) % 2) + body + bytes(len(body) % 2))
+    for index, entries in enumerate(directories):
+        after = len(out) + 6 + 12 * len(entries)
+        out += struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        out += struct.pack("<I", after if index + 1 < len(directories) else 0)
+    return bytes(out)
+
+
+def one_strip_tiff(side=9400):
+    """Three bands of signed bytes in one strip."""
+    packer = zlib.compressobj(9)
+    row = bytes(3 * side)
+    strip = b"".join([packer.compress(row) for _ in range(side)] + [packer.flush()])
+    main = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8),
+            (277, 3, 1, 3), (278, 4, 1, side), (279, 4, 1, len(strip)), (339, 3, 1, 2)]
+    return _tiff([main], strip)
+
+
+def shared_masks_tiff(masks=14, width=4096, height=8192):
+    """A pixel, and masks of 1 x 1 px tiles that share one array of offsets, a byte each."""
+    tiles = width * height
+    main = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
+            (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1)]
+    mask = [(254, 4, 1, 4), (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+            (277, 3, 1, 1), (322, 3, 1, 1), (323, 3, 1, 1), (324, 1, tiles, 8), (325, 1, tiles, 8)]
+    return _tiff([main] + [mask] * masks, bytes(tiles))
+
+
+def endless_mbtiles(path):
+    """An MBTiles file whose tiles are a recursive view without an end."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE metadata (name TEXT, value TEXT)")
+        connection.execute(
+            "CREATE VIEW tiles AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) "
+            "SELECT 0 AS zoom_level, n AS tile_column, 0 AS tile_row, x'00' AS tile_data FROM c WHERE n < 0")
+
+
+def large_manifest(identity, megabytes=0.94, heads=200, categories=120):
+    """A manifest of about the given size: many heads with long names of categories."""
+    name = "n" * int(megabytes * 1e6 / (heads * categories) - 3)
+    head = {"type": "segment", "categories": [name] * categories}
+    heads = [{"task": "task_%d" % number, **head} for number in range(heads)]
+    manifest = {"id": identity, "base": "Sentinel2_SwinT_SI_RGB", "seed": 1, "heads": heads}
+    return json.dumps(manifest, separators=(",", ":")).encode()
