@@ -23,6 +23,7 @@
 mod allocator;
 pub mod api;
 pub mod assets;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod engine;

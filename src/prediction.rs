@@ -132,16 +132,34 @@ pub struct ClassMap {
     pub scores: Option<Vec<u16>>,
 }
 
-/// Receives the dense answer of a scene in strips of whole rows, from the top down, and keeps what it needs of them.
+/// Receives the dense answer of a scene in parts: strips of whole rows from the top down, or of whole columns from the left.
 pub trait DenseSink: Send {
     /// How many values it keeps of a pixel with `channels` values.
     fn kept_per_pixel(&self, channels: usize) -> usize;
 
-    /// Receives the next rows of a scene that has `height` rows in total.
-    fn take(&mut self, rows: Dense, height: usize);
+    /// How many bytes it keeps of a pixel with `channels` values.
+    fn bytes_per_pixel(&self, channels: usize) -> usize;
 
-    /// What is kept of all rows.
+    /// Receives the next part, whose first pixel lies at `(column, row)` of a scene of `(columns, rows)` in total.
+    fn take(&mut self, part: Dense, corner: (usize, usize), whole: (usize, usize));
+
+    /// What is kept of all parts.
     fn finish(self: Box<Self>) -> Output;
+}
+
+/// Copies the rows of a part of `part_width` pixels into a whole of `whole_width`, at `(column, row)`. A pixel has `per_pixel`
+/// values in both.
+pub(crate) fn copy_part<T: Copy>(
+    part: &[T],
+    part_width: usize,
+    whole: &mut [T],
+    whole_width: usize,
+    (col, row): (usize, usize),
+    per_pixel: usize,
+) {
+    for (down, line) in part.chunks_exact((part_width * per_pixel).max(1)).enumerate() {
+        whole[((row + down) * whole_width + col) * per_pixel..][..line.len()].copy_from_slice(line);
+    }
 }
 
 /// A sink that keeps every value.
@@ -153,21 +171,21 @@ impl DenseSink for WholeMap {
         channels
     }
 
-    fn take(&mut self, rows: Dense, height: usize) {
-        let (width, channels) = (rows.width, rows.channels);
+    fn bytes_per_pixel(&self, channels: usize) -> usize {
+        channels * size_of::<f32>() + size_of::<bool>()
+    }
+
+    fn take(&mut self, part: Dense, corner: (usize, usize), (width, height): (usize, usize)) {
+        let channels = part.channels;
         let whole = self.0.get_or_insert_with(|| {
-            let values = Vec::with_capacity(width * height * channels);
-            Dense { width, height: 0, channels, values, valid: None }
+            let values = vec![0.0; width * height * channels];
+            Dense { width, height, channels, values, valid: None }
         });
-        if whole.valid.is_some() || rows.valid.is_some() {
-            let valid = whole.valid.get_or_insert_with(|| vec![true; width * whole.height]);
-            match rows.valid {
-                Some(rows_valid) => valid.extend(rows_valid),
-                None => valid.resize(valid.len() + width * rows.height, true),
-            }
+        copy_part(&part.values, part.width, &mut whole.values, width, corner, channels);
+        if let Some(part_valid) = part.valid {
+            let valid = whole.valid.get_or_insert_with(|| vec![true; width * height]);
+            copy_part(&part_valid, part.width, valid, width, corner, 1);
         }
-        whole.values.extend(rows.values);
-        whole.height += rows.height;
     }
 
     fn finish(self: Box<Self>) -> Output {

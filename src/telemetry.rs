@@ -54,6 +54,15 @@ pub fn start_logging(level: &str, format: LogFormat) {
     };
 }
 
+/// Logs each panic as one line. Whoever catches one need not log it again.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(message, place, "a panic was caught");
+    }));
+}
+
 /// Installs the metrics recorder of this process and returns the handle that renders the metrics; `None` if one is already
 /// installed.
 pub fn start_metrics() -> Option<PrometheusHandle> {

@@ -152,6 +152,37 @@ async fn feature_maps_with_more_values_than_the_limit_are_413_before_anything_ru
 }
 
 #[tokio::test]
+async fn a_scene_that_needs_more_memory_than_requests_may_have_is_413_and_says_how_much() {
+    let (engine, mut server) = settings();
+    server.request_memory = Some("256MiB".parse().unwrap());
+    let router = router_with(engine, server);
+    let path = "/v1/predict/Sentinel2_SwinT_SI_RGB/land_cover?format=png";
+    let detail = post_to(&router, path, "application/x-npy", grey_square(4000)).await.problem(413);
+    assert!(detail.contains("134217728") && detail.contains("--request-memory"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_picture_that_its_decoder_gives_up_on_is_422() {
+    // A palette of 265 bytes is no whole number of colours.
+    let rows = vec![0; 41 * 40];
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &rows).unwrap();
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let header = [&40u32.to_be_bytes()[..], &40u32.to_be_bytes(), &[8, 3, 0, 0, 0]].concat();
+    let chunks = [(b"IHDR", header), (b"PLTE", vec![0; 265]), (b"IDAT", packed.finish().unwrap()), (b"IEND", Vec::new())];
+    for (kind, data) in chunks {
+        let mut checked = flate2::Crc::new();
+        checked.update(kind);
+        checked.update(&data);
+        png.extend((data.len() as u32).to_be_bytes());
+        png.extend(kind);
+        png.extend(data);
+        png.extend(checked.sum().to_be_bytes());
+    }
+    post(TREES, "image/png", png).await.problem(422);
+}
+
+#[tokio::test]
 async fn what_a_task_cannot_be_is_406() {
     let accept = axum::http::Request::post(TREES).header("accept", "text/html").header("content-type", "image/tiff");
     let reply = common::send(&common::shared(), accept.body(axum::body::Body::empty()).unwrap()).await;

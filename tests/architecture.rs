@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 26] = [
+const MAY_IMPORT: [(&str, &[&str]); 27] = [
     ("error", &[]),
     ("identity", &[]),
     ("telemetry", &[]),
@@ -15,20 +15,22 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("assets", &[]),
     ("private_file", &[]),
     ("sync", &[]),
-    ("storage", &["error", "sync"]),
+    ("budget", &["error", "sync"]),
+    ("storage", &["budget", "error", "sync"]),
     ("georef", &["error"]),
     ("tiles", &["error", "georef"]),
     ("zoo", &["error"]),
     ("prediction", &["error", "georef"]),
     ("ops", &["kernels", "sync"]),
     ("weights", &["error", "storage", "zoo"]),
-    ("raster", &["error", "georef", "storage", "sync", "tiles", "zoo"]),
+    ("raster", &["budget", "error", "georef", "storage", "sync", "tiles", "zoo"]),
     ("nn", &["error", "ops", "prediction", "sync", "weights", "zoo"]),
     ("outputs", &["error", "georef", "prediction", "tiles", "zoo"]),
     (
         "engine",
         &[
             "allocator",
+            "budget",
             "error",
             "georef",
             "identity",
@@ -46,11 +48,12 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
         ],
     ),
     ("jobs", &["error", "private_file", "sync"]),
-    ("config", &["engine", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
+    ("config", &["budget", "engine", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
     (
         "api",
         &[
             "assets",
+            "budget",
             "engine",
             "error",
             "georef",
@@ -68,7 +71,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "zoo",
         ],
     ),
-    ("server", &["api", "assets", "config", "engine", "jobs", "raster", "telemetry", "zoo"]),
+    ("server", &["api", "assets", "config", "engine", "jobs", "raster", "sync", "telemetry", "zoo"]),
     (
         "cli",
         &["api", "assets", "config", "engine", "outputs", "prediction", "raster", "server", "telemetry", "weights", "zoo"],

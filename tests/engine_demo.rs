@@ -49,6 +49,7 @@ fn engine_of(specs: Vec<ModelSpec>) -> Engine {
             data_dir: None,
             source_root: None,
             max_sources: 8,
+            max_memory_bytes: 1 << 30,
             retry_after: Duration::ZERO,
             open: OpenOptions { limits: LIMITS, chunks: chunks.clone(), remote: None },
         },
@@ -172,6 +173,7 @@ async fn an_upload_survives_a_restart_and_can_be_removed() {
         data_dir: Some(directory.path().to_owned()),
         source_root: None,
         max_sources: 2,
+        max_memory_bytes: 1 << 30,
         retry_after: Duration::ZERO,
         open: OpenOptions { limits: LIMITS, chunks: ChunkCache::new(1 << 20), remote: None },
     };

@@ -16,6 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use image::RgbaImage;
+use satlas_serve::budget::Work;
 use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{
@@ -102,6 +103,24 @@ async fn tiles_made_of_imagery_are_as_good_as_the_imagery() {
     targets.sort();
     targets.dedup();
     assert_eq!(targets.len(), count, "no tile is fetched twice");
+}
+
+#[test]
+fn a_view_without_an_end_ends_with_its_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endless.mbtiles");
+    let view = "CREATE VIEW tiles AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)
+        SELECT 0 AS zoom_level, n AS tile_column, 0 AS tile_row, x'00' AS tile_data FROM c WHERE n < 0";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(view).unwrap();
+    let location = path.to_str().unwrap().to_owned();
+    let request = Work::default();
+    let opening = std::thread::spawn(
+        request.of(move || raster::open(Imagery::Location(&location), None, &options()).map(|captures| captures.len())),
+    );
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    drop(request);
+    let error = opening.join().unwrap().unwrap_err();
+    assert!(error.kind() == ErrorKind::Unusable && error.to_string().contains("a statement took"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -528,7 +528,7 @@ fn reduced(whole: &Prediction, task: &Task, format: Format, options: &RenderOpti
         let pixels = top * dense.width..(top + height) * dense.width;
         let values = dense.values[pixels.start * dense.channels..pixels.end * dense.channels].to_vec();
         let valid = dense.valid.as_ref().map(|valid| valid[pixels].to_vec());
-        sink.take(Dense { height, values, valid, ..dense.clone() }, dense.height);
+        sink.take(Dense { height, values, valid, ..dense.clone() }, (0, top), (dense.width, dense.height));
     }
     Prediction { output: sink.finish(), ..whole.clone() }
 }

@@ -67,10 +67,10 @@ def endless_mbtiles(path):
             "SELECT 0 AS zoom_level, n AS tile_column, 0 AS tile_row, x'00' AS tile_data FROM c WHERE n < 0")
 
 
-def large_manifest(identity, megabytes=0.94, heads=200, categories=120):
-    """A manifest of about the given size: many heads with long names of categories."""
-    name = "n" * int(megabytes * 1e6 / (heads * categories) - 3)
-    head = {"type": "segment", "categories": [name] * categories}
-    heads = [{"task": "task_%d" % number, **head} for number in range(heads)]
+def large_manifest(identity, megabytes=0.94, heads=30, categories=800):
+    """A manifest of about the given size: many heads with many categories."""
+    length = int(megabytes * 1e6 / (heads * categories) - 3)
+    names = [("%d" % number).rjust(length, "n") for number in range(categories)]
+    heads = [{"task": "task_%d" % number, "type": "segment", "categories": names} for number in range(heads)]
     manifest = {"id": identity, "base": "Sentinel2_SwinT_SI_RGB", "seed": 1, "heads": heads}
     return json.dumps(manifest, separators=(",", ":")).encode()

@@ -189,6 +189,9 @@ impl IntoResponse for Problem {
     }
 }
 
+/// When memory that others hold may be free: it is given back chunk by chunk and scene by scene.
+const MEMORY_RETRY: Duration = Duration::from_secs(5);
+
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         let mut problem = Self::new(error.kind(), &error);
@@ -200,6 +203,8 @@ impl From<EngineError> for Problem {
         problem.detail.push_str(list);
         if let EngineError::Overloaded { retry_after, .. } = error {
             problem.retry_after = Some(retry_after);
+        } else if error.kind() == ErrorKind::Overloaded {
+            problem.retry_after = Some(MEMORY_RETRY);
         }
         problem
     }

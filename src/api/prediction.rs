@@ -83,11 +83,13 @@ impl Predictor {
     ) -> Result<EncodedAnswer, Problem> {
         let PredictPlan { scene, format, images, render } = plan;
         let limits = self.limits;
-        let captures = tokio::task::spawn_blocking(move || upload::open(files, images, &limits))
-            .await
-            .map_err(Problem::internal)??;
+        let chunks = upload::chunk_cache(self.engine.memory());
+        let captures = self.engine.read_upload(move || upload::open(files, images, &limits, chunks)).await?;
         let task = scene.task().clone();
         let sink = dense_sink(&task, format, &render);
+        // Held until the answer is encoded.
+        let memory = self.engine.scene_memory(&scene, &captures, &*sink);
+        let _memory = memory.await?;
         let (prediction, timings) = self.engine.predict_scene(&scene, &captures, sink, report).await?;
         EncodedAnswer::encode(prediction, task, format, render, scene.weights(), timings).await
     }

@@ -12,6 +12,7 @@ use super::dto::MAX_IMAGES;
 use super::error::Problem;
 use super::extract::form_problem;
 use super::spool::{Received, Spool};
+use crate::budget::MemoryBudget;
 use crate::error::ErrorKind;
 use crate::jobs::{InputContent, JobInput};
 use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions, Raster};
@@ -203,8 +204,11 @@ fn position(field: &str) -> Result<usize, Problem> {
     })
 }
 
-/// Size of the cache of decoded chunks per request; overlapping windows read the same chunks.
-const CHUNK_BYTES: u64 = 64 << 20;
+/// The cache of decoded chunks of one request; overlapping windows read the same chunks.
+pub(super) fn chunk_cache(memory: &MemoryBudget) -> ChunkCache {
+    const CHUNK_BYTES: u64 = 64 << 20;
+    ChunkCache::of_request(CHUNK_BYTES, memory.clone())
+}
 
 /// Opens files as captures in time order; `images` is the number of captures stacked in each file. Blocks.
 ///
@@ -214,8 +218,9 @@ pub(super) fn open(
     files: Vec<UploadedFile>,
     images: Option<usize>,
     limits: &Limits,
+    chunks: ChunkCache,
 ) -> Result<Vec<Arc<dyn Raster>>, Problem> {
-    let options = OpenOptions { limits: *limits, chunks: ChunkCache::new(CHUNK_BYTES), remote: None };
+    let options = OpenOptions { limits: *limits, chunks, remote: None };
     let mut captures = Vec::new();
     for UploadedFile { name, content } in files {
         let imagery = match &content {

@@ -9,6 +9,8 @@ const HALO_STEP_PX: usize = 32;
 /// Bounds of a window's input: beyond it one forward pass takes gigabytes.
 const MAX_WINDOW_PX: usize = 4096;
 const MAX_HALO_PX: usize = 1024;
+/// A batch of chunks and their compressed bytes must fit into half of it.
+const LEAST_REQUEST_MEMORY: u64 = 256 << 20;
 /// Each holds an answer in memory.
 const MAX_PARALLEL_JOBS: usize = 64;
 
@@ -40,6 +42,15 @@ pub(super) fn check(server: &ServerSettings) -> Result<(), ConfigError> {
     }
     if server.max_upload_bytes.0 == 0 {
         return invalid("max-upload-bytes", &server.max_upload_bytes, "a size above 0");
+    }
+    if server.max_connections == Some(0) {
+        return invalid("max-connections", &0, "at least 1");
+    }
+    if server.max_connections_per_peer == Some(0) {
+        return invalid("max-connections-per-peer", &0, "at least 1");
+    }
+    if let Some(memory) = server.request_memory.filter(|memory| memory.0 < LEAST_REQUEST_MEMORY) {
+        return invalid("request-memory", &memory, "at least 256MiB");
     }
     if server.api_key.iter().any(|key| key.len() < 8 || !key.bytes().all(|byte| byte.is_ascii_graphic())) {
         return invalid(

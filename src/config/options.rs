@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, EngineSettings};
+use crate::budget::{MemoryBudget, memory_of_machine};
 use crate::engine::{BatchOptions, Device, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
 use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits, OpenOptions};
@@ -16,6 +17,9 @@ use crate::weights::{CheckpointFiles, EmbeddedFiles, HubOptions, WeightsLocator,
 const GPU_BATCH: usize = 16;
 const GPU_BATCH_DELAY: Duration = Duration::from_millis(5);
 
+/// By default, this part of the machine's memory is for work on requests; models and caches have budgets of their own.
+const MEMORY_SHARE: u64 = 4;
+
 /// A source that could not be opened is tried again after this; maps ask for many tiles at once.
 const SOURCE_RETRY: Duration = Duration::from_secs(5);
 
@@ -26,6 +30,8 @@ impl Config {
         let max_batch = self.server.max_batch.unwrap_or(if is_cpu { 1 } else { GPU_BATCH });
         let max_delay = self.server.batch_delay.map(|delay| delay.0);
         let max_delay = max_delay.unwrap_or(if is_cpu { Duration::ZERO } else { GPU_BATCH_DELAY });
+        let memory =
+            MemoryBudget::new(self.server.request_memory.map_or(memory_of_machine() / MEMORY_SHARE, |size| size.0));
         let named = self.sources.iter().flat_map(|(_, locations)| locations).map(|location| location.place.as_str());
         EngineOptions {
             models: ModelOptions {
@@ -39,15 +45,16 @@ impl Config {
                 answers_mib: self.server.answer_memory.as_mib(),
             },
             batches: BatchOptions { queue_capacity: self.server.queue, max_batch, max_delay },
-            scenes: SceneOptions { max_pixels: self.engine.max_pixels, ..SceneOptions::default() },
+            scenes: SceneOptions { max_pixels: self.engine.max_pixels, memory: memory.clone(), ..SceneOptions::default() },
             sources: SourceOptions {
                 data_dir: self.engine.data_dir.clone(),
                 source_root: self.server.source_root.clone(),
                 max_sources: self.server.max_sources,
+                max_memory_bytes: self.server.source_memory.0,
                 retry_after: SOURCE_RETRY,
                 open: OpenOptions {
                     limits: self.limits(),
-                    chunks: ChunkCache::new(self.server.chunk_memory.0),
+                    chunks: ChunkCache::within(self.server.chunk_memory.0, memory),
                     remote: Some(Arc::new(self.remote_client(named))),
                 },
             },

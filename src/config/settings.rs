@@ -95,6 +95,9 @@ pub struct ServerSettings {
     /// Most sources that may be registered over HTTP
     #[arg(long, default_value = "256", value_name = "COUNT")]
     pub max_sources: usize,
+    /// Memory for files of uploaded sources, which a data directory keeps on disk instead
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub source_memory: ByteSize,
     /// Leave out the demo models and sources
     #[arg(long, default_value_t = false, action = ArgAction::Set, hide_default_value = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     pub no_demo: bool,
@@ -128,6 +131,9 @@ pub struct ServerSettings {
     /// Memory for decoded pieces of imagery files
     #[arg(long, default_value = "512MiB", value_name = "SIZE")]
     pub chunk_memory: ByteSize,
+    /// Memory for requests and jobs under way, half of it for decoding files and half for scenes and their answers; what needs more at once is refused, other work waits [default: a quarter of the memory of the machine or container]
+    #[arg(long, value_name = "SIZE")]
+    pub request_memory: Option<ByteSize>,
     /// Memory for encoded tiles
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub tile_memory: ByteSize,
@@ -137,6 +143,12 @@ pub struct ServerSettings {
     /// Time after which a request is given up with 504
     #[arg(long, default_value = "2min", value_name = "TIME")]
     pub request_timeout: Span,
+    /// Most connections at once; beyond it, the one that has been idle for longest is closed [default: three quarters of the files that the process may open, at most 4096]
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections: Option<usize>,
+    /// Most connections of one address at once, for servers that clients reach without a proxy [default: no such limit]
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections_per_peer: Option<usize>,
     /// How long clients and caches may keep a tile before asking again
     #[arg(long, default_value = "1h", value_name = "TIME")]
     pub max_age: Span,

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn cells_that_never_come_count_for_no_mean_or_maximum() {
-        for (pool, values) in [(Pool::Mean, vec![-2.0]), (Pool::Max, vec![-1.0]), (Pool::None, vec![-1.0, 0.0, -3.0, 0.0])] {
+        for (pool, values) in [(Pool::Mean, vec![-2.0]), (Pool::Max, vec![-1.0]), (Pool::None, vec![-1.0, 0.0, -3.0, 0.0])]
+        {
             let mut map = PooledMap::new(Layer::Upsample, [2, 2, 1], pool);
             map.put(0, 0, &[-1.0]);
             map.put(1, 0, &[-3.0]);

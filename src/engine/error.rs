@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::BudgetError;
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
 use crate::nn::{LoadError, NnError};
@@ -122,6 +123,9 @@ pub enum EngineError {
         /// What the file system says.
         source: Arc<std::io::Error>,
     },
+    /// There is no memory for the answer.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
     /// A raster failed.
     #[error(transparent)]
     Raster(Arc<RasterError>),
@@ -172,6 +176,7 @@ impl EngineError {
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::Stopping | Self::SourceNotOpen { .. } | Self::WeightsReplaced { .. } => ErrorKind::Unavailable,
             Self::Panicked | Self::Store { .. } => ErrorKind::Internal,
+            Self::Budget(error) => error.kind(),
             Self::Raster(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Load(error) => error.kind(),

@@ -11,12 +11,23 @@ use crate::zoo::{Manifest, ModelOrigin, ModelSpec};
 /// Largest manifest read; a table of 64 categories is a few kilobytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
+/// Largest manifest accepted from clients, all of whose texts are in the list of models.
+const MAX_SENT_BYTES: u64 = 128 << 10;
+
+/// Most models that clients may register.
+const MAX_REGISTERED: u64 = 256;
+
 /// Adds the model that `manifest` describes and keeps the manifest in `models_dir`, if there is one.
 pub(super) async fn register(
     models: &Models,
     models_dir: Option<&Path>,
     manifest: Manifest,
 ) -> Result<ModelStatus, EngineError> {
+    let limit = |what, found, limit| {
+        if found > limit { Err(EngineError::TooLarge { what, found, limit }) } else { Ok(()) }
+    };
+    limit("bytes of a manifest", manifest.to_toml()?.len() as u64, MAX_SENT_BYTES)?;
+    limit("registered models", models.registered() as u64 + 1, MAX_REGISTERED)?;
     let spec = describe(&manifest, models)?;
     let id = spec.id.clone();
     // Registered first: of two requests for one id the second fails here and writes nothing.

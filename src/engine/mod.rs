@@ -20,6 +20,7 @@ mod models;
 mod options;
 mod pixels;
 mod plan;
+mod reading;
 mod scene;
 mod sources;
 mod strips;
@@ -45,11 +46,13 @@ pub use scene::{SceneOptions, SceneProgress};
 pub use sources::{SourceOptions, Sources, UnavailableSource};
 pub use window::{Timings, WindowOptions};
 
+use crate::budget::{MemoryBudget, MemoryGrant};
 use crate::prediction::{DenseSink, Prediction};
 use crate::raster::Raster;
 use crate::weights::WeightsLocator;
 use crate::zoo::{Manifest, ModelSpec};
 use device::DeviceWorker;
+use reading::Reading;
 use window::Windows;
 
 /// Options of an engine.
@@ -75,6 +78,7 @@ pub struct Engine {
     sources: Sources,
     windows: Windows,
     worker: Arc<DeviceWorker>,
+    reading: Arc<Reading>,
     scenes: SceneOptions,
     models_dir: Option<PathBuf>,
 }
@@ -100,12 +104,14 @@ impl Engine {
         if let Some(models_dir) = &options.models_dir {
             manifests::register_stored(&models, models_dir);
         }
+        let reading = Arc::new(Reading::new());
         Ok(Self {
             models,
             sources: Sources::open(&options.sources)?,
-            windows: Windows::new(worker.clone(), &options.windows),
+            windows: Windows::new(worker.clone(), reading.clone(), &options.windows),
             worker,
-            scenes: options.scenes,
+            reading,
+            scenes: options.scenes.clone(),
             models_dir: options.models_dir.clone(),
         })
     }
@@ -142,6 +148,27 @@ impl Engine {
         ScenePlan::new(request, &self.models)
     }
 
+    /// Waits for the memory that a scene takes until it is encoded, so that many scenes at once do not take more than there is.
+    ///
+    /// # Errors
+    /// If the rasters do not fit the model, or the scene exceeds the limits or the memory.
+    pub fn scene_memory(
+        &self,
+        plan: &ScenePlan,
+        captures: &[Arc<dyn Raster>],
+        sink: &dyn DenseSink,
+    ) -> impl Future<Output = Result<MemoryGrant, EngineError>> + Send + use<> {
+        // Computed at once: a sink is not shared between threads, as a future may be.
+        let bytes = scene::bytes(plan, captures, sink, &self.scenes);
+        let memory = self.scenes.memory.clone();
+        async move { Ok(memory.answer("the scene", bytes?).await?) }
+    }
+
+    /// What work on requests is accounted to.
+    pub fn memory(&self) -> &MemoryBudget {
+        &self.scenes.memory
+    }
+
     /// Predicts a planned scene on `captures`: one raster per capture, in time order. Those that are used must have one size.
     ///
     /// A dense task's answer goes into `sink` in strips of rows: values that the sink does not keep are in memory for one row
@@ -157,7 +184,31 @@ impl Engine {
         sink: Box<dyn DenseSink>,
         report: impl Fn(SceneProgress),
     ) -> Result<(Prediction, Timings), EngineError> {
-        scene::predict(plan, captures, sink, report, (&self.models, &self.worker, &self.scenes)).await
+        let parts = (&self.models, &*self.worker, &*self.reading, &self.scenes);
+        scene::predict(plan, captures, sink, report, parts).await
+    }
+
+    /// Runs blocking work that opens or reads uploads, on a bounded number of threads. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// What `read` says, and [`EngineError::Panicked`].
+    pub async fn read_upload<T: Send + 'static, E: From<EngineError> + Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.reading.upload(read).await
+    }
+
+    /// The same for work that reads a source: each has threads of its own.
+    ///
+    /// # Errors
+    /// As [`Engine::read_upload`].
+    pub async fn read_source<T: Send + 'static, E: From<EngineError> + Send + 'static>(
+        &self,
+        id: &str,
+        read: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.reading.source(id, read).await
     }
 
     /// Adds the model that `manifest` describes and keeps the manifest in the models directory.

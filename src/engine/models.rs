@@ -316,6 +316,12 @@ impl Models {
         Ok(was_there)
     }
 
+    /// How many models have been registered by manifests.
+    pub(super) fn registered(&self) -> usize {
+        let known = self.shared.known.read().ignore_poison();
+        known.values().filter(|known| known.spec.origin == ModelOrigin::Registered).count()
+    }
+
     /// Adds a model.
     ///
     /// # Errors

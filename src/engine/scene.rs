@@ -15,14 +15,17 @@ use super::models::Models;
 use super::options::PixelOptions;
 use super::pixels::{WindowPixels, check_captures, chosen_captures, read_scene_window};
 use super::plan::ScenePlan;
+use super::reading::Reading;
+use super::strips::{goes_by_columns, strip_bytes};
 use super::window::Timings;
+use crate::budget::MemoryBudget;
 use crate::prediction::{DenseSink, Pool, Prediction};
 use crate::raster::{PixelWindow, Raster};
 use crate::tiles::{SceneWindow, scene_windows};
 use crate::zoo::TaskType;
 
 /// Bounds of scene predictions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SceneOptions {
     /// Side of a window; a raster that fits into it runs as one image.
     pub window_px: usize,
@@ -32,11 +35,19 @@ pub struct SceneOptions {
     pub max_pixels: u64,
     /// Most values of an answer (pixels times categories).
     pub max_values: u64,
+    /// What scenes are accounted to.
+    pub memory: MemoryBudget,
 }
 
 impl Default for SceneOptions {
     fn default() -> Self {
-        Self { window_px: 640, overlap_px: 128, max_pixels: 1 << 27, max_values: 1 << 29 }
+        Self {
+            window_px: 640,
+            overlap_px: 128,
+            max_pixels: 1 << 27,
+            max_values: 1 << 29,
+            memory: MemoryBudget::unlimited(),
+        }
     }
 }
 
@@ -58,32 +69,26 @@ pub(super) async fn predict(
     captures: &[Arc<dyn Raster>],
     sink: Box<dyn DenseSink>,
     report: impl Fn(SceneProgress),
-    (models, worker, options): (&Models, &DeviceWorker, &SceneOptions),
+    (models, worker, reading, options): (&Models, &DeviceWorker, &Reading, &SceneOptions),
 ) -> Result<(Prediction, Timings), EngineError> {
     let ScenePlan { model: ModelTask { spec, task }, pixels, embedding, .. } = plan;
     let captures = chosen_captures(captures, &pixels.captures)?;
-    let (width, height) = check_captures(spec, &captures)?;
-    limit("pixels", (width * height) as u64, options.max_pixels)?;
-    if matches!(task.task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress) {
-        let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
-        limit("values in the answer (pixels times categories)", values, options.max_values)?;
-    }
-    if task.task_type == TaskType::Embedding && embedding.pool == Pool::None {
-        let values = embedding.layers.0.iter().map(|layer| layer.values(spec, width, height) as u64).sum();
-        limit("values in the answer (cells of the feature maps times channels)", values, options.max_values)?;
-    }
+    let (width, height) = size_within(plan, &captures, &*sink, options)?;
     let model = models.load_spec(spec).await?;
     let query = match task.task_type {
         TaskType::Embedding => ModelQuery::Embedding(embedding.layers.0.clone()),
         _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
     };
-    let windows = scene_windows(width, height, options.window_px, options.overlap_px);
+    let mut windows = scene_windows(width, height, options.window_px, options.overlap_px);
+    if goes_by_columns(width, height) {
+        windows.sort_by_key(|window| (window.cols.start, window.rows.start));
+    }
     let mut scene = Assembly::new(task, (width, height), windows.len() > 1, sink, embedding.pool);
     let mut timings = Timings::default();
     let mut progress = SceneProgress { done: 0, total: windows.len() };
     report(progress);
     let mut answers = futures::stream::iter(windows)
-        .map(|window| predict_window(&captures, pixels, &model, &query, window, worker))
+        .map(|window| predict_window(&captures, pixels, &model, &query, window, (worker, reading)))
         .buffered(WINDOWS_IN_FLIGHT);
     while let Some(answered) = answers.next().await {
         let (window, answer, spent) = answered?;
@@ -104,13 +109,69 @@ pub(super) async fn predict(
     Ok((Prediction { output, width, height, georef, warnings }, timings))
 }
 
+/// The common size of the captures of a scene, whose answer is within the limits.
+fn size_within(
+    plan: &ScenePlan,
+    captures: &[Arc<dyn Raster>],
+    sink: &dyn DenseSink,
+    options: &SceneOptions,
+) -> Result<(usize, usize), EngineError> {
+    let ScenePlan { model: ModelTask { spec, task }, embedding, .. } = plan;
+    let (width, height) = check_captures(spec, captures)?;
+    limit("pixels", (width * height) as u64, options.max_pixels)?;
+    if is_dense(task.task_type) {
+        let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
+        limit("values in the answer (pixels times categories)", values, options.max_values)?;
+    }
+    if task.task_type == TaskType::Embedding && embedding.pool == Pool::None {
+        let values = embedding.layers.0.iter().map(|layer| layer.values(spec, width, height) as u64).sum();
+        limit("values in the answer (cells of the feature maps times channels)", values, options.max_values)?;
+    }
+    Ok((width, height))
+}
+
+/// The bytes that a scene takes until it is encoded.
+///
+/// # Errors
+/// If the rasters do not fit the model or the scene exceeds the limits.
+pub(super) fn bytes(
+    plan: &ScenePlan,
+    captures: &[Arc<dyn Raster>],
+    sink: &dyn DenseSink,
+    options: &SceneOptions,
+) -> Result<u64, EngineError> {
+    /// Bytes per pixel that encoders need beside what is drawn, such as labels of connected areas.
+    const DRAWING_BYTES: usize = 8;
+    let captures = chosen_captures(captures, &plan.pixels.captures)?;
+    let (width, height) = size_within(plan, &captures, sink, options)?;
+    let ScenePlan { model: ModelTask { spec, task }, embedding, .. } = plan;
+    let channels = task.categories.len().max(1);
+    let bytes = match task.task_type {
+        // What is kept is held once more when it is encoded.
+        task_type if is_dense(task_type) => {
+            let drawn = 2 * sink.bytes_per_pixel(channels) + DRAWING_BYTES;
+            strip_bytes(width, height, channels, options.window_px) + width * height * drawn
+        }
+        TaskType::Embedding if embedding.pool == Pool::None => {
+            let values: usize = embedding.layers.0.iter().map(|layer| layer.values(spec, width, height)).sum();
+            2 * values * size_of::<f32>()
+        }
+        _ => 0,
+    };
+    Ok(bytes as u64)
+}
+
+fn is_dense(task_type: TaskType) -> bool {
+    matches!(task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress)
+}
+
 async fn predict_window(
     captures: &[Arc<dyn Raster>],
     pixels: &PixelOptions,
     model: &Arc<LoadedModel>,
     query: &ModelQuery,
     window: SceneWindow,
-    worker: &DeviceWorker,
+    (worker, reading): (&DeviceWorker, &Reading),
 ) -> Result<(SceneWindow, Option<SceneWindowAnswer>, Timings), EngineError> {
     let started = Instant::now();
     let (captures, spec, options) = (captures.to_vec(), model.spec.clone(), pixels.clone());
@@ -120,9 +181,7 @@ async fn predict_window(
         width: window.cols.len,
         height: window.rows.len,
     };
-    let pixels = tokio::task::spawn_blocking(move || read_scene_window(&captures, &spec, area, &options))
-        .await
-        .unwrap_or(Err(EngineError::Panicked))?;
+    let pixels = reading.upload(move || read_scene_window(&captures, &spec, area, &options)).await?;
     let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
     let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
     let [_, padded_height, padded_width, _] = shape;

@@ -1,32 +1,50 @@
-//! Dense answers of overlapping windows, blended in strips of rows.
+//! Dense answers of overlapping windows, blended in strips.
 //!
-//! Windows come row by row, so all rows above the current window are finished and go to a [`DenseSink`] at once. Only rows
-//! that later windows may still change are in memory, at most a window's height.
+//! Windows come row by row, or column by column if the scene is wider than high. All lines behind the current window are finished
+//! and go to a [`DenseSink`] at once. Only lines that later windows may still change are in memory, at most a window's length, and
+//! no line is longer than the scene's shorter side.
+
+use std::ops::Range;
 
 use crate::prediction::{Dense, DenseSink, Output};
 use crate::tiles::SceneWindow;
 
-/// The rows of a scene that later windows may still change.
+/// Lines that go to the sink together.
+const LINES_PER_PART: usize = 64;
+
+/// True if the windows of a scene must come column by column: lines are then columns, else rows.
+pub(super) fn goes_by_columns(width: usize, height: usize) -> bool {
+    width > height
+}
+
+/// Bytes that [`Strips`] hold at most for a scene in windows of `window_px` pixels, without those of the sink.
+pub(super) fn strip_bytes(width: usize, height: usize, channels: usize, window_px: usize) -> usize {
+    let per_pixel = channels * size_of::<f32>() + size_of::<f32>() + size_of::<bool>();
+    width.min(height) * (window_px.min(width.max(height)) + LINES_PER_PART) * per_pixel
+}
+
+/// The lines of a scene that later windows may still change.
 pub(super) struct Strips {
     width: usize,
     height: usize,
     channels: usize,
-    /// The scene's row at the start of the buffers.
+    by_columns: bool,
+    /// The scene's line at the start of the buffers.
     first: usize,
-    /// Weighted sums, `[open rows, width, channels]`.
+    /// Weighted sums, `[open lines, length of a line, channels]`.
     values: Vec<f32>,
-    /// Sums of weights, `[open rows, width]`.
+    /// Sums of weights, `[open lines, length of a line]`.
     weights: Vec<f32>,
-    /// `[open rows, width]`.
+    /// `[open lines, length of a line]`.
     valid: Vec<bool>,
     sink: Box<dyn DenseSink>,
 }
 
 impl Strips {
-    /// No rows yet, for a scene of `width` x `height` pixels with `channels` values per pixel.
+    /// No lines yet, for a scene of `width` x `height` pixels with `channels` values per pixel.
     pub(super) fn new(width: usize, height: usize, channels: usize, sink: Box<dyn DenseSink>) -> Self {
         let (values, weights, valid) = (Vec::new(), Vec::new(), Vec::new());
-        Self { width, height, channels, first: 0, values, weights, valid, sink }
+        Self { width, height, channels, by_columns: goes_by_columns(width, height), first: 0, values, weights, valid, sink }
     }
 
     /// True if a window's answer has as many values per pixel as the scene.
@@ -41,18 +59,16 @@ impl Strips {
         let (rows, cols, channels) = (window.rows, window.cols, self.channels);
         let col_weights: Vec<f32> = (0..cols.len).map(|col| cols.weight(col)).collect();
         for row in 0..rows.len {
-            let (row_weight, at) = (rows.weight(row), self.position(window, row));
+            let row_weight = rows.weight(row);
             let line = &answer.values[row * answer.width * channels..][..cols.len * channels];
-            let into = &mut self.values[at * channels..][..cols.len * channels];
-            let pixels = into.chunks_exact_mut(channels).zip(line.chunks_exact(channels));
-            for ((weight, sum), (into, values)) in col_weights.iter().zip(&mut self.weights[at..at + cols.len]).zip(pixels)
-            {
-                let weight = row_weight * weight;
-                *sum += weight;
+            for (col, values) in line.chunks_exact(channels).enumerate() {
+                let (at, weight) = (self.position(window, row, col), row_weight * col_weights[col]);
+                self.weights[at] += weight;
+                let into = &mut self.values[at * channels..][..channels];
                 into.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
-            }
-            if let Some(valid) = valid {
-                self.valid[at..at + cols.len].copy_from_slice(&valid[row * answer.width..][..cols.len]);
+                if let Some(valid) = valid {
+                    self.valid[at] = valid[row * answer.width + col];
+                }
             }
         }
     }
@@ -61,50 +77,77 @@ impl Strips {
     pub(super) fn skip(&mut self, window: SceneWindow) {
         self.open(window);
         for row in 0..window.rows.len {
-            let at = self.position(window, row);
-            self.valid[at..at + window.cols.len].fill(false);
+            for col in 0..window.cols.len {
+                let at = self.position(window, row, col);
+                self.valid[at] = false;
+            }
         }
     }
 
     /// The sink's output, after all windows have been added.
     pub(super) fn finish(mut self) -> Output {
-        self.close(self.height);
+        self.close(self.width.max(self.height));
         self.sink.finish()
     }
 
-    /// Where the first pixel of a window's row lies in the buffers.
-    fn position(&self, window: SceneWindow, row: usize) -> usize {
-        (window.rows.start + row - self.first) * self.width + window.cols.start
+    /// Pixels of a line.
+    fn line_len(&self) -> usize {
+        if self.by_columns { self.height } else { self.width }
     }
 
-    /// Passes the rows above a window to the sink and makes room for its own.
+    /// Where a window's pixel lies in the buffers.
+    fn position(&self, window: SceneWindow, row: usize, col: usize) -> usize {
+        let (row, col) = (window.rows.start + row, window.cols.start + col);
+        if self.by_columns { (col - self.first) * self.height + row } else { (row - self.first) * self.width + col }
+    }
+
+    /// Passes the lines before a window to the sink and makes room for its own.
     fn open(&mut self, window: SceneWindow) {
-        self.close(window.rows.start);
-        let pixels = (window.rows.start + window.rows.len - self.first) * self.width;
-        self.values.resize(pixels * self.channels, 0.0);
-        self.weights.resize(pixels, 0.0);
-        self.valid.resize(pixels, true);
+        let span = if self.by_columns { window.cols } else { window.rows };
+        self.close(span.start);
+        let pixels = (span.start + span.len - self.first) * self.line_len();
+        if pixels > self.weights.len() {
+            let missing = pixels - self.weights.len();
+            self.values.reserve_exact(missing * self.channels);
+            self.values.resize(pixels * self.channels, 0.0);
+            self.weights.resize(pixels, 0.0);
+            self.valid.resize(pixels, true);
+        }
     }
 
-    /// Passes the rows before `end` to the sink.
+    /// Passes the lines before `end` to the sink.
     fn close(&mut self, end: usize) {
-        let rows = end.saturating_sub(self.first).min(self.weights.len() / self.width.max(1));
-        if rows == 0 {
-            return;
+        let lines = end.saturating_sub(self.first).min(self.weights.len() / self.line_len().max(1));
+        for start in (0..lines).step_by(LINES_PER_PART) {
+            let part = self.part(start..(start + LINES_PER_PART).min(lines));
+            let at = self.first + start;
+            let corner = if self.by_columns { (at, 0) } else { (0, at) };
+            self.sink.take(part, corner, (self.width, self.height));
         }
-        let pixels = rows * self.width;
-        let mut values: Vec<f32> = self.values.drain(..pixels * self.channels).collect();
-        for (pixel, weight) in values.chunks_exact_mut(self.channels).zip(self.weights.drain(..pixels)) {
-            // No weight: no window had data there.
-            if weight > 0.0 {
-                pixel.iter_mut().for_each(|value| *value /= weight);
+        let pixels = lines * self.line_len();
+        self.values.drain(..pixels * self.channels);
+        self.weights.drain(..pixels);
+        self.valid.drain(..pixels);
+        self.first += lines;
+    }
+
+    /// Finished lines as a part of the scene.
+    fn part(&self, lines: Range<usize>) -> Dense {
+        let (start, count, channels) = (lines.start, lines.len(), self.channels);
+        let (width, height) = if self.by_columns { (count, self.height) } else { (self.width, count) };
+        let mut values = Vec::with_capacity(width * height * channels);
+        let mut valid = Vec::with_capacity(width * height);
+        for row in 0..height {
+            for col in 0..width {
+                let at = if self.by_columns { (start + col) * self.height + row } else { (start + row) * self.width + col };
+                // No weight: no window had data there.
+                let weight = if self.weights[at] > 0.0 { self.weights[at] } else { 1.0 };
+                values.extend(self.values[at * channels..][..channels].iter().map(|sum| sum / weight));
+                valid.push(self.valid[at]);
             }
         }
-        let valid: Vec<bool> = self.valid.drain(..pixels).collect();
         let valid = valid.contains(&false).then_some(valid);
-        self.first += rows;
-        let strip = Dense { width: self.width, height: rows, channels: self.channels, values, valid };
-        self.sink.take(strip, self.height);
+        Dense { width, height, channels, values, valid }
     }
 }
 
@@ -123,8 +166,22 @@ mod tests {
     }
 
     fn blended(window_px: usize, overlap_px: usize, error: f32) -> Dense {
-        let mut strips = Strips::new(WIDTH, HEIGHT, 2, Box::<WholeMap>::default());
-        for window in scene_windows(WIDTH, HEIGHT, window_px, overlap_px) {
+        blended_scene((WIDTH, HEIGHT), window_px, overlap_px, error)
+    }
+
+    fn blended_scene(
+        (scene_width, scene_height): (usize, usize),
+        window_px: usize,
+        overlap_px: usize,
+        error: f32,
+    ) -> Dense {
+        let mut strips = Strips::new(scene_width, scene_height, 2, Box::<WholeMap>::default());
+        let mut windows = scene_windows(scene_width, scene_height, window_px, overlap_px);
+        if strips.by_columns {
+            windows.sort_by_key(|window| (window.cols.start, window.rows.start));
+        }
+        let least = scene_width.min(scene_height);
+        for window in windows {
             let (cols, rows) = (window.cols, window.rows);
             // Like a padded input, the answer is wider than the window; its border, where context is missing, is wrong.
             let width = cols.len + 5;
@@ -135,11 +192,12 @@ mod tests {
             let pixels = (0..rows.len).flat_map(|row| (0..width).map(move |col| (row, col)));
             let values = pixels.flat_map(|(row, col)| value(row, col)).collect();
             strips.add(window, &Dense { width, height: rows.len, channels: 2, values, valid: None }, None);
-            let open = strips.weights.len() / WIDTH;
-            assert!(open <= window_px, "{open} rows are held");
+            let open = strips.weights.len() / least;
+            assert!(open <= window_px, "{open} lines are held");
         }
         let Output::Dense(whole) = strips.finish() else { panic!("a whole map is dense") };
-        assert_eq!((whole.width, whole.height, whole.values.len()), (WIDTH, HEIGHT, WIDTH * HEIGHT * 2));
+        let size = (scene_width, scene_height, scene_width * scene_height * 2);
+        assert_eq!((whole.width, whole.height, whole.values.len()), size);
         whole
     }
 
@@ -148,6 +206,15 @@ mod tests {
         let whole = blended(128, 32, 0.0);
         for (pixel, values) in whole.values.chunks_exact(2).enumerate() {
             let wanted = truth(pixel % WIDTH, pixel / WIDTH);
+            assert!(values.iter().zip(wanted).all(|(found, wanted)| (found - wanted).abs() < 1e-3), "pixel {pixel}");
+        }
+    }
+
+    #[test]
+    fn a_wide_scene_is_blended_column_by_column_to_the_same_pixels() {
+        let whole = blended_scene((HEIGHT, WIDTH), 128, 32, 0.0);
+        for (pixel, values) in whole.values.chunks_exact(2).enumerate() {
+            let wanted = truth(pixel % HEIGHT, pixel / HEIGHT);
             assert!(values.iter().zip(wanted).all(|(found, wanted)| (found - wanted).abs() < 1e-3), "pixel {pixel}");
         }
     }

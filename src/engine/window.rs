@@ -14,6 +14,7 @@ use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::options::PixelOptions;
 use super::pixels::{WindowPixels, read_source_window};
+use super::reading::Reading;
 use crate::nn::{Features, HeadOutput};
 use crate::raster::Source;
 use crate::sync::IgnorePoison;
@@ -93,6 +94,7 @@ pub(super) struct Windows {
     features: Cache<WindowKey, Arc<WindowFeatures>>,
     answers: Cache<(WindowKey, ModelQuery), Arc<WindowAnswer>>,
     device: Arc<DeviceWorker>,
+    reading: Arc<Reading>,
     grid: WindowGrid,
 }
 
@@ -100,7 +102,7 @@ const KIB: usize = 1 << 10;
 
 impl Windows {
     /// Empty caches over `device`.
-    pub(super) fn new(device: Arc<DeviceWorker>, options: &WindowOptions) -> Self {
+    pub(super) fn new(device: Arc<DeviceWorker>, reading: Arc<Reading>, options: &WindowOptions) -> Self {
         let features = Cache::builder()
             .name("features")
             .max_capacity(options.features_mib * KIB as u64)
@@ -115,7 +117,7 @@ impl Windows {
                 kib(window.answer.as_ref().map_or(0, ModelAnswer::bytes) + valid_bytes(&window.valid))
             })
             .build();
-        Self { features, answers, device, grid: options.grid }
+        Self { features, answers, device, reading, grid: options.grid }
     }
 
     /// The grid of the windows.
@@ -178,9 +180,8 @@ impl Windows {
         let started = Instant::now();
         let (source, spec) = (source.clone(), model.spec.clone());
         let (target, options) = (self.grid.georef(key.window), key.pixels.clone());
-        let pixels = tokio::task::spawn_blocking(move || read_source_window(&source, &spec, &target, &options))
-            .await
-            .unwrap_or(Err(EngineError::Panicked))?;
+        let read = move || read_source_window(&source, &spec, &target, &options);
+        let pixels = self.reading.source(&key.source, read).await?;
         let read = started.elapsed();
         let Some(WindowPixels { values, shape, valid, warnings }) = pixels else {
             return Ok(Arc::new(WindowFeatures {

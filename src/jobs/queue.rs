@@ -58,7 +58,8 @@ impl JobQueue {
                 // SQLite gives its other files the permissions of this one.
                 private_file::keep(&file).map_err(JobError::io(format!("opening {}", file.display())))?;
                 let database = JobDatabase::open(Some(&file))?;
-                let interrupted = "the server died while it worked on this job, which may be the cause; submit it again to try again";
+                let interrupted =
+                    "the server died while it worked on this job, which may be the cause; submit it again to try again";
                 let failure = JobFailure { kind: ErrorKind::Internal, detail: interrupted.to_owned() };
                 database.fail_running(&failure, now_ms())?;
                 files.remove_others(&database.ids()?).map_err(JobError::io(format!("listing {}", root.display())))?;

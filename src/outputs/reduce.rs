@@ -5,7 +5,7 @@ use super::classes::class_map;
 use super::filter::draws;
 use super::format::Format;
 use super::options::{Render, RenderOptions};
-use crate::prediction::{ClassMap, Dense, DenseSink, NO_CATEGORY, Output, WholeMap};
+use crate::prediction::{ClassMap, Dense, DenseSink, NO_CATEGORY, Output, WholeMap, copy_part};
 use crate::zoo::{Task, TaskType};
 
 /// The sink that keeps the least of a scene that [`encode`](super::encode()) needs to write it as `format` with the same
@@ -52,22 +52,28 @@ impl DenseSink for Categories {
         1
     }
 
-    fn take(&mut self, rows: Dense, height: usize) {
-        let part = class_map(&rows, &self.task, &self.options);
-        if self.map.height == 0 {
-            self.map.width = rows.width;
-            self.map.labels.reserve_exact(rows.width * height);
-            self.map.scores.iter_mut().for_each(|scores| scores.reserve_exact(rows.width * height));
+    fn bytes_per_pixel(&self, _channels: usize) -> usize {
+        size_of::<u8>() + self.map.scores.as_ref().map_or(0, |_| size_of::<u16>())
+    }
+
+    fn take(&mut self, part: Dense, corner: (usize, usize), (width, height): (usize, usize)) {
+        let labels = class_map(&part, &self.task, &self.options).labels;
+        if self.map.labels.is_empty() {
+            (self.map.width, self.map.height) = (width, height);
+            self.map.labels = vec![NO_CATEGORY; width * height];
+            self.map.scores.iter_mut().for_each(|scores| *scores = vec![0; width * height]);
         }
-        if let Some(scores) = &mut self.map.scores {
-            let pixels = rows.values.chunks_exact(rows.channels).zip(&part.labels);
-            scores.extend(pixels.map(|(probabilities, label)| {
-                // `NO_CATEGORY` is beyond the channels: the score is 0.
-                probabilities.get(usize::from(*label)).map_or(0, |probability| to_steps(*probability))
-            }));
+        if let Some(whole) = &mut self.map.scores {
+            let pixels = part.values.chunks_exact(part.channels).zip(&labels);
+            let scores: Vec<u16> = pixels
+                .map(|(probabilities, label)| {
+                    // `NO_CATEGORY` is beyond the channels: the score is 0.
+                    probabilities.get(usize::from(*label)).map_or(0, |probability| to_steps(*probability))
+                })
+                .collect();
+            copy_part(&scores, part.width, whole, width, corner, 1);
         }
-        self.map.labels.extend(part.labels);
-        self.map.height += rows.height;
+        copy_part(&labels, part.width, &mut self.map.labels, width, corner, 1);
     }
 
     fn finish(self: Box<Self>) -> Output {

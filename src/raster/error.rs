@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::budget::BudgetError;
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
 use crate::storage::{ReadError, RemoteError};
@@ -107,6 +108,14 @@ pub enum RasterError {
         /// What the first bytes look like.
         found: String,
     },
+    /// There is no memory to decode it.
+    #[error("{name} cannot be decoded now: {source}")]
+    Budget {
+        /// The file or upload.
+        name: String,
+        /// How much it needs.
+        source: BudgetError,
+    },
     /// A remote file cannot be fetched.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -154,6 +163,7 @@ impl RasterError {
             Self::NoSuchPart { .. } => ErrorKind::NotFound,
             Self::UnsupportedMedia { .. } => ErrorKind::UnsupportedMedia,
             Self::Remote(error) => error.kind(),
+            Self::Budget { source, .. } => source.kind(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
                 io::ErrorKind::TimedOut => ErrorKind::TimedOut,

@@ -26,6 +26,18 @@ pub enum SampleType {
     F64,
 }
 
+impl SampleType {
+    /// Bytes of a sample in memory.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
 /// One band of a raster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BandInfo {

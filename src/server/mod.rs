@@ -1,5 +1,6 @@
 //! Wiring: an engine out of the configuration, a listener, and an orderly end.
 
+mod connections;
 mod error;
 mod health_check;
 
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 
+use self::connections::{BoundedListener, ConnectionLimits, RequestConnection, count_request, most_connections};
 use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
@@ -84,6 +86,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     if !address.ip().is_loopback() && config.server.api_key.is_empty() {
         tracing::warn!("{address} is open to the network and no --api-key is set: anyone who reaches it may use it");
     }
+    telemetry::log_panics();
     let metrics = telemetry::start_metrics();
     let engine = engine(&config)?;
     let state = AppState::new(engine, api_options(&config), metrics)?;
@@ -103,7 +106,13 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
             let _ = stopping.send(true);
         }
     };
-    let serving = axum::serve(listener, router(state.clone())).with_graceful_shutdown(signalled);
+    let limits = ConnectionLimits {
+        total: config.server.max_connections.unwrap_or_else(most_connections),
+        per_peer: config.server.max_connections_per_peer,
+    };
+    let service = router(state.clone()).layer(axum::middleware::from_fn(count_request));
+    let service = service.into_make_service_with_connect_info::<RequestConnection>();
+    let serving = axum::serve(BoundedListener::new(listener, limits), service).with_graceful_shutdown(signalled);
     let deadline = async {
         // An error means that the server ended without a signal; then there is nothing to wait for.
         if stopped.wait_for(|stopping| *stopping).await.is_ok() {

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::budget::Work;
 use crate::sync::IgnorePoison;
 
 /// Requests under way for one caller.
@@ -18,24 +19,32 @@ pub(crate) fn in_parallel<T: Send, E: Send>(
     }
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<T, E>)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..count.min(PARALLEL) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        break;
-                    }
-                    let result = work(index);
-                    if result.is_err() {
-                        // Start no more work after a failure.
-                        next.store(count, Ordering::Relaxed);
-                    }
-                    done.lock().ignore_poison().push((index, result));
-                }
-            });
+    let take_turns = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                break;
+            }
+            let result = work(index);
+            if result.is_err() {
+                // Start no more work after a failure.
+                next.store(count, Ordering::Relaxed);
+            }
+            done.lock().ignore_poison().push((index, result));
         }
+    };
+    let helper = Work::shared(take_turns);
+    std::thread::scope(|scope| {
+        // This thread is one of them. If the system refuses others, it does the work alone.
+        for _ in 1..count.min(PARALLEL) {
+            let started = std::thread::Builder::new().spawn_scoped(scope, &helper);
+            if started.is_err() {
+                break;
+            }
+        }
+        helper();
     });
+    drop(helper);
     let mut done = done.into_inner().ignore_poison();
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()

@@ -162,6 +162,7 @@ fn options(data_dir: Option<&Path>) -> SourceOptions {
         data_dir: data_dir.map(Path::to_owned),
         source_root: None,
         max_sources: 8,
+        max_memory_bytes: 1 << 30,
         retry_after: Duration::ZERO,
         open: OpenOptions {
             limits: Limits { max_bytes: 64 << 20, max_pixels: 1 << 26 },

@@ -17,7 +17,6 @@ use crate::api::dto::{TileJson, TileName, TileParams, imagery_zooms};
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
 use crate::api::state::AppState;
-use crate::engine::Sources;
 use crate::error::ErrorKind;
 use crate::georef::Georef;
 use crate::raster::{CaptureSelection, Resampling, Source};
@@ -112,18 +111,19 @@ pub(super) async fn get_imagery_tile(
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
-    let make = draw(state.engine().sources().clone(), source, wanted, (coord.georef(size_px), resampling));
+    let make = draw(state.clone(), source, wanted, (coord.georef(size_px), resampling));
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
 }
 
 async fn draw(
-    sources: Sources,
+    state: AppState,
     source: Arc<Source>,
     wanted: CaptureSelection,
     (target, resampling): (Georef, Resampling),
 ) -> Result<EncodedAnswer, Problem> {
-    tokio::task::spawn_blocking(move || {
+    let (id, sources) = (source.id.clone(), state.engine().sources().clone());
+    let read = move || {
         let started = std::time::Instant::now();
         let tile = source.read_rgba(&wanted, &target, resampling).inspect_err(|error| {
             if error.is_changed_file() {
@@ -131,9 +131,8 @@ async fn draw(
             }
         })?;
         EncodedAnswer::imagery(&tile, &target, started.elapsed())
-    })
-    .await
-    .map_err(Problem::internal)?
+    };
+    state.engine().read_source(&id, read).await
 }
 
 fn check_zoom(source: &Source, zoom: u8) -> Result<(), Problem> {

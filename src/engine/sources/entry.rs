@@ -22,8 +22,8 @@ pub(super) struct SourceEntry {
 /// How a source can be opened again.
 #[derive(Clone)]
 pub(super) enum SourceOrigin {
-    /// It cannot: it exists in memory only.
-    Memory,
+    /// It cannot: its file of so many bytes is in memory only.
+    Memory { bytes: u64 },
     /// As the operator named it.
     Locations(Vec<Location>),
     /// As a client registered it.

@@ -145,7 +145,7 @@ impl Sources {
             // A search returns a source of its own, so the stored one cannot be compared with it.
             let is_same =
                 matches!(&entry.state, SourceState::Open(open) if Arc::ptr_eq(open, source) || open.is_searched());
-            if is_same && !matches!(entry.origin, SourceOrigin::Memory) {
+            if is_same && !matches!(entry.origin, SourceOrigin::Memory { .. }) {
                 entry.state = SourceState::Closed { failure: None };
             }
         }
@@ -161,7 +161,7 @@ impl Sources {
     /// # Errors
     /// [`EngineError::Exists`].
     pub fn add_built_in(&self, source: Source) -> Result<Arc<Source>, EngineError> {
-        self.registry.insert(Arc::new(source), true, SourceOrigin::Memory, None)
+        self.registry.insert(Arc::new(source), true, SourceOrigin::Memory { bytes: 0 }, None)
     }
 
     /// Adds the captures at `locations` as a source of the server's own set-up. Files are opened at once. If any location is
@@ -232,19 +232,23 @@ impl Sources {
 
     async fn register(&self, id: String, record: SourceRecord, bytes: Option<Bytes>) -> Result<Arc<Source>, EngineError> {
         check_id(&id)?;
-        self.registry.check_room(&id)?;
+        self.registry.check_room(&id, bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))?;
         let registry = self.registry.clone();
         let register = move || {
             // Opened before it is stored, so that a file that is not a raster leaves nothing behind.
             let source = match (&record, &bytes) {
                 (SourceRecord { title, place: StoredPlace::Upload { images, .. } }, Some(bytes)) => {
                     let OpenOptions { limits, chunks, .. } = &registry.options.open;
-                    Source::from_bytes(&id, title.as_deref().unwrap_or(&id), bytes.clone(), *images, limits, chunks)?
+                    let title = title.as_deref().unwrap_or(&id);
+                    let source = Source::from_bytes(&id, title, bytes.clone(), *images, limits, chunks)?;
+                    source.probe()?;
+                    source
                 }
                 (record, _) => registry.options.open_origin(&id, &SourceOrigin::Record(record.clone()), None)?,
             };
             let Some(root) = sources_dir(registry.options.data_dir.as_deref()) else {
-                let origin = if bytes.is_some() { SourceOrigin::Memory } else { SourceOrigin::Record(record) };
+                let memory = |bytes: Bytes| SourceOrigin::Memory { bytes: bytes.len() as u64 };
+                let origin = bytes.map_or(SourceOrigin::Record(record), memory);
                 return registry.insert(Arc::new(source), false, origin, None);
             };
             let stored = store::write(&root, &id, &record, bytes.as_deref()).map_err(|error| store_error(&id, error))?;

@@ -17,6 +17,8 @@ pub struct SourceOptions {
     pub source_root: Option<PathBuf>,
     /// Most registered sources.
     pub max_sources: usize,
+    /// Most bytes of uploads in memory, if there is no directory for them.
+    pub max_memory_bytes: u64,
     /// Pause after a failed attempt to open a source, so that not every tile asks a host that is down.
     pub retry_after: Duration,
     /// How registered sources are opened.
@@ -32,7 +34,7 @@ impl SourceOptions {
         stored: Option<&Path>,
     ) -> Result<Source, EngineError> {
         let record = match origin {
-            SourceOrigin::Memory => return Err(EngineError::SourceNotOpen { id: id.to_owned() }),
+            SourceOrigin::Memory { .. } => return Err(EngineError::SourceNotOpen { id: id.to_owned() }),
             // Limits apply to what clients register; the operator may serve any file.
             SourceOrigin::Locations(locations) => {
                 let open = OpenOptions { limits: Limits::NONE, ..self.open.clone() };

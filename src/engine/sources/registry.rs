@@ -49,7 +49,8 @@ impl SourceRegistry {
         result
     }
 
-    pub(super) fn check_room(&self, id: &str) -> Result<(), EngineError> {
+    /// Checks that a source may be added, `upload` bytes of which are sent with it.
+    pub(super) fn check_room(&self, id: &str, upload: u64) -> Result<(), EngineError> {
         let known = self.read();
         if known.contains_key(id) {
             return Err(EngineError::Exists { what: "source", id: id.to_owned() });
@@ -61,6 +62,14 @@ impl SourceRegistry {
                 found: registered as u64 + 1,
                 limit: self.options.max_sources as u64,
             });
+        }
+        let held = known.values().map(|entry| match entry.origin {
+            SourceOrigin::Memory { bytes } => bytes,
+            _ => 0,
+        });
+        let (found, limit) = (held.sum::<u64>().saturating_add(upload), self.options.max_memory_bytes);
+        if self.options.data_dir.is_none() && upload > 0 && found > limit {
+            return Err(EngineError::TooLarge { what: "bytes of uploaded sources in memory", found, limit });
         }
         Ok(())
     }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use rayon::prelude::*;
 
 use super::cache::{ChunkCache, ChunkKey};
-use super::error::DecodeError;
+use super::error::{DecodeError, without_panic};
 use super::samples::{Run, Samples};
+use crate::budget::{BudgetError, MemoryGrant, Work};
 use crate::raster::error::RasterError;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow};
 use crate::storage::in_parallel;
@@ -106,6 +107,9 @@ pub(crate) trait ChunkedImage: Sync {
         Ok(Vec::new())
     }
 
+    /// Bytes in memory while a chunk is decoded, its samples among them, at most.
+    fn decode_bytes(&self, chunk: ChunkAt) -> usize;
+
     /// The samples of a chunk; none at all for one that is not stored, whose pixels have no data.
     ///
     /// # Errors
@@ -126,6 +130,9 @@ pub(crate) enum Mask<'a> {
     /// The first band of another image of the same size.
     Image(&'a dyn ChunkedImage),
 }
+
+/// Decoded chunks, and the memory that some of them took.
+type LoadedChunks = (Vec<Arc<Samples>>, Option<MemoryGrant>);
 
 /// Reads the chunked images of one file.
 pub(crate) struct ChunkReader {
@@ -205,7 +212,8 @@ impl ChunkReader {
             }
         }
         for batch in wanted.chunks((*batch).max(1)) {
-            for ((chunk, plane_slot), samples) in batch.iter().zip(self.load(image, batch)?) {
+            let (loaded, _memory) = self.load(image, batch)?;
+            for ((chunk, plane_slot), samples) in batch.iter().zip(loaded) {
                 if samples.len() == 0 {
                     continue;
                 }
@@ -229,8 +237,8 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// The decoded chunks of a batch. What is not in the cache is decoded in parallel.
-    fn load(&self, image: &dyn ChunkedImage, batch: &[(ChunkAt, usize)]) -> Result<Vec<Arc<Samples>>, RasterError> {
+    /// The decoded chunks of a batch, and the memory for those that are not in the cache, which are decoded in parallel.
+    fn load(&self, image: &dyn ChunkedImage, batch: &[(ChunkAt, usize)]) -> Result<LoadedChunks, RasterError> {
         let key = |chunk: ChunkAt| {
             let (image, chunk) = image.number(chunk);
             ChunkKey { file: self.file, image, chunk }
@@ -239,10 +247,15 @@ impl ChunkReader {
         let missing: Vec<ChunkAt> =
             batch.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|((chunk, _), _)| *chunk).collect();
         let failed = |error: DecodeError| error.in_file(&self.name, self.format);
+        Work::check().map_err(|_| failed(BudgetError::Ended.into()))?;
+        let bytes = missing.iter().map(|chunk| image.decode_bytes(*chunk) as u64).sum();
+        // Asked for before any chunk is read, because nobody may wait for memory who holds some.
+        let memory = (bytes > 0).then(|| self.cache.budget().decoding("a chunk of it", bytes)).transpose();
+        let memory = memory.map_err(|error| failed(error.into()))?;
         let stored = image.read_together(&missing).map_err(failed)?;
         let load = |index: usize| {
             let chunk = missing[index];
-            self.cache.get_or_decode(key(chunk), || image.decode(chunk, stored.get(index)))
+            self.cache.get_or_decode(key(chunk), || without_panic(|| image.decode(chunk, stored.get(index))))
         };
         let loaded = if image.is_remote() {
             in_parallel(missing.len(), load)
@@ -252,7 +265,7 @@ impl ChunkReader {
             (0..missing.len()).map(load).collect()
         };
         let mut loaded = loaded.map_err(|error| failed(DecodeError::clone(&error)))?.into_iter();
-        Ok(found.into_iter().filter_map(|samples| samples.or_else(|| loaded.next())).collect())
+        Ok((found.into_iter().filter_map(|samples| samples.or_else(|| loaded.next())).collect(), memory))
     }
 }
 

@@ -1,13 +1,9 @@
-//! Rasters in memory (PNG, JPEG, arrays), and single captures of a stack.
+//! Rasters in memory (arrays), and single captures of a stack.
 
-use std::io::Cursor;
 use std::sync::Arc;
-
-use image::{DynamicImage, ImageFormat, ImageReader};
 
 use crate::georef::Georef;
 use crate::raster::error::RasterError;
-use crate::raster::formats::limits::Limits;
 use crate::raster::formats::samples::{Run, Samples};
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo};
 
@@ -23,51 +19,6 @@ pub struct MemoryRaster {
 }
 
 impl MemoryRaster {
-    /// Decodes a PNG (8 or 16 bits, palettes as colours) or JPEG.
-    ///
-    /// # Errors
-    /// [`RasterError::TooLarge`] beyond the limits, [`RasterError::Undecodable`] where the file is damaged.
-    pub fn from_picture(name: &str, bytes: &[u8], is_png: bool, limits: &Limits) -> Result<Self, RasterError> {
-        let (format, format_name) = if is_png { (ImageFormat::Png, "PNG") } else { (ImageFormat::Jpeg, "JPEG") };
-        let failed = |error: image::ImageError| RasterError::Undecodable {
-            name: name.to_owned(),
-            format: format_name,
-            reason: error.to_string(),
-        };
-        let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(failed)?;
-        limits.check_pixels(name, width.into(), height.into())?;
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        // The most a picture of the checked size can need: eight bytes per pixel (16-bit RGBA) and as much again for the decoder.
-        let mut decoder_limits = image::Limits::default();
-        decoder_limits.max_alloc = Some(u64::from(width) * u64::from(height) * 16 + (16 << 20));
-        reader.limits(decoder_limits);
-        let picture = reader.decode().map_err(failed)?;
-        let (bands, has_alpha) = (usize::from(picture.color().channel_count()), picture.color().has_alpha());
-        let samples = match picture {
-            DynamicImage::ImageLuma8(image) => Samples::U8(image.into_raw()),
-            DynamicImage::ImageLumaA8(image) => Samples::U8(image.into_raw()),
-            DynamicImage::ImageRgb8(image) => Samples::U8(image.into_raw()),
-            DynamicImage::ImageRgba8(image) => Samples::U8(image.into_raw()),
-            DynamicImage::ImageLuma16(image) => Samples::U16(image.into_raw()),
-            DynamicImage::ImageLumaA16(image) => Samples::U16(image.into_raw()),
-            DynamicImage::ImageRgb16(image) => Samples::U16(image.into_raw()),
-            DynamicImage::ImageRgba16(image) => Samples::U16(image.into_raw()),
-            other => Samples::F32(if has_alpha { other.into_rgba32f().into_raw() } else { other.into_rgb32f().into_raw() }),
-        };
-        let info = RasterInfo {
-            width: width as usize,
-            height: height as usize,
-            bands: (0..bands)
-                .map(|band| BandInfo { is_alpha: has_alpha && band + 1 == bands, ..BandInfo::default() })
-                .collect(),
-            sample_type: samples.sample_type(),
-            georef: None,
-            is_normalised: false,
-            overviews: Vec::new(),
-        };
-        Ok(Self { info, samples: Arc::new(samples), start: 0, pixel_step: bands, band_step: 1 })
-    }
-
     /// The `[bands, height, width]` array that starts at sample `start` of a longer one.
     pub(crate) fn from_planes(
         samples: Arc<Samples>,

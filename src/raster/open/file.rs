@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::georef::CrsError;
 use crate::raster::datetime::Timestamp;
 use crate::raster::error::RasterError;
-use crate::raster::formats::{Format, GeoTiff, Jpeg2000, MAGIC_BYTES, MemoryRaster, open_npy};
+use crate::raster::formats::{Format, GeoTiff, Jpeg2000, MAGIC_BYTES, Picture, open_npy};
 use crate::raster::open::names::OpenOptions;
 use crate::raster::pixels::{BandInfo, Raster};
 use crate::storage::{ByteSource, FileBytes};
@@ -88,7 +88,7 @@ impl ImageFile {
         })
     }
 
-    /// The images of a picture or an array, decoded into memory: one per capture.
+    /// The images of a picture, which is decoded when it is looked at, or of an array in memory: one per capture.
     ///
     /// # Errors
     /// [`RasterError::TooLarge`] beyond the limits, [`RasterError::UnsupportedMedia`] for another format, and what the format's
@@ -107,7 +107,8 @@ impl ImageFile {
                 return Err(RasterError::UnsupportedMedia { name: self.name.clone(), found });
             }
         };
-        Ok(vec![Arc::new(MemoryRaster::from_picture(&self.name, &self.whole(options)?, is_png, limits)?)])
+        limits.check_bytes(&self.name, self.bytes.len())?;
+        Ok(vec![Arc::new(Picture::open(&self.name, self.bytes.clone(), is_png, limits, &options.chunks)?)])
     }
 
     /// All of its bytes, if they are within the limits.

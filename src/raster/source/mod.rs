@@ -19,7 +19,7 @@ use crate::raster::open::{
     Capture, CaptureSet, Catalogue, Imagery, Location, OpenOptions, file_name, is_search, open, open_search, title_of,
     version_hash,
 };
-use crate::raster::pixels::{Patch, Raster, RasterInfo, Resampling, SampleType};
+use crate::raster::pixels::{Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
 use crate::raster::warp::warp;
 
 /// Bounds of catalogues that do not restrict them.
@@ -210,6 +210,15 @@ impl Source {
         let options = OpenOptions { limits: *limits, chunks: cache.clone(), remote: None };
         let captures = open(Imagery::Bytes { name: title, bytes }, images, &options)?;
         Self::new(id, title, version, captures)
+    }
+
+    /// Reads a pixel of every capture, so that a picture that cannot be decoded is found before it is registered.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn probe(&self) -> Result<(), RasterError> {
+        let corner = PixelWindow { col: 0, row: 0, width: 1, height: 1 };
+        self.found.captures.iter().try_for_each(|capture| capture.raster.read(0, corner, &[0]).map(drop))
     }
 
     /// The 0-based captures that `wanted` chooses, in time order.

@@ -51,8 +51,8 @@ const MAX_DIRECTORIES: usize = 256;
 /// Entries accepted in one directory; TIFF defines a few hundred tags.
 const MAX_ENTRIES: u64 = 4096;
 
-/// Bytes accepted in one tag's value, enough for the offsets of four million chunks.
-const MAX_VALUE_BYTES: u64 = 32 << 20;
+/// Bytes accepted in one tag's value that is read at once. Offsets of chunks, of which there may be more, are read one by one.
+const MAX_VALUE_BYTES: u64 = 4 << 20;
 
 /// The header of a TIFF file: how its numbers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,38 @@ impl Header {
 pub(super) struct Directory {
     header: Header,
     entries: BTreeMap<u16, Entry>,
+}
+
+/// The unsigned numbers of a tag where they lie: a file may have millions of chunks in each of its directories.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    header: Header,
+    /// Bytes of one number.
+    size: usize,
+    count: u64,
+    /// The numbers themselves if they fit, else their offset.
+    word: Bytes,
+}
+
+impl Numbers {
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// The number at `index`, which must be less than [`Numbers::len`].
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it cannot be read.
+    pub(super) fn get(&self, source: &dyn ByteSource, index: usize) -> Result<u64, DecodeError> {
+        let start = index * self.size;
+        if self.count.saturating_mul(self.size as u64) <= self.word.len() as u64 {
+            return Ok(self.header.unsigned(&self.word[start..start + self.size]));
+        }
+        let offset = self.header.unsigned(&self.word).checked_add(start as u64);
+        let offset = offset.ok_or_else(|| damaged("an offset lies beyond any file"))?;
+        Ok(self.header.unsigned(&source.read_at(offset, self.size)?))
+    }
 }
 
 #[derive(Debug)]
@@ -203,6 +235,19 @@ impl Directory {
                 Ok(bytes.chunks_exact(size).map(|number| self.header.unsigned(number)).collect())
             }
             Some((field_type, ..)) => Err(damaged(format!("tag {tag} has type {field_type}, not an unsigned integer"))),
+        }
+    }
+
+    /// The unsigned numbers of a tag, to be read one by one; none if it is absent.
+    pub(super) fn numbers(&self, tag: u16) -> Result<Numbers, DecodeError> {
+        let Some(entry) = self.entries.get(&tag) else {
+            return Ok(Numbers { header: self.header, size: 1, count: 0, word: Bytes::new() });
+        };
+        match (entry.field_type, entry.value_bytes()) {
+            (1 | 3 | 4 | 13 | 16 | 18, Some(size)) => {
+                Ok(Numbers { header: self.header, size, count: entry.count, word: entry.word.clone() })
+            }
+            (field_type, _) => Err(damaged(format!("tag {tag} has type {field_type}, not an unsigned integer"))),
         }
     }
 

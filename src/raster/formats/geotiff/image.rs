@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::ifd::{Directory, tag};
+use super::ifd::{Directory, Numbers, tag};
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::pixels::SampleType;
 use crate::storage::ByteSource;
@@ -14,6 +14,9 @@ const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
 /// Columns or rows accepted.
 const MAX_SIDE: u64 = 1 << 24;
+
+/// Bytes accepted in the tables that JPEG chunks share; JPEG allows for a few kilobytes.
+const MAX_JPEG_TABLES: usize = 64 << 10;
 
 /// Bands accepted.
 const MAX_BANDS: u64 = 4096;
@@ -51,8 +54,8 @@ pub(super) struct Image {
     /// Index of the first sample that is alpha.
     pub(super) alpha: Option<usize>,
     pub(super) big_endian: bool,
-    offsets: Vec<u64>,
-    byte_counts: Vec<u64>,
+    offsets: Numbers,
+    byte_counts: Numbers,
 }
 
 fn in_range(what: &str, value: u64, max: u64) -> Result<usize, DecodeError> {
@@ -110,9 +113,9 @@ impl Image {
 
         let (offsets, byte_counts) =
             if tiled { (tag::TILE_OFFSETS, tag::TILE_BYTE_COUNTS) } else { (tag::STRIP_OFFSETS, tag::STRIP_BYTE_COUNTS) };
-        let (offsets, byte_counts) = (directory.unsigneds(source, offsets)?, directory.unsigneds(source, byte_counts)?);
+        let (offsets, byte_counts) = (directory.numbers(offsets)?, directory.numbers(byte_counts)?);
         let chunks = width.div_ceil(chunk_width) * height.div_ceil(chunk_height) * if planar { samples } else { 1 };
-        if offsets.len() != chunks || byte_counts.len() != chunks {
+        if offsets.len() != chunks as u64 || byte_counts.len() != chunks as u64 {
             return Err(damaged(format!(
                 "{chunks} chunks are needed, but there are {} offsets and {} byte counts",
                 offsets.len(),
@@ -125,6 +128,11 @@ impl Image {
             .iter()
             .position(|meaning| matches!(meaning, 1 | 2))
             .and_then(|position| Some(samples.checked_sub(extra.len())? + position));
+        let jpeg_tables = directory.bytes(source, tag::JPEG_TABLES)?;
+        if jpeg_tables.len() > MAX_JPEG_TABLES {
+            let found = jpeg_tables.len();
+            return Err(damaged(format!("its JPEG tables take {found} bytes; {MAX_JPEG_TABLES} are accepted")));
+        }
         let compression = number(tag::COMPRESSION, u64::from(COMPRESSION_NONE))? as u16;
         let is_ycbcr = number(tag::PHOTOMETRIC, 1)? == u64::from(PHOTOMETRIC_YCBCR);
         if is_ycbcr && (compression != COMPRESSION_JPEG || samples != 3 || bits != 8) && compression != COMPRESSION_WEBP {
@@ -142,7 +150,7 @@ impl Image {
             chunk_height,
             compression,
             predictor: number(tag::PREDICTOR, 1)? as u16,
-            jpeg_tables: directory.bytes(source, tag::JPEG_TABLES)?,
+            jpeg_tables,
             is_ycbcr: is_ycbcr && compression == COMPRESSION_JPEG && !planar,
             alpha,
             big_endian,
@@ -199,12 +207,19 @@ impl Image {
         self.chunk_width * self.chunk_height * self.chunk_samples() * usize::from(self.bits.div_ceil(8))
     }
 
+    /// Bytes of a chunk's samples in memory while it is decoded, at most: as stored and, if they have another type, as decoded.
+    pub(super) fn decode_bytes(&self) -> usize {
+        let samples = self.chunk_width * self.chunk_height * self.chunk_samples();
+        let (stored, decoded) = (usize::from(self.bits.div_ceil(8)), self.sample_type().bytes());
+        samples * if stored == decoded { stored } else { stored + decoded }
+    }
+
     /// Offset and length of a chunk in the file; `None` if it was never written (a sparse file).
     ///
     /// # Errors
     /// [`DecodeError`] if its length is more than its pixels can need.
-    pub(super) fn chunk_range(&self, index: usize) -> Result<Option<(u64, usize)>, DecodeError> {
-        let (offset, len) = (self.offsets[index], self.byte_counts[index]);
+    pub(super) fn chunk_range(&self, source: &dyn ByteSource, index: usize) -> Result<Option<(u64, usize)>, DecodeError> {
+        let (offset, len) = (self.offsets.get(source, index)?, self.byte_counts.get(source, index)?);
         // Compression makes even an incompressible chunk only little longer.
         let limit = 2 * self.chunk_bytes() as u64 + 65_536;
         if len > limit {

@@ -54,15 +54,24 @@ impl ChunkedImage for StoredImage {
     }
 
     fn read_together(&self, chunks: &[ChunkAt]) -> Result<Vec<Bytes>, DecodeError> {
-        let ranges = chunks.iter().map(|chunk| self.image.chunk_range(self.index(*chunk)));
+        let ranges = chunks.iter().map(|chunk| self.image.chunk_range(&*self.source, self.index(*chunk)));
         let ranges = ranges.map(|range| Ok(range?.unwrap_or_default())).collect::<Result<Vec<_>, DecodeError>>()?;
         Ok(self.source.get_ranges(&ranges)?)
+    }
+
+    fn decode_bytes(&self, chunk: ChunkAt) -> usize {
+        match self.image.chunk_range(&*self.source, self.index(chunk)) {
+            // The compressed bytes as they lie in the file, and as the codec takes them.
+            Ok(Some((_, len))) => self.image.decode_bytes() + 2 * len,
+            // Nothing is decoded, or nothing but an error comes of it.
+            _ => 0,
+        }
     }
 
     fn decode(&self, chunk: ChunkAt, stored: Option<&Bytes>) -> Result<Samples, DecodeError> {
         let index = self.index(chunk);
         // A sparse file leaves out chunks without data.
-        let Some((offset, len)) = self.image.chunk_range(index)? else { return Ok(Samples::U8(Vec::new())) };
+        let Some((offset, len)) = self.image.chunk_range(&*self.source, index)? else { return Ok(Samples::U8(Vec::new())) };
         match stored {
             Some(bytes) => chunk::decode(&self.image, index, bytes),
             None => chunk::decode(&self.image, index, &self.source.read_at(offset, len)?),

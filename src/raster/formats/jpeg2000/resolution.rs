@@ -76,6 +76,11 @@ impl ChunkedImage for Resolution {
         (self.reduction.into(), (chunk.row * (self.columns.len() - 1) + chunk.column) as u64)
     }
 
+    fn decode_bytes(&self, _chunk: ChunkAt) -> usize {
+        // Coefficients and samples as f32, a copy of a component for the transform, and the samples as integers.
+        self.stream.tile_samples() * 16
+    }
+
     fn decode(&self, chunk: ChunkAt, _stored: Option<&Bytes>) -> Result<Samples, DecodeError> {
         let ChunkAt { column, row, .. } = chunk;
         let (codestream, size) = self.stream.tile(&*self.source, column, row)?;

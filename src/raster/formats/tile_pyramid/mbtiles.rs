@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::MAX_TILE_BYTES;
 use super::picture::vector_tiles;
+use crate::budget::Work;
 use crate::georef::Bounds;
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
@@ -24,6 +27,12 @@ const FORMAT: &str = "MBTiles";
 /// Rows of the metadata table that are read, and the longest value accepted.
 const MAX_METADATA: i64 = 1000;
 const MAX_VALUE_BYTES: i64 = 4096;
+
+/// Time for opening a file and for reading a tile: `tiles` may be a view, and a view may take for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a statement that takes long is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// True if the first bytes are those of an SQLite file.
 pub(crate) fn is_sqlite(start: &[u8]) -> bool {
@@ -44,7 +53,7 @@ impl Mbtiles {
     pub(crate) fn open(name: &str, path: &Path, cache: &ChunkCache) -> Result<TilePyramid, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let connection = connect(path).map_err(|error| failed(decode_error(&error)))?;
-        let (extent, sample) = describe(&connection).map_err(failed)?;
+        let (extent, sample) = within_patience(&connection, || describe(&connection)).map_err(failed)?;
         let store = Self { connection: Mutex::new(connection) };
         TilePyramid::new(name, Arc::new(store), &extent, Some(&sample), cache)
     }
@@ -58,8 +67,32 @@ impl TileStore for Mbtiles {
             "SELECT {} FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2 AND tile_row = ?3",
             bounded("tile_data")
         );
-        picture_of(&connection, &sql, params![tile.z(), tile.x(), row])
+        within_patience(&connection, || picture_of(&connection, &sql, params![tile.z(), tile.x(), row]))
     }
+}
+
+/// Runs statements, which a watching thread interrupts once [`PATIENCE`] is over or their request has ended.
+fn within_patience<T>(connection: &Connection, statements: impl FnOnce() -> T) -> T {
+    let (handle, started) = (connection.get_interrupt_handle(), Instant::now());
+    let (done, ended) = mpsc::channel::<()>();
+    let is_wanted = Work::shared(|| started.elapsed() < PATIENCE && Work::check().is_ok());
+    std::thread::scope(|scope| {
+        let watch = move || {
+            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if !is_wanted() {
+                    handle.interrupt();
+                }
+            }
+        };
+        // Without a thread to spare, statements are not watched.
+        let watching = std::thread::Builder::new().spawn_scoped(scope, watch);
+        if let Err(error) = watching {
+            tracing::warn!(%error, "no thread watches over a statement");
+        }
+        let found = statements();
+        drop(done);
+        found
+    })
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -155,6 +188,9 @@ fn decode_error(error: &rusqlite::Error) -> DecodeError {
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::PermissionDenied | ErrorCode::OutOfMemory) => {
             ReadError::from(io::Error::other(error.to_string())).into()
+        }
+        Some(ErrorCode::OperationInterrupted) => {
+            damaged(format!("a statement took more than {} s, or its request ended", PATIENCE.as_secs()))
         }
         _ => damaged(error.to_string()),
     }

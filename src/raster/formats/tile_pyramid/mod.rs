@@ -233,6 +233,11 @@ impl ChunkedImage for Zoom {
         (self.zoom.into(), (chunk.row as u64) << 32 | chunk.column as u64)
     }
 
+    fn decode_bytes(&self, _chunk: ChunkAt) -> usize {
+        // As decoded, at most 16-bit RGBA, and as RGBA.
+        self.tile_px * self.tile_px * 12
+    }
+
     fn decode(&self, chunk: ChunkAt, _stored: Option<&Bytes>) -> Result<Samples, DecodeError> {
         let Some(tile) = self.tile(chunk) else { return Ok(Samples::U8(Vec::new())) };
         let in_tile = |error: DecodeError| error.prefixed(&format!("tile {}/{}/{}", tile.z(), tile.x(), tile.y()));
