@@ -40,12 +40,32 @@ pub struct Dense {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Values per pixel: probabilities per category, or one regressed value.
+    /// Values per pixel: probabilities per category, or regressed values (mostly one).
     pub channels: usize,
     /// `[height, width, channels]`, row-major.
     pub values: Vec<f32>,
     /// `[height, width]`: whether the input had data. `None`: it had data everywhere.
     pub valid: Option<Vec<bool>>,
+}
+
+impl Dense {
+    /// This map with a value for every pixel of an image of `width` x `height` pixels, where one value covers `stride_px` pixels
+    /// of each side. Pixels beyond the last value take it; values beyond the image are cut off. For maps without `valid`.
+    pub fn enlarged(self, stride_px: usize, width: usize, height: usize) -> Self {
+        if (self.width, self.height) == (width, height) || self.values.is_empty() {
+            return self;
+        }
+        let Self { channels, .. } = self;
+        let mut values = Vec::with_capacity(width * height * channels);
+        for row in 0..height {
+            let first = (row / stride_px).min(self.height - 1) * self.width;
+            for col in 0..width {
+                let at = (first + (col / stride_px).min(self.width - 1)) * channels;
+                values.extend_from_slice(&self.values[at..at + channels]);
+            }
+        }
+        Self { width, height, channels, values, valid: None }
+    }
 }
 
 /// A detected object.
@@ -191,5 +211,19 @@ impl DenseSink for WholeMap {
     fn finish(self: Box<Self>) -> Output {
         let empty = Dense { width: 0, height: 0, channels: 1, values: Vec::new(), valid: None };
         Output::Dense(self.0.unwrap_or(empty))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coarse_map_gets_a_value_for_every_pixel_of_the_image() {
+        let map = Dense { width: 2, height: 1, channels: 2, values: vec![1.0, 2.0, 3.0, 4.0], valid: None };
+        let enlarged = map.clone().enlarged(2, 5, 2);
+        let row = [1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0, 3.0, 4.0];
+        assert_eq!((enlarged.width, enlarged.height, enlarged.values), (5, 2, [row, row].concat()));
+        assert_eq!(map.enlarged(2, 1, 1).values, [1.0, 2.0]);
     }
 }

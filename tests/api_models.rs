@@ -103,6 +103,14 @@ async fn a_checkpoint_of_ones_own_is_served_from_the_models_directory() {
         "heads": [{"task": "water", "type": "segment", "categories": ["land", "water"]}],
         "native_zoom_512": 3
     });
+    let mut elsewhere = manifest.clone();
+    elsewhere["checkpoint"]["path"] = "theirs.safetensors".into();
+    let missing = register(&router, &elsewhere).await.problem(400);
+    assert!(missing.contains("theirs.safetensors"), "{missing}");
+    let mut other = manifest.clone();
+    other["fpn_channels"] = 8.into();
+    let misfit = register(&router, &other).await.problem(422);
+    assert!(misfit.contains("shape") || misfit.contains("missing"), "{misfit}");
     assert_eq!(register(&router, &manifest).await.status, 201);
     let tile = |model: &str| format!("/v1/tiles/{model}/water/4/8/6.npy?source=world");
     let ours = send_plain(&router, "GET", &tile("mine")).await;
@@ -113,6 +121,49 @@ async fn a_checkpoint_of_ones_own_is_served_from_the_models_directory() {
     std::fs::write(dir.path().join("mine.safetensors"), b"cut").unwrap();
     send_plain(&router, "GET", "/v1/tiles/mine/water/4/8/7.npy?source=world").await.problem(422);
     assert_eq!(send_plain(&router, "GET", &tile("world")).await.status, 200, "the server serves on");
+}
+
+#[tokio::test]
+async fn dense_heads_without_a_pyramid_answer_at_the_rasters_size() {
+    let router = fresh();
+    let raster = demo("trees_osbs.tif");
+    for (kind, categories) in [("segment", &["a", "b"][..]), ("bin_segment", &["a", "b"]), ("regress", &[])] {
+        let mut manifest = new_head(&format!("bare_{kind}"), kind, categories);
+        manifest["fpn"] = false.into();
+        assert_eq!(register(&router, &manifest).await.status, 201);
+        let path = format!("/v1/predict/bare_{kind}/mine");
+        for format in ["png", "tif", "npy"] {
+            let reply = post_to(&router, &format!("{path}?format={format}"), "image/tiff", raster.clone()).await;
+            assert_eq!(reply.status, 200, "{kind} {format}: {}", String::from_utf8_lossy(&reply.body));
+            assert!(format != "npy" || reply.body.len() >= 4 * 400 * 400, "{kind} has a value for every pixel");
+        }
+        let tile = send_plain(&router, "GET", &format!("/v1/tiles/bare_{kind}/mine/4/8/6.npy?source=world")).await;
+        assert_eq!(tile.status, 200, "{kind}: {}", String::from_utf8_lossy(&tile.body));
+        assert!(tile.body.len() >= 4 * 256 * 256 * categories.len().max(1), "{kind}: {}", tile.body.len());
+    }
+}
+
+#[tokio::test]
+async fn a_regression_answers_all_its_values() {
+    let router = fresh();
+    let raster = demo("trees_osbs.tif");
+    assert_eq!(register(&router, &new_head("two", "regress", &["height", "cover"])).await.status, 201);
+    let post =
+        async |query: &str| post_to(&router, &format!("/v1/predict/two/mine?{query}"), "image/tiff", raster.clone()).await;
+    let npy = post("format=npy").await;
+    assert_eq!(npy.status, 200, "{}", String::from_utf8_lossy(&npy.body));
+    assert!(String::from_utf8_lossy(&npy.body[..128]).contains("'shape': (2, 400, 400)"));
+    let (first, second) = (post("format=png").await.body, post("format=png&category=cover").await.body);
+    assert!(first != second && post("format=png&category=height").await.body == first, "a picture shows one value");
+    post("format=png&category=other").await.problem(400);
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("two.tif");
+    std::fs::write(&path, post("format=tif").await.body).unwrap();
+    let mut tif = tiff::decoder::Decoder::new(std::fs::File::open(&path).unwrap()).unwrap();
+    assert_eq!(tif.get_tag_u32(tiff::tags::Tag::SamplesPerPixel).unwrap(), 2);
+    let tile = send_plain(&router, "GET", "/v1/tiles/two/mine/4/8/6.npy?source=world").await;
+    assert!(String::from_utf8_lossy(&tile.body[..128]).contains("'shape': (2, 256, 256)"));
 }
 
 #[tokio::test]

@@ -255,7 +255,7 @@ async fn objects_on_the_borders_of_windows_are_reported_by_one_tile() {
 fn engine_with_file(path: &Path) -> Engine {
     let mut specs = demo_models(include_str!("../static/demo/demo.json")).unwrap();
     let world = specs.iter_mut().find(|spec| spec.id == "world").unwrap();
-    world.weights = WeightsSpec::File { path: path.to_owned() };
+    world.weights = WeightsSpec::File { path: path.to_owned(), prefix: None };
     engine_of(specs)
 }
 

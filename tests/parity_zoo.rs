@@ -171,13 +171,20 @@ impl Case {
         match answer {
             HeadOutput::Dense(dense) => {
                 let output = &self.outputs[name];
+                // The package's regression leaves out all values but the first.
+                let first = output.shape.len() == 2;
+                let values: Vec<f32> = match first {
+                    true => dense.values.iter().step_by(dense.channels).copied().collect(),
+                    false => dense.values.clone(),
+                };
+                let channels = if first { 1 } else { dense.channels };
                 let expected = match output.shape[..] {
                     [height, width] => [1, height, width],
                     [channels, height, width] => [channels, height, width],
                     _ => panic!("{name} is dense"),
                 };
-                assert_eq!([dense.channels, dense.height, dense.width], expected, "{} {name}", self.name);
-                let gap = self.sampled_gap(name, output, &dense.values, dense.channels);
+                assert_eq!([channels, dense.height, dense.width], expected, "{} {name}", self.name);
+                let gap = self.sampled_gap(name, output, &values, channels);
                 worst.relative(name, gap);
                 if output.shape.len() == 3 {
                     worst.absolute(name, gap.max * output.mean_abs.unwrap());

@@ -8,15 +8,14 @@ use super::device::{FeatureMap, ModelAnswer};
 use super::embedding::PooledMap;
 use super::merge::merge_objects;
 use super::strips::Strips;
-use crate::nn::HeadOutput;
+use crate::nn::{HeadOutput, Layer};
 use crate::prediction::{DenseSink, Object, Output, Pool};
 use crate::tiles::{SceneWindow, WindowSpan};
-use crate::zoo::{Task, TaskType};
+use crate::zoo::{Backbone, ModelSpec, Task, TaskType};
 
-/// A window's answer, with the size its input was padded to.
+/// A window's answer.
 pub(super) struct SceneWindowAnswer {
     pub(super) answer: ModelAnswer,
-    pub(super) padded: (usize, usize),
     pub(super) valid: Option<Vec<bool>>,
     pub(super) warnings: Vec<String>,
 }
@@ -26,6 +25,7 @@ pub(super) struct Assembly {
     width: usize,
     height: usize,
     tiled: bool,
+    backbone: Backbone,
     warnings: Vec<String>,
     parts: Parts,
 }
@@ -46,6 +46,7 @@ enum Parts {
 
 impl Assembly {
     pub(super) fn new(
+        spec: &ModelSpec,
         task: &Task,
         (width, height): (usize, usize),
         tiled: bool,
@@ -63,12 +64,12 @@ impl Assembly {
             TaskType::Detect | TaskType::Instance => Parts::Objects(Vec::new()),
             TaskType::Embedding => Parts::Maps { pool, maps: Vec::new() },
         };
-        Self { width, height, tiled, warnings: Vec::new(), parts }
+        Self { width, height, tiled, backbone: spec.backbone.clone(), warnings: Vec::new(), parts }
     }
 
     pub(super) fn add(&mut self, window: SceneWindow, answer: Option<SceneWindowAnswer>) {
         let (cols, rows) = (window.cols, window.rows);
-        let Some(SceneWindowAnswer { answer, padded, valid, warnings }) = answer else {
+        let Some(SceneWindowAnswer { answer, valid, warnings }) = answer else {
             if let Parts::Dense(strips) = &mut self.parts {
                 strips.skip(window);
             }
@@ -96,7 +97,7 @@ impl Assembly {
                     let [x0, y0, x1, y1] = object.bbox_px;
                     let bbox_px = [x0 + left, y0 + top, (x1 + left).min(right), (y1 + top).min(bottom)];
                     let (x, y) = ((bbox_px[0] + bbox_px[2]) / 2.0, (bbox_px[1] + bbox_px[3]) / 2.0);
-                    let pixel = (y - top).max(0.0) as usize * padded.0 + (x - left).max(0.0) as usize;
+                    let pixel = (y - top).max(0.0) as usize * cols.len + (x - left).max(0.0) as usize;
                     let data = valid.as_ref().is_none_or(|valid| valid.get(pixel).copied().unwrap_or(false));
                     if bbox_px[0] < bbox_px[2]
                         && bbox_px[1] < bbox_px[3]
@@ -110,12 +111,13 @@ impl Assembly {
             }
             (Parts::Maps { pool, maps }, ModelAnswer::Maps(found)) => {
                 if maps.is_empty() {
-                    let whole = self.tiled.then_some((self.width, self.height));
-                    let empty = |map: &FeatureMap| PooledMap::new(map.layer, whole_shape(map, padded, whole), *pool);
+                    let size = (self.width, self.height);
+                    let empty =
+                        |map: &FeatureMap| PooledMap::new(map.layer, whole_shape(map, &self.backbone, size), *pool);
                     *maps = found.iter().map(empty).collect();
                 }
                 for (whole, part) in maps.iter_mut().zip(&found) {
-                    put_cells(whole, part, &window, padded);
+                    put_cells(whole, part, &window);
                 }
             }
             // Not reached while network and assembly are made for the same head.
@@ -139,31 +141,28 @@ impl Assembly {
     }
 }
 
-/// Rows, columns and channels of the map of a scene of `whole` pixels, from one window's map; the window's own shape if the
-/// scene is one window.
-fn whole_shape(part: &FeatureMap, padded: (usize, usize), whole: Option<(usize, usize)>) -> [usize; 3] {
-    let [rows, cols, channels] = part.shape;
-    let cells = |pixels: usize, input: usize, cells: usize| pixels.div_ceil(input.div_ceil(cells));
-    match whole {
-        Some((width, height)) => [cells(height, padded.1, rows), cells(width, padded.0, cols), channels],
-        None => part.shape,
-    }
+/// Rows, columns and channels of the map that the network would give for the whole scene in one pass.
+fn whole_shape(part: &FeatureMap, backbone: &Backbone, (width, height): (usize, usize)) -> [usize; 3] {
+    let cells = |pixels: usize| match part.layer {
+        Layer::Backbone(level) | Layer::Fpn(level) => backbone.cells(pixels, level),
+        Layer::Upsample => backbone.cells(pixels, 0) * backbone.stride_px(),
+    };
+    [cells(height), cells(width), part.shape[2]]
 }
 
 /// Adds the cells whose centre the window owns to `whole`.
-fn put_cells(whole: &mut PooledMap, part: &FeatureMap, window: &SceneWindow, padded: (usize, usize)) {
-    let [rows, cols, channels] = part.shape;
-    let stride = (padded.1.div_ceil(rows), padded.0.div_ceil(cols));
+fn put_cells(whole: &mut PooledMap, part: &FeatureMap, window: &SceneWindow) {
+    let ([rows, cols, channels], stride) = (part.shape, part.stride_px);
     let [whole_rows, whole_cols, _] = whole.shape();
-    let source = |cell: usize, stride: usize, span: &WindowSpan, cells: usize| {
+    let source = |cell: usize, span: &WindowSpan, cells: usize| {
         // The last cell of a raster may have its centre beyond the border.
         let centre = (cell * stride + stride / 2).min(span.limit - 1);
         (span.core_start..span.core_end).contains(&centre).then(|| ((centre - span.start) / stride).min(cells - 1))
     };
     for row in 0..whole_rows {
-        let Some(from_row) = source(row, stride.0, &window.rows, rows) else { continue };
+        let Some(from_row) = source(row, &window.rows, rows) else { continue };
         for col in 0..whole_cols {
-            let Some(from_col) = source(col, stride.1, &window.cols, cols) else { continue };
+            let Some(from_col) = source(col, &window.cols, cols) else { continue };
             whole.put(row, col, &part.values[(from_row * cols + from_col) * channels..][..channels]);
         }
     }

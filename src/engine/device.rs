@@ -56,6 +56,8 @@ pub(super) struct FeatureMap {
     pub(super) layer: Layer,
     /// Height, width, channels.
     pub(super) shape: [usize; 3],
+    /// How many pixels of the image's side one cell covers.
+    pub(super) stride_px: usize,
     /// Row-major values.
     pub(super) values: Vec<f32>,
 }
@@ -191,7 +193,14 @@ fn ask_network(model: &LoadedModel, features: &Features, query: &ModelQuery) -> 
 fn answers(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
     match query {
         ModelQuery::Head { head, crop: None } => {
-            Ok(model.network.predict(features, *head)?.into_iter().map(ModelAnswer::Head).collect())
+            let at_image_size = |answer| match answer {
+                HeadOutput::Dense(dense) => {
+                    HeadOutput::Dense(dense.enlarged(model.network.dense_stride_px(), features.width(), features.height()))
+                }
+                other => other,
+            };
+            let answers = model.network.predict(features, *head)?.into_iter();
+            Ok(answers.map(|answer| ModelAnswer::Head(at_image_size(answer))).collect())
         }
         ModelQuery::Head { head, crop: Some(part) } => {
             Ok(model.network.classify_part(features, *head, *part)?.into_iter().map(ModelAnswer::Head).collect())
@@ -208,7 +217,8 @@ fn answers(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Resu
                         let map = map.get(item)?;
                         let (height, width, channels) = map.dims3()?;
                         let values = map.flatten_all()?.to_vec1::<f32>()?;
-                        Ok(FeatureMap { layer: *layer, shape: [height, width, channels], values })
+                        let stride_px = features.stride_px(*layer);
+                        Ok(FeatureMap { layer: *layer, shape: [height, width, channels], stride_px, values })
                     };
                     let maps = maps.iter().map(host).collect::<candle_core::Result<_>>().map_err(NnError::from)?;
                     Ok(ModelAnswer::Maps(maps))

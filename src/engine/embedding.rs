@@ -5,11 +5,10 @@ use crate::nn::{Layer, Part};
 use crate::prediction::{Embedding, Pool};
 
 impl FeatureMap {
-    /// The cells over a pixel rectangle of an input of `input_px` a side; at least one cell.
-    pub(super) fn cropped(&self, area: Part, input_px: usize) -> FeatureMap {
-        let [height, width, channels] = self.shape;
+    /// The cells over a pixel rectangle; at least one cell.
+    pub(super) fn cropped(&self, area: Part) -> FeatureMap {
+        let ([height, width, channels], stride) = (self.shape, self.stride_px);
         let span = |start: usize, length: usize, cells: usize| {
-            let stride = input_px.div_ceil(cells);
             let first = (start / stride).min(cells - 1);
             (first, (length.div_ceil(stride)).clamp(1, cells - first))
         };
@@ -19,7 +18,7 @@ impl FeatureMap {
             .flat_map(|row| &self.values[(row * width + col) * channels..][..cols * channels])
             .copied()
             .collect();
-        FeatureMap { layer: self.layer, shape: [rows, cols, channels], values }
+        FeatureMap { shape: [rows, cols, channels], values, ..*self }
     }
 }
 
@@ -106,7 +105,12 @@ mod tests {
     use super::*;
 
     fn map() -> FeatureMap {
-        FeatureMap { layer: Layer::Backbone(3), shape: [2, 2, 2], values: vec![1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 6.0, -6.0] }
+        FeatureMap {
+            layer: Layer::Backbone(3),
+            shape: [2, 2, 2],
+            stride_px: 32,
+            values: vec![1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 6.0, -6.0],
+        }
     }
 
     #[test]
@@ -131,6 +135,6 @@ mod tests {
     #[test]
     fn a_crop_takes_the_cells_over_the_pixels() {
         let area = Part { col: 32, row: 0, width: 32, height: 64 };
-        assert_eq!(map().cropped(area, 64).values, [2.0, -2.0, 6.0, -6.0]);
+        assert_eq!(map().cropped(area).values, [2.0, -2.0, 6.0, -6.0]);
     }
 }

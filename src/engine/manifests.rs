@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::error::EngineError;
 use super::models::{ModelStatus, Models};
+use crate::weights::WeightsError;
 use crate::zoo::{Manifest, ModelOrigin, ModelSpec};
 
 /// Largest manifest read; a table of 64 categories is a few kilobytes.
@@ -17,7 +18,8 @@ const MAX_SENT_BYTES: u64 = 128 << 10;
 /// Most models that clients may register.
 const MAX_REGISTERED: u64 = 256;
 
-/// Adds the model that `manifest` describes and keeps the manifest in `models_dir`, if there is one.
+/// Adds the model that `manifest` describes, whose checkpoint must be there and fit, and keeps the manifest in `models_dir`, if
+/// there is one.
 pub(super) async fn register(
     models: &Models,
     models_dir: Option<&Path>,
@@ -30,6 +32,16 @@ pub(super) async fn register(
     limit("registered models", models.registered() as u64 + 1, MAX_REGISTERED)?;
     let spec = describe(&manifest, models)?;
     let id = spec.id.clone();
+    let (locator, checked) = (models.locator().clone(), spec.clone());
+    let path = manifest.checkpoint.as_ref().map(|checkpoint| checkpoint.path.clone()).unwrap_or_default();
+    tokio::task::spawn_blocking(move || locator.check_own(&checked)).await.map_err(|_| EngineError::Panicked)?.map_err(
+        |error| match error {
+            WeightsError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                EngineError::Invalid { detail: format!("checkpoint.path: there is no {path:?} in the models directory") }
+            }
+            error => error.into(),
+        },
+    )?;
     // Registered first: of two requests for one id the second fails here and writes nothing.
     models.register(spec, models_dir.is_some())?;
     let Some(models_dir) = models_dir else { return models.status(&id) };
@@ -76,7 +88,7 @@ fn describe(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineErr
         let spec = models.spec(id).ok().filter(|spec| spec.origin != ModelOrigin::Registered)?;
         Some(ModelSpec::clone(&spec))
     };
-    Ok(manifest.to_spec(models.models_dir(), built_in)?)
+    Ok(manifest.to_spec(models.locator().files.models_dir(), built_in)?)
 }
 
 fn read(path: &Path) -> Result<Manifest, EngineError> {

@@ -209,9 +209,9 @@ impl Models {
         self.shared.locator.kind(spec)
     }
 
-    /// The directory of users' checkpoints.
-    pub(super) fn models_dir(&self) -> &std::path::Path {
-        self.shared.locator.files.models_dir()
+    /// Finds the weights of the models.
+    pub(super) fn locator(&self) -> &WeightsLocator {
+        &self.shared.locator
     }
 
     /// A model and one of its tasks.

@@ -12,18 +12,13 @@ use crate::zoo::ModelSpec;
 pub(super) struct WindowPixels {
     /// `[captures, height, width, bands]`, 0 … 1.
     pub(super) values: Vec<f32>,
-    /// Captures, height, width, bands; the sides are padded to what the network takes.
+    /// Captures, height, width, bands.
     pub(super) shape: [usize; 4],
-    /// `[height, width]` of the padded window: true if any capture has data; `None` if every pixel has.
+    /// `[height, width]`: true if any capture has data; `None` if every pixel has.
     pub(super) valid: Option<Vec<bool>>,
     /// Warnings about suspicious pixel values.
     pub(super) warnings: Vec<String>,
 }
-
-/// Sides are padded to a multiple of the first convolution's stride, so that answers have a value for every pixel.
-const SIDE_MULTIPLE_PX: usize = 4;
-/// Least side of the network's input: its coarsest map is at 1/32 and needs at least one cell.
-const MIN_SIDE_PX: usize = 32;
 
 /// Reads a window of a source on the grid `target`; `None` if no capture has data there.
 pub(super) fn read_source_window(
@@ -50,7 +45,7 @@ pub(super) fn read_source_window(
         }
     }
     patches.reverse();
-    Ok(input(&patches, &plan, target.width, target.height, warnings))
+    Ok(input(&patches, &plan, warnings))
 }
 
 /// Reads a window of uploaded captures in their own pixel grid; `None` if no capture has data there.
@@ -67,36 +62,21 @@ pub(super) fn read_scene_window(
     let warnings = captures.iter().flat_map(|raster| raster.warnings()).chain(other_resolution).collect();
     let read = |raster: &Arc<dyn Raster>| Ok(raster.read(0, window, plan.bands())?);
     let patches = captures.iter().map(read).collect::<Result<Vec<Patch>, EngineError>>()?;
-    let side = |pixels: usize| pixels.next_multiple_of(SIDE_MULTIPLE_PX).max(MIN_SIDE_PX);
-    Ok(input(&patches, &plan, side(window.width), side(window.height), warnings))
+    Ok(input(&patches, &plan, warnings))
 }
 
-/// Scales the captures that have data and stacks them; pixels beyond a patch are padding.
+/// Scales the captures that have data and stacks them. Nothing is padded: the network would take it for a part of the image.
 ///
 /// `warnings` about the captures come first, those about pixel values after them.
-fn input(
-    patches: &[Patch],
-    plan: &InputPlan,
-    width: usize,
-    height: usize,
-    mut warnings: Vec<String>,
-) -> Option<WindowPixels> {
+fn input(patches: &[Patch], plan: &InputPlan, mut warnings: Vec<String>) -> Option<WindowPixels> {
     let present: Vec<&Patch> = patches.iter().filter(|patch| !patch.is_empty()).collect();
-    let bands = present.first()?.bands;
+    let Patch { width, height, bands, .. } = **present.first()?;
     let mut values = Vec::with_capacity(present.len() * width * height * bands);
     let mut valid = vec![false; width * height];
     warnings.dedup();
     for patch in &present {
-        let scaled = plan.normalise(patch);
-        for row in 0..height {
-            let inside = row < patch.height;
-            if inside {
-                values.extend_from_slice(&scaled[row * patch.width * bands..][..patch.width * bands]);
-                let line = &mut valid[row * width..][..patch.width];
-                line.iter_mut().zip(&patch.valid[row * patch.width..]).for_each(|(any, one)| *any |= one);
-            }
-            values.resize(values.len() + (width - if inside { patch.width } else { 0 }) * bands, 0.0);
-        }
+        values.extend(plan.normalise(patch));
+        valid.iter_mut().zip(&patch.valid).for_each(|(any, one)| *any |= one);
         for warning in plan.warnings(patch) {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
@@ -141,6 +121,13 @@ pub(super) fn check_captures(spec: &ModelSpec, captures: &[Arc<dyn Raster>]) -> 
             sizes[at].0,
             sizes[at].1
         );
+        return Err(EngineError::Unusable { detail });
+    }
+    let least = spec.backbone.least_side_px();
+    if first.0.min(first.1) < least {
+        let (width, height) = first;
+        let detail =
+            format!("the raster has {width} x {height} px, and model {} needs at least {least} x {least} px", spec.id);
         return Err(EngineError::Unusable { detail });
     }
     Ok(first)

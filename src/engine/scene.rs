@@ -83,7 +83,7 @@ pub(super) async fn predict(
     if goes_by_columns(width, height) {
         windows.sort_by_key(|window| (window.cols.start, window.rows.start));
     }
-    let mut scene = Assembly::new(task, (width, height), windows.len() > 1, sink, embedding.pool);
+    let mut scene = Assembly::new(spec, task, (width, height), windows.len() > 1, sink, embedding.pool);
     let mut timings = Timings::default();
     let mut progress = SceneProgress { done: 0, total: windows.len() };
     report(progress);
@@ -184,11 +184,10 @@ async fn predict_window(
     let pixels = reading.upload(move || read_scene_window(&captures, &spec, area, &options)).await?;
     let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
     let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
-    let [_, padded_height, padded_width, _] = shape;
     let reply = worker.run(model.clone(), Input::Images { values, shape }, query.clone()).await?;
     timings.queue = reply.queued;
     timings.infer = reply.ran;
-    let answer = SceneWindowAnswer { answer: reply.answer, padded: (padded_width, padded_height), valid, warnings };
+    let answer = SceneWindowAnswer { answer: reply.answer, valid, warnings };
     Ok((window, Some(answer), timings))
 }
 

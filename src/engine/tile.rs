@@ -145,9 +145,7 @@ fn cut(window: &WindowAnswer, owned: Option<Vec<Object>>, area: Part, input_px: 
             let found: Vec<Object> = owned.unwrap_or_else(touching);
             Output::Objects(found.into_iter().filter(has_data).map(|object| placed(object, area)).collect())
         }
-        ModelAnswer::Maps(maps) => {
-            Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area, input_px), pool)).collect())
-        }
+        ModelAnswer::Maps(maps) => Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area), pool)).collect()),
     })
 }
 

@@ -24,11 +24,6 @@ pub struct Part {
 }
 
 impl Part {
-    /// The whole image.
-    pub(super) fn whole(ImageSize { height, width }: ImageSize) -> Self {
-        Self { col: 0, row: 0, width, height }
-    }
-
     /// This part with at least `margin` pixels around it, as far as the image reaches. It begins at a multiple of `step` and
     /// ends at one or at the border, so it covers whole cells of every map with a stride up to `step`.
     pub(super) fn with_margin(self, margin: usize, step: usize, image: ImageSize) -> Self {
@@ -47,19 +42,19 @@ impl Part {
         Self { col: self.col - outer.col, row: self.row - outer.row, ..self }
     }
 
-    /// The cells of a map `[N, h, w, C]` of the images that this part covers, wholly or in part.
+    /// The cells of a map `[N, h, w, C]` that this part covers, wholly or in part. A cell stands for `stride` pixels of each
+    /// side; pixels beyond the last cell, which a Swin leaves out, belong to it.
     ///
     /// # Errors
-    /// If the part reaches beyond the images.
-    pub(super) fn of(self, map: &Tensor, image: ImageSize) -> candle_core::Result<Tensor> {
+    /// If the map has no cells.
+    pub(super) fn of(self, map: &Tensor, stride: usize) -> candle_core::Result<Tensor> {
         let (_, rows, cols, _) = map.dims4()?;
-        let span = |start: usize, len: usize, pixels: usize, cells: usize| {
-            let stride = pixels.div_ceil(cells.max(1)).max(1);
-            let first = start / stride;
-            (first, start.saturating_add(len).div_ceil(stride) - first)
+        let span = |start: usize, len: usize, cells: usize| {
+            let first = (start / stride).min(cells.saturating_sub(1));
+            (first, start.saturating_add(len).div_ceil(stride).min(cells).saturating_sub(first))
         };
-        let (row, rows) = span(self.row, self.height, image.height, rows);
-        let (col, cols) = span(self.col, self.width, image.width, cols);
+        let (row, rows) = span(self.row, self.height, rows);
+        let (col, cols) = span(self.col, self.width, cols);
         map.narrow(1, row, rows)?.narrow(2, col, cols)?.contiguous()
     }
 }
@@ -74,6 +69,8 @@ pub struct Features {
     pub(super) height: usize,
     /// Width of the images, in pixels.
     pub(super) width: usize,
+    /// How many pixels of a side one cell of the finest map covers; each further map has twice as many.
+    pub(super) stride: usize,
     /// Four maps `[N, h, w, C]`: the maximum over the captures.
     pub(super) backbone: Vec<Tensor>,
     /// Four maps `[N, h, w, C]`.
@@ -101,32 +98,43 @@ impl Features {
     /// # Errors
     /// If the batch has no such item.
     pub fn item(&self, item: usize) -> Result<Self, NnError> {
-        let single = |map: &Tensor| map.narrow(0, item, 1)?.contiguous();
+        let single = |map: &Tensor, _| map.narrow(0, item, 1)?.contiguous();
         Ok(self.map(self.height, self.width, single)?)
     }
 
-    /// The maps of a part of the images.
+    /// The maps of a part of the images, which begins at a multiple of the coarsest map's stride.
     ///
     /// # Errors
-    /// If the part reaches beyond the images.
+    /// If the maps have no cells.
     pub(super) fn crop(&self, part: Part) -> Result<Self, NnError> {
-        let image = ImageSize { height: self.height, width: self.width };
-        Ok(self.map(part.height, part.width, |map| part.of(map, image))?)
+        Ok(self.map(part.height, part.width, |map, stride| part.of(map, stride))?)
     }
 
+    /// How many pixels of a side one cell of a map covers.
+    pub fn stride_px(&self, layer: Layer) -> usize {
+        match layer {
+            Layer::Backbone(index) | Layer::Fpn(index) => self.stride << index,
+            Layer::Upsample => 1,
+        }
+    }
+
+    /// Changes every map, with its stride at hand.
     fn map(
         &self,
         height: usize,
         width: usize,
-        change: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+        change: impl Fn(&Tensor, usize) -> candle_core::Result<Tensor>,
     ) -> candle_core::Result<Self> {
-        let change_all = |maps: &[Tensor]| maps.iter().map(&change).collect::<candle_core::Result<Vec<Tensor>>>();
+        let change_all = |maps: &[Tensor]| {
+            let maps = maps.iter().enumerate().map(|(index, map)| change(map, self.stride << index));
+            maps.collect::<candle_core::Result<Vec<Tensor>>>()
+        };
         let fpn = OnceLock::new();
         if let Some(maps) = self.fpn.get() {
             // A new lock is empty, so `set` cannot fail.
             let _ = fpn.set(change_all(maps)?);
         }
-        Ok(Self { height, width, backbone: change_all(&self.backbone)?, fpn })
+        Ok(Self { height, width, stride: self.stride, backbone: change_all(&self.backbone)?, fpn })
     }
 
     /// Bytes that the maps take now.

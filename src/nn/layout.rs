@@ -6,7 +6,7 @@ use super::fpn::Fpn;
 use super::heads::MapSpec;
 use super::loader::Loader;
 use super::upsample::Upsample;
-use crate::zoo::{Backbone, Head, Layout, ModelSpec};
+use crate::zoo::{Head, Layout, ModelSpec};
 
 /// Pyramid and decoder, if the model has them, and the maps that heads can read.
 pub(super) type Pyramid = (Option<Fpn>, Option<Upsample>, Vec<MapSpec>);
@@ -28,12 +28,9 @@ pub(super) fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<Pyramid, Lo
     let mut maps = Vec::new();
     let upsample = match spec.upsample {
         Some(upsample) => {
-            let stride = match spec.backbone {
-                Backbone::SwinV2 { patch_size, .. } => patch_size,
-                Backbone::Resnet { .. } => 4,
-            };
             let loader = root.pp(upsample_prefix);
-            let upsample = Upsample::load(&loader, stride.max(1), fpn_spec.out_channels, upsample.out_channels)?;
+            let upsample =
+                Upsample::load(&loader, spec.backbone.stride_px().max(1), fpn_spec.out_channels, upsample.out_channels)?;
             maps.push(MapSpec { layer: Layer::Upsample, channels: upsample.channels() });
             Some(upsample)
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::options::{Colormap, Render, RenderOptions};
 use crate::error::InvalidValue;
-use crate::zoo::Task;
+use crate::zoo::{Task, TaskType};
 
 /// Most objects a caller may ask for; the networks give 100 per window.
 const MAX_DETECTIONS: usize = 100_000;
@@ -59,6 +59,9 @@ impl RenderChoice {
         match (self.render, self.category.as_deref()) {
             (RenderMode::Color, None) => Ok(Render::Color),
             (RenderMode::Index, None) => Ok(Render::Index),
+            (RenderMode::Color, Some(name)) if task.task_type == TaskType::Regress => {
+                Ok(Render::Probability { category_id: category_id(task, "category", name)? })
+            }
             (RenderMode::Probability, Some(name)) => {
                 Ok(Render::Probability { category_id: category_id(task, "category", name)? })
             }

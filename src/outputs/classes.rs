@@ -19,13 +19,15 @@ pub(super) fn has_data(dense: &Dense, pixel: usize) -> bool {
 /// Checks what encoders rely on.
 ///
 /// # Errors
-/// If the number of values contradicts the size, or the number of channels that of categories (1 for regression); or if
+/// If the number of values contradicts the size, or the number of channels that of categories (of which a regression of one
+/// value may have none); or if
 /// there are so many categories that an index could equal [`NO_CATEGORY`].
 pub(super) fn check(dense: &Dense, task: &Task, format: Format) -> Result<(), OutputError> {
     let pixels = dense.width.checked_mul(dense.height);
     let values = pixels.and_then(|pixels| pixels.checked_mul(dense.channels));
     let valid_fits = dense.valid.as_ref().is_none_or(|valid| Some(valid.len()) == pixels);
-    let wanted = if task.task_type == TaskType::Regress { 1 } else { task.categories.len() };
+    let least = usize::from(task.task_type == TaskType::Regress);
+    let wanted = task.categories.len().max(least);
     if values != Some(dense.values.len()) || !valid_fits || dense.channels != wanted {
         let reason = format!(
             "{} values for {} x {} pixels of {} channels, and {wanted} channels are needed",

@@ -2,7 +2,7 @@
 //! overviews' pixels before the image's.
 //!
 //! Categories are 8-bit with nodata 255, the task's colours as colour table, and names in GDAL's metadata (`CATEGORY_0` …).
-//! Regressed values and single probabilities are 32-bit floats with nodata NaN.
+//! Regressed values (a band for each) and single probabilities are 32-bit floats with nodata NaN.
 
 use super::classes::{self, class_map};
 use super::error::OutputError;
@@ -11,7 +11,7 @@ use super::geokeys;
 use super::npy::channel;
 use super::options::{Render, RenderOptions};
 use super::tiff_file::{TiffImage, TiffTag, write_tiles};
-use crate::prediction::{Dense, NO_CATEGORY, Output, Prediction};
+use crate::prediction::{NO_CATEGORY, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
 /// Overviews are added until one has no side longer than this.
@@ -23,7 +23,7 @@ const SAMPLE_FORMAT: u16 = 339;
 const GDAL_METADATA: u16 = 42112;
 const GDAL_NODATA: u16 = 42113;
 
-/// Writes categories, regressed values, or (`render=probability`) the probabilities of one category.
+/// Writes categories, all regressed values, or one value of each pixel (`render=probability`).
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
     let mut tags = prediction.georef.as_ref().map(geokeys::tags).unwrap_or_default();
     let dense = match &prediction.output {
@@ -41,17 +41,21 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
     classes::check(dense, task, Format::Tif)?;
     let size = (dense.width, dense.height);
     match (options.render, task.task_type) {
-        (_, TaskType::Regress) => {
-            tags.extend(value_tags(&task.name));
-            write(size, floats(dense, 0), tags)
-        }
         (Render::Probability { category_id }, _) if category_id < dense.channels => {
-            tags.extend(value_tags(&task.categories[category_id]));
-            write(size, floats(dense, category_id), tags)
+            tags.extend(value_tags(&[task.category_name(category_id)]));
+            write(size, BandSamples::Values(vec![channel(dense, category_id).collect()]), tags)
         }
         (Render::Probability { category_id }, _) => {
             let reason = format!("render probability names category {category_id} of {}", dense.channels);
             Err(OutputError::NotRenderable { task: task.name.clone(), reason })
+        }
+        (_, TaskType::Regress) => {
+            let names: Vec<&str> = match task.categories.as_slice() {
+                several @ [_, _, ..] => several.iter().map(String::as_str).collect(),
+                _ => vec![task.name.as_str()],
+            };
+            tags.extend(value_tags(&names));
+            write(size, BandSamples::Values((0..dense.channels).map(|band| channel(dense, band).collect()).collect()), tags)
         }
         _ => {
             tags.extend(category_tags(task));
@@ -63,11 +67,8 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
 /// The pixels of the image or of one overview.
 enum BandSamples {
     Categories(Vec<u8>),
-    Values(Vec<f32>),
-}
-
-fn floats(dense: &Dense, category_id: usize) -> BandSamples {
-    BandSamples::Values(channel(dense, category_id).collect())
+    /// Each band by itself.
+    Values(Vec<Vec<f32>>),
 }
 
 fn write(size: (usize, usize), samples: BandSamples, tags: Vec<TiffTag>) -> Result<Vec<u8>, OutputError> {
@@ -94,7 +95,10 @@ impl BandSamples {
     fn image(&self, width: usize, height: usize) -> TiffImage {
         match self {
             Self::Categories(labels) => TiffImage::new(labels, width, height, NO_CATEGORY, |label| [label]),
-            Self::Values(values) => TiffImage::new(values, width, height, f32::NAN, f32::to_le_bytes),
+            Self::Values(bands) => {
+                let band = |values: &Vec<f32>| TiffImage::new(values, width, height, f32::NAN, f32::to_le_bytes);
+                TiffImage::stacked(bands.iter().map(band))
+            }
         }
     }
 
@@ -104,25 +108,26 @@ impl BandSamples {
         let cells = rows.flat_map(|row| (0..width.div_ceil(2)).map(move |column| (2 * column, 2 * row)));
         match self {
             Self::Categories(labels) => Self::Categories(cells.map(|(x, y)| labels[y * width + x]).collect()),
-            Self::Values(values) => {
-                let mean = |(x, y): (usize, usize)| {
+            Self::Values(bands) => {
+                let mean = |values: &[f32], (x, y): (usize, usize)| {
                     let (right, below) = ((x + 1).min(width - 1), (y + 1).min(height - 1));
                     let four = [(x, y), (right, y), (x, below), (right, below)].map(|(x, y)| values[y * width + x]);
                     let numbers = four.iter().filter(|value| !value.is_nan());
                     let (sum, count) = numbers.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
                     if count == 0 { f32::NAN } else { sum / count as f32 }
                 };
-                Self::Values(cells.map(mean).collect())
+                Self::Values(bands.iter().map(|band| cells.clone().map(|at| mean(band, at)).collect()).collect())
             }
         }
     }
 }
 
-fn value_tags(description: &str) -> Vec<TiffTag> {
+/// Tags of 32-bit floats, with the description of each band.
+fn value_tags(bands: &[&str]) -> Vec<TiffTag> {
     vec![
         TiffTag::short(PHOTOMETRIC_INTERPRETATION, 1),
-        TiffTag::short(SAMPLE_FORMAT, 3),
-        TiffTag::ascii(GDAL_METADATA, &metadata(description, &[])),
+        TiffTag::shorts(SAMPLE_FORMAT, bands.iter().map(|_| 3)),
+        TiffTag::ascii(GDAL_METADATA, &metadata(bands, &[])),
         TiffTag::ascii(GDAL_NODATA, "nan"),
     ]
 }
@@ -138,20 +143,22 @@ fn category_tags(task: &Task) -> Vec<TiffTag> {
         TiffTag::short(PHOTOMETRIC_INTERPRETATION, 3),
         TiffTag::shorts(COLOR_MAP, (0..3).flat_map(channel)),
         TiffTag::short(SAMPLE_FORMAT, 1),
-        TiffTag::ascii(GDAL_METADATA, &metadata(&task.name, &task.categories)),
+        TiffTag::ascii(GDAL_METADATA, &metadata(&[&task.name], &task.categories)),
         TiffTag::ascii(GDAL_NODATA, &NO_CATEGORY.to_string()),
     ]
 }
 
-/// GDAL's metadata document: the band's description and the names of its categories.
+/// GDAL's metadata document: the description of each band, and the names of the first one's categories.
 ///
 /// Texts are escaped twice: GDAL unescapes once more than XML requires, and would cut a text off at a bare `&` or `<`.
-fn metadata(description: &str, categories: &[String]) -> String {
+fn metadata(bands: &[&str], categories: &[String]) -> String {
     let mut xml = String::from("<GDALMetadata>\n");
-    xml += &format!(
-        "  <Item name=\"DESCRIPTION\" sample=\"0\" role=\"description\">{}</Item>\n",
-        escaped(&escaped(description))
-    );
+    for (band, description) in bands.iter().enumerate() {
+        xml += &format!(
+            "  <Item name=\"DESCRIPTION\" sample=\"{band}\" role=\"description\">{}</Item>\n",
+            escaped(&escaped(description))
+        );
+    }
     for (category_id, name) in categories.iter().enumerate() {
         xml += &format!("  <Item name=\"CATEGORY_{category_id}\" sample=\"0\">{}</Item>\n", escaped(&escaped(name)));
     }

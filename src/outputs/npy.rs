@@ -1,5 +1,5 @@
 //! NumPy arrays: probabilities `[categories, H, W]`, with `render=index` one category per pixel `[H, W]`, regressed values
-//! `[H, W]`, or one embedding in its own shape. Pixels without data are NaN, or 255 in a map of categories.
+//! `[H, W]` (`[values, H, W]` if a pixel has several), or one embedding in its own shape. Pixels without data are NaN, or 255 in a map of categories.
 
 use npyz::{AutoSerialize, WriteOptions, WriterBuilder};
 
@@ -16,9 +16,9 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
         (Output::Dense(dense), TaskType::Segment | TaskType::BinSegment | TaskType::Regress) => {
             classes::check(dense, task, Format::Npy)?;
             let (height, width) = (dense.height, dense.width);
-            if task.task_type == TaskType::Regress {
+            if task.task_type == TaskType::Regress && dense.channels == 1 {
                 write(&[height, width], channel(dense, 0))
-            } else if options.render == Render::Index {
+            } else if options.render == Render::Index && task.task_type != TaskType::Regress {
                 write(&[height, width], class_map(dense, task, options).labels)
             } else {
                 write(&[dense.channels, height, width], (0..dense.channels).flat_map(|id| channel(dense, id)))

@@ -54,7 +54,7 @@ pub enum Render {
     Color,
     /// The category's index as a grey level.
     Index,
-    /// The probability of one category, through the colour map.
+    /// The probability of one category, or one of a regression's values, through the colour map.
     Probability {
         /// Index into the task's categories.
         category_id: usize,

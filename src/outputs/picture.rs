@@ -52,21 +52,14 @@ pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &Render
     let refuse = |reason: &str| OutputError::NotRenderable { task: task.name.clone(), reason: reason.to_owned() };
     let regress = task.task_type == TaskType::Regress;
     let pixels = match options.render {
-        Render::Color if regress => {
-            let (low, high) = task.value_range();
-            // In such a task 0 means "no valid label". Labels are whole numbers, so 0.5 separates 0 from the rest.
-            let least = if task.background_invalid { 0.5 } else { f32::NEG_INFINITY };
-            color_mapped(dense, 0, options, |value| (value >= least).then(|| (value - low) / (high - low)))
-        }
+        Render::Color if regress => regressed(dense, 0, task, options),
         Render::Color => category_colors(class_map(dense, task, options), task, options),
         Render::Index if regress => return Err(refuse("render index shows categories, and a regression has none")),
         Render::Index => Pixels::Numbers(class_map(dense, task, options).labels),
-        Render::Probability { .. } if regress => {
-            return Err(refuse("render probability shows one category, and a regression has none"));
-        }
         Render::Probability { category_id } if category_id >= dense.channels => {
             return Err(refuse(&format!("render probability names category {category_id} of {}", dense.channels)));
         }
+        Render::Probability { category_id } if regress => regressed(dense, category_id, task, options),
         Render::Probability { category_id } => color_mapped(dense, category_id, options, Some),
     };
     Ok(Picture { width: dense.width, height: dense.height, pixels })
@@ -103,6 +96,14 @@ fn category_colors(map: ClassMap, task: &Task, options: &RenderOptions) -> Pixel
     let mut indices = map.labels;
     indices.iter_mut().filter(|index| **index == NO_CATEGORY).for_each(|index| *index = transparent);
     Pixels::Indexed { indices, palette }
+}
+
+/// One value of a regression through the colour map, over the task's range.
+fn regressed(dense: &Dense, channel: usize, task: &Task, options: &RenderOptions) -> Pixels {
+    let (low, high) = task.value_range();
+    // In such a task 0 means "no valid label". Labels are whole numbers, so 0.5 separates 0 from the rest.
+    let least = if task.background_invalid { 0.5 } else { f32::NEG_INFINITY };
+    color_mapped(dense, channel, options, |value| (value >= least).then(|| (value - low) / (high - low)))
 }
 
 /// One channel through the colour map. `position` gives the place of a value on the map, from 0 to 1, or `None` for a value

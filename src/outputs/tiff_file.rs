@@ -1,4 +1,4 @@
-//! Writes tiled, deflate-compressed TIFF files with one sample per pixel (TIFF 6.0, little-endian) in the order of a
+//! Writes tiled, deflate-compressed TIFF files (TIFF 6.0, little-endian, each band in tiles of its own) in the order of a
 //! cloud-optimised GeoTIFF: header, all directories with their values, then tiles from the smallest overview to the image.
 
 use std::io::Write;
@@ -19,13 +19,17 @@ const IMAGE_LENGTH: u16 = 257;
 const BITS_PER_SAMPLE: u16 = 258;
 const COMPRESSION: u16 = 259;
 const SAMPLES_PER_PIXEL: u16 = 277;
+const PLANAR_CONFIGURATION: u16 = 284;
 const TILE_WIDTH: u16 = 322;
 const TILE_LENGTH: u16 = 323;
 const TILE_OFFSETS: u16 = 324;
 const TILE_BYTE_COUNTS: u16 = 325;
+const EXTRA_SAMPLES: u16 = 338;
 
 const DEFLATE: u16 = 8;
 const REDUCED_RESOLUTION: u32 = 1;
+const BANDS_APART: u16 = 2;
+const OF_NO_STATED_MEANING: u16 = 0;
 
 /// Tags that overviews repeat, because they say how samples are read. All others describe the file as a whole.
 const PER_LEVEL: [u16; 4] = [262, 320, 339, 42113];
@@ -76,12 +80,13 @@ pub(super) struct TiffImage {
     width: usize,
     height: usize,
     bits: usize,
-    /// Row by row, from the top left.
+    bands: usize,
+    /// Band by band, row by row, from the top left.
     tiles: Vec<Vec<u8>>,
 }
 
 impl TiffImage {
-    /// Cuts `[height, width]` samples into tiles, padded with `fill`, and compresses them on all cores.
+    /// One band: cuts `[height, width]` samples into tiles, padded with `fill`, and compresses them on all cores.
     pub(super) fn new<T: Copy + Sync, const BYTES: usize>(
         samples: &[T],
         width: usize,
@@ -101,7 +106,16 @@ impl TiffImage {
             deflate(&raw)
         };
         let tiles = (0..columns * rows).into_par_iter().map(tile).collect();
-        Self { width, height, bits: BYTES * 8, tiles }
+        Self { width, height, bits: BYTES * 8, bands: 1, tiles }
+    }
+
+    /// The bands of `images`, which have one size and type, in one image; empty without any.
+    pub(super) fn stacked(images: impl Iterator<Item = Self>) -> Self {
+        let none = Self { width: 0, height: 0, bits: 0, bands: 0, tiles: Vec::new() };
+        images.fold(none, |mut stack, image| {
+            stack.tiles.extend(image.tiles);
+            Self { bands: stack.bands + image.bands, tiles: stack.tiles, ..image }
+        })
     }
 
     /// The directory of this image, whose tiles begin at `offset`, sorted by tag number.
@@ -115,14 +129,18 @@ impl TiffImage {
             TiffTag::longs(NEW_SUBFILE_TYPE, [if reduced { REDUCED_RESOLUTION } else { 0 }]),
             TiffTag::longs(IMAGE_WIDTH, [self.width as u32]),
             TiffTag::longs(IMAGE_LENGTH, [self.height as u32]),
-            TiffTag::short(BITS_PER_SAMPLE, self.bits as u16),
+            TiffTag::shorts(BITS_PER_SAMPLE, std::iter::repeat_n(self.bits as u16, self.bands)),
             TiffTag::short(COMPRESSION, DEFLATE),
-            TiffTag::short(SAMPLES_PER_PIXEL, 1),
+            TiffTag::short(SAMPLES_PER_PIXEL, self.bands as u16),
             TiffTag::short(TILE_WIDTH, TILE_PX as u16),
             TiffTag::short(TILE_LENGTH, TILE_PX as u16),
             TiffTag::longs(TILE_OFFSETS, offsets),
             TiffTag::longs(TILE_BYTE_COUNTS, self.tiles.iter().map(|tile| tile.len() as u32)),
         ];
+        if self.bands > 1 {
+            directory.push(TiffTag::short(PLANAR_CONFIGURATION, BANDS_APART));
+            directory.push(TiffTag::shorts(EXTRA_SAMPLES, std::iter::repeat_n(OF_NO_STATED_MEANING, self.bands - 1)));
+        }
         directory.extend(tags.iter().filter(|tag| !reduced || PER_LEVEL.contains(&tag.id)).cloned());
         directory.sort_by_key(|tag| tag.id);
         directory

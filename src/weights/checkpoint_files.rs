@@ -7,7 +7,7 @@ use super::archive::unpack;
 use super::convert::{mapped_copy, remove_leftovers};
 use super::error::WeightsError;
 use super::hub::{DownloadProgress, Hub, HubOptions};
-use crate::zoo::{ModelSpec, WeightsSpec};
+use crate::zoo::{ArchiveMember, ModelSpec, WeightsSpec};
 
 /// Finds the checkpoint files of models.
 #[derive(Clone, Debug)]
@@ -36,9 +36,9 @@ impl CheckpointFiles {
     }
 
     fn find_file(&self, spec: &ModelSpec, weights: &WeightsSpec) -> Option<PathBuf> {
-        let file = match weights {
-            WeightsSpec::Hub { file, .. } | WeightsSpec::Archive { file, .. } => file,
-            WeightsSpec::File { path } => return Some(path.clone()).filter(|path| path.is_file()),
+        let (file, archive) = match weights {
+            WeightsSpec::Hub { file, archive, .. } => (file, archive),
+            WeightsSpec::File { path, .. } => return Some(path.clone()).filter(|path| path.is_file()),
             WeightsSpec::NewHeads { base, .. } => return self.find_file(spec, base),
             WeightsSpec::Embedded { .. } => return None,
         };
@@ -49,18 +49,13 @@ impl CheckpointFiles {
             format!("{}.pth", spec.id).into(),
             published.with_extension("safetensors"),
         ];
-        let mut rest = published.components();
-        while !rest.as_path().as_os_str().is_empty() {
-            let is_bare = rest.as_path().components().count() == 1;
-            // All fine-tuned models are published as `best.pth`, so without its folder that name could be any of them.
-            if !is_bare || matches!(weights, WeightsSpec::Hub { .. }) {
-                names.push(rest.as_path().to_owned());
-            }
-            rest.next();
-        }
+        names.extend(with_fewer_folders(published));
+        // In the archive every file is called `best.pth`, so without its folder that name could be any of them.
+        let in_archive = archive.iter().flat_map(|member| with_fewer_folders(Path::new(&member.file)));
+        names.extend(in_archive.filter(|name| name.components().count() > 1));
         let here = names.into_iter().map(|name| self.models_dir.join(name)).find(|path| path.is_file());
         here.or_else(|| match weights {
-            WeightsSpec::Hub { repo, file } => self.hub.cached(repo, file),
+            WeightsSpec::Hub { repo, file, .. } => self.hub.cached(repo, file),
             _ => None,
         })
     }
@@ -68,8 +63,7 @@ impl CheckpointFiles {
     /// A model's file, downloaded or unpacked if needed. Embedded models have none.
     ///
     /// # Errors
-    /// [`WeightsError`] if it cannot be found, downloaded or unpacked. For published archives it says what to download and
-    /// where to put it.
+    /// [`WeightsError`] if it cannot be found, downloaded or unpacked.
     pub(crate) fn fetch(
         &self,
         spec: &ModelSpec,
@@ -89,25 +83,16 @@ impl CheckpointFiles {
         }
         match weights {
             WeightsSpec::Embedded { .. } => Ok(None),
-            WeightsSpec::Hub { repo, file } => self.hub.fetch(repo, file, progress).map(Some),
+            WeightsSpec::Hub { repo, file, archive } => match archive {
+                Some(ArchiveMember { archive, file }) if self.models_dir.join(archive).is_file() => {
+                    unpack(&self.models_dir.join(archive), file, &self.models_dir).map(Some)
+                }
+                _ => self.hub.fetch(repo, file, progress).map(Some),
+            },
             WeightsSpec::NewHeads { base, .. } => self.fetch_file(spec, base, progress),
-            WeightsSpec::File { path } => {
+            WeightsSpec::File { path, .. } => {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 Err(WeightsError::Io { path: path.clone(), source })
-            }
-            WeightsSpec::Archive { archive, file } => {
-                let tar = self.models_dir.join(archive);
-                if tar.is_file() {
-                    return unpack(&tar, file, &self.models_dir).map(Some);
-                }
-                Err(WeightsError::NotHere {
-                    file: file.clone(),
-                    models_dir: self.models_dir.clone(),
-                    advice: format!(
-                        "download {archive} (see {}) and put it there; it is unpacked when needed",
-                        spec.source
-                    ),
-                })
             }
         }
     }
@@ -125,6 +110,16 @@ impl CheckpointFiles {
             outcome => outcome,
         }
     }
+}
+
+/// A path, and what is left of it without its first folder, the first two, … down to the bare file name.
+fn with_fewer_folders(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut rest = path.components();
+    std::iter::from_fn(move || {
+        let here = rest.as_path().to_owned();
+        rest.next();
+        Some(here).filter(|path| !path.as_os_str().is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -163,13 +158,42 @@ mod tests {
         assert_eq!(files(dir.path()).find(&spec), Some(dir.path().join("Aerial_SwinB_SI.pth")));
     }
 
+    fn archived(spec: &ModelSpec) -> ArchiveMember {
+        let WeightsSpec::Hub { archive: Some(archive), .. } = &spec.weights else { panic!("published in an archive too") };
+        archive.clone()
+    }
+
+    #[test]
+    fn a_fine_tuned_model_is_found_as_a_single_file_of_the_hub_or_as_in_the_archive() {
+        const FOLDER: &str = "finetuned_satlas_explorer_models_2023-07-24";
+        const BARE: &str = "finetuned_satlas_explorer_sentinel2_wind_turbine.pth";
+        let spec = model("Satlas_wind_turbine");
+        let cached = format!("hub/models--allenai--satlas-pretrain/snapshots/abc/{FOLDER}/{BARE}");
+        let other_folder = "satlas_explorer_datasets/models/solar_farm/best.pth".to_owned();
+        for (place, is_found) in [
+            (BARE.to_owned(), true),
+            (format!("{FOLDER}/{BARE}"), true),
+            (cached, true),
+            ("wind_turbine/best.pth".to_owned(), true),
+            ("satlas_explorer_datasets/models/wind_turbine/best.pth".to_owned(), true),
+            ("best.pth".to_owned(), false),
+            (other_folder, false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(&place);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, b"").unwrap();
+            assert_eq!(files(dir.path()).find(&spec), is_found.then_some(path), "{place}");
+        }
+    }
+
     #[test]
     fn a_fine_tuned_model_is_unpacked_from_the_published_archive() {
         let dir = tempfile::tempdir().unwrap();
         let spec = model("Satlas_solar_farm");
-        let WeightsSpec::Archive { archive, file } = &spec.weights else { panic!("published as an archive") };
-        let error = files(dir.path()).fetch(&spec, &mut |_| ()).unwrap_err().to_string();
-        assert!(error.contains(archive) && error.contains("http"), "{error}");
+        let ArchiveMember { archive, file } = &archived(&spec);
+        let error = files(dir.path()).fetch(&spec, &mut |_| ()).unwrap_err();
+        assert!(matches!(&error, WeightsError::Offline { file } if file.ends_with("_solar_farm.pth")), "{error}");
 
         let mut tar = tar::Builder::new(File::create(dir.path().join(archive)).unwrap());
         for (name, content) in [("elsewhere.pth", &b"no"[..]), (file, b"weights")] {
@@ -190,7 +214,7 @@ mod tests {
         let models_dir = dir.path().join("models");
         fs::create_dir(&models_dir).unwrap();
         let spec = model("Satlas_solar_farm");
-        let WeightsSpec::Archive { archive, file } = &spec.weights else { panic!("published as an archive") };
+        let ArchiveMember { archive, file } = &archived(&spec);
         let fetch = || files(&models_dir).fetch(&spec, &mut |_| ());
         let entries = |entries: &[(&str, tar::EntryType, u64)]| {
             let mut bytes = Vec::new();

@@ -112,6 +112,18 @@ impl WeightsLocator {
         Ok(LocatedWeights { place, kind: self.kind(spec), revision })
     }
 
+    /// Checks that a checkpoint of the user's own fits its model, without loading it; other weights are not looked at.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or its tensors are not those of the model.
+    pub(crate) fn check_own(&self, spec: &ModelSpec) -> Result<(), WeightsError> {
+        let (WeightsSpec::File { path, .. }, WeightsMode::Auto | WeightsMode::Offline) = (&spec.weights, &self.mode) else {
+            return Ok(());
+        };
+        let weights = Weights::open(path, WeightsKind::from(spec.origin))?.suited_to(spec);
+        weights.require(spec, weights.fit(spec).variant).map(|_| ())
+    }
+
     /// Opens a model's weights, after downloading them if that is needed and allowed. Whether they fit is for
     /// [`Weights::require`] to check.
     ///

@@ -7,14 +7,18 @@ use super::fit::{Fit, Misshapen};
 use super::keys::{self, Naming};
 use super::parameters::{backbone_prefix, parameters};
 use super::tensors::Weights;
-use crate::zoo::ModelSpec;
+use crate::zoo::{ModelSpec, WeightsSpec};
 
 impl Weights {
     /// The same weights, with the tensors of the file chosen and named so that as many as possible fit a model: whatever
-    /// dictionary they are in, whatever prefix their names have, and also if the file holds the backbone alone.
+    /// dictionary they are in, whatever prefix their names have, and also if the file holds the backbone alone. A prefix that a
+    /// manifest states is taken as it is.
     #[must_use]
     pub(crate) fn suited_to(mut self, spec: &ModelSpec) -> Self {
-        let naming = self.naming_for(spec);
+        let naming = match &spec.weights {
+            WeightsSpec::File { prefix: Some(prefix), .. } => Naming { strip: prefix.clone(), add: String::new() },
+            _ => self.naming_for(spec),
+        };
         if naming != *self.naming() {
             self.rename(naming);
         }
@@ -149,6 +153,22 @@ mod tests {
         let fit = beside.suited_to(world).fit(world);
         assert_eq!(fit.unused, ["state_dict/criterion.weight"]);
         assert_eq!(fit.missing, ["heads.0.layers.0.0.bias"]);
+    }
+
+    #[test]
+    fn of_several_sets_the_one_with_the_stated_prefix_is_used() {
+        let mut world = demo_models(DEMO).unwrap().swap_remove(0);
+        let bytes = include_bytes!("../../static/demo/world.safetensors");
+        let tensors = SafeTensors::deserialize(bytes).unwrap();
+        let twice = tensors
+            .iter()
+            .flat_map(|(name, tensor)| ["model/", "ema/"].map(|set| (format!("{set}{name}"), tensor.clone())));
+        let twice: &'static [u8] = serialize(twice, None).unwrap().leak();
+        for (prefix, is_complete) in [("model/", true), ("ema/", true), ("other/", false)] {
+            world.weights = WeightsSpec::File { path: "mine.pth".into(), prefix: Some(prefix.to_owned()) };
+            let weights = Weights::embedded("twice", twice).unwrap().suited_to(&world);
+            assert_eq!((weights.prefix(), weights.fit(&world).is_complete()), (prefix, is_complete));
+        }
     }
 
     #[test]

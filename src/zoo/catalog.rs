@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::backbone::Backbone;
 use super::spec::{
-    Activation, Backbone, Band, FpnSpec, Head, HeadKind, Layout, ModelOrigin, ModelSpec, Task, UpsampleSpec, WeightsSpec,
+    Activation, ArchiveMember, Band, FpnSpec, Head, HeadKind, Layout, ModelOrigin, ModelSpec, Task, UpsampleSpec,
+    WeightsSpec,
 };
 use crate::error::ErrorKind;
 
@@ -58,7 +60,7 @@ struct Zoo {
 #[derive(Deserialize)]
 struct CatalogEntry {
     id: String,
-    hub: Option<HubFile>,
+    hub: HubFile,
     archive: Option<String>,
     file: Option<String>,
     sensor: String,
@@ -125,10 +127,10 @@ impl CatalogEntry {
     fn into_spec(self, origin: ModelOrigin, tasks: &HashMap<String, Arc<Task>>) -> Result<ModelSpec, CatalogError> {
         let unknown = |what, name: &str| CatalogError::UnknownName { model: self.id.clone(), what, name: name.to_owned() };
         let backbone = Backbone::by_name(&self.backbone).ok_or_else(|| unknown("backbone", &self.backbone))?;
-        let weights = match (&self.hub, &self.archive, &self.file) {
-            (Some(hub), _, _) => WeightsSpec::Hub { repo: hub.repo.clone(), file: hub.file.clone() },
-            (None, Some(archive), Some(file)) => WeightsSpec::Archive { archive: archive.clone(), file: file.clone() },
-            _ => return Err(unknown("weights location", "")),
+        let weights = WeightsSpec::Hub {
+            repo: self.hub.repo.clone(),
+            file: self.hub.file.clone(),
+            archive: self.archive.clone().zip(self.file.clone()).map(|(archive, file)| ArchiveMember { archive, file }),
         };
         let head = |entry: &HeadEntry| -> Result<Head, CatalogError> {
             let task = tasks.get(&entry.task).ok_or_else(|| unknown("task", &entry.task))?;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::backbone::Backbone;
 use super::catalog::{CatalogError, head_kind};
 use super::spec::{
-    Activation, Backbone, Band, FpnSpec, Head, Layout, ModelOrigin, ModelSpec, Task, TaskType, UpsampleSpec, WeightsSpec,
+    Activation, Band, FpnSpec, Head, Layout, ModelOrigin, ModelSpec, Task, TaskType, UpsampleSpec, WeightsSpec,
 };
 
 #[derive(Deserialize)]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::backbone::Backbone;
+
 /// A model, as far as it is known without opening its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
@@ -84,62 +86,6 @@ pub struct Band {
     pub scale: f32,
 }
 
-/// The architecture of a backbone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Backbone {
-    /// Swin Transformer v2 (torchvision's `swin_v2_*`).
-    SwinV2 {
-        /// Side of a patch in pixels.
-        patch_size: usize,
-        /// Channels of the first stage; each further stage doubles them.
-        embed_dim: usize,
-        /// Blocks per stage.
-        depths: [usize; 4],
-        /// Attention heads per stage.
-        num_heads: [usize; 4],
-        /// Side of an attention window in tokens.
-        window_size: usize,
-    },
-    /// ResNet (torchvision's `resnet18 … resnet152`).
-    Resnet {
-        /// 18, 34, 50, 101 or 152.
-        depth: usize,
-    },
-}
-
-impl Backbone {
-    pub(crate) fn swin_v2_t() -> Self {
-        Self::SwinV2 { patch_size: 4, embed_dim: 96, depths: [2, 2, 6, 2], num_heads: [3, 6, 12, 24], window_size: 8 }
-    }
-
-    pub(crate) fn swin_v2_b() -> Self {
-        Self::SwinV2 { patch_size: 4, embed_dim: 128, depths: [2, 2, 18, 2], num_heads: [4, 8, 16, 32], window_size: 8 }
-    }
-
-    /// The backbone with a usual name: `swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`, or `swint` and `swinb` as in the
-    /// Python package.
-    pub fn by_name(name: &str) -> Option<Self> {
-        match name {
-            "swin_v2_t" | "swint" => Some(Self::swin_v2_t()),
-            "swin_v2_b" | "swinb" => Some(Self::swin_v2_b()),
-            _ => {
-                let depth = name.strip_prefix("resnet")?.parse().ok()?;
-                [18, 34, 50, 101, 152].contains(&depth).then_some(Self::Resnet { depth })
-            }
-        }
-    }
-
-    /// Channels of the four feature maps, which have 1/4, 1/8, 1/16 and 1/32 of the image's resolution.
-    pub fn channels(&self) -> [usize; 4] {
-        match self {
-            Self::SwinV2 { embed_dim, .. } => [1, 2, 4, 8].map(|factor| embed_dim * factor),
-            Self::Resnet { depth: 18 | 34 } => [64, 128, 256, 512],
-            Self::Resnet { .. } => [256, 512, 1024, 2048],
-        }
-    }
-}
-
 /// torchvision's `FeaturePyramidNetwork` without extra levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FpnSpec {
@@ -214,10 +160,10 @@ pub enum Activation {
     Softmax,
     /// Sigmoid of each category.
     Sigmoid,
-    /// Channel 0 times 255.
+    /// Each value times 255.
     #[serde(rename = "times_255")]
     Times255,
-    /// Channel 0, unchanged.
+    /// Each value as it is.
     Identity,
 }
 
@@ -230,7 +176,7 @@ pub struct Task {
     /// The kind of its answer.
     #[serde(rename = "type")]
     pub task_type: TaskType,
-    /// Category names; empty for regression.
+    /// Category names; empty for a regression, unless it has several values, whose names they are.
     #[serde(default)]
     pub categories: Vec<String>,
     /// Red, green and blue of each category; empty if the task has no colours of its own.
@@ -300,13 +246,8 @@ pub enum WeightsSpec {
         repo: String,
         /// The file's path in the repository.
         file: String,
-    },
-    /// A member of a published archive. The user downloads the archive; the member is unpacked when needed.
-    Archive {
-        /// The archive's file name.
-        archive: String,
-        /// The member's path.
-        file: String,
+        /// A published archive that holds the same file. Nothing downloads it, but where the user has put it, it is used.
+        archive: Option<ArchiveMember>,
     },
     /// A file that is embedded in the program.
     Embedded {
@@ -317,6 +258,8 @@ pub enum WeightsSpec {
     File {
         /// Its path.
         path: std::path::PathBuf,
+        /// What the names of the model's tensors begin with; `None`: the prefix under which most tensors fit.
+        prefix: Option<String>,
     },
     /// Another model's checkpoint with additional heads, whose weights are random until someone trains them.
     NewHeads {
@@ -325,6 +268,15 @@ pub enum WeightsSpec {
         /// Seed of the random weights.
         seed: u64,
     },
+}
+
+/// A file in a published tar archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveMember {
+    /// The archive's file name.
+    pub archive: String,
+    /// The file's path in it.
+    pub file: String,
 }
 
 impl WeightsSpec {

@@ -3,10 +3,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::activate;
+use super::{Crop, activate};
 use crate::nn::LoadError;
-use crate::nn::detect::ImageSize;
-use crate::nn::features::Part;
 use crate::nn::loader::Loader;
 use crate::ops::{Conv2d, ConvShape, LayerActivation, Linear, OpsContext, max_over_space, mean_over_space};
 use crate::zoo::Activation;
@@ -29,8 +27,8 @@ impl MeanPooledHead {
     }
 
     /// `[N, h, w, C] -> [N, K]` over the given part of the image.
-    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor, image: ImageSize, part: Part) -> Result<Tensor> {
-        let mean = mean_over_space(&part.of(map, image)?)?.to_dtype(map.dtype())?;
+    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor, crop: Option<Crop>) -> Result<Tensor> {
+        let mean = mean_over_space(&Crop::of(crop, map)?)?.to_dtype(map.dtype())?;
         activate(ops, &self.layer.forward(&mean)?, self.activation)
     }
 }
@@ -58,8 +56,8 @@ impl MaxPooledHead {
     }
 
     /// `[N, h, w, C] -> [N, K]` over the given part of the image; the convolution also sees the surroundings.
-    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor, image: ImageSize, part: Part) -> Result<Tensor> {
-        let max = max_over_space(&part.of(&self.hidden.forward(map)?, image)?)?.to_dtype(map.dtype())?;
+    pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor, crop: Option<Crop>) -> Result<Tensor> {
+        let max = max_over_space(&Crop::of(crop, &self.hidden.forward(map)?)?)?.to_dtype(map.dtype())?;
         activate(ops, &self.extra.forward(&max)?, self.activation)
     }
 }

@@ -38,6 +38,20 @@ pub(super) struct MapSpec {
     pub(super) channels: usize,
 }
 
+/// The part of the images that a pooled head answers for, and how many pixels of a side one cell of its map covers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crop {
+    pub(super) part: Part,
+    pub(super) stride: usize,
+}
+
+impl Crop {
+    /// The cells of `map` in `crop`; all of them without one.
+    fn of(crop: Option<Self>, map: &Tensor) -> Result<Tensor> {
+        crop.map_or_else(|| Ok(map.clone()), |Self { part, stride }| part.of(map, stride))
+    }
+}
+
 /// A prepared head.
 #[derive(Debug)]
 pub(super) enum PreparedHead {
@@ -82,8 +96,7 @@ impl PreparedHead {
                 Ok(Self::MaxPooled(MaxPooledHead::load(loader, channels, outputs, *activation)?))
             }
             (HeadKind::Simple { activation }, _) => {
-                // A regression has one channel, or (in the package's layout) as many as were requested, of which it uses the
-                // first.
+                // A regression without names has one value.
                 Ok(Self::Dense(DenseHead::load(loader, channels, outputs.max(1), *activation)?))
             }
             (HeadKind::Classify { activation }, _) => {
@@ -109,7 +122,7 @@ impl PreparedHead {
         let Some(first) = maps.first() else { candle_core::bail!("a head was given no feature map") };
         match self {
             Self::Dense(head) => head.forward(ops, first),
-            Self::MaxPooled(_) | Self::MeanPooled(_) => self.classify(ops, maps, image, Part::whole(image)),
+            Self::MaxPooled(_) | Self::MeanPooled(_) => self.classify(ops, maps, None),
             Self::Objects(head) => head.forward(ops, maps, image),
         }
     }
@@ -119,34 +132,24 @@ impl PreparedHead {
         matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_))
     }
 
-    /// The scores for a part of the images; only for heads that [`PreparedHead::is_pooled`].
-    pub(super) fn classify(
-        &self,
-        ops: &OpsContext,
-        maps: &[Tensor],
-        image: ImageSize,
-        part: Part,
-    ) -> Result<Vec<HeadOutput>> {
+    /// The scores for a part of the images, or for all of them; only for heads that [`PreparedHead::is_pooled`].
+    pub(super) fn classify(&self, ops: &OpsContext, maps: &[Tensor], crop: Option<Crop>) -> Result<Vec<HeadOutput>> {
         match (self, maps.first()) {
-            (Self::MaxPooled(head), Some(map)) => scores(&head.forward(ops, map, image, part)?),
-            (Self::MeanPooled(head), Some(map)) => scores(&head.forward(ops, map, image, part)?),
+            (Self::MaxPooled(head), Some(map)) => scores(&head.forward(ops, map, crop)?),
+            (Self::MeanPooled(head), Some(map)) => scores(&head.forward(ops, map, crop)?),
             _ => candle_core::bail!("a head without scores was asked for some"),
         }
     }
 }
 
-/// Logits `[…, K]` to answers in float32: `[…, K]`, or `[…, 1]` if only the first channel counts.
+/// Logits `[…, K]` to answers in float32.
 fn activate(ops: &OpsContext, logits: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Softmax => softmax(ops, logits),
         Activation::Sigmoid => sigmoid(ops, logits),
-        Activation::Times255 => first_channel(logits)?.affine(255.0, 0.0),
-        Activation::Identity => first_channel(logits),
+        Activation::Times255 => logits.to_dtype(DType::F32)?.affine(255.0, 0.0),
+        Activation::Identity => logits.to_dtype(DType::F32),
     }
-}
-
-fn first_channel(logits: &Tensor) -> Result<Tensor> {
-    logits.narrow(candle_core::D::Minus1, 0, 1)?.to_dtype(DType::F32)?.contiguous()
 }
 
 fn scores(probabilities: &Tensor) -> Result<Vec<HeadOutput>> {

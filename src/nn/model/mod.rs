@@ -9,17 +9,14 @@ use crate::nn::detect::ImageSize;
 use crate::nn::error::{LoadError, NnError};
 use crate::nn::features::{Features, Layer, Part};
 use crate::nn::fpn::Fpn;
-use crate::nn::heads::{HeadOnDemand, HeadOutput, PreparedHead};
+use crate::nn::heads::{Crop, HeadOnDemand, HeadOutput, PreparedHead};
 use crate::nn::layout::{head_prefix, pyramid};
 use crate::nn::loader::{Loader, Tally};
 use crate::nn::strips;
 use crate::nn::upsample::Upsample;
 use crate::ops::OpsContext;
 use crate::weights::{Weights, parameters};
-use crate::zoo::{Head, ModelSpec};
-
-/// The least side of an image: the coarsest map is at 1/32 and must have at least one cell.
-const MIN_SIDE_PX: usize = 32;
+use crate::zoo::{Backbone, Head, ModelSpec};
 
 /// More than the distance from which a pixel can affect the decoder's map and a convolution after it.
 const PART_MARGIN_PX: usize = 32;
@@ -33,6 +30,7 @@ pub struct Network {
     ops: OpsContext,
     bands: usize,
     multi_image: bool,
+    architecture: Backbone,
     backbone: BackboneNetwork,
     fpn: Option<Fpn>,
     upsample: Option<Upsample>,
@@ -83,6 +81,7 @@ impl Network {
             id: spec.id.clone(),
             bands: spec.bands.len(),
             multi_image: spec.multi_image,
+            architecture: spec.backbone.clone(),
             backbone,
             fpn,
             upsample,
@@ -154,19 +153,21 @@ impl Network {
     /// [`NnError::Input`] if the bands, the size or the number of captures do not match the network.
     pub fn features(&self, images: &Tensor, captures: usize) -> Result<Features, NnError> {
         let dims = images.dims();
+        let least_px = self.architecture.least_side_px();
         let needed = || {
             let times = if self.multi_image { "captures of each place in succession" } else { "one capture a place" };
-            format!("[images, height, width, {}] with sides of at least {MIN_SIDE_PX} px, {times}", self.bands)
+            format!("[images, height, width, {}] with sides of at least {least_px} px, {times}", self.bands)
         };
         let refuse = || Err(NnError::Input { found: format!("{dims:?} with {captures} captures"), needed: needed() });
         let [images_count, height, width, bands] = dims[..] else { return refuse() };
         let whole = captures > 0 && images_count > 0 && images_count % captures == 0;
-        if !whole || bands != self.bands || height.min(width) < MIN_SIDE_PX || (captures > 1 && !self.multi_image) {
+        if !whole || bands != self.bands || height.min(width) < least_px || (captures > 1 && !self.multi_image) {
             return refuse();
         }
         let images = images.to_device(self.ops.device())?.to_dtype(self.ops.activations())?.contiguous()?;
         let backbone = self.backbone.forward(&self.ops, &images, captures)?;
-        Ok(Features { height, width, backbone, fpn: std::sync::OnceLock::new() })
+        let stride = self.architecture.stride_px();
+        Ok(Features { height, width, stride, backbone, fpn: std::sync::OnceLock::new() })
     }
 
     /// The output of one head for every item of `features`.
@@ -234,7 +235,8 @@ impl Network {
     ) -> Result<Vec<HeadOutput>, NnError> {
         let (head, network) = self.head(index)?;
         let image = ImageSize { height: features.height, width: features.width };
-        let seen = part.with_margin(margin, MIN_SIDE_PX, image);
+        let coarsest_stride = features.stride << 3;
+        let seen = part.with_margin(margin, coarsest_stride, image);
         let beyond =
             part.col.saturating_add(part.width) > image.width || part.row.saturating_add(part.height) > image.height;
         if !network.is_pooled() || beyond {
@@ -246,8 +248,17 @@ impl Network {
         }
         let features = features.crop(seen)?;
         let maps = head.layers().map(|layer| self.map(&features, layer)).collect::<Result<Vec<_>, _>>()?;
-        let image = ImageSize { height: seen.height, width: seen.width };
-        Ok(network.classify(&self.ops, &maps, image, part.within(seen))?)
+        let strides = head.layers().map(|layer| features.stride_px(layer));
+        let crop = strides.map(|stride| Crop { part: part.within(seen), stride }).next();
+        Ok(network.classify(&self.ops, &maps, crop)?)
+    }
+
+    /// How many pixels of a side one value of a dense head's answer covers: 1 if there is a decoder.
+    ///
+    /// A Swin leaves out the pixels that do not fill a patch, so the answer may end up to a patch before the image does; a
+    /// ResNet's may reach up to as far beyond it.
+    pub fn dense_stride_px(&self) -> usize {
+        if self.upsample.is_some() { 1 } else { self.architecture.stride_px() }
     }
 
     /// A feature map as `[N, h, w, C]`, float32.

@@ -138,7 +138,7 @@ fn images_that_the_network_cannot_read_are_refused_with_what_is_needed() {
     let network = world();
     let four_bands = Tensor::zeros((1, 64, 64, 4), DType::F32, &Device::Cpu).unwrap();
     for (images, captures) in
-        [(four_bands, 1), (images(1, 31, 64), 1), (images(2, 64, 64), 2), (images(2, 64, 64), 0), (images(0, 64, 64), 1)]
+        [(four_bands, 1), (images(1, 3, 64), 1), (images(2, 64, 64), 2), (images(2, 64, 64), 0), (images(0, 64, 64), 1)]
     {
         let error = network.features(&images, captures).unwrap_err();
         assert!(matches!(error, NnError::Input { .. }), "{error}");

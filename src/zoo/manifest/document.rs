@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ErrorKind;
-use crate::zoo::spec::{Activation, Backbone, Band, Layout, TaskType};
+use crate::zoo::backbone::Backbone;
+use crate::zoo::spec::{Activation, Band, Layout, TaskType};
 
 /// The description of a model that a user adds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -27,6 +28,10 @@ pub struct Manifest {
     /// Channels of the pyramid's maps; default 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fpn_channels: Option<usize>,
+    /// Whether a `classify` head reads the backbone's coarsest map, not the pyramid's, as in the aerial models; default false.
+    /// Only in the `satlas` layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fpn_prepend: Option<bool>,
     /// Channels of the full-resolution map; default 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upsample_channels: Option<usize>,
@@ -75,6 +80,10 @@ pub struct Checkpoint {
     pub path: String,
     /// The code base that wrote it, which decides the names of its tensors.
     pub layout: Layout,
+    /// What the names of the model's tensors begin with, if the file holds several sets of them: keys of nested dictionaries, each
+    /// followed by `/`, and prefixes, as in `model_ema/module.`. The default is the prefix under which most tensors fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
 }
 
 /// A backbone by name (`swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`) or by its sizes.

@@ -4,7 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::check::{MAX_TEXT_LEN, check, check_name, field};
 use super::document::{BackboneChoice, Checkpoint, Manifest, ManifestError};
-use crate::zoo::spec::{Backbone, FpnSpec, Layout, ModelOrigin, ModelSpec, UpsampleSpec, WeightsSpec};
+use crate::zoo::backbone::Backbone;
+use crate::zoo::spec::{FpnSpec, Layout, ModelOrigin, ModelSpec, UpsampleSpec, WeightsSpec};
 
 const MAX_BANDS: usize = 64;
 const MAX_IMAGES: usize = 32;
@@ -45,6 +46,7 @@ impl Manifest {
             ("backbone", self.backbone.is_some()),
             ("bands", !self.bands.is_empty()),
             ("fpn_channels", self.fpn_channels.is_some()),
+            ("fpn_prepend", self.fpn_prepend.is_some()),
             ("upsample_channels", self.upsample_channels.is_some()),
             ("multi_image", self.multi_image.is_some_and(|multi| multi != base.multi_image)),
         ];
@@ -107,7 +109,21 @@ impl Manifest {
             let value = value.unwrap_or(PUBLIC_CHANNELS);
             check((1..=MAX_CHANNELS).contains(&value), name, value, format!("1 to {MAX_CHANNELS}")).map(|()| value)
         };
-        let fpn = FpnSpec { out_channels: channels("fpn_channels", self.fpn_channels)?, prepend: false };
+        let prepend = self.fpn_prepend.unwrap_or(false);
+        check(
+            !(prepend && is_package),
+            "fpn_prepend",
+            "true",
+            "false: the package's heads do not read the backbone's maps",
+        )?;
+        let fpn = FpnSpec { out_channels: channels("fpn_channels", self.fpn_channels)?, prepend };
+        let prefix_bytes = checkpoint.prefix.as_ref().map_or(0, String::len);
+        check(
+            prefix_bytes <= MAX_TEXT_LEN,
+            "checkpoint.prefix",
+            format!("{prefix_bytes} bytes"),
+            format!("at most {MAX_TEXT_LEN}"),
+        )?;
         let upsample = UpsampleSpec { out_channels: channels("upsample_channels", self.upsample_channels)? };
         Ok(ModelSpec {
             id: self.id.clone(),
@@ -125,7 +141,7 @@ impl Manifest {
             upsample: self.fpn.then_some(upsample),
             layout: checkpoint.layout,
             head_variants: Vec::new(),
-            weights: WeightsSpec::File { path: below(models_dir, &checkpoint.path)? },
+            weights: WeightsSpec::File { path: below(models_dir, &checkpoint.path)?, prefix: checkpoint.prefix.clone() },
             licence: self.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
             source: checkpoint.path.clone(),
         })
@@ -215,9 +231,23 @@ mod tests {
     #[test]
     fn an_own_checkpoint_is_described() {
         let spec = spec(OWN).unwrap();
-        assert_eq!(spec.weights, WeightsSpec::File { path: "/models/roofs/best.pth".into() });
+        assert_eq!(spec.weights, WeightsSpec::File { path: "/models/roofs/best.pth".into(), prefix: None });
         assert_eq!(spec.head_variants[0][0].kind, HeadKind::Simple { activation: Activation::Softmax });
         assert!(parameters(&spec, 0).iter().any(|parameter| parameter.name == "head.layers.1.weight"));
+    }
+
+    #[test]
+    fn a_checkpoints_classifier_can_read_the_backbones_coarsest_map() {
+        let text = OWN
+            .replace("\"package\"", "\"satlas\"\n        prefix = \"ema/\"")
+            .replace("\"bin_segment\"", "\"classification\"")
+            .replace("backbone = \"swin_v2_t\"", "backbone = \"swin_v2_t\"\n        fpn_prepend = true");
+        let model = spec(&text).unwrap();
+        assert!(matches!(&model.weights, WeightsSpec::File { prefix: Some(prefix), .. } if prefix == "ema/"));
+        let layer = parameters(&model, 0).into_iter().find(|parameter| parameter.name == "heads.0.layer.weight").unwrap();
+        assert_eq!(layer.shape, [2, 768]);
+        let package = text.replace("\"satlas\"", "\"package\"");
+        assert!(matches!(spec(&package), Err(ManifestError::Field { field, .. }) if field == "fpn_prepend"));
     }
 
     #[test]
