@@ -10,6 +10,7 @@ use proj4rs::proj::Proj;
 
 use super::definition::{Definition, Ellipsoid};
 use super::epsg;
+use super::new_zealand::NewZealandMapGrid;
 use super::shift::Shift;
 use crate::error::ErrorKind;
 
@@ -72,7 +73,16 @@ struct Projected {
     /// The one of the datum's shifts that is applied.
     shift: Option<Shift>,
     proj_string: String,
+    /// The projection; that of longitude and latitude if `grid` is.
     proj: Proj,
+    grid: Option<NewZealandMapGrid>,
+}
+
+impl Projected {
+    /// Degrees a unit of longitude and latitude; 1 for lengths, whose unit the projection heeds.
+    fn degrees(&self) -> f64 {
+        if self.definition.projection.is_none() { self.definition.unit } else { 1.0 }
+    }
 }
 
 impl std::fmt::Debug for Crs {
@@ -147,9 +157,14 @@ impl Crs {
 
     fn with_shift(definition: Definition, shift: Option<Shift>) -> Result<Self, CrsError> {
         let proj_string = definition.proj_string(shift.as_ref());
-        let proj = Proj::from_proj_string(&proj_string)
-            .map_err(|e| CrsError::Unsupported { definition: proj_string.clone(), reason: e.to_string() })?;
-        Ok(Self { epsg: None, system: System::Other(Arc::new(Projected { definition, shift, proj_string, proj })) })
+        let grid = NewZealandMapGrid::of(&definition);
+        let computed = match grid {
+            Some(_) => Definition::geographic(definition.datum.clone()).proj_string(shift.as_ref()),
+            None => proj_string.clone(),
+        };
+        let proj = Proj::from_proj_string(&computed)
+            .map_err(|e| CrsError::Unsupported { definition: computed, reason: e.to_string() })?;
+        Ok(Self { epsg: None, system: System::Other(Arc::new(Projected { definition, shift, proj_string, proj, grid })) })
     }
 
     /// The same system, with that shift of its datum to WGS 84 which applies at a position.
@@ -222,9 +237,11 @@ impl Crs {
                 ((x / EARTH_RADIUS_M).to_degrees(), (2.0 * (y / EARTH_RADIUS_M).exp().atan() - PI / 2.0).to_degrees())
             }
             System::Other(projected) => {
-                let (proj, degrees) = (&projected.proj, projected.definition.unit);
+                let Projected { definition, proj, grid, .. } = &**projected;
+                let (x, y) = (x * projected.degrees(), y * projected.degrees());
                 let (x, y) =
-                    if proj.is_latlong() { ((x * degrees).to_radians(), (y * degrees).to_radians()) } else { (x, y) };
+                    grid.as_ref().map_or((x, y), |grid| grid.to_lon_lat((x * definition.unit, y * definition.unit)));
+                let (x, y) = if proj.is_latlong() { (x.to_radians(), y.to_radians()) } else { (x, y) };
                 let mut point = (x, y, 0.0);
                 proj4rs::transform::transform(proj, lon_lat_proj(), &mut point).ok()?;
                 (point.0.to_degrees(), point.1.to_degrees())
@@ -241,11 +258,18 @@ impl Crs {
                 (EARTH_RADIUS_M * lon_deg.to_radians(), EARTH_RADIUS_M * (PI / 4.0 + lat_deg.to_radians() / 2.0).tan().ln())
             }
             System::Other(projected) => {
-                let (proj, degrees) = (&projected.proj, projected.definition.unit);
+                let Projected { definition, proj, grid, .. } = &**projected;
                 let mut point = (lon_deg.to_radians(), lat_deg.to_radians(), 0.0);
                 proj4rs::transform::transform(lon_lat_proj(), proj, &mut point).ok()?;
                 let (x, y) = (point.0, point.1);
-                if proj.is_latlong() { (x.to_degrees() / degrees, y.to_degrees() / degrees) } else { (x, y) }
+                let (x, y) = if proj.is_latlong() { (x.to_degrees(), y.to_degrees()) } else { (x, y) };
+                match grid {
+                    Some(grid) => {
+                        let (x, y) = grid.from_lon_lat((x, y));
+                        (x / definition.unit, y / definition.unit)
+                    }
+                    None => (x / projected.degrees(), y / projected.degrees()),
+                }
             }
         };
         (x.is_finite() && y.is_finite()).then_some((x, y))

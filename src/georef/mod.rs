@@ -4,6 +4,7 @@ mod crs;
 mod definition;
 mod epsg;
 mod geo_keys;
+mod new_zealand;
 mod projection;
 mod shift;
 mod transform;

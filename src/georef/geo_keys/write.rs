@@ -201,6 +201,7 @@ fn transformation(definition: &Definition, projection: &str) -> Option<(u16, Nam
         "poly" => (22, NATURAL),
         "robin" => (23, CENTRE),
         "sinu" => (24, CENTRE),
+        "nzmg" => (26, NATURAL),
         "cea" => (28, TRUE_SCALE),
         _ => return None,
     })
