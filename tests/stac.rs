@@ -177,8 +177,77 @@ fn bands_that_some_items_lack_are_left_out_and_named() {
     let dem = json!({"href": "./west_2/grey.tif", "type": "image/tiff", "eo:bands": [{"name": "elevation"}]});
     collection["features"][2]["assets"]["dem"] = dem;
     let (_directory, location) = directory_with(&collection);
-    let error = open(&location).unwrap_err();
-    assert!(error.kind() == ErrorKind::Unusable && error.to_string().contains("elevation"), "{error}");
+    let source = open(&location).unwrap();
+    assert_eq!((source.captures().len(), warning_of(&source).contains("elevation")), (1, true), "{}", warning_of(&source));
+}
+
+fn warning_of(source: &Source) -> String {
+    source.capture(0).unwrap().raster.warnings().join("\n")
+}
+
+/// A change to the second item, what of the three scenes is left, and words of the warning.
+type Oddity = (fn(&mut Value), usize, &'static str);
+
+#[test]
+fn an_odd_value_costs_at_most_its_item_and_is_told() {
+    let without_notes: [fn(&mut Value); 17] = [
+        |item| item["properties"]["proj:epsg"] = json!(32632.0),
+        |item| item["properties"]["proj:epsg"] = json!("32632"),
+        |item| item["properties"]["proj:code"] = json!("epsg:32632"),
+        |item| item["properties"]["proj:code"] = json!(["EPSG:32632"]),
+        |item| item["properties"]["eo:cloud_cover"] = json!("12.5"),
+        |item| item["properties"]["gsd"] = json!("ten"),
+        |item| item["properties"]["platform"] = json!(3),
+        |item| item["properties"]["datetime"] = json!("2024-06-01T10:10:05"),
+        |item| item["links"] = json!(null),
+        |item| item["links"] = json!([null, {"rel": "self"}, {"rel": 5, "href": "x"}]),
+        |item| item["geometry"] = json!(null),
+        |item| item["bbox"] = json!([9.0, 45.0, 0.0, 10.0, 46.0, 100.0]),
+        |item| item["id"] = json!(17),
+        |item| item["assets"]["thumbnail"] = json!(null),
+        |item| item["assets"]["thumbnail"] = json!({"href": null, "roles": null}),
+        |item| item["assets"]["red"]["roles"] = json!(null),
+        |item| item["assets"]["red"]["roles"] = json!([null, "data"]),
+    ];
+    for (index, change) in without_notes.iter().enumerate() {
+        let mut collection = items();
+        change(&mut collection["features"][1]);
+        let (_directory, location) = directory_with(&collection);
+        let source = open(&location).unwrap();
+        let across = read(&source, 0, &strip(20, 40, 80), 0);
+        assert_eq!((across.pixels[0], across.pixels[75]), (1000.0, 2000.0), "change {index}");
+        assert_eq!(warning_of(&source), "", "change {index}");
+    }
+    let with_notes: [Oddity; 9] = [
+        (|item| *item = json!(null), 2, "an item without id is left out"),
+        (|item| *item = json!({"id": "bare", "type": "Feature"}), 2, "item bare"),
+        (|item| item["properties"] = json!("none"), 2, "is left out"),
+        (|item| item["assets"] = json!([]), 2, "an object of assets is needed"),
+        (|item| item["assets"]["red"]["href"] = json!(5), 2, "asset red"),
+        (|item| item["assets"]["red"]["href"] = json!("../../../../../../etc/passwd"), 2, "beside it"),
+        (|item| item["assets"]["red"]["href"] = json!("."), 2, "is left out"),
+        (|item| item["assets"]["red"]["raster:scale"] = json!("small"), 2, "a number is needed where \"small\" stands"),
+        (|item| item["properties"]["datetime"] = json!(1_717_236_605), 3, "its time is unknown"),
+    ];
+    for (index, (change, scenes, words)) in with_notes.into_iter().enumerate() {
+        let mut collection = items();
+        change(&mut collection["features"][1]);
+        let (_directory, location) = directory_with(&collection);
+        let source = open(&location).unwrap();
+        let east = read(&source, 0, &strip(70, 40, 1), 0);
+        assert_eq!(band_names(&source).len(), 5, "change {index}");
+        assert_eq!(east.valid[0], scenes == 3, "change {index}");
+        assert!(warning_of(&source).contains(words), "change {index}: {}", warning_of(&source));
+    }
+}
+
+#[test]
+fn numbers_that_are_none_do_not_cost_the_document() {
+    let text = items().to_string().replacen("\"properties\":{", "\"properties\":{\"eo:cloud_cover\":NaN,", 1);
+    assert!(text.contains("NaN"));
+    let (directory, location) = directory_with(&items());
+    std::fs::write(directory.path().join("items.json"), text).unwrap();
+    assert_eq!(open(&location).unwrap().captures().len(), 2);
 }
 
 #[test]
@@ -187,12 +256,16 @@ fn an_item_on_this_machine_names_no_file_elsewhere() {
     for href in
         [outside.clone(), format!("file://{outside}"), "../../../../../../etc/passwd".to_owned(), "none.tif".to_owned()]
     {
-        let mut collection = items();
-        collection["features"][0]["assets"]["red"]["href"] = json!(href);
-        let (_directory, location) = directory_with(&collection);
+        let mut item = items()["features"][0].clone();
+        item["assets"]["red"]["href"] = json!(href);
+        let (_directory, location) = directory_with(&item);
         let error = open(&location).unwrap_err();
         assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("beside it"), "{href}: {error}");
     }
+    let mut item = items()["features"][0].clone();
+    item["assets"]["red"]["href"] = json!("west_1");
+    let (_directory, location) = directory_with(&item);
+    assert_eq!(open(&location).unwrap_err().kind(), ErrorKind::Unusable, "a directory is no file");
 }
 
 #[test]
@@ -239,8 +312,10 @@ fn documents_that_are_broken_are_explained() {
     let mut other = items();
     other["features"][2]["assets"]["rededge1"]["href"] = json!("./west_2/colours.tif");
     let (_directory, location) = directory_with(&other);
-    let error = open(&location).unwrap_err().to_string();
-    assert!(error.contains("colours.tif has 3 bands") && error.contains("rededge1"), "{error}");
+    let source = open(&location).unwrap();
+    let warning = warning_of(&source);
+    assert!(warning.contains("colours.tif has 3 bands") && warning.contains("rededge1"), "{warning}");
+    assert_eq!(source.captures().len(), 1, "the newest item is left out");
 }
 
 #[test]

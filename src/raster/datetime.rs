@@ -73,6 +73,12 @@ pub(crate) fn instant_or_day(text: &str) -> Result<Timestamp, RasterError> {
     })
 }
 
+/// The instant that a catalogue writes: with an offset, or else as UTC; the first instant of a day.
+pub(crate) fn instant_as_utc(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| utc(text.parse().ok()?))
+}
+
 /// First and last instant of an instant or a date.
 fn span(text: &str) -> Option<(Timestamp, Timestamp)> {
     if let Ok(instant) = text.parse::<Timestamp>() {
@@ -146,6 +152,19 @@ mod tests {
         {
             let error = text.parse::<DatetimeRange>().unwrap_err().to_string();
             assert!(error.contains("2024-06-01T10:00:00Z"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_an_offset_is_taken_as_utc() {
+        let wanted = Some(instant("2024-06-01T10:00:00Z"));
+        for text in ["2024-06-01T10:00:00", "2024-06-01 10:00:00", "2024-06-01T10:00:00.000", " 2024-06-01T12:00:00+02:00 "]
+        {
+            assert_eq!(instant_as_utc(text), wanted, "{text}");
+        }
+        assert_eq!(instant_as_utc("2024-06-01"), Some(instant("2024-06-01T00:00:00Z")));
+        for text in ["", "June", "2024-06-01/2024-06-02", "2024-13-01T00:00:00"] {
+            assert_eq!(instant_as_utc(text), None, "{text}");
         }
     }
 

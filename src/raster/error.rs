@@ -167,8 +167,8 @@ impl RasterError {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
                 io::ErrorKind::TimedOut => ErrorKind::TimedOut,
-                // A file that ends before what it promises is the file's fault.
-                io::ErrorKind::UnexpectedEof => ErrorKind::Unusable,
+                // A file that ends before what it promises, or is no file, is the file's fault.
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => ErrorKind::Unusable,
                 _ => ErrorKind::Internal,
             },
         }

@@ -64,8 +64,11 @@ impl FileBytes {
     /// Opens a file.
     ///
     /// # Errors
-    /// The system's error.
+    /// The system's error, and [`io::ErrorKind::InvalidInput`] for what is no file: opening a pipe could wait for ever.
     pub fn open(path: &Path) -> io::Result<Self> {
+        if !path.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         Ok(Self { file, len })

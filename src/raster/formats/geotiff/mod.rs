@@ -153,7 +153,9 @@ impl Raster for GeoTiff {
         let Some(MaskedImage { pixels, mask }) = self.levels.get(level) else {
             return Err(RasterError::NoSuchPart { what: "overview", index: level, count: self.levels.len() });
         };
-        let mask = match (mask, pixels.alpha()) {
+        // A catalogue may know that a band marked as alpha is none.
+        let alpha = pixels.alpha().filter(|alpha| self.info.bands[*alpha].is_alpha);
+        let mask = match (mask, alpha) {
             (Some(mask), _) => Mask::Image(mask),
             (None, Some(alpha)) => Mask::Band(alpha),
             (None, None) => Mask::None,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::assets::BandAsset;
 use super::base::AssetLocation;
-use super::document::{BandNotes, Item};
+use super::item::{BandNotes, Item};
 use crate::georef::{Crs, GeoTransform, Georef};
 use crate::raster::error::RasterError;
 use crate::raster::open::names::OpenOptions;
@@ -88,8 +88,10 @@ impl AssetFile {
             }
         };
         let opened = self.location.open(&self.options, complete)?;
-        let found = opened.info().bands.iter().filter(|band| !band.is_alpha).count();
-        if !self.names.is_empty() && found != self.names.len() {
+        // Some items list the mask among the bands.
+        let bands = &opened.info().bands;
+        let found = bands.iter().filter(|band| !band.is_alpha).count();
+        if !self.names.is_empty() && ![found, bands.len()].contains(&self.names.len()) {
             return Err(RasterError::BandMismatch {
                 found: format!("{} has {found} bands", self.location.shown()),
                 needed: format!("its item lists {}", self.names.join(", ")),
@@ -126,5 +128,9 @@ impl Raster for AssetRaster {
     /// Warps the file itself, whose own grid and overviews are authoritative.
     fn warped(&self, target: &Georef, bands: &[usize], resampling: Resampling) -> Option<Result<Patch, RasterError>> {
         Some(self.opened().and_then(|raster| warp(&*raster, target, bands, resampling)))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.opened.lock().ignore_poison().as_ref().map_or_else(Vec::new, |raster| raster.warnings())
     }
 }

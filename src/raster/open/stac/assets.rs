@@ -1,6 +1,6 @@
 //! Which assets of an item hold bands, and the names of those bands.
 
-use super::document::{Asset, BandNotes, Item};
+use super::item::{Asset, BandNotes, Item};
 use crate::raster::band_names::{is_sensor_band, names_of_file};
 
 /// Roles of assets without bands: pictures and documents about a scene.
@@ -22,7 +22,7 @@ pub(super) struct BandAsset<'a> {
 /// pictures for display are taken only if there is nothing else.
 pub(super) fn band_assets(item: &Item) -> Vec<BandAsset<'_>> {
     let rasters = || {
-        let named = item.assets.iter().map(|(key, asset)| BandAsset::of(item, key, asset));
+        let named = item.assets.files.iter().map(|(key, asset)| BandAsset::of(item, key, asset));
         let has_other_role = |asset: &Asset| asset.roles.iter().any(|role| OTHER_ROLES.contains(&role.as_str()));
         named.filter(move |band| is_raster(band.asset) && !has_other_role(band.asset))
     };
@@ -122,7 +122,7 @@ mod tests {
     /// Key and band names of each asset that is kept.
     fn kept(assets: Value) -> Vec<(String, Vec<String>)> {
         let item = json!({"type": "Feature", "stac_version": "1.0.0", "id": "a", "properties": {}, "assets": assets});
-        let item = parse("item", item.to_string().as_bytes()).expect("an item").remove(0);
+        let item = parse("item", item.to_string().as_bytes()).expect("an item").items.remove(0);
         band_assets(&item).into_iter().map(|band| (band.key.to_owned(), band.names)).collect()
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::document::Item;
+use super::item::Item;
 use crate::raster::error::RasterError;
 use crate::raster::open::file::ImageFile;
 use crate::raster::open::names::OpenOptions;

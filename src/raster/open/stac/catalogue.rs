@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::asset_raster::AssetRaster;
 use super::base::Base;
+use super::common_bands::OpenScene;
+use super::oddities::Oddities;
 use super::search::{Search, nobody};
-use super::{Scene, assemble, composite_of, open_files, open_others};
+use super::{Scene, assemble, composite_of, composites_of, open_newest, open_others, scenes_of};
 use crate::georef::{Bounds, Crs, Georef};
 use crate::raster::datetime::DatetimeRange;
 use crate::raster::error::RasterError;
@@ -69,13 +71,20 @@ pub(crate) fn open_search(location: &str, options: &OpenOptions) -> Result<(Cata
     let search = Search::parse(location)?;
     let client = options.remote.clone().ok_or_else(|| nobody(location))?;
     let base = Base::Url(client.locate(location)?);
-    let items = search.items(&client, search.bounds.as_ref(), None, Some(SAMPLE_ITEMS))?;
-    let newest = items.into_iter().max_by_key(|item| item.datetime()).ok_or_else(|| RasterError::BandMismatch {
-        found: format!("the search for {} finds no item", search.title()),
-        needed: "collections, a datetime, a bbox and a max_cloud that some item has are needed".to_owned(),
-    })?;
-    let mut scene = Scene::new(newest, &base, options)?;
-    let sample = open_files(search.title(), std::mem::take(&mut scene.files))?;
+    let found = search.items(&client, search.bounds.as_ref(), None, Some(SAMPLE_ITEMS))?;
+    if found.items.is_empty() {
+        return Err(RasterError::BandMismatch {
+            found: format!("the search for {} finds no item", search.title()),
+            needed: "collections, a datetime, a bbox and a max_cloud that some item has are needed".to_owned(),
+        });
+    }
+    let mut oddities = Oddities::new(found.oddities);
+    let mut scenes = scenes_of(found.items, &base, options, &mut oddities)?;
+    scenes.sort_by_key(|scene| std::cmp::Reverse(scene.item.datetime()));
+    let (scene, sample) = match open_newest(search.title(), &mut scenes, &mut oddities)? {
+        Some(opened) => opened,
+        None => return Err(oddities.into_error()),
+    };
     let (reference, bands) = composite_of(&scene, sample.clone())?;
     let areas = moka::sync::Cache::builder()
         .max_capacity(MAX_FILES_KEPT)
@@ -133,22 +142,24 @@ impl Catalogue {
         let area =
             Bounds { min_x: min_x.max(-180.0), min_y: min_y.max(-90.0), max_x: max_x.min(180.0), max_y: max_y.min(90.0) };
         let name = self.search.title();
-        let items = self.search.items(&self.client, Some(&area), datetime, None)?;
-        let mut scenes = Vec::new();
-        for item in items.into_iter().filter(Scene::has_bands) {
-            scenes.push(Scene::new(item, &self.base, &self.options)?);
-        }
+        let found = self.search.items(&self.client, Some(&area), datetime, None)?;
+        let mut oddities = Oddities::new(found.oddities);
+        let items = found.items.into_iter().filter(Scene::has_bands).collect();
+        let mut scenes = scenes_of(items, &self.base, &self.options, &mut oddities)?;
         let assets = open_others(name, &mut scenes, &self.sample)?;
+        let mut opened = composites_of(scenes.into_iter().zip(assets), &mut oddities)?;
+        for other in opened.extract_if(.., |scene| !self.bands.iter().all(|band| scene.bands.contains(band))) {
+            let missing = self.bands.iter().find(|band| !other.bands.contains(band));
+            let id = &other.scene.item.id;
+            tracing::warn!(item = id, missing, "an item lacks a band of its source and is left out");
+            oddities.extend(missing.map(|band| format!("item {id} is left out, because it lacks {band}")));
+        }
+        let warning = oddities.warning(name);
         let (mut kept, mut rasters): (Vec<Scene>, Vec<Arc<dyn Raster>>) = (Vec::new(), Vec::new());
-        for (scene, assets) in scenes.into_iter().zip(assets) {
-            let (composite, bands) = composite_of(&scene, assets)?;
-            if let Some(missing) = self.bands.iter().find(|band| !bands.contains(band)) {
-                tracing::warn!(item = scene.item.id, missing, "an item lacks a band of its source and is left out");
-                continue;
-            }
+        for OpenScene { scene, composite, bands } in opened {
             let composite = if bands == self.bands { composite } else { composite.only(&self.bands) };
             kept.push(scene);
-            rasters.push(Arc::new(composite));
+            rasters.push(Arc::new(warning.iter().fold(composite, |composite, note| composite.with_warning(note))));
         }
         let files = (kept.len() * self.sample.len()) as u32;
         Ok((assemble(name, kept, rasters, self.search.mosaic)?, files))

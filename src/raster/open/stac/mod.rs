@@ -2,14 +2,19 @@
 //!
 //! The band assets of an item form one raster ([`Composite`]); items of one day and platform are scenes of one pass and become one
 //! capture ([`Mosaic`]). All files of the newest item are opened, to check the hosts and learn the bands. Files of other items are
-//! opened when their pixels are wanted, if the items say enough about them.
+//! opened when their pixels are wanted, if the items say enough about them. An item that cannot be used is left out with a warning
+//! ([`Oddities`]), unless it is the only one.
 
 mod asset_raster;
 mod assets;
 mod base;
 mod catalogue;
+mod common_bands;
 mod document;
+mod item;
+mod oddities;
 mod search;
+mod tolerant;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,7 +23,10 @@ use self::asset_raster::{AssetFile, AssetRaster};
 use self::assets::band_assets;
 pub(crate) use self::base::Base;
 pub(crate) use self::catalogue::{Catalogue, open_search};
-use self::document::Item;
+use self::common_bands::{OpenScene, restrict};
+use self::document::Page;
+use self::item::Item;
+use self::oddities::{Oddities, is_lasting};
 use self::search::Mosaicking;
 pub(crate) use self::search::is_search;
 use crate::raster::datetime::Timestamp;
@@ -35,14 +43,16 @@ use crate::storage::in_parallel;
 /// Bytes accepted in a document.
 const MAX_BYTES: u64 = 16 << 20;
 
+/// Items that are tried, newest first, until the files of one can be opened.
+const MAX_TRIED: usize = 10;
+
 /// Most files that are opened at once because their items lack the `proj` extension.
 const MAX_OPENED: usize = 400;
 
 /// The captures of a document at `base`, in time order, those of unknown time first.
 ///
 /// # Errors
-/// [`RasterError`] if it is not an item or item collection, an item has no bands, the items have no bands in common, or a file of
-/// the newest item cannot be opened.
+/// [`RasterError`] if it is not an item or item collection, no item can be used, the items have no bands in common, or a host fails.
 pub(crate) fn open(
     name: &str,
     file: &dyn ByteSource,
@@ -81,7 +91,7 @@ impl Scene {
         if files.is_empty() {
             return Err(RasterError::BandMismatch {
                 found: format!("item {} has no asset that is a GeoTIFF or JPEG 2000 image", item.id),
-                needed: format!("one is needed (its assets are {})", listed(item.assets.keys().map(String::as_str))),
+                needed: format!("one is needed (its assets are {})", listed(item.assets.files.keys().map(String::as_str))),
             });
         }
         Ok(Self { item, files, version: version_hash(version.as_bytes()) })
@@ -90,16 +100,58 @@ impl Scene {
     /// Day, platform and collection, which the scenes of one pass share; `None` if the time is unknown.
     fn pass(&self) -> Option<(String, Option<String>, Option<String>)> {
         let day = self.item.datetime()?.to_string().get(..10)?.to_owned();
-        Some((day, self.item.properties.platform.clone(), self.item.collection.clone()))
+        Some((day, self.item.platform().map(str::to_owned), self.item.collection.clone()))
     }
 }
 
-/// The captures of items.
-fn captures(name: &str, items: Vec<Item>, base: &Base, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
-    let mut scenes = items.into_iter().map(|item| Scene::new(item, base, options)).collect::<Result<Vec<_>, _>>()?;
+/// The captures of a document's items.
+fn captures(name: &str, page: Page, base: &Base, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
+    let mut oddities = Oddities::new(page.oddities);
+    let mut scenes = scenes_of(page.items, base, options, &mut oddities)?;
     scenes.sort_by_key(|scene| std::cmp::Reverse(scene.item.datetime()));
-    let composites = open_scenes(name, &mut scenes)?;
-    assemble(name, scenes, composites, Mosaicking::Day)
+    let (newest, sample) = match open_newest(name, &mut scenes, &mut oddities)? {
+        Some(opened) => opened,
+        None => return Err(oddities.into_error()),
+    };
+    let others = open_others(name, &mut scenes, &sample)?;
+    let assets = std::iter::once(Ok(sample)).chain(others);
+    let scenes = std::iter::once(newest).chain(scenes).zip(assets);
+    let scenes = restrict(name, composites_of(scenes, &mut oddities)?, &mut oddities)?;
+    let (scenes, rasters) = scenes.into_iter().unzip();
+    assemble(name, scenes, rasters, Mosaicking::Day)
+}
+
+/// Items with the places of their files, without those whose files lie where they may not.
+fn scenes_of(
+    items: Vec<Item>,
+    base: &Base,
+    options: &OpenOptions,
+    oddities: &mut Oddities,
+) -> Result<Vec<Scene>, RasterError> {
+    let mut scenes = Vec::new();
+    for item in items {
+        let id = item.id.clone();
+        match Scene::new(item, base, options) {
+            Ok(scene) => scenes.push(scene),
+            Err(error) => oddities.leave_out(&id, error)?,
+        }
+    }
+    Ok(scenes)
+}
+
+/// Takes the first scene whose files can be opened, and leaves out those before it; `None` if there is none.
+fn open_newest(
+    name: &str,
+    scenes: &mut Vec<Scene>,
+    oddities: &mut Oddities,
+) -> Result<Option<(Scene, Vec<Arc<AssetRaster>>)>, RasterError> {
+    for mut scene in scenes.drain(..scenes.len().min(MAX_TRIED)).collect::<Vec<_>>() {
+        match open_files(name, std::mem::take(&mut scene.files))?.into_iter().collect() {
+            Ok(assets) => return Ok(Some((scene, assets))),
+            Err(error) => oddities.leave_out(&scene.item.id, error)?,
+        }
+    }
+    Ok(None)
 }
 
 /// Combines scenes and their rasters into captures in time order, those of unknown time first.
@@ -136,26 +188,12 @@ fn assemble(
     Ok(captures)
 }
 
-/// One raster per scene, with the bands that all scenes have.
-fn open_scenes(name: &str, scenes: &mut [Scene]) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
-    let Some((newest, others)) = scenes.split_first_mut() else {
-        return Err(RasterError::NoSuchPart { what: "item", index: 0, count: 0 });
-    };
-    let first = open_files(name, std::mem::take(&mut newest.files))?;
-    let others = open_others(name, others, &first)?;
-    let mut composites = Vec::new();
-    for (assets, scene) in std::iter::once(first).chain(others).zip(scenes.iter()) {
-        composites.push(composite_of(scene, assets)?);
-    }
-    Ok(with_common_bands(name, composites)?.into_iter().map(|composite| Arc::new(composite) as Arc<dyn Raster>).collect())
-}
-
-/// The files of scenes. A file is opened now only if its item says too little about it, or `alike` has no asset of that key.
+/// The files of scenes, or why a scene cannot be used. A file is opened now only if its item says too little about it, or `alike` has no asset of that key.
 fn open_others(
     name: &str,
     scenes: &mut [Scene],
     alike: &[Arc<AssetRaster>],
-) -> Result<Vec<Vec<Arc<AssetRaster>>>, RasterError> {
+) -> Result<Vec<Result<Vec<Arc<AssetRaster>>, RasterError>>, RasterError> {
     let alike: HashMap<&str, &Arc<AssetRaster>> = alike.iter().map(|asset| (asset.key(), asset)).collect();
     // The files of all scenes that must be opened are opened together.
     let (mut known, mut owners, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
@@ -170,13 +208,32 @@ fn open_others(
                 }
             }
         }
-        known.push(assumed);
+        known.push(Ok(assumed));
     }
     for (scene, asset) in owners.into_iter().zip(open_files(name, unknown)?) {
-        let assets: &mut Vec<Arc<AssetRaster>> = &mut known[scene];
-        assets.push(asset);
+        let scene: &mut Result<Vec<Arc<AssetRaster>>, RasterError> = &mut known[scene];
+        match (&mut *scene, asset) {
+            (Ok(assets), Ok(asset)) => assets.push(asset),
+            (Ok(_), Err(error)) => *scene = Err(error),
+            (Err(_), _) => {}
+        }
     }
     Ok(known)
+}
+
+/// Scenes with their files, each as one raster; those of which a file cannot be used are left out.
+fn composites_of(
+    scenes: impl IntoIterator<Item = (Scene, Result<Vec<Arc<AssetRaster>>, RasterError>)>,
+    oddities: &mut Oddities,
+) -> Result<Vec<OpenScene>, RasterError> {
+    let mut opened = Vec::new();
+    for (scene, assets) in scenes {
+        match assets.and_then(|assets| composite_of(&scene, assets)) {
+            Ok((composite, bands)) => opened.push(OpenScene { scene, composite, bands }),
+            Err(error) => oddities.leave_out(&scene.item.id, error)?,
+        }
+    }
+    Ok(opened)
 }
 
 /// The files of a scene as one raster, and the names of its bands.
@@ -188,7 +245,11 @@ fn composite_of(scene: &Scene, mut assets: Vec<Arc<AssetRaster>>) -> Result<(Com
     Ok((Composite::new(&scene.item.id, parts)?.described(names.clone()), names))
 }
 
-fn open_files(name: &str, files: Vec<AssetFile>) -> Result<Vec<Arc<AssetRaster>>, RasterError> {
+/// Opens files, and says of each why it cannot be used.
+///
+/// # Errors
+/// The first failure that may pass, and too many files.
+fn open_files(name: &str, files: Vec<AssetFile>) -> Result<Vec<Result<Arc<AssetRaster>, RasterError>>, RasterError> {
     if files.len() > MAX_OPENED {
         return Err(RasterError::TooLarge {
             name: format!("{name} (whose items lack proj:code, proj:shape and proj:transform)"),
@@ -197,41 +258,10 @@ fn open_files(name: &str, files: Vec<AssetFile>) -> Result<Vec<Arc<AssetRaster>>
             limit: MAX_OPENED as u64,
         });
     }
-    in_parallel(files.len(), |index| files[index].clone().open().map(Arc::new))
-}
-
-/// The composites with only the bands that all have, in the order of the first, and a warning about those left out.
-fn with_common_bands(name: &str, all: Vec<(Composite, Vec<String>)>) -> Result<Vec<Composite>, RasterError> {
-    let first = all.first().map(|(_, names)| names.clone()).unwrap_or_default();
-    let in_all = |band: &&String| all.iter().all(|(_, names)| names.contains(band));
-    let common: Vec<String> = first.iter().filter(in_all).cloned().collect();
-    if common.is_empty() {
-        let other = all.iter().find(|(_, names)| !names.iter().any(|band| first.contains(band)));
-        let other = other.map_or_else(|| first.clone(), |(_, names)| names.clone());
-        return Err(RasterError::BandMismatch {
-            found: format!(
-                "items of {name} have the bands {} and {}",
-                listed(first.iter().map(String::as_str)),
-                listed(other.iter().map(String::as_str))
-            ),
-            needed: "bands that all items have are needed".to_owned(),
-        });
-    }
-    let mut left_out: Vec<&str> =
-        all.iter().flat_map(|(_, names)| names).filter(|band| !common.contains(band)).map(String::as_str).collect();
-    left_out.sort_unstable();
-    left_out.dedup();
-    let note = (!left_out.is_empty()).then(|| {
-        format!("Not all items of {name} have the same bands; left out are those that some lack: {}.", listed(left_out))
-    });
-    let restrict = |(composite, names): (Composite, Vec<String>)| {
-        let composite = if names == common { composite } else { composite.only(&common) };
-        match &note {
-            Some(note) => composite.with_warning(note),
-            None => composite,
-        }
-    };
-    Ok(all.into_iter().map(restrict).collect())
+    in_parallel(files.len(), |index| match files[index].clone().open() {
+        Err(error) if !is_lasting(&error) => Err(error),
+        opened => Ok(opened.map(Arc::new)),
+    })
 }
 
 /// The first words of a list.

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::document::{Item, Next, Page, parse_page};
+use super::document::{Next, Page, parse};
+use super::item::Item;
 use crate::georef::Bounds;
 use crate::raster::datetime::{DatetimeRange, Timestamp};
 use crate::raster::error::RasterError;
@@ -68,6 +69,14 @@ struct Wanted<'a> {
     range: Option<&'a DatetimeRange>,
     most: usize,
     max_cloud: Option<f64>,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) items: Vec<Item>,
+    /// What is odd about items, and why others are left out.
+    pub(super) oddities: Vec<String>,
 }
 
 /// A request for a page: by POST if there is a document to send.
@@ -161,16 +170,16 @@ impl Search {
         area: Option<&Bounds>,
         datetime: Option<&DatetimeRange>,
         most: Option<usize>,
-    ) -> Result<Vec<Item>, RasterError> {
+    ) -> Result<Found, RasterError> {
         let most = most.unwrap_or(self.max_items);
         let range = match intersection(self.datetime.as_ref(), datetime) {
             Ok(range) => range,
-            Err(Empty) => return Ok(Vec::new()),
+            Err(Empty) => return Ok(Found::default()),
         };
         let mut wanted = Wanted { area, range: range.as_ref(), most, max_cloud: self.max_cloud };
         let mut by_post = self.by_post;
         let mut question = self.question(client, &wanted, by_post)?;
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let mut pages = 0;
         loop {
             let json = match question.ask(client) {
@@ -188,18 +197,19 @@ impl Search {
                 }
                 answer => answer?,
             };
-            let Page { items, next } = parse_page(&question.url.to_string(), &json)?;
+            let Page { items, oddities, next } = parse(&question.url.to_string(), &json)?;
             // Hosts may ignore conditions, so all are checked here.
-            found.extend(items.into_iter().filter(|item| self.wants(item, range.as_ref())));
+            found.items.extend(items.into_iter().filter(|item| self.wants(item, range.as_ref())));
+            found.oddities.extend(oddities);
             pages += 1;
             match next {
-                Some(next) if found.len() < most && pages < MAX_PAGES => {
+                Some(next) if found.items.len() < most && pages < MAX_PAGES => {
                     question = question.next(next, || self.document(&wanted))?;
                 }
                 _ => break,
             }
         }
-        found.truncate(most);
+        found.items.truncate(most);
         Ok(found)
     }
 
