@@ -11,6 +11,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 use super::block_cache::{BlockCache, block_cache};
+use super::content_coding::{ContentCoding, unpacked};
 use super::guard::{GuardedResolver, PrivateAddress};
 use super::headers::retry_after;
 use super::host_limiter::HostLimiter;
@@ -83,6 +84,8 @@ pub(super) enum RemoteRequest<'a> {
     Get,
     /// Its bytes `first ..= last`.
     Range { first: u64, last: u64 },
+    /// The headers that the whole file would come with.
+    Head,
     /// The answer to a JSON document that is sent by POST.
     Post { json: &'a [u8] },
 }
@@ -194,7 +197,7 @@ impl Client {
         for _ in 0..=MAX_REDIRECTS {
             self.policy.check(&at)?;
             let response = self.send(&at, wanted, deadline)?;
-            let Some(next) = redirect(&at, &response)? else { return self.receive(&at, response, max_bytes) };
+            let Some(next) = redirect(&at, &response)? else { return self.receive(&at, response, wanted, max_bytes) };
             if at.scheme() == "https" && next.scheme() != "https" {
                 let reason = format!("it redirects from https to {}", next.scheme());
                 return Err(RemoteError::Failed { url: at, reason }.into());
@@ -218,7 +221,7 @@ impl Client {
         }
         let range = match wanted {
             RemoteRequest::Range { first, last } => Some(format!("bytes={first}-{last}")),
-            RemoteRequest::Get | RemoteRequest::Post { .. } => None,
+            RemoteRequest::Get | RemoteRequest::Head | RemoteRequest::Post { .. } => None,
         };
         let mut request = Request::builder().uri(url.uri().clone());
         for (name, value) in self.options.object_stores.headers(url, range.as_deref()) {
@@ -234,8 +237,9 @@ impl Client {
                 let request = request.body(*json).map_err(failed)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
             }
-            RemoteRequest::Get | RemoteRequest::Range { .. } => {
-                let request = request.body(()).map_err(failed)?;
+            RemoteRequest::Get | RemoteRequest::Range { .. } | RemoteRequest::Head => {
+                let method = if matches!(wanted, RemoteRequest::Head) { "HEAD" } else { "GET" };
+                let request = request.method(method).body(()).map_err(failed)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
             }
         };
@@ -243,7 +247,13 @@ impl Client {
     }
 
     /// Checks the status of an answer and reads its body.
-    fn receive(&self, url: &RemoteUrl, response: Response<Body>, max_bytes: u64) -> Result<RemoteResponse, RequestFailure> {
+    fn receive(
+        &self,
+        url: &RemoteUrl,
+        response: Response<Body>,
+        wanted: &RemoteRequest<'_>,
+        max_bytes: u64,
+    ) -> Result<RemoteResponse, RequestFailure> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status;
         if !status.is_success() {
@@ -253,16 +263,29 @@ impl Client {
                 _ => RequestFailure::Final(error),
             });
         }
-        let coding = parts.headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], |coding| coding.as_bytes());
-        if coding != b"identity" {
-            let reason = format!("its host compresses it ({}) unasked", String::from_utf8_lossy(coding));
-            return Err(RemoteError::Failed { url: url.clone(), reason }.into());
+        if matches!(wanted, RemoteRequest::Head) {
+            return Ok(RemoteResponse { status, headers: parts.headers, body: Bytes::new() });
         }
+        let too_large = || RequestFailure::from(RemoteError::TooLarge { url: url.clone(), limit: max_bytes });
         if body.content_length().is_some_and(|length| length > max_bytes) {
-            return Err(RemoteError::TooLarge { url: url.clone(), limit: max_bytes }.into());
+            return Err(too_large());
         }
         let bytes = body.with_config().limit(max_bytes).read_to_vec();
-        let body = bytes.map_err(|error| self.failure(url, error, max_bytes))?.into();
+        let mut body: Bytes = bytes.map_err(|error| self.failure(url, error, max_bytes))?.into();
+        let packed = |coding: &str| RemoteError::Packed { url: url.clone(), coding: coding.to_owned() };
+        match ContentCoding::of(&parts.headers) {
+            ContentCoding::Other(coding) => return Err(packed(&coding).into()),
+            coding if coding.is_gzip(&body) => {
+                let is_part = status == StatusCode::PARTIAL_CONTENT;
+                // The start of a part that begins elsewhere says nothing.
+                match wanted {
+                    RemoteRequest::Range { first: 0, .. } if is_part => return Err(packed("gzip").into()),
+                    _ if is_part => {}
+                    _ => body = unpacked(&body, max_bytes).ok_or_else(too_large)?,
+                }
+            }
+            _ => {}
+        }
         Ok(RemoteResponse { status, headers: parts.headers, body })
     }
 
@@ -297,6 +320,7 @@ fn redirect(url: &RemoteUrl, response: &Response<Body>) -> Result<Option<RemoteU
         return Err(failed(&format!("its bucket lies in {region}; the server has to be started with AWS_REGION={region}")));
     }
     let location = response.headers().get(header::LOCATION).ok_or_else(|| failed("it redirects to nowhere"))?;
-    let location = location.to_str().map_err(|_| failed("it redirects to what is no address"))?;
+    // Some hosts write addresses in UTF-8 rather than percent-encoded.
+    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| failed("it redirects to what is no address"))?;
     url.join(location).map(Some)
 }

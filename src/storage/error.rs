@@ -56,6 +56,14 @@ pub enum RemoteError {
         /// What went wrong.
         reason: String,
     },
+    /// The host sends the file packed, so that parts of it cannot be read.
+    #[error("{url} is stored packed ({coding}); a host that sends the file itself is needed")]
+    Packed {
+        /// The address.
+        url: RemoteUrl,
+        /// The coding that its host names.
+        coding: String,
+    },
     /// The file was replaced after it was opened.
     #[error("{url} has changed since it was opened; it has to be opened again")]
     Changed {
@@ -86,7 +94,7 @@ impl RemoteError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::BadUrl { .. } | Self::HostNotAllowed { .. } | Self::PrivateHost { .. } => ErrorKind::Invalid,
-            Self::Status { .. } | Self::Failed { .. } | Self::Changed { .. } => ErrorKind::Upstream,
+            Self::Status { .. } | Self::Failed { .. } | Self::Packed { .. } | Self::Changed { .. } => ErrorKind::Upstream,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
         }

@@ -6,7 +6,8 @@ use ureq::http::{HeaderMap, header};
 
 /// `Content-Range: bytes FIRST-LAST/TOTAL` as start, end (exclusive), and total size if given.
 pub(crate) fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
-    let (range, total) = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let (unit, rest) = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.trim().split_once(' ')?;
+    let (range, total) = rest.split_once('/').filter(|_| unit.eq_ignore_ascii_case("bytes"))?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
     let end = last.checked_add(1).filter(|end| first < *end)?;

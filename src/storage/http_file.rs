@@ -1,20 +1,23 @@
 //! A file on another machine as a [`ByteSource`]: read by range, in blocks that are cached.
 //!
 //! The first answer tells the file's length and identity and holds its first bytes, where most formats keep their directories.
-//! Later answers must come from the same version of the file; otherwise a mixture of two versions would be read.
+//! Later answers must come from the same version of the file; otherwise a mixture of two versions would be read. Machines behind one
+//! name may each have validators of their own for it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use ureq::http::{HeaderMap, StatusCode, header};
+use ureq::http::{StatusCode, header};
 
 use super::byte_source::check_range;
 use super::client::{RemoteRequest, RemoteResponse};
 use super::headers::content_range;
+use super::validators::Validators;
 use super::{ByteSource, Client, ReadError, RemoteError, RemoteUrl, in_parallel};
+use crate::sync::IgnorePoison;
 
 /// Bytes of a block.
 const BLOCK: u64 = 64 << 10;
@@ -24,40 +27,23 @@ const MAX_RUN: u64 = 64;
 const MAX_GAP: u64 = 2;
 /// Largest file taken whole from hosts without range requests, in bytes.
 const MAX_WHOLE: u64 = 16 << 20;
+/// Bytes beyond a range that are accepted: some caches send whole blocks of their own.
+const MAX_EXCESS: u64 = 1 << 20;
+/// Requests that find out whether an unknown validator is that of another machine or of another version.
+const MAX_PROBES: usize = 8;
 
 /// A file on another machine.
 pub struct HttpBytes {
     client: Arc<Client>,
     url: RemoteUrl,
     len: u64,
-    tag: Tag,
+    /// The validators of the first answer; behind it, those of other machines that have the same file.
+    known: Mutex<Vec<Validators>>,
+    /// A hash of its first block.
+    start: blake3::Hash,
     id: u64,
     /// All of it, if the host ignores range requests.
     whole: Option<Bytes>,
-}
-
-/// Validators (RFC 9110, 8.8) that tell one version of a file from another, if the host sends them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Tag {
-    etag: Option<String>,
-    modified: Option<String>,
-}
-
-impl Tag {
-    fn of(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let etag: Option<String> = text(header::ETAG);
-        // Servers behind one name may differ in whether they mark it as weak.
-        Self { etag: etag.map(|etag| etag.trim_start_matches("W/").to_owned()), modified: text(header::LAST_MODIFIED) }
-    }
-
-    fn contradicts(&self, other: &Self) -> bool {
-        let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
-        match (&self.etag, &other.etag) {
-            (Some(one), Some(other)) => one != other,
-            _ => differ(&self.modified, &other.modified),
-        }
-    }
 }
 
 impl fmt::Debug for HttpBytes {
@@ -74,29 +60,43 @@ impl HttpBytes {
     pub fn open(client: &Arc<Client>, url: &RemoteUrl) -> Result<Self, RemoteError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let first = RemoteRequest::Range { first: 0, last: BLOCK - 1 };
-        let answer = client.fetch(url, &first, MAX_WHOLE).map_err(|error| match error {
+        let answer = match client.fetch(url, &first, MAX_WHOLE) {
+            // Parts of a packed file are of no use, but the whole can be unpacked.
+            Err(RemoteError::Packed { .. }) => client.fetch(url, &RemoteRequest::Get, MAX_WHOLE),
+            answer => answer,
+        };
+        let answer = answer.map_err(|error| match error {
             RemoteError::TooLarge { .. } => RemoteError::no_ranges(url),
             error => error,
         })?;
-        let tag = Tag::of(&answer.headers);
-        let (id, client, url) = (NEXT.fetch_add(1, Ordering::Relaxed), client.clone(), url.clone());
         let RemoteResponse { status, headers, body } = answer;
+        let known = Mutex::new(vec![Validators::of(&headers)]);
+        let (id, client, url) = (NEXT.fetch_add(1, Ordering::Relaxed), client.clone(), url.clone());
         if status != StatusCode::PARTIAL_CONTENT {
-            return Ok(Self { client, url, len: body.len() as u64, tag, id, whole: Some(body) });
+            let (len, start) = (body.len() as u64, blake3::hash(&body));
+            return Ok(Self { client, url, len, known, start, id, whole: Some(body) });
         }
-        let len = match content_range(&headers) {
-            Some((0, end, Some(total))) if end == body.len() as u64 && end == total.min(BLOCK) => total,
-            Some((_, _, None)) => return Err(RemoteError::Failed { url, reason: "its length is not stated".to_owned() }),
+        let (end, total) = match content_range(&headers) {
+            Some((0, end, total)) if end == body.len() as u64 => (end, total),
             _ => return Err(RemoteError::wrong_range(&url)),
         };
+        let len = match total {
+            Some(total) => total,
+            None => stated_length(&client, &url)?,
+        };
+        if end < len.min(BLOCK) || end > len {
+            return Err(RemoteError::wrong_range(&url));
+        }
+        let body = body.slice(..len.min(BLOCK) as usize);
+        let start = blake3::hash(&body);
         client.blocks().insert((id, 0), body);
-        Ok(Self { client, url, len, tag, id, whole: None })
+        Ok(Self { client, url, len, known, start, id, whole: None })
     }
 
     /// Text that changes with the file, as far as the host's validators tell. It contains the address with its secrets.
     pub fn identity(&self) -> String {
-        let Tag { etag, modified } = &self.tag;
-        format!("{} {} {etag:?} {modified:?}", self.url.secret(), self.len)
+        let known = self.known.lock().ignore_poison();
+        format!("{} {} {}", self.url.secret(), self.len, known.first().map(Validators::identity).unwrap_or_default())
     }
 
     /// The offset at which a block ends.
@@ -107,27 +107,64 @@ impl HttpBytes {
     /// Fetches the blocks `first ..= last` with one request.
     fn fetch(&self, first: u64, last: u64) -> Result<Vec<(u64, Bytes)>, RemoteError> {
         let (start, end) = (first * BLOCK, self.end(last));
-        let answer = self.client.fetch(&self.url, &RemoteRequest::Range { first: start, last: end - 1 }, end - start);
-        let answer = match answer {
+        let (body, validators) = self.part(start, end)?;
+        if !self.is_known(&validators) && !self.is_of_another_machine(&validators)? {
+            return Err(self.changed());
+        }
+        // Copied, because a slice would keep the whole answer in memory as long as one of its blocks is cached.
+        let block = |block: u64| {
+            let part = (block * BLOCK - start) as usize..(self.end(block) - start) as usize;
+            (block, Bytes::copy_from_slice(&body[part]))
+        };
+        Ok((first..=last).map(block).collect())
+    }
+
+    /// The bytes `start .. end` and the validators that came with them.
+    fn part(&self, start: u64, end: u64) -> Result<(Bytes, Validators), RemoteError> {
+        let wanted = RemoteRequest::Range { first: start, last: end - 1 };
+        let answer = match self.client.fetch(&self.url, &wanted, end - start + MAX_EXCESS) {
             // The answer is a whole file, or the file has become shorter.
             Err(RemoteError::TooLarge { .. } | RemoteError::Status { status: 416, .. }) => return Err(self.changed()),
             answer => answer?,
         };
         let range = content_range(&answer.headers);
         let is_other = range.is_some_and(|(.., total)| total.is_some_and(|total| total != self.len));
-        if is_other || answer.status != StatusCode::PARTIAL_CONTENT || self.tag.contradicts(&Tag::of(&answer.headers)) {
+        if is_other || answer.status != StatusCode::PARTIAL_CONTENT {
             return Err(self.changed());
         }
         match range {
-            Some((from, to, _)) if (from, to) == (start, end) && answer.body.len() as u64 == end - start => {}
-            _ => return Err(RemoteError::wrong_range(&self.url)),
+            Some((from, to, _)) if from <= start && end <= to && answer.body.len() as u64 == to - from => {
+                let part = (start - from) as usize..(end - from) as usize;
+                Ok((answer.body.slice(part), Validators::of(&answer.headers)))
+            }
+            _ => Err(RemoteError::wrong_range(&self.url)),
         }
-        // Copied, because a slice would keep the whole answer in memory as long as one of its blocks is cached.
-        let block = |block: u64| {
-            let part = (block * BLOCK - start) as usize..(self.end(block) - start) as usize;
-            (block, Bytes::copy_from_slice(&answer.body[part]))
-        };
-        Ok((first..=last).map(block).collect())
+    }
+
+    fn is_known(&self, validators: &Validators) -> bool {
+        self.known.lock().ignore_poison().iter().any(|known| !known.contradict(validators))
+    }
+
+    /// True if unknown validators are those of another machine behind the same name, which has the same file: then the known ones
+    /// are met again, in turn with them, and the file starts the same under both. A new version brings the known ones back no more.
+    fn is_of_another_machine(&self, validators: &Validators) -> Result<bool, RemoteError> {
+        let (mut is_known_again, mut is_met_again) = (false, false);
+        for _ in 0..MAX_PROBES {
+            let (start, found) = self.part(0, self.end(0))?;
+            if blake3::hash(&start) != self.start {
+                return Ok(false);
+            }
+            if self.is_known(&found) {
+                is_known_again = true;
+            } else {
+                is_met_again |= !found.contradict(validators);
+            }
+            if is_known_again && is_met_again {
+                self.known.lock().ignore_poison().push(validators.clone());
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn changed(&self) -> RemoteError {
@@ -152,6 +189,14 @@ impl HttpBytes {
         }
         Ok(found)
     }
+}
+
+/// The length of a file whose parts come without it.
+fn stated_length(client: &Client, url: &RemoteUrl) -> Result<u64, RemoteError> {
+    let answer = client.fetch(url, &RemoteRequest::Head, 0)?;
+    let length = answer.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    let reason = "its length is not stated".to_owned();
+    length.ok_or_else(|| RemoteError::Failed { url: url.clone(), reason })
 }
 
 /// Groups ascending block numbers into ranges (first and last), one request each.
@@ -220,17 +265,5 @@ mod tests {
         assert_eq!(runs(&[0, 1, 2, 5, 9]), [(0, 5), (9, 9)]);
         let long: Vec<u64> = (0..MAX_RUN + 2).collect();
         assert_eq!(runs(&long), [(0, MAX_RUN - 1), (MAX_RUN, MAX_RUN + 1)]);
-    }
-
-    #[test]
-    fn a_tag_contradicts_another_only_where_both_say_something() {
-        let tag = |etag: Option<&str>, modified: Option<&str>| Tag {
-            etag: etag.map(str::to_owned),
-            modified: modified.map(str::to_owned),
-        };
-        assert!(tag(Some("a"), None).contradicts(&tag(Some("b"), None)));
-        assert!(!tag(Some("a"), Some("x")).contradicts(&tag(Some("a"), Some("y"))));
-        assert!(!tag(Some("a"), None).contradicts(&tag(None, Some("y"))));
-        assert!(tag(None, Some("x")).contradicts(&tag(None, Some("y"))));
     }
 }

@@ -10,6 +10,7 @@
 mod block_cache;
 mod byte_source;
 mod client;
+mod content_coding;
 mod error;
 mod guard;
 mod headers;
@@ -21,6 +22,7 @@ mod policy;
 mod retry;
 mod signature;
 mod url;
+mod validators;
 
 pub use byte_source::{ByteSource, FileBytes};
 pub use client::{Client, ClientOptions};

@@ -21,7 +21,7 @@ pub struct RemoteUrl {
 }
 
 impl RemoteUrl {
-    /// Checks an address. A fragment is dropped; spaces must be written `%20`.
+    /// Checks an address. A fragment is dropped; characters that must be percent-encoded (RFC 3986, 2.1) are.
     ///
     /// # Errors
     /// [`RemoteError::BadUrl`].
@@ -30,8 +30,9 @@ impl RemoteUrl {
         if text.len() > MAX_LEN {
             return Err(bad("at most 8192 characters are needed"));
         }
-        let uri: Uri =
-            text.trim().parse().map_err(|_| bad("an address such as https://example.org/image.tif is needed"))?;
+        let uri: Uri = percent_encoded(text.trim())
+            .parse()
+            .map_err(|_| bad("an address such as https://example.org/image.tif is needed"))?;
         let authority = uri.authority().ok_or_else(|| bad("an http or https address with a host is needed"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || authority.host().is_empty() {
             return Err(bad("an http or https address with a host is needed"));
@@ -134,6 +135,21 @@ impl RemoteUrl {
     }
 }
 
+/// An address with what cannot stand in its path and query percent-encoded in UTF-8. What is encoded already stays.
+fn percent_encoded(text: &str) -> String {
+    let host = text.find("://").map_or(0, |at| at + 3);
+    let path = text[host..].find(['/', '?']).map_or(text.len(), |at| host + at);
+    let mut encoded = text[..path].to_owned();
+    for c in text[path..].chars() {
+        if c.is_ascii() && !r#" "<>\^`{|}"#.contains(c) {
+            encoded.push(c);
+        } else {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| encoded += &format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 /// True if a reference has a scheme (RFC 3986, 3.1), such as `https:` or `mailto:`.
 fn has_scheme(reference: &str) -> bool {
     let Some((scheme, _)) = reference.split_once(':') else { return false };
@@ -203,13 +219,31 @@ mod tests {
             "https://",
             "https:///b",
             "https://user:topsecret@a.org/b?sig=topsecret",
-            "https://a.org/with space?sig=topsecret",
+            "https://a.org/with\u{7}bell?sig=topsecret",
+            "https://exa mple.org/?sig=topsecret",
+            "https://müller.example/?sig=topsecret",
             "javascript:alert(1)",
         ] {
             let error = RemoteUrl::parse(text).expect_err(text).to_string();
             assert!(!error.contains("topsecret"), "{error}");
         }
         assert!(RemoteUrl::parse(&format!("https://a.org/{}", "x".repeat(MAX_LEN))).is_err());
+    }
+
+    #[test]
+    fn what_must_be_percent_encoded_is() {
+        for (text, wanted) in [
+            ("https://a.org/größe/ß b.tif?q=ä|c", "https://a.org/gr%C3%B6%C3%9Fe/%C3%9F%20b.tif?q=%C3%A4%7Cc"),
+            ("https://a.org/gr%C3%B6%C3%9Fe.tif", "https://a.org/gr%C3%B6%C3%9Fe.tif"),
+            ("https://a.org?q=日本", "https://a.org/?q=%E6%97%A5%E6%9C%AC"),
+        ] {
+            assert_eq!(url(text).secret(), wanted, "{text}");
+        }
+        let item = url("https://a.org/items/é/1.json");
+        assert_eq!(
+            item.join("./Bänder/B 04.tif").expect("a reference").secret(),
+            "https://a.org/items/%C3%A9/B%C3%A4nder/B%2004.tif"
+        );
     }
 
     #[test]

@@ -108,6 +108,94 @@ fn a_file_that_changes_half_way_is_an_error_and_no_mixture() {
 }
 
 #[test]
+fn machines_behind_one_name_may_each_have_validators_of_their_own() {
+    let odd: [fn(Reply, usize) -> Reply; 4] = [
+        |reply, before| reply.header("etag", format!("\"machine {}\"", before % 2)),
+        |reply, before| reply.header("etag", format!("\"machine {}\"", before % 3)),
+        |reply, before| {
+            reply.header("etag", "W/\"one\"").header("last-modified", format!("Sat, 01 Jun 2024 0{}", before % 2))
+        },
+        |reply, before| reply.header("last-modified", format!("Sat, 01 Jun 2024 0{}", before % 2)),
+    ];
+    for odd in odd {
+        let host = Host::start(move |asked, before| odd(Reply::part(&world(), asked), before));
+        let raster = open(&host, "/world.tif").unwrap();
+        assert_eq!(read(&*raster, 2).unwrap(), read(&local(), 2).unwrap());
+        assert!(host.asked().len() < 20, "{} requests", host.asked().len());
+    }
+    // Tags that differ in every answer say nothing where the time of the last change agrees, and too much where it is not given.
+    let stamped = Host::start(|asked, before| {
+        let reply = Reply::part(&world(), asked).header("etag", format!("\"{before}\""));
+        reply.header("last-modified", "Sat, 01 Jun 2024 10:00:00 GMT")
+    });
+    assert_eq!(read(&*open(&stamped, "/world.tif").unwrap(), 2).unwrap(), read(&local(), 2).unwrap());
+    let random = Host::start(|asked, before| Reply::part(&world(), asked).header("etag", format!("\"{before}\"")));
+    assert!(read(&*open(&random, "/world.tif").unwrap(), 2).unwrap_err().to_string().contains("has changed"));
+}
+
+#[test]
+fn hosts_are_read_whatever_they_call_the_coding_of_a_file() {
+    for coding in ["aws-chunked", "", "utf-8", "binary", "identity", "gzip"] {
+        let host = Host::start(move |asked, _| Reply::part(&world(), asked).header("content-encoding", coding));
+        let raster = open(&host, "/world.tif").unwrap();
+        assert_eq!(read(&*raster, 2).unwrap(), read(&local(), 2).unwrap(), "{coding}");
+    }
+    let packed = |bytes: &[u8]| {
+        let mut packed = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()), &mut packed)
+            .unwrap();
+        packed
+    };
+    let stored = packed(&world());
+    let host = Host::start(move |asked, _| Reply::part(&stored, asked).header("content-encoding", "gzip"));
+    assert_eq!(read(&*open(&host, "/world.tif").unwrap(), 2).unwrap(), read(&local(), 2).unwrap(), "stored packed");
+    let huge = packed(&vec![0; 17 << 20]);
+    let host = Host::start(move |asked, _| Reply::part(&huge, asked).header("content-encoding", "gzip"));
+    assert_eq!(open(&host, "/a.tif").err().unwrap().kind(), ErrorKind::Upstream);
+    let host = Host::start(move |asked, _| Reply::part(&world(), asked).header("content-encoding", "br"));
+    assert!(open(&host, "/a.tif").err().unwrap().to_string().contains("stored packed (br)"));
+}
+
+#[test]
+fn a_length_that_parts_do_not_state_is_asked_for() {
+    let host = Host::start(|asked, _| match (asked.method.as_str(), asked.range()) {
+        ("HEAD", _) => Reply { stated: Stated::Other(world().len()), ..Reply::new(200, "") },
+        (_, Some((first, last))) => {
+            let last = last.min(world().len() - 1);
+            Reply::new(206, &world()[first..=last]).header("content-range", format!("bytes {first}-{last}/*"))
+        }
+        _ => Reply::new(400, "a part has to be asked for"),
+    });
+    assert_eq!(read(&*open(&host, "/world.tif").unwrap(), 2).unwrap(), read(&local(), 2).unwrap());
+}
+
+#[test]
+fn a_host_may_send_more_than_the_part_that_was_asked_for() {
+    let host = Host::start(|asked, _| match asked.range() {
+        Some((first, last)) => {
+            let (first, last) = (first / 100_000 * 100_000, (last / 100_000 + 1) * 100_000 - 1);
+            let last = last.min(world().len() - 1);
+            Reply::new(206, &world()[first..=last])
+                .header("content-range", format!("Bytes {first}-{last}/{}", world().len()))
+        }
+        None => Reply::new(400, "a part has to be asked for"),
+    });
+    assert_eq!(read(&*open(&host, "/world.tif").unwrap(), 2).unwrap(), read(&local(), 2).unwrap());
+}
+
+#[test]
+fn addresses_are_percent_encoded_on_the_way() {
+    let host = Host::start(|asked, _| match asked.target.as_str() {
+        "/B%C3%A4nder/welt%201.tif" => Reply::part(&world(), asked),
+        "/moved.tif" => Reply::new(302, "").header("location", "/B\u{e4}nder/welt 1.tif"),
+        _ => Reply::new(404, "nothing"),
+    });
+    for path in ["/B\u{e4}nder/welt 1.tif", "/B%C3%A4nder/welt%201.tif", "/moved.tif"] {
+        assert_eq!(read(&*open(&host, path).unwrap(), 2).unwrap(), read(&local(), 2).unwrap(), "{path}");
+    }
+}
+
+#[test]
 fn what_fails_half_way_is_repeated() {
     let host = spoilt(|reply, _, before| match before {
         1 => Reply::new(500, "oops"),
@@ -130,7 +218,10 @@ fn a_wrong_part_or_a_wrong_length_is_an_error() {
     let host = spoilt(|reply, _, _| Reply { body: reply.body[1..].to_vec(), ..reply });
     let error = read(&*open(&host, "/world.tif").unwrap(), 2).unwrap_err();
     assert!(error.to_string().contains("another range"), "{error}");
-    let unknown = Host::start(|_, _| Reply::new(206, vec![0; 100]).header("content-range", "bytes 0-99/*"));
+    let unknown = Host::start(|asked, _| match asked.method.as_str() {
+        "HEAD" => Reply { stated: Stated::Nothing, ..Reply::new(200, "") },
+        _ => Reply::new(206, vec![0; 100]).header("content-range", "bytes 0-99/*"),
+    });
     assert!(open(&unknown, "/a.tif").err().unwrap().to_string().contains("length is not stated"));
     let lies = Host::start(|asked, _| {
         let reply = Reply::part(&world(), asked);
