@@ -148,6 +148,103 @@ async fn a_tile_that_a_host_does_not_have_is_transparent_and_one_it_fails_to_sen
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_may_forbid_tiles_that_it_does_not_have() {
+    let png = png(256, [200, 0, 0, 255]);
+    let host = Host::start(move |asked, _| match asked.target.as_str() {
+        "/2/1/1.png" | "/1/1/1.png" => Reply::new(200, &png[..]),
+        _ => Reply::new(403, "<Error><Code>AccessDenied</Code></Error>"),
+    });
+    let sources = [
+        format!("far={}", host.url("/{z}/{x}/{y}.png#zoom=0-2")),
+        format!("told={}", host.url("/none/{z}/{x}/{y}.png#zoom=0-2&missing=403")),
+        format!("never={}", host.url("/none/{z}/{x}/{y}.png#zoom=0-2")),
+    ];
+    let router = server(&sources);
+    for name in ["far/tiles/2/3/3", "told/tiles/2/0/0"] {
+        let image = picture(&get(&router, &format!("/v1/sources/{name}.png")).await);
+        assert!(image.pixels().all(|pixel| pixel.0[3] == 0), "{name}");
+    }
+    let image = picture(&get(&router, "/v1/sources/far/tiles/2/1/1.png").await);
+    assert_eq!(image.get_pixel(128, 128).0, [200, 0, 0, 255]);
+    assert!(get(&router, "/v1/sources/never/tiles/2/0/0.png").await.problem(502).contains("403"));
+}
+
+/// A picture of one colour.
+fn png(side: u32, colour: [u8; 4]) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbaImage::from_pixel(side, side, image::Rgba(colour)).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// An MBTiles file with these metadata and tiles (zoom, column, row from the south).
+fn mbtiles(path: &Path, metadata: &[(&str, &str)], tiles: &[((u32, u32, u32), Vec<u8>)]) -> String {
+    let file = rusqlite::Connection::open(path).unwrap();
+    file.execute_batch(
+        "CREATE TABLE metadata (name TEXT, value TEXT);
+         CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_data BLOB);",
+    )
+    .unwrap();
+    for (name, value) in metadata {
+        file.execute("INSERT INTO metadata VALUES (?1, ?2)", [name, value]).unwrap();
+    }
+    for ((zoom, column, row), bytes) in tiles {
+        file.execute("INSERT INTO tiles VALUES (?1, ?2, ?3, ?4)", rusqlite::params![zoom, column, row, bytes]).unwrap();
+    }
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn the_tiles_of_an_archive_decide_where_it_lies() {
+    let directory = tempfile::tempdir().unwrap();
+    // Zoom 3, column 6, row 2 from the south: 90 to 135 degrees east, 66.5 to 41 degrees south.
+    let tiles = [((3, 6, 2), png(256, [200, 0, 0, 255]))];
+    for (index, metadata) in [
+        &[("bounds", "90,-66,135,-41.5")][..],
+        &[("bounds", "170,-60,-170,-41"), ("minzoom", "0"), ("maxzoom", "9")],
+        &[("bounds", "-10,35,30,60")],
+        &[("bounds", "90,41,135,66")],
+        &[("bounds", "270,-66,315,-41")],
+        &[("bounds", "-180,-85,180,85")],
+        &[("bounds", "0,0,0,0")],
+        &[("bounds", "nan,0,1,1")],
+        &[("bounds", "none"), ("minzoom", "three")],
+        &[],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let location = mbtiles(&directory.path().join(format!("{index}.mbtiles")), metadata, &tiles);
+        let source = Source::open("s", &[location.into()], &options()).unwrap();
+        let place = source.describe().extent.unwrap();
+        let bounds = place.bounds_lon_lat;
+        for (found, wanted) in [(bounds.min_x, 90.0), (bounds.min_y, -66.5), (bounds.max_x, 135.0), (bounds.max_y, -41.0)] {
+            assert!((found - wanted).abs() < 1.5, "{metadata:?}: {bounds:?}");
+        }
+        assert_eq!(place.max_zoom, 3, "{metadata:?}");
+    }
+}
+
+#[test]
+fn placeholders_of_another_size_are_no_data() {
+    let directory = tempfile::tempdir().unwrap();
+    for (side, blank) in [(256, png(1, [0, 0, 0, 0])), (512, png(256, [255, 255, 255, 255])), (512, png(1, [9, 9, 9, 255]))]
+    {
+        let path = directory.path().join(format!("{side}-{}.mbtiles", blank.len()));
+        let full = RgbaImage::from_fn(side, side, |x, y| image::Rgba([x as u8, y as u8, 0, 255]));
+        let mut bytes = Cursor::new(Vec::new());
+        full.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        let location = mbtiles(&path, &[], &[((1, 0, 0), blank), ((1, 1, 0), bytes.into_inner())]);
+        let source = Source::open("s", &[location.into()], &options()).unwrap();
+        let drawn = |x: u64| {
+            let grid = TileCoord::try_new(1, x, 1).unwrap().georef(256);
+            source.read_rgba(&CaptureSelection::default(), &grid, Resampling::Nearest).unwrap().rgba
+        };
+        assert!(drawn(0).chunks_exact(4).skip(256).step_by(7).all(|pixel| pixel[3] == 0), "{side}");
+        assert!(drawn(1).chunks_exact(4).all(|pixel| pixel[3] == 255), "{side}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_slow_costs_no_tile() {
     let host = Host::start(|_, _| Reply { delay: Duration::from_millis(50), ..Reply::new(404, "nothing") });
     let router = server(&[format!("far={}", host.url("/{z}/{x}/{y}.png#zoom=0-4"))]);

@@ -76,9 +76,10 @@ impl Directory {
         (entry.run == 0 || id - entry.first_id < u64::from(entry.run)).then(|| entry.found())
     }
 
-    /// The target of the first entry.
-    pub(super) fn first(&self) -> Option<Located> {
-        self.0.first().map(|entry| entry.found())
+    /// The target of the entry with the longest tile, or of the first entry if there are directories only.
+    pub(super) fn longest(&self) -> Option<Located> {
+        let tiles = self.0.iter().filter(|entry| entry.run > 0);
+        tiles.max_by_key(|entry| entry.len).or(self.0.first()).map(|entry| entry.found())
     }
 
     /// Size in memory, bytes.

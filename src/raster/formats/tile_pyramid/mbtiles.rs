@@ -17,7 +17,7 @@ use crate::georef::Bounds;
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
 use crate::raster::formats::error::{DecodeError, damaged};
-use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
+use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore, tile_at};
 use crate::storage::ReadError;
 use crate::sync::IgnorePoison;
 use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a statement that takes long is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Rows of which the longest tile tells the side of all; placeholders are short.
+const SAMPLED_ROWS: usize = 1000;
 
 /// True if the first bytes are those of an SQLite file.
 pub(crate) fn is_sqlite(start: &[u8]) -> bool {
@@ -129,17 +132,17 @@ fn describe(connection: &Connection) -> Result<(TileExtent, Bytes), DecodeError>
     if matches!(given("format"), Some("pbf" | "mvt" | "application/vnd.mapbox-vector-tile")) {
         return Err(vector_tiles());
     }
-    let sample = picture_of(connection, &format!("SELECT {} FROM tiles LIMIT 1", bounded("tile_data")), [])?;
-    let sample = sample.ok_or_else(|| damaged("it has no tiles"))?;
+    let sql = format!(
+        "SELECT {} FROM (SELECT tile_data FROM tiles LIMIT {SAMPLED_ROWS}) ORDER BY length(tile_data) DESC LIMIT 1",
+        bounded("tile_data")
+    );
+    let sample = picture_of(connection, &sql, [])?.ok_or_else(|| damaged("it has no tiles"))?;
 
-    let zoom = |name: &str| given(name).and_then(|text| text.trim().parse::<i64>().ok());
-    let (min_zoom, max_zoom) = match (zoom("minzoom"), zoom("maxzoom")) {
-        (Some(min_zoom), Some(max_zoom)) => (min_zoom, max_zoom),
-        _ => zooms(connection)?,
-    };
+    // What the metadata say of zooms and bounds is often wrong.
+    let (min_zoom, max_zoom) = zooms(connection)?;
     let bounds = match given("bounds").and_then(TileExtent::parse_bounds) {
-        Some(bounds) => bounds,
-        None => bounds_of_tiles(connection, max_zoom)?,
+        Some(bounds) if are_plausible(connection, max_zoom, bounds)? => bounds,
+        _ => bounds_of_tiles(connection, max_zoom)?,
     };
     Ok((TileExtent::try_new(min_zoom, max_zoom, bounds).map_err(damaged)?, sample))
 }
@@ -157,16 +160,56 @@ fn metadata(connection: &Connection) -> Result<HashMap<String, String>, DecodeEr
     rows.and_then(Iterator::collect).map_err(|error| decode_error(&error))
 }
 
+/// The shallowest and the deepest zoom, each looked up by the index.
 fn zooms(connection: &Connection) -> Result<(i64, i64), DecodeError> {
-    let sql = "SELECT min(zoom_level), max(zoom_level) FROM tiles";
-    connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(|error| decode_error(&error))
+    let sql = "SELECT (SELECT min(zoom_level) FROM tiles), (SELECT max(zoom_level) FROM tiles)";
+    let zooms = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (min_zoom, max_zoom): (i64, i64) = connection.query_row(sql, [], zooms).map_err(|error| decode_error(&error))?;
+    if !(0..=i64::from(MAX_ZOOM)).contains(&max_zoom) {
+        return Err(damaged(format!("it has tiles of zoom {max_zoom}; 0 to {MAX_ZOOM} are accepted")));
+    }
+    Ok((min_zoom, max_zoom))
+}
+
+/// True if the bounds in the metadata begin and end with the columns of the deepest zoom, and the tiles of its first and last column
+/// lie within them. That is looked up by the index, where a look at all tiles may take seconds.
+fn are_plausible(connection: &Connection, zoom: i64, bounds: Bounds) -> Result<bool, DecodeError> {
+    let look_up = |sql: &str, column: i64| -> Result<(Option<i64>, Option<i64>), DecodeError> {
+        let found = connection.query_row(sql, [zoom, column], |row| Ok((row.get(0)?, row.get(1)?)));
+        found.map_err(|error| decode_error(&error))
+    };
+    let columns = "SELECT (SELECT min(tile_column) FROM tiles WHERE zoom_level = ?1), \
+                   (SELECT max(tile_column) FROM tiles WHERE zoom_level = ?1) WHERE ?2 >= 0";
+    let rows = "SELECT (SELECT min(tile_row) FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2), \
+                (SELECT max(tile_row) FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2)";
+    let (Some(west), Some(east)) = look_up(columns, 0)? else { return Ok(false) };
+    let Ok(TileExtent { max_zoom, bounds_lon_lat: bounds, .. }) = TileExtent::try_new(zoom, zoom, bounds) else {
+        return Ok(false);
+    };
+    let corner = |lon: f64, lat: f64| tile_at(max_zoom, lon, lat);
+    let (Some(south_west), Some(north_east)) = (corner(bounds.min_x, bounds.min_y), corner(bounds.max_x, bounds.max_y))
+    else {
+        return Ok(false);
+    };
+    // Edges between two tiles may be rounded to either.
+    let near = |tile: u32, column: i64| (i64::from(tile) - column).abs() <= 1;
+    if !near(south_west.x(), west) || !near(north_east.x(), east) {
+        return Ok(false);
+    }
+    let from_south = |tile: TileCoord| i64::from((1u32 << tile.z()) - 1 - tile.y());
+    let accepted = from_south(south_west) - 1..=from_south(north_east) + 1;
+    for column in [west, east] {
+        if let (Some(south), Some(north)) = look_up(rows, column)?
+            && !(accepted.contains(&south) && accepted.contains(&north))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The box of all tiles of a zoom.
 fn bounds_of_tiles(connection: &Connection, zoom: i64) -> Result<Bounds, DecodeError> {
-    if !(0..=i64::from(MAX_ZOOM)).contains(&zoom) {
-        return Err(damaged(format!("it has tiles of zoom {zoom}; 0 to {MAX_ZOOM} are accepted")));
-    }
     let sql = "SELECT min(tile_column), max(tile_column), min(tile_row), max(tile_row) FROM tiles WHERE zoom_level = ?1";
     let edges = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
     let edges: [Option<f64>; 4] = connection.query_row(sql, [zoom], edges).map_err(|error| decode_error(&error))?;

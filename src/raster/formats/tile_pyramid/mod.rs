@@ -92,6 +92,15 @@ impl TileExtent {
         Ok(Self { min_zoom: min_zoom as u8, max_zoom: max_zoom as u8, bounds_lon_lat: clamped })
     }
 
+    /// As [`TileExtent::try_new`] for bounds that a file states: where they are impossible, tiles may lie anywhere; where west is greater
+    /// than east, at all longitudes, because they cross the antimeridian.
+    pub(super) fn of_file(min_zoom: i64, max_zoom: i64, bounds: Bounds) -> Result<Self, String> {
+        let crosses = bounds.min_x > bounds.max_x || bounds.min_x < -180.0 || bounds.max_x > 180.0;
+        let (min_x, max_x) = if crosses { (-180.0, 180.0) } else { (bounds.min_x, bounds.max_x) };
+        Self::try_new(min_zoom, max_zoom, Bounds { min_x, max_x, ..bounds })
+            .or_else(|_| Self::try_new(min_zoom, max_zoom, Self::WORLD))
+    }
+
     /// Bounds as `west,south,east,north`.
     pub(super) fn parse_bounds(text: &str) -> Option<Bounds> {
         let values = text.split(',').map(|part| part.trim().parse().ok()).collect::<Option<Vec<f64>>>()?;
@@ -102,10 +111,15 @@ impl TileExtent {
     /// The tile of a zoom that contains the centre of the bounds.
     fn middle(&self, zoom: u8) -> Option<TileCoord> {
         let Bounds { min_x, min_y, max_x, max_y } = self.bounds_lon_lat;
-        let (x, y) = world_position((min_x + max_x) / 2.0, (min_y + max_y) / 2.0);
-        let side = f64::from(1u32 << zoom);
-        TileCoord::try_new(zoom.into(), (x * side) as u64, (y * side) as u64).ok()
+        tile_at(zoom, (min_x + max_x) / 2.0, (min_y + max_y) / 2.0)
     }
+}
+
+/// The tile of a zoom that contains a position in degrees.
+fn tile_at(zoom: u8, lon: f64, lat: f64) -> Option<TileCoord> {
+    let (x, y) = world_position(lon, lat);
+    let side = f64::from(1u32 << zoom);
+    TileCoord::try_new(zoom.into(), (x * side) as u64, (y * side) as u64).ok()
 }
 
 /// Position in the Web Mercator square, 0 … 1 from its north-west corner.
@@ -130,7 +144,8 @@ impl std::fmt::Debug for TilePyramid {
 }
 
 impl TilePyramid {
-    /// A raster of the tiles in `store`. Their side is that of `sample`, which is any one of them, or 256 without a sample.
+    /// A raster of the tiles in `store`. Their side is that of `sample`, which is any one of them, or 256 without a sample or where it
+    /// is a placeholder.
     ///
     /// # Errors
     /// [`RasterError::Undecodable`] or [`RasterError::Unsupported`] if the sample is not a picture that can be read.
@@ -142,7 +157,7 @@ impl TilePyramid {
         cache: &ChunkCache,
     ) -> Result<Self, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, picture::FORMAT);
-        let tile_px = sample.map_or(Ok(256), |sample| picture::side(sample)).map_err(failed)?;
+        let tile_px = sample.map_or(Ok(None), |sample| picture::side(sample)).map_err(failed)?.unwrap_or(256);
 
         let world_px = (tile_px as u64) << extent.max_zoom;
         let Bounds { min_x, min_y, max_x, max_y } = extent.bounds_lon_lat;

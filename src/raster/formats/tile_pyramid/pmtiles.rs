@@ -131,9 +131,9 @@ impl Pmtiles {
         unpacked(packed, self.header.tiles_packed, MAX_TILE_BYTES)
     }
 
-    /// The first tile there is.
+    /// A tile that is no placeholder, if there is one beside it.
     fn any_tile(&self) -> Result<Bytes, DecodeError> {
-        self.follow(Directory::first)?.ok_or_else(|| damaged("it has no tiles"))
+        self.follow(Directory::longest)?.ok_or_else(|| damaged("it has no tiles"))
     }
 }
 
@@ -183,7 +183,7 @@ impl Header {
             directories_packed: packing(bytes[97], "directories")?,
             // Some writers leave the compression of tiles unstated, because pictures are compressed already.
             tiles_packed: if bytes[98] == 0 { Packing::None } else { packing(bytes[98], "tiles")? },
-            extent: TileExtent::try_new(bytes[100].into(), bytes[101].into(), bounds).map_err(damaged)?,
+            extent: TileExtent::of_file(bytes[100].into(), bytes[101].into(), bounds).map_err(damaged)?,
         })
     }
 }
