@@ -1,6 +1,7 @@
 //! Files that only their owner may read, for uploads, which are private, and for addresses, which may contain signatures.
 
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -13,9 +14,25 @@ pub(crate) fn options() -> OpenOptions {
     options
 }
 
-/// Writes a file with these options.
+/// Writes a file with these options, and returns when it is on disk.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    options().open(path)?.write_all(bytes)
+    let mut file = options().open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Returns when the names in a directory are on disk. A file that is on disk under a name that is not would be lost with the power.
+pub(crate) fn sync_names(directory: &Path) -> io::Result<()> {
+    // Other systems do not open directories, and write names at once.
+    #[cfg(unix)]
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+/// A hidden name beside `name` that no other process or thread takes, for what is not finished.
+pub(crate) fn unfinished_name(name: &str) -> String {
+    // Process ids are no help: in a container, each server has the same. RandomState is seeded by the system.
+    format!(".{name}.{:016x}", RandomState::new().hash_one(name))
 }
 
 /// Opens a file for writing without truncating it, creates it if needed, and makes it private.

@@ -1,11 +1,14 @@
 //! Users' own models: manifests in the models directory, read at start, added and removed over HTTP.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::EngineError;
 use super::models::{ModelStatus, Models};
+use crate::private_file;
 use crate::weights::WeightsError;
 use crate::zoo::{Manifest, ModelOrigin, ModelSpec};
 
@@ -17,6 +20,12 @@ const MAX_SENT_BYTES: u64 = 128 << 10;
 
 /// Most models that clients may register.
 const MAX_REGISTERED: u64 = 256;
+
+/// The end of the name of a manifest that is being written.
+const UNFINISHED: &str = ".toml-part";
+
+/// How long ago an unfinished manifest must have been written for its writer to be taken for dead: processes may share a directory.
+const LEFTOVER_AGE: Duration = Duration::from_secs(600);
 
 /// Adds the model that `manifest` describes, whose checkpoint must be there and fit, and keeps the manifest in `models_dir`, if
 /// there is one.
@@ -72,6 +81,7 @@ pub(super) async fn remove(models: &Models, models_dir: Option<&Path>, id: &str)
 pub(super) fn register_stored(models: &Models, models_dir: &Path) {
     let Ok(entries) = std::fs::read_dir(models_dir) else { return };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.iter().filter(|path| is_leftover(path)).for_each(|path| drop(std::fs::remove_file(path)));
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
     for path in paths {
@@ -81,6 +91,13 @@ pub(super) fn register_stored(models: &Models, models_dir: &Path) {
             tracing::warn!(manifest = %path.display(), %error, "a model is left out");
         }
     }
+}
+
+/// True for what a process that died has left of a manifest.
+fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let age = path.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+    name.starts_with('.') && name.ends_with(UNFINISHED) && age.is_some_and(|age| age > LEFTOVER_AGE)
 }
 
 fn describe(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineError> {
@@ -103,13 +120,20 @@ fn read(path: &Path) -> Result<Manifest, EngineError> {
 fn write(manifest: &Manifest, models_dir: &Path, id: &str) -> Result<(), EngineError> {
     let text = manifest.to_toml()?;
     let path = models_dir.join(format!("{id}.toml"));
-    let unfinished = models_dir.join(format!(".{id}.toml.{}", std::process::id()));
+    let unfinished = models_dir.join(format!("{}{UNFINISHED}", private_file::unfinished_name(id)));
     let write = || {
         std::fs::create_dir_all(models_dir)?;
-        std::fs::write(&unfinished, text)?;
-        std::fs::rename(&unfinished, &path)
+        let mut file = File::create(&unfinished)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, &path)?;
+        private_file::sync_names(models_dir)
     };
-    write().map_err(|source| store_error(id, source))
+    write().map_err(|source| {
+        // What is left of a failed write is of no use; the error above is the one to report.
+        let _ = std::fs::remove_file(&unfinished);
+        store_error(id, source)
+    })
 }
 
 fn store_error(id: &str, source: io::Error) -> EngineError {

@@ -50,7 +50,8 @@ impl JobFiles {
                     InputContent::File(from) => take_over((*from).as_ref(), &path)?,
                 }
             }
-            Ok(())
+            private_file::sync_names(&directory)?;
+            private_file::sync_names(&self.root)
         };
         write().inspect_err(|_| self.remove(id))
     }
@@ -65,7 +66,8 @@ impl JobFiles {
         let mut file = private_file::options().open(&unfinished)?;
         file.write_all(body)?;
         file.sync_all()?;
-        std::fs::rename(unfinished, finished)
+        std::fs::rename(unfinished, finished)?;
+        private_file::sync_names(&self.root.join(id))
     }
 
     pub(super) fn open_result(&self, id: &str) -> io::Result<File> {
@@ -124,14 +126,14 @@ fn create_private_dir(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Moves a file, also between file systems.
+/// Moves a file, also between file systems, and returns when it is on disk.
 fn take_over(from: &Path, to: &Path) -> io::Result<()> {
     if std::fs::rename(from, to).is_ok() {
-        return private_file::keep(to).map(drop);
+        return private_file::keep(to)?.sync_all();
     }
     std::fs::copy(from, to)?;
     // The copy has the permissions of the original, which others may read.
-    private_file::keep(to)?;
+    private_file::keep(to)?.sync_all()?;
     std::fs::remove_file(from)
 }
 

@@ -7,6 +7,8 @@ mod entry;
 mod id;
 mod open;
 mod registry;
+mod reservations;
+mod root;
 mod store;
 
 use std::path::Path;
@@ -18,7 +20,8 @@ pub use self::entry::UnavailableSource;
 use self::entry::{SourceEntry, SourceOrigin, SourceState};
 use self::id::{check_id, content_id};
 pub use self::open::SourceOptions;
-use self::registry::{SourceRegistry, unknown};
+use self::registry::{SourceRegistry, exists, unknown};
+use self::reservations::Reservation;
 use self::store::{SourceRecord, StoredPlace, safe_file_name, sources_dir, store_error};
 use super::error::EngineError;
 use crate::georef::Georef;
@@ -37,13 +40,20 @@ impl Sources {
     /// # Errors
     /// If the data directory cannot be created or read.
     pub fn open(options: &SourceOptions) -> Result<Self, EngineError> {
-        let sources = Self { registry: Arc::new(SourceRegistry::new(options)) };
-        let Some(root) = sources_dir(options.data_dir.as_deref()) else { return Ok(sources) };
-        let mut remote = Vec::new();
-        for (id, directory, record) in store::read_all(&root).map_err(|source| EngineError::Store {
+        let Some(root) = sources_dir(options.data_dir.as_deref()) else {
+            return Ok(Self { registry: Arc::new(SourceRegistry::new(options, None)) });
+        };
+        let failed = |source| EngineError::Store {
             what: format!("the data directory {}", root.display()),
             source: Arc::new(source),
-        })? {
+        };
+        let lock = store::lock(&root).map_err(failed)?;
+        if lock.is_some() {
+            store::clean(&root).map_err(failed)?;
+        }
+        let sources = Self { registry: Arc::new(SourceRegistry::new(options, lock)) };
+        let mut remote = Vec::new();
+        for (id, directory, record) in store::read_all(&root).map_err(failed)? {
             let is_remote = matches!(record.place, StoredPlace::Url { .. });
             let entry = SourceEntry::closed(false, SourceOrigin::Record(record), Some(directory));
             sources.registry.write().insert(id.clone(), entry);
@@ -193,19 +203,24 @@ impl Sources {
         bytes: Bytes,
         images: Option<usize>,
     ) -> Result<Arc<Source>, EngineError> {
-        let id = match id {
-            Some(id) => id,
+        let (id, taken) = match id {
+            Some(id) => {
+                let taken = self.take(&id)?;
+                (id, taken)
+            }
             None => {
                 let id = content_id(&bytes, images);
+                // Somebody may be uploading the same file, which is then the same source.
+                let taken = self.registry.reservations.wait(&id).await;
                 if let Ok(source) = self.get(&id) {
                     return Ok(source);
                 }
-                id
+                (id, taken)
             }
         };
         let file = safe_file_name(file_name);
         let title = Some(title.unwrap_or_else(|| file_name.to_owned()));
-        self.register(id, SourceRecord { title, place: StoredPlace::Upload { file, images } }, Some(bytes)).await
+        self.register(id, taken, SourceRecord { title, place: StoredPlace::Upload { file, images } }, Some(bytes)).await
     }
 
     /// Registers a file or directory under the source root.
@@ -214,7 +229,8 @@ impl Sources {
     /// If there is no source root, the path is outside it, the id is malformed or taken, the file is not a readable raster,
     /// or there are too many sources.
     pub async fn register_path(&self, id: String, title: Option<String>, path: &Path) -> Result<Arc<Source>, EngineError> {
-        self.register(id, SourceRecord { title, place: StoredPlace::Path { path: path.to_owned() } }, None).await
+        let taken = self.take(&id)?;
+        self.register(id, taken, SourceRecord { title, place: StoredPlace::Path { path: path.to_owned() } }, None).await
     }
 
     /// Registers a remote file.
@@ -227,14 +243,28 @@ impl Sources {
             let needed = "an http, https, s3 or gs address is needed";
             return Err(RasterError::from(RemoteError::bad_url(url, needed)).into());
         }
-        self.register(id, SourceRecord { title, place: StoredPlace::Url { url: url.to_owned() } }, None).await
+        let taken = self.take(&id)?;
+        self.register(id, taken, SourceRecord { title, place: StoredPlace::Url { url: url.to_owned() } }, None).await
     }
 
-    async fn register(&self, id: String, record: SourceRecord, bytes: Option<Bytes>) -> Result<Arc<Source>, EngineError> {
-        check_id(&id)?;
+    /// Takes an id for registration.
+    fn take(&self, id: &str) -> Result<Reservation, EngineError> {
+        check_id(id)?;
+        self.registry.reservations.take(id).ok_or_else(|| exists(id))
+    }
+
+    async fn register(
+        &self,
+        id: String,
+        taken: Reservation,
+        record: SourceRecord,
+        bytes: Option<Bytes>,
+    ) -> Result<Arc<Source>, EngineError> {
         self.registry.check_room(&id, bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))?;
         let registry = self.registry.clone();
         let register = move || {
+            // Taken until the end, even if the client leaves.
+            let _taken = taken;
             // Opened before it is stored, so that a file that is not a raster leaves nothing behind.
             let source = match (&record, &bytes) {
                 (SourceRecord { title, place: StoredPlace::Upload { images, .. } }, Some(bytes)) => {
@@ -265,6 +295,7 @@ impl Sources {
     /// # Errors
     /// [`EngineError::UnknownSource`], [`EngineError::BuiltIn`], or if its files cannot be deleted.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let taken = self.registry.reservations.wait(id).await;
         let entry = {
             let mut known = self.registry.write();
             if known.get(id).ok_or_else(|| unknown(id))?.built_in {
@@ -274,7 +305,11 @@ impl Sources {
         };
         let Some(stored) = entry.stored else { return Ok(()) };
         let what = format!("the removal of source {id:?}");
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(stored))
+        let remove = move || {
+            let _taken = taken;
+            store::remove(&stored)
+        };
+        tokio::task::spawn_blocking(remove)
             .await
             .map_err(|_| EngineError::Panicked)?
             .map_err(|source| EngineError::Store { what, source: Arc::new(source) })

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::entry::SourceOrigin;
+use super::root;
 use super::store::{StoredPlace, safe_file_name};
 use crate::engine::error::EngineError;
 use crate::raster::{Limits, OpenOptions, Source};
@@ -58,14 +59,10 @@ impl SourceOptions {
 
     /// Resolves a client's path, which must lie under the source root.
     fn below_root(&self, path: &Path) -> Result<PathBuf, EngineError> {
-        let invalid = |detail: String| EngineError::Invalid { detail };
         let Some(root) = &self.source_root else {
             let how = "start the server with --source-root DIR to allow paths under DIR";
-            return Err(invalid(format!("sources by path are switched off: {how}")));
+            return Err(EngineError::Invalid { detail: format!("sources by path are switched off: {how}") });
         };
-        let outside = || invalid(format!("{} is not a file under the source root", path.display()));
-        let wanted = root.join(path).canonicalize().map_err(|_| outside())?;
-        let root = root.canonicalize().map_err(|_| outside())?;
-        if wanted.starts_with(&root) { Ok(wanted) } else { Err(outside()) }
+        root::below(root, path)
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use super::entry::{SourceEntry, SourceOrigin, SourceState};
 use super::open::SourceOptions;
+use super::reservations::Reservations;
 use crate::engine::error::EngineError;
 use crate::raster::Source;
 use crate::sync::IgnorePoison;
@@ -15,12 +17,16 @@ use crate::sync::IgnorePoison;
 pub(super) struct SourceRegistry {
     pub(super) known: RwLock<BTreeMap<String, SourceEntry>>,
     pub(super) options: SourceOptions,
+    /// Ids that are being registered or removed.
+    pub(super) reservations: Arc<Reservations>,
+    /// Held while this process works on the stored sources.
+    _lock: Option<File>,
 }
 
 impl SourceRegistry {
-    /// A registry without sources.
-    pub(super) fn new(options: &SourceOptions) -> Self {
-        Self { known: RwLock::default(), options: options.clone() }
+    /// A registry without sources. `lock` is held as long as it lives.
+    pub(super) fn new(options: &SourceOptions, lock: Option<File>) -> Self {
+        Self { known: RwLock::default(), options: options.clone(), reservations: Arc::default(), _lock: lock }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, SourceEntry>> {
@@ -49,17 +55,18 @@ impl SourceRegistry {
         result
     }
 
-    /// Checks that a source may be added, `upload` bytes of which are sent with it.
+    /// Checks that a source may be registered under an id that the caller has taken, `upload` bytes of which are sent with it.
     pub(super) fn check_room(&self, id: &str, upload: u64) -> Result<(), EngineError> {
         let known = self.read();
         if known.contains_key(id) {
-            return Err(EngineError::Exists { what: "source", id: id.to_owned() });
+            return Err(exists(id));
         }
-        let registered = known.values().filter(|entry| !entry.built_in).count();
-        if registered >= self.options.max_sources {
+        // Those that are being registered count, too; the caller's is among them.
+        let registered = known.values().filter(|entry| !entry.built_in).count() + self.reservations.count();
+        if registered > self.options.max_sources {
             return Err(EngineError::TooLarge {
                 what: "registered sources",
-                found: registered as u64 + 1,
+                found: registered as u64,
                 limit: self.options.max_sources as u64,
             });
         }
@@ -88,13 +95,17 @@ impl SourceRegistry {
 
     pub(super) fn insert_entry(&self, id: &str, entry: SourceEntry) -> Result<(), EngineError> {
         match self.write().entry(id.to_owned()) {
-            Entry::Occupied(_) => Err(EngineError::Exists { what: "source", id: id.to_owned() }),
+            Entry::Occupied(_) => Err(exists(id)),
             Entry::Vacant(place) => {
                 place.insert(entry);
                 Ok(())
             }
         }
     }
+}
+
+pub(super) fn exists(id: &str) -> EngineError {
+    EngineError::Exists { what: "source", id: id.to_owned() }
 }
 
 pub(super) fn unknown(id: &str) -> EngineError {

@@ -1,7 +1,9 @@
 //! Registered sources on disk: one directory each, `sources/<id>/`, with a small `source.json` and, for an upload, the file.
 //!
-//! A directory is written under another name and then renamed, so that a crash never leaves a partial source.
+//! A directory is written under another name and then renamed, and renamed again before it is removed, so that a crash never leaves
+//! a partial source. What it leaves has hidden names, and is removed at the next start.
 
+use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use crate::engine::error::EngineError;
 use crate::private_file;
 
 const RECORD: &str = "source.json";
+const LOCK: &str = ".lock";
 
 /// What is known of a registered source without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,43 @@ pub(super) enum StoredPlace {
     Url { url: String },
 }
 
+/// Takes the directory for this process as long as the file is open; `None` if another one works on it.
+pub(super) fn lock(root: &Path) -> io::Result<Option<File>> {
+    std::fs::create_dir_all(root)?;
+    let file = private_file::keep(&root.join(LOCK))?;
+    Ok(file.try_lock().is_ok().then_some(file))
+}
+
+/// Removes what a process that died has left: directories that were being written or removed, and sources without a record or
+/// without their file. Only the process that holds the lock may do so.
+pub(super) fn clean(root: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(root)?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let is_half = name.starts_with('.') || (check_id(&name).is_ok() && is_incomplete(&path));
+        if !path.is_dir() || !is_half {
+            continue;
+        }
+        match std::fs::remove_dir_all(&path) {
+            Ok(()) => tracing::info!(name, "what was left of a source that was being stored or removed is gone"),
+            Err(error) => tracing::warn!(name, %error, "what is left of a source cannot be removed"),
+        }
+    }
+    Ok(())
+}
+
+/// True if a source's directory lacks its record or the file that the record names.
+fn is_incomplete(directory: &Path) -> bool {
+    // Anything else that keeps them from being read may pass.
+    let is_missing = |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    match read(directory) {
+        Ok(SourceRecord { place: StoredPlace::Upload { file, .. }, .. }) => {
+            is_missing(&directory.join(safe_file_name(&file)))
+        }
+        Ok(_) => false,
+        Err(_) => is_missing(&directory.join(RECORD)),
+    }
+}
+
 /// The records under `root` with their ids and directories; unreadable ones are logged and skipped.
 pub(super) fn read_all(root: &Path) -> io::Result<Vec<(String, PathBuf, SourceRecord)>> {
     std::fs::create_dir_all(root)?;
@@ -62,27 +102,43 @@ fn read(directory: &Path) -> io::Result<SourceRecord> {
     Ok(serde_json::from_slice(&std::fs::read(directory.join(RECORD))?)?)
 }
 
-/// Stores a record and, for an upload, its bytes; returns the directory.
+/// Stores a record and, for an upload, its bytes; returns the directory once it is on disk.
 ///
 /// # Errors
 /// `AlreadyExists` or `DirectoryNotEmpty` if the id is taken, and other errors of the file system.
 pub(super) fn write(root: &Path, id: &str, record: &SourceRecord, upload: Option<&[u8]>) -> io::Result<PathBuf> {
     // Ids do not start with a dot, so an unfinished directory is never taken for a source.
-    let unfinished = root.join(format!(".{id}.{}", std::process::id()));
-    let finished = root.join(id);
+    let (unfinished, finished) = (root.join(private_file::unfinished_name(id)), root.join(id));
     let write = || -> io::Result<()> {
         std::fs::create_dir(&unfinished)?;
         if let (StoredPlace::Upload { file, .. }, Some(bytes)) = (&record.place, upload) {
             private_file::write(&unfinished.join(file), bytes)?;
         }
         private_file::write(&unfinished.join(RECORD), &serde_json::to_vec(record)?)?;
-        std::fs::rename(&unfinished, &finished)
+        private_file::sync_names(&unfinished)?;
+        std::fs::rename(&unfinished, &finished)?;
+        private_file::sync_names(root)
     };
     write().inspect_err(|_| {
         // What is left of a failed write is of no use; the first error is the one to report.
         let _ = std::fs::remove_dir_all(&unfinished);
     })?;
     Ok(finished)
+}
+
+/// Removes a source's directory. Once it has its hidden name, the source is gone, whatever happens then.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let removed = directory.with_file_name(private_file::unfinished_name(&name));
+    match std::fs::rename(directory, &removed) {
+        // Somebody else has removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
+    if let Some(root) = directory.parent() {
+        private_file::sync_names(root)?;
+    }
+    std::fs::remove_dir_all(removed)
 }
 
 /// The last part of a client's file name, without characters that could form a path.
@@ -149,6 +205,7 @@ mod tests {
             wanted.push((id, directory, record));
         }
         std::fs::create_dir(root.path().join(".unfinished.1")).expect("room on disk");
+        std::fs::create_dir(root.path().join("half")).expect("room on disk");
         #[cfg(unix)]
         for (_, directory, _) in &wanted {
             use std::os::unix::fs::PermissionsExt;
@@ -161,5 +218,32 @@ mod tests {
         assert_eq!(found, wanted);
         let before = serde_json::from_str::<SourceRecord>(r#"{"title":"old","file":"a.tif"}"#).expect("an older record");
         assert_eq!(before.place, upload(None));
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_removed_and_whole_sources_stay() {
+        let root = tempfile::tempdir().expect("a directory");
+        let record = |place| SourceRecord { title: None, place };
+        let upload = record(StoredPlace::Upload { file: "a.tif".to_owned(), images: None });
+        write(root.path(), "whole", &upload, Some(b"bytes")).expect("room on disk");
+        let gone = write(root.path(), "gone", &upload, Some(b"bytes")).expect("room on disk");
+        write(root.path(), "far", &record(StoredPlace::Url { url: "https://a.org".to_owned() }), None)
+            .expect("room on disk");
+        write(root.path(), "no_file", &upload, None).expect("room on disk");
+        std::fs::create_dir(root.path().join("no_record")).expect("room on disk");
+        std::fs::create_dir(root.path().join("unreadable")).expect("room on disk");
+        std::fs::write(root.path().join("unreadable").join(RECORD), "{").expect("room on disk");
+        std::fs::create_dir_all(root.path().join(".half.1")).expect("room on disk");
+        remove(&gone).expect("an own directory");
+        remove(&gone).expect("nothing is left to do");
+
+        let held = lock(root.path()).expect("a directory").expect("nobody else");
+        assert!(lock(root.path()).expect("a directory").is_none(), "one process at a time");
+        clean(root.path()).expect("a directory");
+        drop(held);
+        let left = std::fs::read_dir(root.path()).expect("a directory").flatten();
+        let mut left: Vec<String> = left.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        left.sort();
+        assert_eq!(left, [".lock", "far", "unreadable", "whole"]);
     }
 }
