@@ -1,4 +1,4 @@
-//! The closed list of reasons why an operation can fail, and the one error that all options share.
+//! The closed list of reasons why an operation can fail, the one error that all options share, and texts that may be shown.
 //!
 //! Every module has its own error type, which has a method `kind`. Only the HTTP layer turns kinds into status codes.
 
@@ -49,5 +49,24 @@ impl InvalidValue {
     pub fn new(option: &'static str, found: &str, needed: impl Into<String>) -> Self {
         const MAX_CHARS: usize = 100;
         Self { option, found: found.chars().take(MAX_CHARS).collect(), needed: needed.into() }
+    }
+}
+
+/// A text with its control characters escaped. Names in files may hold some that move a terminal's cursor or forge lines of a log.
+pub fn printable(text: &str) -> String {
+    let is_plain = |c: char| !c.is_control() || c == '\n';
+    if text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(printable("a\u{1b}[31m\r\u{9b}b\nä"), "a\\u{1b}[31m\\r\\u{9b}b\nä");
     }
 }

@@ -30,6 +30,7 @@ pub mod engine;
 pub mod error;
 pub mod georef;
 pub mod identity;
+pub mod ip_range;
 pub mod jobs;
 pub mod kernels;
 pub mod nn;

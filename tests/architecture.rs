@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 27] = [
+const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("error", &[]),
     ("identity", &[]),
+    ("ip_range", &[]),
     ("telemetry", &[]),
     ("threads", &[]),
     ("allocator", &["sync"]),
@@ -48,7 +49,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
         ],
     ),
     ("jobs", &["error", "private_file", "sync"]),
-    ("config", &["budget", "engine", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
+    ("config", &["budget", "engine", "ip_range", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
     (
         "api",
         &[
@@ -58,6 +59,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
             "error",
             "georef",
             "identity",
+            "ip_range",
             "jobs",
             "nn",
             "outputs",
@@ -81,7 +83,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
 
 /// The same inside `raster`: its wings and the files that all of them share. The face (`raster/mod.rs`) hands names on to the rest
 /// of the crate; nothing inside imports from it.
-const RASTER_MAY_IMPORT: [(&str, &[&str]); 10] = [
+const RASTER_MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("error", &[]),
     ("extent", &[]),
     ("band_names", &[]),

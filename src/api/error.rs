@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::engine::EngineError;
-use crate::error::{ErrorKind, InvalidValue};
+use crate::error::{ErrorKind, InvalidValue, printable};
 use crate::outputs::OutputError;
 use crate::tiles::TileError;
 
@@ -26,6 +26,8 @@ pub enum ProblemKind {
     Domain(ErrorKind),
     /// The API key is missing or wrong.
     Unauthorized,
+    /// The request comes from a web page or to a host name for which this server does nothing.
+    Forbidden,
     /// The route exists, but does not support the method.
     MethodNotAllowed,
 }
@@ -48,7 +50,7 @@ const fn row(kind: ErrorKind, status: StatusCode, code: &'static str, title: &'s
 }
 
 /// All kinds of problems; responses and the OpenAPI document are both built from this table.
-pub const TABLE: [Row; 14] = [
+pub const TABLE: [Row; 15] = [
     row(ErrorKind::Invalid, StatusCode::BAD_REQUEST, "invalid_value", "A value is malformed or out of range"),
     row(ErrorKind::NotFound, StatusCode::NOT_FOUND, "not_found", "There is no such thing here"),
     row(ErrorKind::NotAcceptable, StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer cannot have this format"),
@@ -71,6 +73,12 @@ pub const TABLE: [Row; 14] = [
         status: StatusCode::UNAUTHORIZED,
         code: "unauthorized",
         title: "A valid API key is needed",
+    },
+    Row {
+        kind: ProblemKind::Forbidden,
+        status: StatusCode::FORBIDDEN,
+        code: "forbidden",
+        title: "Not for this web page or under this host name",
     },
     Row {
         kind: ProblemKind::MethodNotAllowed,
@@ -103,7 +111,7 @@ impl Problem {
     /// Overloaded and unavailable problems get the default `Retry-After`.
     pub(crate) fn new(kind: ErrorKind, detail: impl Display) -> Self {
         let retry_after = matches!(kind, ErrorKind::Overloaded | ErrorKind::Unavailable).then_some(DEFAULT_RETRY);
-        Self { kind: ProblemKind::Domain(kind), detail: detail.to_string(), retry_after }
+        Self { kind: ProblemKind::Domain(kind), detail: printable(&detail.to_string()), retry_after }
     }
 
     /// For a value of the request that is malformed or out of range.

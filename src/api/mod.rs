@@ -9,6 +9,7 @@ mod conditional;
 mod dto;
 mod error;
 mod extract;
+mod gate;
 mod middleware;
 mod negotiate;
 mod openapi;
@@ -63,14 +64,16 @@ pub fn router(state: AppState) -> Router {
     let (routes, document) = open.merge(v1).split_for_parts();
     // One stack, outermost first: layers added one by one are boxed, which costs an allocation per layer and request.
     let layers = ServiceBuilder::new()
+        .layer(axum::middleware::from_fn_with_state(state.clone(), gate::drop_untrusted))
         .layer(axum::middleware::from_fn(middleware::observe))
-        .layer(cors(&state.options().cors))
+        .layer(cors(state.options().cors.as_deref()))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), gate::check))
         .map_response(conditional::weaken_if_encoded)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compression::IsText))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::limit_time));
     routes
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::finish(document)))
+        .merge(documentation(document))
         .fallback(|| async { Problem::new(ErrorKind::NotFound, "there is no such route; /docs lists those there are") })
         .method_not_allowed_fallback(|method: Method| async move {
             let detail = format!("this route does not take {method}; the Allow header lists what it takes");
@@ -80,11 +83,26 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-fn cors(origins: &[String]) -> CorsLayer {
-    let allowed = if origins.iter().any(|origin| origin == "*") {
+/// The pages at `/docs` and the document they show. Like the viewer, they get everything from this server.
+fn documentation(document: utoipa::openapi::OpenApi) -> Router<AppState> {
+    const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'self'; base-uri 'self'",
+    );
+    let pages: Router<AppState> = SwaggerUi::new("/docs").url("/openapi.json", openapi::finish(document)).into();
+    pages.layer(axum::middleware::map_response(|mut response: axum::response::Response| async move {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }))
+}
+
+/// What the browser lets pages of other origins do. Without a list, all may read, and [`gate::check`] keeps them from the rest.
+fn cors(origins: Option<&[String]>) -> CorsLayer {
+    let is_any = origins.is_none_or(|origins| origins.iter().any(|origin| origin == "*"));
+    let allowed = if is_any {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+        AllowOrigin::list(origins.unwrap_or_default().iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
     };
     CorsLayer::new()
         .allow_origin(allowed)

@@ -128,7 +128,7 @@ fn completed(mut item: PathItem, keyed: bool) -> PathItem {
         let id = operation.operation_id.clone().unwrap_or_default();
         add_headers(operation, &id);
         let kinds = problems_of(&id).iter().chain(&ALWAYS).map(|kind| ProblemKind::Domain(*kind));
-        let kinds = kinds.chain(keyed.then_some(ProblemKind::Unauthorized));
+        let kinds = kinds.chain(keyed.then_some(ProblemKind::Unauthorized)).chain([ProblemKind::Forbidden]);
         for row in kinds.map(ProblemKind::row) {
             let response = RefOr::Ref(Ref::from_response_name(row.code));
             operation.responses.responses.insert(row.status.as_u16().to_string(), response);
@@ -182,6 +182,10 @@ fn problem_response(kind: ProblemKind) -> Response {
 fn example_of(kind: ProblemKind) -> &'static str {
     match kind {
         ProblemKind::Unauthorized => "found no valid key; Authorization: Bearer KEY or X-Api-Key: KEY is needed",
+        ProblemKind::Forbidden => {
+            "pages of https://other.example.org may look, but change nothing here; the server has to be started with --cors \
+             https://other.example.org"
+        }
         ProblemKind::MethodNotAllowed => "this route does not take PUT; the Allow header lists what it takes",
         ProblemKind::Domain(kind) => match kind {
             Invalid => "threshold: found \"2\"; a number from 0 to 1 is needed",

@@ -120,7 +120,7 @@ impl Work for Predictor {
 fn failure(problem: Problem) -> JobFailure {
     let kind = match problem.kind {
         ProblemKind::Domain(kind) => kind,
-        ProblemKind::Unauthorized | ProblemKind::MethodNotAllowed => ErrorKind::Internal,
+        ProblemKind::Unauthorized | ProblemKind::Forbidden | ProblemKind::MethodNotAllowed => ErrorKind::Internal,
     };
     JobFailure { kind, detail: problem.detail }
 }

@@ -11,6 +11,7 @@ use super::prediction::Predictor;
 use super::spool::Spool;
 use super::tile_cache::TileCache;
 use crate::engine::Engine;
+use crate::ip_range::IpRange;
 use crate::jobs::{JobError, JobOptions, Jobs};
 use crate::raster::Limits;
 
@@ -19,8 +20,12 @@ use crate::raster::Limits;
 pub struct ApiOptions {
     /// API keys. Requests to `/v1` need one of them, unless the list is empty.
     pub api_keys: Vec<String>,
-    /// Web origins that may call the API; `*` allows all.
-    pub cors: Vec<String>,
+    /// Web origins whose pages may call the API; `*` allows all. Without a list, those of all origins may read.
+    pub cors: Option<Vec<String>>,
+    /// Proxies whose word on what the client asked is taken.
+    pub trusted_proxies: Vec<IpRange>,
+    /// True if the server listens on this machine alone, and so answers to no other name.
+    pub is_local: bool,
     /// Largest accepted request body.
     pub max_upload_bytes: u64,
     /// Largest accepted number of pixels per uploaded raster.
@@ -39,7 +44,9 @@ impl Default for ApiOptions {
     fn default() -> Self {
         Self {
             api_keys: Vec::new(),
-            cors: vec!["*".to_owned()],
+            cors: None,
+            trusted_proxies: Vec::new(),
+            is_local: false,
             max_upload_bytes: 512 << 20,
             max_pixels: 1 << 27,
             request_timeout: Duration::from_secs(120),

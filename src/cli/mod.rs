@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, EngineSettings, Given, ServerSettings};
 use crate::engine::EngineError;
+use crate::error::printable;
 use crate::{api, server, telemetry};
 
 /// Why a command failed: only printed, so any error type will do.
@@ -85,7 +86,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // If stderr is closed, the message cannot be shown; the exit code still tells.
-            let (text, advice) = (one_line(&failure.to_string()), advice(&*failure));
+            let (text, advice) = (printable(&one_line(&failure.to_string())), advice(&*failure));
             let _ = writeln!(std::io::stderr(), "satlas-serve: {text}{advice}");
             ExitCode::FAILURE
         }

@@ -9,6 +9,7 @@ use super::{CommandError, engine_config, print};
 use crate::api::ModelDto;
 use crate::config::{Config, EngineSettings, Given, ServerSettings};
 use crate::engine::{ModelStatus, WeightsState};
+use crate::error::printable;
 use crate::server;
 use crate::weights::inspect;
 
@@ -60,7 +61,7 @@ pub(super) fn execute(command: ModelsCommand) -> Result<(), CommandError> {
         ModelsCommand::Pull(arguments) => pull::execute(arguments),
         ModelsCommand::Inspect(InspectArgs { file }) => {
             let models = server::models(&Config::resolve(Given::default(), Given::default())?)?;
-            print(&inspect(&file, &models)?.to_string())
+            print(&printable(&inspect(&file, &models)?.to_string()))
         }
     }
 }

@@ -60,7 +60,11 @@ impl Config {
     ///
     /// # Errors
     /// A file that cannot be read or has unknown keys, and values that cannot be used.
-    pub fn resolve(engine: Given<EngineSettings>, server: Given<ServerSettings>) -> Result<Self, ConfigError> {
+    pub fn resolve(engine: Given<EngineSettings>, mut server: Given<ServerSettings>) -> Result<Self, ConfigError> {
+        // Compose files pass on what is not set as an empty variable. An empty key that is given on purpose is refused below.
+        if !server.has("api-key") {
+            server.options.api_key.clear();
+        }
         match engine.options.config.clone() {
             None => Self::new(engine.options, server.options),
             Some(path) => {
@@ -75,8 +79,7 @@ impl Config {
     /// # Errors
     /// Values that cannot be used.
     pub fn new(engine: EngineSettings, mut server: ServerSettings) -> Result<Self, ConfigError> {
-        // Compose files pass on what is not set as an empty variable.
-        server.api_key.retain(|key| !key.is_empty());
+        server.cors.retain(|origin| !origin.is_empty());
         server.remote.allow_host.retain(|host| !host.is_empty());
         check::check(&server)?;
         let sources = server.source.iter().map(|text| sources::parse(text)).collect::<Result<_, _>>()?;
@@ -88,9 +91,10 @@ impl Config {
         SocketAddr::new(self.server.host, self.server.port)
     }
 
-    /// Web origins that may call the API; `*` is any.
-    pub fn cors_origins(&self) -> Vec<String> {
-        self.server.cors.iter().filter(|origin| *origin != NO_ORIGIN).cloned().collect()
+    /// Web origins whose pages may call the API; `*` is any. `None` if the operator names none.
+    pub fn cors_origins(&self) -> Option<Vec<String>> {
+        let origins = self.server.cors.iter().filter(|origin| *origin != NO_ORIGIN).cloned();
+        (!self.server.cors.is_empty()).then(|| origins.collect())
     }
 
     /// The values in use as TOML, secrets hidden.

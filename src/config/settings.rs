@@ -11,6 +11,7 @@ use super::layers::defaults;
 use super::units::{ByteSize, Span};
 use super::weights_choice::WeightsChoice;
 use crate::engine::{DeviceChoice, DtypeChoice};
+use crate::ip_range::IpRange;
 use crate::telemetry::LogFormat;
 
 /// Between the values of one environment variable; flags are repeated instead.
@@ -104,9 +105,12 @@ pub struct ServerSettings {
     /// Ask for this key (Authorization: Bearer KEY, or X-Api-Key: KEY) on every /v1 route (repeatable)
     #[arg(long, value_name = "KEY", value_delimiter = SEPARATOR, hide_env_values = true)]
     pub api_key: Vec<String>,
-    /// Web origins that may call the API from a browser; "*" is any, "none" is only this server's own page (repeatable)
-    #[arg(long, default_value = "*", value_name = "ORIGIN", value_delimiter = SEPARATOR)]
+    /// Web origins whose pages may call the API from a browser; "*" is any, "none" is only this server's own page (repeatable) [default: all may read, only this server's own page may do more]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = SEPARATOR)]
     pub cors: Vec<String>,
+    /// Believe what this proxy says of its clients in X-Forwarded-Host, -Proto and -Prefix: an address or a range such as 10.0.0.0/8 (repeatable)
+    #[arg(long, value_name = "ADDRESS", value_delimiter = SEPARATOR)]
+    pub trusted_proxy: Vec<IpRange>,
     /// Requests that may wait for the device; further ones are answered with 429
     #[arg(long, default_value = "256", value_name = "REQUESTS")]
     pub queue: usize,

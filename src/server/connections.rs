@@ -252,20 +252,20 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A request's connection.
+/// A request's connection, and who is at its other end.
 #[derive(Clone, Debug)]
-pub(super) struct RequestConnection(Arc<Activity>);
+pub(super) struct RequestConnection(Arc<Activity>, SocketAddr);
 
 impl Connected<IncomingStream<'_, BoundedListener>> for RequestConnection {
     fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
-        Self(stream.io().activity.clone())
+        Self(stream.io().activity.clone(), *stream.remote_addr())
     }
 }
 
-/// Counts a request as under way until its answer begins. Then the time for reading it starts.
+/// Counts a request as under way until its answer begins. Then the time for reading it starts. Tells the API who sent it.
 pub(super) async fn count_request(
-    ConnectInfo(RequestConnection(activity)): ConnectInfo<RequestConnection>,
-    request: Request,
+    ConnectInfo(RequestConnection(activity, peer)): ConnectInfo<RequestConnection>,
+    mut request: Request,
     next: Next,
 ) -> Response {
     /// Ends the count also if the client leaves.
@@ -278,6 +278,7 @@ pub(super) async fn count_request(
     }
     activity.requests.fetch_add(1, Ordering::Relaxed);
     let _under_way = UnderWay(activity);
+    request.extensions_mut().insert(ConnectInfo(peer));
     next.run(request).await
 }
 

@@ -68,6 +68,8 @@ pub fn api_options(config: &Config) -> ApiOptions {
     ApiOptions {
         api_keys: config.server.api_key.clone(),
         cors: config.cors_origins(),
+        trusted_proxies: config.server.trusted_proxy.clone(),
+        is_local: config.server.host.is_loopback(),
         max_upload_bytes: config.server.max_upload_bytes.0,
         max_pixels: config.engine.max_pixels,
         request_timeout: config.server.request_timeout.0,
