@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::oddities::Oddities;
-use super::{Scene, listed};
+use super::{Scene, SceneRaster, listed};
 use crate::raster::error::RasterError;
 use crate::raster::pixels::Raster;
 use crate::raster::warp::Composite;
@@ -34,7 +34,7 @@ pub(super) fn restrict(
     name: &str,
     mut scenes: Vec<OpenScene>,
     oddities: &mut Oddities,
-) -> Result<Vec<(Scene, Arc<dyn Raster>)>, RasterError> {
+) -> Result<Vec<SceneRaster>, RasterError> {
     let sharing = |scene: &OpenScene| scenes.iter().filter(|other| scene.shares_a_band_with(other)).count();
     // Of equals, the last is taken: the newest.
     let Some(usual) = scenes.iter().rev().max_by_key(|scene| (!scene.is_damaged(), sharing(scene))) else {

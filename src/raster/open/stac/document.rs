@@ -48,6 +48,7 @@ pub(super) enum Next {
 }
 
 /// One page of items, and the next.
+#[derive(Debug)]
 pub(super) struct Page {
     pub(super) items: Vec<Item>,
     /// What is odd about items, and why others are left out.

@@ -67,6 +67,12 @@ pub(crate) fn open(
     captures(name, document::parse(name, &json)?, base, options)
 }
 
+/// The files of a scene, open.
+type OpenFiles = Vec<Arc<AssetRaster>>;
+
+/// The pixels of a scene.
+type SceneRaster = (Scene, Arc<dyn Raster>);
+
 /// One item with its files.
 struct Scene {
     item: Item,
@@ -144,7 +150,7 @@ fn open_newest(
     name: &str,
     scenes: &mut Vec<Scene>,
     oddities: &mut Oddities,
-) -> Result<Option<(Scene, Vec<Arc<AssetRaster>>)>, RasterError> {
+) -> Result<Option<(Scene, OpenFiles)>, RasterError> {
     for mut scene in scenes.drain(..scenes.len().min(MAX_TRIED)).collect::<Vec<_>>() {
         match open_files(name, std::mem::take(&mut scene.files))?.into_iter().collect() {
             Ok(assets) => return Ok(Some((scene, assets))),
@@ -193,7 +199,7 @@ fn open_others(
     name: &str,
     scenes: &mut [Scene],
     alike: &[Arc<AssetRaster>],
-) -> Result<Vec<Result<Vec<Arc<AssetRaster>>, RasterError>>, RasterError> {
+) -> Result<Vec<Result<OpenFiles, RasterError>>, RasterError> {
     let alike: HashMap<&str, &Arc<AssetRaster>> = alike.iter().map(|asset| (asset.key(), asset)).collect();
     // The files of all scenes that must be opened are opened together.
     let (mut known, mut owners, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
@@ -211,7 +217,7 @@ fn open_others(
         known.push(Ok(assumed));
     }
     for (scene, asset) in owners.into_iter().zip(open_files(name, unknown)?) {
-        let scene: &mut Result<Vec<Arc<AssetRaster>>, RasterError> = &mut known[scene];
+        let scene: &mut Result<OpenFiles, RasterError> = &mut known[scene];
         match (&mut *scene, asset) {
             (Ok(assets), Ok(asset)) => assets.push(asset),
             (Ok(_), Err(error)) => *scene = Err(error),
@@ -223,7 +229,7 @@ fn open_others(
 
 /// Scenes with their files, each as one raster; those of which a file cannot be used are left out.
 fn composites_of(
-    scenes: impl IntoIterator<Item = (Scene, Result<Vec<Arc<AssetRaster>>, RasterError>)>,
+    scenes: impl IntoIterator<Item = (Scene, Result<OpenFiles, RasterError>)>,
     oddities: &mut Oddities,
 ) -> Result<Vec<OpenScene>, RasterError> {
     let mut opened = Vec::new();
