@@ -83,7 +83,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
 
 /// The same inside `raster`: its wings and the files that all of them share. The face (`raster/mod.rs`) hands names on to the rest
 /// of the crate; nothing inside imports from it.
-const RASTER_MAY_IMPORT: [(&str, &[&str]); 28] = [
+const RASTER_MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("error", &[]),
     ("extent", &[]),
     ("band_names", &[]),

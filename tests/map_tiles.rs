@@ -176,8 +176,11 @@ fn png(side: u32, colour: [u8; 4]) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// An MBTiles file with these metadata and tiles (zoom, column, row from the south).
-fn mbtiles(path: &Path, metadata: &[(&str, &str)], tiles: &[((u32, u32, u32), Vec<u8>)]) -> String {
+/// Zoom, column and row from the south of a tile, and its picture.
+type StoredTile = ((u32, u32, u32), Vec<u8>);
+
+/// An MBTiles file with these metadata and tiles.
+fn mbtiles(path: &Path, metadata: &[(&str, &str)], tiles: &[StoredTile]) -> String {
     let file = rusqlite::Connection::open(path).unwrap();
     file.execute_batch(
         "CREATE TABLE metadata (name TEXT, value TEXT);
