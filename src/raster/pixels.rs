@@ -123,7 +123,7 @@ pub struct Patch {
     pub height: usize,
     /// Bands.
     pub bands: usize,
-    /// `[height, width, bands]`; 0 where invalid.
+    /// `[height, width, bands]`; 0 where invalid. A band that equals its "no data" value in a valid pixel keeps it.
     pub pixels: Vec<f32>,
     /// `[height, width]`; true if the pixel is not masked and has data in at least one band.
     pub valid: Vec<bool>,
@@ -141,6 +141,12 @@ impl Patch {
             self.valid[index] = false;
             self.pixels[index * self.bands..][..self.bands].fill(0.0);
         }
+    }
+
+    /// Sets invalid pixels to 0.
+    pub(crate) fn blank_invalid(&mut self) {
+        let pixels = self.pixels.chunks_exact_mut(self.bands.max(1)).zip(&self.valid);
+        pixels.filter(|(_, valid)| !**valid).for_each(|(pixel, _)| pixel.fill(0.0));
     }
 
     /// True if no pixel is valid.

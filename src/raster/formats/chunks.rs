@@ -176,16 +176,19 @@ impl ChunkReader {
         slots.extend(if let Mask::Band(band) = mask { Some(*band) } else { None });
         let Patch { pixels, valid, .. } = &mut patch;
         self.visit(image, window, &slots, |to, slot, run| match bands.get(slot) {
-            Some(band) => run.for_each_valid(infos[*band].nodata, |offset, value| {
+            Some(band) => run.for_each(infos[*band].nodata, |offset, value, has_data| {
                 pixels[(to + offset) * bands.len() + slot] = value;
-                valid[to + offset] = true;
+                valid[to + offset] |= has_data;
             }),
-            None => run.for_each_valid(Some(0.0), |offset, _| covered[to + offset] = true),
+            None => run.for_each(Some(0.0), |offset, _, has_data| covered[to + offset] = has_data),
         })?;
         if let Mask::Image(mask) = mask {
             self.visit(*mask, window, &[0], |to, _, run| {
-                run.for_each_valid(Some(0.0), |offset, _| covered[to + offset] = true);
+                run.for_each(Some(0.0), |offset, _, has_data| covered[to + offset] = has_data);
             })?;
+        }
+        if bands.iter().any(|band| infos[*band].nodata.is_some()) {
+            patch.blank_invalid();
         }
         patch.mask(&covered);
         Ok(patch)

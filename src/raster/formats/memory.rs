@@ -63,14 +63,14 @@ impl MemoryRaster {
         Ok(Self { info, samples: Arc::new(samples), start: 0, pixel_step: bands, band_step: 1 })
     }
 
-    /// Calls `put(index in the window, value)` for every sample of a band that lies in the window and is not `nodata`.
-    fn for_each(&self, window: PixelWindow, band: usize, nodata: Option<f64>, mut put: impl FnMut(usize, f32)) {
+    /// Calls `put(index in the window, value, has_data)` for every sample of a band that lies in the window, as [`Run::for_each`].
+    fn for_each(&self, window: PixelWindow, band: usize, nodata: Option<f64>, mut put: impl FnMut(usize, f32, bool)) {
         let (cols, rows) = (window.cols_within(self.info.width), window.rows_within(self.info.height));
         for row in rows {
             let to = window.index_of(cols.start, row);
             let start = self.start + band * self.band_step + (row * self.info.width + cols.start) * self.pixel_step;
             let run = Run { samples: &self.samples, start, step: self.pixel_step, len: cols.len() };
-            run.for_each_valid(nodata, |offset, value| put(to + offset, value));
+            run.for_each(nodata, |offset, value, has_data| put(to + offset, value, has_data));
         }
     }
 }
@@ -90,14 +90,14 @@ impl Raster for MemoryRaster {
         let mut patch = Patch::empty(window.width, window.height, bands.len());
         for (slot, band) in bands.iter().enumerate() {
             let Patch { pixels, valid, .. } = &mut patch;
-            self.for_each(window, *band, None, |index, value| {
+            self.for_each(window, *band, None, |index, value, _| {
                 pixels[index * bands.len() + slot] = value;
                 valid[index] = true;
             });
         }
         if let Some(alpha) = self.info.bands.iter().position(|band| band.is_alpha) {
             let mut covered = vec![false; patch.valid.len()];
-            self.for_each(window, alpha, Some(0.0), |index, _| covered[index] = true);
+            self.for_each(window, alpha, Some(0.0), |index, _, has_data| covered[index] = has_data);
             patch.mask(&covered);
         }
         Ok(patch)

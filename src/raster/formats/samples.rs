@@ -1,4 +1,4 @@
-//! Typed samples, and the loop that converts runs of them to `f32` and skips "no data".
+//! Typed samples, and the loop that converts runs of them to `f32` and tells "no data".
 
 use crate::raster::pixels::SampleType;
 
@@ -81,29 +81,48 @@ macro_rules! sample {
         }
     )*};
 }
-sample!(u8, u16, i16, u32, i32, f64);
+sample!(u8, u16, i16, u32, i32);
 
 impl Sample for f32 {
     fn to_f32(self) -> f32 {
         self
     }
     fn is(self, nodata: f64) -> bool {
-        // The tag is the decimal text of an f32.
-        self == nodata as f32
+        // The tag is the decimal text of an f32, not always of all its digits.
+        self == nodata as f32 || is_close(self.into(), nodata, f64::from(f32::EPSILON))
     }
 }
 
+impl Sample for f64 {
+    fn to_f32(self) -> f32 {
+        self as f32
+    }
+    fn is(self, nodata: f64) -> bool {
+        self == nodata || is_close(self, nodata, f64::EPSILON)
+    }
+}
+
+/// Magnitude from which on a float stands for nothing but "no data".
+const HUGE: f64 = 1e30;
+
+/// True if two floats differ in the last digits only: by four times `epsilon` relative to them, as in GDAL, or in the sixth digit of
+/// a [`HUGE`] one, which is often written as `-3.40282e+38`.
+fn is_close(value: f64, nodata: f64, epsilon: f64) -> bool {
+    let tolerance = if nodata.abs() > HUGE { 1e-5 } else { 4.0 * epsilon };
+    (value - nodata).abs() <= tolerance * nodata.abs()
+}
+
 impl Run<'_> {
-    /// Calls `put(offset, value)` for every sample that is neither NaN nor `nodata`.
-    pub(crate) fn for_each_valid(&self, nodata: Option<f64>, put: impl FnMut(usize, f32)) {
-        fn each<T: Sample>(samples: &[T], run: &Run<'_>, nodata: Option<f64>, mut put: impl FnMut(usize, f32)) {
+    /// Calls `put(offset, value, has_data)` for every sample but NaN. One that equals `nodata` has no data.
+    pub(crate) fn for_each(&self, nodata: Option<f64>, put: impl FnMut(usize, f32, bool)) {
+        fn each<T: Sample>(samples: &[T], run: &Run<'_>, nodata: Option<f64>, mut put: impl FnMut(usize, f32, bool)) {
             let samples = samples[run.start..].iter().step_by(run.step).take(run.len).enumerate();
             match nodata {
                 Some(nodata) => {
-                    for (offset, sample) in samples.filter(|(_, sample)| !sample.is(nodata)) {
+                    for (offset, sample) in samples {
                         let value = sample.to_f32();
                         if !value.is_nan() {
-                            put(offset, value);
+                            put(offset, value, !sample.is(nodata));
                         }
                     }
                 }
@@ -111,7 +130,7 @@ impl Run<'_> {
                     for (offset, sample) in samples {
                         let value = sample.to_f32();
                         if !value.is_nan() {
-                            put(offset, value);
+                            put(offset, value, true);
                         }
                     }
                 }
