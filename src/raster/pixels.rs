@@ -38,11 +38,38 @@ impl SampleType {
     }
 }
 
+/// What a band shows, by its file's colour interpretation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BandColour {
+    /// Red light.
+    Red,
+    /// Green light.
+    Green,
+    /// Blue light.
+    Blue,
+    /// Something else that is known, such as near infrared.
+    Other,
+}
+
+impl BandColour {
+    /// What sentences call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Red => "red",
+            Self::Green => "green",
+            Self::Blue => "blue",
+            Self::Other => "another colour",
+        }
+    }
+}
+
 /// One band of a raster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BandInfo {
     /// The description in the file (`B04`, `red`), if it has one.
     pub description: Option<String>,
+    /// What it shows, if the file says so.
+    pub colour: Option<BandColour>,
     /// The value that stands for "no data".
     pub nodata: Option<f64>,
     /// True if the band is a mask, not data.
@@ -55,7 +82,7 @@ pub struct BandInfo {
 
 impl Default for BandInfo {
     fn default() -> Self {
-        Self { description: None, nodata: None, is_alpha: false, scale: 1.0, offset: 0.0 }
+        Self { description: None, colour: None, nodata: None, is_alpha: false, scale: 1.0, offset: 0.0 }
     }
 }
 

@@ -127,7 +127,7 @@ pub(crate) enum Mask<'a> {
     None,
     /// A sample of each pixel, which is 0 where there is no data.
     Band(usize),
-    /// The first band of another image of the same size.
+    /// The first band of another image, which has the same size or more pixels.
     Image(&'a dyn ChunkedImage),
 }
 
@@ -170,7 +170,7 @@ impl ChunkReader {
             return Err(RasterError::NoSuchBand { band: band + 1, count: infos.len() });
         }
         let mut patch = Patch::empty(window.width, window.height, bands.len());
-        let mut covered = if matches!(mask, Mask::None) { Vec::new() } else { vec![false; patch.valid.len()] };
+        let mut covered = if matches!(mask, Mask::Band(_)) { vec![false; patch.valid.len()] } else { Vec::new() };
         // The mask, where it is a band, is one more slot behind those that are wanted.
         let mut slots = bands.to_vec();
         slots.extend(if let Mask::Band(band) = mask { Some(*band) } else { None });
@@ -183,9 +183,7 @@ impl ChunkReader {
             None => run.for_each(Some(0.0), |offset, _, has_data| covered[to + offset] = has_data),
         })?;
         if let Mask::Image(mask) = mask {
-            self.visit(*mask, window, &[0], |to, _, run| {
-                run.for_each(Some(0.0), |offset, _, has_data| covered[to + offset] = has_data);
-            })?;
+            covered = self.coverage(*mask, (image.grid().columns.len(), image.grid().rows.len()), window)?;
         }
         if bands.iter().any(|band| infos[*band].nodata.is_some()) {
             patch.blank_invalid();
@@ -195,7 +193,7 @@ impl ChunkReader {
     }
 
     /// Calls `put(pixel of the window, slot of the band, samples)` for every run of a window's samples.
-    fn visit(
+    pub(super) fn visit(
         &self,
         image: &dyn ChunkedImage,
         window: PixelWindow,

@@ -7,6 +7,7 @@ mod error;
 mod geotiff;
 mod jpeg2000;
 mod limits;
+mod mask;
 mod memory;
 mod npy;
 mod npy_header;

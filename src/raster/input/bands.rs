@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::raster::band_names::{COMMON_NAMES, is_band_name, is_code, squeeze};
 use crate::raster::error::RasterError;
-use crate::raster::pixels::{RasterInfo, SampleType};
+use crate::raster::pixels::{BandColour, RasterInfo, SampleType};
 
 /// Band numbers accepted in one `bands=`.
 const MAX_NUMBERS: usize = 256;
@@ -35,6 +35,8 @@ pub(crate) enum BandChoice {
     Numbered,
     /// By their descriptions.
     Named,
+    /// By their colour interpretation, which has red, green and blue in another order than the model.
+    Coloured,
     /// In file order: they have no known names, but their number fits.
     FileOrder,
 }
@@ -76,12 +78,39 @@ pub(crate) fn choose(
     // Known names of other bands contradict the model; unknown names do not.
     let are_known = names.iter().flatten().flatten().any(|name| is_band_name(name));
     if data.len() == wanted.len() && !are_known {
-        return Ok((data, BandChoice::FileOrder));
+        match by_colour(info, &data, wanted) {
+            Some(bands) if bands == data => return Ok((bands, BandChoice::FileOrder)),
+            Some(bands) => return Ok((bands, BandChoice::Coloured)),
+            None => {}
+        }
     }
     Err(RasterError::BandMismatch {
         found: describe(info, &data),
         needed: format!("{needed} (the option bands picks them by number)"),
     })
+}
+
+/// The bands `data` in the order of the `wanted` names: red, green and blue where the file says that they are, the others as they
+/// follow each other. `None` if what the file says contradicts the names.
+fn by_colour(info: &RasterInfo, data: &[usize], wanted: &[&str]) -> Option<Vec<usize>> {
+    let colour = |name: &str| match name {
+        "tci_r" | "red" => Some(BandColour::Red),
+        "tci_g" | "green" => Some(BandColour::Green),
+        "tci_b" | "blue" => Some(BandColour::Blue),
+        _ => None,
+    };
+    let is_rgb = |band: &usize| matches!(info.bands[*band].colour, Some(colour) if colour != BandColour::Other);
+    let wanted: Vec<Option<BandColour>> = wanted.iter().map(|name| colour(name)).collect();
+    // Models without colours, and files that do not say which bands are red, green and blue, are taken in file order.
+    if !wanted.iter().any(Option::is_some) || !data.iter().any(is_rgb) {
+        return Some(data.to_vec());
+    }
+    let mut others = data.iter().filter(|band| !is_rgb(band));
+    let band_of = |colour: &Option<BandColour>| match colour {
+        Some(_) => data.iter().find(|band| info.bands[**band].colour == *colour),
+        None => others.next(),
+    };
+    wanted.iter().map(band_of).map(|band| band.copied()).collect()
 }
 
 fn count(bands: usize) -> String {
@@ -91,9 +120,10 @@ fn count(bands: usize) -> String {
 /// `the raster has 4 bands: B02, B03, 3 (no name), …`
 fn describe(info: &RasterInfo, data: &[usize]) -> String {
     const SHOWN: usize = 20;
-    let name = |band: &usize| match &info.bands[*band].description {
-        Some(description) => description.chars().take(40).collect(),
-        None => format!("{} (no name)", band + 1),
+    let name = |band: &usize| match (&info.bands[*band].description, info.bands[*band].colour) {
+        (Some(description), _) => description.chars().take(40).collect(),
+        (None, Some(colour)) => format!("{} (no name, shows {})", band + 1, colour.name()),
+        (None, None) => format!("{} (no name)", band + 1),
     };
     let names: Vec<String> = data.iter().take(SHOWN).map(name).collect();
     let more = if data.len() > SHOWN { ", …" } else { "" };
@@ -211,6 +241,27 @@ mod tests {
             choose(&raster(&["", "", "", "alpha"], SampleType::U8), &["red", "green", "blue"], None).unwrap();
         assert_eq!((bands, choice), (vec![0, 1, 2], BandChoice::FileOrder));
         assert!(choose(&raster(&["", ""], SampleType::U8), &["red", "green", "blue"], None).is_err());
+    }
+
+    #[test]
+    fn the_colour_interpretation_orders_bands_without_names() {
+        use BandColour::{Blue, Green, Other, Red};
+        let coloured = |colours: &[Option<BandColour>]| {
+            let mut info = raster(&vec![""; colours.len()], SampleType::U8);
+            info.bands.iter_mut().zip(colours).for_each(|(band, colour)| band.colour = *colour);
+            info
+        };
+        let rgb = ["tci_r", "tci_g", "tci_b"];
+        let bgr = coloured(&[Some(Blue), Some(Green), Some(Red)]);
+        assert_eq!(choose(&bgr, &rgb, None).unwrap(), (vec![2, 1, 0], BandChoice::Coloured));
+        let in_order = coloured(&[Some(Red), Some(Green), Some(Blue)]);
+        assert_eq!(choose(&in_order, &rgb, None).unwrap(), (vec![0, 1, 2], BandChoice::FileOrder));
+        let infrared = coloured(&[Some(Other), Some(Red), Some(Green)]);
+        let error = choose(&infrared, &rgb, None).unwrap_err().to_string();
+        assert!(error.contains("1 (no name, shows another colour), 2 (no name, shows red)"), "{error}");
+        let four = coloured(&[Some(Blue), None, Some(Green), Some(Red)]);
+        assert_eq!(choose(&four, &["red", "green", "blue", "nir"], None).unwrap().0, [3, 2, 0, 1]);
+        assert_eq!(choose(&bgr, &["vv", "vh", "hh"], None).unwrap().0, [0, 1, 2]);
     }
 
     #[test]

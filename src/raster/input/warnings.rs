@@ -14,6 +14,14 @@ impl InputPlan {
         if self.choice == BandChoice::FileOrder && self.bands.len() > 3 {
             warnings.push(format!("The bands have no names; they were taken in file order as {}.", self.names.join(", ")));
         }
+        if self.choice == BandChoice::Coloured {
+            let numbers: Vec<String> = self.bands.iter().map(|band| (band + 1).to_string()).collect();
+            warnings.push(format!(
+                "By the file's colour interpretation, its bands {} were taken as {}; the option bands takes others.",
+                numbers.join(", "),
+                self.names.join(", ")
+            ));
+        }
         warnings.extend(self.offset_warning());
         if !patch.is_empty() {
             let ranges: Vec<Range> = (0..patch.bands).map(|band| Range::of(patch, band)).collect();

@@ -1,7 +1,7 @@
 //! Imagery as a picture: which bands are red, green and blue, and how values become 8-bit.
 
 use crate::raster::error::RasterError;
-use crate::raster::pixels::{Patch, PixelWindow, Raster, SampleType};
+use crate::raster::pixels::{BandColour, Patch, PixelWindow, Raster, SampleType};
 
 /// Percentiles that become black and white.
 const STRETCH: (f64, f64) = (0.02, 0.98);
@@ -71,14 +71,16 @@ impl Rendering {
     }
 }
 
-/// Three bands by description, else the first three, else the first; masks do not count.
+/// Three bands by description, else by colour interpretation, else the first three, else the first; masks do not count.
 fn visible_bands(raster: &dyn Raster) -> Vec<usize> {
     let bands = &raster.info().bands;
     let named = |name: &str| {
         bands.iter().position(|band| band.description.as_deref().is_some_and(|text| text.trim().eq_ignore_ascii_case(name)))
     };
     let by_name = RGB_NAMES.iter().find_map(|names| names.iter().map(|name| named(name)).collect::<Option<Vec<_>>>());
-    by_name.unwrap_or_else(|| {
+    let coloured = |colour| bands.iter().position(|band| !band.is_alpha && band.colour == Some(colour));
+    let by_colour = || [BandColour::Red, BandColour::Green, BandColour::Blue].into_iter().map(coloured).collect();
+    by_name.or_else(by_colour).unwrap_or_else(|| {
         let data: Vec<usize> = (0..bands.len()).filter(|band| !bands[*band].is_alpha).collect();
         match data.len() {
             0 => vec![0],

@@ -9,36 +9,68 @@ use std::io::Cursor;
 use image::ImageDecoder;
 use tiff::decoder::{Decoder, DecodingResult};
 
-use super::image::{COMPRESSION_JPEG, COMPRESSION_WEBP, Image, SampleFormat};
-use super::jpeg::{FrameHeader, ycbcr_to_rgb};
+use super::compression;
+use super::image::{Image, SampleFormat};
+use super::jpeg::{FrameHeader, expand_units};
+use super::packing::{crop, reverse_bits, unpack};
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::formats::samples::Samples;
 
-/// Decodes the compressed bytes of chunk `index`.
+/// The shape in which the crate decodes a chunk.
+#[derive(Clone, Copy)]
+struct Shape {
+    width: usize,
+    rows: usize,
+    samples: usize,
+    bits: u16,
+}
+
+/// Decodes the compressed bytes of chunk `index` to samples of bands.
 ///
 /// # Errors
-/// [`DecodeError`] if the crate lacks the compression, or the bytes are damaged.
+/// [`DecodeError`] if the bytes are damaged.
 pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<Samples, DecodeError> {
-    let rows = image.chunk_rows(index);
-    let pixels = image.chunk_width * rows;
-    check_embedded_size(image, rows, compressed)?;
+    let reversed = image.bits_reversed.then(|| reverse_bits(compressed));
+    let compressed = reversed.as_deref().unwrap_or(compressed);
+    let (width, rows, samples) = (image.chunk_width, image.chunk_rows(index), image.chunk_samples());
+    let of_bytes = |width, rows| Shape { width, rows, samples: 1, bits: 8 };
+    let is_packed = !matches!(image.bits, 8 | 16 | 32 | 64);
+    let stored = if image.compression == compression::CCITT_FAX4 {
+        let packed = bytes(inflate(image, Shape { width, rows, samples, bits: 1 }, compressed)?)?;
+        unpack(&packed, width, rows, 1, image.big_endian)
+    } else if is_packed {
+        let per_row = width * samples;
+        let shape = of_bytes((per_row * usize::from(image.bits)).div_ceil(8), rows);
+        unpack(&bytes(inflate(image, shape, compressed)?)?, per_row, rows, image.bits, image.big_endian)
+    } else if let Some((across, down)) = image.subsampling {
+        let shape = of_bytes(width.div_ceil(across) * (across * down + 2), rows.div_ceil(down));
+        Samples::U8(expand_units(&bytes(inflate(image, shape, compressed)?)?, width, rows, (across, down)))
+    } else if let Some((columns, lines)) = embedded_size(image, index, compressed)? {
+        let decoded = inflate(image, Shape { width: columns, rows: lines, samples, bits: image.bits }, compressed)?;
+        if (columns, lines) == (width, rows) {
+            decoded
+        } else {
+            Samples::U8(crop(&bytes(decoded)?, (columns, lines), samples, (width, rows)))
+        }
+    } else {
+        inflate(image, Shape { width, rows, samples, bits: image.bits }, compressed)?
+    };
+    if stored.len() != width * rows * samples {
+        return Err(damaged(format!("chunk {index} has {} samples", stored.len())));
+    }
+    Ok(image.colours.apply(stored, samples, image.plane(index)))
+}
 
-    let file = one_chunk_file(image, rows, compressed);
+/// What the crate decodes of a chunk with `shape`.
+fn inflate(image: &Image, shape: Shape, compressed: &[u8]) -> Result<Samples, DecodeError> {
+    let file = one_chunk_file(image, shape, compressed);
     let mut limits = tiff::decoder::Limits::default();
-    limits.decoding_buffer_size = pixels * image.chunk_samples() * 8;
+    limits.decoding_buffer_size = shape.width * shape.rows * shape.samples * 8;
     limits.intermediate_buffer_size = file.len();
     limits.ifd_value_size = file.len();
     let mut decoder = Decoder::new(Cursor::new(file)).map_err(tiff_error)?.with_limits(limits);
     let samples = match decoder.read_chunk(0).map_err(tiff_error)? {
-        DecodingResult::U8(packed) if image.bits < 8 => {
-            Samples::U8(unpack_bits(&packed, image.chunk_width, rows, image.bits))
-        }
-        DecodingResult::U8(mut samples) => {
-            if image.is_ycbcr {
-                ycbcr_to_rgb(&mut samples);
-            }
-            Samples::U8(samples)
-        }
+        DecodingResult::U8(samples) => Samples::U8(samples),
         DecodingResult::U16(samples) => Samples::U16(samples),
         DecodingResult::U32(samples) => Samples::U32(samples),
         DecodingResult::U64(samples) => Samples::F64(samples.into_iter().map(|sample| sample as f64).collect()),
@@ -50,10 +82,14 @@ pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<S
         DecodingResult::F32(samples) => Samples::F32(samples),
         DecodingResult::F64(samples) => Samples::F64(samples),
     };
-    if samples.len() == pixels * image.chunk_samples() {
-        Ok(samples)
-    } else {
-        Err(damaged(format!("chunk {index} has {} samples", samples.len())))
+    Ok(samples)
+}
+
+/// Bytes that are to be looked at further.
+fn bytes(samples: Samples) -> Result<Vec<u8>, DecodeError> {
+    match samples {
+        Samples::U8(bytes) => Ok(bytes),
+        other => Err(damaged(format!("a chunk has samples of type {:?}", other.sample_type()))),
     }
 }
 
@@ -65,28 +101,37 @@ fn tiff_error(error: tiff::TiffError) -> DecodeError {
     }
 }
 
-/// Checks the size inside JPEG and WebP streams, which decoders allocate, against that of the chunk.
-fn check_embedded_size(image: &Image, rows: usize, compressed: &[u8]) -> Result<(), DecodeError> {
+/// The size inside a JPEG or WebP stream, which decoders allocate; `None` for other compressions.
+///
+/// Some writers fill the last strip up to the height of the others, or leave out the padding of tiles at the edges. Both are
+/// accepted, as libtiff does, if no pixel of the image is missing.
+fn embedded_size(image: &Image, index: usize, compressed: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
     let embedded = match image.compression {
-        COMPRESSION_JPEG => FrameHeader::read(compressed).map(|frame| (frame.width, frame.height)),
-        COMPRESSION_WEBP => image::codecs::webp::WebPDecoder::new(Cursor::new(compressed))
+        compression::JPEG => FrameHeader::read(compressed).map(|frame| (frame.width, frame.height)),
+        compression::WEBP => image::codecs::webp::WebPDecoder::new(Cursor::new(compressed))
             .ok()
             .map(|decoder| decoder.dimensions())
             .map(|(width, height)| (width as usize, height as usize)),
-        _ => return Ok(()),
+        _ => return Ok(None),
     };
+    let (columns, rows) = image.inner_size(index);
     match embedded {
-        Some((width, height)) if width == image.chunk_width && height == rows => Ok(()),
+        Some((width, height))
+            if (columns..=image.chunk_width).contains(&width) && (rows..=image.chunk_height).contains(&height) =>
+        {
+            Ok(Some((width, height)))
+        }
         Some((width, height)) => Err(damaged(format!(
-            "a compressed chunk says it has {width} x {height} pixels, but the chunks of this file have {} x {rows}",
-            image.chunk_width
+            "a compressed chunk says it has {width} x {height} pixels, but the chunks of this file have {} x {}",
+            image.chunk_width,
+            image.chunk_rows(index)
         ))),
         None => Err(damaged("a compressed chunk has no readable header")),
     }
 }
 
 /// A TIFF file with the chunk as its only strip.
-fn one_chunk_file(image: &Image, rows: usize, compressed: &[u8]) -> Vec<u8> {
+fn one_chunk_file(image: &Image, shape: Shape, compressed: &[u8]) -> Vec<u8> {
     const SHORT: u16 = 3;
     const LONG: u16 = 4;
     const UNDEFINED: u16 = 7;
@@ -120,14 +165,14 @@ fn one_chunk_file(image: &Image, rows: usize, compressed: &[u8]) -> Vec<u8> {
             put32(&mut file, value);
         }
     };
-    entry(256, LONG, 1, image.chunk_width as u32);
-    entry(257, LONG, 1, rows as u32);
-    entry(258, SHORT, 1, image.bits.into());
+    entry(256, LONG, 1, shape.width as u32);
+    entry(257, LONG, 1, shape.rows as u32);
+    entry(258, SHORT, 1, shape.bits.into());
     entry(259, SHORT, 1, image.compression.into());
     entry(262, SHORT, 1, 1); // BlackIsZero, whatever the colours: the crate then hands out samples as they are
     entry(273, LONG, 1, chunk_at as u32);
-    entry(277, SHORT, 1, image.chunk_samples() as u32);
-    entry(278, LONG, 1, rows as u32);
+    entry(277, SHORT, 1, shape.samples as u32);
+    entry(278, LONG, 1, shape.rows as u32);
     entry(279, LONG, 1, compressed.len() as u32);
     entry(317, SHORT, 1, image.predictor.into());
     entry(339, SHORT, 1, format);
@@ -138,16 +183,4 @@ fn one_chunk_file(image: &Image, rows: usize, compressed: &[u8]) -> Vec<u8> {
     file.extend_from_slice(tables);
     file.extend_from_slice(compressed);
     file
-}
-
-/// Unpacks samples of less than 8 bits to one byte each. Rows start at whole bytes, most significant bits first.
-fn unpack_bits(packed: &[u8], width: usize, rows: usize, bits: u16) -> Vec<u8> {
-    let (bits, per_byte) = (usize::from(bits), 8 / usize::from(bits));
-    let mask = (1u16 << bits) as u8 - 1;
-    let row_bytes = width.div_ceil(per_byte);
-    packed
-        .chunks_exact(row_bytes)
-        .take(rows)
-        .flat_map(|row| (0..width).map(move |col| row[col / per_byte] >> (8 - bits - col % per_byte * bits) & mask))
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! JPEG compression in TIFF, apart from decoding: the size in a stream's header, and the conversion from YCbCr to RGB.
+//! JPEG compression in TIFF, apart from decoding: the size in a stream's header, and YCbCr colours, which other compressions hold too.
 //!
 //! Subsampled colours are interpolated as libjpeg-turbo does. GDAL built with IJG's libjpeg 7 or later (rasterio's wheels)
 //! enlarges them by a larger inverse DCT instead, which differs by a few levels in blue and red, and hardly in brightness.
@@ -41,5 +41,34 @@ pub(super) fn ycbcr_to_rgb(samples: &mut [u8]) {
         pixel[0] = (y + 1.402 * cr + 0.5) as u8;
         pixel[1] = (y - 0.344_136 * cb - 0.714_136 * cr + 0.5) as u8;
         pixel[2] = (y + 1.772 * cb + 0.5) as u8;
+    }
+}
+
+/// Luma and colour differences of every pixel from units of `across` x `down` luma samples and one of each difference, as TIFF
+/// stores subsampled YCbCr outside JPEG. `columns` and `rows` are those of the chunk.
+pub(super) fn expand_units(units: &[u8], columns: usize, rows: usize, (across, down): (usize, usize)) -> Vec<u8> {
+    let unit_bytes = across * down + 2;
+    let row_of_units = columns.div_ceil(across) * unit_bytes;
+    let mut samples = Vec::with_capacity(columns * rows * 3);
+    for row in 0..rows {
+        let line = units.get(row / down * row_of_units..).unwrap_or_default();
+        for column in 0..columns {
+            let unit = line.get(column / across * unit_bytes..).and_then(|rest| rest.get(..unit_bytes));
+            let Some(unit) = unit else { return samples };
+            samples.extend([unit[row % down * across + column % across], unit[across * down], unit[across * down + 1]]);
+        }
+    }
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_of_subsampled_colours_are_spread_over_their_pixels() {
+        let units = [1, 2, 3, 4, 10, 20, 5, 6, 7, 8, 30, 40];
+        let samples = expand_units(&units, 3, 2, (2, 2));
+        assert_eq!(samples, [1, 10, 20, 2, 10, 20, 5, 30, 40, 3, 10, 20, 4, 10, 20, 7, 30, 40]);
     }
 }

@@ -1,28 +1,65 @@
-//! Properties of bands in GDAL's tags: description, scale and offset (`GDAL_METADATA`), and the "no data" value.
+//! Properties of bands in GDAL's tags: description, scale, offset and colour interpretation (`GDAL_METADATA`), and the "no data"
+//! value.
 
 use roxmltree::Node;
 
 use super::ifd::{Directory, tag};
+use super::image::Image;
+use crate::raster::band_names::is_sensor_band;
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::xml;
-use crate::raster::pixels::BandInfo;
+use crate::raster::pixels::{BandColour, BandInfo};
 use crate::storage::ByteSource;
 
-/// One entry per sample.
-pub(super) fn read(source: &dyn ByteSource, directory: &Directory, samples: usize) -> Result<Vec<BandInfo>, DecodeError> {
-    let nodata = directory.text(source, tag::GDAL_NODATA)?;
-    let nodata = nodata.trim().parse::<f64>().ok().filter(|nodata| !nodata.is_nan());
-    let mut bands = vec![BandInfo { nodata, ..BandInfo::default() }; samples];
+/// The bands of an image with a "no data" value.
+///
+/// # Errors
+/// [`DecodeError`] if tags cannot be read.
+pub(super) fn read(
+    source: &dyn ByteSource,
+    directory: &Directory,
+    image: &Image,
+    nodata: Option<f64>,
+) -> Result<Vec<BandInfo>, DecodeError> {
+    let colours = image.colours.band_colours(image.photometric);
+    let mut bands: Vec<BandInfo> = (0..image.bands)
+        .map(|band| BandInfo {
+            is_alpha: image.alpha == Some(band),
+            colour: colours.get(band).copied(),
+            nodata,
+            ..BandInfo::default()
+        })
+        .collect();
     for item in items(&directory.text(source, tag::GDAL_METADATA)?) {
-        let Some(band) = item.sample.and_then(|sample| bands.get_mut(sample)) else { continue };
+        let band = item.sample.and_then(|sample| image.colours.band_of(sample, image.samples));
+        let Some(band) = band.and_then(|band| bands.get_mut(band)) else { continue };
         match item.role.as_str() {
             "description" => band.description = Some(item.text).filter(|text| !text.is_empty()),
             "scale" => band.scale = item.text.trim().parse().unwrap_or(1.0),
             "offset" => band.offset = item.text.trim().parse().unwrap_or(0.0),
+            "colorinterp" => {
+                band.is_alpha = item.text == "Alpha";
+                band.colour = colour(&item.text);
+            }
             _ => {}
         }
     }
+    // Software that writes four bands marks the fourth as alpha, even if it is near infrared.
+    for band in &mut bands {
+        band.is_alpha &= !band.description.as_deref().is_some_and(is_sensor_band);
+    }
     Ok(bands)
+}
+
+/// The colour that GDAL's name of a colour interpretation stands for.
+fn colour(name: &str) -> Option<BandColour> {
+    match name {
+        "Red" => Some(BandColour::Red),
+        "Green" => Some(BandColour::Green),
+        "Blue" => Some(BandColour::Blue),
+        "Undefined" | "Gray" | "Palette" | "Alpha" => None,
+        _ => Some(BandColour::Other),
+    }
 }
 
 /// An `<Item name="…" sample="…" role="…">text</Item>`.

@@ -4,11 +4,15 @@
 //! of the `tiff` crate.
 
 mod chunk;
+mod chunk_table;
+mod colours;
+mod compression;
 mod geo;
 mod ifd;
 mod image;
 mod jpeg;
 mod metadata;
+mod packing;
 mod stored;
 
 use std::path::Path;
@@ -45,7 +49,10 @@ pub struct GeoTiff {
 
 struct MaskedImage {
     pixels: StoredImage,
-    mask: Option<StoredImage>,
+    /// Of the same size if there is one, else of the full resolution.
+    mask: Option<Arc<StoredImage>>,
+    /// The bands of an overview whose "no data" value is not that of the full resolution.
+    bands: Option<Vec<BandInfo>>,
 }
 
 impl std::fmt::Debug for GeoTiff {
@@ -83,7 +90,11 @@ impl GeoTiff {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let (big_endian, directories) = ifd::read_directories(&*source).map_err(failed)?;
         let main = &directories[0];
-        let read = |directory| Image::read(&*source, big_endian, directory).map_err(failed);
+        let read = |directory| Image::read(&*source, big_endian, directory, main).map_err(failed);
+        let nodata = |directory, image: &Image| {
+            let stored = colours::nodata_of(&*source, directory, main).map_err(failed)?;
+            Ok::<_, RasterError>(stored.and_then(|nodata| image.colours.nodata(nodata)))
+        };
         let pixels = read(main)?;
 
         let (mut overviews, mut masks) = (Vec::new(), Vec::new());
@@ -93,35 +104,44 @@ impl GeoTiff {
                 masks.push(read(directory)?);
             } else if kind & REDUCED != 0 {
                 let overview = read(directory)?;
-                if overview.samples == pixels.samples && overview.width < pixels.width {
-                    overviews.push(overview);
+                if overview.bands == pixels.bands && overview.width < pixels.width {
+                    overviews.push((nodata(directory, &overview)?, overview));
                 }
             }
         }
-        overviews.sort_by_key(|overview| std::cmp::Reverse(overview.width));
+        overviews.sort_by_key(|(_, overview)| std::cmp::Reverse(overview.width));
 
-        let metadata = metadata::read(&*source, main, pixels.samples).map_err(failed)?;
+        let main_nodata = nodata(main, &pixels)?;
         let datetime = from_tiff_tag(&main.text(&*source, ifd::tag::DATE_TIME).map_err(failed)?);
         let placement = geo::read(name, &*source, main, pixels.width, pixels.height)?;
         let info = RasterInfo {
             width: pixels.width,
             height: pixels.height,
-            bands: (0..pixels.samples)
-                .map(|band| BandInfo { is_alpha: pixels.alpha == Some(band), ..metadata[band].clone() })
-                .collect(),
+            bands: metadata::read(&*source, main, &pixels, main_nodata).map_err(failed)?,
             sample_type: pixels.sample_type(),
             georef: placement.georef,
             is_normalised: false,
-            overviews: overviews.iter().map(|overview| (overview.width, overview.height)).collect(),
+            overviews: overviews.iter().map(|(_, overview)| (overview.width, overview.height)).collect(),
         };
-        let levels = std::iter::once(pixels)
+        let full_size = (pixels.width, pixels.height);
+        let masks: Vec<((usize, usize), Arc<StoredImage>)> = masks
+            .into_iter()
+            .enumerate()
+            .map(|(index, mask)| {
+                ((mask.width, mask.height), Arc::new(StoredImage::new(mask, 2 * index as u32 + 1, source.clone())))
+            })
+            .collect();
+        let mask_of = |size| masks.iter().find(|(of, _)| *of == size).map(|(_, mask)| mask.clone());
+        let levels = std::iter::once((main_nodata, pixels))
             .chain(overviews)
             .enumerate()
-            .map(|(level, pixels)| {
-                let fits = |mask: &Image| (mask.width, mask.height) == (pixels.width, pixels.height);
-                let mask = masks.iter().position(fits).map(|position| masks.swap_remove(position));
-                let stored = |image: Image, number: usize| StoredImage::new(image, number as u32, source.clone());
-                MaskedImage { pixels: stored(pixels, 2 * level), mask: mask.map(|mask| stored(mask, 2 * level + 1)) }
+            .map(|(level, (nodata, pixels))| {
+                let with_nodata = |band: &BandInfo| BandInfo { nodata, ..band.clone() };
+                MaskedImage {
+                    mask: mask_of((pixels.width, pixels.height)).or_else(|| mask_of(full_size)),
+                    bands: (nodata != main_nodata).then(|| info.bands.iter().map(with_nodata).collect()),
+                    pixels: StoredImage::new(pixels, 2 * level as u32, source.clone()),
+                }
             })
             .collect();
         let unknown_crs = placement.unknown_crs;
@@ -150,17 +170,16 @@ impl Raster for GeoTiff {
     }
 
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
-        let Some(MaskedImage { pixels, mask }) = self.levels.get(level) else {
+        let Some(MaskedImage { pixels, mask, bands: own_bands }) = self.levels.get(level) else {
             return Err(RasterError::NoSuchPart { what: "overview", index: level, count: self.levels.len() });
         };
         // A catalogue may know that a band marked as alpha is none.
-        let alpha = pixels.alpha().filter(|alpha| self.info.bands[*alpha].is_alpha);
-        let mask = match (mask, alpha) {
-            (Some(mask), _) => Mask::Image(mask),
+        let mask = match (mask, self.info.bands.iter().position(|band| band.is_alpha)) {
+            (Some(mask), _) => Mask::Image(&**mask),
             (None, Some(alpha)) => Mask::Band(alpha),
             (None, None) => Mask::None,
         };
-        self.reader.read(pixels, &mask, &self.info.bands, window, bands)
+        self.reader.read(pixels, &mask, own_bands.as_ref().unwrap_or(&self.info.bands), window, bands)
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -28,15 +28,10 @@ impl StoredImage {
         let grid = Grid {
             columns: Axis::Even { size: image.chunk_width, before: 0, len: image.width },
             rows: Axis::Even { size: image.chunk_height, before: 0, len: image.height },
-            layout: if image.planar { Layout::OneBand } else { Layout::Interleaved(image.samples) },
+            layout: if image.planar { Layout::OneBand } else { Layout::Interleaved(image.bands) },
             batch: BATCH_BYTES / image.chunk_bytes().max(1),
         };
         Self { image, number, source, grid }
-    }
-
-    /// The 0-based band that is opacity.
-    pub(super) fn alpha(&self) -> Option<usize> {
-        self.image.alpha
     }
 
     fn index(&self, chunk: ChunkAt) -> usize {

@@ -1,0 +1,78 @@
+//! What stored samples mean: palettes, few and odd numbers of bits, MinIsWhite, CMYK, bits in reverse order, "no data" in single bands,
+//! colour interpretations, masks, and files that only sloppy readers accept.
+//!
+//! The fixtures and what is expected of them come from `fixtures/raster/make_pixels.py`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use satlas_serve::error::ErrorKind;
+use satlas_serve::raster::{ChunkCache, GeoTiff, PixelWindow, Raster, RasterError};
+use serde_json::Value;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/raster").join(name)
+}
+
+fn manifest(part: &str) -> Vec<Value> {
+    let mut manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(fixture("pixels.json")).unwrap()).unwrap();
+    serde_json::from_value(manifest[part].take()).unwrap()
+}
+
+fn open(name: &str) -> Result<GeoTiff, RasterError> {
+    GeoTiff::open_path(&fixture(name), &ChunkCache::new(1 << 20))
+}
+
+#[test]
+fn samples_of_every_meaning_become_the_bands_that_rasterio_shows() {
+    let mut wrong = Vec::new();
+    for case in manifest("read") {
+        let name = case["file"].as_str().unwrap();
+        let tiff = match open(name) {
+            Ok(tiff) => tiff,
+            Err(error) => {
+                wrong.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let info = tiff.info();
+        // What a palette makes transparent, and alpha, is no band of the picture.
+        let bands: Vec<usize> = (0..info.bands.len()).filter(|band| !info.bands[*band].is_alpha).collect();
+        let window = PixelWindow { col: 0, row: 0, width: info.width, height: info.height };
+        let patch = tiff.read(0, window, &bands).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let expected = case["pixels"].as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());
+        for (at, expected) in expected.enumerate() {
+            let found = patch.valid[at].then(|| &patch.pixels[at * patch.bands..][..patch.bands]);
+            let expected: Option<Vec<f64>> = serde_json::from_value(expected.clone()).unwrap();
+            let tolerance = case["tolerance"].as_f64().unwrap();
+            let near = |found: &f32, wanted: &f64| {
+                (f64::from(*found) - wanted).abs() <= tolerance + 1e-6 * wanted.abs()
+            };
+            let same = match (found, &expected) {
+                (None, None) => true,
+                (Some(found), Some(wanted)) => {
+                    found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| near(found, wanted))
+                }
+                _ => false,
+            };
+            if !same {
+                wrong.push(format!("{name}: pixel {at} is {found:?}, not {expected:?}"));
+                break;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_name_when_it_is_opened() {
+    for case in manifest("refused") {
+        let name = case["file"].as_str().unwrap();
+        let error = open(name).map(|_| name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unusable, "{name}");
+        let (text, reason) = (error.to_string(), case["reason"].as_str().unwrap());
+        assert!(text.contains(reason) && text.contains("gdal_translate"), "{name}: {text}");
+    }
+}
