@@ -85,6 +85,68 @@ fn band_files_of_one_time_are_one_capture_with_the_bands_names() {
 }
 
 #[test]
+fn landsat_bundles_are_a_capture_per_date_without_flags_and_angles() {
+    let scene = |dates: &str, rest: &str| format!("LC08_L1TP_173059_{dates}_02_T1_{rest}.TIF");
+    let mut names = Vec::new();
+    for dates in ["20220722_20220802", "20220706_20220722"] {
+        names.extend(["B1", "B2", "B10", "QA_PIXEL", "QA_RADSAT", "SAA", "VZA"].map(|rest| scene(dates, rest)));
+    }
+    // A neighbour of the same pass.
+    names.push(scene("20220722_20220802", "B1").replace("173059", "173060"));
+    names.push(scene("20220722_20220802", "B2").replace("173059", "173060"));
+    names.push(scene("20220722_20220802", "B10").replace("173059", "173060"));
+    let files = directory(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let source = Source::open("landsat", &[location(files.path()).into()], &options()).unwrap();
+    let info = source.describe();
+    let times: Vec<String> = info.datetimes.into_iter().flatten().collect();
+    assert_eq!(times, ["2022-07-06T00:00:00Z", "2022-07-22T00:00:00Z", "2022-07-22T00:00:00Z"]);
+    let bands: Vec<String> = info.bands.into_iter().filter_map(|band| band.description).collect();
+    assert_eq!(bands, ["B1", "B10", "B2"]);
+}
+
+#[test]
+fn sentinel_1_products_are_captures_of_their_polarisations() {
+    let products = tempfile::tempdir().unwrap();
+    for day in ["20240613", "20240601"] {
+        let folder =
+            products.path().join(format!("S1A_IW_GRDH_1SDV_{day}T051234_{day}T051259_054123_069ABC_D2E3.SAFE/measurement"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (polarisation, number) in [("vv", 1), ("vh", 2)] {
+            let name = format!("s1a-iw-grd-{polarisation}-{day}t051234-{day}t051259-054123-069abc-00{number}.tiff");
+            std::fs::copy(fixture("places/utm_north.tif"), folder.join(name)).unwrap();
+        }
+    }
+    let captures = raster::open(Imagery::Location(&location(products.path())), None, &options()).unwrap();
+    let times: Vec<String> = captures.iter().filter_map(|capture| Some(capture.datetime?.to_string())).collect();
+    assert_eq!(times, ["2024-06-01T05:12:34Z", "2024-06-13T05:12:34Z"]);
+    let bands = captures[0].raster.info().bands.iter().filter_map(|band| band.description.as_deref());
+    assert_eq!(bands.collect::<Vec<_>>(), ["VH", "VV"]);
+    let folder = std::fs::read_dir(products.path()).unwrap().next().unwrap().unwrap().path();
+    let one = raster::open(Imagery::Location(&location(&folder)), None, &options()).unwrap();
+    assert_eq!(one.len(), 1);
+}
+
+#[test]
+fn a_band_that_occurs_twice_is_refused_and_an_undated_series_warns() {
+    let files = directory(&["a_B02.tif", "a_2_B02.tif", "b_B03.tif"]);
+    let captures = raster::open(Imagery::Location(&location(files.path())), None, &options());
+    assert_eq!(captures.unwrap().len(), 3, "scenes of their own");
+    let twice = directory(&["a_B02.tif", "a_B2.tif"]);
+    let error = raster::open(Imagery::Location(&location(twice.path())), None, &options()).unwrap_err().to_string();
+    assert!(error.contains("holds B2 twice (the second is a_B2.tif)"), "{error}");
+
+    let series = |names: &[&str]| {
+        let files = directory(names);
+        let named: Vec<Location> = names.iter().map(|name| location(&files.path().join(name)).into()).collect();
+        Source::open("series", &named, &options()).unwrap().undated_warning()
+    };
+    assert_eq!(series(&["x_20240601.tif", "x-2024-07-01.tif", "x_2024_08_01.tif"]), None);
+    assert_eq!(series(&["one.tif"]), None);
+    let warning = series(&["x_20240601.tif", "june.tif"]).unwrap();
+    assert!(warning.starts_with("1 of 2 captures have no time") && warning.contains("ID@2024-06-01=FILE"), "{warning}");
+}
+
+#[test]
 fn every_band_file_is_warped_on_its_own_grid() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::copy(fixture("places/utm_north.tif"), directory.path().join("B02.tif")).unwrap();

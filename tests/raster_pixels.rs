@@ -16,8 +16,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn manifest(part: &str) -> Vec<Value> {
-    let mut manifest: Value =
-        serde_json::from_str(&std::fs::read_to_string(fixture("pixels.json")).unwrap()).unwrap();
+    let mut manifest: Value = serde_json::from_str(&std::fs::read_to_string(fixture("pixels.json")).unwrap()).unwrap();
     serde_json::from_value(manifest[part].take()).unwrap()
 }
 
@@ -47,9 +46,7 @@ fn samples_of_every_meaning_become_the_bands_that_rasterio_shows() {
             let found = patch.valid[at].then(|| &patch.pixels[at * patch.bands..][..patch.bands]);
             let expected: Option<Vec<f64>> = serde_json::from_value(expected.clone()).unwrap();
             let tolerance = case["tolerance"].as_f64().unwrap();
-            let near = |found: &f32, wanted: &f64| {
-                (f64::from(*found) - wanted).abs() <= tolerance + 1e-6 * wanted.abs()
-            };
+            let near = |found: &f32, wanted: &f64| (f64::from(*found) - wanted).abs() <= tolerance + 1e-6 * wanted.abs();
             let same = match (found, &expected) {
                 (None, None) => true,
                 (Some(found), Some(wanted)) => {
@@ -74,5 +71,17 @@ fn what_cannot_be_read_is_refused_by_name_when_it_is_opened() {
         assert_eq!(error.kind(), ErrorKind::Unusable, "{name}");
         let (text, reason) = (error.to_string(), case["reason"].as_str().unwrap());
         assert!(text.contains(reason) && text.contains("gdal_translate"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_mask_without_overviews_hides_pixels_of_overviews_too() {
+    let tiff = open("pixels/mask_without_overviews.tif").unwrap();
+    assert_eq!(tiff.info().overviews, [(9, 7)]);
+    let window = PixelWindow { col: -1, row: 0, width: 10, height: 7 };
+    let patch = tiff.read(1, window, &[0]).unwrap();
+    for (at, valid) in patch.valid.iter().enumerate() {
+        // The mask's first six columns lie under the first three of the overview, and one column of the window before those.
+        assert_eq!(*valid, at % 10 >= 4, "pixel {at}");
     }
 }

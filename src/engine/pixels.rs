@@ -45,6 +45,7 @@ pub(super) fn read_source_window(
         }
     }
     patches.reverse();
+    warnings.extend(source.undated_warning());
     Ok(input(&patches, &plan, warnings))
 }
 

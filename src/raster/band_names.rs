@@ -45,19 +45,74 @@ pub(crate) fn is_sensor_band(name: &str) -> bool {
     is_band_name(&squeeze(&name.to_ascii_lowercase()))
 }
 
+/// What a file is by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileRole {
+    /// The bands that it holds; empty for a scene, or what cannot be told.
+    pub(crate) bands: Vec<String>,
+    /// The name without the band: what the band files of one scene share.
+    pub(crate) scene: String,
+    /// True for quality flags, angles and the like in a product whose bands are files.
+    pub(crate) is_auxiliary: bool,
+}
+
 /// The bands that a file's name says it holds: the last part of `T31UFU_20240601T104021_B8A`, before a resolution such as `_10m`.
 /// `TCI` stands for three bands. Empty if the name is not that of a band.
 pub(crate) fn names_of_file(stem: &str) -> Vec<String> {
+    role_of_file(stem).bands
+}
+
+/// What the file `stem` (a name without extension) is, in the spelling of ESA, of USGS (Landsat Collection 2) or of anybody who writes
+/// the band last.
+pub(crate) fn role_of_file(stem: &str) -> FileRole {
+    let lower = stem.to_ascii_lowercase();
+    let parts: Vec<&str> = lower.split(['_', '-', '.', ' ']).collect();
+    if let Some((scene, rest)) = landsat_product(&parts) {
+        // Surface reflectance is `sr_b4`; `st_b10` is a temperature, not the radiance of band 10.
+        let band = match rest {
+            [band] | ["sr", band] if is_code(band) => vec![band.to_uppercase()],
+            _ => Vec::new(),
+        };
+        return FileRole { is_auxiliary: band.is_empty() && !rest.is_empty(), bands: band, scene };
+    }
+    // `s1a-iw-grd-vv-20240601t051234-20240601t051259-054123-069abc-001`: start, end, orbit and data take; the last number counts
+    // polarisations.
+    if let [mission, mode, product, polarisation @ ("vv" | "vh" | "hh" | "hv"), start, _, orbit, take, ..] = parts[..]
+        && mission.strip_prefix("s1").is_some_and(|unit| unit.len() == 1)
+    {
+        let scene = [mission, mode, product, start, orbit, take].join("-");
+        return FileRole { bands: vec![polarisation.to_uppercase()], scene, is_auxiliary: false };
+    }
     let is_resolution = |part: &str| {
         part.strip_suffix('m').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let lower = stem.to_ascii_lowercase();
-    let last = lower.split(['_', '-', '.', ' ']).rev().find(|part| !is_resolution(part)).unwrap_or_default();
-    match last {
+    let mut parts: Vec<&str> = parts.into_iter().filter(|part| !is_resolution(part)).collect();
+    let bands = match parts.last().copied().unwrap_or_default() {
         "tci" => ["tci_r", "tci_g", "tci_b"].map(str::to_owned).to_vec(),
         name if is_band_name(&squeeze(name)) => vec![name.to_uppercase()],
         _ => Vec::new(),
+    };
+    if !bands.is_empty() {
+        parts.pop();
     }
+    FileRole { bands, scene: parts.join("_"), is_auxiliary: false }
+}
+
+/// The product that a file of Landsat Collection 2 belongs to, and what follows its identifier of seven parts
+/// (`LC08_L1TP_173059_20220706_20220722_02_T1`: sensor, level, path and row, acquired, processed, collection, tier).
+fn landsat_product<'a, 'b>(parts: &'b [&'a str]) -> Option<(String, &'b [&'a str])> {
+    let [sensor, level, path_row, acquired, processed, collection, tier, rest @ ..] = parts else { return None };
+    let are_digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_product = sensor.len() == 4
+        && sensor.starts_with('l')
+        && are_digits(&sensor[2..], 2)
+        && level.starts_with('l')
+        && are_digits(path_row, 6)
+        && are_digits(acquired, 8)
+        && are_digits(processed, 8)
+        && are_digits(collection, 2)
+        && matches!(*tier, "t1" | "t2" | "rt");
+    is_product.then(|| (parts[..7].join("_"), rest))
 }
 
 #[cfg(test)]
@@ -77,5 +132,33 @@ mod tests {
         ] {
             assert_eq!(names_of_file(stem), names, "{stem}");
         }
+    }
+
+    #[test]
+    fn files_of_landsat_and_sentinel_1_say_their_scene() {
+        let landsat = "LC08_L1TP_173059_20220706_20220722_02_T1";
+        for (rest, bands, is_auxiliary) in [
+            ("_B1", &["B1"][..], false),
+            ("_SR_B4", &["B4"], false),
+            ("_B10", &["B10"], false),
+            ("_ST_B10", &[], true),
+            ("_QA_PIXEL", &[], true),
+            ("_SAA", &[], true),
+            ("", &[], false),
+        ] {
+            let role = role_of_file(&format!("{landsat}{rest}"));
+            assert_eq!(
+                (&role.bands[..], role.is_auxiliary),
+                (&bands.iter().map(|band| (*band).to_owned()).collect::<Vec<_>>()[..], is_auxiliary),
+                "{rest}"
+            );
+            assert_eq!(role.scene, landsat.to_ascii_lowercase());
+        }
+        let [vv, vh] = [("vv", "001"), ("vh", "002")].map(|(polarisation, number)| {
+            role_of_file(&format!("s1a-iw-grd-{polarisation}-20240601t051234-20240601t051259-054123-069abc-{number}"))
+        });
+        assert_eq!((&vv.bands[0], &vh.bands[0], &vv.scene), (&"VV".to_owned(), &"VH".to_owned(), &vh.scene));
+        assert_eq!(role_of_file("x_B05_20m").scene, "x");
+        assert!(role_of_file("é_é_é").bands.is_empty());
     }
 }

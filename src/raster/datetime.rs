@@ -100,16 +100,39 @@ pub(crate) fn from_tiff_tag(text: &str) -> Option<Timestamp> {
     from_digits(&digits)
 }
 
-/// The sensing time in names such as `T31UFU_20240601T104021_B02.jp2` or `S2A_MSIL1C_20240601T104021_….SAFE`: the first
-/// eight digits, `T` and six digits.
+/// The time in a name: the first date with a time of day (`T31UFU_20240601T104021_B02.jp2`, `s1a-…-20240601t051234-…`,
+/// `20240601104021`), else the first date (`20240601`, `2024-06-01`, `2024_06_01`), whose day begins in UTC.
 pub(crate) fn from_name(name: &str) -> Option<Timestamp> {
-    const LENGTH: usize = "20240601T104021".len();
-    name.as_bytes().windows(LENGTH).find_map(|window| {
-        let (date, time) = (&window[..8], &window[9..]);
-        let is_time = window[8] == b'T' && date.iter().chain(time).all(u8::is_ascii_digit);
-        is_time.then(|| from_digits(&String::from_utf8_lossy(&[date, time].concat())))?
-    })
+    let dates: Vec<(Option<Timestamp>, bool)> = runs_of_digits(name).map(|start| date_at(&name[start..])).collect();
+    let first = |timed: bool| dates.iter().filter(|(_, has_time)| *has_time == timed).find_map(|(datetime, _)| *datetime);
+    first(true).or_else(|| first(false))
 }
+
+/// Where runs of digits start.
+fn runs_of_digits(name: &str) -> impl Iterator<Item = usize> {
+    let bytes = name.as_bytes();
+    (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit() && (*at == 0 || !bytes[at - 1].is_ascii_digit()))
+}
+
+/// The date that a run of digits starts, and true if it has a time of day.
+fn date_at(text: &str) -> (Option<Timestamp>, bool) {
+    let bytes = text.as_bytes();
+    let digits = |from: usize| bytes.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
+    let is = |at: usize, accepted: &[u8]| bytes.get(at).is_some_and(|byte| accepted.contains(byte));
+    let at_midnight = |date: String| from_digits(&format!("{date}000000"));
+    match digits(0) {
+        14 => (from_digits(&text[..14]), true),
+        8 if is(8, b"Tt") && digits(9) >= 6 => (from_digits(&[&text[..8], &text[9..15]].concat()), true),
+        8 => (at_midnight(text[..8].to_owned()), false),
+        4 if is(4, b"-_") && digits(5) == 2 && bytes.get(7) == bytes.get(4) && digits(8) == 2 => {
+            (at_midnight([&text[..4], &text[5..7], &text[8..10]].concat()), false)
+        }
+        _ => (None, false),
+    }
+}
+
+/// Years in which imagery was taken; a number of eight digits outside them is no date.
+const YEARS: std::ops::RangeInclusive<i16> = 1900..=2100;
 
 /// `YYYYMMDDHHMMSS`.
 fn from_digits(digits: &str) -> Option<Timestamp> {
@@ -118,7 +141,8 @@ fn from_digits(digits: &str) -> Option<Timestamp> {
     if digits.len() != 14 {
         return None;
     }
-    let datetime = DateTime::new(number(0, 4)?, byte(4)?, byte(6)?, byte(8)?, byte(10)?, byte(12)?, 0).ok()?;
+    let year = number(0, 4).filter(|year| YEARS.contains(year))?;
+    let datetime = DateTime::new(year, byte(4)?, byte(6)?, byte(8)?, byte(10)?, byte(12)?, 0).ok()?;
     utc(datetime)
 }
 
@@ -176,9 +200,35 @@ mod tests {
             assert_eq!(from_name(name), expected, "{name}");
         }
         assert_eq!(from_tiff_tag("2024:06:01 10:40:21\0"), expected);
-        for name in ["", "B02.tif", "20241301T104021", "x20240601T10402"] {
+        assert_eq!(from_tiff_tag("2024:06:01"), None);
+    }
+
+    #[test]
+    fn dates_in_the_common_forms_are_found_in_names() {
+        for (name, wanted) in [
+            ("s1a-iw-grd-vv-20240601t051234-20240601t051259-054123-069abc-001.tiff", "2024-06-01T05:12:34Z"),
+            ("20240101_T31UFU_20240601T104021.tif", "2024-06-01T10:40:21Z"),
+            ("scene20240601104021.tif", "2024-06-01T10:40:21Z"),
+            ("LC08_L1TP_173059_20220706_20220722_02_T1_B1.TIF", "2022-07-06T00:00:00Z"),
+            ("harbour_20240601.tif", "2024-06-01T00:00:00Z"),
+            ("harbour-2024-06-01.tif", "2024-06-01T00:00:00Z"),
+            ("2024_06_01_harbour.tif", "2024-06-01T00:00:00Z"),
+            ("é20240601.tif", "2024-06-01T00:00:00Z"),
+        ] {
+            assert_eq!(from_name(name), Some(instant(wanted)), "{name}");
+        }
+        for name in [
+            "",
+            "B02.tif",
+            "20241301T104021",
+            "2024-06-31",
+            "2024-06_01",
+            "12345678",
+            "120240601",
+            "2024-06-011",
+            "31101234",
+        ] {
             assert_eq!(from_name(name), None, "{name}");
         }
-        assert_eq!(from_tiff_tag("2024:06:01"), None);
     }
 }

@@ -86,6 +86,15 @@ impl Default for BandInfo {
     }
 }
 
+impl BandInfo {
+    /// What the band has in a pixel that is valid because of other bands, where the band itself has no data: its "no data" value if that
+    /// may as well have been measured (255 is also a bright roof), and 0 if it stands for nothing else (-9999).
+    pub(crate) fn value_without_data(&self) -> f32 {
+        const MOST: f64 = 1e30;
+        self.nodata.filter(|nodata| (0.0..MOST).contains(nodata)).unwrap_or(0.0) as f32
+    }
+}
+
 /// Properties of a raster that are known without reading pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RasterInfo {
@@ -150,7 +159,8 @@ pub struct Patch {
     pub height: usize,
     /// Bands.
     pub bands: usize,
-    /// `[height, width, bands]`; 0 where invalid. A band that equals its "no data" value in a valid pixel keeps it.
+    /// `[height, width, bands]`; 0 where invalid. A band that equals its "no data" value in a valid pixel keeps it, unless that is
+    /// negative.
     pub pixels: Vec<f32>,
     /// `[height, width]`; true if the pixel is not masked and has data in at least one band.
     pub valid: Vec<bool>,

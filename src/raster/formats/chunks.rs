@@ -176,10 +176,13 @@ impl ChunkReader {
         slots.extend(if let Mask::Band(band) = mask { Some(*band) } else { None });
         let Patch { pixels, valid, .. } = &mut patch;
         self.visit(image, window, &slots, |to, slot, run| match bands.get(slot) {
-            Some(band) => run.for_each(infos[*band].nodata, |offset, value, has_data| {
-                pixels[(to + offset) * bands.len() + slot] = value;
-                valid[to + offset] |= has_data;
-            }),
+            Some(band) => {
+                let without_data = infos[*band].value_without_data();
+                run.for_each(infos[*band].nodata, |offset, value, has_data| {
+                    pixels[(to + offset) * bands.len() + slot] = if has_data { value } else { without_data };
+                    valid[to + offset] |= has_data;
+                });
+            }
             None => run.for_each(Some(0.0), |offset, _, has_data| covered[to + offset] = has_data),
         })?;
         if let Mask::Image(mask) = mask {

@@ -46,7 +46,12 @@ impl ChunkReader {
         let found = under.width as u64 * under.height as u64;
         if found > MAX_MASK_PIXELS {
             let name = format!("{} (its mask lacks overviews, which gdaladdo adds)", self.name());
-            return Err(RasterError::TooLarge { name, what: "pixels under the wanted window", found, limit: MAX_MASK_PIXELS });
+            return Err(RasterError::TooLarge {
+                name,
+                what: "pixels under the wanted window",
+                found,
+                limit: MAX_MASK_PIXELS,
+            });
         }
         // Columns of the mask that are looked at, and the columns of the window that they decide.
         let mut deciding = vec![None; under.width];

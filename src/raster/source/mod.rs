@@ -179,7 +179,25 @@ impl Source {
         let dated = locations.iter().filter_map(|location| location.datetime).map(|datetime| datetime.to_string());
         let versions: String = captures.iter().map(|capture| capture.version.clone()).chain(dated).collect();
         let title = locations.first().map_or(id.to_owned(), |location| title_of(&location.place));
-        Self::new(id, &title, version_hash(versions.as_bytes()), captures)
+        let source = Self::new(id, &title, version_hash(versions.as_bytes()), captures)?;
+        if let Some(warning) = source.undated_warning() {
+            tracing::warn!("source {id}: {warning}");
+        }
+        Ok(source)
+    }
+
+    /// A warning if captures of a time series do not say when they were taken. Those of a single file have its order.
+    pub fn undated_warning(&self) -> Option<String> {
+        let captures = &self.found.captures;
+        let several_files = captures.windows(2).any(|pair| pair[0].version != pair[1].version);
+        let undated = captures.iter().filter(|capture| capture.datetime.is_none()).count();
+        (several_files && undated > 0).then(|| {
+            format!(
+                "{undated} of {} captures have no time in their names or tags. They count as the oldest, in the order of their names, \
+                 and datetime does not find them; name the time, as in --source ID@2024-06-01=FILE.",
+                captures.len()
+            )
+        })
     }
 
     /// Opens one path on this machine as [`Source::open`] does; with `images`, a file with so many captures stacked in its bands.

@@ -102,13 +102,17 @@ impl Composite {
         let parts = (0..self.parts.len()).into_par_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let mut whole = Patch::empty(target.width, target.height, bands.len());
         for (slots, part) in parts.into_iter().flatten() {
+            let without_data = slots.iter().map(|slot| self.info.bands[bands[*slot]].value_without_data());
+            let without_data: Vec<f32> = without_data.collect();
             for (pixel, values) in part.pixels.chunks_exact(slots.len()).enumerate() {
                 whole.valid[pixel] |= part.valid[pixel];
+                let values = if part.valid[pixel] { values } else { &without_data };
                 for (slot, value) in slots.iter().zip(values) {
                     whole.pixels[pixel * bands.len() + slot] = *value;
                 }
             }
         }
+        whole.blank_invalid();
         Ok(whole)
     }
 }

@@ -70,7 +70,8 @@ impl Colours {
         let max = (1u64 << pixel.bits.min(32)).saturating_sub(1) as u32;
         let of_bits = |inverted| if few_bits || inverted { Self::Grey { max, inverted } } else { Self::AsStored };
         let photometric = directory.unsigned_or(source, tag::PHOTOMETRIC, MIN_IS_BLACK)?;
-        let in_planes = |what: &str| if pixel.planar { Err(unsupported(format!("{what} in separate planes"))) } else { Ok(()) };
+        let in_planes =
+            |what: &str| if pixel.planar { Err(unsupported(format!("{what} in separate planes"))) } else { Ok(()) };
         let colour_samples = pixel.samples - pixel.extra.min(pixel.samples);
         match photometric {
             // A mask's samples are 0 or not.
@@ -123,8 +124,8 @@ impl Colours {
         let divisor = if map.iter().all(|level| *level < 256) { 1 } else { 257 };
         let level = |channel: usize, index: usize| (map[channel * count + index] / divisor).min(255) as u8;
         let is_nodata = |index: usize| nodata == Some(index as f64);
-        let colours =
-            (0..count).map(|index| [level(0, index), level(1, index), level(2, index), if is_nodata(index) { 0 } else { 255 }]);
+        let colours = (0..count)
+            .map(|index| [level(0, index), level(1, index), level(2, index), if is_nodata(index) { 0 } else { 255 }]);
         let has_nodata = (0..count).any(is_nodata);
         Ok(Self::Palette { colours: colours.collect(), channels: if has_nodata { 4 } else { 3 } })
     }
@@ -165,7 +166,8 @@ impl Colours {
             Self::AsStored | Self::Ycbcr => Some(nodata),
             Self::Palette { .. } | Self::Cmyk => None,
             Self::Grey { max, inverted } => {
-                let stored = (nodata.fract() == 0.0 && (0.0..=f64::from(*max)).contains(&nodata)).then_some(nodata as u32)?;
+                let stored =
+                    (nodata.fract() == 0.0 && (0.0..=f64::from(*max)).contains(&nodata)).then_some(nodata as u32)?;
                 Some(f64::from(grey(stored, *max, *inverted)))
             }
         }
@@ -272,7 +274,10 @@ mod tests {
         assert_eq!(bytes(grey(false).apply(Samples::U8(vec![0, 1, 2, 3]), 1, 0)), [0, 85, 170, 255]);
         assert_eq!(bytes(grey(true).apply(Samples::U8(vec![0, 1, 2, 3]), 1, 0)), [255, 170, 85, 0]);
         assert_eq!(bytes(grey(true).apply(Samples::U8(vec![0, 3]), 2, 0)), [255, 255], "alpha is not turned round");
-        assert_eq!((grey(false).nodata(3.0), grey(true).nodata(3.0), grey(false).nodata(255.0)), (Some(255.0), Some(0.0), None));
+        assert_eq!(
+            (grey(false).nodata(3.0), grey(true).nodata(3.0), grey(false).nodata(255.0)),
+            (Some(255.0), Some(0.0), None)
+        );
     }
 
     #[test]

@@ -121,11 +121,12 @@ impl Image {
         let photometric = number(tag::PHOTOMETRIC, 1)?;
         let pixel = StoredPixel { samples, extra: extra.len(), bits, format, planar };
         let colours = Colours::read(source, directory, main, pixel, compression == compression::WEBP)?;
-        let subsampling = if photometric == PHOTOMETRIC_YCBCR && !matches!(compression, compression::JPEG | compression::WEBP) {
-            Some(subsampling(&directory.unsigneds(source, tag::YCBCR_SUBSAMPLING)?)?).filter(|units| *units != (1, 1))
-        } else {
-            None
-        };
+        let subsampling =
+            if photometric == PHOTOMETRIC_YCBCR && !matches!(compression, compression::JPEG | compression::WEBP) {
+                Some(subsampling(&directory.unsigneds(source, tag::YCBCR_SUBSAMPLING)?)?).filter(|units| *units != (1, 1))
+            } else {
+                None
+            };
         if subsampling.is_some() && predictor != 1 {
             return Err(unsupported("subsampled colours with a predictor"));
         }
