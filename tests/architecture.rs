@@ -89,7 +89,7 @@ const RASTER_MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("band_names", &[]),
     ("pixels", &["error"]),
     ("datetime", &["error"]),
-    ("formats", &["datetime", "error", "pixels"]),
+    ("formats", &["band_names", "datetime", "error", "pixels"]),
     ("warp", &["error", "extent", "pixels"]),
     ("input", &["band_names", "error", "pixels"]),
     ("open", &["band_names", "datetime", "error", "extent", "formats", "pixels", "warp"]),

@@ -117,7 +117,7 @@ fn files_that_lie_are_unusable_and_say_why() {
         ("huge width", vec![long(WIDTH, &[huge])], "width is 4294967295"),
         ("no samples", vec![short(SAMPLES, &[0])], "samples"),
         ("many samples", vec![short(SAMPLES, &[65535])], "samples"),
-        ("odd bits", vec![short(BITS, &[12])], "12 bits"),
+        ("odd bits", vec![short(BITS, &[33])], "33 bits"),
         ("different bits", vec![short(SAMPLES, &[2]), short(BITS, &[8, 16])], "different bits"),
         ("complex samples", vec![short(339, &[5])], "sample format 5"),
         ("chunk of terabytes", vec![long(WIDTH, &[1 << 24]), long(257, &[1 << 24]), long(ROWS, &[1 << 24])], "accepted"),

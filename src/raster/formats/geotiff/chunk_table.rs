@@ -21,7 +21,7 @@ pub(super) enum ChunkTable {
 impl ChunkTable {
     /// Reads the table of `chunks` chunks. `plain_bytes` is the size of an uncompressed chunk.
     ///
-    /// Some writers leave out the lengths, or state 0 or too little; like libtiff, take an uncompressed chunk's size from its pixels,
+    /// Some writers leave out the lengths, or state 0; like libtiff, take an uncompressed chunk's size from its pixels,
     /// and the end of another from where the next one begins. More entries than chunks are ignored. A table of more than
     /// [`MAX_KEPT_CHUNKS`] must have all lengths.
     ///
@@ -58,14 +58,14 @@ impl ChunkTable {
         byte_counts.truncate(chunks);
         let is_plain = compression == compression::NONE;
         let lacks_lengths = byte_counts.iter().all(|count| *count == 0);
-        let is_short = is_plain && chunks == 1 && byte_counts.first().is_some_and(|count| *count < plain_bytes(0));
-        if lacks_lengths || is_short {
+        if lacks_lengths {
             let mut ends: Vec<u64> = offsets.iter().copied().chain([source.len()]).collect();
             ends.sort_unstable();
             let length = |(index, offset): (usize, &u64)| match ends.get(ends.partition_point(|end| end <= offset)) {
                 _ if *offset == 0 => 0,
                 _ if is_plain => plain_bytes(index),
-                Some(end) => end - offset,
+                // What follows the last chunk is not its.
+                Some(end) => (end - offset).min(2 * plain_bytes(index) + 65_536),
                 None => 0,
             };
             byte_counts = offsets.iter().enumerate().map(length).collect();

@@ -138,11 +138,8 @@ impl Image {
                 in_range("tile height", number(tag::TILE_LENGTH, 0)?, MAX_SIDE)?,
             )
         } else {
-            // 2^32 - 1 means that one strip holds all rows; so does 0, which some writers leave there.
-            let rows = match number(tag::ROWS_PER_STRIP, 0)? {
-                0 => height as u64,
-                rows => rows.min(height as u64),
-            };
+            // 2^32 - 1 means that one strip holds all rows.
+            let rows = number(tag::ROWS_PER_STRIP, u64::from(u32::MAX))?.min(height as u64);
             (width, in_range("number of rows per strip", rows, MAX_SIDE)?)
         };
         let chunks_of_a_plane = width.div_ceil(chunk_width) * height.div_ceil(chunk_height);
