@@ -10,8 +10,10 @@ pub const HTTP_REQUESTS_TOTAL: &str = "satlas_http_requests_total";
 pub const HTTP_REQUEST_SECONDS: &str = "satlas_http_request_seconds";
 /// Requests waiting for the device.
 pub const QUEUE_DEPTH: &str = "satlas_queue_depth";
-/// Requests refused because the device's queue was full.
+/// Requests refused on arrival, because their answer would have come too late or the queue was full.
 pub const QUEUE_REFUSED_TOTAL: &str = "satlas_queue_refused_total";
+/// Requests that were accepted and then refused, because they waited too long or made room for another client.
+pub const QUEUE_DROPPED_TOTAL: &str = "satlas_queue_dropped_total";
 /// Items per forward pass.
 pub const BATCH_SIZE: &str = "satlas_batch_size";
 /// Seconds per forward pass.

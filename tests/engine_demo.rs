@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use candle_core::{DType, Device};
 use satlas_serve::engine::{
-    BatchOptions, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions, SceneOptions,
-    SceneProgress, SceneRequest, SourceOptions, TileRequest, Timings, WindowOptions,
+    BatchOptions, Caller, Class, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions,
+    SceneOptions, SceneProgress, SceneRequest, SourceOptions, TileRequest, Timings, WindowOptions,
 };
 use satlas_serve::prediction::{Object, Output, Prediction, WholeMap};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
@@ -39,11 +39,16 @@ fn engine() -> Engine {
 }
 
 fn engine_of(specs: Vec<ModelSpec>) -> Engine {
+    engine_with_delay(specs, Duration::ZERO)
+}
+
+/// An engine in which a pass waits so long for others to share it.
+fn engine_with_delay(specs: Vec<ModelSpec>, max_delay: Duration) -> Engine {
     let chunks = ChunkCache::new(64 << 20);
     let options = EngineOptions {
         models: ModelOptions { memory_mib: 1024, idle: None, dtype: DType::F32 },
         windows: WindowOptions { grid: WindowGrid::default(), features_mib: 256, answers_mib: 256 },
-        batches: BatchOptions { queue_capacity: 64, max_batch: 4, max_delay: Duration::ZERO },
+        batches: BatchOptions { queue_capacity: 64, max_batch: 4, max_delay },
         scenes: SceneOptions::default(),
         sources: SourceOptions {
             data_dir: None,
@@ -81,7 +86,7 @@ fn tile(engine: &Engine, model: &str, task: &str, (z, x, y): (u32, u64, u64)) ->
 }
 
 async fn predicted(engine: &Engine, request: TileRequest) -> (Prediction, Timings) {
-    engine.predict_tile(&engine.plan_tile(request).await.unwrap()).await.unwrap()
+    engine.predict_tile(&engine.plan_tile(request).await.unwrap(), &Caller::patient(Class::Tile)).await.unwrap()
 }
 
 /// Share of the tile whose likeliest category is `category`.
@@ -126,7 +131,10 @@ async fn trees_are_found_on_the_held_out_image() {
     });
     let reported = std::sync::Mutex::new(Vec::new());
     let report = |progress| reported.lock().unwrap().push(progress);
-    let (prediction, timings) = engine.predict_scene(&plan, &[raster], Box::<WholeMap>::default(), report).await.unwrap();
+    let (prediction, timings) = engine
+        .predict_scene(&plan, &Caller::patient(Class::Upload), &[raster], Box::<WholeMap>::default(), report)
+        .await
+        .unwrap();
     let reported = reported.into_inner().unwrap();
     let total = reported[0].total;
     assert!(total > 1, "the image is larger than a window");
@@ -281,15 +289,16 @@ async fn a_plan_is_answered_by_the_weights_it_names_though_the_file_is_replaced(
     std::fs::write(&path, include_bytes!("../static/demo/world.safetensors")).unwrap();
     let engine = engine_with_file(&path);
     let plan = async |at| engine.plan_tile(tile(&engine, "world", "water", at)).await.unwrap();
-    let expected = values(engine.predict_tile(&plan((4, 8, 6)).await).await.unwrap().0);
+    let caller = Caller::patient(Class::Tile);
+    let expected = values(engine.predict_tile(&plan((4, 8, 6)).await, &caller).await.unwrap().0);
 
     // The model is in memory, the tile below lies in a window that nobody has run.
     let before = plan((4, 12, 6)).await;
     swap_weights(&path);
     let after = plan((4, 12, 6)).await;
     assert_ne!(before.identity(), after.identity());
-    let of_old = values(engine.predict_tile(&before).await.unwrap().0);
-    let of_new = values(engine.predict_tile(&after).await.unwrap().0);
+    let of_old = values(engine.predict_tile(&before, &caller).await.unwrap().0);
+    let of_new = values(engine.predict_tile(&after, &caller).await.unwrap().0);
     assert_ne!(of_old, of_new);
 
     // A fresh engine on the same file agrees with the new plan; one on the old weights with the old plan.
@@ -309,8 +318,26 @@ async fn a_plan_whose_weights_are_gone_is_refused_rather_than_answered_by_others
     let request = || tile(&engine, "world", "water", (4, 8, 6));
     let plan = engine.plan_tile(request()).await.unwrap();
     swap_weights(&path);
-    let error = engine.predict_tile(&plan).await.unwrap_err();
+    let error = engine.predict_tile(&plan, &Caller::patient(Class::Tile)).await.unwrap_err();
     assert_eq!(error.kind(), satlas_serve::error::ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("replaced"), "{error}");
     predicted(&engine, request()).await;
+}
+
+#[tokio::test]
+async fn a_batch_of_tiles_equals_the_tiles_one_by_one() {
+    let specs = demo_models(include_str!("../static/demo/demo.json")).unwrap();
+    let together = engine_with_delay(specs, Duration::from_secs(300));
+    let alone = engine();
+    let places = [(4, 8, 6), (4, 12, 6), (4, 4, 6), (4, 8, 8)];
+    let request = |engine: &Engine, place| tile(engine, "world", "water", place);
+    let batch = futures::future::join_all(places.map(|place| predicted(&together, request(&together, place)))).await;
+    let shared = batch[0].1.infer;
+    assert!(batch.iter().all(|(_, timings)| timings.infer == shared), "one pass for all");
+    for (place, (in_batch, _)) in places.into_iter().zip(batch) {
+        let single = values(predicted(&alone, request(&alone, place)).await.0);
+        let in_batch = values(in_batch);
+        let differ = single.iter().zip(&in_batch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(single.len() == in_batch.len() && differ <= 1e-5, "{place:?}: {differ}");
+    }
 }

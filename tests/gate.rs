@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::Request;
 use common::{Reply, router_with, send, settings};
 use satlas_serve::config::ServerSettings;
@@ -30,7 +29,7 @@ async fn ask(router: &Router, peer: &str, method_and_path: &str, headers: &[(&st
         request = request.header(*name, *value);
     }
     let mut request = request.body(Body::empty()).unwrap();
-    request.extensions_mut().insert(ConnectInfo::<SocketAddr>(format!("{peer}:5000").parse().unwrap()));
+    request.extensions_mut().insert(Peer(peer.parse().unwrap()));
     send(router, request).await
 }
 

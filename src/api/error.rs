@@ -63,7 +63,7 @@ pub const TABLE: [Row; 15] = [
         "The media type is not understood",
     ),
     row(ErrorKind::Unusable, StatusCode::UNPROCESSABLE_ENTITY, "unusable", "The input was read but does not fit"),
-    row(ErrorKind::Overloaded, StatusCode::TOO_MANY_REQUESTS, "overloaded", "The queue is full"),
+    row(ErrorKind::Overloaded, StatusCode::TOO_MANY_REQUESTS, "overloaded", "The answer would come too late"),
     row(ErrorKind::Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the server"),
     row(ErrorKind::Upstream, StatusCode::BAD_GATEWAY, "upstream", "Something the server depends on failed"),
     row(ErrorKind::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Loading or stopping"),
@@ -206,6 +206,7 @@ impl From<EngineError> for Problem {
         let list = match error {
             EngineError::UnknownModel { .. } => "; GET /v1/models lists them",
             EngineError::UnknownSource { .. } => "; GET /v1/sources lists those there are",
+            EngineError::TooLong { .. } => "; with Prefer: respond-async it runs in the background",
             _ => "",
         };
         problem.detail.push_str(list);

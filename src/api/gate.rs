@@ -5,15 +5,16 @@
 //! this machine (DNS rebinding), so that its page counts as this server's; hence a server that listens on this machine alone answers
 //! to names of this machine alone.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName};
 use axum::http::uri::Authority;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{Problem, ProblemKind};
+use super::middleware::Peer;
 use super::state::{ApiOptions, AppState};
 
 /// Headers in which a proxy says what the client asked it.
@@ -65,7 +66,7 @@ fn refused(detail: String) -> Response {
 }
 
 fn peer(request: &Request) -> Option<IpAddr> {
-    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
+    request.extensions().get().map(|Peer(address)| address.to_canonical())
 }
 
 fn is_proxy(peer: IpAddr, options: &ApiOptions) -> bool {

@@ -1,5 +1,6 @@
 //! Layers around all handlers: request ids, logs, metrics, problems as JSON, API keys, time limits.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::{PROBLEM_JSON, Problem, ProblemKind};
 use super::state::AppState;
+use crate::engine::{Caller, Class, Client};
 use crate::error::ErrorKind;
 use crate::telemetry;
 
@@ -22,6 +24,10 @@ pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Longest request id accepted from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The address that a request came from, as an extension that the server adds.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// The request's id, as an extension for handlers.
 #[derive(Clone, Debug)]
@@ -117,13 +123,37 @@ fn is_one_of(given: &str, keys: &[String]) -> bool {
     keys.iter().fold(false, |known, key| known | (blake3::hash(key.as_bytes()) == given))
 }
 
-/// Answers 504 if the handler takes longer than the request timeout.
-pub(super) async fn limit_time(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// Answers 503 to requests that come once the server is closing, except those for its health; those under way go on.
+pub(super) async fn refuse_late(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if state.is_closing() && !path.starts_with("/health/") && path != "/metrics" {
+        return Problem::new(ErrorKind::Unavailable, "the server is stopping").into_response();
+    }
+    next.run(request).await
+}
+
+/// Tells handlers who asks and until when, and answers 504 if they take longer than that.
+pub(super) async fn limit_time(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let limit = state.options().request_timeout;
+    let caller = Caller::waiting(Class::Tile, client(&request, &state.options().api_keys), limit);
+    request.extensions_mut().insert(caller);
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs_f64())).into_response(),
     }
+}
+
+/// Who shares the device with whom: the holder of an API key if keys are needed, else everybody at one address. Whoever has an IPv6
+/// address has 2^64 of them.
+fn client(request: &Request, keys: &[String]) -> Client {
+    if let Some(key) = given_key(request.headers()).filter(|_| !keys.is_empty()) {
+        return Client::named(key);
+    }
+    let peer = request.extensions().get().map(|Peer(address)| address.to_canonical());
+    Client::named(peer.map(|address| match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+    }))
 }
 
 /// The response for a handler that panicked.
@@ -148,6 +178,23 @@ mod tests {
             assert_eq!(id(odd).len(), 16);
         }
         assert_ne!(new_request_id(), new_request_id());
+    }
+
+    #[test]
+    fn a_client_is_an_address_or_the_holder_of_a_key() {
+        let from = |address: &str, key: &str, keys: &[String]| {
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert(API_KEY, HeaderValue::from_str(key).unwrap());
+            request.extensions_mut().insert(Peer(address.parse().unwrap()));
+            client(&request, keys)
+        };
+        assert_eq!(from("192.0.2.1", "a", &[]), from("::ffff:192.0.2.1", "b", &[]), "a key that nobody checks is no name");
+        assert_ne!(from("192.0.2.1", "", &[]), from("192.0.2.2", "", &[]));
+        assert_eq!(from("2001:db8::1", "", &[]), from("2001:db8::2:3", "", &[]));
+        assert_ne!(from("2001:db8::1", "", &[]), from("2001:db8:0:1::1", "", &[]));
+        let keys = ["first-key".to_owned(), "second-key".to_owned()];
+        assert_eq!(from("192.0.2.1", "first-key", &keys), from("192.0.2.2", "first-key", &keys));
+        assert_ne!(from("192.0.2.1", "first-key", &keys), from("192.0.2.1", "second-key", &keys));
     }
 
     #[test]

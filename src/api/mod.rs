@@ -15,6 +15,7 @@ mod negotiate;
 mod openapi;
 mod prediction;
 mod preference;
+mod pulse;
 mod routes;
 mod spool;
 mod state;
@@ -33,6 +34,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use dto::ModelDto;
 pub use error::{ProblemKind, Row, TABLE};
+pub use middleware::Peer;
 pub use state::{ApiOptions, AppState};
 
 use self::error::Problem;
@@ -71,6 +73,7 @@ pub fn router(state: AppState) -> Router {
         .map_response(conditional::weaken_if_encoded)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compression::IsText))
         .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::refuse_late))
         .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::limit_time));
     routes
         .merge(documentation(document))

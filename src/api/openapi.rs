@@ -57,7 +57,7 @@ fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "list_jobs" => &[Invalid],
         "get_job" | "delete_job" => &[Invalid, NotFound],
         "get_job_result" => &[Invalid, NotFound, Conflict],
-        "get_readiness" => &[Unavailable],
+        "get_liveness" | "get_readiness" => &[Unavailable],
         "get_viewer" | "get_static_file" => &[NotFound],
         _ => &[],
     }

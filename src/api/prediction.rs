@@ -2,6 +2,7 @@
 //! background jobs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::dto::{EmbeddingParams, PixelParams, RenderParams, images};
 use super::error::{Problem, ProblemKind};
 use super::negotiate;
 use super::upload::{self, UploadedFile};
-use crate::engine::{Engine, ScenePlan, SceneProgress, SceneRequest};
+use crate::engine::{Caller, Class, Engine, ScenePlan, SceneProgress, SceneRequest};
 use crate::error::ErrorKind;
 use crate::jobs::{JobFailure, JobOutcome, Work, WorkItem};
 use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
@@ -71,13 +72,22 @@ impl Predictor {
         Ok(PredictPlan { scene, format, images, render })
     }
 
-    /// Runs a plan on `files`; `report` is called with the progress.
+    /// Checks whether a plan would be accepted now, before its files are received.
+    ///
+    /// # Errors
+    /// If the answer would come too late.
+    pub(super) fn check_room(&self, plan: &PredictPlan, caller: &Caller) -> Result<(), Problem> {
+        Ok(self.engine.check_room(&plan.scene, caller)?)
+    }
+
+    /// Runs a plan on `files` for `caller`; `report` is called with the progress.
     ///
     /// # Errors
     /// If a file is not a usable raster, or if reading, inference or encoding fails.
     pub(super) async fn answer(
         &self,
         plan: PredictPlan,
+        caller: &Caller,
         files: Vec<UploadedFile>,
         report: impl Fn(SceneProgress) + Send,
     ) -> Result<EncodedAnswer, Problem> {
@@ -90,7 +100,7 @@ impl Predictor {
         // Held until the answer is encoded.
         let memory = self.engine.scene_memory(&scene, &captures, &*sink);
         let _memory = memory.await?;
-        let (prediction, timings) = self.engine.predict_scene(&scene, &captures, sink, report).await?;
+        let (prediction, timings) = self.engine.predict_scene(&scene, caller, &captures, sink, report).await?;
         EncodedAnswer::encode(prediction, task, format, render, scene.weights(), timings).await
     }
 }
@@ -107,12 +117,16 @@ impl Work for Predictor {
             let files = inputs.into_iter().map(|(name, path)| UploadedFile::on_disk(name, path)).collect();
             let report = |SceneProgress { done, total }| progress.set(done, total);
             let plan = predictor.plan(&call).map_err(failure)?;
-            let answer = predictor.answer(plan, files, report).await.map_err(failure)?;
+            let answer = predictor.answer(plan, &Caller::patient(Class::Job), files, report).await.map_err(failure)?;
             let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
                 Some((name.to_string(), value.to_str().ok()?.to_owned()))
             };
             Ok(JobOutcome { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body })
         })
+    }
+
+    fn busy_for(&self) -> Duration {
+        self.engine.busy_for()
     }
 }
 

@@ -1,13 +1,14 @@
-//! State shared by all handlers: engine, jobs, limits, cached tiles, and whether the server is shutting down.
+//! State shared by all handlers: engine, jobs, limits, cached tiles, and whether the server is shutting down or stuck.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::conditional::cache_control;
 use super::prediction::Predictor;
+use super::pulse::Pulse;
 use super::spool::Spool;
 use super::tile_cache::TileCache;
 use crate::engine::Engine;
@@ -72,6 +73,8 @@ struct StateParts {
     tiles: TileCache,
     metrics: Option<PrometheusHandle>,
     stopping: AtomicBool,
+    closing: AtomicBool,
+    pulse: Pulse,
 }
 
 impl AppState {
@@ -87,8 +90,9 @@ impl AppState {
         let jobs = Jobs::open(&options.jobs, Arc::new(predictor.clone()))?;
         // Must come after the jobs: their lock ensures that no other process uses the data directory.
         let spool = Spool::new(options.jobs.data_dir.as_deref());
-        let stopping = AtomicBool::new(false);
-        Ok(Self { shared: Arc::new(StateParts { engine, predictor, jobs, spool, options, tiles, metrics, stopping }) })
+        let (stopping, closing, pulse) = Default::default();
+        let parts = StateParts { engine, predictor, jobs, spool, options, tiles, metrics, stopping, closing, pulse };
+        Ok(Self { shared: Arc::new(parts) })
     }
 
     /// Models, sources and predictions.
@@ -137,5 +141,25 @@ impl AppState {
     /// True once [`stop`](Self::stop) was called.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Makes new requests be answered with 503, and those under way whose prediction will not be done by `until`.
+    pub fn close(&self, until: Instant) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.engine().close(until);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed)
+    }
+
+    /// Watches the threads that do the work, for [`stuck`](Self::stuck); runs for ever.
+    pub async fn keep_pulse(&self) {
+        self.shared.pulse.keep().await;
+    }
+
+    /// What is stuck, if anything is.
+    pub(super) fn stuck(&self) -> Option<String> {
+        self.shared.pulse.stuck(self.engine().pass_under_way(), Instant::now())
     }
 }

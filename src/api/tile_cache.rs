@@ -1,12 +1,14 @@
 //! Cache of encoded tiles by ETag, so that repeated and concurrent requests for a tile are computed and encoded once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::HeaderValue;
 use moka::future::Cache;
 
 use super::answer::{EncodedAnswer, SERVER_TIMING};
-use super::error::Problem;
+use super::error::{Problem, ProblemKind};
+use crate::error::ErrorKind;
 use crate::telemetry;
 
 #[derive(Clone)]
@@ -25,27 +27,39 @@ impl TileCache {
         Self { answers: Cache::builder().name("tiles").max_capacity(bytes).weigher(weigh).build() }
     }
 
-    /// The answer with this ETag; if it is not cached, `make` computes it. Concurrent callers wait for the same answer, and if the
-    /// computing one is dropped, a waiting one starts its own `make`.
+    /// The answer with this ETag; if it is not cached, `make` computes it. Concurrent callers wait for the same answer. If the
+    /// computing one is dropped, or refused for its own lack of time, a waiting one starts its own `make`.
     ///
     /// # Errors
     /// The error of `make`, which every waiting caller gets; it is not cached.
-    pub(super) async fn get(
-        &self,
-        etag: &str,
-        make: impl Future<Output = Result<EncodedAnswer, Problem>>,
-    ) -> Result<EncodedAnswer, Problem> {
+    pub(super) async fn get<M>(&self, etag: &str, make: impl Fn() -> M) -> Result<EncodedAnswer, Problem>
+    where
+        M: Future<Output = Result<EncodedAnswer, Problem>>,
+    {
         if let Some(answer) = self.answers.get(etag).await {
             return Ok(found(answer));
         }
-        // Boxed to keep the future of a cache hit small: a prediction's state is large and would be moved with it.
-        let made = Box::pin(self.answers.entry_by_ref(etag).or_try_insert_with(make));
-        let entry = made.await.map_err(Arc::unwrap_or_clone)?;
-        if !entry.is_fresh() {
-            return Ok(found(entry.into_value()));
+        loop {
+            let tried = AtomicBool::new(false);
+            let make = async {
+                tried.store(true, Ordering::Relaxed);
+                make().await
+            };
+            // Boxed to keep the future of a cache hit small: a prediction's state is large and would be moved with it.
+            let made = Box::pin(self.answers.entry_by_ref(etag).or_try_insert_with(make)).await;
+            match made {
+                Err(problem)
+                    if problem.kind == ProblemKind::Domain(ErrorKind::Overloaded) && !tried.load(Ordering::Relaxed) => {}
+                made => {
+                    let entry = made.map_err(Arc::unwrap_or_clone)?;
+                    if !entry.is_fresh() {
+                        return Ok(found(entry.into_value()));
+                    }
+                    count("miss");
+                    return Ok(entry.into_value());
+                }
+            }
         }
-        count("miss");
-        Ok(entry.into_value())
     }
 }
 
@@ -79,7 +93,7 @@ mod tests {
     async fn equal_requests_share_one_answer() {
         let (cache, made) = (TileCache::new(1 << 20), AtomicUsize::new(0));
         let ask = || {
-            cache.get("a", async {
+            cache.get("a", async || {
                 tokio::task::yield_now().await;
                 made.fetch_add(1, Ordering::Relaxed);
                 Ok(answer())
@@ -95,17 +109,29 @@ mod tests {
         let cache = TileCache::new(1 << 20);
         let leaver = tokio::spawn({
             let cache = cache.clone();
-            async move { cache.get("a", std::future::pending()).await }
+            async move { cache.get("a", std::future::pending).await }
         });
         tokio::task::yield_now().await;
         leaver.abort();
-        assert!(cache.get("a", async { Ok(answer()) }).await.is_ok());
+        assert!(cache.get("a", async || { Ok(answer()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_is_refused_for_its_own_lack_of_time_does_not_fail_the_others() {
+        let cache = TileCache::new(1 << 20);
+        let refused = cache.get("a", async || {
+            tokio::task::yield_now().await;
+            Err(Problem::new(ErrorKind::Overloaded, "too late"))
+        });
+        let waits = cache.get("a", async || Ok(answer()));
+        let (refused, served) = tokio::join!(refused, waits);
+        assert!(refused.is_err() && served.is_ok());
     }
 
     #[tokio::test]
     async fn failures_are_not_kept() {
         let cache = TileCache::new(1 << 20);
-        assert!(cache.get("a", async { Err(Problem::internal("no")) }).await.is_err());
-        assert!(cache.get("a", async { Ok(answer()) }).await.is_ok());
+        assert!(cache.get("a", async || { Err(Problem::internal("no")) }).await.is_err());
+        assert!(cache.get("a", async || { Ok(answer()) }).await.is_ok());
     }
 }

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::options::{EmbeddingArgs, PixelArgs, RenderArgs};
 use super::{CommandError, engine_config, runtime};
 use crate::config::{EngineSettings, Given, RemoteSettings};
-use crate::engine::{SceneProgress, SceneRequest};
+use crate::engine::{Caller, Class, SceneProgress, SceneRequest};
 use crate::outputs::{Format, dense_sink, encode};
 use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions};
 use crate::server;
@@ -78,7 +78,8 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), CommandError> {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     };
-    let predicted = runtime()?.block_on(engine.predict_scene(&plan, &captures, sink, show));
+    let caller = Caller::patient(Class::Upload);
+    let predicted = runtime()?.block_on(engine.predict_scene(&plan, &caller, &captures, sink, show));
     bar.finish_and_clear();
     let (prediction, _) = predicted?;
     for warning in &prediction.warnings {

@@ -156,7 +156,10 @@ pub struct ServerSettings {
     /// How long clients and caches may keep a tile before asking again
     #[arg(long, default_value = "1h", value_name = "TIME")]
     pub max_age: Span,
-    /// How long requests under way may finish after a stop signal
+    /// How long the server goes on after SIGTERM while /health/ready says 503, so that load balancers send requests elsewhere
+    #[arg(long, default_value = "5s", value_name = "TIME")]
+    pub stop_grace: Span,
+    /// How long requests under way may then finish; further ones, and those that would take longer, are answered with 503
     #[arg(long, default_value = "20s", value_name = "TIME")]
     pub drain: Span,
     /// Jobs (POST /v1/predict with Prefer: respond-async) that may wait; further ones are answered with 429

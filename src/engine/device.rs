@@ -1,15 +1,15 @@
 //! The device and its forward passes: what a network is asked, what it answers, and how a batch of such requests runs.
 //!
-//! [`super::batcher`] decides who runs when, and with whom.
+//! [`super::scheduler`] decides who runs when, and with whom.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 
-use super::batcher::{BatchOptions, Batcher, Pass};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
+use super::scheduler::{BatchOptions, Kind, Pass, Place, Scheduler, Turn, Work};
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
 use crate::{allocator, threads};
 
@@ -76,8 +76,13 @@ pub(super) struct Reply {
 
 /// A device and the thread that owns its forward passes.
 pub(super) struct DeviceWorker {
-    batcher: Batcher<ForwardPass>,
+    scheduler: Scheduler<ForwardPass>,
 }
+
+/// A request's place in the device's queue.
+pub(super) type DevicePlace = Place<ForwardPass>;
+/// The turn to read the input of a pass and to have it run.
+pub(super) type DeviceTurn = Turn<ForwardPass>;
 
 impl DeviceWorker {
     /// Starts the thread, and those of the kernels.
@@ -86,22 +91,41 @@ impl DeviceWorker {
     /// If the system refuses a thread.
     pub(super) fn start(device: Device, options: BatchOptions) -> std::io::Result<Self> {
         threads::start();
-        Ok(Self { batcher: Batcher::start("device", ForwardPass { device }, options)? })
+        Ok(Self { scheduler: Scheduler::start("device", ForwardPass { device }, options)? })
     }
 
-    /// Waits for a turn and runs. Dropping the future gives the turn back.
+    /// Who gets the device when.
+    pub(super) fn scheduler(&self) -> &Scheduler<ForwardPass> {
+        &self.scheduler
+    }
+}
+
+impl DeviceTurn {
+    /// Runs the pass. Dropping the future gives the turn back.
     ///
     /// # Errors
-    /// [`EngineError::Overloaded`] if the queue is full, [`EngineError::Stopping`] at shutdown, and the network's own errors.
-    pub(super) async fn run(&self, model: Arc<LoadedModel>, input: Input, query: ModelQuery) -> Result<Reply, EngineError> {
-        let answered = self.batcher.submit(Forward { model, input, query })?.answer().await?;
+    /// Those of [`Turn::run`], and the network's own.
+    pub(super) async fn forward(
+        self,
+        model: Arc<LoadedModel>,
+        input: Input,
+        query: ModelQuery,
+    ) -> Result<Reply, EngineError> {
+        let answered = self.run(Forward { model, input, query }).await?;
         let (features, answer) = answered.answer;
         Ok(Reply { features, answer, queued: answered.queued, ran: answered.ran })
     }
+}
 
-    /// Requests that wait now.
-    pub(super) fn waiting(&self) -> usize {
-        self.batcher.waiting()
+impl Work {
+    /// Passes over images of `size` pixels times captures, through the whole network.
+    pub(super) fn images(model: &str, task: &str, size: usize, passes: usize) -> Self {
+        Self { kind: Kind::of((model, task, "images")), size: size as f64, passes }
+    }
+
+    /// One pass of a head over feature maps of such images.
+    pub(super) fn head(model: &str, task: &str, size: usize) -> Self {
+        Self { kind: Kind::of((model, task, "features")), size: size as f64, passes: 1 }
     }
 }
 
@@ -111,18 +135,19 @@ pub(super) fn run<T: Send>(device: &Device, pass: impl FnOnce() -> T + Send) -> 
 }
 
 /// One caller's part of a forward pass.
-struct Forward {
+pub(super) struct Forward {
     model: Arc<LoadedModel>,
     input: Input,
     query: ModelQuery,
 }
 
 /// Forward passes on one device.
-struct ForwardPass {
+pub(super) struct ForwardPass {
     device: Device,
 }
 
-type FeaturesAndAnswer = (Arc<Features>, ModelAnswer);
+/// An item's feature maps, and the answer made from them.
+pub(super) type FeaturesAndAnswer = (Arc<Features>, ModelAnswer);
 
 impl Pass for ForwardPass {
     type Request = Forward;

@@ -95,13 +95,21 @@ pub enum EngineError {
         /// The most allowed.
         limit: u64,
     },
-    /// The queue of the device is full.
+    /// The queue of the device is full, or too long for an answer in time.
     #[error("{waiting} requests wait for the device already; try again in {} s", retry_after.as_secs())]
     Overloaded {
         /// Requests in the queue.
         waiting: usize,
-        /// Time until a place in the queue is likely to be free.
+        /// Time until the work that waits now is likely to be done.
         retry_after: Duration,
+    },
+    /// The request takes longer than its time even if nobody else asks for anything.
+    #[error("this takes about {} s, and a request has {} s", expected.as_secs(), limit.as_secs())]
+    TooLong {
+        /// Time for all its passes.
+        expected: Duration,
+        /// Time that the request has.
+        limit: Duration,
     },
     /// The weights file was replaced between planning and loading.
     #[error("the weights of model {id} were replaced while this request was being answered; ask again")]
@@ -172,7 +180,7 @@ impl EngineError {
             Self::Exists { .. } | Self::BuiltIn { .. } => ErrorKind::Conflict,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Unusable { .. } => ErrorKind::Unusable,
-            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::TooLong { .. } => ErrorKind::TooLarge,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::Stopping | Self::SourceNotOpen { .. } | Self::WeightsReplaced { .. } => ErrorKind::Unavailable,
             Self::Panicked | Self::Store { .. } => ErrorKind::Internal,

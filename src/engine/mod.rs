@@ -5,9 +5,9 @@
 //! model cache, the sources, the window caches and the device thread.
 
 mod assembly;
-mod batcher;
 mod bench;
 mod borders;
+mod caller;
 mod device;
 mod embedding;
 mod error;
@@ -22,6 +22,7 @@ mod pixels;
 mod plan;
 mod reading;
 mod scene;
+mod scheduler;
 mod sources;
 mod strips;
 mod tile;
@@ -29,12 +30,13 @@ mod window;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The device type of [`Engine::start`].
 pub use candle_core::Device;
 
-pub use batcher::BatchOptions;
 pub use bench::{Bench, BenchRequest};
+pub use caller::{Caller, Class, Client};
 pub use error::EngineError;
 pub use hardware::{DeviceChoice, DtypeChoice};
 pub use loaded::LoadedModel;
@@ -43,6 +45,7 @@ pub use models::{ModelOptions, ModelStatus, Models, WeightsState};
 pub use options::{CaptureNumbers, EmbeddingOptions, Layers, PixelOptions, parse_dn_offset, parse_preset};
 pub use plan::{ObjectRule, ScenePlan, SceneRequest, TilePlan, TileRequest, zoom_range};
 pub use scene::{SceneOptions, SceneProgress};
+pub use scheduler::BatchOptions;
 pub use sources::{SourceOptions, Sources, UnavailableSource};
 pub use window::{Timings, WindowOptions};
 
@@ -134,13 +137,13 @@ impl Engine {
         TilePlan::new(request, &self.models, &self.sources, self.windows.grid()).await
     }
 
-    /// Predicts a planned tile.
+    /// Predicts a planned tile for `caller`.
     ///
     /// # Errors
-    /// [`EngineError::WeightsReplaced`] if the weights file changed after planning, [`EngineError::Overloaded`] if the queue
-    /// is full, and errors of reading pixels or of the network.
-    pub async fn predict_tile(&self, plan: &TilePlan) -> Result<(Prediction, Timings), EngineError> {
-        tile::predict(plan, &self.models, &self.sources, &self.windows).await
+    /// [`EngineError::WeightsReplaced`] if the weights file changed after planning, [`EngineError::Overloaded`] if the answer would
+    /// come too late or the queue is full, and errors of reading pixels or of the network.
+    pub async fn predict_tile(&self, plan: &TilePlan, caller: &Caller) -> Result<(Prediction, Timings), EngineError> {
+        tile::predict(plan, caller, &self.models, &self.sources, &self.windows).await
     }
 
     /// Looks up what a scene needs, before its rasters have arrived.
@@ -169,23 +172,39 @@ impl Engine {
         &self.scenes.memory
     }
 
-    /// Predicts a planned scene on `captures`: one raster per capture, in time order. Those that are used must have one size.
+    /// Checks whether a planned scene of one window would be accepted now, before its rasters are received.
+    ///
+    /// # Errors
+    /// [`EngineError::Overloaded`] if its answer would come too late, and [`EngineError::Stopping`].
+    pub fn check_room(&self, plan: &ScenePlan, caller: &Caller) -> Result<(), EngineError> {
+        let window_px = self.scenes.window_px;
+        self.worker.scheduler().check(caller, &scene::work(plan, (window_px, window_px), 1, &self.scenes))
+    }
+
+    /// Time until a planned scene that comes now would be answered, from measured passes and everything that waits; 0 while
+    /// nothing has been measured. `size` is the raster's width and height, `captures` their number.
+    pub fn expected_time(&self, plan: &ScenePlan, caller: &Caller, size: (usize, usize), captures: usize) -> Duration {
+        self.worker.scheduler().expected(caller, &scene::work(plan, size, captures, &self.scenes))
+    }
+
+    /// Predicts a planned scene for `caller` on `captures`: one raster per capture, in time order. Those that are used must have one size.
     ///
     /// A dense task's answer goes into `sink` in strips of rows: values that the sink does not keep are in memory for one row
     /// of windows only. Other tasks do not use the sink. `report` is called once the model is loaded, before the first
     /// window, and then after every window, in order. It runs on the runtime's thread and must return quickly.
     ///
     /// # Errors
-    /// If the rasters do not fit the model or exceed the limits, the queue is full, or reading or the network fails.
+    /// If the rasters do not fit the model or exceed the limits, the answer would come too late, or reading or the network fails.
     pub async fn predict_scene(
         &self,
         plan: &ScenePlan,
+        caller: &Caller,
         captures: &[Arc<dyn Raster>],
         sink: Box<dyn DenseSink>,
         report: impl Fn(SceneProgress),
     ) -> Result<(Prediction, Timings), EngineError> {
         let parts = (&self.models, &*self.worker, &*self.reading, &self.scenes);
-        scene::predict(plan, captures, sink, report, parts).await
+        scene::predict((plan, caller), captures, sink, report, parts).await
     }
 
     /// Runs blocking work that opens or reads uploads, on a bounded number of threads. Dropping the future ends it.
@@ -229,6 +248,26 @@ impl Engine {
 
     /// Requests waiting for the device.
     pub fn waiting(&self) -> usize {
-        self.worker.waiting()
+        self.worker.scheduler().waiting()
+    }
+
+    /// Time until what waits for the device now is likely to be done, at least a second.
+    pub fn busy_for(&self) -> Duration {
+        self.worker.scheduler().busy_for()
+    }
+
+    /// How long the forward pass under way has run; `None` between passes.
+    pub fn pass_under_way(&self) -> Option<Duration> {
+        self.worker.scheduler().running()
+    }
+
+    /// Refuses predictions that will not be done by `at` with [`EngineError::Stopping`], of those that wait and those to come.
+    pub fn close(&self, at: Instant) {
+        self.worker.scheduler().close(at);
+    }
+
+    /// Refuses all predictions that wait and come.
+    pub fn stop(&self) {
+        self.worker.scheduler().stop();
     }
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use futures::StreamExt;
 
 use super::assembly::{Assembly, SceneWindowAnswer};
-use super::device::{DeviceWorker, Input, ModelQuery};
+use super::caller::Caller;
+use super::device::{DevicePlace, DeviceWorker, Input, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_task::ModelTask;
@@ -16,6 +17,7 @@ use super::options::PixelOptions;
 use super::pixels::{WindowPixels, check_captures, chosen_captures, read_scene_window};
 use super::plan::ScenePlan;
 use super::reading::Reading;
+use super::scheduler::Work;
 use super::strips::{goes_by_columns, strip_bytes};
 use super::window::Timings;
 use crate::budget::MemoryBudget;
@@ -65,7 +67,7 @@ const WINDOWS_IN_FLIGHT: usize = 2;
 
 /// Predicts a whole raster: see [`super::Engine::predict_scene`].
 pub(super) async fn predict(
-    plan: &ScenePlan,
+    (plan, caller): (&ScenePlan, &Caller),
     captures: &[Arc<dyn Raster>],
     sink: Box<dyn DenseSink>,
     report: impl Fn(SceneProgress),
@@ -74,6 +76,7 @@ pub(super) async fn predict(
     let ScenePlan { model: ModelTask { spec, task }, pixels, embedding, .. } = plan;
     let captures = chosen_captures(captures, &pixels.captures)?;
     let (width, height) = size_within(plan, &captures, &*sink, options)?;
+    let place = worker.scheduler().enter(caller, work(plan, (width, height), captures.len(), options))?;
     let model = models.load_spec(spec).await?;
     let query = match task.task_type {
         TaskType::Embedding => ModelQuery::Embedding(embedding.layers.0.clone()),
@@ -88,7 +91,7 @@ pub(super) async fn predict(
     let mut progress = SceneProgress { done: 0, total: windows.len() };
     report(progress);
     let mut answers = futures::stream::iter(windows)
-        .map(|window| predict_window(&captures, pixels, &model, &query, window, (worker, reading)))
+        .map(|window| predict_window(&captures, pixels, &model, &query, window, (&place, reading)))
         .buffered(WINDOWS_IN_FLIGHT);
     while let Some(answered) = answers.next().await {
         let (window, answer, spent) = answered?;
@@ -165,14 +168,22 @@ fn is_dense(task_type: TaskType) -> bool {
     matches!(task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress)
 }
 
+/// The passes over the windows of a raster of `width` x `height` pixels.
+pub(super) fn work(plan: &ScenePlan, (width, height): (usize, usize), captures: usize, options: &SceneOptions) -> Work {
+    let (across, down) = (width.min(options.window_px), height.min(options.window_px));
+    let passes = scene_windows(width, height, options.window_px, options.overlap_px).len();
+    Work::images(&plan.model.spec.id, &plan.model.task.name, across * down * captures.max(1), passes)
+}
+
 async fn predict_window(
     captures: &[Arc<dyn Raster>],
     pixels: &PixelOptions,
     model: &Arc<LoadedModel>,
     query: &ModelQuery,
     window: SceneWindow,
-    (worker, reading): (&DeviceWorker, &Reading),
+    (place, reading): (&DevicePlace, &Reading),
 ) -> Result<(SceneWindow, Option<SceneWindowAnswer>, Timings), EngineError> {
+    let turn = place.turn().await?;
     let started = Instant::now();
     let (captures, spec, options) = (captures.to_vec(), model.spec.clone(), pixels.clone());
     let area = PixelWindow {
@@ -181,10 +192,15 @@ async fn predict_window(
         width: window.cols.len,
         height: window.rows.len,
     };
-    let pixels = reading.upload(move || read_scene_window(&captures, &spec, area, &options)).await?;
+    let held = turn.reading();
+    let read = move || {
+        let _held = held;
+        read_scene_window(&captures, &spec, area, &options)
+    };
+    let pixels = reading.upload(read).await?;
     let mut timings = Timings { read: started.elapsed(), ..Timings::default() };
     let Some(WindowPixels { values, shape, valid, warnings }) = pixels else { return Ok((window, None, timings)) };
-    let reply = worker.run(model.clone(), Input::Images { values, shape }, query.clone()).await?;
+    let reply = turn.forward(model.clone(), Input::Images { values, shape }, query.clone()).await?;
     timings.queue = reply.queued;
     timings.infer = reply.ran;
     let answer = SceneWindowAnswer { answer: reply.answer, valid, warnings };

@@ -1,8 +1,7 @@
 //! Running a [`TilePlan`]: the tile's part of its window's answer.
 
-use std::sync::Arc;
-
 use super::borders::{self, Side};
+use super::caller::Caller;
 use super::device::{ModelAnswer, ModelQuery};
 use super::embedding::pooled;
 use super::error::EngineError;
@@ -10,7 +9,7 @@ use super::loaded::LoadedModel;
 use super::models::Models;
 use super::plan::{ObjectRule, TilePlan};
 use super::sources::Sources;
-use super::window::{Timings, WindowAnswer, WindowKey, Windows};
+use super::window::{Asked, Timings, WindowAnswer, WindowKey, Windows};
 use crate::nn::{HeadOutput, Part};
 use crate::prediction::{Dense, Object, Output, Pool, Prediction};
 use crate::zoo::{Task, TaskType};
@@ -18,9 +17,10 @@ use crate::zoo::{Task, TaskType};
 /// Predicts a planned tile.
 ///
 /// # Errors
-/// If the planned weights are gone, the queue is full, or reading or running fails.
+/// If the planned weights are gone, the answer would come too late, or reading or running fails.
 pub(super) async fn predict(
     plan: &TilePlan,
+    caller: &Caller,
     models: &Models,
     sources: &Sources,
     windows: &Windows,
@@ -38,7 +38,8 @@ pub(super) async fn predict(
     }
     let model = models.load_planned(&plan.planned).await?;
     let query = query(plan, &model)?;
-    let answered = windows.answer(plan.key.clone(), &model, &plan.source, query.clone()).await;
+    let asked = Asked { model: &model, source: &plan.source, caller };
+    let answered = windows.answer(plan.key.clone(), asked, query.clone()).await;
     let (answer, mut timings) = answered.inspect_err(|error| {
         if error.is_changed_file() {
             sources.close(&plan.source);
@@ -47,7 +48,7 @@ pub(super) async fn predict(
     prediction.warnings.clone_from(&answer.warnings);
     let owned = match &answer.answer {
         Some(ModelAnswer::Head(HeadOutput::Objects(own))) if plan.objects == ObjectRule::Centre => {
-            let (owned, spent) = owned_objects(own, plan, &model, &query, sources, windows).await?;
+            let (owned, spent) = owned_objects(own, plan, asked, &query, sources, windows).await?;
             timings.add(&spent);
             Some(owned)
         }
@@ -76,7 +77,7 @@ fn query(plan: &TilePlan, model: &LoadedModel) -> Result<ModelQuery, EngineError
 async fn owned_objects(
     own: &[Object],
     plan: &TilePlan,
-    model: &Arc<LoadedModel>,
+    asked: Asked<'_>,
     query: &ModelQuery,
     sources: &Sources,
     windows: &Windows,
@@ -94,7 +95,7 @@ async fn owned_objects(
         }
         let source_version = source.version.clone();
         let key = WindowKey { window, source_version, ..plan.key.clone() };
-        let (answer, spent) = windows.answer(key, model, &source, query.clone()).await?;
+        let (answer, spent) = windows.answer(key, Asked { source: &source, ..asked }, query.clone()).await?;
         timings.add(&spent);
         answers.push((side, answer));
     }

@@ -2,19 +2,23 @@
 //!
 //! There are two caches: answers by window and query, and feature maps by window, so that a second head of the same model
 //! does not run the backbone again. Concurrent requests for one entry share its computation. A window without data is not
-//! run.
+//! run. Whoever computes an entry takes a place in the device's queue before it reads anything.
 
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 
+use super::caller::Caller;
 use super::device::{DeviceWorker, Input, ModelAnswer, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::options::PixelOptions;
 use super::pixels::{WindowPixels, read_source_window};
 use super::reading::Reading;
+use super::scheduler::Work;
 use crate::nn::{Features, HeadOutput};
 use crate::raster::Source;
 use crate::sync::IgnorePoison;
@@ -128,36 +132,35 @@ impl Windows {
     /// A window's answer, cached or computed, and the time this caller spent computing it.
     ///
     /// # Errors
-    /// If the queue is full, or reading or the network fails.
+    /// If the answer would come too late, the queue is full, or reading or the network fails.
     pub(super) async fn answer(
         &self,
         key: WindowKey,
-        model: &Arc<LoadedModel>,
-        source: &Arc<Source>,
+        asked: Asked<'_>,
         query: ModelQuery,
     ) -> Result<(Arc<WindowAnswer>, Timings), EngineError> {
-        let compute = self.compute(&key, model, source, &query);
-        let entry = self.answers.entry((key.clone(), query.clone())).or_try_insert_with(compute).await?;
-        let spent = if entry.is_fresh() { entry.value().spent } else { Timings::default() };
-        Ok((entry.into_value(), spent))
+        let entry = (key.clone(), query.clone());
+        let (value, made_here) = once(&self.answers, &entry, || self.compute(&key, asked, &query)).await?;
+        let spent = if made_here { value.spent } else { Timings::default() };
+        Ok((value, spent))
     }
 
     async fn compute(
         &self,
         key: &WindowKey,
-        model: &Arc<LoadedModel>,
-        source: &Arc<Source>,
+        asked: Asked<'_>,
         query: &ModelQuery,
     ) -> Result<Arc<WindowAnswer>, EngineError> {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "answers", "outcome" => "miss").increment(1);
-        let first_pass = self.first_pass(key, model, source, query.clone());
-        let entry = self.features.entry_by_ref(key).or_try_insert_with(first_pass).await?;
-        let (made_here, window) = (entry.is_fresh(), entry.into_value());
+        let (window, made_here) = once(&self.features, key, || self.first_pass(key, asked, query.clone())).await?;
         let mut spent = if made_here { window.spent } else { Timings::default() };
         let taken = if made_here { window.first_answer.lock().ignore_poison().take() } else { None };
         let answer = match (taken, &window.features) {
             (None, Some(features)) => {
-                let reply = self.device.run(model.clone(), Input::Features(features.clone()), query.clone()).await?;
+                let work = Work::head(&asked.model.spec.id, asked.model.task_name(query), self.size(key, asked));
+                let place = self.device.scheduler().enter(asked.caller, work)?;
+                let input = Input::Features(features.clone());
+                let reply = place.turn().await?.forward(asked.model.clone(), input, query.clone()).await?;
                 spent.queue += reply.queued;
                 spent.infer += reply.ran;
                 Some(reply.answer)
@@ -172,15 +175,22 @@ impl Windows {
     async fn first_pass(
         &self,
         key: &WindowKey,
-        model: &Arc<LoadedModel>,
-        source: &Arc<Source>,
+        Asked { model, source, caller }: Asked<'_>,
         query: ModelQuery,
     ) -> Result<Arc<WindowFeatures>, EngineError> {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "features", "outcome" => "miss").increment(1);
+        let size = self.size(key, Asked { model, source, caller });
+        let work = Work::images(&model.spec.id, model.task_name(&query), size, 1);
+        let place = self.device.scheduler().enter(caller, work)?;
+        let turn = place.turn().await?;
         let started = Instant::now();
         let (source, spec) = (source.clone(), model.spec.clone());
         let (target, options) = (self.grid.georef(key.window), key.pixels.clone());
-        let read = move || read_source_window(&source, &spec, &target, &options);
+        let held = turn.reading();
+        let read = move || {
+            let _held = held;
+            read_source_window(&source, &spec, &target, &options)
+        };
         let pixels = self.reading.source(&key.source, read).await?;
         let read = started.elapsed();
         let Some(WindowPixels { values, shape, valid, warnings }) = pixels else {
@@ -192,7 +202,7 @@ impl Windows {
                 spent: Timings { read, ..Timings::default() },
             }));
         };
-        let reply = self.device.run(model.clone(), Input::Images { values, shape }, query).await?;
+        let reply = turn.forward(model.clone(), Input::Images { values, shape }, query).await?;
         Ok(Arc::new(WindowFeatures {
             features: Some(reply.features),
             valid: valid.map(Arc::from),
@@ -200,6 +210,45 @@ impl Windows {
             first_answer: Mutex::new(Some(reply.answer)),
             spent: Timings { read, queue: reply.queued, infer: reply.ran },
         }))
+    }
+
+    /// Pixels of a window's input times the captures that it may have.
+    fn size(&self, key: &WindowKey, Asked { model, source, .. }: Asked<'_>) -> usize {
+        let chosen = key.pixels.captures.captures.as_ref().map_or(source.captures().len(), Vec::len);
+        self.grid.input_px() * self.grid.input_px() * chosen.clamp(1, model.spec.max_images)
+    }
+}
+
+/// Who asks for a window, and what answers.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) model: &'a Arc<LoadedModel>,
+    pub(super) source: &'a Arc<Source>,
+    pub(super) caller: &'a Caller,
+}
+
+/// The entry, made by one of those who want it at the same time; true if it was this one. If that one is refused for its own lack of
+/// time, another tries.
+async fn once<K, V, M>(cache: &Cache<K, V>, key: &K, make: impl Fn() -> M) -> Result<(V, bool), EngineError>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    M: Future<Output = Result<V, EngineError>>,
+{
+    loop {
+        let tried = AtomicBool::new(false);
+        let make = async {
+            tried.store(true, Ordering::Relaxed);
+            make().await
+        };
+        match cache.entry_by_ref(key).or_try_insert_with(make).await {
+            Err(error) if matches!(*error, EngineError::Overloaded { .. }) && !tried.load(Ordering::Relaxed) => {}
+            made => {
+                let entry = made?;
+                let made_here = entry.is_fresh();
+                return Ok((entry.into_value(), made_here));
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,10 @@ impl Work for Concatenation {
             Ok(JobOutcome { headers: vec![("content-type".into(), "text/plain".into())], body })
         })
     }
+
+    fn busy_for(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
 }
 
 /// [`Concatenation`] that takes one permit of a semaphore per job.
@@ -43,6 +48,39 @@ impl Work for GatedConcatenation {
             Concatenation.run(item).await
         })
     }
+
+    fn busy_for(&self) -> Duration {
+        Concatenation.busy_for()
+    }
+}
+
+/// [`Concatenation`] on a device that has no room for the first attempts and says when it will.
+struct Busy(AtomicUsize);
+
+impl Work for Busy {
+    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        Box::pin(async move {
+            match left {
+                Ok(_) => Err(JobFailure { kind: ErrorKind::Overloaded, detail: "no room".into() }),
+                Err(_) => Concatenation.run(item).await,
+            }
+        })
+    }
+
+    fn busy_for(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+}
+
+#[test]
+fn a_job_without_room_is_tried_again_when_there_will_be_some() {
+    let jobs = Jobs::open(&JobOptions::default(), Arc::new(Busy(AtomicUsize::new(20)))).unwrap();
+    let id = jobs.submit(&new("x"), input("y")).unwrap().id;
+    until_state(&jobs, &id, JobState::Done);
+    let jobs = Jobs::open(&JobOptions::default(), Arc::new(Busy(AtomicUsize::new(1000)))).unwrap();
+    let id = jobs.submit(&new("x"), input("y")).unwrap().id;
+    assert_eq!(until_state(&jobs, &id, JobState::Failed).failure.unwrap().kind, ErrorKind::Overloaded, "not for ever");
 }
 
 fn unusable() -> JobFailure {

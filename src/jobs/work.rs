@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -15,6 +16,9 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// Computes one job's answer without blocking. The future is dropped if the job is cancelled, and the job is run again
     /// from the start if the server went down meanwhile.
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>>;
+
+    /// Time until work that failed with [`ErrorKind::Overloaded`] is worth another try.
+    fn busy_for(&self) -> Duration;
 }
 
 /// One job, as [`Work`] receives it.

@@ -23,10 +23,10 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How long shutting down waits for steps that cannot be interrupted, such as reading a window.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How often a job is tried again when the device's queue is full: requests come before jobs.
+/// How often a job is tried again when the device's queue is full.
 const OVERLOAD_RETRIES: u32 = 30;
-/// Pause before each of these attempts.
-const OVERLOAD_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause before such an attempt; it ends sooner if the work says so.
+const OVERLOAD_PAUSE: Duration = Duration::from_secs(60);
 
 /// Starts the thread.
 ///
@@ -100,8 +100,8 @@ async fn patiently(work: Arc<dyn Work>, item: WorkItem) -> Result<JobOutcome, Jo
     let mut retries = 0;
     loop {
         let mut attempt = JoinSet::new();
-        let (work, item) = (work.clone(), item.clone());
-        attempt.spawn(async move { work.run(item).await });
+        let (attempted, item) = (work.clone(), item.clone());
+        attempt.spawn(async move { attempted.run(item).await });
         let ended = match attempt.join_next().await {
             Some(Ok(ended)) => ended,
             _ => Err(JobFailure { kind: ErrorKind::Internal, detail: "a fault stopped this job".to_owned() }),
@@ -110,6 +110,6 @@ async fn patiently(work: Arc<dyn Work>, item: WorkItem) -> Result<JobOutcome, Jo
             Err(JobFailure { kind: ErrorKind::Overloaded, .. }) if retries < OVERLOAD_RETRIES => retries += 1,
             ended => return ended,
         }
-        tokio::time::sleep(OVERLOAD_PAUSE).await;
+        tokio::time::sleep(work.busy_for().min(OVERLOAD_PAUSE)).await;
     }
 }

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 
+use crate::api::Peer;
 use crate::sync::IgnorePoison;
 
 /// How long a connection may be without a request, and how long a client may take no byte of its answer.
@@ -252,19 +253,19 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A request's connection, and who is at its other end.
+/// A request's connection.
 #[derive(Clone, Debug)]
-pub(super) struct RequestConnection(Arc<Activity>, SocketAddr);
+pub(super) struct RequestConnection(Arc<Activity>);
 
 impl Connected<IncomingStream<'_, BoundedListener>> for RequestConnection {
     fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
-        Self(stream.io().activity.clone(), *stream.remote_addr())
+        Self(stream.io().activity.clone())
     }
 }
 
-/// Counts a request as under way until its answer begins. Then the time for reading it starts. Tells the API who sent it.
+/// Counts a request as under way until its answer begins, when the time for reading it starts. Tells handlers who sent it.
 pub(super) async fn count_request(
-    ConnectInfo(RequestConnection(activity, peer)): ConnectInfo<RequestConnection>,
+    ConnectInfo(RequestConnection(activity)): ConnectInfo<RequestConnection>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -277,8 +278,8 @@ pub(super) async fn count_request(
         }
     }
     activity.requests.fetch_add(1, Ordering::Relaxed);
+    request.extensions_mut().insert(Peer(activity.peer));
     let _under_way = UnderWay(activity);
-    request.extensions_mut().insert(ConnectInfo(peer));
     next.run(request).await
 }
 

@@ -3,14 +3,17 @@
 mod connections;
 mod error;
 mod health_check;
+mod stopping;
 
 use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use self::connections::{BoundedListener, ConnectionLimits, RequestConnection, count_request, most_connections};
+use self::stopping::{Stage, StopTimes, watch_signals};
 use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
@@ -95,41 +98,53 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     let bind = |source| ServerError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     // Before anybody is told the address: whoever knows it may stop the server.
-    let stop_signal = stop_signal()?;
+    let times = StopTimes { grace: config.server.stop_grace.0, drain: config.server.drain.0 };
+    let stage = watch_signals(times)?;
     announce(listener.local_addr()?)?;
-    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
-    let signalled = {
-        let state = state.clone();
-        async move {
-            stop_signal.await;
-            tracing::info!("stopping: requests under way may finish");
-            state.stop();
-            // Whoever waits for it may be gone already.
-            let _ = stopping.send(true);
-        }
-    };
     let limits = ConnectionLimits {
         total: config.server.max_connections.unwrap_or_else(most_connections),
         per_peer: config.server.max_connections_per_peer,
     };
     let service = router(state.clone()).layer(axum::middleware::from_fn(count_request));
     let service = service.into_make_service_with_connect_info::<RequestConnection>();
-    let serving = axum::serve(BoundedListener::new(listener, limits), service).with_graceful_shutdown(signalled);
-    let deadline = async {
-        // An error means that the server ended without a signal; then there is nothing to wait for.
-        if stopped.wait_for(|stopping| *stopping).await.is_ok() {
-            tokio::time::sleep(config.server.drain.0).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
+    let serving = axum::serve(BoundedListener::new(listener, limits), service);
+    let serving = serving.with_graceful_shutdown(closing(stage.clone()));
     tokio::select! {
         served = serving => served?,
-        () = deadline => tracing::warn!("some requests did not finish within {}", config.server.drain),
+        () = follow(stage, &state) => {}
+        () = state.keep_pulse() => {}
     }
     // Requests that did not finish hold the state too, so its end would come too late for jobs under way.
     tokio::task::spawn_blocking(move || state.jobs().close()).await.map_err(std::io::Error::other)?;
     Ok(())
+}
+
+/// Ends when no more connections are taken.
+async fn closing(mut stage: watch::Receiver<Stage>) {
+    // The sender lives as long as the process.
+    let _ = stage.wait_for(|stage| matches!(stage, Stage::Closing(_) | Stage::Over)).await;
+}
+
+/// Does what each stage of stopping asks for. It does not end: either all requests do, or [`stopping`] ends the process.
+async fn follow(mut stage: watch::Receiver<Stage>, state: &AppState) {
+    let mut jobs = None;
+    while stage.changed().await.is_ok() {
+        let stage = *stage.borrow_and_update();
+        state.stop();
+        if stage == Stage::Leaving {
+            continue;
+        }
+        // Jobs are queued again for the next start, and leave the device to requests.
+        jobs.get_or_insert_with(|| {
+            let state = state.clone();
+            tokio::task::spawn_blocking(move || state.jobs().close())
+        });
+        match stage {
+            Stage::Closing(until) => state.close(until),
+            _ => state.engine().stop(),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Tells people and scripts where the server is; on stdout, where scripts that asked for port 0 read it.
@@ -137,31 +152,4 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening on http://{address}")?;
     out.flush()
-}
-
-/// Waits for Ctrl-C, or for the signal with which containers are stopped. Both are caught from the call on, not only once the
-/// future is polled.
-///
-/// # Errors
-/// If the system does not let them be caught.
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-/// Waits for Ctrl-C.
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }

@@ -29,11 +29,15 @@ impl Health {
 
 /// Check that the process runs
 ///
-/// Answers 200 as long as the process can answer at all. If it does not answer, it should be restarted.
+/// Answers 200 as long as the process does its work, also when it is busy or stopping. It should be restarted if it does not answer,
+/// or answers 503: then all threads that read and encode have been at work for a minute, or one forward pass for ten.
 #[utoipa::path(get, path = "/health/live", operation_id = "get_liveness", tag = "health",
     responses((status = 200, description = "The process runs", body = Health)))]
-pub(super) async fn get_liveness() -> impl IntoResponse {
-    Health::new("live")
+pub(super) async fn get_liveness(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
+    match state.stuck() {
+        Some(stuck) => Err(Problem::new(ErrorKind::Unavailable, stuck)),
+        None => Ok(Health::new("live")),
+    }
 }
 
 /// Check that requests can be served

@@ -111,7 +111,7 @@ pub(super) async fn get_imagery_tile(
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
-    let make = draw(state.clone(), source, wanted, (coord.georef(size_px), resampling));
+    let make = || draw(state.clone(), source.clone(), wanted.clone(), (coord.georef(size_px), resampling));
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))
 }

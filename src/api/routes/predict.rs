@@ -16,6 +16,7 @@ use crate::api::prediction::PredictCall;
 use crate::api::preference;
 use crate::api::state::AppState;
 use crate::api::upload::{self, RasterForm};
+use crate::engine::{Caller, Class};
 
 /// Predict on uploaded rasters
 ///
@@ -48,6 +49,7 @@ pub(super) async fn predict(
     Path(TaskPath { model, task }): Path<TaskPath>,
     Query((params, pixels, embedding, render)): Query<(PredictParams, PixelParams, EmbeddingParams, RenderParams)>,
     Extension(RequestId(request_id)): Extension<RequestId>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
     let named = state.engine().models().task(&model, &task)?;
@@ -56,12 +58,15 @@ pub(super) async fn predict(
     let call = PredictCall { model, task, format, images: params.images, pixels, embedding, render };
     // Checked before the body is received, so that an invalid request costs no upload.
     let plan = state.predictor().plan(&call)?;
-    let later = preference::is_respond_async(request.headers());
+    let (later, caller) = (preference::is_respond_async(request.headers()), caller.of(Class::Upload));
+    if !later {
+        state.predictor().check_room(&plan, &caller)?;
+    }
     let files = upload::read(request, state.spool(), state.options().max_upload_bytes).await?;
     if later {
         return jobs::submit(&state, &call, files, request_id).await;
     }
-    let mut response = state.predictor().answer(plan, files, |_| ()).await?.into_response();
+    let mut response = state.predictor().answer(plan, &caller, files, |_| ()).await?.into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -1,5 +1,6 @@
 //! Inference on XYZ tiles.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +15,7 @@ use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
 use crate::api::negotiate;
 use crate::api::state::AppState;
-use crate::engine::{ModelTask, zoom_range};
+use crate::engine::{Caller, ModelTask, zoom_range};
 use crate::outputs::Format;
 use crate::zoo::TaskType;
 
@@ -76,6 +77,7 @@ pub(super) async fn get_tile(
     State(state): State<AppState>,
     Path(path): Path<TilePath>,
     Query((tile, pixels, embedding, render)): Query<(TileParams, PixelParams, EmbeddingParams, RenderParams)>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let engine = state.engine();
@@ -89,9 +91,9 @@ pub(super) async fn get_tile(
     if is_known(&headers, &etag) {
         return Ok(not_modified(&etag, &cache_control));
     }
-    let make = async {
-        let (prediction, timings) = engine.predict_tile(&plan).await?;
-        EncodedAnswer::encode(prediction, plan.task().clone(), format, render, plan.weights(), timings).await
+    let make = async || {
+        let (prediction, timings) = engine.predict_tile(&plan, &caller).await?;
+        EncodedAnswer::encode(prediction, plan.task().clone(), format, render.clone(), plan.weights(), timings).await
     };
     let answer = state.tiles().get(&etag, make).await?;
     Ok(with_validators(answer.into_response(), &etag, &cache_control))

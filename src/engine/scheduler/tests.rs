@@ -1,13 +1,21 @@
-//! The queue over a scripted pass: the test decides when a pass ends, how, and what time it is. Nothing sleeps.
+//! The scheduler over a scripted pass: the test decides when a pass ends, how, and what time it is. Nothing sleeps.
 
+mod order;
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
+use futures::FutureExt;
+
 use super::*;
+use crate::engine::caller::{Class, Client};
 use crate::error::ErrorKind;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The longest that a test waits for the queue's thread before it fails; no assertion depends on it.
+/// The longest that a test waits for the scheduler's thread before it fails; no assertion depends on it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A number, and what it shares passes with: requests of the same shape, or nothing where there is none.
@@ -39,7 +47,7 @@ enum End {
 struct Scripted {
     started: Sender<Vec<u32>>,
     ends: Mutex<Receiver<End>>,
-    /// Told whenever the queue's thread asks for the time.
+    /// Told whenever the scheduler's thread asks for the time.
     looked: Sender<()>,
     time: Arc<Mutex<Instant>>,
 }
@@ -76,13 +84,20 @@ impl Pass for Scripted {
     }
 }
 
-/// A queue over a scripted pass, from the test's side. The queue goes last: a failed test leaves no pass waiting for its end.
+type Asking = Pin<Box<dyn Future<Output = Outcome<u32>>>>;
+
+/// A request that has been accepted; dropping it is what a caller does that goes away.
+struct Ticket(Rc<RefCell<Option<Asking>>>);
+
+/// A scheduler over a scripted pass, from the test's side. It goes last: a failed test leaves no pass waiting for its end.
 struct Rig {
     ends: Sender<End>,
     started: Receiver<Vec<u32>>,
     looked: Receiver<()>,
     time: Arc<Mutex<Instant>>,
-    batcher: Batcher<Scripted>,
+    client: Client,
+    asking: RefCell<Vec<Weak<RefCell<Option<Asking>>>>>,
+    scheduler: Scheduler<Scripted>,
 }
 
 impl Rig {
@@ -91,21 +106,60 @@ impl Rig {
         let time = Arc::new(Mutex::new(Instant::now()));
         let pass = Scripted { started: started_in, ends: Mutex::new(ends_out), looked: looked_in, time: time.clone() };
         let options = BatchOptions { queue_capacity, max_batch, max_delay };
-        let batcher = Batcher::start("scripted", pass, options).expect("a thread");
-        Self { batcher, started, ends, looked, time }
+        let scheduler = Scheduler::start("scripted", pass, options).expect("a thread");
+        Self { scheduler, started, ends, looked, time, client: Client::named("somebody"), asking: RefCell::default() }
     }
 
-    fn submit(&self, request: Numbered) -> Ticket<u32> {
-        self.batcher.submit(request).unwrap_or_else(|error| panic!("{request:?}: {error}"))
+    fn now(&self) -> Instant {
+        *self.time.lock().expect("no panic")
+    }
+
+    /// A caller who has as much time as it takes.
+    fn caller(&self, class: Class, client: Client) -> Caller {
+        Caller { class, client, arrived: self.now(), deadline: None }
+    }
+
+    fn work(passes: usize) -> Work {
+        Work { kind: Kind::of("scripted"), size: 1.0, passes }
+    }
+
+    /// Asks for one pass.
+    fn ask(&self, caller: &Caller, request: Numbered) -> Result<Ticket, EngineError> {
+        let place = self.scheduler.enter(caller, Self::work(1))?;
+        let asking: Asking = Box::pin(async move { place.turn().await?.run(request).await });
+        let ticket = Ticket(Rc::new(RefCell::new(Some(asking))));
+        self.asking.borrow_mut().push(Rc::downgrade(&ticket.0));
+        self.read();
+        Ok(ticket)
+    }
+
+    /// Lets every request read whose turn it is.
+    fn read(&self) {
+        for asking in self.asking.borrow().iter().filter_map(Weak::upgrade) {
+            let mut asking = asking.borrow_mut();
+            if let Some(mut future) = asking.take() {
+                *asking = match (&mut future).now_or_never() {
+                    Some(outcome) => Some(Box::pin(std::future::ready(outcome))),
+                    None => Some(future),
+                };
+            }
+        }
+    }
+
+    fn submit(&self, request: Numbered) -> Ticket {
+        let caller = self.caller(Class::Upload, self.client);
+        self.ask(&caller, request).unwrap_or_else(|error| panic!("{request:?}: {error}"))
     }
 
     fn refusal(&self, request: Numbered) -> EngineError {
-        self.batcher.submit(request).err().expect("it is refused")
+        self.ask(&self.caller(Class::Upload, self.client), request).err().expect("it is refused")
     }
 
     /// The requests of the next pass, once it runs.
     fn next_pass(&self) -> Vec<u32> {
-        self.started.recv_timeout(PATIENCE).expect("a pass starts")
+        let started = self.started.recv_timeout(PATIENCE).expect("a pass starts");
+        self.read();
+        started
     }
 
     fn end(&self, end: End) {
@@ -117,18 +171,32 @@ impl Rig {
     }
 
     /// A request that is under way, so that others have to wait.
-    fn occupy(&self, number: u32) -> Ticket<u32> {
+    fn occupy(&self, number: u32) -> Ticket {
         let ticket = self.submit(alone(number));
         assert_eq!(self.next_pass(), [number]);
         ticket
     }
+
+    /// One pass of `seconds`, so that the scheduler knows what passes cost.
+    fn measure(&self, seconds: u64) {
+        let ticket = self.occupy(0);
+        self.pass_time(Duration::from_secs(seconds));
+        self.end(End::Answers);
+        answer(ticket);
+    }
 }
 
-fn outcome(ticket: Ticket<u32>) -> Outcome<u32> {
-    ticket.0.blocking_recv().unwrap_or(Err(EngineError::Stopping))
+/// Waits for what needs neither time nor files.
+fn block_on<T>(asked: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(asked)
 }
 
-fn answer(ticket: Ticket<u32>) -> u32 {
+fn outcome(ticket: Ticket) -> Outcome<u32> {
+    let asking = ticket.0.borrow_mut().take().expect("nobody has asked for it yet");
+    block_on(asking)
+}
+
+fn answer(ticket: Ticket) -> u32 {
     outcome(ticket).expect("an answer").answer
 }
 
@@ -198,17 +266,6 @@ fn the_time_named_follows_the_passes_as_they_are_now() {
 }
 
 #[test]
-fn a_pass_for_many_counts_for_each_of_them() {
-    let mut pace = Pace::default();
-    let start = Instant::now();
-    pace.started(start, 4);
-    pace.ended(Duration::from_secs(8));
-    assert_eq!(pace.retry_after(5, start), Duration::from_secs(10));
-    pace.started(start, 4);
-    assert_eq!(pace.retry_after(5, start + Duration::from_millis(7500)), Duration::from_secs(11));
-}
-
-#[test]
 fn a_caller_that_has_gone_costs_no_pass() {
     let rig = Rig::new(8, 1, Duration::ZERO);
     let first = rig.occupy(1);
@@ -229,7 +286,7 @@ fn a_caller_that_has_gone_leaves_its_place_to_the_next_at_once() {
     rig.refusal(alone(3));
     drop(gone);
     let accepted = rig.submit(alone(4));
-    assert_eq!(rig.batcher.waiting(), 1);
+    assert_eq!(rig.scheduler.waiting(), 1);
     rig.end(End::Answers);
     assert_eq!(rig.next_pass(), [4]);
     rig.end(End::Answers);
@@ -298,8 +355,9 @@ fn a_delay_ends_without_another_request_to_end_it() {
         }
     }
     let options = BatchOptions { queue_capacity: 1, max_batch: 2, max_delay: Duration::from_millis(1) };
-    let batcher = Batcher::start("instantly", Instantly, options).expect("a thread");
-    let answered = outcome(batcher.submit(7).unwrap_or_else(|error| panic!("{error}"))).expect("an answer");
+    let scheduler = Scheduler::start("instantly", Instantly, options).expect("a thread");
+    let place = scheduler.enter(&Caller::patient(Class::Tile), Rig::work(1)).unwrap_or_else(|error| panic!("{error}"));
+    let answered = block_on(async { place.turn().await?.run(7).await }).expect("an answer");
     assert!(answered.answer == 7 && answered.queued >= options.max_delay, "{answered:?}");
 }
 
@@ -347,14 +405,14 @@ fn stopping_refuses_what_waits_and_what_comes_and_lets_the_pass_under_way_end() 
     let rig = Rig::new(8, 1, Duration::ZERO);
     let under_way = rig.occupy(1);
     let waiting = rig.submit(alone(2));
-    rig.batcher.stop();
+    rig.scheduler.stop();
     assert!(matches!(outcome(waiting), Err(EngineError::Stopping)));
     let refusal = rig.refusal(alone(3));
     assert!(matches!(refusal, EngineError::Stopping), "{refusal}");
     assert_eq!(refusal.kind(), ErrorKind::Unavailable);
     rig.end(End::Answers);
     assert_eq!(answer(under_way), 10);
-    let Rig { batcher, started, .. } = rig;
-    drop(batcher);
+    let Rig { scheduler, started, .. } = rig;
+    drop(scheduler);
     assert_eq!(started.try_recv(), Err(TryRecvError::Disconnected), "the thread has ended, without another pass");
 }

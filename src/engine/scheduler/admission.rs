@@ -1,0 +1,89 @@
+//! When an answer would be there, and who is refused because that is too late.
+
+use std::time::{Duration, Instant};
+
+use super::Pass;
+use super::costs::Work;
+use super::line::{Line, Order};
+use crate::engine::caller::{Caller, Class};
+use crate::engine::error::EngineError;
+
+/// The time of a request that is left for what estimates do not cover: encoding, sending, and their errors.
+const SPARE: u32 = 5;
+
+impl<P: Pass> Line<P> {
+    /// Accepts a request if its answer is expected in four fifths of its time.
+    pub(super) fn admit(&self, caller: &Caller, work: &Work, now: Instant) -> Result<(), EngineError> {
+        let (alone, total) = (self.alone(work, now), self.expected(caller, work, now));
+        if self.closing.is_some_and(|closing| now + total > closing) {
+            return Err(EngineError::Stopping);
+        }
+        let Some(deadline) = caller.deadline else { return Ok(()) };
+        let time = deadline.saturating_duration_since(caller.arrived);
+        let usable = time - time / SPARE;
+        if work.passes > 1 && alone > usable {
+            return Err(EngineError::TooLong { expected: alone, limit: time });
+        }
+        // A free device tries it: otherwise an estimate that is wrong would never be measured again.
+        let is_free = self.depth() == 0 && self.costs.running(now).is_none();
+        if is_free || now + total <= caller.arrived + usable { Ok(()) } else { Err(self.overloaded(caller, work, now)) }
+    }
+
+    /// The refusal of a request that nobody has time for.
+    pub(super) fn overloaded(&self, caller: &Caller, work: &Work, now: Instant) -> EngineError {
+        let ahead = self.expected(caller, work, now).saturating_sub(self.alone(work, now));
+        EngineError::Overloaded { waiting: self.depth(), retry_after: whole_seconds(ahead.as_secs_f64()) }
+    }
+
+    /// Time until all that waits now will be done.
+    pub(super) fn busy_for(&self, now: Instant) -> Duration {
+        let waiting = self.orders().map(|Order { work, .. }| self.costs.pass_s(work, now) * work.passes as f64);
+        whole_seconds(self.costs.left_s(now) + waiting.sum::<f64>())
+    }
+
+    /// Why the next pass of an order is not worth beginning; `None` if it is.
+    pub(super) fn too_late(&self, order: &Order, now: Instant) -> Option<EngineError> {
+        let end = now + Duration::from_secs_f64(self.costs.pass_s(&order.work, now));
+        // If nobody else waits, a try costs nothing.
+        let is_late = |limit: Instant| now >= limit || end > limit && self.depth() > 1;
+        if self.closing.is_some_and(is_late) {
+            return Some(EngineError::Stopping);
+        }
+        order.caller.deadline.is_some_and(is_late).then(|| self.overloaded(&order.caller, &order.work, now))
+    }
+
+    /// Time that a request takes on a device of its own.
+    fn alone(&self, work: &Work, now: Instant) -> Duration {
+        Duration::from_secs_f64(self.costs.pass_s(work, now) * work.passes as f64)
+    }
+
+    /// Time until a request that comes now would be answered, after all that goes before it.
+    ///
+    /// Within a class, everybody else gets as much time as this client meanwhile, or less if they want less. The other classes get
+    /// their share of the time that this class takes, or less likewise.
+    pub(super) fn expected(&self, caller: &Caller, work: &Work, now: Instant) -> Duration {
+        let mut clients: Vec<(Class, _, f64)> = Vec::new();
+        for Order { caller, work, .. } in self.orders() {
+            let seconds = self.costs.pass_s(work, now) * work.passes as f64;
+            match clients.iter_mut().find(|(class, client, _)| (*class, *client) == (caller.class, caller.client)) {
+                Some((.., waiting)) => *waiting += seconds,
+                None => clients.push((caller.class, caller.client, seconds)),
+            }
+        }
+        let same_class = || clients.iter().filter(|(class, ..)| *class == caller.class);
+        let own = same_class().filter(|(_, client, _)| *client == caller.client).map(|(.., waiting)| waiting).sum::<f64>()
+            + self.costs.pass_s(work, now) * work.passes as f64;
+        let beside = same_class().filter(|(_, client, _)| *client != caller.client).map(|(.., waiting)| waiting.min(own));
+        let in_class = own + beside.sum::<f64>();
+        let others = Class::ALL.into_iter().filter(|class| *class != caller.class).map(|other| {
+            let waiting: f64 = clients.iter().filter(|(class, ..)| *class == other).map(|(.., waiting)| waiting).sum();
+            waiting.min(in_class * other.share() / caller.class.share())
+        });
+        Duration::from_secs_f64(self.costs.left_s(now) + in_class + others.sum::<f64>())
+    }
+}
+
+/// As the header takes them, and at least one.
+fn whole_seconds(seconds: f64) -> Duration {
+    Duration::from_secs(seconds.ceil().max(1.0) as u64)
+}

@@ -1,0 +1,145 @@
+//! What passes cost, measured, so that the scheduler can tell when an answer would be there.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+/// Passes of one kind cost in proportion to their size: those of one model for one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::engine) struct Kind(u64);
+
+impl Kind {
+    /// The kind with this name.
+    pub(in crate::engine) fn of(name: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// The passes that a request needs.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Work {
+    pub(in crate::engine) kind: Kind,
+    /// Of each pass: pixels times captures.
+    pub(in crate::engine) size: f64,
+    pub(in crate::engine) passes: usize,
+}
+
+/// Seconds per unit of size, by kind, and the pass under way.
+#[derive(Default)]
+pub(super) struct Costs {
+    measured: HashMap<Kind, f64>,
+    /// Over all kinds, for those that have not been measured.
+    overall: Option<f64>,
+    under_way: Option<(Instant, Vec<Work>)>,
+    /// End of the latest pass.
+    ended: Option<Instant>,
+}
+
+impl Costs {
+    /// The weight of the latest pass in an average: high enough to follow a change within a few passes.
+    const LATEST: f64 = 0.25;
+    /// Kinds that are remembered. There are as many as tasks in use; models that come and go must not add up.
+    const MOST_KINDS: usize = 4096;
+
+    /// Notes that a pass over these requests starts.
+    pub(super) fn start(&mut self, at: Instant, batch: Vec<Work>) {
+        self.under_way = Some((at, batch));
+    }
+
+    /// Notes the end of the pass under way, whose input was asked for at `begun`. Returns what it cost: the time since then, or
+    /// since the last pass ended if that was later. It includes waiting for input, which keeps others waiting too.
+    pub(super) fn end(&mut self, at: Instant, begun: Instant) -> Duration {
+        let from = self.ended.map_or(begun, |ended| ended.max(begun));
+        let cost = at.saturating_duration_since(from);
+        self.ended = Some(at);
+        if let Some((_, batch)) = self.under_way.take() {
+            let size: f64 = batch.iter().map(|work| work.size).sum();
+            let latest = cost.as_secs_f64() / size.max(f64::MIN_POSITIVE);
+            let follow = |average: f64| average + Self::LATEST * (latest - average);
+            self.overall = Some(self.overall.map_or(latest, follow));
+            if self.measured.len() >= Self::MOST_KINDS {
+                self.measured.clear();
+            }
+            if let Some(Work { kind, .. }) = batch.first() {
+                self.measured.entry(*kind).and_modify(|average| *average = follow(*average)).or_insert(latest);
+            }
+        }
+        cost
+    }
+
+    /// How long the pass under way has run.
+    pub(super) fn running(&self, now: Instant) -> Option<Duration> {
+        self.under_way.as_ref().map(|(started, _)| now.saturating_duration_since(*started))
+    }
+
+    /// Seconds for one pass of this work; 0 before anything has been measured.
+    pub(super) fn pass_s(&self, work: &Work, now: Instant) -> f64 {
+        let usual = self.usual_s(work);
+        let Some((started, batch)) = &self.under_way else { return usual };
+        if batch.iter().all(|running| running.kind != work.kind) {
+            return usual;
+        }
+        // A pass that has already taken longer than usual says more about those who wait than the average does.
+        let size: f64 = batch.iter().map(|running| running.size).sum();
+        usual.max(now.saturating_duration_since(*started).as_secs_f64() / size.max(f64::MIN_POSITIVE) * work.size)
+    }
+
+    /// Seconds until the pass under way ends.
+    pub(super) fn left_s(&self, now: Instant) -> f64 {
+        let Some((started, batch)) = &self.under_way else { return 0.0 };
+        let usual: f64 = batch.iter().map(|work| self.usual_s(work)).sum();
+        (usual - now.saturating_duration_since(*started).as_secs_f64()).max(0.0)
+    }
+
+    fn usual_s(&self, work: &Work) -> f64 {
+        self.measured.get(&work.kind).copied().or(self.overall).unwrap_or(0.0) * work.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(kind: &str, size: f64) -> Work {
+        Work { kind: Kind::of(kind), size, passes: 1 }
+    }
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_pass_costs_by_its_kind_and_size_and_is_divided_among_those_who_shared_it() {
+        let (mut costs, start) = (Costs::default(), Instant::now());
+        costs.start(start, vec![work("a", 1.0); 4]);
+        costs.end(start + seconds(8.0), start);
+        assert_eq!(costs.pass_s(&work("a", 3.0), start), 6.0);
+        assert_eq!(costs.pass_s(&work("b", 1.0), start), 2.0, "what is not known costs like the rest");
+        costs.start(start + seconds(8.0), vec![work("b", 1.0)]);
+        costs.end(start + seconds(9.0), start);
+        assert_eq!([costs.pass_s(&work("a", 1.0), start), costs.pass_s(&work("b", 1.0), start)], [2.0, 1.0]);
+    }
+
+    #[test]
+    fn a_pass_that_takes_longer_than_usual_changes_what_is_expected() {
+        let (mut costs, start) = (Costs::default(), Instant::now());
+        costs.start(start, vec![work("a", 1.0)]);
+        assert_eq!((costs.left_s(start + seconds(5.0)), costs.pass_s(&work("a", 2.0), start + seconds(5.0))), (0.0, 10.0));
+        costs.end(start + seconds(6.0), start);
+        costs.start(start + seconds(6.0), vec![work("a", 1.0)]);
+        let now = start + seconds(8.0);
+        assert_eq!((costs.left_s(now), costs.running(now)), (4.0, Some(seconds(2.0))));
+        assert_eq!(costs.pass_s(&work("b", 1.0), start + seconds(20.0)), 6.0, "it says nothing about other kinds");
+    }
+
+    #[test]
+    fn waiting_for_input_is_part_of_the_cost() {
+        let (mut costs, start) = (Costs::default(), Instant::now());
+        costs.start(start + seconds(2.0), vec![work("a", 1.0)]);
+        assert_eq!(costs.end(start + seconds(3.0), start), seconds(3.0));
+        costs.start(start + seconds(3.0), vec![work("a", 1.0)]);
+        assert_eq!(costs.end(start + seconds(4.0), start), seconds(1.0), "read while the other ran");
+    }
+}

@@ -1,0 +1,53 @@
+//! More requests than the queue takes: who is refused, and with which words.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use common::{Reply, router_with, send, settings};
+use satlas_serve::config::Span;
+
+fn router(queue: usize) -> Router {
+    let (engine, mut server) = settings();
+    server.queue = queue;
+    server.request_timeout = Span::seconds(3000);
+    router_with(engine, server)
+}
+
+async fn get(router: &Router, path: &str) -> Reply {
+    send(router, Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn more_than_the_queue_takes_is_429_with_the_time_to_come_back() {
+    let router = router(2);
+    // In windows of their own.
+    let tiles = ["4/2/6", "4/4/6", "4/6/6", "4/8/6", "4/10/6", "4/12/6"];
+    let paths = tiles.map(|tile| format!("/v1/tiles/world/water/{tile}.png?source=world"));
+    let replies = futures::future::join_all(paths.iter().map(|path| get(&router, path))).await;
+    let refused: Vec<&Reply> = replies.iter().filter(|reply| reply.status != 200).collect();
+    assert!((1..tiles.len()).contains(&refused.len()), "{}", refused.len());
+    for reply in refused {
+        let detail = reply.problem(429);
+        assert!(detail.contains("wait for the device already"), "{detail}");
+        let seconds: u64 = reply.header("retry-after").parse().unwrap();
+        assert!(seconds >= 1 && detail.ends_with(&format!("try again in {seconds} s")), "{detail}");
+    }
+    // Nothing is left of those who were refused.
+    for path in &paths {
+        assert_eq!(get(&router, path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn one_window_is_one_place_whatever_the_formats() {
+    let router = router(1);
+    let formats = ["png", "webp", "npy", "tif", "geojson", "mvt"];
+    let paths = formats.map(|format| format!("/v1/tiles/world/water/4/8/6.{format}?source=world"));
+    for reply in futures::future::join_all(paths.iter().map(|path| get(&router, path))).await {
+        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+    }
+}
