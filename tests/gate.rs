@@ -4,12 +4,11 @@
 
 mod common;
 
-use std::net::SocketAddr;
-
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use common::{Reply, router_with, send, settings};
+use satlas_serve::api::Peer;
 use satlas_serve::config::ServerSettings;
 
 const OTHER: &str = "https://other.example.org";

@@ -265,7 +265,7 @@ impl Crs {
                 let (x, y) = if proj.is_latlong() { (x.to_degrees(), y.to_degrees()) } else { (x, y) };
                 match grid {
                     Some(grid) => {
-                        let (x, y) = grid.from_lon_lat((x, y));
+                        let (x, y) = grid.place((x, y));
                         (x / definition.unit, y / definition.unit)
                     }
                     None => (x / projected.degrees(), y / projected.degrees()),

@@ -58,7 +58,7 @@ impl NewZealandMapGrid {
     }
 
     /// Easting and northing in metres of a longitude and latitude in degrees.
-    pub(super) fn from_lon_lat(&self, (lon, lat): (f64, f64)) -> (f64, f64) {
+    pub(super) fn place(&self, (lon, lat): (f64, f64)) -> (f64, f64) {
         let isometric = series(&TO_ISOMETRIC, (lat - self.origin_deg.1) / LATITUDE_UNIT_DEG);
         let (north, east) = powers((isometric, (lon - self.origin_deg.0).to_radians()), |_, coefficient| coefficient);
         (self.false_origin.0 + self.semi_major_axis * east, self.false_origin.1 + self.semi_major_axis * north)

@@ -45,7 +45,9 @@ mod tests {
     #[test]
     fn a_newcomer_is_level_with_the_one_that_had_least() {
         let mut shares = Shares::new();
-        ['a', 'b'].map(|party| shares.join(party));
+        for party in ['a', 'b'] {
+            shares.join(party);
+        }
         shares.charge('a', 3.0);
         shares.charge('b', 1.0);
         shares.join('c');

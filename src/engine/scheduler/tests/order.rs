@@ -125,7 +125,7 @@ fn an_answer_that_would_come_too_late_is_refused_on_arrival_with_the_time_that_o
     assert_eq!(retry_after_s(&refusal), 8);
     assert!(rig.ask(&within(13), alone(6)).is_ok(), "others have more time");
     assert_eq!(rig.scheduler.expected(&within(10), &Rig::work(3)), Duration::from_secs(8 + 6));
-    let too_long = rig.scheduler.check(&within(10), &Rig::work(5)).err().expect("it takes longer even alone");
+    let too_long = rig.scheduler.check(&within(10), &Rig::work(5)).expect_err("it takes longer even alone");
     assert!(
         matches!(too_long, EngineError::TooLong { expected, limit }
         if (expected, limit) == (Duration::from_secs(10), Duration::from_secs(10))),
