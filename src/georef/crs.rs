@@ -239,8 +239,7 @@ impl Crs {
             System::Other(projected) => {
                 let Projected { definition, proj, grid, .. } = &**projected;
                 let (x, y) = (x * projected.degrees(), y * projected.degrees());
-                let (x, y) =
-                    grid.as_ref().map_or((x, y), |grid| grid.to_lon_lat((x * definition.unit, y * definition.unit)));
+                let (x, y) = grid.as_ref().map_or((x, y), |grid| grid.place_of((x * definition.unit, y * definition.unit)));
                 let (x, y) = if proj.is_latlong() { (x.to_radians(), y.to_radians()) } else { (x, y) };
                 let mut point = (x, y, 0.0);
                 proj4rs::transform::transform(proj, lon_lat_proj(), &mut point).ok()?;
@@ -265,7 +264,7 @@ impl Crs {
                 let (x, y) = if proj.is_latlong() { (x.to_degrees(), y.to_degrees()) } else { (x, y) };
                 match grid {
                     Some(grid) => {
-                        let (x, y) = grid.place((x, y));
+                        let (x, y) = grid.position_of((x, y));
                         (x / definition.unit, y / definition.unit)
                     }
                     None => (x / projected.degrees(), y / projected.degrees()),

@@ -58,14 +58,14 @@ impl NewZealandMapGrid {
     }
 
     /// Easting and northing in metres of a longitude and latitude in degrees.
-    pub(super) fn place(&self, (lon, lat): (f64, f64)) -> (f64, f64) {
+    pub(super) fn position_of(&self, (lon, lat): (f64, f64)) -> (f64, f64) {
         let isometric = series(&TO_ISOMETRIC, (lat - self.origin_deg.1) / LATITUDE_UNIT_DEG);
         let (north, east) = powers((isometric, (lon - self.origin_deg.0).to_radians()), |_, coefficient| coefficient);
         (self.false_origin.0 + self.semi_major_axis * east, self.false_origin.1 + self.semi_major_axis * north)
     }
 
     /// Longitude and latitude in degrees of an easting and northing in metres.
-    pub(super) fn to_lon_lat(&self, (x, y): (f64, f64)) -> (f64, f64) {
+    pub(super) fn place_of(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let grid = ((y - self.false_origin.1) / self.semi_major_axis, (x - self.false_origin.0) / self.semi_major_axis);
         let mut theta = (grid.0 / TO_GRID[0].0, grid.1 / TO_GRID[0].0);
         for _ in 0..STEPS {

@@ -26,9 +26,6 @@ struct Index {
     by_name: HashMap<&'static str, u16>,
 }
 
-/// Longest chain of references that is followed: a system with heights, its horizontal part, the replacement of that.
-const MAX_DEPTH: usize = 4;
-
 fn index() -> &'static Index {
     static INDEX: OnceLock<Index> = OnceLock::new();
     INDEX.get_or_init(|| {
@@ -111,15 +108,10 @@ pub(super) fn projection(conversion: u16) -> Option<String> {
     fields('C', conversion).map(|words| words.join(" "))
 }
 
-/// The coordinate system of a code.
+/// The coordinate system of a code, or that which is used instead. One step alone, as in GDAL: some replacements are deprecated too.
 pub(super) fn definition(code: u16) -> Option<Definition> {
-    let mut code = code;
-    for _ in 0..MAX_DEPTH {
-        match fields('K', code) {
-            Some(part) => code = part.first()?.parse().ok()?,
-            None => break,
-        }
-    }
+    let instead = fields('K', code).and_then(|other| other.first()?.parse().ok());
+    let code = instead.unwrap_or(code);
     projected(code).or_else(|| geographic(code))
 }
 
