@@ -76,7 +76,20 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("server", &["api", "assets", "config", "engine", "jobs", "raster", "sync", "telemetry", "zoo"]),
     (
         "cli",
-        &["api", "assets", "config", "engine", "outputs", "prediction", "raster", "server", "telemetry", "weights", "zoo"],
+        &[
+            "api",
+            "assets",
+            "config",
+            "engine",
+            "error",
+            "outputs",
+            "prediction",
+            "raster",
+            "server",
+            "telemetry",
+            "weights",
+            "zoo",
+        ],
     ),
     ("main", &[]),
 ];
