@@ -112,8 +112,7 @@ impl Assembly {
             (Parts::Maps { pool, maps }, ModelAnswer::Maps(found)) => {
                 if maps.is_empty() {
                     let size = (self.width, self.height);
-                    let empty =
-                        |map: &FeatureMap| PooledMap::new(map.layer, whole_shape(map, &self.backbone, size), *pool);
+                    let empty = |map: &FeatureMap| PooledMap::new(map.layer, whole_shape(map, &self.backbone, size), *pool);
                     *maps = found.iter().map(empty).collect();
                 }
                 for (whole, part) in maps.iter_mut().zip(&found) {
