@@ -28,7 +28,7 @@ async fn ask(router: &Router, peer: &str, method_and_path: &str, headers: &[(&st
         request = request.header(*name, *value);
     }
     let mut request = request.body(Body::empty()).unwrap();
-    request.extensions_mut().insert(Peer(peer.parse().unwrap()));
+    request.extensions_mut().insert(Peer(peer.trim_matches(['[', ']']).parse().unwrap()));
     send(router, request).await
 }
 

@@ -8,6 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::rows::{COLUMNS, StoredResult, Turn, from_json, job, prepare, signed, to_json};
 use super::{Job, JobError, JobFailure, JobState, NewJob};
 
+/// A job that was running this often when the server died is assumed to be the cause, and fails.
+const MAX_ATTEMPTS: i64 = 2;
+
 /// The rows of all jobs.
 #[derive(Debug)]
 pub(super) struct JobDatabase {
@@ -48,7 +51,7 @@ impl JobDatabase {
     /// # Errors
     /// If the database fails.
     pub(super) fn take_next(&self, now: i64) -> Result<Option<Turn>, JobError> {
-        let sql = "UPDATE jobs SET state = 'running', started_ms = ?1
+        let sql = "UPDATE jobs SET state = 'running', attempts = attempts + 1, started_ms = ?1
             WHERE number = (SELECT min(number) FROM jobs WHERE state = 'queued')
             RETURNING id, request, request_id, inputs";
         let turn = |row: &Row<'_>| {
@@ -96,24 +99,26 @@ impl JobDatabase {
         Ok(self.connection.execute(sql, params![id, progress, now])? == 1)
     }
 
-    /// Queues all running jobs again because the server shuts down in order.
+    /// Queues all running jobs again because the server shuts down; this does not count as one of their attempts.
     ///
     /// # Errors
     /// If the database fails.
     pub(super) fn put_back_running(&self) -> Result<(), JobError> {
-        let sql = "UPDATE jobs SET state = 'queued', started_ms = NULL WHERE state = 'running'";
+        let sql = "UPDATE jobs SET state = 'queued', attempts = attempts - 1, started_ms = NULL WHERE state = 'running'";
         self.connection.execute(sql, [])?;
         Ok(())
     }
 
-    /// Marks the jobs that were running when the previous server died as failed: any of them may be the cause, and would end
-    /// this server too.
+    /// Handles jobs that were running when the previous server died: they are queued again, or marked as failed after
+    /// [`MAX_ATTEMPTS`] attempts.
     ///
     /// # Errors
     /// If the database fails.
-    pub(super) fn fail_running(&self, failure: &JobFailure, now: i64) -> Result<(), JobError> {
-        let sql = "UPDATE jobs SET state = 'failed', finished_ms = ?1, bytes = 0, failure = ?2 WHERE state = 'running'";
-        self.connection.execute(sql, params![now, to_json(failure)])?;
+    pub(super) fn recover(&self, failure: &JobFailure, now: i64) -> Result<(), JobError> {
+        let failed = "UPDATE jobs SET state = 'failed', finished_ms = ?1, bytes = 0, failure = ?2
+            WHERE state = 'running' AND attempts >= ?3";
+        self.connection.execute(failed, params![now, to_json(failure), MAX_ATTEMPTS])?;
+        self.connection.execute("UPDATE jobs SET state = 'queued', started_ms = NULL WHERE state = 'running'", [])?;
         Ok(())
     }
 

@@ -5,9 +5,8 @@
 //! entry point. It shares a `queue` with the `worker` thread; the queue keeps rows in a SQLite `database` and inputs and
 //! results in `files`.
 //!
-//! With a data directory, everything lies below it, and a restart runs the jobs that were queued, or running when the
-//! server was stopped in order; those that were running when it died are failed. Without one,
-//! rows live in memory and files in a temporary directory until the process ends.
+//! With a data directory, everything lies below it, and a restart runs the jobs that were queued or interrupted. Without
+//! one, rows live in memory and files in a temporary directory until the process ends.
 
 mod database;
 mod error;

@@ -43,7 +43,7 @@ pub(super) struct RunningJob {
 
 impl JobQueue {
     /// Opens the jobs of a directory, or an empty queue in memory. Jobs that were running when the last server died are
-    /// failed, and files without a row are removed.
+    /// queued again, and files without a row are removed.
     ///
     /// # Errors
     /// If the directory cannot be used or is in use, or the database cannot be read.
@@ -58,10 +58,9 @@ impl JobQueue {
                 // SQLite gives its other files the permissions of this one.
                 private_file::keep(&file).map_err(JobError::io(format!("opening {}", file.display())))?;
                 let database = JobDatabase::open(Some(&file))?;
-                let interrupted =
-                    "the server died while it worked on this job, which may be the cause; submit it again to try again";
+                let interrupted = "the server ended twice while it worked on this job; it is not tried a third time";
                 let failure = JobFailure { kind: ErrorKind::Internal, detail: interrupted.to_owned() };
-                database.fail_running(&failure, now_ms())?;
+                database.recover(&failure, now_ms())?;
                 files.remove_others(&database.ids()?).map_err(JobError::io(format!("listing {}", root.display())))?;
                 (database, files, Some(lock))
             }

@@ -17,6 +17,7 @@ const TABLES: &str = "
         request_id TEXT NOT NULL,
         inputs TEXT NOT NULL,           -- names, as JSON
         state TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
         progress REAL NOT NULL DEFAULT 0,
         created_ms INTEGER NOT NULL,
         started_ms INTEGER,

@@ -57,15 +57,17 @@ fn a_failure_is_kept_word_by_word() {
 }
 
 #[test]
-fn a_job_during_which_the_server_died_fails_and_one_that_was_put_back_runs() {
+fn a_job_that_was_interrupted_twice_is_not_run_a_third_time() {
     let store = store_with(&["a"]);
     let state = || store.get("a").unwrap().unwrap().state;
     store.take_next(1).unwrap();
-    store.put_back_running().unwrap();
-    store.fail_running(&failure(), 2).unwrap();
+    store.recover(&failure(), 2).unwrap();
     assert_eq!(state(), JobState::Queued);
     store.take_next(3).unwrap();
-    store.fail_running(&failure(), 4).unwrap();
+    // A stop in good order is no attempt.
+    store.put_back_running().unwrap();
+    store.take_next(4).unwrap();
+    store.recover(&failure(), 5).unwrap();
     assert_eq!(state(), JobState::Failed);
 }
 

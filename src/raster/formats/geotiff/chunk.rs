@@ -37,11 +37,11 @@ pub(super) fn decode(image: &Image, index: usize, compressed: &[u8]) -> Result<S
     let is_packed = !matches!(image.bits, 8 | 16 | 32 | 64);
     let stored = if image.compression == compression::CCITT_FAX4 {
         let packed = bytes(inflate(image, Shape { width, rows, samples, bits: 1 }, compressed)?)?;
-        unpack(&packed, width, rows, 1, image.big_endian)
+        unpack(&packed, width, rows, 1)
     } else if is_packed {
         let per_row = width * samples;
         let shape = of_bytes((per_row * usize::from(image.bits)).div_ceil(8), rows);
-        unpack(&bytes(inflate(image, shape, compressed)?)?, per_row, rows, image.bits, image.big_endian)
+        unpack(&bytes(inflate(image, shape, compressed)?)?, per_row, rows, image.bits)
     } else if let Some((across, down)) = image.subsampling {
         let shape = of_bytes(width.div_ceil(across) * (across * down + 2), rows.div_ceil(down));
         Samples::U8(expand_units(&bytes(inflate(image, shape, compressed)?)?, width, rows, (across, down)))

@@ -7,17 +7,13 @@ pub(super) fn reverse_bits(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().map(|byte| byte.reverse_bits()).collect()
 }
 
-/// Unpacks `rows` rows of `per_row` samples of 1 to 31 bits. Rows start at whole bytes; the most significant bits come first, except in
-/// samples of three whole bytes, which have the byte order of the file (as GDAL reads them).
-pub(super) fn unpack(packed: &[u8], per_row: usize, rows: usize, bits: u16, big_endian: bool) -> Samples {
+/// Unpacks `rows` rows of `per_row` samples of 1 to 31 bits. Rows start at whole bytes; the most significant bits come first, also in
+/// samples of three whole bytes, as GDAL writes them.
+pub(super) fn unpack(packed: &[u8], per_row: usize, rows: usize, bits: u16) -> Samples {
     let bits = usize::from(bits);
     let row_bytes = (per_row * bits).div_ceil(8);
     let rows = packed.chunks_exact(row_bytes.max(1)).take(rows);
     let sample = move |row: &[u8], at: usize| -> u32 {
-        if bits == 24 {
-            let [a, b, c] = [row[3 * at], row[3 * at + 1], row[3 * at + 2]].map(u32::from);
-            return if big_endian { a << 16 | b << 8 | c } else { c << 16 | b << 8 | a };
-        }
         let (first, last) = (at * bits / 8, (at * bits + bits - 1) / 8);
         // At most five bytes hold a sample of 31 bits.
         let word = row[first..=last].iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
@@ -47,17 +43,15 @@ mod tests {
 
     #[test]
     fn samples_of_any_number_of_bits_are_unpacked_row_by_row() {
-        let Samples::U8(one) = unpack(&[0b1010_0000, 0b0110_0000], 3, 2, 1, false) else { panic!("bytes") };
+        let Samples::U8(one) = unpack(&[0b1010_0000, 0b0110_0000], 3, 2, 1) else { panic!("bytes") };
         assert_eq!(one, [1, 0, 1, 0, 1, 1]);
-        let Samples::U16(twelve) = unpack(&[0xab, 0xcd, 0xef], 2, 1, 12, false) else { panic!("words") };
+        let Samples::U16(twelve) = unpack(&[0xab, 0xcd, 0xef], 2, 1, 12) else { panic!("words") };
         assert_eq!(twelve, [0xabc, 0xdef]);
-        let Samples::U16(fifteen) = unpack(&[0xff, 0xfe, 0x00, 0x04], 2, 1, 15, false) else { panic!("words") };
+        let Samples::U16(fifteen) = unpack(&[0xff, 0xfe, 0x00, 0x04], 2, 1, 15) else { panic!("words") };
         assert_eq!(fifteen, [0x7fff, 1]);
-        for (big_endian, wanted) in [(true, 0x01_02_03), (false, 0x03_02_01)] {
-            let Samples::U32(three_bytes) = unpack(&[1, 2, 3], 1, 1, 24, big_endian) else { panic!("long words") };
-            assert_eq!(three_bytes, [wanted]);
-        }
-        let Samples::U32(odd) = unpack(&[0x80, 0, 0, 1, 0x40, 0, 0, 2], 2, 1, 31, false) else { panic!("long words") };
+        let Samples::U32(three_bytes) = unpack(&[1, 2, 3], 1, 1, 24) else { panic!("long words") };
+        assert_eq!(three_bytes, [0x01_02_03]);
+        let Samples::U32(odd) = unpack(&[0x80, 0, 0, 1, 0x40, 0, 0, 2], 2, 1, 31) else { panic!("long words") };
         assert_eq!(odd, [0x4000_0000, 0x5000_0000]);
     }
 

@@ -151,7 +151,8 @@ fn open_newest(
     scenes: &mut Vec<Scene>,
     oddities: &mut Oddities,
 ) -> Result<Option<(Scene, OpenFiles)>, RasterError> {
-    for mut scene in scenes.drain(..scenes.len().min(MAX_TRIED)).collect::<Vec<_>>() {
+    for _ in 0..scenes.len().min(MAX_TRIED) {
+        let mut scene = scenes.remove(0);
         match open_files(name, std::mem::take(&mut scene.files))?.into_iter().collect() {
             Ok(assets) => return Ok(Some((scene, assets))),
             Err(error) => oddities.leave_out(&scene.item.id, error)?,
