@@ -190,13 +190,16 @@ type Oddity = (fn(&mut Value), usize, &'static str);
 
 #[test]
 fn an_odd_value_costs_at_most_its_item_and_is_told() {
-    let without_notes: [fn(&mut Value); 16] = [
+    let without_notes: [fn(&mut Value); 19] = [
         |item| item["properties"]["proj:epsg"] = json!(32632.0),
         |item| item["properties"]["proj:epsg"] = json!("32632"),
         |item| item["properties"]["proj:code"] = json!("epsg:32632"),
         |item| item["properties"]["proj:code"] = json!(["EPSG:32632"]),
         |item| item["properties"]["eo:cloud_cover"] = json!("12.5"),
         |item| item["properties"]["gsd"] = json!("ten"),
+        |item| item["properties"]["platform"] = json!(3),
+        |item| item["properties"]["platform"] = json!(null),
+        |item| item["collection"] = json!(["sentinel-2-l1c"]),
         |item| item["properties"]["datetime"] = json!("2024-06-01T10:10:05"),
         |item| item["links"] = json!(null),
         |item| item["links"] = json!([null, {"rel": "self"}, {"rel": 5, "href": "x"}]),
@@ -217,13 +220,16 @@ fn an_odd_value_costs_at_most_its_item_and_is_told() {
         assert_eq!((across.pixels[0], across.pixels[75]), (1000.0, 2000.0), "change {index}");
         assert_eq!(warning_of(&source), "", "change {index}");
     }
-    let with_notes: [Oddity; 8] = [
+    let with_notes: [Oddity; 11] = [
         (|item| *item = json!(null), 2, "an item without id is left out"),
         (|item| *item = json!({"id": "bare", "type": "Feature"}), 2, "item bare"),
         (|item| item["properties"] = json!("none"), 2, "is left out"),
         (|item| item["assets"] = json!([]), 2, "an object of assets is needed"),
         (|item| item["assets"]["red"]["href"] = json!(5), 2, "asset red"),
         (|item| item["assets"]["red"]["href"] = json!("../../../../../../etc/passwd"), 2, "beside it"),
+        (|item| item["assets"]["red"]["href"] = json!("."), 2, "is left out"),
+        (|item| item["assets"]["red"]["href"] = json!(""), 2, "it names no file"),
+        (|item| item["assets"]["red"]["href"] = json!("west_1"), 2, "it names no file"),
         (|item| item["assets"]["red"]["raster:scale"] = json!("small"), 2, "a number is needed where \"small\" stands"),
         (|item| item["properties"]["datetime"] = json!(1_717_236_605), 3, "its time is unknown"),
     ];

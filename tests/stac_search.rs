@@ -265,20 +265,24 @@ fn an_item_that_lacks_a_band_is_left_out() {
 
 #[test]
 fn an_odd_item_of_a_page_is_left_out_with_a_warning() {
-    let changes: [fn(&mut Value); 3] = [
+    let changes: [fn(&mut Value); 7] = [
         |item| *item = json!(null),
         |item| item["assets"] = json!("none"),
+        |item| item["assets"]["red"]["href"] = json!("https://elsewhere.example.org/B04.tif"),
+        |item| item["assets"]["red"]["href"] = json!("s3://elsewhere/B04.tif"),
+        |item| item["assets"]["red"]["href"] = json!("."),
+        |item| item["assets"]["red"]["href"] = json!("/files/west_2/"),
         |item| item["properties"]["eo:cloud_cover"] = json!("clear"),
     ];
     for (index, change) in changes.iter().enumerate() {
         let mut some = items();
         change(&mut some[0]);
         let source = open(&host_with(some), "&max_cloud=20").unwrap();
-        let wanted: &[f32] = if index == 2 { &[1000.0, 3000.0] } else { &[1000.0] };
+        let wanted: &[f32] = if index == 6 { &[1000.0, 3000.0] } else { &[1000.0] };
         assert_eq!(values(&source, 10, None), wanted, "change {index}");
         let found = source.at(&pixel(10), None).unwrap();
         let warnings = found.capture(0).unwrap().raster.warnings();
-        assert_eq!(warnings.len(), usize::from(index < 2), "change {index}: {warnings:?}");
+        assert_eq!(warnings.len(), usize::from(index < 6), "change {index}: {warnings:?}");
     }
     let nothing = host_with(vec![json!(null)]);
     assert!(open(&nothing, "").unwrap_err().to_string().contains("an item without id"));

@@ -26,7 +26,7 @@ impl RemotePolicy {
     ///
     /// # Errors
     /// [`RemoteError::HostNotAllowed`].
-    pub(super) fn check(&self, url: &RemoteUrl) -> Result<(), RemoteError> {
+    pub(crate) fn check(&self, url: &RemoteUrl) -> Result<(), RemoteError> {
         let host = url.host();
         if self.allows(host) { Ok(()) } else { Err(RemoteError::HostNotAllowed { host: host.to_owned() }) }
     }

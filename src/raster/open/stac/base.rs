@@ -1,5 +1,6 @@
 //! The location of a document, and its references resolved there.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,17 +41,36 @@ impl Base {
     /// name addresses only.
     ///
     /// # Errors
-    /// [`RasterError::Remote`] for an invalid address, [`RasterError::InvalidOption`] for a file elsewhere.
+    /// [`RasterError::Remote`] for an invalid address and a host that is not allowed, [`RasterError::InvalidOption`] for a file
+    /// elsewhere, [`RasterError::Io`] for a folder.
     pub(super) fn resolve(&self, href: &str, options: &OpenOptions) -> Result<AssetLocation, RasterError> {
         match self {
             Self::Directory(directory) if !is_remote(href) => below(directory, href).map(AssetLocation::File),
-            Self::Url(url) if !is_remote(href) => Ok(AssetLocation::Url(url.join_beside(href)?)),
+            _ if names_a_folder(href) => Err(no_file(href)),
             _ => {
                 let client = options.remote.as_ref().ok_or_else(|| RemoteError::bad_url(href, "a file is needed here"))?;
-                Ok(AssetLocation::Url(client.locate(href)?))
+                let url = match self {
+                    Self::Url(url) if !is_remote(href) => url.join_beside(href)?,
+                    _ => client.locate(href)?,
+                };
+                // Files are opened when somebody looks at them, which is too late to leave an item out.
+                client.policy().check(&url)?;
+                Ok(AssetLocation::Url(url))
             }
         }
     }
+}
+
+/// True if an address ends where a file name is needed. What a query adds may name one.
+fn names_a_folder(href: &str) -> bool {
+    let path = href.split('#').next().unwrap_or_default().trim();
+    !path.contains('?') && matches!(path.rsplit('/').next(), Some("" | "." | ".."))
+}
+
+/// The error for a reference to something else than a file.
+fn no_file(href: &str) -> RasterError {
+    let name: String = href.chars().take(200).collect();
+    RasterError::of_io(&format!("{name:?}"), io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))
 }
 
 /// A file in or below a directory, after resolving symbolic links.
@@ -62,7 +82,11 @@ fn below(directory: &Path, href: &str) -> Result<PathBuf, RasterError> {
     };
     let wanted = directory.join(href.strip_prefix("file://").unwrap_or(href)).canonicalize().map_err(|_| elsewhere())?;
     let directory = directory.canonicalize().map_err(|_| elsewhere())?;
-    if wanted.starts_with(&directory) { Ok(wanted) } else { Err(elsewhere()) }
+    match wanted.starts_with(&directory) {
+        true if wanted.is_file() => Ok(wanted),
+        true => Err(no_file(href)),
+        false => Err(elsewhere()),
+    }
 }
 
 impl AssetLocation {

@@ -13,10 +13,11 @@ mod common_bands;
 mod document;
 mod item;
 mod oddities;
+mod pass;
 mod search;
 mod tolerant;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::asset_raster::{AssetFile, AssetRaster};
@@ -27,6 +28,7 @@ use self::common_bands::{OpenScene, restrict};
 use self::document::Page;
 use self::item::Item;
 use self::oddities::{Oddities, is_lasting};
+use self::pass::passes_of;
 use self::search::Mosaicking;
 pub(crate) use self::search::is_search;
 use crate::raster::datetime::Timestamp;
@@ -102,12 +104,6 @@ impl Scene {
         }
         Ok(Self { item, files, version: version_hash(version.as_bytes()) })
     }
-
-    /// Day, platform and collection, which the scenes of one pass share; `None` if the time is unknown.
-    fn pass(&self) -> Option<(String, Option<String>, Option<String>)> {
-        let day = self.item.datetime()?.to_string().get(..10)?.to_owned();
-        Some((day, self.item.platform().map(str::to_owned), self.item.collection.clone()))
-    }
 }
 
 /// The captures of a document's items.
@@ -174,15 +170,12 @@ fn assemble(
     if mosaic == Mosaicking::First {
         scenes.reverse();
     }
-    let mut passes: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-    for (index, (scene, _)) in scenes.iter().enumerate() {
-        // A scene of unknown time becomes a capture of its own.
-        let alone = (mosaic == Mosaicking::Day && scene.item.datetime().is_none()).then_some(index);
-        let pass = if mosaic == Mosaicking::Day { scene.pass() } else { None };
-        passes.entry((alone, pass)).or_default().push(index);
-    }
+    let passes = match mosaic {
+        Mosaicking::Day => passes_of(scenes.iter().map(|(scene, _)| &scene.item)),
+        Mosaicking::Newest | Mosaicking::First => vec![(0..scenes.len()).collect()],
+    };
     let mut captures = Vec::new();
-    for indices in passes.values() {
+    for indices in passes.iter().filter(|indices| !indices.is_empty()) {
         let versions: String = indices.iter().map(|index| scenes[*index].0.version.as_str()).collect();
         let raster: Arc<dyn Raster> = match indices[..] {
             [only] => scenes[only].1.clone(),
