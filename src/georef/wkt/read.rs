@@ -14,7 +14,7 @@ pub(in crate::georef) fn read(text: &str) -> Result<Definition, String> {
     system(&Node::parse(text)?)
 }
 
-fn system(node: &Node<'_>) -> Result<Definition, String> {
+pub(super) fn system(node: &Node<'_>) -> Result<Definition, String> {
     match node.keyword.to_ascii_uppercase().as_str() {
         "PROJCS" => projected(node),
         "GEOGCS" => geographic(node),
@@ -27,9 +27,15 @@ fn system(node: &Node<'_>) -> Result<Definition, String> {
     }
 }
 
+/// The EPSG code of a system, or of the horizontal one in it.
+pub(super) fn epsg_code(node: &Node<'_>) -> Option<u16> {
+    let horizontal = || node.nodes().next().filter(|_| node.keyword.eq_ignore_ascii_case("COMPD_CS"));
+    code(node).or_else(|| code(horizontal()?))
+}
+
 /// The code of a node's EPSG authority.
 fn code(node: &Node<'_>) -> Option<u16> {
-    let authority = node.node("AUTHORITY")?;
+    let authority = node.node("AUTHORITY").or_else(|| node.node("ID"))?;
     let number = || authority.numbers().first().map(|number| *number as u16);
     authority.text()?.eq_ignore_ascii_case("EPSG").then(|| authority.last_text()?.parse().ok().or_else(number))?
 }

@@ -1,5 +1,6 @@
 //! File formats as rasters: which format bytes are, and their pixels by window.
 
+mod band_item;
 mod cache;
 mod chunks;
 mod detect;
@@ -13,6 +14,7 @@ mod npy;
 mod npy_header;
 mod picture;
 mod samples;
+mod sidecar;
 mod tile_pyramid;
 pub(crate) mod xml;
 
@@ -25,4 +27,5 @@ pub(crate) use memory::BandRange;
 pub use memory::MemoryRaster;
 pub(crate) use npy::open as open_npy;
 pub(crate) use picture::Picture;
+pub(crate) use sidecar::{Pam, Sidecars};
 pub(crate) use tile_pyramid::{Mbtiles, Pmtiles, XyzTiles, is_template};

@@ -12,6 +12,7 @@ use super::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, Grid, Layout, Mask
 use super::error::{DecodeError, damaged, without_panic};
 use super::limits::Limits;
 use super::samples::Samples;
+use super::sidecar::Sidecars;
 use crate::raster::error::RasterError;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, SampleType};
 use crate::storage::ByteSource;
@@ -60,6 +61,16 @@ impl Picture {
         let grid = Grid { columns: one(info.width), rows: one(info.height), layout: Layout::Interleaved(bands), batch: 1 };
         let image = WholePicture { source, format, color, grid };
         Ok(Self { reader: ChunkReader::new(name, format_name, cache), info, image, alpha })
+    }
+
+    /// The same with what files beside it state.
+    ///
+    /// # Errors
+    /// [`RasterError::BadCrs`] and [`RasterError::BadGeoreference`] if they place it where it cannot be.
+    pub(crate) fn beside(mut self, name: &str, beside: &Sidecars) -> Result<Self, RasterError> {
+        self.info.georef = beside.georef(name, self.info.georef.take(), (self.info.width, self.info.height))?;
+        beside.pam.complete(&mut self.info.bands);
+        Ok(self)
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::georef::CrsError;
 use crate::raster::datetime::Timestamp;
 use crate::raster::error::RasterError;
-use crate::raster::formats::{Format, GeoTiff, Jpeg2000, MAGIC_BYTES, Picture, open_npy};
+use crate::raster::formats::{Format, GeoTiff, Jpeg2000, MAGIC_BYTES, Picture, Sidecars, open_npy};
 use crate::raster::open::names::OpenOptions;
+use crate::raster::open::sidecar::sidecars_of;
 use crate::raster::pixels::{BandInfo, Raster};
 use crate::storage::{ByteSource, FileBytes};
 
@@ -17,6 +18,8 @@ pub(crate) struct ImageFile {
     pub(crate) name: String,
     pub(crate) bytes: Arc<dyn ByteSource>,
     pub(crate) format: Format,
+    /// The files beside it on this machine.
+    beside: Sidecars,
 }
 
 /// An image of which only the windows that are asked for are read.
@@ -47,18 +50,19 @@ impl ImageFile {
     /// # Errors
     /// [`RasterError`] if they cannot be read.
     pub(crate) fn new(name: &str, bytes: Arc<dyn ByteSource>) -> Result<Self, RasterError> {
-        let mut file = Self { name: name.to_owned(), bytes, format: Format::Unknown };
+        let (name, beside) = (name.to_owned(), Sidecars::default());
+        let mut file = Self { name, bytes, format: Format::Unknown, beside };
         file.format = Format::of(&file.read(MAGIC_BYTES as u64)?);
         Ok(file)
     }
 
-    /// Opens a file on this machine.
+    /// Opens a file on this machine, with those beside it.
     ///
     /// # Errors
     /// [`RasterError::Io`] if it cannot be read.
     pub(crate) fn on_disk(name: &str, path: &Path) -> Result<Self, RasterError> {
         let bytes = FileBytes::open(path).map_err(|source| RasterError::of_io(name, source))?;
-        Self::new(name, Arc::new(bytes))
+        Ok(Self { beside: sidecars_of(path), ..Self::new(name, Arc::new(bytes))? })
     }
 
     /// The image of a GeoTIFF or JPEG 2000 file; `None` for other formats. `complete` may add to what the file says of each of
@@ -74,13 +78,15 @@ impl ImageFile {
         let complete = |bands: &mut [BandInfo]| bands.iter_mut().enumerate().for_each(|(band, info)| complete(band, info));
         Ok(match self.format {
             Format::GeoTiff => {
-                let mut tiff = GeoTiff::open(&self.name, self.bytes.clone(), &options.chunks)?;
+                let (bytes, beside) = (self.bytes.clone(), self.beside.clone());
+                let mut tiff = GeoTiff::open_beside(&self.name, bytes, beside, &options.chunks)?;
                 complete(tiff.bands_mut());
                 let (datetime, unknown_crs) = (tiff.datetime(), tiff.unknown_crs().cloned());
                 Some(WindowedImage { datetime, unknown_crs, raster: Arc::new(tiff) })
             }
             Format::Jpeg2000 => {
-                let mut image = Jpeg2000::open(&self.name, self.bytes.clone(), &options.chunks)?;
+                let image = Jpeg2000::open(&self.name, self.bytes.clone(), &options.chunks)?;
+                let mut image = image.beside(&self.name, &self.beside)?;
                 complete(image.bands_mut());
                 Some(WindowedImage { datetime: None, unknown_crs: None, raster: Arc::new(image) })
             }
@@ -108,7 +114,8 @@ impl ImageFile {
             }
         };
         limits.check_bytes(&self.name, self.bytes.len())?;
-        Ok(vec![Arc::new(Picture::open(&self.name, self.bytes.clone(), is_png, limits, &options.chunks)?)])
+        let picture = Picture::open(&self.name, self.bytes.clone(), is_png, limits, &options.chunks)?;
+        Ok(vec![Arc::new(picture.beside(&self.name, &self.beside)?)])
     }
 
     /// All of its bytes, if they are within the limits.

@@ -7,6 +7,7 @@ mod location;
 mod names;
 mod opener;
 mod safe;
+mod sidecar;
 mod single;
 mod stac;
 mod stacked;

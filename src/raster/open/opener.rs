@@ -9,7 +9,8 @@ use crate::raster::error::RasterError;
 use crate::raster::open::capture::Capture;
 use crate::raster::open::directory::open_directory;
 use crate::raster::open::file::ImageFile;
-use crate::raster::open::names::{OpenOptions, version_of_file};
+use crate::raster::open::names::OpenOptions;
+use crate::raster::open::sidecar::version_with_sidecars;
 use crate::raster::open::single::{open_path, open_remote};
 use crate::raster::open::stac::is_search;
 use crate::raster::open::stacked::divide;
@@ -61,7 +62,7 @@ pub fn open(imagery: Imagery<'_>, images: Option<usize>, options: &OpenOptions) 
         Imagery::Location(location) => open_location(location, options)?,
         Imagery::File { name, path } => {
             let file = ImageFile::on_disk(name, path)?;
-            open_bounded(&file, &version_of_file(path)?, options)?
+            open_bounded(&file, &version_with_sidecars(path)?, options)?
         }
         Imagery::Bytes { name, bytes } => open_bounded(&ImageFile::new(name, Arc::new(bytes))?, "", options)?,
     };

@@ -8,7 +8,8 @@ use crate::raster::error::RasterError;
 use crate::raster::formats::{Format, Mbtiles, Pmtiles, XyzTiles, is_template};
 use crate::raster::open::capture::Capture;
 use crate::raster::open::file::ImageFile;
-use crate::raster::open::names::{OpenOptions, file_name, version_hash, version_of_file};
+use crate::raster::open::names::{OpenOptions, file_name, version_hash};
+use crate::raster::open::sidecar::version_with_sidecars;
 use crate::raster::open::stac::{self, Base};
 use crate::storage::{HttpBytes, ObjectStores, RemoteError};
 
@@ -18,7 +19,7 @@ use crate::storage::{HttpBytes, ObjectStores, RemoteError};
 /// [`RasterError`] if it cannot be read, or is nothing that holds imagery.
 pub(crate) fn open_path(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let name = file_name(path);
-    let (file, version) = (ImageFile::on_disk(&name, path)?, version_of_file(path)?);
+    let (file, version) = (ImageFile::on_disk(&name, path)?, version_with_sidecars(path)?);
     if file.format == Format::Sqlite {
         let raster = Arc::new(Mbtiles::open(&name, path, &options.chunks)?);
         return Ok(vec![Capture { datetime: from_name(&name), version, raster }]);

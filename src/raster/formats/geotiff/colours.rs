@@ -37,6 +37,15 @@ pub(super) struct StoredPixel {
     pub(super) planar: bool,
 }
 
+/// What an overview does not say of its colours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedColours<'a> {
+    /// The directory of the full resolution, in the same file.
+    pub(super) directory: &'a Directory,
+    /// The "no data" value, if it is stated outside of the file, where it comes first.
+    pub(super) nodata: Option<f64>,
+}
+
 /// What becomes of stored samples.
 #[derive(Debug)]
 pub(super) enum Colours {
@@ -53,7 +62,7 @@ pub(super) enum Colours {
 }
 
 impl Colours {
-    /// Reads how samples are to be understood. An overview may lack the palette, which is then that of `main`. `decoded_as_rgb` says
+    /// Reads how samples are to be understood. An overview may lack the palette, which is then that of `shared`. `decoded_as_rgb` says
     /// that the codec itself makes colours of YCbCr.
     ///
     /// # Errors
@@ -61,7 +70,7 @@ impl Colours {
     pub(super) fn read(
         source: &dyn ByteSource,
         directory: &Directory,
-        main: &Directory,
+        shared: &SharedColours<'_>,
         pixel: StoredPixel,
         decoded_as_rgb: bool,
     ) -> Result<Self, DecodeError> {
@@ -79,7 +88,7 @@ impl Colours {
             MIN_IS_BLACK | RGB | LINEAR_RAW => Ok(of_bits(false)),
             MIN_IS_WHITE => Ok(of_bits(is_unsigned && colour_samples == 1 && pixel.bits <= 32)),
             PALETTE => {
-                let of = if directory.has(tag::COLOR_MAP) { directory } else { main };
+                let of = if directory.has(tag::COLOR_MAP) { directory } else { shared.directory };
                 let map = of.unsigneds(source, tag::COLOR_MAP)?;
                 // Like libtiff, take a palette image without palette as grey.
                 if map.is_empty() {
@@ -89,7 +98,7 @@ impl Colours {
                     return Err(unsupported(format!("a palette for samples of {} bits", pixel.bits)));
                 }
                 in_planes("a palette and other samples")?;
-                Self::palette(&map, pixel.bits, nodata_of(source, directory, main)?)
+                Self::palette(&map, pixel.bits, nodata_of(source, directory, shared)?)
             }
             CMYK if directory.unsigned_or(source, tag::INK_SET, CMYK_INKS)? == CMYK_INKS && colour_samples == 4 => {
                 if !is_unsigned || !matches!(pixel.bits, 8 | 16) {
@@ -203,13 +212,16 @@ impl Colours {
     }
 }
 
-/// The file's "no data" value; that of `main` if an overview has none.
+/// The "no data" value of stored samples; that of the full resolution if an overview has none.
 pub(super) fn nodata_of(
     source: &dyn ByteSource,
     directory: &Directory,
-    main: &Directory,
+    shared: &SharedColours<'_>,
 ) -> Result<Option<f64>, DecodeError> {
-    let of = if directory.has(tag::GDAL_NODATA) { directory } else { main };
+    if shared.nodata.is_some() {
+        return Ok(shared.nodata);
+    }
+    let of = if directory.has(tag::GDAL_NODATA) { directory } else { shared.directory };
     let text = of.text(source, tag::GDAL_NODATA)?;
     Ok(text.trim().parse::<f64>().ok().filter(|nodata| !nodata.is_nan()))
 }

@@ -1,24 +1,16 @@
 //! The georeference of a GeoTIFF (OGC GeoTIFF 1.1): where its pixels lie, and in which coordinate system.
 
 use super::ifd::{Directory, FORMAT, tag};
-use crate::georef::{Crs, CrsError, GeoKeys, GeoTransform, Georef};
+use crate::georef::{Crs, GeoKeys, GeoTransform};
 use crate::raster::error::RasterError;
 use crate::raster::formats::error::DecodeError;
+use crate::raster::formats::sidecar::{Placement, Sidecars};
 use crate::storage::ByteSource;
 
 const RASTER_PIXEL_IS_POINT: u64 = 2;
 const GT_RASTER_TYPE: u16 = 1025;
 
-/// What a file says about where its pixels lie.
-#[derive(Debug, Default)]
-pub(super) struct Placement {
-    /// `None` if the file has no transform or no coordinate system that is understood.
-    pub(super) georef: Option<Georef>,
-    /// Why the coordinate system that the file has is not understood.
-    pub(super) unknown_crs: Option<CrsError>,
-}
-
-/// Reads the georeference.
+/// Reads the georeference, with what files beside the image add.
 ///
 /// # Errors
 /// [`RasterError`] if the transform cannot be inverted.
@@ -26,31 +18,16 @@ pub(super) fn read(
     name: &str,
     source: &dyn ByteSource,
     directory: &Directory,
-    width: usize,
-    height: usize,
+    size: (usize, usize),
+    beside: &Sidecars,
 ) -> Result<Placement, RasterError> {
     let failed = |error: DecodeError| error.in_file(name, FORMAT);
-    let Some(transform) = transform(source, directory).map_err(failed)? else { return Ok(Placement::default()) };
-    let Some(keys) = geo_keys(source, directory).map_err(failed)? else { return Ok(Placement::default()) };
-    let crs = match Crs::from_geo_keys(&keys) {
-        Ok(Some(crs)) => crs,
-        Ok(None) => return Ok(Placement::default()),
-        Err(error) => return Ok(Placement { georef: None, unknown_crs: Some(error) }),
-    };
-
-    let shift = if keys.short(GT_RASTER_TYPE) == Some(RASTER_PIXEL_IS_POINT as u16) { -0.5 } else { 0.0 };
-    let transform = transform.shifted(shift, shift);
-    let (x, y) = transform.apply(width as f64 / 2.0, height as f64 / 2.0);
-    let georef = Georef { crs: crs.settled_at(x, y), transform, width, height };
-    let bounds = georef.bounds();
-    let finite = [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].iter().all(|edge| edge.is_finite());
-    if !finite || transform.inverse().is_none_or(|inverse| !inverse.apply(0.0, 0.0).0.is_finite()) {
-        return Err(RasterError::BadGeoreference {
-            name: name.to_owned(),
-            reason: format!("found {transform:?}; finite numbers and an invertible transform are needed"),
-        });
-    }
-    Ok(Placement { georef: Some(georef), unknown_crs: None })
+    let keys = geo_keys(source, directory).map_err(failed)?;
+    let is_point = keys.as_ref().and_then(|keys| keys.short(GT_RASTER_TYPE)) == Some(RASTER_PIXEL_IS_POINT as u16);
+    let shift = if is_point { -0.5 } else { 0.0 };
+    let transform = transform(source, directory).map_err(failed)?.map(|transform| transform.shifted(shift, shift));
+    let crs = keys.map_or(Ok(None), |keys| Crs::from_geo_keys(&keys));
+    beside.place(name, crs, transform, size)
 }
 
 /// `ModelTransformation`, else `ModelPixelScale` with one tiepoint.

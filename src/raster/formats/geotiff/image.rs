@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::chunk_table::ChunkTable;
-use super::colours::{Colours, StoredPixel};
+use super::colours::{Colours, SharedColours, StoredPixel};
 use super::compression;
 use super::ifd::{Directory, tag};
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
@@ -77,7 +77,7 @@ fn in_range(what: &str, value: u64, max: u64) -> Result<usize, DecodeError> {
 }
 
 impl Image {
-    /// Reads and checks the tags that describe pixels. What an overview does not say of its colours is as in `main`.
+    /// Reads and checks the tags that describe pixels. What an overview does not say of its colours is as in `shared`.
     ///
     /// # Errors
     /// [`DecodeError`] if the tags contradict each other or describe a layout that is not supported.
@@ -85,7 +85,7 @@ impl Image {
         source: &dyn ByteSource,
         big_endian: bool,
         directory: &Directory,
-        main: &Directory,
+        shared: &SharedColours<'_>,
     ) -> Result<Self, DecodeError> {
         let number = |tag, default| directory.unsigned_or(source, tag, default);
         let width = in_range("width", number(tag::WIDTH, 0)?, MAX_SIDE)?;
@@ -120,7 +120,7 @@ impl Image {
         let extra = directory.unsigneds(source, tag::EXTRA_SAMPLES)?;
         let photometric = number(tag::PHOTOMETRIC, 1)?;
         let pixel = StoredPixel { samples, extra: extra.len(), bits, format, planar };
-        let colours = Colours::read(source, directory, main, pixel, compression == compression::WEBP)?;
+        let colours = Colours::read(source, directory, shared, pixel, compression == compression::WEBP)?;
         let subsampling =
             if photometric == PHOTOMETRIC_YCBCR && !matches!(compression, compression::JPEG | compression::WEBP) {
                 Some(subsampling(&directory.unsigneds(source, tag::YCBCR_SUBSAMPLING)?)?).filter(|units| *units != (1, 1))

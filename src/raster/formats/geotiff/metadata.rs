@@ -6,12 +6,14 @@ use roxmltree::Node;
 use super::ifd::{Directory, tag};
 use super::image::Image;
 use crate::raster::band_names::is_sensor_band;
+use crate::raster::formats::band_item::BandItem;
 use crate::raster::formats::error::DecodeError;
+use crate::raster::formats::sidecar::Pam;
 use crate::raster::formats::xml;
-use crate::raster::pixels::{BandColour, BandInfo};
+use crate::raster::pixels::BandInfo;
 use crate::storage::ByteSource;
 
-/// The bands of an image with a "no data" value.
+/// The bands of an image with a "no data" value. What `pam` states of them comes before what the file does.
 ///
 /// # Errors
 /// [`DecodeError`] if tags cannot be read.
@@ -20,6 +22,7 @@ pub(super) fn read(
     directory: &Directory,
     image: &Image,
     nodata: Option<f64>,
+    pam: &Pam,
 ) -> Result<Vec<BandInfo>, DecodeError> {
     let colours = image.colours.band_colours(image.photometric);
     let mut bands: Vec<BandInfo> = (0..image.bands)
@@ -30,18 +33,15 @@ pub(super) fn read(
             ..BandInfo::default()
         })
         .collect();
-    for item in items(&directory.text(source, tag::GDAL_METADATA)?) {
-        let band = item.sample.and_then(|sample| image.colours.band_of(sample, image.samples));
-        let Some(band) = band.and_then(|band| bands.get_mut(band)) else { continue };
-        match item.role.as_str() {
-            "description" => band.description = Some(item.text).filter(|text| !text.is_empty()),
-            "scale" => band.scale = item.text.trim().parse().unwrap_or(1.0),
-            "offset" => band.offset = item.text.trim().parse().unwrap_or(0.0),
-            "colorinterp" => {
-                band.is_alpha = item.text == "Alpha";
-                band.colour = colour(&item.text);
-            }
-            _ => {}
+    let band_of = |sample| image.colours.band_of(sample, image.samples);
+    for item in items(&directory.text(source, tag::GDAL_METADATA)?).iter().chain(&pam.items) {
+        if let Some(band) = band_of(item.sample).and_then(|band| bands.get_mut(band)) {
+            item.describe(band);
+        }
+    }
+    for (sample, nodata) in &pam.nodata {
+        if let Some(band) = band_of(*sample).and_then(|band| bands.get_mut(band)) {
+            band.nodata = image.colours.nodata(*nodata);
         }
     }
     // Software that writes four bands marks the fourth as alpha, even if it is near infrared.
@@ -51,34 +51,19 @@ pub(super) fn read(
     Ok(bands)
 }
 
-/// The colour that GDAL's name of a colour interpretation stands for.
-fn colour(name: &str) -> Option<BandColour> {
-    match name {
-        "Red" => Some(BandColour::Red),
-        "Green" => Some(BandColour::Green),
-        "Blue" => Some(BandColour::Blue),
-        "Undefined" | "Gray" | "Palette" | "Alpha" => None,
-        _ => Some(BandColour::Other),
-    }
-}
-
-/// An `<Item name="…" sample="…" role="…">text</Item>`.
-struct Item {
-    sample: Option<usize>,
-    role: String,
-    text: String,
-}
-
-/// The items of a `GDALMetadata` document; none of one that cannot be read, because pixels do not depend on it.
-fn items(text: &str) -> Vec<Item> {
+/// The items of a `GDALMetadata` document that are about a sample (`<Item name="…" sample="…" role="…">text</Item>`); none of one that
+/// cannot be read, because pixels do not depend on it.
+fn items(text: &str) -> Vec<BandItem> {
     let Ok(document) = xml::parse(text) else { return Vec::new() };
-    let item = |item: Node<'_, '_>| Item {
-        sample: xml::attribute(item, "sample").and_then(|sample| sample.parse().ok()),
-        role: xml::attribute(item, "role").unwrap_or_default().to_owned(),
-        // GDAL escapes a value before it writes the document, which escapes it again.
-        text: unescape(item.text().unwrap_or_default()),
+    let item = |item: Node<'_, '_>| {
+        Some(BandItem {
+            sample: xml::attribute(item, "sample").and_then(|sample| sample.parse().ok())?,
+            role: xml::attribute(item, "role").unwrap_or_default().to_owned(),
+            // GDAL escapes a value before it writes the document, which escapes it again.
+            text: unescape(item.text().unwrap_or_default()),
+        })
     };
-    xml::elements(document.root(), "Item").map(item).collect()
+    xml::elements(document.root(), "Item").filter_map(item).collect()
 }
 
 /// XML's predefined entities; `&amp;` last, so that nothing is unescaped twice.
@@ -96,6 +81,6 @@ mod tests {
                    <Item name=\"SCALE\" sample=\"0\" role=\"scale\">0.5</Item><Item name=\"X\">y</Item>\n</GDALMetadata>";
         let found: Vec<_> = items(xml).into_iter().map(|item| (item.sample, item.role, item.text)).collect();
         let item = |sample, role: &str, text: &str| (sample, role.to_owned(), text.to_owned());
-        assert_eq!(found, [item(Some(1), "description", "a <b> &"), item(Some(0), "scale", "0.5"), item(None, "", "y")]);
+        assert_eq!(found, [item(1, "description", "a <b> &"), item(0, "scale", "0.5")]);
     }
 }

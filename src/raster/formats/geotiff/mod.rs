@@ -13,6 +13,7 @@ mod image;
 mod jpeg;
 mod metadata;
 mod packing;
+mod sidecar;
 mod stored;
 
 use std::path::Path;
@@ -20,8 +21,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::colours::SharedColours;
 use self::ifd::FORMAT;
 use self::image::Image;
+use self::sidecar::StoredLevel;
 use self::stored::StoredImage;
 use crate::georef::{CrsError, Georef};
 use crate::raster::datetime::{Timestamp, from_tiff_tag};
@@ -29,6 +32,7 @@ use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
 use crate::raster::formats::chunks::{ChunkReader, Mask};
 use crate::raster::formats::error::DecodeError;
+use crate::raster::formats::sidecar::Sidecars;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo};
 use crate::storage::{ByteSource, FileBytes};
 
@@ -45,6 +49,8 @@ pub struct GeoTiff {
     datetime: Option<Timestamp>,
     /// Why it has no georeference, although it states a coordinate system.
     unknown_crs: Option<CrsError>,
+    /// Why files beside it are not used, in sentences.
+    notes: Vec<String>,
 }
 
 struct MaskedImage {
@@ -64,7 +70,7 @@ impl std::fmt::Debug for GeoTiff {
 /// The georeference in a GeoTIFF that is embedded in another format, for a raster of `width` by `height` pixels.
 pub(crate) fn georef_of(name: &str, tiff: &Bytes, width: usize, height: usize) -> Result<Option<Georef>, RasterError> {
     let (_, directories) = ifd::read_directories(tiff).map_err(|error| error.in_file(name, FORMAT))?;
-    let placement = geo::read(name, tiff, &directories[0], width, height)?;
+    let placement = geo::read(name, tiff, &directories[0], (width, height), &Sidecars::default())?;
     match placement.unknown_crs {
         Some(source) => Err(RasterError::BadCrs { name: name.to_owned(), source }),
         None => Ok(placement.georef),
@@ -87,15 +93,30 @@ impl GeoTiff {
     /// # Errors
     /// [`RasterError`] if the file is damaged, contradicts itself, or uses something this server cannot read.
     pub fn open(name: &str, source: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<Self, RasterError> {
+        Self::open_beside(name, source, Sidecars::default(), cache)
+    }
+
+    /// The same with what files beside it add.
+    ///
+    /// # Errors
+    /// As [`GeoTiff::open`].
+    pub(crate) fn open_beside(
+        name: &str,
+        source: Arc<dyn ByteSource>,
+        beside: Sidecars,
+        cache: &ChunkCache,
+    ) -> Result<Self, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let (big_endian, directories) = ifd::read_directories(&*source).map_err(failed)?;
         let main = &directories[0];
-        let read = |directory| Image::read(&*source, big_endian, directory, main).map_err(failed);
-        let nodata = |directory, image: &Image| {
-            let stored = colours::nodata_of(&*source, directory, main).map_err(failed)?;
-            Ok::<_, RasterError>(stored.and_then(|nodata| image.colours.nodata(nodata)))
+        let shared = SharedColours { directory: main, nodata: beside.pam.nodata_of(0) };
+        let read = |directory| -> Result<StoredLevel, RasterError> {
+            let image = Image::read(&*source, big_endian, directory, &shared).map_err(failed)?;
+            let in_file = SharedColours { nodata: None, ..shared };
+            let nodata = colours::nodata_of(&*source, directory, &in_file).map_err(failed)?;
+            Ok((image, nodata, source.clone()))
         };
-        let pixels = read(main)?;
+        let main_level = read(main)?;
 
         let (mut overviews, mut masks) = (Vec::new(), Vec::new());
         for directory in &directories[1..] {
@@ -103,49 +124,68 @@ impl GeoTiff {
             if kind & MASK != 0 {
                 masks.push(read(directory)?);
             } else if kind & REDUCED != 0 {
-                let overview = read(directory)?;
-                if overview.bands == pixels.bands && overview.width < pixels.width {
-                    overviews.push((nodata(directory, &overview)?, overview));
-                }
+                overviews.push(read(directory)?);
             }
         }
-        overviews.sort_by_key(|(_, overview)| std::cmp::Reverse(overview.width));
+        let mut notes = beside.notes.clone();
+        let unused = |file: &str, error: DecodeError| format!("{} is not used.", error.in_file(file, FORMAT));
+        if let (true, Some(file)) = (overviews.is_empty(), &beside.overviews) {
+            match sidecar::overviews(file, main_level.1, shared.nodata) {
+                Ok((levels, of_them)) => {
+                    overviews.extend(levels);
+                    masks.extend(of_them);
+                }
+                Err(error) => notes.push(unused(&format!("{name}.ovr"), error)),
+            }
+        }
+        let pixels = &main_level.0;
+        let full_size = (pixels.width, pixels.height);
+        let is_masked = masks.iter().any(|(mask, ..)| (mask.width, mask.height) == full_size);
+        if let (false, Some(file)) = (is_masked, &beside.mask) {
+            match sidecar::masks(file) {
+                Ok(levels) => masks.extend(levels),
+                Err(error) => notes.push(unused(&format!("{name}.msk"), error)),
+            }
+        }
+        overviews.retain(|(overview, ..)| overview.bands == pixels.bands && overview.width < pixels.width);
+        overviews.sort_by_key(|(overview, ..)| std::cmp::Reverse(overview.width));
 
-        let main_nodata = nodata(main, &pixels)?;
+        let nodata_of = |(image, stored, _): &StoredLevel| stored.and_then(|nodata| image.colours.nodata(nodata));
+        let main_nodata = nodata_of(&main_level);
         let datetime = from_tiff_tag(&main.text(&*source, ifd::tag::DATE_TIME).map_err(failed)?);
-        let placement = geo::read(name, &*source, main, pixels.width, pixels.height)?;
+        let placement = geo::read(name, &*source, main, full_size, &beside)?;
         let info = RasterInfo {
             width: pixels.width,
             height: pixels.height,
-            bands: metadata::read(&*source, main, &pixels, main_nodata).map_err(failed)?,
+            bands: metadata::read(&*source, main, pixels, main_nodata, &beside.pam).map_err(failed)?,
             sample_type: pixels.sample_type(),
             georef: placement.georef,
             is_normalised: false,
-            overviews: overviews.iter().map(|(_, overview)| (overview.width, overview.height)).collect(),
+            overviews: overviews.iter().map(|(overview, ..)| (overview.width, overview.height)).collect(),
         };
-        let full_size = (pixels.width, pixels.height);
+        let stored = |(image, _, file): StoredLevel, number: usize| StoredImage::new(image, number as u32, file);
         let masks: Vec<((usize, usize), Arc<StoredImage>)> = masks
             .into_iter()
             .enumerate()
-            .map(|(index, mask)| {
-                ((mask.width, mask.height), Arc::new(StoredImage::new(mask, 2 * index as u32 + 1, source.clone())))
-            })
+            .map(|(index, mask)| ((mask.0.width, mask.0.height), Arc::new(stored(mask, 2 * index + 1))))
             .collect();
         let mask_of = |size| masks.iter().find(|(of, _)| *of == size).map(|(_, mask)| mask.clone());
-        let levels = std::iter::once((main_nodata, pixels))
+        let levels = std::iter::once(main_level)
             .chain(overviews)
             .enumerate()
-            .map(|(level, (nodata, pixels))| {
+            .map(|(number, level)| {
+                let nodata = nodata_of(&level);
                 let with_nodata = |band: &BandInfo| BandInfo { nodata, ..band.clone() };
+                let differs = nodata != main_nodata && beside.pam.nodata.is_empty();
                 MaskedImage {
-                    mask: mask_of((pixels.width, pixels.height)).or_else(|| mask_of(full_size)),
-                    bands: (nodata != main_nodata).then(|| info.bands.iter().map(with_nodata).collect()),
-                    pixels: StoredImage::new(pixels, 2 * level as u32, source.clone()),
+                    mask: mask_of((level.0.width, level.0.height)).or_else(|| mask_of(full_size)),
+                    bands: differs.then(|| info.bands.iter().map(with_nodata).collect()),
+                    pixels: stored(level, 2 * number),
                 }
             })
             .collect();
         let unknown_crs = placement.unknown_crs;
-        Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels, datetime, unknown_crs })
+        Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels, datetime, unknown_crs, notes })
     }
 
     /// Properties of its bands, for completion from a catalogue.
@@ -185,6 +225,6 @@ impl Raster for GeoTiff {
     fn warnings(&self) -> Vec<String> {
         let unplaced = self.unknown_crs.as_ref().map(|error| format!("Positions are in pixels, because {error}."));
         let inaccurate = self.info.georef.as_ref().and_then(|georef| georef.crs.accuracy_warning());
-        unplaced.into_iter().chain(inaccurate).collect()
+        unplaced.into_iter().chain(inaccurate).chain(self.notes.iter().cloned()).collect()
     }
 }

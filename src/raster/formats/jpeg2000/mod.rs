@@ -19,6 +19,7 @@ use crate::raster::formats::cache::ChunkCache;
 use crate::raster::formats::chunks::{ChunkReader, Mask};
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::geotiff;
+use crate::raster::formats::sidecar::Sidecars;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo};
 use crate::storage::ByteSource;
 
@@ -68,6 +69,16 @@ impl Jpeg2000 {
             overviews: levels[1..].iter().map(|level| level.size()).collect(),
         };
         Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels })
+    }
+
+    /// The same with what files beside it state.
+    ///
+    /// # Errors
+    /// [`RasterError::BadCrs`] and [`RasterError::BadGeoreference`] if they place it where it cannot be.
+    pub(crate) fn beside(mut self, name: &str, beside: &Sidecars) -> Result<Self, RasterError> {
+        self.info.georef = beside.georef(name, self.info.georef.take(), (self.info.width, self.info.height))?;
+        beside.pam.complete(&mut self.info.bands);
+        Ok(self)
     }
 
     /// Properties of its bands, for completion from a catalogue.

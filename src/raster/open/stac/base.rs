@@ -8,7 +8,8 @@ use super::item::Item;
 use crate::raster::error::RasterError;
 use crate::raster::open::file::ImageFile;
 use crate::raster::open::names::OpenOptions;
-use crate::raster::open::names::{file_name, version_of_file};
+use crate::raster::open::names::file_name;
+use crate::raster::open::sidecar::version_with_sidecars;
 use crate::raster::pixels::{BandInfo, Raster};
 use crate::storage::{HttpBytes, RemoteError, RemoteUrl, is_remote};
 
@@ -101,7 +102,7 @@ impl AssetLocation {
     /// The version of a file on this machine; empty for addresses, because telling it would cost a request.
     pub(super) fn version(&self) -> Result<String, RasterError> {
         match self {
-            Self::File(path) => version_of_file(path),
+            Self::File(path) => version_with_sidecars(path),
             Self::Url(_) => Ok(String::new()),
         }
     }
