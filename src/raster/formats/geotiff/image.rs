@@ -27,6 +27,10 @@ const MAX_BANDS: u64 = 4096;
 /// TIFF's photometric interpretation for luma and colour differences.
 const PHOTOMETRIC_YCBCR: u64 = 6;
 
+/// TIFF's photometric interpretation for inks, and how many make a colour.
+const PHOTOMETRIC_CMYK: u64 = 5;
+const INKS: usize = 4;
+
 /// TIFF's `FillOrder` of bytes whose least significant bit comes first.
 const LEAST_SIGNIFICANT_FIRST: u64 = 2;
 
@@ -117,8 +121,12 @@ impl Image {
         }
 
         let planar = number(tag::PLANAR_CONFIGURATION, 1)? == 2 && samples > 1;
-        let extra = directory.unsigneds(source, tag::EXTRA_SAMPLES)?;
+        let mut extra = directory.unsigneds(source, tag::EXTRA_SAMPLES)?;
         let photometric = number(tag::PHOTOMETRIC, 1)?;
+        if photometric == PHOTOMETRIC_CMYK {
+            // Some versions of GDAL count inks among the extra samples.
+            extra.drain(..extra.len().saturating_sub(samples.saturating_sub(INKS)));
+        }
         let pixel = StoredPixel { samples, extra: extra.len(), bits, format, planar };
         let colours = Colours::read(source, directory, shared, pixel, compression == compression::WEBP)?;
         let subsampling =
