@@ -197,15 +197,18 @@ class Viewer {
   }
 
   #goToSource(animate = true) {
-    const { bounds } = this.#tileJson.imagery ?? {};
+    const { bounds, center } = this.#tileJson.imagery ?? {};
     if (!bounds) return;
-    if (bounds[2] - bounds[0] >= WORLD_WIDTH_DEG) {
-      const { zoom, lat, lon } = WORLD_VIEW;
-      this.mapView.map.flyTo({ center: [lon, lat], zoom, animate, duration: animate ? 1600 : 0 });
+    const minZoom = this.#tileJson.result ? this.#clearZoom(this.#tileJson.result) : 0;
+    if (bounds[2] - bounds[0] < WORLD_WIDTH_DEG) {
+      this.mapView.fitTo(bounds, { animate, minZoom });
       return;
     }
-    const minZoom = this.#tileJson.result ? this.#clearZoom(this.#tileJson.result) : 0;
-    this.mapView.fitTo(bounds, { animate, minZoom });
+    // Imagery across the antimeridian has the bounds of the world, but not its centre. The map's zooms are for tiles twice as wide.
+    const [centerLon, centerLat, fitting] = center ?? [0, 0, 0];
+    const view = { lon: centerLon, lat: centerLat, zoom: Math.max(fitting - 1, minZoom) };
+    const { zoom, lat, lon } = centerLon === 0 ? WORLD_VIEW : view;
+    this.mapView.map.flyTo({ center: [lon, lat], zoom, animate, duration: animate ? 1600 : 0 });
   }
 
   /** Writes everything that is shown into the URL, defaults included. */

@@ -13,6 +13,9 @@ mod common;
 use axum::body::Body;
 use axum::http::Request;
 use common::{demo, fresh, get, get_with, post_to, router_with, send, settings};
+use serde_json::json;
+use tiff::encoder::{TiffEncoder, colortype};
+use tiff::tags::Tag;
 
 #[tokio::test]
 async fn models_are_listed_with_their_tasks() {
@@ -53,6 +56,39 @@ async fn a_source_is_uploaded_used_and_removed() {
     let remove = || Request::delete("/v1/sources/mine").body(Body::empty()).unwrap();
     assert_eq!(send(&router, remove()).await.status, 204);
     send(&router, remove()).await.problem(404);
+}
+
+/// A square of 64 grey pixels a side in degrees, whose top-left corner is at `corner`.
+fn square(corner: [f64; 2], pixel: f64) -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap();
+    let mut image = encoder.new_image::<colortype::Gray8>(64, 64).unwrap();
+    let tags = image.encoder();
+    tags.write_tag(Tag::ModelPixelScaleTag, &[pixel, pixel, 0.0][..]).unwrap();
+    tags.write_tag(Tag::ModelTiepointTag, &[0.0, 0.0, 0.0, corner[0], corner[1], 0.0][..]).unwrap();
+    tags.write_tag(Tag::GeoKeyDirectoryTag, &[1u16, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326][..]).unwrap();
+    image.write_data(&[100; 64 * 64]).unwrap();
+    file.into_inner()
+}
+
+#[tokio::test]
+async fn a_source_across_the_antimeridian_wraps_in_json_and_never_in_tilejson() {
+    let router = fresh();
+    let get = |path: &str| send(&router, Request::get(path).body(Body::empty()).unwrap());
+    for (id, west) in [("east", 175.0), ("west", -185.0)] {
+        let created = post_to(&router, &format!("/v1/sources?id={id}"), "image/tiff", square([west, 10.0], 0.15625)).await;
+        assert_eq!(created.json()["bounds"], json!([175.0, 0.0, -175.0, 10.0]), "{id}");
+        let tilejson = get(&format!("/v1/sources/{id}/tilejson.json")).await.json();
+        assert_eq!(tilejson["bounds"], json!([-180.0, 0.0, 180.0, 10.0]), "{id}");
+        assert_eq!(tilejson["center"], json!([180.0, 5.0, 4.0]), "{id}");
+        for (column, opaque) in [(15, true), (0, true), (1, false), (14, false)] {
+            let tile = get(&format!("/v1/sources/{id}/tiles/4/{column}/7.png")).await;
+            let tile = image::load_from_memory(&tile.body).unwrap().into_rgba8();
+            assert_eq!(tile.pixels().any(|pixel| pixel.0[3] > 0), opaque, "{id} {column}");
+        }
+    }
+    let beside = post_to(&router, "/v1/sources?id=beside", "image/tiff", square([170.0, 10.0], 0.15625)).await;
+    assert_eq!(beside.json()["bounds"], json!([170.0, 0.0, 180.0, 10.0]));
 }
 
 #[tokio::test]

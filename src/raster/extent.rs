@@ -17,7 +17,8 @@ const TILE_PX: usize = 256;
 pub struct Extent {
     /// `EPSG:32612`, or a PROJ string.
     pub crs: String,
-    /// Degrees; all longitudes if the source crosses the antimeridian or holds a pole.
+    /// Degrees; all longitudes if the source holds a pole. The western edge lies within -180 and 180, the eastern one beyond 180 if the
+    /// source crosses the antimeridian.
     pub bounds_lon_lat: Bounds,
     /// Ground size of a pixel at the centre, metres.
     pub resolution_m: f64,
@@ -61,7 +62,7 @@ impl Extent {
     }
 }
 
-/// The box of longitudes and latitudes in which a grid lies.
+/// The box of longitudes and latitudes in which a grid lies, as in [`Extent::bounds_lon_lat`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Footprint(Bounds);
 
@@ -72,15 +73,40 @@ impl Footprint {
         bounds_lon_lat(georef, georef.crs.to_lon_lat(x, y)?.0).map(Self)
     }
 
-    /// True if the two boxes overlap.
+    /// True if the two boxes overlap, also where one of them crosses the antimeridian.
     pub(crate) fn meets(&self, other: &Self) -> bool {
-        self.0.intersects(&other.0)
+        let turned = |by: f64| Bounds { min_x: other.0.min_x + by, max_x: other.0.max_x + by, ..other.0 };
+        [0.0, 360.0, -360.0].into_iter().any(|by| self.0.intersects(&turned(by)))
     }
 
-    /// The box around several footprints.
+    /// The narrowest box around several footprints, as in [`Extent::bounds_lon_lat`].
     pub(crate) fn around(all: impl IntoIterator<Item = Self>) -> Option<Bounds> {
-        all.into_iter().map(|Self(bounds)| bounds).reduce(Bounds::union)
+        let mut all: Vec<Bounds> = all.into_iter().map(|Self(bounds)| bounds).collect();
+        let around = all.iter().copied().reduce(Bounds::union)?;
+        all.sort_by(|a, b| a.min_x.total_cmp(&b.min_x));
+        // The widest gap between longitudes is left out: the one across the antimeridian, unless another is wider.
+        let (mut west, mut gap) = (around.min_x, around.min_x + 360.0 - around.max_x);
+        let mut reached = all[0].max_x;
+        for bounds in &all {
+            if bounds.min_x - reached > gap {
+                (west, gap) = (bounds.min_x, bounds.min_x - reached);
+            }
+            reached = reached.max(bounds.max_x);
+        }
+        Some(turned_back(Bounds { min_x: west, max_x: west + 360.0 - gap, ..around }))
     }
+}
+
+/// Bounds whose western edge lies within -180 and 180, and whose eastern edge lies beyond 180 if they cross the antimeridian; those
+/// that go round the Earth reach from -180 to 180.
+fn turned_back(bounds: Bounds) -> Bounds {
+    const SLACK_DEG: f64 = 1e-9;
+    if bounds.max_x - bounds.min_x >= 360.0 - SLACK_DEG {
+        return Bounds { min_x: -180.0, max_x: 180.0, ..bounds };
+    }
+    let turns = 360.0 * ((bounds.min_x + 180.0 + SLACK_DEG) / 360.0).floor();
+    let (min_x, max_x) = ((bounds.min_x - turns).max(-180.0), bounds.max_x - turns);
+    Bounds { min_x, max_x: if max_x < 180.0 + SLACK_DEG { max_x.min(180.0) } else { max_x }, ..bounds }
 }
 
 fn resolution_m_at_zoom_0() -> f64 {
@@ -114,10 +140,7 @@ fn bounds_lon_lat(georef: &Georef, middle_lon: f64) -> Option<Bounds> {
         });
     }
     // Rasters may count longitudes from 0 to 360, or lie wholly beyond 180.
-    let turns = 360.0 * (f64::midpoint(bounds.min_x, bounds.max_x) / 360.0).round();
-    let (min_x, max_x) = (bounds.min_x - turns, bounds.max_x - turns);
-    let crosses = min_x < -180.0 - 1e-9 || max_x > 180.0 + 1e-9;
-    Some(if crosses { Bounds { min_x: -180.0, max_x: 180.0, ..bounds } } else { Bounds { min_x, max_x, ..bounds } })
+    Some(turned_back(bounds))
 }
 
 /// Whether a pole lies in a projected grid; in one of longitudes and latitudes it is an edge.
@@ -166,6 +189,45 @@ mod tests {
         assert_eq!(bounds(Crs::lon_lat(), (190.0, 10.0), 0.5, 20), [-170.0, 0.0, -160.0, 10.0]);
         assert_eq!(bounds(Crs::lon_lat(), (-200.0, 10.0), 0.5, 20), [160.0, 0.0, 170.0, 10.0]);
         assert_eq!(bounds(Crs::lon_lat(), (0.0, 90.0), 0.5, 720)[0..3], [-180.0, -90.0, 180.0]);
-        assert_eq!(bounds(Crs::lon_lat(), (175.0, 10.0), 0.5, 20), [-180.0, 0.0, 180.0, 10.0]);
+        assert_eq!(bounds(Crs::lon_lat(), (180.0, 10.0), 0.5, 20), [-180.0, 0.0, -170.0, 10.0]);
+        assert_eq!(bounds(Crs::lon_lat(), (-190.0, 10.0), 0.5, 20), [170.0, 0.0, 180.0, 10.0]);
+    }
+
+    fn footprint(west: f64, east: f64) -> Footprint {
+        Footprint(turned_back(Bounds { min_x: west, min_y: 0.0, max_x: east, max_y: 1.0 }))
+    }
+
+    #[test]
+    fn a_raster_across_the_antimeridian_ends_beyond_180() {
+        assert_eq!(bounds(Crs::lon_lat(), (175.0, 10.0), 0.5, 20), [175.0, 0.0, 185.0, 10.0]);
+        assert_eq!(bounds(Crs::lon_lat(), (-185.0, 10.0), 0.5, 20), [175.0, 0.0, 185.0, 10.0]);
+        let fiji = Crs::from_epsg(32701).expect("UTM");
+        let [west, _, east, _] = bounds(fiji, (150_000.0, 8_000_000.0), 500.0, 400);
+        assert!((173.0..180.0).contains(&west) && (180.0..185.0).contains(&east), "{west} {east}");
+        for (a, b, wanted) in [
+            (footprint(175.0, 185.0), footprint(-179.0, -170.0), true),
+            (footprint(-179.0, -170.0), footprint(175.0, 185.0), true),
+            (footprint(175.0, 185.0), footprint(-174.0, 170.0), false),
+            (footprint(175.0, 185.0), footprint(178.0, 179.0), true),
+            (footprint(-180.0, 180.0), footprint(178.0, 182.0), true),
+        ] {
+            assert_eq!(a.meets(&b), wanted, "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn the_box_around_footprints_is_the_narrowest() {
+        for (footprints, wanted) in [
+            (vec![footprint(10.0, 20.0)], (10.0, 20.0)),
+            (vec![footprint(10.0, 20.0), footprint(-50.0, -40.0)], (-50.0, 20.0)),
+            (vec![footprint(170.0, 180.0), footprint(-180.0, -170.0)], (170.0, 190.0)),
+            (vec![footprint(175.0, 185.0), footprint(170.0, 172.0), footprint(-178.0, -160.0)], (170.0, 200.0)),
+            (vec![footprint(-180.0, 0.0), footprint(0.0, 180.0)], (-180.0, 180.0)),
+            (vec![footprint(0.0, 300.0), footprint(-90.0, 10.0)], (-180.0, 180.0)),
+        ] {
+            let Bounds { min_x, max_x, .. } = Footprint::around(footprints.clone()).expect("a box");
+            assert_eq!((min_x, max_x), wanted, "{footprints:?}");
+        }
+        assert!(Footprint::around([]).is_none());
     }
 }

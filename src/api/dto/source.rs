@@ -74,7 +74,7 @@ pub(crate) struct SourceDto {
     /// Coordinate system, as `EPSG:32612` or a PROJ string; absent without a georeference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crs: Option<String>,
-    /// West, south, east, north in degrees.
+    /// West, south, east, north in degrees. West is greater than east if the source crosses the antimeridian (RFC 7946, section 5.2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bounds: Option<[f64; 4]>,
     /// Resolution at the centre, in metres per pixel.
@@ -111,7 +111,7 @@ impl SourceDto {
         let place = place.as_ref();
         let bounds = place.map(|place| {
             let b = place.bounds_lon_lat;
-            [b.min_x, b.min_y, b.max_x, b.max_y]
+            [b.min_x, b.min_y, if b.max_x > 180.0 { b.max_x - 360.0 } else { b.max_x }, b.max_y]
         });
         Self {
             id: source.id.clone(),

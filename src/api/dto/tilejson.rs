@@ -20,7 +20,8 @@ pub(crate) struct TileJson {
     /// Always `xyz`: rows are counted from the north.
     #[schema(example = "xyz")]
     pub scheme: &'static str,
-    /// West, south, east, north in degrees.
+    /// West, south, east, north in degrees. All longitudes if the source crosses the antimeridian, because TileJSON's bounds must not
+    /// wrap there; `center` is then in its middle.
     #[schema(example = json!([-180.0, -85.0, 180.0, 85.0]))]
     pub bounds: [f64; 4],
     /// Longitude, latitude and zoom of the initial view.
@@ -86,11 +87,13 @@ impl TileJson {
         format: &str,
     ) -> Self {
         let place = source.describe().extent;
-        let bounds = place.map_or([-180.0, -MAX_LAT, 180.0, MAX_LAT], |place| {
+        let [west, south, east, north] = place.map_or([-180.0, -MAX_LAT, 180.0, MAX_LAT], |place| {
             let b = place.bounds_lon_lat;
             [b.min_x, b.min_y.max(-MAX_LAT), b.max_x, b.max_y.min(MAX_LAT)]
         });
-        let [west, south, east, north] = bounds;
+        let middle = f64::midpoint(west, east);
+        // MapLibre draws nothing between a west that is greater than the east, and Leaflet what lies outside.
+        let bounds = if east > 180.0 { [-180.0, south, 180.0, north] } else { [west, south, east, north] };
         let (minzoom, maxzoom) = zooms;
         // The highest zoom at which a tile is at least as wide as the area.
         let fitting = (360.0 / (east - west).max(1e-6)).log2().floor().clamp(f64::from(minzoom), f64::from(maxzoom));
@@ -100,7 +103,7 @@ impl TileJson {
             tiles: vec![url],
             scheme: "xyz",
             bounds,
-            center: [(west + east) / 2.0, (south + north) / 2.0, fitting],
+            center: [if middle > 180.0 { middle - 360.0 } else { middle }, f64::midpoint(south, north), fitting],
             minzoom,
             maxzoom,
             tile_size,

@@ -170,7 +170,9 @@ impl Catalogue {
 /// of a tile does; otherwise its bounds would be all longitudes.
 fn area_of(target: &Georef) -> Option<Bounds> {
     if target.crs != Crs::web_mercator() {
-        return Footprint::of(target).and_then(|footprint| Footprint::around([footprint]));
+        let area = Footprint::of(target).and_then(|footprint| Footprint::around([footprint]))?;
+        let crosses = area.max_x > 180.0;
+        return Some(if crosses { Bounds { min_x: -180.0, max_x: 180.0, ..area } } else { area });
     }
     let half = crate::tiles::WORLD_M / 2.0;
     let bounds = target.bounds();
