@@ -7,6 +7,7 @@
 
 mod task;
 mod token_window;
+mod window_product;
 
 use rayon::prelude::*;
 

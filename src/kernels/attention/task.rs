@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::WindowAttentionKernel;
 use super::token_window::{TokenWindow, WindowGrid};
+use super::window_product::WindowProduct;
 use crate::kernels::factors::{CHUNK, Factors};
+use crate::kernels::math;
 use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::micro::{ProductSides, Start, Tile, multiply};
 use crate::kernels::simd::{Simd, SimdTask};
-use crate::kernels::{LayerActivation, math};
 
 /// Added to the logits of token pairs that are neighbours only because of the roll.
 const MASKED: f32 = -100.0;
@@ -102,54 +102,31 @@ impl AttentionTask<'_> {
         let (depth, factors) = (self.layer.head_channels, self.factors);
         let tokens = window.places.len();
         let channels = self.layer.scale.len() * depth;
-        let width = 2 * S::LANES;
         self.gather(s, head, window, ahead, to);
         self.gather_values(s, head, window, to);
 
         let bias = &self.layer.position_bias[head * tokens * tokens..][..tokens * tokens];
-        let (count, padded) = (factors.words(depth), factors.padded_words(depth));
-        for column in (0..tokens).step_by(width) {
-            let right = &to.keys[column * count..];
-            let mut row = 0;
-            for size in factors.groups(S::ROWS).sizes(tokens) {
-                let residual = Some(bias[row * tokens + column..].as_ptr());
-                let tile = Tile {
-                    to: to.logits[row * tokens + column..].as_mut_ptr(),
-                    stride: tokens,
-                    rows: size.min(tokens - row),
-                    columns: width.min(tokens - column),
-                    start: Start::Bias { bias: to.zeros.as_ptr(), residual },
-                    activation: LayerActivation::None,
-                    further: None,
-                };
-                let left = &to.queries[row * padded..];
-                // SAFETY: the buffers hold whole groups and panels; logits and bias are [T, T].
-                unsafe { multiply(s, size, ProductSides { left, right, count, factors }, tile) };
-                row += size;
-            }
-        }
+        s.apart(WindowProduct {
+            factors,
+            tokens,
+            columns: tokens,
+            inner: depth,
+            left: &to.queries,
+            right: &to.keys,
+            start: Some((&to.zeros, bias)),
+            to: &mut to.logits,
+        });
         self.softmax(s, window, to);
-
-        let (count, padded) = (factors.words(tokens), factors.padded_words(tokens));
-        for column in (0..depth).step_by(width) {
-            let right = &to.values[column * count..];
-            let mut row = 0;
-            for size in factors.groups(S::ROWS).sizes(tokens) {
-                let tile = Tile {
-                    to: to.gathered[row * depth + column..].as_mut_ptr(),
-                    stride: depth,
-                    rows: size.min(tokens - row),
-                    columns: width.min(depth - column),
-                    start: Start::Zero,
-                    activation: LayerActivation::None,
-                    further: None,
-                };
-                let left = &to.weights[row * padded..];
-                // SAFETY: the buffers hold whole groups and panels; the result is [T, depth].
-                unsafe { multiply(s, size, ProductSides { left, right, count, factors }, tile) };
-                row += size;
-            }
-        }
+        s.apart(WindowProduct {
+            factors,
+            tokens,
+            columns: depth,
+            inner: tokens,
+            left: &to.weights,
+            right: &to.values,
+            start: None,
+            to: &mut to.gathered,
+        });
         for (token, place) in window.places.iter().enumerate() {
             let Some(pixel) = place else { continue };
             let from = &to.gathered[token * depth..][..depth];

@@ -19,7 +19,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use self::pack::pack_panels;
-pub(crate) use self::pack::{RowPiece, pack_rows};
+pub(crate) use self::pack::{PackRows, RowPiece};
 pub(crate) use self::row_source::{DenseRows, RowSource};
 use self::task::GemmTask;
 pub(crate) use self::tiled::Finish;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::row_source::RowSource;
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::Aligned;
-use crate::kernels::simd::{InstructionSet, Simd};
+use crate::kernels::simd::{InstructionSet, Simd, SimdTask};
 
 /// Most values of a row that are packed at once.
 pub(super) const BLOCK_VALUES: usize = 2048;
@@ -45,47 +45,56 @@ pub(crate) struct RowPiece {
 }
 
 /// Packs a piece of `x` [rows, inputs] into groups and chunks, zero-padded.
-#[inline(always)]
-pub(crate) fn pack_rows<S: Simd, R: RowSource>(
-    simd: S,
-    factors: Factors,
-    x: &R,
-    inputs: usize,
-    piece: RowPiece,
-    packed: &mut [f32],
-) {
-    let RowPiece { rows, units, row_words, before } = piece;
-    let (unit_values, unit_chunks) = (factors.unit_values(), factors.unit_chunks());
-    let columns = units.start * unit_values..inputs.min(units.end * unit_values);
-    // One contiguous row, before it is cut into chunks; the values past its end stay zero. Whole units are read in place.
-    let whole = columns.len() == units.len() * unit_values;
-    let mut line = [0.0_f32; BLOCK_VALUES];
-    let mut row = rows.start;
-    for size in factors.groups(S::ROWS).sizes(rows.len()) {
-        let group =
-            &mut packed[(row - rows.start) * row_words + before * size..][..size * units.len() * unit_chunks * CHUNK];
-        for r in 0..size.min(rows.end - row) {
-            let line = match x.view(row + r, columns.clone()) {
-                Some(view) if whole => view,
-                _ => {
-                    x.copy(row + r, columns.start, &mut line[..columns.len()]);
-                    &line[..]
-                }
-            };
-            for unit in 0..units.len() {
-                let from = &line[unit * unit_values..][..unit_values];
-                let to = &mut group[(unit * unit_chunks * size + r) * CHUNK..][..((unit_chunks - 1) * size + 1) * CHUNK];
-                for lane in (0..CHUNK).step_by(S::LANES) {
-                    let [first, second] = factors.sources::<S>(lane);
-                    // SAFETY: both registers lie inside one unit, and the words lie inside this row's chunks of that unit.
-                    unsafe {
-                        let values =
-                            [simd.load(from[first..][..S::LANES].as_ptr()), simd.load(from[second..][..S::LANES].as_ptr())];
-                        factors.write(simd, values, to[lane..].as_mut_ptr(), size * CHUNK);
+pub(crate) struct PackRows<'a, R> {
+    pub(crate) factors: Factors,
+    pub(crate) x: &'a R,
+    pub(crate) inputs: usize,
+    pub(crate) piece: RowPiece,
+    pub(crate) packed: &'a mut [f32],
+}
+
+impl<R: RowSource> SimdTask for PackRows<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { factors, x, inputs, piece, packed } = self;
+        let RowPiece { rows, units, row_words, before } = piece;
+        let (unit_values, unit_chunks) = (factors.unit_values(), factors.unit_chunks());
+        let columns = units.start * unit_values..inputs.min(units.end * unit_values);
+        // One contiguous row, before it is cut into chunks; the values past its end stay zero. Whole units are read in place.
+        let whole = columns.len() == units.len() * unit_values;
+        let mut line = [0.0_f32; BLOCK_VALUES];
+        let mut row = rows.start;
+        for size in factors.groups(S::ROWS).sizes(rows.len()) {
+            let group =
+                &mut packed[(row - rows.start) * row_words + before * size..][..size * units.len() * unit_chunks * CHUNK];
+            for r in 0..size.min(rows.end - row) {
+                let line = match x.view(row + r, columns.clone()) {
+                    Some(view) if whole => view,
+                    _ => {
+                        x.copy(row + r, columns.start, &mut line[..columns.len()]);
+                        &line[..]
+                    }
+                };
+                for unit in 0..units.len() {
+                    let from = &line[unit * unit_values..][..unit_values];
+                    let to =
+                        &mut group[(unit * unit_chunks * size + r) * CHUNK..][..((unit_chunks - 1) * size + 1) * CHUNK];
+                    for lane in (0..CHUNK).step_by(S::LANES) {
+                        let [first, second] = factors.sources::<S>(lane);
+                        // SAFETY: both registers lie inside one unit, and the words lie inside this row's chunks of that unit.
+                        unsafe {
+                            let values = [
+                                simd.load(from[first..][..S::LANES].as_ptr()),
+                                simd.load(from[second..][..S::LANES].as_ptr()),
+                            ];
+                            factors.write(simd, values, to[lane..].as_mut_ptr(), size * CHUNK);
+                        }
                     }
                 }
             }
+            row += size.min(rows.end - row);
         }
-        row += size.min(rows.end - row);
     }
 }

@@ -4,7 +4,7 @@
 //! in the nearest cache and then finished row by row, so that memory beyond that cache is read and written in long runs,
 //! which the hardware prefetches.
 
-use super::pack::{RowPiece, pack_rows};
+use super::pack::{PackRows, RowPiece};
 use super::row_source::RowSource;
 use super::task::GemmTask;
 use crate::kernels::factors::{CHUNK, Factors};
@@ -40,7 +40,7 @@ pub(super) fn run<S: Simd, R: RowSource>(s: S, task: GemmTask<'_, R>) {
         let block = first..units.min(first + BLOCK_UNITS);
         let count = block.len() * unit_words;
         let piece = RowPiece { rows: rows.clone(), units: block.clone(), row_words: count, before: 0 };
-        pack_rows(s, factors, x, matrix.inputs, piece, &mut packed);
+        s.apart(PackRows { factors, x, inputs: matrix.inputs, piece, packed: &mut packed });
         for some in panels.clone().step_by(PANELS) {
             let some = some..panels.end.min(some + PANELS);
             let columns = some.start * WIDTH..outputs.min(some.end * WIDTH);

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::PackedMatrix;
-use super::pack::{RowPiece, pack_rows};
+use super::pack::{PackRows, RowPiece};
 use super::row_source::RowSource;
 use super::task::GemmTask;
 use crate::kernels::LayerActivation;
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::micro::{Further, ProductSides, Start, Tile, multiply};
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{Simd, SimdTask};
 
 /// Units of the inner dimension (1024 f32 values, 2048 bf16 values) that are multiplied before moving on. A task's rows of
 /// so many units stay in the second-level cache; with fewer units, the sums would go to memory and back more often.
@@ -25,11 +25,10 @@ pub(super) fn run<S: Simd, R: RowSource>(simd: S, task: GemmTask<'_, R>) {
     for block in matrix.blocks() {
         let row_words = block.len() * unit_words;
         let piece = RowPiece { rows: rows.clone(), units: block.clone(), row_words, before: 0 };
-        pack_rows(simd, factors, x, matrix.inputs, piece, &mut packed);
+        simd.apart(PackRows { factors, x, inputs: matrix.inputs, piece, packed: &mut packed });
         let left = PackedRows { words: &packed, row_words, before: 0 };
         let to = ProductTarget::Matrix { out, residual: residual.map(<[f32]>::as_ptr) };
-        ProductBlock { matrix, left, rows: rows.clone(), panels: panels.clone(), units: block, activation, to }
-            .multiply(simd);
+        simd.apart(ProductBlock { matrix, left, rows: rows.clone(), panels: panels.clone(), units: block, activation, to });
     }
 }
 
@@ -64,9 +63,11 @@ pub(crate) struct ProductBlock<'a> {
     pub(crate) to: ProductTarget<'a>,
 }
 
-impl ProductBlock<'_> {
+impl SimdTask for ProductBlock<'_> {
+    type Output = ();
+
     #[inline(always)]
-    pub(crate) fn multiply<S: Simd>(self, simd: S) {
+    fn run<S: Simd>(self, simd: S) {
         let ProductBlock { matrix, left, rows, panels, units, activation, to } = self;
         let (width, factors, outputs) = (2 * S::LANES, matrix.factors, matrix.outputs);
         let (words, unit_words) = (factors.words(matrix.inputs), factors.unit_chunks() * CHUNK);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Residual, RowStep};
 use crate::kernels::LayerActivation;
 use crate::kernels::factors::CHUNK;
-use crate::kernels::gemm::{DenseRows, PackedMatrix, PackedRows, ProductBlock, ProductTarget, RowPiece, pack_rows};
+use crate::kernels::gemm::{DenseRows, PackRows, PackedMatrix, PackedRows, ProductBlock, ProductTarget, RowPiece};
 use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::norm::Norm;
 use crate::kernels::simd::{Simd, SimdTask};
@@ -125,7 +125,8 @@ unsafe fn pack<S: Simd>(s: S, matrix: &PackedMatrix, rows: CurrentRows, count: u
     for units in matrix.blocks() {
         let before = units.start * factors.unit_chunks() * CHUNK;
         let piece = RowPiece { rows: 0..count, units, row_words, before };
-        pack_rows(s, factors, &DenseRows { values, width: rows.width }, rows.width, piece, &mut words);
+        let x = &DenseRows { values, width: rows.width };
+        s.apart(PackRows { factors, x, inputs: rows.width, piece, packed: &mut words });
     }
     PackedInput { words, row_words }
 }
@@ -164,6 +165,6 @@ impl RowsProduct<'_> {
         let before = units.start * matrix.factors().unit_chunks() * CHUNK;
         let left = PackedRows { words: &left.words, row_words: left.row_words, before };
         let panels = 0..matrix.outputs().div_ceil(2 * S::LANES);
-        ProductBlock { matrix, left, rows: 0..count, panels, units, activation, to }.multiply(s);
+        s.apart(ProductBlock { matrix, left, rows: 0..count, panels, units, activation, to });
     }
 }

@@ -14,6 +14,12 @@ pub(super) fn run<T: SimdTask>(task: T) -> T::Output {
     task.run(Avx2(()))
 }
 
+#[target_feature(enable = "avx2,fma")]
+#[inline(never)]
+fn apart<T: SimdTask>(s: Avx2, task: T) -> T::Output {
+    task.run(s)
+}
+
 /// A mask with all bits set in the first `count` lanes.
 #[inline(always)]
 unsafe fn mask(count: usize) -> __m256i {
@@ -43,6 +49,10 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
 
+    #[inline(always)]
+    fn apart<T: SimdTask>(self, task: T) -> T::Output {
+        unsafe { apart(self, task) }
+    }
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
         unsafe { _mm256_set1_ps(value) }

@@ -29,6 +29,19 @@ pub(super) unsafe fn run_amx<T: SimdTask>(task: T) -> T::Output {
     task.run(Avx512::<true, true>(()))
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[inline(never)]
+fn apart<T: SimdTask>(s: Avx512<false, false>, task: T) -> T::Output {
+    task.run(s)
+}
+
+/// Leaves the tile registers as [`run_amx`] has configured them.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+#[inline(never)]
+fn apart_bf16<T: SimdTask, const AMX: bool>(s: Avx512<true, AMX>, task: T) -> T::Output {
+    task.run(s)
+}
+
 /// A mask of the first `count` lanes.
 #[inline(always)]
 fn mask(count: usize) -> __mmask16 {
@@ -79,6 +92,10 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     const ROWS: usize = 12;
     const TILES: bool = AMX;
 
+    #[inline(always)]
+    fn apart<T: SimdTask>(self, task: T) -> T::Output {
+        unsafe { if BF16 { apart_bf16(Avx512::<true, AMX>(()), task) } else { apart(Avx512::<false, false>(()), task) } }
+    }
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
         unsafe { _mm512_set1_ps(value) }

@@ -72,6 +72,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sum(self, v: Self::V) -> f32;
     fn largest(self, v: Self::V) -> f32;
 
+    /// Runs `task` as a function of its own. Everything that is inlined into one function is optimised as a whole, at a cost
+    /// that grows faster than its size; so a part of a task that is large, and worth more than a call, is a task itself.
+    fn apart<T: SimdTask>(self, task: T) -> T::Output;
+
     /// Prefetches the cache line at `address`, which need not be valid.
     #[inline(always)]
     fn prefetch(self, address: *const f32) {

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Simd, to_bf16_pair};
+use super::{Simd, SimdTask, to_bf16_pair};
 
 /// NEON is part of the aarch64 baseline, so a value can be made without detection.
 #[derive(Clone, Copy)]
@@ -12,6 +12,11 @@ impl Neon {
     pub(super) fn new() -> Self {
         Self(())
     }
+}
+
+#[inline(never)]
+fn apart<T: SimdTask>(s: Neon, task: T) -> T::Output {
+    task.run(s)
 }
 
 /// The first values of bf16 pairs.
@@ -34,6 +39,10 @@ impl Simd for Neon {
     const LANES: usize = 4;
     const ROWS: usize = 12;
 
+    #[inline(always)]
+    fn apart<T: SimdTask>(self, task: T) -> T::Output {
+        apart(self, task)
+    }
     #[inline(always)]
     fn splat(self, value: f32) -> float32x4_t {
         unsafe { vdupq_n_f32(value) }

@@ -1,12 +1,17 @@
 //! Plain Rust, for processors without code of their own, and for Miri.
 
-use super::{Simd, bf16_pair, to_bf16_pair};
+use super::{Simd, SimdTask, bf16_pair, to_bf16_pair};
 
 const LANES: usize = 8;
 
 /// Needs no special instructions, so anyone may make one.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
+
+#[inline(never)]
+fn apart<T: SimdTask>(task: T) -> T::Output {
+    task.run(Portable)
+}
 
 #[inline(always)]
 fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
@@ -18,6 +23,10 @@ impl Simd for Portable {
     const LANES: usize = LANES;
     const ROWS: usize = 6;
 
+    #[inline(always)]
+    fn apart<T: SimdTask>(self, task: T) -> T::Output {
+        apart(task)
+    }
     #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
         [value; LANES]

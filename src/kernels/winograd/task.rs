@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::transform::{POINTS, SIDE};
 use super::{Winograd, WinogradPhase};
-use crate::kernels::factors::CHUNK;
+use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::memory::{Out, Scratch};
 use crate::kernels::micro::{ProductSides, Start, Tile, multiply};
 use crate::kernels::simd::{Simd, SimdTask};
@@ -51,26 +51,16 @@ impl SimdTask for WinogradTask<'_> {
         }
         for phase in &self.layer.phases {
             for panel in self.panels.clone() {
-                for point in 0..POINTS {
-                    let right = &phase.words[(panel * POINTS + point) * words * width..][..words * width];
-                    let mut first = 0;
-                    for size in groups.sizes(self.tiles.len()) {
-                        let left = &gathered[point * gathered_stride + first * depth..][..size * depth];
-                        let to = products[point * products_stride + first * width..][..size * width].as_mut_ptr();
-                        let tile = Tile {
-                            to,
-                            stride: width,
-                            rows: size,
-                            columns: width.min((self.layer.outputs - panel * width).next_multiple_of(S::LANES)),
-                            start: Start::Zero,
-                            activation: LayerActivation::None,
-                            further: None,
-                        };
-                        // SAFETY: the slices above cover all that is read and written.
-                        unsafe { multiply(s, size, ProductSides { left, right, count: words, factors }, tile) };
-                        first += size;
-                    }
-                }
+                s.apart(PointProducts {
+                    factors,
+                    words,
+                    depth,
+                    tiles: self.tiles.len(),
+                    columns: width.min((self.layer.outputs - panel * width).next_multiple_of(S::LANES)),
+                    left: (&gathered, gathered_stride),
+                    right: &phase.words[panel * POINTS * words * width..][..POINTS * words * width],
+                    to: (&mut products, products_stride),
+                });
                 for (i, tile) in self.tiles.clone().enumerate() {
                     for column in [panel * width, panel * width + S::LANES] {
                         if column < self.layer.outputs {
@@ -88,6 +78,47 @@ impl SimdTask for WinogradTask<'_> {
         }
         if self.streamed {
             s.end_stream();
+        }
+    }
+}
+
+/// The products of one panel of outputs, point by point.
+struct PointProducts<'a> {
+    factors: Factors,
+    /// Words of the inner dimension, and of a row of gathered tiles.
+    words: usize,
+    depth: usize,
+    tiles: usize,
+    /// Columns of the panel that are wanted.
+    columns: usize,
+    /// Gathered tiles, and values from one point to the next.
+    left: (&'a [f32], usize),
+    /// [point][word][panel width]
+    right: &'a [f32],
+    /// [point][tile][panel width], and values from one point to the next.
+    to: (&'a mut [f32], usize),
+}
+
+impl SimdTask for PointProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { factors, words, depth, tiles, columns, left: (gathered, gathered_stride), right, to } = self;
+        let (products, products_stride) = to;
+        let width = 2 * S::LANES;
+        for point in 0..POINTS {
+            let right = &right[point * words * width..][..words * width];
+            let mut first = 0;
+            for size in factors.groups(S::ROWS).sizes(tiles) {
+                let left = &gathered[point * gathered_stride + first * depth..][..size * depth];
+                let to = products[point * products_stride + first * width..][..size * width].as_mut_ptr();
+                let (start, activation) = (Start::Zero, LayerActivation::None);
+                let tile = Tile { to, stride: width, rows: size, columns, start, activation, further: None };
+                // SAFETY: the slices above cover all that is read and written.
+                unsafe { multiply(s, size, ProductSides { left, right, count: words, factors }, tile) };
+                first += size;
+            }
         }
     }
 }
