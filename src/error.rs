@@ -26,7 +26,9 @@ pub enum ErrorKind {
     Internal,
     /// A host that this server depends on failed (502).
     Upstream,
-    /// What is needed is not there now: a model that is loading or not downloaded, or a server that is stopping (503).
+    /// This server lacks something that waiting does not bring: weights that it was not given and may not download (501).
+    NotProvided,
+    /// What is needed is not there now: a source that is being opened, or a server that is stopping (503).
     Unavailable,
     /// The operation took too long (504).
     TimedOut,

@@ -1,5 +1,7 @@
 //! Logging, and the names of all metrics.
 
+use std::io::IsTerminal;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -48,7 +50,10 @@ pub fn start_logging(level: &str, format: LogFormat) {
             filter = filter.add_directive(client);
         }
     }
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Files and pipes get no colour codes.
+    let logs = if std::io::stderr().is_terminal() { logs } else { logs.with_ansi(false) };
+    let logs = logs.with_target(false);
     // A second call, as in tests, has no effect.
     let _ = match format {
         LogFormat::Text => logs.try_init(),

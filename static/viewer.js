@@ -1,7 +1,7 @@
 /** The page: loads the catalogue, and keeps URL, form, map and messages in step with one state. */
 
 import { apiKey, getJson, sourceTileJson, sourceTiles } from "./viewer/api.js";
-import { loadCatalog, resolve } from "./viewer/catalog.js";
+import { loadCatalog, missing, resolve, scaleRatio } from "./viewer/catalog.js";
 import { drawControls, listenToControls } from "./viewer/controls.js";
 import { byId, debounced } from "./viewer/dom.js";
 import { FileRuns } from "./viewer/files.js";
@@ -18,6 +18,11 @@ import { Traffic } from "./viewer/traffic.js";
 
 /** Where a source that covers the whole Earth opens: the islands of South-East Asia, which the demo model never trained on. */
 const WORLD_VIEW = { zoom: 3.4, lat: 8, lon: 116 };
+
+/** How many times larger or smaller than in training pixels may be before the page says so; the server warns from there on, too. */
+const TOLERATED_SCALE_RATIO = 2;
+
+const metres = (length) => `${length < 1 ? Number(length.toPrecision(2)) : Math.round(length)} m`;
 
 /** Degrees of longitude from which a source counts as the whole Earth. */
 const WORLD_WIDTH_DEG = 300;
@@ -65,6 +70,7 @@ class Viewer {
       this.store.reset(stated);
     });
     this.#selection = resolve(catalog, this.store.state);
+    this.#tellMissing();
     await this.#draw();
     if (!hasView) this.#goToSource(false);
     document.body.classList.remove("starting");
@@ -75,10 +81,17 @@ class Viewer {
     if (changed.size === 1 && changed.has("view")) return;
     const before = this.#selection;
     this.#selection = resolve(this.#catalog, this.store.state);
+    if (changed.has("model") || changed.has("task") || changed.has("source")) this.#tellMissing();
     const { source } = this.#selection;
     if (changed.has("model") || changed.has("task") || changed.has("source")) this.popup.remove();
     await this.#draw();
     if (source && source.id !== before.source?.id && !changed.has("view")) this.#goToSource();
+  }
+
+  /** Says which names of the address the server does not know, instead of quietly showing something else. */
+  #tellMissing() {
+    const message = missing(this.#catalog, this.store.state, this.#selection);
+    if (message) announce({ message });
   }
 
   /** Brings everything on the page up to date with state and selection. */
@@ -182,6 +195,11 @@ class Viewer {
     const first = this.#firstZoom(tileJson);
     if (map.getZoom() < first - 0.01)
       return { text: "Too far out for this model.", label: "Zoom in", action: () => map.easeTo({ zoom: first }) };
+    const { model, source } = this.#selection;
+    if (scaleRatio(model, source) > TOLERATED_SCALE_RATIO) {
+      const sizes = `This imagery has pixels of ${metres(source.resolution_m)}, the model was trained on ${metres(model.native_gsd_m)}`;
+      return { text: `${sizes}: expect little of the result.` };
+    }
     return null;
   }
 
@@ -193,7 +211,7 @@ class Viewer {
   /** The map zoom at which objects are about as large as in training. Masks are useful at any zoom. */
   #clearZoom(tileJson) {
     const isVector = tilesOf(this.#selection, this.store.state).kind !== "raster";
-    return isVector ? Math.max(this.#firstZoom(tileJson), tileJson.maxzoom - 2) : this.#firstZoom(tileJson);
+    return isVector ? Math.max(this.#firstZoom(tileJson), tileJson.maxzoom - 1) : this.#firstZoom(tileJson);
   }
 
   #goToSource(animate = true) {

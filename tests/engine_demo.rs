@@ -187,10 +187,10 @@ async fn an_upload_survives_a_restart_and_can_be_removed() {
     };
     let bytes = Bytes::from_static(include_bytes!("../static/demo/trees_osbs.tif"));
     let sources = satlas_serve::engine::Sources::open(&options).unwrap();
-    let first = sources.register_upload(None, None, "osbs.tif", bytes.clone(), None).await.unwrap();
-    let again = sources.register_upload(None, None, "other-name.tif", bytes, None).await.unwrap();
+    let first = sources.register_upload(None, None, Some("osbs.tif"), bytes.clone(), None).await.unwrap();
+    let again = sources.register_upload(None, None, Some("other-name.tif"), bytes, None).await.unwrap();
     assert_eq!(first.id, again.id, "the same content is one source");
-    let broken = sources.register_upload(None, None, "x.tif", Bytes::from_static(b"II*\0nonsense"), None).await;
+    let broken = sources.register_upload(None, None, Some("x.tif"), Bytes::from_static(b"II*\0nonsense"), None).await;
     assert_eq!(broken.unwrap_err().kind(), satlas_serve::error::ErrorKind::Unusable);
 
     let reopened = satlas_serve::engine::Sources::open(&options).unwrap();
@@ -258,6 +258,51 @@ async fn objects_on_the_borders_of_windows_are_reported_by_one_tile() {
         });
         assert!(is_reported, "{object:?} is reported by no tile");
     }
+}
+
+/// The objects among `found` that reach over the line at `at` along an axis (0: columns, 1: rows) between `low` and `high`.
+fn crossing(found: &[Object], axis: usize, at: f32, (low, high): (f32, f32)) -> Vec<Object> {
+    let across = 1 - axis;
+    let mut crossing: Vec<Object> = found
+        .iter()
+        .filter(|object| object.bbox_px[axis] < at - 0.01 && object.bbox_px[axis + 2] > at + 0.01)
+        .filter(|object| object.bbox_px[across] < high - 0.01 && object.bbox_px[across + 2] > low + 0.01)
+        .cloned()
+        .collect();
+    crossing.sort_by(|a, b| b.score.total_cmp(&a.score));
+    crossing
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_of_a_border_draw_the_same_objects() {
+    let engine = engine();
+    let tiles = tiles_of(&engine, "trees", 20);
+    let origin = tiles[0];
+    let mut drawn = std::collections::BTreeMap::new();
+    for (x, y) in tiles {
+        let request = TileRequest { objects: ObjectRule::Touching, ..tile(&engine, "trees", "tree_crown", (20, x, y)) };
+        drawn.insert((x, y), objects_of(&engine, &request, origin).await);
+    }
+    let mut shared = 0;
+    for ((x, y), here) in &drawn {
+        let (left, top) = ((x - origin.0) as f32 * 256.0, (y - origin.1) as f32 * 256.0);
+        for (beside, axis, at, span) in
+            [((x + 1, *y), 0, left + 256.0, (top, top + 256.0)), ((*x, y + 1), 1, top + 256.0, (left, left + 256.0))]
+        {
+            let Some(there) = drawn.get(&beside) else { continue };
+            let (one, other) = (crossing(here, axis, at, span), crossing(there, axis, at, span));
+            shared += one.len();
+            let same = |(a, b): (&Object, &Object)| {
+                a.score == b.score && a.bbox_px.iter().zip(b.bbox_px).all(|(a, b)| (a - b).abs() < 0.01)
+            };
+            assert!(
+                one.len() == other.len() && one.iter().zip(&other).all(same),
+                "{:?} {beside:?}: {one:?} {other:?}",
+                (x, y)
+            );
+        }
+    }
+    assert!(shared > 20, "only {shared} objects lie on borders");
 }
 
 /// The demo's `world` with its weights in a file of the user's.

@@ -68,18 +68,27 @@ impl EncodedAnswer {
         .map_err(Problem::internal)?
     }
 
-    /// Encodes an imagery tile as PNG; `read` is the time it took to read it. Blocks.
+    /// Encodes an imagery tile as PNG; `read` is the time it took to read it, `warning` why it may be empty. Blocks.
     ///
     /// # Errors
     /// If the PNG encoder fails.
-    pub(super) fn imagery(tile: &RgbaTile, georef: &Georef, read: Duration) -> Result<Self, Problem> {
+    pub(super) fn imagery(
+        tile: &RgbaTile,
+        georef: &Georef,
+        read: Duration,
+        warning: Option<String>,
+    ) -> Result<Self, Problem> {
         let started = Instant::now();
         let pixels = tile.rgba.chunks_exact(4);
         let rgb: Vec<u8> = pixels.clone().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
         let valid: Vec<bool> = pixels.map(|pixel| pixel[3] != 0).collect();
         let encoded = encode_imagery(&rgb, &valid, tile.width, tile.height)?;
         let timing = server_timing(&Timings { read, ..Timings::default() }, started.elapsed());
-        Ok(Self::new(encoded, Some(georef), &timing))
+        let mut answer = Self::new(encoded, Some(georef), &timing);
+        if let Some(warning) = warning {
+            insert(&mut answer.headers, INPUT_WARNINGS, &warning);
+        }
+        Ok(answer)
     }
 
     fn new(encoded: Encoded, georef: Option<&Georef>, timing: &str) -> Self {

@@ -1,31 +1,56 @@
-//! The base URL under which the client reaches this server, for the absolute URLs in TileJSON.
+//! The address under which the client reaches this server: all of it for the absolute URLs in TileJSON, its path for the links in
+//! other responses.
+
+use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 
 /// Scheme, host and path prefix, without a trailing slash.
 pub(super) struct BaseUrl(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for BaseUrl {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self(base_url(parts)))
     }
 }
 
+/// The path under which a proxy serves this server, such as `/satlas`; empty without one. Every path in a response begins with it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PathPrefix(pub String);
+
+impl PathPrefix {
+    /// The prefix in the headers of a request.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let prefix = first(headers, "x-forwarded-prefix").filter(|prefix| is_prefix(prefix)).unwrap_or_default();
+        Self(prefix.trim_end_matches('/').to_owned())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPrefix {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.headers))
+    }
+}
+
+/// The first value of a header; each proxy appends to these headers, so it is the one that the client used.
+fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let value = headers.get(name)?.to_str().ok()?;
+    Some(value.split(',').next()?.trim()).filter(|value| !value.is_empty())
+}
+
 fn base_url(parts: &Parts) -> String {
-    let header = |name: &str| {
-        let value = parts.headers.get(name)?.to_str().ok()?;
-        // Each proxy appends to these headers, so the first value is the one the client used.
-        Some(value.split(',').next()?.trim()).filter(|value| !value.is_empty())
-    };
+    let header = |name: &str| first(&parts.headers, name);
     let scheme = header("x-forwarded-proto").filter(|scheme| matches!(*scheme, "http" | "https")).unwrap_or("http");
     let host = header("x-forwarded-host").or_else(|| header(header::HOST.as_str())).filter(|host| is_host(host));
     let host = host.or_else(|| parts.uri.authority().map(|authority| authority.as_str())).unwrap_or("localhost");
-    let prefix = header("x-forwarded-prefix").filter(|prefix| is_prefix(prefix)).unwrap_or_default();
-    format!("{scheme}://{host}{}", prefix.trim_end_matches('/'))
+    let PathPrefix(prefix) = PathPrefix::of(&parts.headers);
+    format!("{scheme}://{host}{prefix}")
 }
 
 /// True for names, IPv4 and bracketed IPv6 addresses, with or without a port: no character that could end the host part of a URL.

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
 
+use super::compression::is_text;
 use crate::identity::identity_of;
 
 /// A strong ETag from values that together determine the response body.
@@ -22,9 +23,17 @@ pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     }
 }
 
-/// A 304 response with its validators.
-pub(super) fn not_modified(etag: &str, cache_control: &str) -> Response {
-    with_validators(StatusCode::NOT_MODIFIED.into_response(), etag, cache_control)
+/// A 304 response with the headers that a 200 response of this media type would have: validators, and `Vary` if it could be
+/// compressed (RFC 9110, 15.4.5). A compressed body has a weak ETag, so the client's spelling of the tag is the right one.
+pub(super) fn not_modified(headers: &HeaderMap, etag: &str, cache_control: &str, media_type: &str) -> Response {
+    let weak = format!("W/{etag}");
+    let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let is_weak = given.flat_map(|value| value.split(',')).any(|tag| tag.trim() == weak);
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    if is_text(media_type) {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_name(header::ACCEPT_ENCODING));
+    }
+    with_validators(response, if is_weak { &weak } else { etag }, cache_control)
 }
 
 /// Adds `ETag` and `Cache-Control`.

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::base_url::PathPrefix;
 use crate::engine::EngineError;
 use crate::error::{ErrorKind, InvalidValue, printable};
 use crate::outputs::OutputError;
@@ -30,6 +31,8 @@ pub enum ProblemKind {
     Forbidden,
     /// The route exists, but does not support the method.
     MethodNotAllowed,
+    /// The requested range of bytes begins behind the end of the body.
+    UnsatisfiableRange,
 }
 
 /// How a kind of problem is reported.
@@ -50,7 +53,7 @@ const fn row(kind: ErrorKind, status: StatusCode, code: &'static str, title: &'s
 }
 
 /// All kinds of problems; responses and the OpenAPI document are both built from this table.
-pub const TABLE: [Row; 15] = [
+pub const TABLE: [Row; 17] = [
     row(ErrorKind::Invalid, StatusCode::BAD_REQUEST, "invalid_value", "A value is malformed or out of range"),
     row(ErrorKind::NotFound, StatusCode::NOT_FOUND, "not_found", "There is no such thing here"),
     row(ErrorKind::NotAcceptable, StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer cannot have this format"),
@@ -66,6 +69,7 @@ pub const TABLE: [Row; 15] = [
     row(ErrorKind::Overloaded, StatusCode::TOO_MANY_REQUESTS, "overloaded", "The answer would come too late"),
     row(ErrorKind::Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the server"),
     row(ErrorKind::Upstream, StatusCode::BAD_GATEWAY, "upstream", "Something the server depends on failed"),
+    row(ErrorKind::NotProvided, StatusCode::NOT_IMPLEMENTED, "not_provided", "This server was not given what it takes"),
     row(ErrorKind::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Loading or stopping"),
     row(ErrorKind::TimedOut, StatusCode::GATEWAY_TIMEOUT, "timed_out", "It took too long"),
     Row {
@@ -85,6 +89,12 @@ pub const TABLE: [Row; 15] = [
         status: StatusCode::METHOD_NOT_ALLOWED,
         code: "method_not_allowed",
         title: "The route does not have this method",
+    },
+    Row {
+        kind: ProblemKind::UnsatisfiableRange,
+        status: StatusCode::RANGE_NOT_SATISFIABLE,
+        code: "range_not_satisfiable",
+        title: "There are no such bytes",
     },
 ];
 
@@ -149,12 +159,12 @@ impl Problem {
         }
     }
 
-    /// The JSON body of the response to the request with this id.
-    pub(super) fn body(&self, request_id: &str) -> ProblemBody {
+    /// The JSON body of the response to the request with this id, which came under this prefix.
+    pub(super) fn body(&self, request_id: &str, PathPrefix(prefix): &PathPrefix) -> ProblemBody {
         let Row { status, code, title, .. } = self.kind.row();
         let detail = self.public_detail();
         ProblemBody {
-            problem_type: format!("/docs#{code}"),
+            problem_type: format!("{prefix}/docs#{code}"),
             title: title.to_owned(),
             status: status.as_u16(),
             detail,
@@ -260,6 +270,7 @@ mod tests {
             Overloaded,
             Internal,
             Upstream,
+            NotProvided,
             Unavailable,
             TimedOut,
         ] {
@@ -269,9 +280,14 @@ mod tests {
 
     #[test]
     fn the_servers_own_faults_are_told_to_the_log_only() {
-        let body = Problem::internal("thread 'device' said: /secret/path").body("id-1");
+        let body = Problem::internal("thread 'device' said: /secret/path").body("id-1", &PathPrefix::default());
         assert!(!body.detail.contains("secret"));
         assert_eq!((body.status, body.request_id.as_str()), (500, "id-1"));
-        assert!(Problem::invalid("threshold: found \"x\"").body("id-2").detail.contains("threshold"));
+        assert!(
+            Problem::invalid("threshold: found \"x\"")
+                .body("id-2", &PathPrefix("/satlas".to_owned()))
+                .detail
+                .contains("threshold")
+        );
     }
 }

@@ -1,16 +1,18 @@
 //! Layers around all handlers: request ids, logs, metrics, problems as JSON, API keys, time limits.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::base_url::PathPrefix;
 use super::error::{PROBLEM_JSON, Problem, ProblemKind};
 use super::state::AppState;
 use crate::engine::{Caller, Class, Client};
@@ -40,6 +42,7 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let prefix = PathPrefix::of(request.headers());
     let started = Instant::now();
     let mut response = next.run(request).await;
     let (status, seconds) = (response.status(), started.elapsed().as_secs_f64());
@@ -47,7 +50,12 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
         if status.is_server_error() {
             tracing::error!(request_id = id, %method, path, status = status.as_u16(), detail = problem.detail, "failed");
         }
-        response = as_json(&problem, &id, response.headers().clone());
+        response = as_json(&problem, &id, &prefix, response.headers().clone());
+    }
+    complete_headers(response.headers_mut(), &prefix);
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        // The length of an empty stream is unknown, so that no `Content-Length: 0` is added, which RFC 9110, 8.6 forbids here.
+        *response.body_mut() = Body::from_stream(futures::stream::empty::<Result<Bytes, Infallible>>());
     }
     tracing::debug!(request_id = id, %method, path, status = status.as_u16(), seconds, "answered");
     let labels = [("route", route), ("status", status.as_u16().to_string())];
@@ -57,6 +65,25 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// What all responses have in common: nothing is cached that no handler said may be, and `Location` leads through the proxy by
+/// which the request came.
+fn complete_headers(headers: &mut HeaderMap, PathPrefix(prefix): &PathPrefix) {
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let path = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).filter(|path| path.starts_with('/'));
+    if let Some(Ok(location)) = path.map(|path| format!("{prefix}{path}").parse()) {
+        headers.insert(header::LOCATION, location);
+    }
+}
+
+/// Answers 400 to an HTTP/1.1 request without exactly one `Host` header (RFC 9112, 3.2).
+pub(super) async fn require_host(request: Request, next: Next) -> Response {
+    let count = request.headers().get_all(header::HOST).iter().count();
+    if request.version() == Version::HTTP_11 && count != 1 {
+        return Problem::invalid(format!("found {count} Host headers; one is needed")).into_response();
+    }
+    next.run(request).await
 }
 
 /// The client's id if it is short and safe to log, else a new one.
@@ -81,19 +108,19 @@ fn new_request_id() -> String {
 }
 
 /// The JSON response for a problem; headers that inner layers added (CORS, Allow) are kept.
-fn as_json(problem: &Problem, request_id: &str, mut headers: HeaderMap) -> Response {
+fn as_json(problem: &Problem, request_id: &str, prefix: &PathPrefix, mut headers: HeaderMap) -> Response {
     for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG] {
         headers.remove(name);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.remove(header::CACHE_CONTROL);
     if let Some(after) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
     if problem.kind == ProblemKind::Unauthorized {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"satlas-serve\""));
     }
-    let mut response = (problem.kind.row().status, Json(problem.body(request_id))).into_response();
+    let mut response = (problem.kind.row().status, Json(problem.body(request_id, prefix))).into_response();
     response.headers_mut().remove(header::CONTENT_TYPE);
     response.headers_mut().extend(headers);
     response

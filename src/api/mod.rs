@@ -4,8 +4,10 @@
 
 mod answer;
 mod base_url;
+mod byte_range;
 mod compression;
 mod conditional;
+mod drain;
 mod dto;
 mod error;
 mod extract;
@@ -30,7 +32,6 @@ use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use dto::ModelDto;
 pub use error::{ProblemKind, Row, TABLE};
@@ -66,11 +67,14 @@ pub fn router(state: AppState) -> Router {
     let (routes, document) = open.merge(v1).split_for_parts();
     // One stack, outermost first: layers added one by one are boxed, which costs an allocation per layer and request.
     let layers = ServiceBuilder::new()
+        .layer(axum::middleware::from_fn(drain::drain_unread))
         .layer(axum::middleware::from_fn_with_state(state.clone(), gate::drop_untrusted))
         .layer(axum::middleware::from_fn(middleware::observe))
+        .layer(axum::middleware::from_fn(middleware::require_host))
         .layer(cors(state.options().cors.as_deref()))
         .layer(axum::middleware::from_fn_with_state(state.clone(), gate::check))
         .map_response(conditional::weaken_if_encoded)
+        .map_request(compression::take_identity)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compression::IsText))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::refuse_late))
@@ -91,7 +95,7 @@ fn documentation(document: utoipa::openapi::OpenApi) -> Router<AppState> {
     const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
         "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'self'; base-uri 'self'",
     );
-    let pages: Router<AppState> = SwaggerUi::new("/docs").url("/openapi.json", openapi::finish(document)).into();
+    let pages: Router<AppState> = openapi::pages(openapi::finish(document));
     pages.layer(axum::middleware::map_response(|mut response: axum::response::Response| async move {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

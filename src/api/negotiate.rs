@@ -7,22 +7,28 @@ use crate::error::ErrorKind;
 use crate::outputs::Format;
 use crate::zoo::Task;
 
-/// The format of a response for `task`; `wanted` is the value of `format=`.
+/// The format of a response for `task`; `wanted` is the value of `format=`. `Accept` chooses among the formats that `can_be` true
+/// for this request, so that a client which also takes another format gets that one.
 ///
 /// # Errors
 /// 406 with the list of available formats, if the task has none of the wanted ones.
-pub(super) fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
-    let available = Format::of(task.task_type);
+pub(super) fn choose(
+    task: &Task,
+    wanted: Option<&str>,
+    headers: &HeaderMap,
+    can_be: impl Fn(Format) -> bool,
+) -> Result<Format, Problem> {
     if let Some(name) = wanted {
         return by_extension(task, name);
     }
+    let available: Vec<Format> = Format::of(task.task_type).iter().copied().filter(|format| can_be(*format)).collect();
     let accept =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     if accept.trim().is_empty() {
         return Ok(available[0]);
     }
-    let best = best(&accept, available);
-    best.ok_or_else(|| not_acceptable(task, &format!("Accept: {accept}")))
+    let best = best(&accept, &available);
+    best.ok_or_else(|| not_acceptable(task, &format!("Accept: {accept}"), &available))
 }
 
 /// The format with an extension such as `png`.
@@ -31,11 +37,11 @@ pub(super) fn choose(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> 
 /// 406 with the list of available formats, if the task does not have it.
 pub(super) fn by_extension(task: &Task, extension: &str) -> Result<Format, Problem> {
     let format = Format::by_extension(extension).filter(|format| Format::of(task.task_type).contains(format));
-    format.ok_or_else(|| not_acceptable(task, extension))
+    format.ok_or_else(|| not_acceptable(task, extension, Format::of(task.task_type)))
 }
 
-fn not_acceptable(task: &Task, wanted: &str) -> Problem {
-    let available = names(Format::of(task.task_type));
+fn not_acceptable(task: &Task, wanted: &str, available: &[Format]) -> Problem {
+    let available = names(available);
     let name = &task.name;
     Problem::new(ErrorKind::NotAcceptable, format!("{name} cannot be answered as {wanted}; it can be {available}"))
 }
@@ -100,7 +106,7 @@ mod tests {
     fn accept(task_type: TaskType, accept: &str) -> Result<Format, Problem> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        choose(&task(task_type), None, &headers)
+        choose(&task(task_type), None, &headers, |format| format != Format::Safetensors)
     }
 
     #[test]
@@ -118,19 +124,28 @@ mod tests {
     }
 
     #[test]
+    fn a_format_that_the_request_cannot_have_gives_way_to_the_next_one() {
+        let next = "application/x-safetensors, application/json;q=0.5";
+        assert_eq!(accept(TaskType::Detect, next).unwrap(), Format::Json);
+        assert_eq!(accept(TaskType::Embedding, "application/x-safetensors, application/*;q=0.1").unwrap(), Format::Json);
+        let problem = accept(TaskType::Embedding, "application/x-safetensors").unwrap_err();
+        assert!(problem.detail.ends_with("it can be json, npy"), "{}", problem.detail);
+    }
+
+    #[test]
     fn what_cannot_be_had_is_told_what_can() {
         let problem = accept(TaskType::Regress, "application/geo+json").unwrap_err();
         assert!(problem.detail.contains("png, webp, tif, npy"), "{}", problem.detail);
         assert_eq!(problem.kind.row().status, 406);
-        let unknown = choose(&task(TaskType::Regress), Some("bmp"), &HeaderMap::new()).unwrap_err();
+        let unknown = choose(&task(TaskType::Regress), Some("bmp"), &HeaderMap::new(), |_| true).unwrap_err();
         assert_eq!(unknown.kind.row().status, 406);
-        let other = choose(&task(TaskType::Regress), Some("mvt"), &HeaderMap::new()).unwrap_err();
+        let other = choose(&task(TaskType::Regress), Some("mvt"), &HeaderMap::new(), |_| true).unwrap_err();
         assert_eq!(other.kind.row().status, 406);
     }
 
     #[test]
     fn without_a_wish_the_tasks_default_is_taken() {
-        assert_eq!(choose(&task(TaskType::Segment), None, &HeaderMap::new()).unwrap(), Format::Png);
-        assert_eq!(choose(&task(TaskType::Segment), Some("tif"), &HeaderMap::new()).unwrap(), Format::Tif);
+        assert_eq!(choose(&task(TaskType::Segment), None, &HeaderMap::new(), |_| true).unwrap(), Format::Png);
+        assert_eq!(choose(&task(TaskType::Segment), Some("tif"), &HeaderMap::new(), |_| true).unwrap(), Format::Tif);
     }
 }

@@ -1,6 +1,7 @@
 //! Completes the OpenAPI document that utoipa collects from the handlers: problems of every operation (from the same table as the
 //! responses), headers, security, tags, and tile paths as clients write them.
 
+use axum::Router;
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
@@ -13,7 +14,9 @@ use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, PathItem, Ref, RefOr, Required, Response,
     ResponseBuilder,
 };
+use utoipa_swagger_ui::SwaggerUi;
 
+use super::base_url::PathPrefix;
 use super::error::{PROBLEM_JSON, Problem, ProblemBody, ProblemKind, TABLE};
 use crate::error::ErrorKind::{self, *};
 
@@ -38,6 +41,20 @@ const TAGS: [(&str, &str); 7] = [
     ("viewer", "The map page"),
 ];
 
+/// `/openapi.json` and the page `/docs` that shows it.
+pub(super) fn pages<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
+    let json = serde_json::to_value(document).unwrap_or_default();
+    let get = |PathPrefix(prefix): PathPrefix| async move {
+        let mut json = json;
+        // All paths in the document begin where the client found it.
+        json["servers"][0]["url"] = format!("{prefix}/").into();
+        axum::Json(json)
+    };
+    // Relative to the page, so that it is right behind any proxy.
+    let page = SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("../openapi.json"));
+    Router::new().route("/openapi.json", axum::routing::get(get)).merge(page)
+}
+
 /// Problems of an operation, in addition to [`ALWAYS`].
 fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
     match operation_id {
@@ -47,13 +64,24 @@ fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable],
         "create_source" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Upstream],
         "delete_model" | "delete_source" => &[Invalid, NotFound, Conflict],
-        "load_model" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
+        "load_model" => &[Invalid, NotFound, Unusable, Upstream, NotProvided, Unavailable],
         "get_imagery_tile" => &[Invalid, NotFound, NotAcceptable, Unusable, Upstream, Unavailable],
         "get_tilejson" => &[Invalid, NotFound, NotAcceptable, Unusable, Upstream, Unavailable],
-        "get_tile" => &[Invalid, NotFound, NotAcceptable, TooLarge, Unusable, Overloaded, Upstream, Unavailable],
-        "predict" => {
-            &[Invalid, NotFound, NotAcceptable, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
+        "get_tile" => {
+            &[Invalid, NotFound, NotAcceptable, TooLarge, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
         }
+        "predict" => &[
+            Invalid,
+            NotFound,
+            NotAcceptable,
+            TooLarge,
+            UnsupportedMedia,
+            Unusable,
+            Overloaded,
+            Upstream,
+            NotProvided,
+            Unavailable,
+        ],
         "list_jobs" => &[Invalid],
         "get_job" | "delete_job" => &[Invalid, NotFound],
         "get_job_result" => &[Invalid, NotFound, Conflict],
@@ -90,7 +118,7 @@ const HEADERS: [(&str, &str, &str, &[&str]); 8] = [
         "demo",
         PREDICTIONS,
     ),
-    ("X-Input-Warnings", "Warnings about suspicious input, separated by |", "band 1 holds zeros only", PREDICTIONS),
+    ("X-Input-Warnings", "Warnings about suspicious input, separated by |", "band 1 holds zeros only", PIXELS),
 ];
 const TILES: &[&str] = &["get_tile", "get_imagery_tile", "get_job_result"];
 const PIXELS: &[&str] = &["get_tile", "get_imagery_tile", "predict", "get_job_result"];
@@ -129,6 +157,7 @@ fn completed(mut item: PathItem, keyed: bool) -> PathItem {
         add_headers(operation, &id);
         let kinds = problems_of(&id).iter().chain(&ALWAYS).map(|kind| ProblemKind::Domain(*kind));
         let kinds = kinds.chain(keyed.then_some(ProblemKind::Unauthorized)).chain([ProblemKind::Forbidden]);
+        let kinds = kinds.chain((id == "get_job_result").then_some(ProblemKind::UnsatisfiableRange));
         for row in kinds.map(ProblemKind::row) {
             let response = RefOr::Ref(Ref::from_response_name(row.code));
             operation.responses.responses.insert(row.status.as_u16().to_string(), response);
@@ -164,7 +193,8 @@ fn header(description: &str, example: &str) -> utoipa::openapi::Header {
 /// The documented response for a kind of problem.
 fn problem_response(kind: ProblemKind) -> Response {
     let row = kind.row();
-    let example = Problem { kind, detail: example_of(kind).to_owned(), retry_after: None }.body("5f2b8c1e9a3d4706");
+    let example = Problem { kind, detail: example_of(kind).to_owned(), retry_after: None }
+        .body("5f2b8c1e9a3d4706", &PathPrefix::default());
     let schema = Ref::from_schema_name(<ProblemBody as ToSchema>::name());
     let content = ContentBuilder::new().schema(Some(schema)).example(serde_json::to_value(example).ok()).build();
     let mut response = ResponseBuilder::new().description(row.title).content(PROBLEM_JSON, content);
@@ -186,6 +216,7 @@ fn example_of(kind: ProblemKind) -> &'static str {
             "pages of https://other.example.org may look, but change nothing here; the server has to be started with --cors \
              https://other.example.org"
         }
+        ProblemKind::UnsatisfiableRange => "Range: found one that begins behind the end of the 1024 bytes of the result",
         ProblemKind::MethodNotAllowed => "this route does not take PUT; the Allow header lists what it takes",
         ProblemKind::Domain(kind) => match kind {
             Invalid => "threshold: found \"2\"; a number from 0 to 1 is needed",
@@ -201,6 +232,7 @@ fn example_of(kind: ProblemKind) -> &'static str {
             Overloaded => "256 requests wait for the device already; try again in 33 s",
             Internal => "",
             Upstream => "https://example.org/harbour.tif was answered with 404: there is no such file",
+            NotProvided => "Sentinel2_SwinB_SI_RGB is not on this machine, and the server runs offline",
             Unavailable => "the server is stopping",
             TimedOut => "no answer within 120 s",
         },

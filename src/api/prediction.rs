@@ -134,7 +134,10 @@ impl Work for Predictor {
 fn failure(problem: Problem) -> JobFailure {
     let kind = match problem.kind {
         ProblemKind::Domain(kind) => kind,
-        ProblemKind::Unauthorized | ProblemKind::Forbidden | ProblemKind::MethodNotAllowed => ErrorKind::Internal,
+        ProblemKind::Unauthorized
+        | ProblemKind::Forbidden
+        | ProblemKind::MethodNotAllowed
+        | ProblemKind::UnsatisfiableRange => ErrorKind::Internal,
     };
     JobFailure { kind, detail: problem.detail }
 }

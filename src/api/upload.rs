@@ -21,6 +21,8 @@ use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions, Raster};
 pub(super) struct UploadedFile {
     /// The client's file name, else the name of the form part; for error messages.
     pub name: String,
+    /// The client's file name, if it gave one.
+    pub file_name: Option<String>,
     content: Content,
 }
 
@@ -31,17 +33,17 @@ enum Content {
 }
 
 impl UploadedFile {
-    fn received(name: String, received: Received) -> Self {
+    fn received(part: &str, file_name: Option<String>, received: Received) -> Self {
         let content = match received {
             Received::Memory(bytes) => Content::Memory(bytes),
             Received::File(file) => Content::Disk(file),
         };
-        Self { name, content }
+        Self { name: file_name.clone().unwrap_or_else(|| part.to_owned()), file_name, content }
     }
 
     /// A file from an earlier upload, for jobs; it is not removed on drop.
     pub(super) fn on_disk(name: String, path: PathBuf) -> Self {
-        Self { name, content: Content::Disk(Arc::new(path)) }
+        Self { name, file_name: None, content: Content::Disk(Arc::new(path)) }
     }
 
     /// The file as input of a job.
@@ -164,7 +166,7 @@ async fn read_raw(request: Request, spool: &Spool, limit: u64) -> Result<Uploade
     let body = request.into_body().into_data_stream();
     let broken = |error: axum::Error| Problem::invalid(format!("the body broke off: {error}"));
     let received = spool.receive(body, limit, broken).await?;
-    Ok(UploadedFile::received("the body".to_owned(), received))
+    Ok(UploadedFile::received("the body", None, received))
 }
 
 async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<UploadedFile>, Problem> {
@@ -178,9 +180,9 @@ async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<Up
         if files.len() == MAX_IMAGES {
             return Err(Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")));
         }
-        let name = part.file_name().filter(|name| !name.is_empty()).map_or_else(|| field.clone(), str::to_owned);
+        let file_name = part.file_name().filter(|name| !name.is_empty()).map(str::to_owned);
         let received = spool.receive(part, limit, |error| form_problem(&error, limit)).await?;
-        files.push((position, UploadedFile::received(name, received)));
+        files.push((position, UploadedFile::received(&field, file_name, received)));
     }
     if files.is_empty() {
         return Err(Problem::invalid("found a form without a part; a part named image is needed"));
@@ -222,7 +224,7 @@ pub(super) fn open(
 ) -> Result<Vec<Arc<dyn Raster>>, Problem> {
     let options = OpenOptions { limits: *limits, chunks, remote: None };
     let mut captures = Vec::new();
-    for UploadedFile { name, content } in files {
+    for UploadedFile { name, content, .. } in files {
         let imagery = match &content {
             Content::Memory(bytes) => Imagery::Bytes { name: &name, bytes: bytes.clone() },
             Content::Disk(path) => Imagery::File { name: &name, path: (**path).as_ref() },

@@ -4,7 +4,8 @@ use clap::Args;
 
 use crate::engine::{CaptureNumbers, EmbeddingOptions, Layers, PixelOptions, parse_dn_offset, parse_preset};
 use crate::outputs::{
-    CategoryNames, Colormap, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_simplify, parse_threshold,
+    CategoryNames, Colormap, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_rescale, parse_simplify,
+    parse_threshold,
 };
 use crate::prediction::Pool;
 use crate::raster::{BandNumbers, CaptureSelection, Preset};
@@ -79,6 +80,9 @@ pub(super) struct RenderArgs {
     /// Colour map of regressions and probabilities: viridis, gray, inferno or terrain [default: viridis]
     #[arg(long)]
     colormap: Option<Colormap>,
+    /// The values at the two ends of the colour map, the lower one first [default: the range of the task's values]
+    #[arg(long, value_parser = parse_rescale, value_name = "LOW,HIGH", allow_hyphen_values = true)]
+    rescale: Option<[f32; 2]>,
     /// Opacity of an image's pixels, from 0 (invisible) to 1
     #[arg(long, value_parser = parse_opacity)]
     opacity: Option<f32>,
@@ -97,6 +101,7 @@ impl RenderArgs {
             render: self.render.unwrap_or_default(),
             category: self.category,
             colormap: self.colormap.unwrap_or_default(),
+            rescale: self.rescale,
             opacity: self.opacity,
             simplify_px: self.simplify,
         }

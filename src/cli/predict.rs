@@ -1,6 +1,6 @@
 //! `satlas-serve predict`: reads rasters and writes one file, with the same engine as the server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -60,6 +60,7 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), CommandError> {
     let model = engine.models().task(&arguments.model, &arguments.task)?;
     let task = model.task.clone();
     let format = format(&task, arguments.format.as_deref(), &arguments.output)?;
+    check_output(&arguments.output)?;
     let render = arguments.render.choice().resolve(&task)?;
     let (pixels, embedding) = (arguments.pixels.options(), arguments.embedding.options());
     let plan = engine.plan_scene(SceneRequest { model, pixels, embedding });
@@ -90,6 +91,21 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), CommandError> {
         .map_err(|error| format!("{}: {error}", arguments.output.display()))?)
 }
 
+/// Opens the output for writing before the work begins, and leaves an existing file as it is.
+///
+/// # Errors
+/// If it cannot be written: its directory does not exist, or it is a directory itself.
+fn check_output(output: &Path) -> Result<(), CommandError> {
+    let is_new = !output.exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(output);
+    opened.map_err(|error| format!("--output {}: {error}", output.display()))?;
+    if is_new {
+        // A run that fails leaves no empty file. If it cannot be removed, it is written over or of no harm.
+        let _ = std::fs::remove_file(output);
+    }
+    Ok(())
+}
+
 /// A progress bar on stderr; it draws nothing if stderr is not a terminal.
 fn progress_bar(quiet: bool) -> Result<ProgressBar, CommandError> {
     if quiet {
@@ -99,7 +115,7 @@ fn progress_bar(quiet: bool) -> Result<ProgressBar, CommandError> {
     Ok(ProgressBar::no_length().with_style(style))
 }
 
-fn format(task: &Task, wanted: Option<&str>, output: &std::path::Path) -> Result<Format, CommandError> {
+fn format(task: &Task, wanted: Option<&str>, output: &Path) -> Result<Format, CommandError> {
     let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     let name = wanted.map(str::to_owned).or(extension).unwrap_or_default();
     let name = if name == "tiff" { "tif".to_owned() } else { name };

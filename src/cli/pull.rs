@@ -30,7 +30,9 @@ pub(super) fn execute(PullArgs { ids, engine }: PullArgs) -> Result<(), CommandE
         let mut download = Download::new(id)?;
         let place = files.fetch(spec, &mut |progress| download.show(progress));
         download.bar.finish_and_clear();
-        print(&format!("{id}: {}\n", place?.map_or_else(|| "built in".to_owned(), |path| path.display().to_string())))?;
+        // Messages for clients of the server, too, do not say where its files lie; whoever calls this may know.
+        let place = place.map_err(|error| format!("{error} (models directory: {})", files.models_dir().display()))?;
+        print(&format!("{id}: {}\n", place.map_or_else(|| "built in".to_owned(), |path| path.display().to_string())))?;
     }
     Ok(())
 }

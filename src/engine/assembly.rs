@@ -13,7 +13,7 @@ use crate::prediction::{DenseSink, Object, Output, Pool};
 use crate::tiles::{SceneWindow, WindowSpan};
 use crate::zoo::{Backbone, ModelSpec, Task, TaskType};
 
-/// A window's answer.
+/// A window's answer, whose objects lie where it has data.
 pub(super) struct SceneWindowAnswer {
     pub(super) answer: ModelAnswer,
     pub(super) valid: Option<Vec<bool>>,
@@ -97,14 +97,7 @@ impl Assembly {
                     let [x0, y0, x1, y1] = object.bbox_px;
                     let bbox_px = [x0 + left, y0 + top, (x1 + left).min(right), (y1 + top).min(bottom)];
                     let (x, y) = ((bbox_px[0] + bbox_px[2]) / 2.0, (bbox_px[1] + bbox_px[3]) / 2.0);
-                    let pixel = (y - top).max(0.0) as usize * cols.len + (x - left).max(0.0) as usize;
-                    let data = valid.as_ref().is_none_or(|valid| valid.get(pixel).copied().unwrap_or(false));
-                    if bbox_px[0] < bbox_px[2]
-                        && bbox_px[1] < bbox_px[3]
-                        && data
-                        && cols.nearly_owns(x)
-                        && rows.nearly_owns(y)
-                    {
+                    if bbox_px[0] < bbox_px[2] && bbox_px[1] < bbox_px[3] && cols.nearly_owns(x) && rows.nearly_owns(y) {
                         objects.push((id, Object { bbox_px, ..object }));
                     }
                 }

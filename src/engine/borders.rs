@@ -15,7 +15,7 @@ use crate::tiles::WindowGrid;
 
 /// The neighbouring window is asked if a centre is at most so many pixels from the border: two windows see an object a few
 /// pixels apart.
-const NEAR_PX: f32 = 16.0;
+pub(super) const NEAR_PX: f32 = 16.0;
 
 /// Where a neighbouring window lies: columns and rows from this one.
 pub(super) type Side = (i8, i8);
@@ -48,6 +48,46 @@ pub(super) fn neighbours(own: &[Object], area: Part, grid: &WindowGrid) -> BTree
     };
     let sides = own.iter().filter(|object| concerns(area, object)).flat_map(beyond);
     sides.filter(|side| *side != (0, 0)).collect()
+}
+
+/// The neighbouring windows whose cores a window's objects touch.
+pub(super) fn reached<'a>(objects: impl Iterator<Item = &'a Object>, grid: &WindowGrid) -> BTreeSet<Side> {
+    let (start, end) = (grid.halo_px as f32, (grid.halo_px + grid.core_px) as f32);
+    let along = |low: f32, high: f32| [(-1, low < start), (0, low < end && high > start), (1, high > end)];
+    let mut sides = BTreeSet::new();
+    for object in objects {
+        let [x0, y0, x1, y1] = object.bbox_px;
+        for (row, _) in along(y0, y1).into_iter().filter(|(_, touched)| *touched) {
+            sides.extend(along(x0, x1).into_iter().filter(|(_, touched)| *touched).map(|(col, _)| (col, row)));
+        }
+    }
+    sides.remove(&(0, 0));
+    sides
+}
+
+/// Cuts a box at the borders of its window's core beyond which the neighbouring window does not see the object: tiles of that
+/// window do not show it, so the tiles of this one end it. `others` are as for [`deduplicate`]. A box with a mask stays.
+pub(super) fn end_at_unseen(object: &mut Object, others: &[(Side, &[Object])], grid: &WindowGrid) {
+    if object.mask.is_some() {
+        return;
+    }
+    let (start, end, core) = (grid.halo_px as f32, (grid.halo_px + grid.core_px) as f32, grid.core_px as f32);
+    for (side, at) in [((-1, 0), 0), ((0, -1), 1), ((1, 0), 2), ((0, 1), 3)] {
+        let is_far = at >= 2;
+        let beyond = if is_far { object.bbox_px[at] > end } else { object.bbox_px[at] < start };
+        // A neighbour asks this window about an object if its own report of it reaches into this window's core.
+        let reaches = |twin: &Object| if is_far { twin.bbox_px[at - 2] < end } else { twin.bbox_px[at + 2] > start };
+        let is_seen = || {
+            let there = others.iter().find(|(other, _)| *other == side).map_or(&[][..], |(_, objects)| objects);
+            there
+                .iter()
+                .map(|twin| moved(twin, side, core))
+                .any(|twin| twin.category_id == object.category_id && reaches(&twin) && same(&twin, object))
+        };
+        if beyond && !is_seen() {
+            object.bbox_px[at] = if is_far { end } else { start };
+        }
+    }
 }
 
 /// The objects that the tile reports, in the coordinates of its window's input; `others` are the neighbours' objects, each in
@@ -155,7 +195,7 @@ fn is_beyond(side: Side, near: Side) -> bool {
 }
 
 /// A neighbour's object in this window's coordinates.
-fn moved(object: &Object, (col, row): Side, core: f32) -> Object {
+pub(super) fn moved(object: &Object, (col, row): Side, core: f32) -> Object {
     let [x0, y0, x1, y1] = object.bbox_px;
     let (x, y) = (f32::from(col) * core, f32::from(row) * core);
     Object { bbox_px: [x0 + x, y0 + y, x1 + x, y1 + y], ..object.clone() }
@@ -258,6 +298,22 @@ mod tests {
         assert!(
             neighbours(&[object(320.0, 320.0, 0.9)], Part { col: 64, row: 64, width: 256, height: 256 }, &GRID).is_empty()
         );
+    }
+
+    #[test]
+    fn a_box_reaches_into_the_neighbours_core_only_if_the_neighbour_sees_it_too() {
+        let crossing = object(570.0, 320.0, 0.9);
+        let ended = |others: &[Object]| {
+            let mut object = crossing.clone();
+            end_at_unseen(&mut object, &[((1, 0), others)], &GRID);
+            object.bbox_px[2]
+        };
+        assert_eq!(ended(&[]), 576.0);
+        assert_eq!(ended(&[object(60.0, 320.0, 0.1)]), 580.0);
+        assert_eq!(ended(&[Object { category_id: 2, ..object(60.0, 320.0, 0.9) }]), 576.0);
+        // That report ends at the border: tiles beyond it do not ask about the object.
+        assert_eq!(ended(&[Object { bbox_px: [64.0, 310.0, 68.0, 330.0], ..object(0.0, 0.0, 0.9) }]), 576.0);
+        assert_eq!(reached([&crossing].into_iter(), &GRID).into_iter().collect::<Vec<_>>(), [(1, 0)]);
     }
 
     #[test]

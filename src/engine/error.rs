@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::near_match::nearest;
 use crate::budget::BudgetError;
 use crate::error::ErrorKind;
 use crate::georef::CrsError;
@@ -26,7 +27,7 @@ pub enum EngineError {
         suggestion: Option<String>,
     },
     /// The model has no such task.
-    #[error("model {model} has no task {task:?}; it has {}", available.join(", "))]
+    #[error("model {model} has no task {task:?}{}; it has {}", did_you_mean(&meant(task, available)), available.join(", "))]
     UnknownTask {
         /// The model.
         model: String,
@@ -36,10 +37,12 @@ pub enum EngineError {
         available: Vec<String>,
     },
     /// No such source.
-    #[error("there is no source {id:?}")]
+    #[error("there is no source {id:?}{}", did_you_mean(.suggestion))]
     UnknownSource {
         /// The id found.
         id: String,
+        /// The most similar id.
+        suggestion: Option<String>,
     },
     /// A source that is known but has not been opened yet.
     #[error("source {id:?} is not open yet; try again in a moment")]
@@ -158,6 +161,11 @@ pub enum EngineError {
     /// A tile that cannot exist.
     #[error(transparent)]
     Tile(Arc<TileError>),
+}
+
+/// The task that was probably meant.
+fn meant(task: &str, available: &[String]) -> Option<String> {
+    nearest(task, available.iter().map(String::as_str))
 }
 
 fn did_you_mean(suggestion: &Option<String>) -> String {

@@ -15,6 +15,7 @@ use moka::policy::EvictionPolicy;
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_task::{ModelTask, PlannedModel};
+use super::near_match::nearest;
 use crate::nn::Network;
 use crate::sync::IgnorePoison;
 use crate::telemetry;
@@ -146,9 +147,7 @@ impl Models {
     pub fn spec(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
         let known = self.shared.known.read().ignore_poison();
         known.get(id).map(|known| known.spec.clone()).ok_or_else(|| {
-            let similar =
-                |known: &&String| known.eq_ignore_ascii_case(id) || known.to_lowercase().contains(&id.to_lowercase());
-            let suggestion = known.keys().find(similar).filter(|_| !id.is_empty()).cloned();
+            let suggestion = nearest(id, known.keys().map(String::as_str));
             EngineError::UnknownModel { id: id.to_owned(), count: known.len(), suggestion }
         })
     }

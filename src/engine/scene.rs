@@ -8,6 +8,7 @@ use futures::StreamExt;
 
 use super::assembly::{Assembly, SceneWindowAnswer};
 use super::caller::Caller;
+use super::data_extent::cut_to_data;
 use super::device::{DevicePlace, DeviceWorker, Input, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
@@ -203,7 +204,9 @@ async fn predict_window(
     let reply = turn.forward(model.clone(), Input::Images { values, shape }, query.clone()).await?;
     timings.queue = reply.queued;
     timings.infer = reply.ran;
-    let answer = SceneWindowAnswer { answer: reply.answer, valid, warnings };
+    let mut answer = reply.answer;
+    cut_to_data(&mut answer, valid.as_deref(), shape[2]);
+    let answer = SceneWindowAnswer { answer, valid, warnings };
     Ok((window, Some(answer), timings))
 }
 

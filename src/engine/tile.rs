@@ -1,15 +1,15 @@
 //! Running a [`TilePlan`]: the tile's part of its window's answer.
 
-use super::borders::{self, Side};
 use super::caller::Caller;
 use super::device::{ModelAnswer, ModelQuery};
 use super::embedding::pooled;
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::models::Models;
+use super::neighbourhood::Neighbourhood;
 use super::plan::{ObjectRule, TilePlan};
 use super::sources::Sources;
-use super::window::{Asked, Timings, WindowAnswer, WindowKey, Windows};
+use super::window::{Asked, Timings, WindowAnswer, Windows};
 use crate::nn::{HeadOutput, Part};
 use crate::prediction::{Dense, Object, Output, Pool, Prediction};
 use crate::zoo::{Task, TaskType};
@@ -31,9 +31,9 @@ pub(super) async fn predict(
         width: size,
         height: size,
         georef: Some(plan.tile.georef(size)),
-        warnings: Vec::new(),
+        warnings: plan.source.unmatched(&plan.key.pixels.captures).into_iter().collect(),
     };
-    if !plan.is_covered {
+    if !plan.is_covered || !prediction.warnings.is_empty() {
         return Ok((prediction, Timings::default()));
     }
     let model = models.load_planned(&plan.planned).await?;
@@ -46,16 +46,15 @@ pub(super) async fn predict(
         }
     })?;
     prediction.warnings.clone_from(&answer.warnings);
-    let owned = match &answer.answer {
-        Some(ModelAnswer::Head(HeadOutput::Objects(own))) if plan.objects == ObjectRule::Centre => {
-            let (owned, spent) = owned_objects(own, plan, asked, &query, sources, windows).await?;
-            timings.add(&spent);
-            Some(owned)
-        }
-        _ => None,
-    };
-    let input_px = windows.grid().input_px();
-    if let Some(output) = cut(&answer, owned, plan.area, input_px, plan.embedding.pool) {
+    if matches!(&answer.answer, Some(ModelAnswer::Head(HeadOutput::Objects(_)))) {
+        let mut seen = Neighbourhood::new(answer, plan, asked, &query, (sources, windows));
+        let found = match plan.objects {
+            ObjectRule::Centre => seen.owned().await?,
+            ObjectRule::Touching => seen.touching().await?,
+        };
+        timings.add(&seen.spent);
+        prediction.output = Output::Objects(found.into_iter().map(|object| placed(object, plan.area)).collect());
+    } else if let Some(output) = cut(&answer, plan.area, windows.grid().input_px(), plan.embedding.pool) {
         prediction.output = output;
     }
     Ok((prediction, timings))
@@ -73,40 +72,6 @@ fn query(plan: &TilePlan, model: &LoadedModel) -> Result<ModelQuery, EngineError
     })
 }
 
-/// The objects that the tile reports, chosen from its window's `own` ones and those of neighbouring windows.
-async fn owned_objects(
-    own: &[Object],
-    plan: &TilePlan,
-    asked: Asked<'_>,
-    query: &ModelQuery,
-    sources: &Sources,
-    windows: &Windows,
-) -> Result<(Vec<Object>, Timings), EngineError> {
-    let (grid, mut timings) = (windows.grid(), Timings::default());
-    let mut answers = Vec::new();
-    for side in borders::neighbours(own, plan.area, &grid) {
-        let Some(window) = plan.key.window.neighbour(side.0, side.1) else { continue };
-        let target = grid.georef(window);
-        // A source that is searched per place may have other captures there.
-        let source = sources.opened(&plan.source.id).await?;
-        let source = sources.at(source, &target, plan.key.pixels.captures.datetime).await?;
-        if !source.covers(&target) {
-            continue;
-        }
-        let source_version = source.version.clone();
-        let key = WindowKey { window, source_version, ..plan.key.clone() };
-        let (answer, spent) = windows.answer(key, Asked { source: &source, ..asked }, query.clone()).await?;
-        timings.add(&spent);
-        answers.push((side, answer));
-    }
-    let others = answers.iter().filter_map(|(side, answer)| match &answer.answer {
-        Some(ModelAnswer::Head(HeadOutput::Objects(objects))) => Some((*side, objects.as_slice())),
-        _ => None,
-    });
-    let others: Vec<(Side, &[Object])> = others.collect();
-    Ok((borders::deduplicate(own, &others, plan.area, &grid), timings))
-}
-
 /// The output of a tile without data.
 fn empty(task: &Task, size: usize) -> Output {
     match task.task_type {
@@ -121,8 +86,8 @@ fn empty(task: &Task, size: usize) -> Output {
     }
 }
 
-/// The part `area` of a window's answer; `None` if it has no data. Its objects are `owned` if given, else all that touch it.
-fn cut(window: &WindowAnswer, owned: Option<Vec<Object>>, area: Part, input_px: usize, pool: Pool) -> Option<Output> {
+/// The part `area` of a window's answer; `None` if it has no data, or if it consists of objects, which are not cut.
+fn cut(window: &WindowAnswer, area: Part, input_px: usize, pool: Pool) -> Option<Output> {
     let valid = window.valid.as_deref().map(|valid| rows(valid, input_px, 1, area));
     if valid.as_ref().is_some_and(|valid| !valid.contains(&true)) {
         return None;
@@ -136,24 +101,9 @@ fn cut(window: &WindowAnswer, owned: Option<Vec<Object>>, area: Part, input_px: 
             valid,
         }),
         ModelAnswer::Head(HeadOutput::Scores(scores)) => Output::Scores(scores.clone()),
-        ModelAnswer::Head(HeadOutput::Objects(objects)) => {
-            let has_data = |object: &Object| {
-                let [x0, y0, x1, y1] = object.bbox_px;
-                let at = ((y0 + y1) / 2.0) as usize * input_px + ((x0 + x1) / 2.0) as usize;
-                window.valid.as_deref().is_none_or(|valid| valid.get(at).copied().unwrap_or(false))
-            };
-            let touching = || objects.iter().filter(|object| touches(object, area)).cloned().collect();
-            let found: Vec<Object> = owned.unwrap_or_else(touching);
-            Output::Objects(found.into_iter().filter(has_data).map(|object| placed(object, area)).collect())
-        }
+        ModelAnswer::Head(HeadOutput::Objects(_)) => return None,
         ModelAnswer::Maps(maps) => Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area), pool)).collect()),
     })
-}
-
-fn touches(object: &Object, area: Part) -> bool {
-    let [x0, y0, x1, y1] = object.bbox_px;
-    let (left, top) = (area.col as f32, area.row as f32);
-    x0 < left + area.width as f32 && x1 > left && y0 < top + area.height as f32 && y1 > top
 }
 
 /// The object in the tile's pixel coordinates.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use moka::future::Cache;
 
 use super::caller::Caller;
+use super::data_extent::cut_to_data;
 use super::device::{DeviceWorker, Input, ModelAnswer, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
@@ -20,6 +21,7 @@ use super::pixels::{WindowPixels, read_source_window};
 use super::reading::Reading;
 use super::scheduler::Work;
 use crate::nn::{Features, HeadOutput};
+use crate::prediction::Object;
 use crate::raster::Source;
 use crate::sync::IgnorePoison;
 use crate::telemetry;
@@ -71,7 +73,7 @@ impl Timings {
 
 /// A window's answer to one query.
 pub(super) struct WindowAnswer {
-    /// `None` if the window has no data.
+    /// `None` if the window has no data. Objects lie where it has data.
     pub(super) answer: Option<ModelAnswer>,
     /// `[input_px, input_px]`, false where the source has no data; `None` if it has data everywhere.
     pub(super) valid: Option<Arc<[bool]>>,
@@ -167,6 +169,10 @@ impl Windows {
             }
             (taken, _) => taken,
         };
+        let answer = answer.map(|mut answer| {
+            cut_to_data(&mut answer, window.valid.as_deref(), self.grid.input_px());
+            answer
+        });
         let (valid, warnings) = (window.valid.clone(), window.warnings.clone());
         Ok(Arc::new(WindowAnswer { answer, valid, warnings, spent }))
     }
@@ -258,6 +264,16 @@ fn kib(bytes: usize) -> u32 {
 
 fn valid_bytes(valid: &Option<Arc<[bool]>>) -> usize {
     valid.as_ref().map_or(0, |valid| valid.len())
+}
+
+impl WindowAnswer {
+    /// Its objects; empty for other tasks and without data.
+    pub(super) fn objects(&self) -> &[Object] {
+        match &self.answer {
+            Some(ModelAnswer::Head(HeadOutput::Objects(objects))) => objects,
+            _ => &[],
+        }
+    }
 }
 
 impl ModelAnswer {

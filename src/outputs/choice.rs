@@ -29,6 +29,8 @@ pub struct RenderChoice {
     pub category: Option<String>,
     /// See [`RenderOptions::colormap`].
     pub colormap: Colormap,
+    /// See [`RenderOptions::rescale`].
+    pub rescale: Option<[f32; 2]>,
     /// See [`RenderOptions::opacity`].
     pub opacity: Option<f32>,
     /// See [`RenderOptions::simplify_px`].
@@ -50,6 +52,7 @@ impl RenderChoice {
             max_detections: self.max_detections,
             render: self.render_of(task)?,
             colormap: self.colormap,
+            rescale: self.rescale,
             opacity: self.opacity.unwrap_or(1.0),
             simplify_px: self.simplify_px.unwrap_or(0.0),
         })
@@ -156,6 +159,16 @@ pub fn parse_opacity(text: &str) -> Result<f32, InvalidValue> {
 fn fraction(option: &'static str, text: &str) -> Result<f32, InvalidValue> {
     let value = text.parse::<f32>().ok().filter(|value| (0.0..=1.0).contains(value));
     value.ok_or_else(|| InvalidValue::new(option, text, "a number from 0 to 1"))
+}
+
+/// Reads `rescale`: the values at the two ends of the colour map.
+///
+/// # Errors
+/// If the text is not two numbers, the lower one first.
+pub fn parse_rescale(text: &str) -> Result<[f32; 2], InvalidValue> {
+    let ends = text.split_once(',').and_then(|(low, high)| Some([low.trim().parse().ok()?, high.trim().parse().ok()?]));
+    let ends = ends.filter(|[low, high]: &[f32; 2]| low.is_finite() && high.is_finite() && low < high);
+    ends.ok_or_else(|| InvalidValue::new("rescale", text, "two numbers, the lower one first, such as 0,120"))
 }
 
 /// Reads `max_detections`.

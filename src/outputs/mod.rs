@@ -33,7 +33,8 @@ mod tiff_file;
 mod webp;
 
 pub use choice::{
-    CategoryNames, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_simplify, parse_threshold,
+    CategoryNames, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_rescale, parse_simplify,
+    parse_threshold,
 };
 pub use encode::{Encoded, encode};
 pub use error::OutputError;

@@ -73,7 +73,8 @@ fn write(found: &[PixelFeature], scale: f64, task: &Task) -> Result<Vec<u8>, mvt
 
 /// A ring in tile units, without repeated corners.
 fn tile_corners(ring: &PixelRing, scale: f64) -> Vec<(i32, i32)> {
-    let unit = |v: f64| (v * scale).round() as i32;
+    // Halves are rounded up on both sides of 0, so that neighbouring tiles round alike.
+    let unit = |v: f64| (v * scale + 0.5).floor() as i32;
     let mut corners: Vec<(i32, i32)> = ring.iter().map(|[x, y]| (unit(*x), unit(*y))).collect();
     corners.dedup();
     if corners.len() > 1 && corners.first() == corners.last() {

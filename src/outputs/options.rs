@@ -16,6 +16,8 @@ pub struct RenderOptions {
     pub render: Render,
     /// Colours for continuous values.
     pub colormap: Colormap,
+    /// The values at the two ends of the colour map. `None`: the range of the task's values, 0 to 1 for probabilities.
+    pub rescale: Option<[f32; 2]>,
     /// From 0 (invisible) to 1.
     pub opacity: f32,
     /// How far simplified outlines of regions and masks may be from the pixel edges; 0 keeps the exact outlines.
@@ -30,6 +32,7 @@ impl Default for RenderOptions {
             max_detections: None,
             render: Render::Color,
             colormap: Colormap::default(),
+            rescale: None,
             opacity: 1.0,
             simplify_px: 0.0,
         }
@@ -39,9 +42,10 @@ impl Default for RenderOptions {
 /// Options are part of the identity of an encoded answer. Numbers are hashed by their bits.
 impl Hash for RenderOptions {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { threshold, categories, max_detections, render, colormap, opacity, simplify_px } = self;
+        let Self { threshold, categories, max_detections, render, colormap, rescale, opacity, simplify_px } = self;
         threshold.map(f32::to_bits).hash(state);
         (categories, max_detections, render, colormap).hash(state);
+        rescale.map(|ends| ends.map(f32::to_bits)).hash(state);
         (opacity.to_bits(), simplify_px.to_bits()).hash(state);
     }
 }

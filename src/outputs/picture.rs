@@ -60,7 +60,10 @@ pub(super) fn dense(dense: &Dense, task: &Task, format: Format, options: &Render
             return Err(refuse(&format!("render probability names category {category_id} of {}", dense.channels)));
         }
         Render::Probability { category_id } if regress => regressed(dense, category_id, task, options),
-        Render::Probability { category_id } => color_mapped(dense, category_id, options, Some),
+        Render::Probability { category_id } => {
+            let [low, high] = options.rescale.unwrap_or([0.0, 1.0]);
+            color_mapped(dense, category_id, options, |value| Some((value - low) / (high - low)))
+        }
     };
     Ok(Picture { width: dense.width, height: dense.height, pixels })
 }
@@ -101,6 +104,7 @@ fn category_colors(map: ClassMap, task: &Task, options: &RenderOptions) -> Pixel
 /// One value of a regression through the colour map, over the task's range.
 fn regressed(dense: &Dense, channel: usize, task: &Task, options: &RenderOptions) -> Pixels {
     let (low, high) = task.value_range();
+    let [low, high] = options.rescale.unwrap_or([low, high]);
     // In such a task 0 means "no valid label". Labels are whole numbers, so 0.5 separates 0 from the rest.
     let least = if task.background_invalid { 0.5 } else { f32::NEG_INFINITY };
     color_mapped(dense, channel, options, |value| (value >= least).then(|| (value - low) / (high - low)))

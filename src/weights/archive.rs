@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::error::WeightsError;
+use super::error::{WeightsError, file_name};
 
 /// Largest member that is unpacked. Checkpoints have some 400 MB.
 const MAX_MEMBER_BYTES: u64 = 16 << 30;
@@ -16,10 +16,8 @@ const MAX_MEMBER_BYTES: u64 = 16 << 30;
 /// [`WeightsError::Damaged`] if the archive is not readable or has no such member, or the member cannot be written;
 /// [`WeightsError::Io`] if its folder cannot be created.
 pub(super) fn unpack(tar: &Path, member: &str, directory: &Path) -> Result<PathBuf, WeightsError> {
-    let damaged = |error: io::Error| WeightsError::Damaged {
-        file: tar.display().to_string(),
-        reason: format!("its tar archive: {error}"),
-    };
+    let damaged =
+        |error: io::Error| WeightsError::Damaged { file: file_name(tar), reason: format!("its tar archive: {error}") };
     let place = directory.join(member);
     let io = |source| WeightsError::Io { path: place.clone(), source };
     let mut archive = tar::Archive::new(File::open(tar).map_err(damaged)?);

@@ -13,7 +13,7 @@ use ::safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
 
 use super::backing::Backing;
 use super::checkpoint::index;
-use super::error::WeightsError;
+use super::error::{WeightsError, file_name};
 use super::stored_tensor::StoredTensor;
 use super::{keys, pth};
 
@@ -81,7 +81,7 @@ fn is_current(copy: &Path, stamp: &str) -> bool {
 }
 
 fn write(backing: &Backing, source: &Path, copy: &Path, stamp: String) -> Result<(), WeightsError> {
-    let tensors = keys::newest_names(index(&source.display().to_string(), backing.bytes())?);
+    let tensors = keys::newest_names(index(&file_name(source), backing.bytes())?);
     let views = tensors.iter().map(|(name, stored)| (name, RowMajor { stored, file: backing.bytes() }));
     let metadata = HashMap::from([(SOURCE_KEY.to_owned(), stamp)]);
     let partial = copy.with_extension(format!("partial-{}", std::process::id()));

@@ -1,6 +1,6 @@
 //! Errors of finding, reading and using weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::fit::Fit;
 use crate::error::ErrorKind;
@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// A file or folder cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{}: {source}", shown(path, source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -93,12 +93,10 @@ pub enum WeightsError {
         reason: String,
     },
     /// The user has to supply the file.
-    #[error("{file} is not in {models_dir}: {advice}", models_dir = models_dir.display())]
+    #[error("{file} is not in the models directory (--models-dir): {advice}")]
     NotHere {
         /// The file.
         file: String,
-        /// Where it was looked for.
-        models_dir: PathBuf,
         /// What to download, from where, and where to put it.
         advice: String,
     },
@@ -112,12 +110,26 @@ pub enum WeightsError {
     },
 }
 
+/// What messages call a file: its last part, since clients need not know where the server keeps its files.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The whole path where only the log has the message: a missing file is reported to the client.
+fn shown(path: &Path, source: &std::io::Error) -> String {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => file_name(path),
+        _ => path.display().to_string(),
+    }
+}
+
 impl WeightsError {
     /// How the HTTP layer classifies the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Offline { .. } | Self::NotHere { .. } | Self::Changed { .. } => ErrorKind::Unavailable,
+            Self::Offline { .. } | Self::NotHere { .. } => ErrorKind::NotProvided,
+            Self::Changed { .. } => ErrorKind::Unavailable,
             Self::Download { .. } => ErrorKind::Upstream,
             Self::Io { .. } | Self::Device { .. } => ErrorKind::Internal,
             Self::Damaged { .. }

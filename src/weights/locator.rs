@@ -138,7 +138,6 @@ impl WeightsLocator {
             (WeightsSpec::Embedded { file }, _) => {
                 let bytes = (self.embedded)(file).ok_or_else(|| WeightsError::NotHere {
                     file: file.clone(),
-                    models_dir: self.files.models_dir().to_owned(),
                     advice: "this program was built without it".to_owned(),
                 })?;
                 Weights::embedded(file, bytes)?

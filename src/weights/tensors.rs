@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::backing::Backing;
 use super::checkpoint::index;
-use super::error::WeightsError;
+use super::error::{WeightsError, file_name};
 use super::keys::Naming;
 use super::kind::WeightsKind;
 use super::stored_tensor::StoredTensor;
@@ -62,7 +62,7 @@ impl Weights {
     /// # Errors
     /// [`WeightsError`] if the file cannot be opened, is damaged, or is neither a `.safetensors` nor a zipped `.pth` file.
     pub fn open(path: &Path, kind: WeightsKind) -> Result<Self, WeightsError> {
-        let file = path.display().to_string();
+        let file = file_name(path);
         let backing = Backing::map(path)?;
         let tensors = index(&file, backing.bytes())?;
         Ok(Self::stored(file, kind, backing, tensors))

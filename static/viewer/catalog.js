@@ -68,9 +68,27 @@ export async function loadCatalog() {
   };
 }
 
+/** How many times the pixels of a source are larger or smaller than those a model was trained on; 1 where either is unknown. */
+export function scaleRatio(model, source) {
+  const ratio = source?.resolution_m / model?.native_gsd_m;
+  return Number.isFinite(ratio) && ratio > 0 ? Math.max(ratio, 1 / ratio) : 1;
+}
+
+/** What a state names and the server does not have, as one sentence; `null` if it has all of it. */
+export function missing(catalog, { model, task, source }, found) {
+  const absent = [
+    model && model !== found.model?.id && `model “${model}”`,
+    task && (!model || model === found.model?.id) && task !== found.task?.name && `task “${task}” of ${found.model?.id}`,
+    source && source !== found.source?.id && `imagery “${source}”`,
+  ].filter(Boolean);
+  if (absent.length === 0) return null;
+  const shown = [found.model?.title, found.source?.title].filter(Boolean).join(" on ");
+  return `This server has no ${absent.join(" and no ")} that the map can show. You see ${shown} instead.`;
+}
+
 /**
  * The model, task and source that a state names. Missing or unknown names are replaced by a choice: for the source, the one
- * with the model's name, as in the demo bundle, else the first.
+ * with the model's name, as in the demo bundle, else the one whose pixels are nearest in size to those the model was trained on.
  */
 export function resolve(catalog, wanted) {
   const find = (list, key, name) => list.find((entry) => entry[key] === name);
@@ -79,6 +97,7 @@ export function resolve(catalog, wanted) {
   const preferred = model?.id === FIRST_CHOICE.model ? FIRST_CHOICE.task : undefined;
   const task = find(drawable, "name", wanted.task) ?? find(drawable, "name", preferred) ?? drawable[0];
   const placed = catalog.sources.filter(({ bounds }) => bounds);
-  const source = find(placed, "id", wanted.source) ?? find(placed, "id", model?.id) ?? placed[0];
+  const nearest = placed.toSorted((a, b) => scaleRatio(model, a) - scaleRatio(model, b))[0];
+  const source = find(placed, "id", wanted.source) ?? find(placed, "id", model?.id) ?? nearest;
   return { model, task, source };
 }

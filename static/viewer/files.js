@@ -2,6 +2,7 @@
 
 import { predictPath, request, serverTiming, timingText, uploadPath } from "./api.js";
 import { byId, bytes, el, icon, words } from "./dom.js";
+import { answerOfJob, JOB_BYTES } from "./jobs.js";
 import { boundsOf, corners, positions } from "./projection.js";
 import { keyOf, uploadOptions } from "./result.js";
 import { announce } from "./status.js";
@@ -25,6 +26,8 @@ function body(files) {
   files.forEach((file, index) => form.append(index === 0 ? "image" : `image_${index + 1}`, new Blob([file], { type: mediaType(file) }), file.name));
   return { body: form };
 }
+
+const sizeOf = (files) => files.reduce((sum, { size }) => sum + size, 0);
 
 const count = (number, one) => `${number} ${one}${number === 1 ? "" : "s"}`;
 
@@ -98,7 +101,9 @@ export class FileRuns {
     const card = this.#card(run, files);
     try {
       const path = predictPath(model.id, task.name, uploadOptions(task, state));
-      const response = await request(path, { method: "POST", ...body(files), signal: run.cancel.signal });
+      const options = { method: "POST", ...body(files), signal: run.cancel.signal };
+      const isLarge = sizeOf(files) >= JOB_BYTES;
+      const response = await (isLarge ? answerOfJob(path, options, card.progressed) : request(path, options));
       await this.#show(run, response);
       card.done(run, response);
     } catch (problem) {
@@ -172,7 +177,7 @@ export class FileRuns {
 
   /** The card of a run in the panel: running, then done or failed. */
   #card(run, files) {
-    const text = el("p", { className: "quiet" }, `Running ${run.key} on ${bytes(files.reduce((sum, { size }) => sum + size, 0))} …`);
+    const text = el("p", { className: "quiet" }, `Running ${run.key} on ${bytes(sizeOf(files))} …`);
     const actions = el("p", { className: "row" });
     const item = el("li", { className: "card running" }, el("p", { className: "card-title" }, run.title), text, actions);
     const remove = () => item.remove();
@@ -181,6 +186,9 @@ export class FileRuns {
     byId("runs").prepend(item);
     return {
       remove,
+      progressed: (part) => {
+        text.textContent = part === null ? `${run.key} on ${bytes(sizeOf(files))} waits for its turn` : `${run.key}: ${Math.round(part * 100)} %`;
+      },
       done: (done, response) => {
         item.className = "card done";
         text.textContent = `${run.key}: ${summary(run.task, done.features)}`;

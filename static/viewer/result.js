@@ -46,12 +46,20 @@ export function tilesOf({ model, task, source }, state) {
   const [format, options] = {
     raster: ["png", imageOptions(task, state)],
     // Features have category and score, so the page filters them itself without another request.
-    vector: ["mvt", { threshold: task.type === "bin_segment" ? statedThreshold(task, state) : objectFloor(task) }],
+    vector: ["mvt", { ...VECTOR_SIZE, threshold: task.type === "bin_segment" ? statedThreshold(task, state) : objectFloor(task) }],
     footprint: ["geojson", {}],
   }[kind];
   const params = { source: source.id, ...options };
-  return { kind, tiles: taskTiles(model.id, task.name, format, params), tileJson: taskTileJson(model.id, task.name, { source: source.id }) };
+  const size = kind === "vector" ? VECTOR_SIZE : {};
+  return {
+    kind,
+    tiles: taskTiles(model.id, task.name, format, params),
+    tileJson: taskTileJson(model.id, task.name, { source: source.id, ...size }),
+  };
 }
+
+/** Maps draw a vector tile where four image tiles of 256 px lie; with 512 px both have the same resolution. */
+const VECTOR_SIZE = { tilesize: 512 };
 
 const objectFloor = (task) => (hasThreshold(task) ? OBJECT_SCORE_FLOOR : undefined);
 
@@ -62,13 +70,20 @@ export function uploadOptions(task, state) {
   return { format: "geojson", threshold };
 }
 
-/** The tile template for what is shown, with the page's own filters as parameters, for use without this page. */
+/** The tile template and the TileJSON for what is shown, with the page's own filters as parameters, for use without this page. */
 export function sharedTiles({ model, task, source }, state) {
   const { kind } = tilesOf({ model, task, source }, state);
-  const format = kind === "raster" ? "png" : "geojson";
-  const options =
-    format === "png"
-      ? imageOptions(task, state)
-      : { threshold: statedThreshold(task, state), categories: statedCategories(task, state) };
-  return { format, path: taskTiles(model.id, task.name, format, { source: source.id, ...options }) };
+  const filters = { threshold: statedThreshold(task, state), categories: statedCategories(task, state) };
+  const [format, options] = {
+    raster: ["png", imageOptions(task, state)],
+    vector: ["mvt", { ...VECTOR_SIZE, ...filters }],
+    footprint: ["geojson", filters],
+  }[kind];
+  const params = { source: source.id, ...options };
+  return {
+    kind,
+    format,
+    path: taskTiles(model.id, task.name, format, params),
+    tileJson: taskTileJson(model.id, task.name, { format, ...params }),
+  };
 }

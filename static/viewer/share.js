@@ -2,7 +2,7 @@
 
 import { absolute, apiKey, predictPath } from "./api.js";
 import { byId, icon } from "./dom.js";
-import { sharedTiles, tilesOf, uploadOptions } from "./result.js";
+import { sharedTiles, uploadOptions } from "./result.js";
 
 /** The tile of a zoom at a place. */
 function tileAt({ lat, lon }, zoom) {
@@ -16,8 +16,8 @@ const unescaped = (url) => url.replaceAll("%7B", "{").replaceAll("%7D", "}");
 
 function commands(selection, tileJson, view, state) {
   const { model, task } = selection;
-  const { format, path } = sharedTiles(selection, state);
-  const zoom = Math.min(Math.max(Math.round(view.zoom + 1), tileJson.minzoom), tileJson.maxzoom);
+  const { kind, format, path, tileJson: description } = sharedTiles(selection, state);
+  const zoom = Math.min(Math.max(Math.round(view.zoom + (kind === "vector" ? 0 : 1)), tileJson.minzoom), tileJson.maxzoom);
   const tile = tileAt(view, zoom);
   const tilePath = path.replace("{z}", tile.z).replace("{x}", tile.x).replace("{y}", tile.y);
   const upload = uploadOptions(task, state);
@@ -27,7 +27,7 @@ function commands(selection, tileJson, view, state) {
   return {
     tile: `curl ${key}-o tile.${format} \\\n  '${absolute(tilePath)}'`,
     file: `curl ${key}--data-binary @image.tif \\\n  -H 'Content-Type: image/tiff' -o result.${upload.format} \\\n  '${absolute(predictPath(model.id, task.name, upload))}'`,
-    tilejson: absolute(tilesOf(selection, state).tileJson),
+    tilejson: absolute(description),
     xyz: unescaped(absolute(path)),
   };
 }
@@ -55,4 +55,9 @@ export function listenToShare() {
 export function drawShare(selection, tileJson, view, state) {
   const kind = byId("command-kind").value;
   byId("command").textContent = commands(selection, tileJson, view, state)[kind];
+  const { minzoom, maxzoom } = tileJson;
+  const isVector = sharedTiles(selection, state).format === "mvt";
+  const where = isVector ? "Layer › Add Vector Tile Layer" : "XYZ Tiles › New Connection";
+  byId("command-note").textContent = `In QGIS: ${where}, with zooms ${minzoom} to ${maxzoom}; nearer, QGIS enlarges the tiles of zoom ${maxzoom}.`;
+  byId("command-note").hidden = kind !== "xyz";
 }

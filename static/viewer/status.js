@@ -42,11 +42,12 @@ export function followTraffic(traffic, retry) {
   draw();
 }
 
-/** Explains why nothing may be visible, with a button that helps; `null` hides the hint. */
+/** Explains why nothing of use may be visible, with a button if one helps; `null` hides the hint. */
 export function showHint(hint) {
   byId("hint").hidden = !hint;
   if (!hint) return;
   byId("hint-text").textContent = hint.text;
-  byId("hint-action").textContent = hint.label;
-  byId("hint-action").onclick = hint.action;
+  byId("hint-action").hidden = !hint.action;
+  byId("hint-action").textContent = hint.label ?? "";
+  byId("hint-action").onclick = hint.action ?? null;
 }

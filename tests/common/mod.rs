@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use satlas_serve::api::{AppState, openapi, router};
 use satlas_serve::config::{Config, EngineSettings, RemoteSettings, ServerSettings};
@@ -83,7 +83,8 @@ pub(crate) fn shared() -> Router {
     ROUTER.get_or_init(fresh).clone()
 }
 
-pub(crate) async fn send(router: &Router, request: Request<Body>) -> Reply {
+pub(crate) async fn send(router: &Router, mut request: Request<Body>) -> Reply {
+    request.headers_mut().entry("host").or_insert(HeaderValue::from_static("127.0.0.1"));
     let (method, path) = (request.method().as_str().to_lowercase(), request.uri().path().to_owned());
     let response = router.clone().oneshot(request).await.expect("a router always answers");
     let (parts, body) = response.into_parts();

@@ -1,6 +1,7 @@
 /** The viewer with the real server: what a user sees and does. */
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { demo, drop, fixture, open, screenshot, settled, shareOfChangedPixels } from "./page.mjs";
 import { startBrowser, startServer } from "./server.mjs";
@@ -286,6 +287,50 @@ test("the_copied_command_answers_with_the_tile_that_is_shown", async () => {
   assert.equal(answer.status, 200);
   assert.equal(answer.headers.get("content-type"), "image/png");
   await page.close();
+});
+
+see("an_address_with_a_model_that_is_not_here_says_so", "#model=wrold&source=trees", async ({ page }) => {
+  await settled(page);
+  assert.match(await page.locator("#messages").innerText(), /no model “wrold”/);
+});
+
+see("objects_and_masks_have_one_resolution", "#model=trees", async ({ page, answers }) => {
+  await settled(page);
+  assert.ok(tiles(answers, ".mvt").every(({ url }) => url.includes("tilesize=512")));
+});
+
+see("imagery_of_another_scale_is_named", "#model=trees&source=world", async ({ page }) => {
+  await settled(page);
+  await page.evaluate(() => globalThis.viewer.mapView.jumpTo({ zoom: 19, lat: 8, lon: 116 }));
+  await page.waitForSelector("#hint:not([hidden])");
+  assert.match(await page.locator("#hint").innerText(), /the model was trained on 0.1 m/);
+});
+
+see("copied_links_give_what_is_seen", "#model=trees&threshold=0.8", async ({ page }) => {
+  await settled(page);
+  for (const [kind, format] of [["tilejson", "application/json"], ["tile", "application/vnd.mapbox-vector-tile"]]) {
+    await page.locator("#command-kind").selectOption(kind);
+    const command = await page.locator("#command").innerText();
+    const [url] = /http[^'\s]+/.exec(command);
+    assert.match(url, /threshold=0.8/);
+    const answer = await fetch(url);
+    assert.equal(answer.headers.get("content-type"), format, url);
+    if (kind === "tilejson") assert.match((await answer.json()).tiles[0], /\.mvt\?.*threshold=0\.8/);
+  }
+  await page.locator("#command-kind").selectOption("xyz");
+  assert.match(await page.locator("#command-note").innerText(), /zooms \d+ to \d+/);
+});
+
+see("a_large_file_runs_as_a_job", "#model=trees", async ({ page, answers }) => {
+  await settled(page);
+  // Bytes behind the end of a TIFF are nobody's.
+  const large = Buffer.concat([readFileSync(demo("trees_osbs.tif")), Buffer.alloc(5 << 20)]);
+  await page.locator("#file").setInputFiles({ name: "large.tif", mimeType: "image/tiff", buffer: large });
+  await page.waitForSelector(".card.done");
+  assert.match(await page.locator(".card.done").innerText(), /\d+ objects?/);
+  const predicted = answers.filter(({ url }) => url.includes("/v1/predict/"));
+  assert.deepEqual(predicted.map(({ status }) => status), [202]);
+  await page.waitForFunction(async () => (await (await fetch("v1/jobs")).json()).jobs.length === 0);
 });
 
 see("a_narrow_dark_screen_has_map_and_controls", "#model=trees", async ({ page }) => {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::base_url::PathPrefix;
 use crate::api::error::{Problem, ProblemBody};
 use crate::jobs::{Job, JobState};
 
@@ -67,9 +68,10 @@ pub(crate) struct JobLinks {
     pub result: Option<String>,
 }
 
-impl From<Job> for JobDto {
-    fn from(job: Job) -> Self {
-        let this = format!("/v1/jobs/{}", job.id);
+impl JobDto {
+    /// The job as a client sees it that reaches the server under `prefix`.
+    pub(crate) fn of(job: Job, prefix: &PathPrefix) -> Self {
+        let this = format!("{}/v1/jobs/{}", prefix.0, job.id);
         let result = (job.state == JobState::Done).then(|| format!("{this}/result"));
         let request_id = job.request_id;
         Self {
@@ -81,7 +83,7 @@ impl From<Job> for JobDto {
             created: rfc_3339(job.created_ms),
             started: job.started_ms.map(rfc_3339),
             finished: job.finished_ms.map(rfc_3339),
-            error: job.failure.map(|failure| Problem::new(failure.kind, failure.detail).body(&request_id)),
+            error: job.failure.map(|failure| Problem::new(failure.kind, failure.detail).body(&request_id, prefix)),
             result_bytes: job.result_bytes,
             links: JobLinks { this, result },
         }
@@ -152,7 +154,7 @@ mod tests {
             result_bytes: None,
             request_id: "r-1".into(),
         };
-        let json = serde_json::to_value(JobDto::from(job)).unwrap();
+        let json = serde_json::to_value(JobDto::of(job, &PathPrefix::default())).unwrap();
         assert_eq!(
             (&json["created"], &json["started"]),
             (&"2024-06-01T10:40:21.000Z".into(), &"2024-06-01T10:40:21.500Z".into())

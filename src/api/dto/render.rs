@@ -5,7 +5,9 @@ use utoipa::IntoParams;
 
 use super::parsed;
 use crate::api::error::Problem;
-use crate::outputs::{RenderChoice, RenderOptions, parse_max_detections, parse_opacity, parse_simplify, parse_threshold};
+use crate::outputs::{
+    RenderChoice, RenderOptions, parse_max_detections, parse_opacity, parse_rescale, parse_simplify, parse_threshold,
+};
 use crate::zoo::Task;
 
 /// How a prediction is filtered and rendered.
@@ -31,6 +33,10 @@ pub(crate) struct RenderParams {
     /// Colour map of regressions and probabilities: `viridis`, `gray`, `inferno` or `terrain`.
     #[param(example = "viridis", default = "viridis")]
     pub colormap: Option<String>,
+    /// The values at the two ends of the colour map, the lower one first. Default: the range of the task's values, which
+    /// `GET /v1/models` gives; 0 and 1 for probabilities. Values beyond them get the colours of the ends.
+    #[param(example = "0,120")]
+    pub rescale: Option<String>,
     /// Opacity of an image's pixels, from 0 (invisible) to 1.
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 1.0)]
     pub opacity: Option<String>,
@@ -53,6 +59,7 @@ impl RenderParams {
             render: parsed(&self.render)?.unwrap_or_default(),
             category: self.category.clone(),
             colormap: parsed(&self.colormap)?.unwrap_or_default(),
+            rescale: self.rescale.as_deref().map(parse_rescale).transpose()?,
             opacity: self.opacity.as_deref().map(parse_opacity).transpose()?,
             simplify_px: self.simplify.as_deref().map(parse_simplify).transpose()?,
         };
@@ -85,6 +92,7 @@ mod tests {
             ("render", "probability"),
             ("category", "water"),
             ("colormap", "inferno"),
+            ("rescale", "-5, 120"),
             ("opacity", "0.5"),
             ("simplify", "1.5"),
         ]);
@@ -97,6 +105,7 @@ mod tests {
                 max_detections: Some(7),
                 render: Render::Probability { category_id: 1 },
                 colormap: Colormap::Inferno,
+                rescale: Some([-5.0, 120.0]),
                 opacity: 0.5,
                 simplify_px: 1.5,
             }
@@ -117,6 +126,9 @@ mod tests {
             (&[("render", "probability")], "one of land, water"),
             (&[("category", "water")], "render probability"),
             (&[("colormap", "jet")], "viridis"),
+            (&[("rescale", "120,0")], "the lower one first"),
+            (&[("rescale", "0")], "two numbers"),
+            (&[("rescale", "0,inf")], "two numbers"),
             (&[("simplify", "65")], "from 0 to 64"),
             (&[("simplify", "nan")], "from 0 to 64"),
             (&[("simplify", "-1")], "from 0 to 64"),

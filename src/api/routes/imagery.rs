@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::sources::SourcePath;
-use super::tiles::options_of;
+use super::tiles::{check_datetime, options_of};
 use crate::api::answer::EncodedAnswer;
 use crate::api::base_url::BaseUrl;
 use crate::api::conditional::{etag, is_known, not_modified, with_validators};
@@ -109,7 +109,7 @@ pub(super) async fn get_imagery_tile(
     let etag = etag(&("imagery", &source.id, &source.version, coord, size_px, &wanted, resampling));
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
-        return Ok(not_modified(&etag, &cache_control));
+        return Ok(not_modified(&headers, &etag, &cache_control, "image/png"));
     }
     let make = || draw(state.clone(), source.clone(), wanted.clone(), (coord.georef(size_px), resampling));
     let answer = state.tiles().get(&etag, make).await?;
@@ -130,7 +130,7 @@ async fn draw(
                 sources.close(&source);
             }
         })?;
-        EncodedAnswer::imagery(&tile, &target, started.elapsed())
+        EncodedAnswer::imagery(&tile, &target, started.elapsed(), source.unmatched(&wanted))
     };
     state.engine().read_source(&id, read).await
 }
@@ -169,7 +169,8 @@ pub(super) async fn get_imagery_tilejson(
 ) -> Result<axum::Json<TileJson>, Problem> {
     let source = state.engine().sources().opened(&source).await?;
     // Checked here, so that a map learns of invalid options once and not from every tile.
-    let ((size_px, _), _) = (params.grid(false)?, params.wanted(&source)?);
+    let (size_px, _) = params.grid(false)?;
+    check_datetime(&source, &params.wanted(&source)?)?;
     let url = format!("{base}/v1/sources/{}/tiles/{{z}}/{{x}}/{{y}}.png{}", source.id, options_of(&uri));
     Ok(axum::Json(TileJson::over(&source, source.title.clone(), url, zooms(&source)?, size_px, "png")))
 }

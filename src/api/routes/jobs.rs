@@ -1,20 +1,22 @@
 //! Background predictions: list, describe, fetch, cancel.
 
-use std::io;
+use std::io::{self, SeekFrom};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use utoipa::IntoParams;
 
+use crate::api::base_url::PathPrefix;
+use crate::api::byte_range::{self, BodyPart};
 use crate::api::conditional;
 use crate::api::dto::{JobDto, JobList, JobListParams};
-use crate::api::error::Problem;
+use crate::api::error::{Problem, ProblemKind};
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::prediction::PredictCall;
 use crate::api::preference::{PREFERENCE_APPLIED, RESPOND_ASYNC};
@@ -39,10 +41,11 @@ pub(super) struct JobPath {
 pub(super) async fn list_jobs(
     State(state): State<AppState>,
     Query((params,)): Query<(JobListParams,)>,
+    prefix: PathPrefix,
 ) -> Result<axum::Json<JobList>, Problem> {
     let (wanted, limit) = (params.state()?, params.limit()?);
     let jobs = off_the_runtime(&state, move |jobs| jobs.list(wanted, limit)).await?;
-    Ok(axum::Json(JobList { jobs: jobs.into_iter().map(JobDto::from).collect() }))
+    Ok(axum::Json(JobList { jobs: jobs.into_iter().map(|job| JobDto::of(job, &prefix)).collect() }))
 }
 
 /// Describe a job
@@ -52,44 +55,74 @@ pub(super) async fn get_job(
     State(state): State<AppState>,
     Path(JobPath { job }): Path<JobPath>,
     _: NoQuery,
+    prefix: PathPrefix,
 ) -> Result<axum::Json<JobDto>, Problem> {
     let job = off_the_runtime(&state, move |jobs| jobs.get(&job)).await?;
-    Ok(axum::Json(job.into()))
+    Ok(axum::Json(JobDto::of(job, &prefix)))
 }
 
 /// Get the result of a job
 ///
-/// The same bytes and headers that a synchronous request would have got. 409 if the job has no result (yet).
+/// The same bytes and headers that a synchronous request would have got. 409 if the job has no result (yet). With `Range`, a
+/// download that broke off is continued.
 #[utoipa::path(get, path = "/v1/jobs/{job}/result", operation_id = "get_job_result", tag = "jobs",
-    params(JobPath, ("If-None-Match" = Option<String>, Header, description = "ETag of the cached result")),
+    params(JobPath,
+        ("If-None-Match" = Option<String>, Header, description = "ETag of the cached result"),
+        ("Range" = Option<String>, Header, description = "One range of bytes, such as `bytes=1000-`"),
+        ("If-Range" = Option<String>, Header, description = "ETag of the result that the range belongs to"),
+    ),
     responses(
         (status = 200, description = "The prediction", content(
             (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/tiff"), (serde_json::Value = "application/geo+json"),
             (Vec<u8> = "application/x-npy"), (serde_json::Value = "application/json"), (Vec<u8> = "application/x-safetensors"),
         )),
+        (status = 206, description = "The requested bytes of the prediction", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "The cached result is up to date"),
     ))]
 pub(super) async fn get_job_result(
     State(state): State<AppState>,
     Path(JobPath { job }): Path<JobPath>,
     _: NoQuery,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let JobAnswer { headers: stored, hash, bytes, file } = off_the_runtime(&state, move |jobs| jobs.result(&job)).await?;
     let etag = format!("\"{hash}\"");
     // A result does not change, but it can be removed, so caches must ask.
     let cache_control = "private, no-cache";
+    let stored: HeaderMap =
+        stored.into_iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect();
     if conditional::is_known(&headers, &etag) {
-        return Ok(conditional::not_modified(&etag, cache_control));
+        let media_type = stored.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        return Ok(conditional::not_modified(&headers, &etag, cache_control, media_type));
     }
-    let mut response = Body::from_stream(chunks(tokio::fs::File::from_std(file), bytes)).into_response();
-    for (name, value) in stored {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+    let part = byte_range::wanted(&method, &headers, bytes, &etag);
+    let mut response = send(file, bytes, part).await?;
+    response.headers_mut().extend(stored);
+    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     Ok(conditional::with_validators(response, &etag, cache_control))
+}
+
+/// A response with a part of a file of `bytes` bytes, which is read while it is sent.
+async fn send(file: std::fs::File, bytes: u64, part: BodyPart) -> Result<Response, Problem> {
+    let (status, first, length) = match part {
+        BodyPart::Whole => (StatusCode::OK, 0, bytes),
+        BodyPart::Bytes(range) => (StatusCode::PARTIAL_CONTENT, *range.start(), range.end() - range.start() + 1),
+        BodyPart::Unsatisfiable => {
+            let detail = format!("Range: found one that begins behind the end of the {bytes} bytes of the result");
+            let problem = Problem { kind: ProblemKind::UnsatisfiableRange, detail, retry_after: None };
+            return Ok(([(header::CONTENT_RANGE, format!("bytes */{bytes}"))], problem).into_response());
+        }
+    };
+    let mut file = tokio::fs::File::from_std(file);
+    file.seek(SeekFrom::Start(first)).await.map_err(Problem::internal)?;
+    let mut response = (status, Body::from_stream(chunks(file, length))).into_response();
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    if status == StatusCode::PARTIAL_CONTENT {
+        let range = format!("bytes {first}-{}/{bytes}", first + length - 1);
+        response.headers_mut().insert(header::CONTENT_RANGE, range.parse().map_err(Problem::internal)?);
+    }
+    Ok(response)
 }
 
 /// Cancel or remove a job
@@ -101,9 +134,10 @@ pub(super) async fn delete_job(
     State(state): State<AppState>,
     Path(JobPath { job }): Path<JobPath>,
     _: NoQuery,
+    prefix: PathPrefix,
 ) -> Result<Response, Problem> {
     Ok(match off_the_runtime(&state, move |jobs| jobs.cancel_or_remove(&job)).await? {
-        Some(cancelled) => axum::Json(JobDto::from(cancelled)).into_response(),
+        Some(cancelled) => axum::Json(JobDto::of(cancelled, &prefix)).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
@@ -116,18 +150,14 @@ pub(super) async fn submit(
     state: &AppState,
     call: &PredictCall,
     files: Vec<UploadedFile>,
-    request_id: String,
+    (request_id, prefix): (String, PathPrefix),
 ) -> Result<Response, Problem> {
     let request = serde_json::to_string(call).map_err(Problem::internal)?;
     let new = NewJob { model: call.model.clone(), task: call.task.clone(), request, request_id };
     let inputs = files.into_iter().map(UploadedFile::into_input).collect();
-    let job: JobDto = off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await?.into();
-    let headers = [
-        (header::LOCATION, job.links.this.clone()),
-        (PREFERENCE_APPLIED, RESPOND_ASYNC.to_owned()),
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-    ];
-    Ok((StatusCode::ACCEPTED, headers, axum::Json(job)).into_response())
+    let job = off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await?;
+    let headers = [(header::LOCATION, format!("/v1/jobs/{}", job.id)), (PREFERENCE_APPLIED, RESPOND_ASYNC.to_owned())];
+    Ok((StatusCode::ACCEPTED, headers, axum::Json(JobDto::of(job, &prefix))).into_response())
 }
 
 /// Runs a blocking call on a blocking thread: jobs read and write a database and files.

@@ -52,7 +52,7 @@ fn serve(path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let asset = page_file(path).ok_or_else(|| Problem::new(ErrorKind::NotFound, format!("there is no file {path:?}")))?;
     let etag = etag(&asset);
     if is_known(headers, &etag) {
-        return Ok(not_modified(&etag, CACHE_CONTROL));
+        return Ok(not_modified(headers, &etag, CACHE_CONTROL, media_type(path)));
     }
     let content = [(header::CONTENT_TYPE, media_type(path)), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     Ok(with_validators((content, asset.bytes).into_response(), &etag, CACHE_CONTROL))

@@ -2,11 +2,11 @@
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::jobs;
 use super::tiles::TaskPath;
+use crate::api::base_url::PathPrefix;
 use crate::api::dto::{EmbeddingParams, JobDto, PixelParams, PredictParams, RenderParams};
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
@@ -17,6 +17,7 @@ use crate::api::preference;
 use crate::api::state::AppState;
 use crate::api::upload::{self, RasterForm};
 use crate::engine::{Caller, Class};
+use crate::outputs::Format;
 
 /// Predict on uploaded rasters
 ///
@@ -50,10 +51,13 @@ pub(super) async fn predict(
     Query((params, pixels, embedding, render)): Query<(PredictParams, PixelParams, EmbeddingParams, RenderParams)>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Extension(caller): Extension<Caller>,
+    prefix: PathPrefix,
     request: Request,
 ) -> Result<Response, Problem> {
     let named = state.engine().models().task(&model, &task)?;
-    let format = negotiate::choose(&named.task, params.format.as_deref(), request.headers())?;
+    let layers = embedding.options()?.layers.0.len();
+    let can_be = |format| format != Format::Mvt && (format != Format::Npy || layers == 1);
+    let format = negotiate::choose(&named.task, params.format.as_deref(), request.headers(), can_be)?;
     let format = format.extension().to_owned();
     let call = PredictCall { model, task, format, images: params.images, pixels, embedding, render };
     // Checked before the body is received, so that an invalid request costs no upload.
@@ -64,9 +68,7 @@ pub(super) async fn predict(
     }
     let files = upload::read(request, state.spool(), state.options().max_upload_bytes).await?;
     if later {
-        return jobs::submit(&state, &call, files, request_id).await;
+        return jobs::submit(&state, &call, files, (request_id, prefix)).await;
     }
-    let mut response = state.predictor().answer(plan, &caller, files, |_| ()).await?.into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(state.predictor().answer(plan, &caller, files, |_| ()).await?.into_response())
 }

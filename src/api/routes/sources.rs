@@ -65,9 +65,9 @@ pub(super) async fn create_source(
         let (Some(file), 1) = (files.pop(), count) else {
             return Err(Problem::invalid(format!("found {count} rasters; one is needed")));
         };
-        let name = file.name.clone();
+        let name = file.file_name.clone();
         let bytes = tokio::task::spawn_blocking(|| file.into_bytes()).await.map_err(Problem::internal)??;
-        sources.register_upload(names.id, names.title, &name, bytes, images).await?
+        sources.register_upload(names.id, names.title, name.as_deref(), bytes, images).await?
     };
     let location = format!("/v1/sources/{}", source.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(SourceDto::of(&source, false))).into_response())

@@ -16,7 +16,9 @@ use crate::api::extract::{Path, Query};
 use crate::api::negotiate;
 use crate::api::state::AppState;
 use crate::engine::{Caller, ModelTask, zoom_range};
+use crate::error::ErrorKind;
 use crate::outputs::Format;
+use crate::raster::{CaptureSelection, Source};
 use crate::zoo::TaskType;
 
 /// Path of an inference tile; the last segment holds row, `@2x` and extension.
@@ -89,7 +91,7 @@ pub(super) async fn get_tile(
     let etag = etag(&(plan.identity(), format, &render));
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {
-        return Ok(not_modified(&etag, &cache_control));
+        return Ok(not_modified(&headers, &etag, &cache_control, format.media_type()));
     }
     let make = async || {
         let (prediction, timings) = engine.predict_tile(&plan, &caller).await?;
@@ -128,7 +130,8 @@ pub(super) async fn get_tilejson(
     let size = tile.size(false)?.0;
     // Checked here, so that a map learns of invalid options once and not from every tile.
     render.options(&task)?;
-    pixels.options(tile.datetime()?, tile.resampling()?)?;
+    let pixels = pixels.options(tile.datetime()?, tile.resampling()?)?;
+    check_datetime(&source, &pixels.captures)?;
     embedding.options()?;
     let (model, task) = (&spec.id, &task.name);
     let url = format!("{base}/v1/tiles/{model}/{task}/{{z}}/{{x}}/{{y}}.{extension}{}", options_of(&uri));
@@ -136,6 +139,17 @@ pub(super) async fn get_tilejson(
     let mut tilejson = TileJson::over(&source, name, url, zoom_range(&spec, size), size, extension);
     tilejson.vector_layers = (format == Format::Mvt).then(|| vec![VectorLayer::of(task)]);
     Ok(axum::Json(tilejson))
+}
+
+/// Refuses a tile set without a capture; single tiles of it are empty and carry a warning. A catalogue is searched per tile only.
+///
+/// # Errors
+/// If `wanted` has a `datetime` that matches no capture.
+pub(super) fn check_datetime(source: &Source, wanted: &CaptureSelection) -> Result<(), Problem> {
+    match source.unmatched(wanted).filter(|_| !source.is_searched()) {
+        Some(found) => Err(Problem::new(ErrorKind::Unusable, found)),
+        None => Ok(()),
+    }
 }
 
 fn default_extension(task_type: TaskType) -> &'static str {

@@ -95,9 +95,9 @@ impl Sources {
     /// # Errors
     /// [`EngineError::UnknownSource`], [`EngineError::SourceNotOpen`], or the error of the last attempt to open it.
     pub fn get(&self, id: &str) -> Result<Arc<Source>, EngineError> {
-        match &self.registry.read().get(id).ok_or_else(|| unknown(id))?.state {
-            SourceState::Open(source) => Ok(source.clone()),
-            SourceState::Closed { failure: Some((_, error)) } => Err(error.clone()),
+        match self.registry.entry(id)?.state {
+            SourceState::Open(source) => Ok(source),
+            SourceState::Closed { failure: Some((_, error)) } => Err(error),
             SourceState::Closed { failure: None } => Err(EngineError::SourceNotOpen { id: id.to_owned() }),
         }
     }
@@ -109,16 +109,14 @@ impl Sources {
     pub async fn opened(&self, id: &str) -> Result<Arc<Source>, EngineError> {
         let turn = {
             let known = self.registry.read();
-            let entry = known.get(id).ok_or_else(|| unknown(id))?;
+            let entry = known.get(id).ok_or_else(|| unknown(id, &known))?;
             match entry.settled(self.registry.options.retry_after) {
                 Some(result) => return result,
                 None => entry.turn.clone(),
             }
         };
         let turn = turn.lock_owned().await;
-        if let Some(result) =
-            self.registry.read().get(id).ok_or_else(|| unknown(id))?.settled(self.registry.options.retry_after)
-        {
+        if let Some(result) = self.registry.entry(id)?.settled(self.registry.options.retry_after) {
             return result;
         }
         let (registry, id) = (self.registry.clone(), id.to_owned());
@@ -191,7 +189,7 @@ impl Sources {
     }
 
     /// Registers an upload. Without an id, it is named by a hash of its content, so a file that is uploaded twice is one
-    /// source. `images` is the number of captures stacked in its bands.
+    /// source. Without a title, it is called by its file name, or by its id. `images` is the number of captures stacked in its bands.
     ///
     /// # Errors
     /// If the id is malformed or taken, the file is not a readable raster, or there are too many sources.
@@ -199,7 +197,7 @@ impl Sources {
         &self,
         id: Option<String>,
         title: Option<String>,
-        file_name: &str,
+        file_name: Option<&str>,
         bytes: Bytes,
         images: Option<usize>,
     ) -> Result<Arc<Source>, EngineError> {
@@ -218,8 +216,8 @@ impl Sources {
                 (id, taken)
             }
         };
-        let file = safe_file_name(file_name);
-        let title = Some(title.unwrap_or_else(|| file_name.to_owned()));
+        let file = safe_file_name(file_name.unwrap_or_default());
+        let title = title.or(file_name.map(str::to_owned)).or(Some(id.clone()));
         self.register(id, taken, SourceRecord { title, place: StoredPlace::Upload { file, images } }, Some(bytes)).await
     }
 
@@ -298,10 +296,10 @@ impl Sources {
         let taken = self.registry.reservations.wait(id).await;
         let entry = {
             let mut known = self.registry.write();
-            if known.get(id).ok_or_else(|| unknown(id))?.built_in {
+            if known.get(id).ok_or_else(|| unknown(id, &known))?.built_in {
                 return Err(EngineError::BuiltIn { what: "source", id: id.to_owned() });
             }
-            known.remove(id).ok_or_else(|| unknown(id))?
+            known.remove(id).ok_or_else(|| unknown(id, &known))?
         };
         let Some(stored) = entry.stored else { return Ok(()) };
         let what = format!("the removal of source {id:?}");

@@ -11,6 +11,7 @@ use super::entry::{SourceEntry, SourceOrigin, SourceState};
 use super::open::SourceOptions;
 use super::reservations::Reservations;
 use crate::engine::error::EngineError;
+use crate::engine::near_match::nearest;
 use crate::raster::Source;
 use crate::sync::IgnorePoison;
 
@@ -37,9 +38,18 @@ impl SourceRegistry {
         self.known.write().ignore_poison()
     }
 
+    /// What is known of a source.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownSource`].
+    pub(super) fn entry(&self, id: &str) -> Result<SourceEntry, EngineError> {
+        let known = self.read();
+        known.get(id).cloned().ok_or_else(|| unknown(id, &known))
+    }
+
     /// Opens a closed source and stores the result. The caller must hold its `turn`.
     pub(super) fn try_open(&self, id: &str) -> Result<Arc<Source>, EngineError> {
-        let entry = self.read().get(id).cloned().ok_or_else(|| unknown(id))?;
+        let entry = self.entry(id)?;
         let result = self.options.open_origin(id, &entry.origin, entry.stored.as_deref()).map(Arc::new);
         let state = match &result {
             Ok(source) => SourceState::Open(source.clone()),
@@ -108,6 +118,6 @@ pub(super) fn exists(id: &str) -> EngineError {
     EngineError::Exists { what: "source", id: id.to_owned() }
 }
 
-pub(super) fn unknown(id: &str) -> EngineError {
-    EngineError::UnknownSource { id: id.to_owned() }
+pub(super) fn unknown(id: &str, known: &BTreeMap<String, SourceEntry>) -> EngineError {
+    EngineError::UnknownSource { id: id.to_owned(), suggestion: nearest(id, known.keys().map(String::as_str)) }
 }

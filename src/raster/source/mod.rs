@@ -270,6 +270,26 @@ impl Source {
         Ok(chosen)
     }
 
+    /// Says so if `wanted` has a `datetime` at which none of the captures was taken; there is nothing to show then.
+    pub fn unmatched(&self, wanted: &CaptureSelection) -> Option<String> {
+        wanted.datetime.as_ref()?;
+        if !self.select(wanted).is_ok_and(|chosen| chosen.is_empty()) {
+            return None;
+        }
+        let id = &self.id;
+        if matches!(self.origin, CaptureOrigin::Catalogue(_) | CaptureOrigin::Found) {
+            return Some(format!("datetime matches no image of this place in the catalogue of source {id}"));
+        }
+        let times: Vec<_> = self.found.captures.iter().filter_map(|capture| capture.datetime).collect();
+        let when = match (times.iter().min(), times.iter().max()) {
+            (Some(first), Some(last)) if first == last => format!("those of known time were taken at {first}"),
+            (Some(first), Some(last)) => format!("those of known time were taken from {first} to {last}"),
+            _ => "when they were taken is not known".to_owned(),
+        };
+        let which = if wanted.captures.is_some() { "chosen captures" } else { "captures" };
+        Some(format!("datetime matches none of the {which} of source {id}; {when}"))
+    }
+
     /// The captures in time order.
     pub fn captures(&self) -> &[Capture] {
         &self.found.captures
