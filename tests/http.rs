@@ -130,8 +130,9 @@ async fn nothing_is_cached_that_may_not_be() {
         assert_eq!(get(path).await.header("cache-control"), "no-store", "{path}");
     }
     let (engine, server) = settings();
-    let keyed = router_with(engine, ServerSettings { api_key: vec!["a-key".to_owned()], ..server });
-    let tile = ask(&keyed, "GET", &format!("{WATER}/3/4/3.png?source=world"), &[("x-api-key", "a-key")], Vec::new()).await;
+    let keyed = router_with(engine, ServerSettings { api_key: vec!["a-long-key".to_owned()], ..server });
+    let tile =
+        ask(&keyed, "GET", &format!("{WATER}/3/4/3.png?source=world"), &[("x-api-key", "a-long-key")], Vec::new()).await;
     assert!(tile.header("cache-control").starts_with("private"), "{}", tile.header("cache-control"));
 }
 
@@ -240,7 +241,7 @@ fn an_early_refusal_reaches_a_client_that_is_still_sending() {
 #[test]
 fn a_request_names_one_host() {
     let server = process::Server::start(&[]);
-    for (hosts, status) in [("", "400"), ("Host: a\r\nHost: b\r\n", "400"), ("Host: a\r\n", "200")] {
+    for (hosts, status) in [("", "400"), ("Host: a\r\nHost: b\r\n", "400"), ("Host: localhost\r\n", "200")] {
         let mut stream = std::net::TcpStream::connect(&server.address).unwrap();
         write!(stream, "GET /health/live HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
