@@ -61,7 +61,8 @@ pub(super) fn execute(command: ModelsCommand) -> Result<(), CommandError> {
         ModelsCommand::Pull(arguments) => pull::execute(arguments),
         ModelsCommand::Inspect(InspectArgs { file }) => {
             let models = server::models(&Config::resolve(Given::default(), Given::default())?)?;
-            print(&printable(&inspect(&file, &models)?.to_string()))
+            let report = inspect(&file, &models).map_err(|error| format!("{}: {error}", file.display()))?;
+            print(&printable(&report.to_string()))
         }
     }
 }
