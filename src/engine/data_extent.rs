@@ -56,7 +56,7 @@ mod tests {
     fn boxes_end_where_the_data_ends() {
         assert_eq!(cut_box([3.2, 2.5, 4.5, 5.5]), Some([3.2, 2.5, 4.5, 5.5]));
         assert_eq!(cut_box([0.5, 0.0, 7.5, 7.9]), Some([2.0, 1.0, 6.0, 7.0]));
-        assert_eq!(cut_box([3.0, 4.0, 9.0, 5.0]), Some([3.0, 4.0, 6.0, 5.0]));
+        assert_eq!(cut_box([3.0, 4.0, 8.0, 5.0]), Some([3.0, 4.0, 6.0, 5.0]));
         assert_eq!(cut_box([0.0, 0.0, 1.5, 7.0]), None);
         assert_eq!(cut_box([0.0, 0.0, 3.0, 7.0]), None, "most of it lies beyond the data");
         assert_eq!(cut_box([20.0, 3.0, 30.0, 4.0]), None);
