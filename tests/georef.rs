@@ -134,7 +134,23 @@ fn grid_datums_use_the_shift_of_their_place_and_say_how_good_it_is() {
     }
 }
 
+#[test]
+fn axes_to_the_south_and_west_are_followed_where_only_the_dataset_knows_them() {
+    for (code, x, y, place) in
+        [(8044, -83_381.572_6, -5_471.132_6, (14.212, 48.7885)), (8045, -63_893.310_1, -2_809.399_5, (16.4125, 48.7835))]
+    {
+        let found = Crs::from_epsg(code).unwrap().to_lon_lat(x, y).unwrap();
+        assert!(metres_apart(found, place) < 1.0, "EPSG:{code}: {found:?}");
+    }
+}
+
 /// Compares with GDAL in every EPSG system that has an area of use; fixtures/georef/make_epsg_places.py writes the file.
+///
+/// Some 350 of 6900 places lie farther than a metre apart, for these reasons; answers warn where the shift is coarse or unknown.
+/// - About 295: GDAL takes no shift outside of the areas that the dataset lists for a datum's shifts, and for NAD83's realisations (1 to
+///   2.5 m). This server takes the listed shift, since the datum does not end there.
+/// - About 60: GDAL takes another of several shifts, or goes through a third datum (Greek, PD/83, RD/83), which the table leaves out.
+/// - EPSG:6871 (with heights), which GDAL itself places otherwise than EPSG:3857, its horizontal part.
 #[test]
 #[ignore = "needs the file that make_epsg_places.py writes"]
 fn epsg_codes_place_pixels_where_gdal_does() {
@@ -151,5 +167,8 @@ fn epsg_codes_place_pixels_where_gdal_does() {
         }
     }
     println!("{near} within 1 m; {} farther: {far:?}; {} not available: {missing:?}", far.len(), missing.len());
-    assert!(near > 6500 && far.len() < 150 && missing.len() < 100);
+    // A projection, a unit or an axis that is taken wrongly moves a place by more than any datum.
+    let misplaced: Vec<_> = far.iter().filter(|(code, metres)| *metres > 1000.0 && *code != 6871.0).collect();
+    assert!(misplaced.is_empty(), "{misplaced:?}");
+    assert!(near > 6500 && far.len() < 370 && missing.len() < 100);
 }

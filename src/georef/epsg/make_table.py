@@ -209,7 +209,9 @@ def main():
             left_out.append(code)
             continue
         words = projection_words(text)
-        axes = re.findall(r"\+axis=(\w+)", text)
+        # PROJ strings lack the axes of some systems that count southwards and westwards.
+        directions = "".join(axis.direction[0] for axis in CRS.from_epsg(code).axis_info[:2])
+        axes = re.findall(r"\+axis=(\w+)", text) or ([directions + "u"] if directions in ("sw", "ws") else [])
         ellipsoid = [word[1:] for word in text.split() if re.match(r"\+(R|b)=", word)] if ellipsoids[geographic[base][0]][1] else []
         if words == conversions.get(conversion) and not ellipsoid:
             add("R", code, base, conversion, unit, *axes)
