@@ -1,6 +1,6 @@
 //! Random access to a file's bytes, and the two sources on this machine: memory and disk.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
@@ -72,6 +72,14 @@ impl FileBytes {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         Ok(Self { file, len })
+    }
+
+    /// What the file system knows of the file that was opened, which may have another name by now.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 }
 

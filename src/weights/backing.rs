@@ -1,85 +1,137 @@
-//! The bytes of a checkpoint: a mapped file, or data embedded in the program.
+//! The bytes of a checkpoint: a file that is read by position, or data embedded in the program.
+//!
+//! Files are not mapped: another program may truncate a file while it is read, and access to a missing page of a map ends the
+//! process. Here that is a short read, which is an error.
 
-use std::fs::File;
-use std::path::Path;
-use std::time::SystemTime;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
-use memmap2::Mmap;
+use bytes::Bytes;
 
-use super::error::WeightsError;
+use super::error::{WeightsError, file_name};
+use crate::storage::{ByteSource, FileBytes};
+
+/// No file system's clock ticks more slowly. Two writes within a tick leave the same modification time.
+const TICK: Duration = Duration::from_millis(20);
 
 /// All bytes of a checkpoint.
 #[derive(Debug)]
 pub(super) enum Backing {
-    /// A mapped file. `opened` is its length and modification time when it was mapped.
-    Mapped {
-        map: Mmap,
-        file: File,
-        opened: (u64, Option<SystemTime>),
-    },
+    File { path: PathBuf, file: FileBytes, opened: State },
     Embedded(&'static [u8]),
 }
 
+/// What changes when somebody writes to a file.
+type State = (u64, Option<SystemTime>);
+
 impl Backing {
-    /// Maps a file. Its pages are read when they are used.
+    /// Opens a file without reading it. The file may be renamed, deleted or replaced by renaming afterwards: what was opened is
+    /// still read.
     ///
     /// # Errors
-    /// [`WeightsError::Io`] if the file cannot be opened or mapped.
-    #[expect(unsafe_code, reason = "mapping a file is unsafe because another process may change it")]
-    pub(super) fn map(path: &Path) -> Result<Self, WeightsError> {
+    /// [`WeightsError::Io`] if it cannot be opened.
+    pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
         let io = |source| WeightsError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if !metadata.is_file() {
-            return Err(io(std::io::Error::other("not a file")));
+        if state(&FileBytes::open(path).map_err(io)?).map_err(io)?.1.is_some_and(is_fresh) {
+            thread::sleep(TICK);
         }
-        let opened = (metadata.len(), metadata.modified().ok());
-        // SAFETY: the map is read-only and private to this value. This program never writes a checkpoint in place: it
-        // replaces files by renaming, which does not affect a mapped file. If another program has written in place,
-        // `is_unchanged` detects it before tensors are read. The bytes are only interpreted as numbers.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Self::Mapped { map, file, opened })
+        let file = FileBytes::open(path).map_err(io)?;
+        let opened = state(&file).map_err(io)?;
+        Ok(Self::File { path: path.to_owned(), file, opened })
     }
 
-    /// Whether the file's length and modification time are those it was mapped with. A file that was truncated must not be
-    /// read: access to the missing pages ends the process.
-    pub(super) fn is_unchanged(&self) -> bool {
+    pub(super) fn len(&self) -> usize {
         match self {
-            Self::Mapped { file, opened, .. } => {
-                file.metadata().is_ok_and(|now| (now.len(), now.modified().ok()) == *opened)
+            Self::File { file, .. } => usize::try_from(file.len()).unwrap_or(usize::MAX),
+            Self::Embedded(bytes) => bytes.len(),
+        }
+    }
+
+    /// The `len` bytes from `start`, as they were when the file was opened.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`] if the file has been written to since, [`WeightsError::Io`] if it cannot be read, or has no
+    /// such bytes.
+    pub(super) fn read(&self, start: usize, len: usize) -> Result<Bytes, WeightsError> {
+        let bytes = self.read_unchecked(start, len);
+        // What was read is only known to be good if the file is still the same after reading.
+        self.check_unchanged()?;
+        bytes.map_err(|source| self.io(source))
+    }
+
+    fn read_unchecked(&self, start: usize, len: usize) -> io::Result<Bytes> {
+        let read = match self {
+            Self::File { file, .. } => file.read_at(start as u64, len),
+            Self::Embedded(bytes) => Bytes::from_static(bytes).read_at(start as u64, len),
+        };
+        read.map_err(|error| io::Error::new(io::ErrorKind::UnexpectedEof, error))
+    }
+
+    /// Checks that the file's length and modification time are those it was opened with.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`] if they are not.
+    pub(super) fn check_unchanged(&self) -> Result<(), WeightsError> {
+        match self {
+            Self::File { path, file, opened } if state(file).ok().as_ref() != Some(opened) => {
+                Err(WeightsError::Changed { file: file_name(path) })
             }
-            Self::Embedded(_) => true,
+            _ => Ok(()),
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Mapped { map, .. } => map,
-            Self::Embedded(bytes) => bytes,
-        }
+    /// A reader from the first byte. What it gives is only good if [`Backing::check_unchanged`] says so afterwards.
+    pub(super) fn reader(&self) -> BackingReader<'_> {
+        BackingReader { backing: self, position: 0 }
     }
 
-    /// Loads the pages of a range at once, which is cheaper than one page fault after another.
-    pub(super) fn prepare(&self, start: usize, len: usize) {
-        #[cfg(target_os = "linux")]
-        if let Self::Mapped { map, .. } = self {
-            // Kernels before 5.14 do not know this advice; then pages are loaded when they are touched.
-            let _ = map.advise_range(memmap2::Advice::PopulateRead, start, len);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (start, len);
+    fn io(&self, source: io::Error) -> WeightsError {
+        let path = match self {
+            Self::File { path, .. } => path.clone(),
+            Self::Embedded(_) => PathBuf::from("embedded weights"),
+        };
+        WeightsError::Io { path, source }
     }
+}
 
-    /// Releases the pages of a range that has been copied, so that a model is not in memory twice while it is loaded.
-    #[expect(unsafe_code, reason = "advice that drops pages is unsafe for maps that hold unsaved changes")]
-    pub(super) fn forget(&self, start: usize, len: usize) {
-        #[cfg(unix)]
-        if let Self::Mapped { map, .. } = self {
-            // SAFETY: the map is read-only and backed by a file, so a released page is read from the file again when it is
-            // touched. A failure only costs memory, so it is ignored.
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+fn state(file: &FileBytes) -> io::Result<State> {
+    let metadata = file.metadata()?;
+    Ok((metadata.len(), metadata.modified().ok()))
+}
+
+fn is_fresh(modified: SystemTime) -> bool {
+    modified.elapsed().is_ok_and(|age| age < TICK)
+}
+
+/// Reads a backing as a file is read.
+#[derive(Debug)]
+pub(super) struct BackingReader<'a> {
+    backing: &'a Backing,
+    position: u64,
+}
+
+impl Read for BackingReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let start = usize::try_from(self.position).unwrap_or(usize::MAX);
+        let len = buffer.len().min(self.backing.len().saturating_sub(start));
+        if len > 0 {
+            buffer[..len].copy_from_slice(&self.backing.read_unchecked(start, len)?);
         }
-        #[cfg(not(unix))]
-        let _ = (start, len);
+        self.position += len as u64;
+        Ok(len)
+    }
+}
+
+impl Seek for BackingReader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(steps) => self.position.checked_add_signed(steps),
+            SeekFrom::End(steps) => (self.backing.len() as u64).checked_add_signed(steps),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
     }
 }

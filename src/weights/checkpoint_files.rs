@@ -38,7 +38,7 @@ impl CheckpointFiles {
     fn find_file(&self, spec: &ModelSpec, weights: &WeightsSpec) -> Option<PathBuf> {
         let (file, archive) = match weights {
             WeightsSpec::Hub { file, archive, .. } => (file, archive),
-            WeightsSpec::File { path, .. } => return Some(path.clone()).filter(|path| path.is_file()),
+            WeightsSpec::File { path, .. } => return Some(path.clone()).filter(|path| path.exists()),
             WeightsSpec::NewHeads { base, .. } => return self.find_file(spec, base),
             WeightsSpec::Embedded { .. } => return None,
         };

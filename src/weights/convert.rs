@@ -4,18 +4,19 @@
 //! temporary name and then renamed, so other processes see the old copy or the new one, never a part.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use ::safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
+use ::safetensors::tensor::{Dtype, View, serialize_to_file};
 
 use super::backing::Backing;
-use super::checkpoint::index;
+use super::checkpoint::Checkpoint;
 use super::error::{WeightsError, file_name};
 use super::stored_tensor::StoredTensor;
-use super::{keys, pth};
+use super::{pth, safetensors};
 
 const SOURCE_KEY: &str = "satlas-serve.source";
 
@@ -28,8 +29,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(600);
 /// # Errors
 /// [`WeightsError`] if the source cannot be read, or the copy cannot be written.
 pub(super) fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, WeightsError> {
-    let backing = Backing::map(source)?;
-    if !backing.bytes().starts_with(pth::ZIP_MAGIC) {
+    if source.is_dir() || !begins_as_zip(source)? {
         return Ok(source.to_owned());
     }
     let stamp = stamp(source)?;
@@ -38,7 +38,7 @@ pub(super) fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, W
         return Ok(copy);
     }
     fs::create_dir_all(copies_dir).map_err(|error| io(copies_dir, error))?;
-    write(&backing, source, &copy, stamp)?;
+    write(source, &copy, stamp)?;
     Ok(copy)
 }
 
@@ -74,26 +74,37 @@ fn stamp(source: &Path) -> Result<String, WeightsError> {
     Ok(format!("{} bytes, changed at {} ns", metadata.len(), since_epoch.as_nanos()))
 }
 
+fn begins_as_zip(source: &Path) -> Result<bool, WeightsError> {
+    let backing = Backing::open(source)?;
+    Ok(backing.read(0, backing.len().min(pth::ZIP_MAGIC.len()))? == pth::ZIP_MAGIC)
+}
+
 fn is_current(copy: &Path, stamp: &str) -> bool {
-    let Ok(backing) = Backing::map(copy) else { return false };
-    let Ok((_, header)) = SafeTensors::read_metadata(backing.bytes()) else { return false };
+    let header = Backing::open(copy).and_then(|backing| safetensors::header(&file_name(copy), &backing));
+    let Ok((_, header)) = header else { return false };
     header.metadata().as_ref().and_then(|metadata| metadata.get(SOURCE_KEY)).is_some_and(|found| found == stamp)
 }
 
-fn write(backing: &Backing, source: &Path, copy: &Path, stamp: String) -> Result<(), WeightsError> {
-    let tensors = keys::newest_names(index(&file_name(source), backing.bytes())?);
-    let views = tensors.iter().map(|(name, stored)| (name, RowMajor { stored, file: backing.bytes() }));
+fn write(source: &Path, copy: &Path, stamp: String) -> Result<(), WeightsError> {
+    let checkpoint = Checkpoint::open(source)?;
+    let failure = OnceCell::new();
+    let (source, failed) = (&checkpoint, &failure);
+    let views = checkpoint.tensors.iter().map(|(name, stored)| (name, RowMajor { stored, source, failed }));
     let metadata = HashMap::from([(SOURCE_KEY.to_owned(), stamp)]);
     let partial = copy.with_extension(format!("partial-{}", std::process::id()));
-    let written = serialize_to_file(views, Some(metadata), &partial)
-        .map_err(std::io::Error::other)
-        .and_then(|()| File::open(&partial)?.sync_all())
-        .and_then(|()| fs::rename(&partial, copy));
-    written.map_err(|error| {
+    let written = serialize_to_file(views, Some(metadata), &partial).map_err(std::io::Error::other);
+    let kept = match failure.into_inner() {
+        Some(error) => Err(error),
+        None => written
+            .and_then(|()| File::open(&partial)?.sync_all())
+            .and_then(|()| fs::rename(&partial, copy))
+            .map_err(|error| io(copy, error)),
+    };
+    if kept.is_err() {
         // Best effort: the error that matters is the one above.
         let _ = fs::remove_file(&partial);
-        io(copy, error)
-    })
+    }
+    kept
 }
 
 fn io(path: &Path, source: std::io::Error) -> WeightsError {
@@ -103,7 +114,9 @@ fn io(path: &Path, source: std::io::Error) -> WeightsError {
 /// A tensor of the source, as the writer of the copy needs it.
 struct RowMajor<'a> {
     stored: &'a StoredTensor,
-    file: &'a [u8],
+    source: &'a Checkpoint,
+    /// Takes the first error of reading, since the writer knows none.
+    failed: &'a OnceCell<WeightsError>,
 }
 
 impl View for RowMajor<'_> {
@@ -116,7 +129,13 @@ impl View for RowMajor<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.stored.row_major_bytes(self.file)
+        match self.source.read(self.stored) {
+            Ok(bytes) => Cow::Owned(bytes.into()),
+            Err(error) => {
+                let _ = self.failed.set(error);
+                Cow::Owned(vec![0; self.data_len()])
+            }
+        }
     }
 
     fn data_len(&self) -> usize {

@@ -32,8 +32,8 @@ pub enum WeightsError {
         /// Why not, and what the user can do.
         reason: String,
     },
-    /// The file was written to after a model had been loaded from it.
-    #[error("{file} has been written to since the model was loaded; ask again, and it is loaded anew")]
+    /// The file was written to while a model was loaded from it, or since.
+    #[error("{file} has been written to since it was opened; ask again when it is complete, and it is loaded anew")]
     Changed {
         /// The file.
         file: String,

@@ -14,11 +14,16 @@ const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
 /// Keys under which training scripts put the state dict that is to be used.
 const NESTING_KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
 
-/// Turns names of older torchvision generations into the newest. If a file has a tensor under both names, the one with the
-/// newest name is kept.
+/// A name without what `torch.compile`, FSDP and activation checkpointing put before the names of inner modules.
+pub(super) fn unwrapped(name: &str) -> String {
+    name.replace("_fsdp_wrapped_module.", "").replace("_checkpoint_wrapped_module.", "").replace("._orig_mod.", ".")
+}
+
+/// Turns names of older torchvision generations into the newest, without wrappers of inner modules. If a file has a tensor under
+/// both names, the one with the newest name is kept.
 pub(super) fn newest_names<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
     let mut renamed = BTreeMap::new();
-    for (name, tensor) in tensors {
+    for (name, tensor) in tensors.into_iter().map(|(name, tensor)| (unwrapped(&name), tensor)) {
         match newest_generation(&name) {
             Some(newer) => drop(renamed.entry(newer).or_insert(tensor)),
             None => drop(renamed.insert(name, tensor)),
@@ -142,6 +147,13 @@ mod tests {
     fn a_wrapper_is_removed_only_where_every_name_carries_it() {
         assert_eq!(renamed(&["module._orig_mod.a.b", "module._orig_mod.c"]), ["a.b", "c"]);
         assert_eq!(renamed(&["module.a", "b"]), ["b", "module.a"]);
+    }
+
+    #[test]
+    fn wrappers_of_inner_modules_are_removed_anywhere() {
+        let names = ["_fsdp_wrapped_module.a._checkpoint_wrapped_module.b", "state_dict/a._orig_mod.c"];
+        assert_eq!(names.map(unwrapped), ["a.b", "state_dict/a.c"]);
+        assert_eq!(renamed(&["_fsdp_wrapped_module.a.b", "_fsdp_wrapped_module.c"]), ["a.b", "c"]);
     }
 
     #[test]

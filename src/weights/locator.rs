@@ -7,6 +7,7 @@ use super::checkpoint_files::CheckpointFiles;
 use super::error::WeightsError;
 use super::hub::DownloadProgress;
 use super::kind::WeightsKind;
+use super::shards::files_to_watch;
 use super::tensors::Weights;
 use crate::zoo::{ModelSpec, WeightsSpec};
 
@@ -102,10 +103,13 @@ impl WeightsLocator {
             WeightsPlace::Embedded(bytes) => format!("demo-{}-{}", env!("CARGO_PKG_VERSION"), bytes.len()),
             WeightsPlace::File(path) => {
                 let failed = |source| WeightsError::Io { path: path.clone(), source };
-                let metadata = path.metadata().map_err(failed)?;
-                let modified = metadata.modified().map_err(failed)?;
                 // New heads are part of the revision: two models may stand on one file.
-                let identity = format!("{} {} {modified:?} {:?}", path.display(), metadata.len(), spec.weights);
+                let mut identity = format!("{:?}", spec.weights);
+                for file in files_to_watch(path).map_err(failed)? {
+                    let metadata = file.metadata().map_err(failed)?;
+                    let modified = metadata.modified().map_err(failed)?;
+                    identity += &format!(" {} {} {modified:?}", file.display(), metadata.len());
+                }
                 blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned()
             }
         };

@@ -1,12 +1,13 @@
-//! Where a tensor lies in a checkpoint file of either format, and how its elements are read.
+//! Where a tensor lies in a checkpoint of any format, and the order of its elements.
 
-use std::borrow::Cow;
-
-use candle_core::{DType, Device, Tensor};
+use bytes::Bytes;
+use candle_core::DType;
 
 /// Where a tensor lies in its file. The reader of the format has checked that it lies inside.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct StoredTensor {
+    /// Index of its file, in a checkpoint of several.
+    pub(super) part: usize,
     pub(super) dtype: DType,
     pub(super) shape: Vec<usize>,
     /// Distance in elements between neighbours along each dimension. `None`: the tensor is row-major.
@@ -18,20 +19,12 @@ pub(super) struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// Copies the tensor to a device, in the file's element type.
-    ///
-    /// # Errors
-    /// If the device is out of memory.
-    pub(super) fn read(&self, file: &[u8], device: &Device) -> candle_core::Result<Tensor> {
-        Tensor::from_raw_buffer(&self.row_major_bytes(file), self.dtype, &self.shape, device)
-    }
-
-    /// The elements in row-major order. They are copied only if the file has them in another order.
-    pub(super) fn row_major_bytes<'a>(&self, file: &'a [u8]) -> Cow<'a, [u8]> {
-        let bytes = &file[self.start..self.start + self.len];
+    /// The elements in row-major order, from its bytes in the file. They are copied only if the file has them in another
+    /// order.
+    pub(super) fn row_major(&self, bytes: Bytes) -> Bytes {
         match &self.strides {
-            None => Cow::Borrowed(bytes),
-            Some(strides) => Cow::Owned(self.gather(bytes, strides)),
+            None => bytes,
+            Some(strides) => self.gather(&bytes, strides).into(),
         }
     }
 
@@ -63,9 +56,8 @@ mod tests {
 
     #[test]
     fn strides_are_followed() {
-        let bytes: Vec<u8> = (0..6u8).collect();
-        let stored = StoredTensor { dtype: DType::U8, shape: vec![2, 3], strides: Some(vec![1, 2]), start: 0, len: 6 };
-        let rows = stored.read(&bytes, &Device::Cpu).unwrap().to_vec2::<u8>().unwrap();
-        assert_eq!(rows, [[0, 2, 4], [1, 3, 5]]);
+        let stored =
+            StoredTensor { part: 0, dtype: DType::U8, shape: vec![2, 3], strides: Some(vec![1, 2]), start: 0, len: 6 };
+        assert_eq!(stored.row_major(Bytes::from_iter(0..6)), [0, 2, 4, 1, 3, 5].as_slice());
     }
 }

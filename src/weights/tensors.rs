@@ -1,6 +1,6 @@
 //! [`Weights`]: the named tensors of one model, each read when the network asks for it.
 //!
-//! They come from a mapped `.safetensors` or `.pth` file, from bytes embedded in the program, or from the synthetic rule.
+//! They come from a `.safetensors` or `.pth` file, from bytes embedded in the program, or from the synthetic rule.
 //! Names are those of the newest torchvision generation, without the prefixes of wrappers. A tensor is copied once, to its
 //! device.
 
@@ -10,13 +10,12 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
-use super::backing::Backing;
-use super::checkpoint::index;
+use super::checkpoint::Checkpoint;
 use super::error::{WeightsError, file_name};
 use super::keys::Naming;
 use super::kind::WeightsKind;
 use super::stored_tensor::StoredTensor;
-use super::{keys, safetensors, synthetic};
+use super::{keys, synthetic};
 
 /// A tensor of a file, without its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,9 +31,7 @@ pub struct TensorInfo {
 #[derive(Debug)]
 enum TensorSource {
     Stored {
-        backing: Backing,
-        /// Every tensor of the file, by its name there.
-        all: BTreeMap<String, StoredTensor>,
+        checkpoint: Checkpoint,
         /// The tensors of the model, by the model's names.
         tensors: BTreeMap<String, StoredTensor>,
     },
@@ -50,7 +47,6 @@ pub struct Weights {
     file: String,
     naming: Naming,
     kind: WeightsKind,
-    revision: String,
     source: TensorSource,
     /// Seed of the heads that a manifest adds to the file, if it adds some.
     new_heads: Option<u64>,
@@ -62,10 +58,8 @@ impl Weights {
     /// # Errors
     /// [`WeightsError`] if the file cannot be opened, is damaged, or is neither a `.safetensors` nor a zipped `.pth` file.
     pub fn open(path: &Path, kind: WeightsKind) -> Result<Self, WeightsError> {
-        let file = file_name(path);
-        let backing = Backing::map(path)?;
-        let tensors = index(&file, backing.bytes())?;
-        Ok(Self::stored(file, kind, backing, tensors))
+        let checkpoint = Checkpoint::open(path)?;
+        Ok(Self::stored(file_name(path), kind, checkpoint))
     }
 
     /// Opens a `.safetensors` file that is embedded in the program; `name` is used in errors.
@@ -73,8 +67,8 @@ impl Weights {
     /// # Errors
     /// [`WeightsError::Damaged`] if the bytes are not such a file.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
-        let tensors = safetensors::index(name, bytes)?;
-        Ok(Self::stored(name.to_owned(), WeightsKind::Demo, Backing::Embedded(bytes), tensors))
+        let checkpoint = Checkpoint::embedded(name, bytes)?;
+        Ok(Self::stored(name.to_owned(), WeightsKind::Demo, checkpoint))
     }
 
     /// Weights for any model, computed by the synthetic rule.
@@ -83,26 +77,24 @@ impl Weights {
             file: format!("synthetic:{seed}"),
             naming: Naming::default(),
             kind: WeightsKind::Synthetic,
-            revision: format!("synthetic-{seed}"),
             source: TensorSource::Synthetic { seed },
             new_heads: None,
         }
     }
 
-    fn stored(file: String, kind: WeightsKind, backing: Backing, tensors: BTreeMap<String, StoredTensor>) -> Self {
-        let all = keys::newest_names(tensors);
-        let naming = Naming::usual(&all);
-        let source = TensorSource::Stored { backing, all, tensors: BTreeMap::new() };
-        let mut weights = Self { file, naming: naming.clone(), kind, revision: String::new(), source, new_heads: None };
+    fn stored(file: String, kind: WeightsKind, checkpoint: Checkpoint) -> Self {
+        let naming = Naming::usual(&checkpoint.tensors);
+        let source = TensorSource::Stored { checkpoint, tensors: BTreeMap::new() };
+        let mut weights = Self { file, naming: naming.clone(), kind, source, new_heads: None };
         weights.rename(naming);
         weights
     }
 
     /// Chooses which tensors of the file are the model's, and their names.
     pub(super) fn rename(&mut self, naming: Naming) {
-        if let TensorSource::Stored { backing, all, tensors } = &mut self.source {
-            *tensors = all.iter().filter_map(|(name, stored)| Some((naming.name(name)?, stored.clone()))).collect();
-            self.revision = fingerprint(backing, tensors);
+        if let TensorSource::Stored { checkpoint, tensors } = &mut self.source {
+            let named = checkpoint.tensors.iter().filter_map(|(name, stored)| Some((naming.name(name)?, stored.clone())));
+            *tensors = named.collect();
             self.naming = naming;
         }
     }
@@ -114,7 +106,7 @@ impl Weights {
     /// Name and shape of every tensor of the file, by its name there.
     pub(super) fn in_file(&self) -> impl Iterator<Item = (&str, &[usize])> {
         let all = match &self.source {
-            TensorSource::Stored { all, .. } => Some(all),
+            TensorSource::Stored { checkpoint, .. } => Some(&checkpoint.tensors),
             TensorSource::Synthetic { .. } => None,
         };
         all.into_iter().flatten().map(|(name, stored)| (name.as_str(), stored.shape.as_slice()))
@@ -125,7 +117,6 @@ impl Weights {
     #[must_use]
     pub fn with_new_heads(mut self, seed: u64) -> Self {
         if !self.is_synthetic() {
-            self.revision = format!("{}-heads{seed}", self.revision);
             self.kind = WeightsKind::UntrainedHeads;
             self.new_heads = Some(seed);
         }
@@ -148,7 +139,7 @@ impl Weights {
             TensorSource::Synthetic { seed } => {
                 Tensor::from_vec(synthetic::synthetic_values(name, shape, *seed), shape, device).map_err(placed)
             }
-            TensorSource::Stored { backing, tensors, .. } => {
+            TensorSource::Stored { checkpoint, tensors } => {
                 if let Some(seed) = self.new_head_seed(name) {
                     return Tensor::from_vec(synthetic::untrained_values(name, shape, seed), shape, device).map_err(placed);
                 }
@@ -156,12 +147,8 @@ impl Weights {
                     .get(name)
                     .ok_or_else(|| WeightsError::Missing { file: self.file.clone(), name: name.to_owned() })?;
                 self.check(name, stored, shape)?;
-                if !backing.is_unchanged() {
-                    return Err(WeightsError::Changed { file: self.file.clone() });
-                }
-                backing.prepare(stored.start, stored.len);
-                let tensor = stored.read(backing.bytes(), device).map_err(placed)?;
-                backing.forget(stored.start, stored.len);
+                let bytes = checkpoint.read(stored)?;
+                let tensor = Tensor::from_raw_buffer(&bytes, stored.dtype, &stored.shape, device).map_err(placed)?;
                 if stored.dtype == DType::F64 { tensor.to_dtype(DType::F32).map_err(placed) } else { Ok(tensor) }
             }
         }
@@ -238,12 +225,6 @@ impl Weights {
         self.kind == WeightsKind::Synthetic
     }
 
-    /// A hash that identifies the weights. It is the same on every machine, and for every format whose tensors are
-    /// row-major.
-    pub fn revision(&self) -> &str {
-        &self.revision
-    }
-
     /// Total size of the tensors that networks read; 0 for synthetic weights.
     pub fn bytes(&self) -> u64 {
         match &self.source {
@@ -256,22 +237,10 @@ impl Weights {
     }
 }
 
-/// A hash of name, type, shape and both ends of every tensor: fast for large files, and changed by any training step.
-fn fingerprint(backing: &Backing, tensors: &BTreeMap<String, StoredTensor>) -> String {
-    const END: usize = 64;
-    const HEX_DIGITS: usize = 16;
-    let mut hasher = blake3::Hasher::new();
-    for (name, stored) in tensors.iter().filter(|(name, _)| !keys::is_ignored(name)) {
-        let bytes = &backing.bytes()[stored.start..stored.start + stored.len];
-        hasher.update(format!("{name}\0{:?}\0{:?}\0{:?}\0", stored.dtype, stored.shape, stored.strides).as_bytes());
-        hasher.update(&bytes[..bytes.len().min(END)]);
-        hasher.update(&bytes[bytes.len() - bytes.len().min(END)..]);
-    }
-    hasher.finalize().to_hex()[..HEX_DIGITS].to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     const WORLD: &[u8] = include_bytes!("../../static/demo/world.safetensors");
@@ -302,6 +271,22 @@ mod tests {
         std::fs::write(&path, b"cut short").unwrap();
         assert!(matches!(get(), Err(WeightsError::Changed { .. })));
 
+        for cut in [true, false] {
+            std::fs::write(&path, WORLD).unwrap();
+            let weights = Weights::open(&path, WeightsKind::FineTuned).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            if cut {
+                file.set_len(WORLD.len() as u64 / 2).unwrap()
+            } else {
+                (&file).write_all(&WORLD[..9]).unwrap()
+            }
+            let names: Vec<_> = weights.tensors().collect();
+            for TensorInfo { name, shape, .. } in names {
+                let outcome = weights.get(&name, &shape, &Device::Cpu);
+                assert!(matches!(outcome, Err(WeightsError::Changed { .. })), "{name} after a cut ({cut}): {outcome:?}");
+            }
+        }
+
         std::fs::write(&path, WORLD).unwrap();
         let weights = Weights::open(&path, WeightsKind::FineTuned).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -317,24 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn the_revision_follows_the_numbers() {
-        let changed: &'static [u8] = {
-            let mut bytes = WORLD.to_vec();
-            *bytes.last_mut().unwrap() ^= 1;
-            bytes.leak()
-        };
-        let revision = |bytes| Weights::embedded("world", bytes).unwrap().revision().to_owned();
-        assert_eq!(revision(WORLD), revision(WORLD));
-        assert_ne!(revision(WORLD), revision(changed));
-    }
-
-    #[test]
     fn every_format_gives_the_same_tensors() {
         let open = |name: &str| {
             let path = format!("{}/tests/fixtures/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"));
             Weights::open(Path::new(&path), WeightsKind::FineTuned)
         };
-        for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth", "plain.safetensors"] {
+        for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth", "legacy.pth", "plain.safetensors"] {
             let weights = open(name).unwrap();
             for (tensor, shape) in [
                 ("intermediates.0.fpn.inner_blocks.0.0.weight", &[2, 3, 1, 1][..]),
@@ -352,8 +325,6 @@ mod tests {
             };
             assert_eq!(read(&weights), read(&open("plain.safetensors").unwrap()), "{name}");
         }
-        let error = open("legacy.pth").unwrap_err().to_string();
-        assert!(error.contains("legacy.pth") && error.contains("torch.save(torch.load("), "{error}");
     }
 
     #[test]

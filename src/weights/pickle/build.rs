@@ -74,12 +74,16 @@ impl Machine<'_> {
         })
     }
 
-    /// The storage that `('storage', type, key, location, elements)` refers to.
-    pub(super) fn storage(&self, id: ValueId) -> Value {
+    /// The storage that `('storage', type, key, location, elements)` refers to. A part of another storage, which the format
+    /// before PyTorch 1.6 knows as a sixth item that is not None, is opaque.
+    pub(super) fn storage(&mut self, id: ValueId) -> Value {
         let Value::Sequence(parts) = self.value(id) else { return Value::Opaque };
         match parts.iter().map(|id| self.value(*id)).collect::<Vec<_>>().as_slice() {
-            [_, Value::Global(Global::Storage(dtype)), Value::Text(key), ..] => {
-                Value::Storage { key: key.clone(), dtype: *dtype }
+            [_, Value::Global(Global::Storage(kind)), Value::Text(key), _, _]
+            | [_, Value::Global(Global::Storage(kind)), Value::Text(key), _, _, Value::Opaque] => {
+                let (key, kind) = (key.clone(), *kind);
+                self.storages.insert(key.clone(), kind.element_bytes);
+                Value::Storage { key, dtype: kind.dtype }
             }
             _ => Value::Opaque,
         }

@@ -199,8 +199,8 @@ impl Machine<'_> {
                 self.pop_mark()?;
                 self.push(Value::Opaque)?;
             }
-            // BUILD sets attributes, such as the `_metadata` of a state dict. None of them is needed.
-            b'b' => drop(self.pop()?),
+            // BUILD sets attributes. Those of known values, such as the `_metadata` of a state dict, are not needed.
+            b'b' => self.build()?,
             b'Q' => {
                 let id = self.pop()?;
                 let storage = self.storage(id);

@@ -1,6 +1,7 @@
 //! The stack machine that a pickle is a program for.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::value::{Value, ValueId};
 
@@ -24,11 +25,18 @@ pub(super) struct Machine<'a> {
     marks: Vec<usize>,
     pub(super) memo: HashMap<u32, ValueId>,
     references: usize,
+    /// Bytes of an element of each storage, by its key.
+    pub(super) storages: HashMap<Arc<str>, usize>,
 }
 
 impl<'a> Machine<'a> {
     pub(super) fn new(program: &'a [u8]) -> Self {
         Self { program, ..Self::default() }
+    }
+
+    /// How much of the program has been run.
+    pub(super) fn position(&self) -> usize {
+        self.position
     }
 
     pub(super) fn value(&self, id: ValueId) -> &Value {
@@ -55,7 +63,9 @@ impl<'a> Machine<'a> {
                     let top = self.top()?;
                     self.push_id(top)?;
                 }
-                b'N' | 0x88 | 0x89 => self.push(Value::Opaque)?,
+                b'N' => self.push(Value::Opaque)?,
+                // Python's True and False are the numbers 1 and 0.
+                0x88 | 0x89 => self.push(Value::Int((op == 0x88).into()))?,
                 _ if self.number(op)? || self.text_or_bytes(op)? || self.container(op)? || self.memory(op)? => {}
                 _ if self.object(op)? => {}
                 _ => return Err(format!("its pickle has an unknown instruction {op:#04x} at byte {at}")),
@@ -170,7 +180,7 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.values[top.0] {
             Value::Sequence(items) => items.extend(new),
-            Value::Opaque => {}
+            Value::Opaque | Value::Object(_) => {}
             _ => return Err("its pickle appends to something that is no list".to_owned()),
         }
         Ok(())
@@ -183,8 +193,19 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.values[top.0] {
             Value::Dict(entries) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
-            Value::Opaque => {}
+            // An object that takes keys is of a class made from the dictionary.
+            value @ Value::Opaque => *value = Value::Dict(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()),
+            Value::Object(_) => {}
             _ => return Err("its pickle sets a key of something that is no dictionary".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Gives the foreign object on the stack its attributes.
+    pub(super) fn build(&mut self) -> Result<(), String> {
+        let (state, top) = (self.pop()?, self.top()?);
+        if matches!((self.value(top), self.value(state)), (Value::Opaque, Value::Dict(_))) {
+            self.values[top.0] = Value::Object(state);
         }
         Ok(())
     }

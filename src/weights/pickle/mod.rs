@@ -12,4 +12,4 @@ mod reader;
 mod value;
 
 pub(super) use reader::Pickle;
-pub(super) use value::TensorRef;
+pub(super) use value::{TensorRef, ValueId};

@@ -1,5 +1,9 @@
 //! A pickle as a tree of values.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::machine::Machine;
 use super::value::{TensorRef, Value, ValueId};
 
@@ -9,6 +13,8 @@ pub(in crate::weights) struct Pickle {
     values: Vec<Value>,
     root: ValueId,
     foreign: Vec<String>,
+    /// Bytes of an element, by the storage's key.
+    storages: HashMap<Arc<str>, usize>,
 }
 
 impl Pickle {
@@ -17,9 +23,18 @@ impl Pickle {
     /// # Errors
     /// If it is not a pickle, or exceeds the limits; as half a sentence about "its pickle".
     pub(in crate::weights) fn read(program: &[u8]) -> Result<Self, String> {
+        Self::read_first(program).map(|(pickle, _)| pickle)
+    }
+
+    /// Reads the first of several pickles; also returns where it ends.
+    ///
+    /// # Errors
+    /// As [`Pickle::read`].
+    pub(in crate::weights) fn read_first(program: &[u8]) -> Result<(Self, usize), String> {
         let mut machine = Machine::new(program);
         let root = machine.run()?;
-        Ok(Self { values: machine.values, root, foreign: machine.foreign.into_iter().collect() })
+        let (end, foreign) = (machine.position(), machine.foreign.into_iter().collect());
+        Ok((Self { values: machine.values, root, foreign, storages: machine.storages }, end))
     }
 
     pub(in crate::weights) fn root(&self) -> ValueId {
@@ -31,13 +46,50 @@ impl Pickle {
         &self.foreign
     }
 
-    /// The entries of a dictionary whose keys are texts; `None` if the value is not a dictionary.
-    pub(in crate::weights) fn entries(&self, id: ValueId) -> Option<impl Iterator<Item = (&str, ValueId)>> {
-        let Value::Dict(entries) = &self.values[id.0] else { return None };
-        Some(entries.iter().filter_map(|(key, value)| match &self.values[key.0] {
-            Value::Text(key) => Some((&**key, *value)),
+    /// What a dictionary, a list or an object holds: keys, positions or names of attributes, and the values. Nothing for any
+    /// other value, nor for keys that are neither text nor whole numbers.
+    pub(in crate::weights) fn members(&self, id: ValueId) -> impl Iterator<Item = (Cow<'_, str>, ValueId)> {
+        let container = match &self.values[id.0] {
+            Value::Object(state) => &self.values[state.0],
+            value => value,
+        };
+        let (entries, items) = match container {
+            Value::Dict(entries) => (entries.as_slice(), [].as_slice()),
+            Value::Sequence(items) => ([].as_slice(), items.as_slice()),
+            _ => ([].as_slice(), [].as_slice()),
+        };
+        let entries = entries.iter().filter_map(|(key, value)| match &self.values[key.0] {
+            Value::Text(key) => Some((Cow::Borrowed(&**key), *value)),
+            Value::Int(key) => Some((Cow::Owned(key.to_string()), *value)),
             _ => None,
-        }))
+        });
+        entries.chain(items.iter().enumerate().map(|(at, value)| (Cow::Owned(at.to_string()), *value)))
+    }
+
+    /// Whether a value is an object of a foreign class, such as a module.
+    pub(in crate::weights) fn is_object(&self, id: ValueId) -> bool {
+        matches!(self.values[id.0], Value::Object(_))
+    }
+
+    /// The whole number that a value is.
+    pub(in crate::weights) fn integer(&self, id: ValueId) -> Option<i64> {
+        match self.values[id.0] {
+            Value::Int(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The text that a value is.
+    pub(in crate::weights) fn text(&self, id: ValueId) -> Option<&str> {
+        match &self.values[id.0] {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Bytes of an element of the storage with this key; `None` if no value refers to it.
+    pub(in crate::weights) fn element_bytes(&self, key: &str) -> Option<usize> {
+        self.storages.get(key).copied()
     }
 
     pub(in crate::weights) fn tensor(&self, id: ValueId) -> Option<&TensorRef> {
@@ -73,7 +125,8 @@ mod tests {
             b"\x80\x02K\x01Q.",
         ] {
             let pickle = Pickle::read(program).unwrap();
-            assert!(matches!(pickle.values[pickle.root().0], Value::Opaque), "{program:?}: {pickle:?}");
+            let root = &pickle.values[pickle.root().0];
+            assert!(matches!(root, Value::Opaque | Value::Object(_)), "{program:?}: {pickle:?}");
         }
     }
 
@@ -133,7 +186,7 @@ mod tests {
     #[test]
     fn numbers_of_every_width_are_read() {
         let pickle = Pickle::read(b"\x80\x02}(X\x01\x00\x00\x00a\x8a\x02\xff\x7fX\x01\x00\x00\x00bK\x05u.").unwrap();
-        let entries: Vec<_> = pickle.entries(pickle.root()).unwrap().collect();
+        let entries: Vec<_> = pickle.members(pickle.root()).collect();
         assert!(matches!(pickle.values[entries[0].1.0], Value::Int(32767)));
         assert!(matches!(pickle.values[entries[1].1.0], Value::Int(5)));
     }

@@ -25,6 +25,8 @@ pub(in crate::weights) struct ValueId(pub(super) usize);
 pub(super) enum Value {
     /// Numbers, bytes and objects of any class: no tensor, and nothing that leads to one.
     Opaque,
+    /// An object of a foreign class, with the dictionary of its attributes.
+    Object(ValueId),
     Int(i64),
     Text(Arc<str>),
     Sequence(Vec<ValueId>),
@@ -36,6 +38,37 @@ pub(super) enum Value {
         dtype: Option<DType>,
     },
     Tensor(TensorRef),
+}
+
+/// The type of a storage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StorageType {
+    /// `None` for types that no network reads.
+    pub(super) dtype: Option<DType>,
+    /// Bytes of an element; 0 if the type is not known.
+    pub(super) element_bytes: usize,
+}
+
+impl StorageType {
+    fn by_name(name: &str) -> Self {
+        let dtype = match name {
+            "FloatStorage" => Some(DType::F32),
+            "HalfStorage" => Some(DType::F16),
+            "BFloat16Storage" => Some(DType::BF16),
+            "DoubleStorage" => Some(DType::F64),
+            _ => None,
+        };
+        let element_bytes = match name {
+            "ComplexDoubleStorage" => 16,
+            "DoubleStorage" | "LongStorage" | "ComplexFloatStorage" => 8,
+            "FloatStorage" | "IntStorage" | "QInt32Storage" => 4,
+            "HalfStorage" | "BFloat16Storage" | "ShortStorage" => 2,
+            "CharStorage" | "ByteStorage" | "BoolStorage" | "UntypedStorage" | "QInt8Storage" | "QUInt8Storage"
+            | "QUInt4x2Storage" | "QUInt2x4Storage" => 1,
+            _ => 0,
+        };
+        Self { dtype, element_bytes }
+    }
 }
 
 /// What a class or function that a pickle names means to this reader.
@@ -52,7 +85,7 @@ pub(super) enum Global {
     /// A function whose first argument is one of these functions, and whose third are the arguments for it.
     RebuildFromType,
     /// The type of a storage.
-    Storage(Option<DType>),
+    Storage(StorageType),
     /// An element type.
     ElementType(Option<DType>),
     /// Any other class or function. It is never run; its result is opaque.
@@ -68,13 +101,9 @@ impl Global {
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
             | ("torch.nn.parameter" | "torch.nn", "Parameter" | "Buffer") => Self::Wrapper,
             ("torch._tensor", "_rebuild_from_type_v2") => Self::RebuildFromType,
-            ("torch" | "torch.storage", name) if name.ends_with("Storage") => Self::Storage(match name {
-                "FloatStorage" => Some(DType::F32),
-                "HalfStorage" => Some(DType::F16),
-                "BFloat16Storage" => Some(DType::BF16),
-                "DoubleStorage" => Some(DType::F64),
-                _ => None,
-            }),
+            ("torch" | "torch.cuda" | "torch.storage", name) if name.ends_with("Storage") => {
+                Self::Storage(StorageType::by_name(name))
+            }
             ("torch", "float32" | "float") => Self::ElementType(Some(DType::F32)),
             ("torch", "float16" | "half") => Self::ElementType(Some(DType::F16)),
             ("torch", "bfloat16") => Self::ElementType(Some(DType::BF16)),
