@@ -83,7 +83,6 @@ fn in_the_time_of_grace_everything_is_served_and_readiness_says_that_it_ends() {
 }
 
 #[test]
-#[ignore = "the pass under way has to end within the last second of the drain, which a loaded machine does not promise"]
 fn what_still_waits_at_the_end_is_told_to_come_back() {
     let server = Server::start(&["--weights", "offline", "--stop-grace", "0s", "--drain", "10s"]);
     // Far more windows than can be done in that time, however fast the machine is.

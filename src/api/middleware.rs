@@ -24,6 +24,8 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// Carries an API key, as an alternative to `Authorization: Bearer`.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+const STOPPING: &str = "the server is stopping";
+
 /// Longest request id accepted from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -154,20 +156,23 @@ fn is_one_of(given: &str, keys: &[String]) -> bool {
 pub(super) async fn refuse_late(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if state.is_closing() && !path.starts_with("/health/") && path != "/metrics" {
-        return Problem::new(ErrorKind::Unavailable, "the server is stopping").into_response();
+        return Problem::new(ErrorKind::Unavailable, STOPPING).into_response();
     }
     next.run(request).await
 }
 
-/// Tells handlers who asks and until when, and answers 504 if they take longer than that.
+/// Tells handlers who asks and until when. Answers 504 if they take longer than that, and 503 if the server ends before.
 pub(super) async fn limit_time(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let limit = state.options().request_timeout;
     let caller = Caller::waiting(Class::Tile, client(&request, &state.options().api_keys), limit);
     request.extensions_mut().insert(caller);
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::new(ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs_f64())).into_response(),
-    }
+    let answered = tokio::select! {
+        answered = tokio::time::timeout(limit, next.run(request)) => answered,
+        () = state.ended() => return Problem::new(ErrorKind::Unavailable, STOPPING).into_response(),
+    };
+    answered.unwrap_or_else(|_| {
+        Problem::new(ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs_f64())).into_response()
+    })
 }
 
 /// Who shares the device with whom: the holder of an API key if keys are needed, else everybody at one address. Whoever has an IPv6

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::SetOnce;
 
 use super::conditional::cache_control;
 use super::prediction::Predictor;
@@ -74,6 +75,7 @@ struct StateParts {
     metrics: Option<PrometheusHandle>,
     stopping: AtomicBool,
     closing: AtomicBool,
+    over: SetOnce<()>,
     pulse: Pulse,
 }
 
@@ -90,8 +92,8 @@ impl AppState {
         let jobs = Jobs::open(&options.jobs, Arc::new(predictor.clone()))?;
         // Must come after the jobs: their lock ensures that no other process uses the data directory.
         let spool = Spool::new(options.jobs.data_dir.as_deref());
-        let (stopping, closing, pulse) = Default::default();
-        let parts = StateParts { engine, predictor, jobs, spool, options, tiles, metrics, stopping, closing, pulse };
+        let (stopping, closing, over, pulse) = Default::default();
+        let parts = StateParts { engine, predictor, jobs, spool, options, tiles, metrics, stopping, closing, over, pulse };
         Ok(Self { shared: Arc::new(parts) })
     }
 
@@ -147,6 +149,18 @@ impl AppState {
     pub fn close(&self, until: Instant) {
         self.shared.closing.store(true, Ordering::Relaxed);
         self.engine().close(until);
+    }
+
+    /// Makes every request that is not answered yet be answered with 503, now.
+    pub fn end(&self) {
+        // Already set if this was called before.
+        let _ = self.shared.over.set(());
+        self.engine().stop();
+    }
+
+    /// Waits for [`end`](Self::end).
+    pub(super) async fn ended(&self) {
+        self.shared.over.wait().await;
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -141,7 +141,7 @@ async fn follow(mut stage: watch::Receiver<Stage>, state: &AppState) {
         });
         match stage {
             Stage::Closing(until) => state.close(until),
-            _ => state.engine().stop(),
+            _ => state.end(),
         }
     }
     std::future::pending().await
