@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::archive::unpack;
-use super::convert::{mapped_copy, remove_leftovers};
+use super::convert::{plain_copy, remove_leftovers};
 use super::error::WeightsError;
 use super::hub::{DownloadProgress, Hub, HubOptions};
 use crate::zoo::{ArchiveMember, ModelSpec, WeightsSpec};
@@ -102,7 +102,7 @@ impl CheckpointFiles {
     /// # Errors
     /// If the checkpoint cannot be read.
     pub(super) fn fast_copy(&self, path: PathBuf) -> Result<PathBuf, WeightsError> {
-        match mapped_copy(&path, &self.copies_dir) {
+        match plain_copy(&path, &self.copies_dir) {
             Err(WeightsError::Io { path: copy, source }) if copy != path => {
                 tracing::warn!(copy = %copy.display(), %source, "no .safetensors copy of the checkpoint can be written");
                 Ok(path)

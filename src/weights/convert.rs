@@ -28,7 +28,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// [`WeightsError`] if the source cannot be read, or the copy cannot be written.
-pub(super) fn mapped_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, WeightsError> {
+pub(super) fn plain_copy(source: &Path, copies_dir: &Path) -> Result<PathBuf, WeightsError> {
     if source.is_dir() || !begins_as_zip(source)? {
         return Ok(source.to_owned());
     }
@@ -158,7 +158,7 @@ mod tests {
     fn a_copy_holds_the_tensors_of_its_source() {
         let copies = tempfile::tempdir().unwrap();
         for name in ["plain_fp32.pth", "nested_module_bf16.pth", "lightning_fp16.pth"] {
-            let copy = mapped_copy(&fixture(name), copies.path()).unwrap();
+            let copy = plain_copy(&fixture(name), copies.path()).unwrap();
             let open = |path: &Path| Weights::open(path, WeightsKind::FineTuned).unwrap();
             for (tensor, shape) in
                 [("heads.0.rpn.head.conv.0.0.bias", &[4][..]), ("backbone.backbone.features.0.0.weight", &[2, 3])]
@@ -174,13 +174,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let source = dir.path().join("best.pth");
         fs::copy(fixture("plain_fp32.pth"), &source).unwrap();
-        let copy = mapped_copy(&source, dir.path()).unwrap();
+        let copy = plain_copy(&source, dir.path()).unwrap();
         let inode_time = || fs::metadata(&copy).unwrap().modified().unwrap();
         let first = inode_time();
-        assert_eq!(mapped_copy(&source, dir.path()).unwrap(), copy);
+        assert_eq!(plain_copy(&source, dir.path()).unwrap(), copy);
         assert_eq!(inode_time(), first);
         fs::copy(fixture("nested_module_bf16.pth"), &source).unwrap();
-        mapped_copy(&source, dir.path()).unwrap();
+        plain_copy(&source, dir.path()).unwrap();
         let weights = Weights::open(&copy, WeightsKind::FineTuned).unwrap();
         let tensor = weights.get("heads.0.rpn.head.conv.0.0.bias", &[4], &Device::Cpu).unwrap();
         assert_eq!(tensor.dtype(), candle_core::DType::BF16);
@@ -189,13 +189,13 @@ mod tests {
     #[test]
     fn a_damaged_copy_is_written_again_and_nothing_half_written_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let copy = mapped_copy(&fixture("plain_fp32.pth"), dir.path()).unwrap();
+        let copy = plain_copy(&fixture("plain_fp32.pth"), dir.path()).unwrap();
         fs::write(&copy, b"cut").unwrap();
-        mapped_copy(&fixture("plain_fp32.pth"), dir.path()).unwrap();
+        plain_copy(&fixture("plain_fp32.pth"), dir.path()).unwrap();
         assert!(Weights::open(&copy, WeightsKind::FineTuned).is_ok());
         let cut = dir.path().join("cut.pth");
         fs::write(&cut, &fs::read(fixture("plain_fp32.pth")).unwrap()[..500]).unwrap();
-        assert!(mapped_copy(&cut, dir.path()).is_err());
+        assert!(plain_copy(&cut, dir.path()).is_err());
         fs::remove_file(&cut).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -220,6 +220,6 @@ mod tests {
     #[test]
     fn a_safetensors_file_needs_no_copy() {
         let path = fixture("plain.safetensors");
-        assert_eq!(mapped_copy(&path, Path::new("/nowhere")).unwrap(), path);
+        assert_eq!(plain_copy(&path, Path::new("/nowhere")).unwrap(), path);
     }
 }

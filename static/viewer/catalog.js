@@ -92,7 +92,8 @@ export function missing(catalog, { model, task, source }, found) {
  */
 export function resolve(catalog, wanted) {
   const find = (list, key, name) => list.find((entry) => entry[key] === name);
-  const model = find(catalog.models, "id", wanted.model ?? FIRST_CHOICE.model) ?? catalog.models[0];
+  const known = [wanted.model, FIRST_CHOICE.model].map((id) => find(catalog.models, "id", id));
+  const model = known.find(Boolean) ?? catalog.models[0];
   const drawable = model?.tasks.filter((one) => drawnAs(one)) ?? [];
   const preferred = model?.id === FIRST_CHOICE.model ? FIRST_CHOICE.task : undefined;
   const task = find(drawable, "name", wanted.task) ?? find(drawable, "name", preferred) ?? drawable[0];

@@ -151,6 +151,8 @@ see("choosing_the_tree_model_flies_to_its_imagery", "", async ({ page }) => {
   await settled(page);
   await page.locator("#model").selectOption("trees");
   await page.waitForFunction(() => location.hash.includes("source=trees"));
+  // The flight begins only once the descriptions of the tiles have come.
+  await page.waitForFunction(() => globalThis.viewer.mapView.view.zoom > 16, undefined, { timeout: 60_000 });
   await settled(page);
   const { zoom, lon } = await page.evaluate(() => globalThis.viewer.mapView.view);
   assert.ok(zoom > 16 && Math.abs(lon + 110.47) < 0.01, `the map is at ${zoom}, ${lon}`);
