@@ -76,8 +76,7 @@ impl Jpeg2000 {
     /// # Errors
     /// [`RasterError::BadCrs`] and [`RasterError::BadGeoreference`] if they place it where it cannot be.
     pub(crate) fn beside(mut self, name: &str, beside: &Sidecars) -> Result<Self, RasterError> {
-        self.info.georef = beside.georef(name, self.info.georef.take(), (self.info.width, self.info.height))?;
-        beside.pam.complete(&mut self.info.bands);
+        beside.complete(name, &mut self.info)?;
         Ok(self)
     }
 

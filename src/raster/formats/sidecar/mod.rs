@@ -12,6 +12,7 @@ pub(crate) use self::pam::Pam;
 use self::world_file::transform_of;
 use crate::georef::{Crs, CrsError, GeoTransform, Georef};
 use crate::raster::error::RasterError;
+use crate::raster::pixels::RasterInfo;
 use crate::storage::ByteSource;
 
 /// The files beside an image.
@@ -73,21 +74,18 @@ impl Sidecars {
         Ok(Placement { georef: Some(georef), unknown_crs: None })
     }
 
-    /// The georeference of an image whose own is `own`.
+    /// Sets what is stated of an image without overviews and masks in files of their own: where it lies, and its bands.
     ///
     /// # Errors
     /// As [`Sidecars::place`], and [`RasterError::BadCrs`] for a coordinate system that is not understood.
-    pub(crate) fn georef(
-        &self,
-        name: &str,
-        own: Option<Georef>,
-        size: (usize, usize),
-    ) -> Result<Option<Georef>, RasterError> {
-        let (crs, transform) = own.map(|georef| (georef.crs, georef.transform)).unzip();
-        let placement = self.place(name, Ok(crs), transform, size)?;
-        match placement.unknown_crs {
-            Some(source) => Err(RasterError::BadCrs { name: name.to_owned(), source }),
-            None => Ok(placement.georef),
+    pub(crate) fn complete(&self, name: &str, info: &mut RasterInfo) -> Result<(), RasterError> {
+        let (crs, transform) = info.georef.take().map(|georef| (georef.crs, georef.transform)).unzip();
+        let placement = self.place(name, Ok(crs), transform, (info.width, info.height))?;
+        if let Some(source) = placement.unknown_crs {
+            return Err(RasterError::BadCrs { name: name.to_owned(), source });
         }
+        info.georef = placement.georef;
+        self.pam.complete(&mut info.bands);
+        Ok(())
     }
 }
