@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 
 use super::error::EngineError;
 use super::loaded::LoadedModel;
+use super::model_task::EMBEDDING;
 use super::scheduler::{BatchOptions, Kind, Pass, Place, Scheduler, Turn, Work};
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
 use crate::{allocator, threads};
@@ -25,6 +26,16 @@ pub(super) enum ModelQuery {
     },
     /// Feature maps.
     Embedding(Vec<Layer>),
+}
+
+impl ModelQuery {
+    /// The name of the task of `model` that it asks for.
+    pub(super) fn task_name<'a>(&self, model: &'a LoadedModel) -> &'a str {
+        match self {
+            Self::Head { head, .. } => model.network.heads().nth(*head).map_or("", |head| &head.task.name),
+            Self::Embedding(_) => EMBEDDING,
+        }
+    }
 }
 
 /// What the network runs on.

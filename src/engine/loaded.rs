@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::device::ModelQuery;
 use super::error::EngineError;
 use super::model_task::EMBEDDING;
 use crate::nn::Network;
@@ -39,14 +38,6 @@ impl LoadedModel {
         let before = self.counted_bytes.fetch_max(now, Ordering::Relaxed);
         if now > before {
             memory(&self.spec).increment((now - before) as f64);
-        }
-    }
-
-    /// The name of the task that a query is for.
-    pub(super) fn task_name(&self, query: &ModelQuery) -> &str {
-        match query {
-            ModelQuery::Head { head, .. } => self.network.heads().nth(*head).map_or("", |head| &head.task.name),
-            ModelQuery::Embedding(_) => EMBEDDING,
         }
     }
 

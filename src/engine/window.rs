@@ -159,7 +159,7 @@ impl Windows {
         let taken = if made_here { window.first_answer.lock().ignore_poison().take() } else { None };
         let answer = match (taken, &window.features) {
             (None, Some(features)) => {
-                let work = Work::head(&asked.model.spec.id, asked.model.task_name(query), self.size(key, asked));
+                let work = Work::head(&asked.model.spec.id, query.task_name(asked.model), self.size(key, asked));
                 let place = self.device.scheduler().enter(asked.caller, work)?;
                 let input = Input::Features(features.clone());
                 let reply = place.turn().await?.forward(asked.model.clone(), input, query.clone()).await?;
@@ -186,7 +186,7 @@ impl Windows {
     ) -> Result<Arc<WindowFeatures>, EngineError> {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "features", "outcome" => "miss").increment(1);
         let size = self.size(key, Asked { model, source, caller });
-        let work = Work::images(&model.spec.id, model.task_name(&query), size, 1);
+        let work = Work::images(&model.spec.id, query.task_name(model), size, 1);
         let place = self.device.scheduler().enter(caller, work)?;
         let turn = place.turn().await?;
         let started = Instant::now();

@@ -9,8 +9,9 @@ use std::io::Cursor;
 use image::ImageDecoder;
 use tiff::decoder::{Decoder, DecodingResult};
 
+use super::colours::SampleFormat;
 use super::compression;
-use super::image::{Image, SampleFormat};
+use super::image::Image;
 use super::jpeg::{FrameHeader, expand_units};
 use super::packing::{crop, reverse_bits, unpack};
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};

@@ -5,7 +5,6 @@
 //! interface.
 
 use super::ifd::{Directory, tag};
-use super::image::SampleFormat;
 use super::jpeg::ycbcr_to_rgb;
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::formats::samples::Samples;
@@ -24,6 +23,14 @@ const LINEAR_RAW: u64 = 34892;
 
 /// TIFF's `InkSet` of cyan, magenta, yellow and black.
 const CMYK_INKS: u64 = 1;
+
+/// TIFF's `SampleFormat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SampleFormat {
+    Unsigned,
+    Signed,
+    Float,
+}
 
 /// The stored samples of a pixel.
 #[derive(Clone, Copy, Debug)]

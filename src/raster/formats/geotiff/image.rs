@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::chunk_table::ChunkTable;
-use super::colours::{Colours, SharedColours, StoredPixel};
+use super::colours::{Colours, SampleFormat, SharedColours, StoredPixel};
 use super::compression;
 use super::ifd::{Directory, tag};
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
@@ -33,14 +33,6 @@ const INKS: usize = 4;
 
 /// TIFF's `FillOrder` of bytes whose least significant bit comes first.
 const LEAST_SIGNIFICANT_FIRST: u64 = 2;
-
-/// TIFF's `SampleFormat`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SampleFormat {
-    Unsigned,
-    Signed,
-    Float,
-}
 
 /// One image of a file (full resolution, overview or mask).
 #[derive(Debug)]
