@@ -16,8 +16,8 @@ const DEFAULTS = {
 };
 
 /**
- * Models of the demo whose objects open at another threshold: tree crowns have their best precision from 0.7 up; below that, a few
- * boxes lie on the road.
+ * Models of the demo whose objects open at another threshold: that of the best F1 on their training image (static/demo/README.md). Of
+ * the boxes on the image of trees, 22 of 321 lie on the road at 0.5, and 6 of 140 at 0.7; three of them score more than 0.9.
  */
 const OPENING_THRESHOLDS = { trees: 0.7 };
 
