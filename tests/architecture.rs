@@ -113,7 +113,7 @@ const RASTER_MAY_IMPORT: [(&str, &[&str]); 10] = [
 const CONFINED: [(&str, &[&str]); 8] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
-    ("tokio", &["api", "server", "engine", "jobs", "cli"]),
+    ("tokio", &["api", "server", "engine", "jobs", "cli", "storage"]),
     ("rusqlite", &["jobs", "raster"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
     ("ureq", &["storage", "weights"]),

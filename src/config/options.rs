@@ -65,7 +65,7 @@ impl Config {
     /// What fetches remote imagery. Whoever names `places` at start allows their hosts. The variables of object stores are those
     /// that other tools read.
     pub fn remote_client<'a>(&self, places: impl Iterator<Item = &'a str>) -> Client {
-        let object_stores = ObjectStores::from_variables(|name| std::env::var(name).ok());
+        let object_stores = ObjectStores::from_environment();
         let named = places.filter(|place| is_remote(place));
         let named = named.filter_map(|place| Some(object_stores.locate(place).ok()?.host().to_owned()));
         let hosts = self.server.remote.allow_host.iter().cloned().chain(named).collect();

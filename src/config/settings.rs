@@ -83,7 +83,7 @@ pub struct ServerSettings {
     /// Port to listen on; 0 takes a free one and prints it
     #[arg(long, default_value = "8080")]
     pub port: u16,
-    /// Imagery to serve under an id: a GeoTIFF, JPEG 2000, MBTiles or PMTiles file, a directory of files, a Sentinel-2 SAFE product, a tile address with {z}/{x}/{y}, a STAC document or search (stac+https://...), or the https, s3 or gs address of a file; the same id again adds captures, and ID@DATE=PLACE names the time of one (repeatable)
+    /// Imagery to serve under an id: a GeoTIFF, JPEG 2000, MBTiles or PMTiles file, a directory of files, a Sentinel-2 SAFE product, a tile address with {z}/{x}/{y}, a STAC document or search (stac+https://...), or the https, s3, gs or az address of a file; the same id again adds captures, and ID@DATE=PLACE names the time of one (repeatable)
     #[arg(long, value_name = "ID=PLACE", value_delimiter = SEPARATOR)]
     pub source: Vec<String>,
     /// Allow POST /v1/sources to register files under this directory by path

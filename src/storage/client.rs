@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ureq::config::Config;
-use ureq::http::{HeaderMap, Request, Response, StatusCode, header};
+use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
@@ -26,7 +26,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 const MAX_HEADER_BYTES: usize = 32 << 10;
 
 /// Limits and patience of the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Time to connect to a host.
     pub connect_timeout: Duration,
@@ -132,7 +132,7 @@ impl Client {
         &self.policy
     }
 
-    /// The address behind a location: `https://…`, `s3://bucket/key` or `gs://bucket/key`.
+    /// The address behind a location: `https://…`, `s3://bucket/key`, `gs://bucket/key` or `az://container/blob`.
     ///
     /// # Errors
     /// [`RemoteError::BadUrl`].
@@ -219,27 +219,24 @@ impl Client {
         if left.is_zero() {
             return Err(RequestFailure::Passing(self.timed_out(url), None));
         }
-        let range = match wanted {
-            RemoteRequest::Range { first, last } => Some(format!("bytes={first}-{last}")),
-            RemoteRequest::Get | RemoteRequest::Head | RemoteRequest::Post { .. } => None,
-        };
-        let mut request = Request::builder().uri(url.uri().clone());
-        for (name, value) in self.options.object_stores.headers(url, range.as_deref()) {
-            request = request.header(name, value);
-        }
-        if let Some(range) = range {
-            request = request.header(header::RANGE, range);
-        }
         let failed = |error: ureq::http::Error| self.failure(url, error.into(), 0);
+        let mut request = Request::get(url.uri().clone());
+        if let RemoteRequest::Range { first, last } = wanted {
+            request = request.header(header::RANGE, format!("bytes={first}-{last}"));
+        }
+        let mut request = request.body(()).map_err(failed)?;
+        if matches!(wanted, RemoteRequest::Head) {
+            *request.method_mut() = Method::HEAD;
+        }
+        self.options.object_stores.authorize(url, &mut request)?;
         let sent = match wanted {
             RemoteRequest::Post { json } => {
-                let request = request.method("POST").header(header::CONTENT_TYPE, "application/json");
-                let request = request.body(*json).map_err(failed)?;
+                let mut request = request.map(|()| *json);
+                *request.method_mut() = Method::POST;
+                request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
             }
             RemoteRequest::Get | RemoteRequest::Range { .. } | RemoteRequest::Head => {
-                let method = if matches!(wanted, RemoteRequest::Head) { "HEAD" } else { "GET" };
-                let request = request.method(method).body(()).map_err(failed)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
             }
         };

@@ -7,10 +7,13 @@
 //! forgery). Hence hosts are on a list, and addresses inside private networks are refused when a name is looked up, at every
 //! hop of a redirect.
 
+mod aws_profile;
 mod block_cache;
 mod byte_source;
 mod client;
 mod content_coding;
+mod credential_http;
+mod credentials;
 mod error;
 mod guard;
 mod headers;
@@ -20,7 +23,6 @@ mod object_stores;
 mod parallel;
 mod policy;
 mod retry;
-mod signature;
 mod url;
 mod validators;
 
