@@ -88,7 +88,7 @@ fn opened_by_an_instance(host: &Host) {
     let options =
         options_with(host, &[("AWS_METADATA_ENDPOINT", &service)], |variable| ObjectStores::with_machine_role(variable));
     for place in ["s3://maps/a.tif", "s3://maps/b.tif"] {
-        open_location(place, &options).unwrap();
+        raster::open(Imagery::Location(place), None, &options).unwrap();
     }
 }
 
@@ -135,7 +135,7 @@ fn a_web_identity_is_exchanged_for_credentials() {
         ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
         ("AWS_ENDPOINT_URL_STS", &endpoint),
     ];
-    open_location("s3://maps/a.tif", &options(&host, &variables)).unwrap();
+    raster::open(Imagery::Location("s3://maps/a.tif"), None, &options(&host, &variables)).unwrap();
     assert!(sts.asked()[0].target.contains("WebIdentityToken=an-identity"));
     assert!(host.asked()[0].header("authorization").unwrap().contains("Credential=of-the-pod/"));
 }
@@ -149,7 +149,7 @@ fn azure_is_asked_with_the_signature_of_its_own_account() {
         ("AZURE_STORAGE_ENDPOINT", endpoint.as_str()),
         ("AZURE_STORAGE_SAS_TOKEN", "sv=2024&sig=topsecret"),
     ];
-    open_location("az://c/the world.tif", &options(&host, &variables)).unwrap();
+    raster::open(Imagery::Location("az://c/the world.tif"), None, &options(&host, &variables)).unwrap();
     assert_eq!(host.asked()[0].target, "/maps/c/the%20world.tif?sv=2024&sig=topsecret");
     assert!(host.asked()[0].header("x-ms-version").is_some());
 }
