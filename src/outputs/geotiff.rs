@@ -1,7 +1,8 @@
 //! Dense predictions as cloud-optimised GeoTIFF: 256 px deflate tiles with overviews, directories before pixels, the
 //! overviews' pixels before the image's.
 //!
-//! Categories are 8-bit with nodata 255, the task's colours as colour table, and names in GDAL's metadata (`CATEGORY_0` …).
+//! Categories are 8-bit with nodata 255 and the task's colours as colour table. Their names are in GDAL's metadata, once as a raster
+//! attribute table, which GDAL 3.12 and QGIS over it show, and once as items (`CATEGORY_0` …), which older ones give too.
 //! Regressed values (a band for each) and single probabilities are 32-bit floats with nodata NaN.
 
 use super::classes::{self, class_map};
@@ -127,7 +128,7 @@ fn value_tags(bands: &[&str]) -> Vec<TiffTag> {
     vec![
         TiffTag::short(PHOTOMETRIC_INTERPRETATION, 1),
         TiffTag::shorts(SAMPLE_FORMAT, bands.iter().map(|_| 3)),
-        TiffTag::ascii(GDAL_METADATA, &metadata(bands, &[])),
+        TiffTag::ascii(GDAL_METADATA, &metadata(bands, "")),
         TiffTag::ascii(GDAL_NODATA, "nan"),
     ]
 }
@@ -143,26 +144,45 @@ fn category_tags(task: &Task) -> Vec<TiffTag> {
         TiffTag::short(PHOTOMETRIC_INTERPRETATION, 3),
         TiffTag::shorts(COLOR_MAP, (0..3).flat_map(channel)),
         TiffTag::short(SAMPLE_FORMAT, 1),
-        TiffTag::ascii(GDAL_METADATA, &metadata(&[&task.name], &task.categories)),
+        TiffTag::ascii(GDAL_METADATA, &metadata(&[&task.name], &category_items(task))),
         TiffTag::ascii(GDAL_NODATA, &NO_CATEGORY.to_string()),
     ]
 }
 
-/// GDAL's metadata document: the description of each band, and the names of the first one's categories.
+/// GDAL's metadata document: the description of each band, and `items`.
 ///
-/// Texts are escaped twice: GDAL unescapes once more than XML requires, and would cut a text off at a bare `&` or `<`.
-fn metadata(bands: &[&str], categories: &[String]) -> String {
-    let mut xml = String::from("<GDALMetadata>\n");
-    for (band, description) in bands.iter().enumerate() {
-        xml += &format!(
-            "  <Item name=\"DESCRIPTION\" sample=\"{band}\" role=\"description\">{}</Item>\n",
-            escaped(&escaped(description))
+/// Texts of items are escaped twice: GDAL unescapes once more than XML requires, and would cut a text off at a bare `&` or `<`.
+fn metadata(bands: &[&str], items: &str) -> String {
+    let description = |(band, text): (usize, &&str)| {
+        let text = escaped(&escaped(text));
+        format!("  <Item name=\"DESCRIPTION\" sample=\"{band}\" role=\"description\">{text}</Item>\n")
+    };
+    let descriptions: String = bands.iter().enumerate().map(description).collect();
+    format!("<GDALMetadata>\n{descriptions}{items}</GDALMetadata>\n")
+}
+
+/// The categories of the first band: items with their names, and a raster attribute table of their names and colours.
+fn category_items(task: &Task) -> String {
+    /// Names, types and uses of the columns, by the numbers of GDAL's `GDALRATFieldType` and `GDALRATFieldUsage`.
+    const COLUMNS: [(&str, u8, u8); 5] = [("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8)];
+    let mut items = String::new();
+    let mut rows = String::new();
+    for (category_id, name) in task.categories.iter().enumerate() {
+        let twice = escaped(&escaped(name));
+        items += &format!("  <Item name=\"CATEGORY_{category_id}\" sample=\"0\">{twice}</Item>\n");
+        let ([red, green, blue], name) = (task.color(category_id), escaped(name));
+        rows += &format!(
+            "<Row index=\"{category_id}\"><F>{category_id}</F><F>{name}</F><F>{red}</F><F>{green}</F><F>{blue}</F></Row>\n"
         );
     }
-    for (category_id, name) in categories.iter().enumerate() {
-        xml += &format!("  <Item name=\"CATEGORY_{category_id}\" sample=\"0\">{}</Item>\n", escaped(&escaped(name)));
+    items += "  <Item name=\"DEFAULT_RASTER_ATTRIBUTE_TABLE\" sample=\"0\" role=\"rat\">\n\
+              <GDALRasterAttributeTable tableType=\"thematic\">\n";
+    for (index, (name, kind, usage)) in COLUMNS.iter().enumerate() {
+        items += &format!(
+            "<FieldDefn index=\"{index}\"><Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>\n"
+        );
     }
-    xml + "</GDALMetadata>\n"
+    items + &rows + "</GDALRasterAttributeTable>\n  </Item>\n"
 }
 
 fn escaped(text: &str) -> String {
