@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use super::base_url::PathPrefix;
 use super::error::{PROBLEM_JSON, Problem, ProblemKind};
 use super::state::AppState;
-use crate::engine::{Caller, Class, Client};
+use crate::engine::{Caller, Class, ClientId};
 use crate::error::ErrorKind;
 use crate::telemetry;
 
@@ -177,12 +177,12 @@ pub(super) async fn limit_time(State(state): State<AppState>, mut request: Reque
 
 /// Who shares the device with whom: the holder of an API key if keys are needed, else everybody at one address. Whoever has an IPv6
 /// address has 2^64 of them.
-fn client(request: &Request, keys: &[String]) -> Client {
+fn client(request: &Request, keys: &[String]) -> ClientId {
     if let Some(key) = given_key(request.headers()).filter(|_| !keys.is_empty()) {
-        return Client::named(key);
+        return ClientId::named(key);
     }
     let peer = request.extensions().get().map(|Peer(address)| address.to_canonical());
-    Client::named(peer.map(|address| match address {
+    ClientId::named(peer.map(|address| match address {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
     }))

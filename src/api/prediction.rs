@@ -14,7 +14,7 @@ use super::negotiate;
 use super::upload::{self, UploadedFile};
 use crate::engine::{Caller, Class, Engine, ScenePlan, SceneProgress, SceneRequest};
 use crate::error::ErrorKind;
-use crate::jobs::{JobFailure, JobOutcome, Work, WorkItem};
+use crate::jobs::{JobFailure, JobOutcome, JobRunner, WorkItem};
 use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
 use crate::raster::Limits;
 
@@ -105,7 +105,7 @@ impl Predictor {
     }
 }
 
-impl Work for Predictor {
+impl JobRunner for Predictor {
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         let predictor = self.clone();
         Box::pin(async move {

@@ -78,7 +78,7 @@ impl MemoryBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Self {
         let share =
-            |bytes| Arc::new(Share { limit: bytes, state: Mutex::new(State { free: bytes, line: VecDeque::new() }) });
+            |bytes| Arc::new(Share { limit: bytes, state: Mutex::new(Ledger { free: bytes, line: VecDeque::new() }) });
         Self { decoding: share(bytes / 2), answers: share(bytes / 2) }
     }
 
@@ -157,10 +157,10 @@ impl Wake for Unpark {
 
 struct Share {
     limit: u64,
-    state: Mutex<State>,
+    state: Mutex<Ledger>,
 }
 
-struct State {
+struct Ledger {
     free: u64,
     /// How many bytes everyone who waits needs, the longest wait first.
     line: VecDeque<(u64, oneshot::Sender<MemoryGrant>)>,

@@ -32,9 +32,9 @@ impl Class {
 
 /// One of those between whom a class's time is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Client(u64);
+pub struct ClientId(u64);
 
-impl Client {
+impl ClientId {
     /// The client with this name: an API key, or an address.
     pub fn named(name: impl Hash) -> Self {
         // Seeded by the system, so that nobody can choose a name that stands for somebody else.
@@ -55,7 +55,7 @@ pub struct Caller {
     /// What the prediction is for.
     pub class: Class,
     /// Who shares with whom.
-    pub client: Client,
+    pub client: ClientId,
     /// When the request came. All its passes are queued by this time, so what has been begun is finished first.
     pub arrived: Instant,
     /// An answer that comes later is of no use.
@@ -64,14 +64,14 @@ pub struct Caller {
 
 impl Caller {
     /// A client whose request has just come and must be answered within `limit`.
-    pub fn waiting(class: Class, client: Client, limit: Duration) -> Self {
+    pub fn waiting(class: Class, client: ClientId, limit: Duration) -> Self {
         let arrived = Instant::now();
         Self { class, client, arrived, deadline: arrived.checked_add(limit) }
     }
 
     /// Somebody who waits for as long as it takes, and shares with all others of the class.
     pub fn patient(class: Class) -> Self {
-        Self { class, client: Client::unique(), arrived: Instant::now(), deadline: None }
+        Self { class, client: ClientId::unique(), arrived: Instant::now(), deadline: None }
     }
 
     /// The same caller, asking for a prediction of another class.

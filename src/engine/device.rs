@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_task::EMBEDDING;
-use super::scheduler::{BatchOptions, Kind, Pass, Place, Scheduler, Turn, Work};
+use super::scheduler::{BatchOptions, Kind, Pass, Place, Scheduler, Turn, Workload};
 use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
 use crate::{allocator, threads};
 
@@ -128,7 +128,7 @@ impl DeviceTurn {
     }
 }
 
-impl Work {
+impl Workload {
     /// Passes over images of `size` pixels times captures, through the whole network.
     pub(super) fn images(model: &str, task: &str, size: usize, passes: usize) -> Self {
         Self { kind: Kind::of((model, task, "images")), size: size as f64, passes }

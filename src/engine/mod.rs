@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 pub use candle_core::Device;
 
 pub use bench::{Bench, BenchRequest};
-pub use caller::{Caller, Class, Client};
+pub use caller::{Caller, Class, ClientId};
 pub use error::EngineError;
 pub use hardware::{DeviceChoice, DtypeChoice};
 pub use loaded::LoadedModel;

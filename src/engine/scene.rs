@@ -18,7 +18,7 @@ use super::options::PixelOptions;
 use super::pixels::{WindowPixels, check_captures, chosen_captures, read_scene_window};
 use super::plan::ScenePlan;
 use super::reading::Reading;
-use super::scheduler::Work;
+use super::scheduler::Workload;
 use super::strips::{goes_by_columns, strip_bytes};
 use super::window::Timings;
 use crate::budget::MemoryBudget;
@@ -170,10 +170,10 @@ fn is_dense(task_type: TaskType) -> bool {
 }
 
 /// The passes over the windows of a raster of `width` x `height` pixels.
-pub(super) fn work(plan: &ScenePlan, (width, height): (usize, usize), captures: usize, options: &SceneOptions) -> Work {
+pub(super) fn work(plan: &ScenePlan, (width, height): (usize, usize), captures: usize, options: &SceneOptions) -> Workload {
     let (across, down) = (width.min(options.window_px), height.min(options.window_px));
     let passes = scene_windows(width, height, options.window_px, options.overlap_px).len();
-    Work::images(&plan.model.spec.id, &plan.model.task.name, across * down * captures.max(1), passes)
+    Workload::images(&plan.model.spec.id, &plan.model.task.name, across * down * captures.max(1), passes)
 }
 
 async fn predict_window(

@@ -19,7 +19,7 @@ use super::loaded::LoadedModel;
 use super::options::PixelOptions;
 use super::pixels::{WindowPixels, read_source_window};
 use super::reading::Reading;
-use super::scheduler::Work;
+use super::scheduler::Workload;
 use crate::nn::{Features, HeadOutput};
 use crate::prediction::Object;
 use crate::raster::Source;
@@ -159,7 +159,7 @@ impl Windows {
         let taken = if made_here { window.first_answer.lock().ignore_poison().take() } else { None };
         let answer = match (taken, &window.features) {
             (None, Some(features)) => {
-                let work = Work::head(&asked.model.spec.id, query.task_name(asked.model), self.size(key, asked));
+                let work = Workload::head(&asked.model.spec.id, query.task_name(asked.model), self.size(key, asked));
                 let place = self.device.scheduler().enter(asked.caller, work)?;
                 let input = Input::Features(features.clone());
                 let reply = place.turn().await?.forward(asked.model.clone(), input, query.clone()).await?;
@@ -186,7 +186,7 @@ impl Windows {
     ) -> Result<Arc<WindowFeatures>, EngineError> {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "features", "outcome" => "miss").increment(1);
         let size = self.size(key, Asked { model, source, caller });
-        let work = Work::images(&model.spec.id, query.task_name(model), size, 1);
+        let work = Workload::images(&model.spec.id, query.task_name(model), size, 1);
         let place = self.device.scheduler().enter(caller, work)?;
         let turn = place.turn().await?;
         let started = Instant::now();

@@ -2,7 +2,7 @@
 
 /// Parameters that projections share: angles in degrees, lengths in metres, `None` where a description leaves them out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Parameters {
+pub(super) struct ProjectionParameters {
     pub(super) latitude: Option<f64>,
     pub(super) longitude: Option<f64>,
     pub(super) parallel_1: Option<f64>,
@@ -126,8 +126,8 @@ impl Projection {
     }
 
     /// It and its parameters as words of a PROJ string.
-    pub(super) fn words(self, parameters: &Parameters) -> String {
-        let Parameters { parallel_1, parallel_2, .. } = *parameters;
+    pub(super) fn words(self, parameters: &ProjectionParameters) -> String {
+        let ProjectionParameters { parallel_1, parallel_2, .. } = *parameters;
         let origin = parameters.latitude.unwrap_or(0.0);
         let scale = parameters.scale.unwrap_or(1.0);
         let parallel = parallel_1.unwrap_or(origin);

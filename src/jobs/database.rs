@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::rows::{COLUMNS, StoredResult, Turn, from_json, job, prepare, signed, to_json};
+use super::rows::{COLUMNS, QueuedJob, StoredResult, from_json, job, prepare, signed, to_json};
 use super::{Job, JobError, JobFailure, JobState, NewJob};
 
 /// A job that was running this often when the server died is assumed to be the cause, and fails.
@@ -50,13 +50,13 @@ impl JobDatabase {
     ///
     /// # Errors
     /// If the database fails.
-    pub(super) fn take_next(&self, now: i64) -> Result<Option<Turn>, JobError> {
+    pub(super) fn take_next(&self, now: i64) -> Result<Option<QueuedJob>, JobError> {
         let sql = "UPDATE jobs SET state = 'running', attempts = attempts + 1, started_ms = ?1
             WHERE number = (SELECT min(number) FROM jobs WHERE state = 'queued')
             RETURNING id, request, request_id, inputs";
         let turn = |row: &Row<'_>| {
             let inputs: String = row.get(3)?;
-            Ok(Turn { id: row.get(0)?, request: row.get(1)?, request_id: row.get(2)?, inputs: from_json(&inputs)? })
+            Ok(QueuedJob { id: row.get(0)?, request: row.get(1)?, request_id: row.get(2)?, inputs: from_json(&inputs)? })
         };
         Ok(self.connection.query_row(sql, params![now], turn).optional()?)
     }

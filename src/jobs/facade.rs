@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use super::queue::{JobQueue, new_id, now_ms};
 use super::rows::StoredResult;
-use super::{Job, JobAnswer, JobError, JobInput, JobOptions, JobState, NewJob, Work, worker};
+use super::{Job, JobAnswer, JobError, JobInput, JobOptions, JobRunner, JobState, NewJob, worker};
 use crate::sync::IgnorePoison;
 
 /// Every job, and the thread that works on them.
@@ -20,7 +20,7 @@ impl Jobs {
     ///
     /// # Errors
     /// If the directory cannot be used or is in use, or the database cannot be read.
-    pub(crate) fn open(options: &JobOptions, work: Arc<dyn Work>) -> Result<Self, JobError> {
+    pub(crate) fn open(options: &JobOptions, work: Arc<dyn JobRunner>) -> Result<Self, JobError> {
         let queue = Arc::new(JobQueue::open(options)?);
         let worker = worker::start(queue.clone(), work).map_err(JobError::io("starting the jobs thread"))?;
         Ok(Self { queue, worker: Mutex::new(Some(worker)) })
@@ -35,7 +35,7 @@ impl Jobs {
         if queue.is_stopping() {
             return Err(JobError::Stopping);
         }
-        let id = new_id();
+        let id = new_id()?;
         let sizes = inputs.iter().map(|input| input.content.len()).collect::<Result<Vec<_>, _>>();
         let needed = sizes.map_err(JobError::io("measuring a job's inputs"))?.into_iter().sum();
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();

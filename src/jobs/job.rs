@@ -87,7 +87,7 @@ pub(crate) struct Job {
 pub(crate) struct NewJob {
     pub(crate) model: String,
     pub(crate) task: String,
-    /// Everything that [`Work`](super::Work) needs besides the inputs.
+    /// Everything that [`JobRunner`](super::JobRunner) needs besides the inputs.
     pub(crate) request: String,
     /// The id of the request that submits it.
     pub(crate) request_id: String,

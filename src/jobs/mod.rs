@@ -1,7 +1,7 @@
 //! Jobs: work that outlives its request and a restart of the server.
 //!
 //! A job is the text of a request, its input files and, in the end, one answer. This module does not know what the text
-//! means: a [`Work`] turns it into an answer, so a job computes exactly what a synchronous request would. [`Jobs`] is the
+//! means: a [`JobRunner`] turns it into an answer, so a job computes exactly what a synchronous request would. [`Jobs`] is the
 //! entry point. It shares a `queue` with the `worker` thread; the queue keeps rows in a SQLite `database` and inputs and
 //! results in `files`.
 //!
@@ -27,4 +27,4 @@ pub(crate) use facade::Jobs;
 pub use job::JobState;
 pub(crate) use job::{InputContent, Job, JobAnswer, JobInput, NewJob};
 pub use options::JobOptions;
-pub(crate) use work::{JobFailure, JobOutcome, JobProgress, Work, WorkItem};
+pub(crate) use work::{JobFailure, JobOutcome, JobProgress, JobRunner, WorkItem};

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -49,7 +48,7 @@ impl JobQueue {
     /// If the directory cannot be used or is in use, or the database cannot be read.
     pub(super) fn open(options: &JobOptions) -> Result<Self, JobError> {
         let (database, files, lock) = match &options.data_dir {
-            None => (JobDatabase::open(None)?, JobFiles::temporary(&new_id()), None),
+            None => (JobDatabase::open(None)?, JobFiles::temporary(&new_id()?), None),
             Some(data_dir) => {
                 let root = data_dir.join("jobs");
                 let files = JobFiles::lasting(root.clone()).map_err(JobError::io(format!("making {}", root.display())))?;
@@ -188,9 +187,9 @@ pub(super) fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// An id that cannot be guessed: `RandomState` is seeded with the system's randomness.
-pub(super) fn new_id() -> String {
-    let half = || RandomState::new().hash_one((std::process::id(), now_ms()));
-    let bytes = [half().to_le_bytes(), RandomState::new().hash_one(half()).to_le_bytes()].concat();
-    blake3::hash(&bytes).to_hex()[..24].to_owned()
+/// An id that cannot be guessed.
+pub(super) fn new_id() -> Result<String, JobError> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).map_err(|error| JobError::io("asking the system for randomness")(error.into()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

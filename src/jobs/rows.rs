@@ -37,7 +37,7 @@ pub(super) const COLUMNS: &str =
 
 /// A queued job that is about to run.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct QueuedJob {
     pub(super) id: String,
     pub(super) request: String,
     pub(super) request_id: String,

@@ -1,4 +1,4 @@
-//! Jobs from submission to removal, with tiny implementations of [`Work`].
+//! Jobs from submission to removal, with tiny implementations of [`JobRunner`].
 
 use std::io::Read;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::error::ErrorKind;
 /// Answers with the request's text followed by the inputs; the request `fail` fails, and `panic` panics.
 struct Concatenation;
 
-impl Work for Concatenation {
+impl JobRunner for Concatenation {
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         Box::pin(async move {
             item.progress.set(1, 2);
@@ -39,7 +39,7 @@ impl Work for Concatenation {
 /// [`Concatenation`] that takes one permit of a semaphore per job.
 struct GatedConcatenation(Arc<Semaphore>);
 
-impl Work for GatedConcatenation {
+impl JobRunner for GatedConcatenation {
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         let gate = self.0.clone();
         Box::pin(async move {
@@ -57,7 +57,7 @@ impl Work for GatedConcatenation {
 /// [`Concatenation`] on a device that has no room for the first attempts and says when it will.
 struct Busy(AtomicUsize);
 
-impl Work for Busy {
+impl JobRunner for Busy {
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         Box::pin(async move {
@@ -95,7 +95,7 @@ fn input(text: &'static str) -> Vec<JobInput> {
     vec![JobInput { name: "a.tif".into(), content: InputContent::Memory(Bytes::from_static(text.as_bytes())) }]
 }
 
-fn closed_gate() -> (Arc<Semaphore>, Arc<dyn Work>) {
+fn closed_gate() -> (Arc<Semaphore>, Arc<dyn JobRunner>) {
     let gate = Arc::new(Semaphore::new(0));
     (gate.clone(), Arc::new(GatedConcatenation(gate)))
 }

@@ -1,4 +1,4 @@
-//! What the worker runs: the [`Work`] that the API supplies, what it is given, and what it ends in.
+//! What the worker runs: the [`JobRunner`] that the API supplies, what it is given, and what it ends in.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorKind;
 
 /// Computes the answers of jobs.
-pub(crate) trait Work: Send + Sync + 'static {
+pub(crate) trait JobRunner: Send + Sync + 'static {
     /// Computes one job's answer without blocking. The future is dropped if the job is cancelled, and the job is run again
     /// from the start if the server went down meanwhile.
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>>;
@@ -21,7 +21,7 @@ pub(crate) trait Work: Send + Sync + 'static {
     fn busy_for(&self) -> Duration;
 }
 
-/// One job, as [`Work`] receives it.
+/// One job, as [`JobRunner`] receives it.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkItem {
     /// [`NewJob::request`](super::NewJob::request).

@@ -13,8 +13,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::queue::{JobQueue, RunningJob, now_ms};
-use super::rows::Turn;
-use super::{JobError, JobFailure, JobOutcome, JobProgress, Work, WorkItem};
+use super::rows::QueuedJob;
+use super::{JobError, JobFailure, JobOutcome, JobProgress, JobRunner, WorkItem};
 use crate::error::ErrorKind;
 
 /// How often expired jobs are removed.
@@ -32,12 +32,12 @@ const OVERLOAD_PAUSE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If the system cannot create a thread or its runtime.
-pub(super) fn start(queue: Arc<JobQueue>, work: Arc<dyn Work>) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(queue: Arc<JobQueue>, work: Arc<dyn JobRunner>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("jobs".to_owned()).spawn(move || serve(runtime, &queue, &work))
 }
 
-fn serve(runtime: Runtime, queue: &Arc<JobQueue>, work: &Arc<dyn Work>) {
+fn serve(runtime: Runtime, queue: &Arc<JobQueue>, work: &Arc<dyn JobRunner>) {
     runtime.block_on(async {
         let mut jobs = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
@@ -63,7 +63,7 @@ fn serve(runtime: Runtime, queue: &Arc<JobQueue>, work: &Arc<dyn Work>) {
 }
 
 /// Starts queued jobs until `max_running` are running.
-fn fill(queue: &Arc<JobQueue>, work: &Arc<dyn Work>, jobs: &mut JoinSet<()>) -> Result<(), JobError> {
+fn fill(queue: &Arc<JobQueue>, work: &Arc<dyn JobRunner>, jobs: &mut JoinSet<()>) -> Result<(), JobError> {
     while jobs.len() < queue.options.max_running {
         // Locked until the job is in the map, so that a cancellation finds it there.
         let mut running = queue.running();
@@ -75,8 +75,8 @@ fn fill(queue: &Arc<JobQueue>, work: &Arc<dyn Work>, jobs: &mut JoinSet<()>) -> 
     Ok(())
 }
 
-async fn run(queue: Arc<JobQueue>, work: Arc<dyn Work>, turn: Turn, progress: JobProgress) {
-    let Turn { id, request, request_id, inputs } = turn;
+async fn run(queue: Arc<JobQueue>, work: Arc<dyn JobRunner>, turn: QueuedJob, progress: JobProgress) {
+    let QueuedJob { id, request, request_id, inputs } = turn;
     let count = inputs.len();
     let item = WorkItem { request, inputs: queue.inputs(&id, inputs), progress: progress.clone() };
     tracing::info!(job = id, request_id, "begun");
@@ -96,7 +96,7 @@ async fn run(queue: Arc<JobQueue>, work: Arc<dyn Work>, turn: Turn, progress: Jo
 }
 
 /// Runs the work, in a task of its own so that a panic becomes a failure, and again while the device is overloaded.
-async fn patiently(work: Arc<dyn Work>, item: WorkItem) -> Result<JobOutcome, JobFailure> {
+async fn patiently(work: Arc<dyn JobRunner>, item: WorkItem) -> Result<JobOutcome, JobFailure> {
     let mut retries = 0;
     loop {
         let mut attempt = JoinSet::new();

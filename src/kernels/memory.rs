@@ -13,18 +13,18 @@ pub(crate) const LINE: usize = 16;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; LINE]);
+struct CacheLine([f32; LINE]);
 
 /// f32 values that start on a cache line.
 #[derive(Clone, Default)]
 pub(crate) struct Aligned {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     len: usize,
 }
 
 impl Aligned {
     pub(crate) fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+        Self { lines: vec![CacheLine([0.0; LINE]); len.div_ceil(LINE)], len }
     }
 }
 
@@ -202,7 +202,7 @@ impl<'a> Out<'a> {
 
     /// Whether the memory starts on a cache line.
     pub(crate) fn starts_line(self) -> bool {
-        self.start.addr().is_multiple_of(size_of::<Line>())
+        self.start.addr().is_multiple_of(size_of::<CacheLine>())
     }
 
     /// The `count` values that start at `index`.

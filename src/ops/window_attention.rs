@@ -59,13 +59,13 @@ enum AttentionForm {
         /// `[1, heads, T, T]`, float32
         position_bias: Tensor,
         /// The mask of the last map, which usually has the size of the next one.
-        mask: Mutex<Option<Mask>>,
+        mask: Mutex<Option<AttentionMask>>,
     },
     Kernel(kernels::WindowAttentionKernel),
 }
 
 #[derive(Clone, Debug)]
-struct Mask {
+struct AttentionMask {
     layout: MaskLayout,
     /// `[1, windows, 1, T, T]`, float32
     values: Tensor,
@@ -184,7 +184,7 @@ impl WindowAttention {
         x: &Tensor,
         scale: &Tensor,
         position_bias: &Tensor,
-        mask: &Mutex<Option<Mask>>,
+        mask: &Mutex<Option<AttentionMask>>,
     ) -> Result<Tensor> {
         let (n, height, width, channels) = x.dims4()?;
         let (window, tokens) = (self.window, self.window * self.window);
@@ -230,7 +230,7 @@ impl WindowAttention {
 
 impl MaskLayout {
     /// The mask `[1, windows, 1, T, T]` on the device of `like`; that of `last` if the layout is the same.
-    fn mask(self, window: usize, last: &Mutex<Option<Mask>>, like: &Tensor) -> Result<Tensor> {
+    fn mask(self, window: usize, last: &Mutex<Option<AttentionMask>>, like: &Tensor) -> Result<Tensor> {
         let mut last = last.lock().ignore_poison();
         if let Some(mask) = last.as_ref()
             && mask.layout == self
@@ -240,7 +240,7 @@ impl MaskLayout {
         let windows = self.height / window * (self.width / window);
         let tokens = window * window;
         let values = Tensor::from_vec(self.values(window), (1, windows, 1, tokens, tokens), like.device())?;
-        *last = Some(Mask { layout: self, values: values.clone() });
+        *last = Some(AttentionMask { layout: self, values: values.clone() });
         Ok(values)
     }
 

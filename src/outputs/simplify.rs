@@ -202,9 +202,9 @@ impl Arcs {
         let mut gone = vec![false; self.points.len()];
         for _ in 0..ROUNDS {
             let steps = left.iter().filter_map(|(at, arc)| self.step(*at, *arc, tolerance_px));
-            let mut queue: BinaryHeap<Reverse<Step>> = steps.map(Reverse).collect();
+            let mut queue: BinaryHeap<Reverse<Removal>> = steps.map(Reverse).collect();
             let before = left.len();
-            while let Some(Reverse(Step { at, before: a, after: c, arc, .. })) = queue.pop() {
+            while let Some(Reverse(Removal { at, before: a, after: c, arc, .. })) = queue.pop() {
                 let [before, after] = [self.before[at as usize], self.after[at as usize]];
                 if gone[at as usize] || (before, after) != (a, c) || !self.may_join(a, c, &straight) {
                     continue;
@@ -231,7 +231,7 @@ impl Arcs {
     }
 
     /// The removal of the corner at `at`; `None` if the new line would exceed the tolerance or [`MAX_STRETCH`].
-    fn step(&self, at: u32, arc: u32, tolerance_px: f64) -> Option<Step> {
+    fn step(&self, at: u32, arc: u32, tolerance_px: f64) -> Option<Removal> {
         let (before, after) = (self.before[at as usize], self.after[at as usize]);
         let Arc { start, end, .. } = self.arcs[arc as usize];
         let stretch = if before < after { after - before } else { end + 1 - before + after - start };
@@ -249,7 +249,7 @@ impl Arcs {
         }
         // Non-negative floats sort like their bit patterns. Among equal errors the shortest stretch comes first, so that a
         // long regular staircase is replaced by lines of similar length.
-        Some(Step { error: (error as f32).to_bits(), stretch, at, before, after, arc })
+        Some(Removal { error: (error as f32).to_bits(), stretch, at, before, after, arc })
     }
 
     /// Whether a line may join two corners: they differ, and no line joins them yet.
@@ -263,7 +263,7 @@ impl Arcs {
 
 /// A corner that may be removed. The order of the fields is the order of removal.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Step {
+struct Removal {
     /// Bits of the largest distance of an exact corner from the new line.
     error: u32,
     /// How many exact steps the new line replaces.

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::connections::{BoundedListener, ConnectionLimits, RequestConnection, count_request, most_connections};
-use self::stopping::{Stage, StopTimes, watch_signals};
+use self::stopping::{Phase, StopTimes, watch_signals};
 use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
 use crate::config::Config;
@@ -120,18 +120,18 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
 }
 
 /// Ends when no more connections are taken.
-async fn closing(mut stage: watch::Receiver<Stage>) {
+async fn closing(mut stage: watch::Receiver<Phase>) {
     // The sender lives as long as the process.
-    let _ = stage.wait_for(|stage| matches!(stage, Stage::Closing(_) | Stage::Over)).await;
+    let _ = stage.wait_for(|stage| matches!(stage, Phase::Closing(_) | Phase::Over)).await;
 }
 
 /// Does what each stage of stopping asks for. It does not end: either all requests do, or [`stopping`] ends the process.
-async fn follow(mut stage: watch::Receiver<Stage>, state: &AppState) {
+async fn follow(mut stage: watch::Receiver<Phase>, state: &AppState) {
     let mut jobs = None;
     while stage.changed().await.is_ok() {
         let stage = *stage.borrow_and_update();
         state.stop();
-        if stage == Stage::Leaving {
+        if stage == Phase::Leaving {
             continue;
         }
         // Jobs are queued again for the next start, and leave the device to requests.
@@ -140,7 +140,7 @@ async fn follow(mut stage: watch::Receiver<Stage>, state: &AppState) {
             tokio::task::spawn_blocking(move || state.jobs().close())
         });
         match stage {
-            Stage::Closing(until) => state.close(until),
+            Phase::Closing(until) => state.close(until),
             _ => state.end(),
         }
     }

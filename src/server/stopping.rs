@@ -1,7 +1,7 @@
 //! The end of the server, step by step, from a thread of its own: it goes on even if every other thread is stuck.
 //!
-//! SIGTERM begins with [`Stage::Leaving`], a time of grace in which everything is served while readiness fails. Ctrl-C, which comes
-//! from a person who waits, begins with [`Stage::Closing`]. A further signal ends the current stage. SIGHUP is ignored: the
+//! SIGTERM begins with [`Phase::Leaving`], a time of grace in which everything is served while readiness fails. Ctrl-C, which comes
+//! from a person who waits, begins with [`Phase::Closing`]. A further signal ends the current stage. SIGHUP is ignored: the
 //! configuration is read at start only.
 
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 /// What the server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(super) enum Phase {
     /// Serves.
     Running,
     /// Serves, and tells load balancers to send requests elsewhere.
@@ -24,13 +24,13 @@ pub(super) enum Stage {
 /// How long the stages last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StopTimes {
-    /// Of [`Stage::Leaving`].
+    /// Of [`Phase::Leaving`].
     pub(super) grace: Duration,
-    /// Of [`Stage::Closing`] and [`Stage::Over`] together. After it the process ends, whatever is stuck.
+    /// Of [`Phase::Closing`] and [`Phase::Over`] together. After it the process ends, whatever is stuck.
     pub(super) drain: Duration,
 }
 
-/// The longest [`Stage::Over`]; it takes no more than a tenth of the time to drain.
+/// The longest [`Phase::Over`]; it takes no more than a tenth of the time to drain.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl StopTimes {
@@ -43,8 +43,8 @@ impl StopTimes {
 ///
 /// # Errors
 /// If the system does not let signals be caught, or refuses a thread.
-pub(super) fn watch_signals(times: StopTimes) -> std::io::Result<watch::Receiver<Stage>> {
-    let (sender, receiver) = watch::channel(Stage::Running);
+pub(super) fn watch_signals(times: StopTimes) -> std::io::Result<watch::Receiver<Phase>> {
+    let (sender, receiver) = watch::channel(Phase::Running);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         // Caught from here on, not only once the thread runs.
@@ -60,14 +60,14 @@ pub(super) fn watch_signals(times: StopTimes) -> std::io::Result<watch::Receiver
             };
             if with_grace && !times.grace.is_zero() {
                 tracing::info!("stopping: requests are served for a while, and /health/ready says 503");
-                sender.send_replace(Stage::Leaving);
+                sender.send_replace(Phase::Leaving);
                 until_signal(&mut signals, times.grace).await;
             }
             tracing::info!("stopping: requests under way may finish");
             let draining = times.drain - times.last_answers();
-            sender.send_replace(Stage::Closing(Instant::now() + draining));
+            sender.send_replace(Phase::Closing(Instant::now() + draining));
             until_signal(&mut signals, draining).await;
-            sender.send_replace(Stage::Over);
+            sender.send_replace(Phase::Over);
             tokio::time::sleep(times.last_answers()).await;
         });
         // Only if the main thread has not ended the process by now.

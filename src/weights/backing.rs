@@ -19,12 +19,12 @@ const TICK: Duration = Duration::from_millis(20);
 /// All bytes of a checkpoint.
 #[derive(Debug)]
 pub(super) enum Backing {
-    File { path: PathBuf, file: FileBytes, opened: State },
+    File { path: PathBuf, file: FileBytes, opened: FileState },
     Embedded(&'static [u8]),
 }
 
 /// What changes when somebody writes to a file.
-type State = (u64, Option<SystemTime>);
+type FileState = (u64, Option<SystemTime>);
 
 impl Backing {
     /// Opens a file without reading it. The file may be renamed, deleted or replaced by renaming afterwards: what was opened is
@@ -96,7 +96,7 @@ impl Backing {
     }
 }
 
-fn state(file: &FileBytes) -> io::Result<State> {
+fn state(file: &FileBytes) -> io::Result<FileState> {
     let metadata = file.metadata()?;
     Ok((metadata.len(), metadata.modified().ok()))
 }

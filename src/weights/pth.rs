@@ -57,7 +57,7 @@ struct Archive<'a> {
 }
 
 /// Where a file of the archive lies.
-struct Member {
+struct ArchiveMember {
     name: String,
     start: usize,
     len: usize,
@@ -85,7 +85,7 @@ impl<'a> Archive<'a> {
         WeightsError::Damaged { file: self.file.to_owned(), reason }
     }
 
-    fn member(&mut self, name: &str) -> Result<Member, WeightsError> {
+    fn member(&mut self, name: &str) -> Result<ArchiveMember, WeightsError> {
         let found = self.zip.by_name(name).map(|member| {
             let is_stored = member.compression() == CompressionMethod::Stored;
             let range =
@@ -97,7 +97,7 @@ impl<'a> Archive<'a> {
             (true, Some((start, len)), crc)
                 if usize::checked_add(start, len).is_some_and(|end| end <= self.backing.len()) =>
             {
-                Ok(Member { name: name.to_owned(), start, len, crc })
+                Ok(ArchiveMember { name: name.to_owned(), start, len, crc })
             }
             _ => Err(self.damaged(format!("{name} reaches beyond the end of the file"))),
         }
@@ -114,7 +114,7 @@ impl<'a> Archive<'a> {
     }
 
     /// Compares a member with its checksum.
-    fn verify(&self, member: &Member) -> Result<(), WeightsError> {
+    fn verify(&self, member: &ArchiveMember) -> Result<(), WeightsError> {
         const CHUNK_BYTES: usize = 1 << 20;
         if member.crc == 0 {
             return Ok(());

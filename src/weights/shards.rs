@@ -25,7 +25,7 @@ pub(super) struct Shards {
 }
 
 #[derive(Deserialize)]
-struct Index {
+struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
@@ -47,7 +47,7 @@ impl Shards {
         if text.len() as u64 > MAX_INDEX_BYTES {
             return Err(damaged(format!("an index of at most {MAX_INDEX_BYTES} bytes is needed")));
         }
-        let Index { weight_map } =
+        let ShardIndex { weight_map } =
             serde_json::from_slice(&text).map_err(|error| damaged(format!("its index of shards: {error}")))?;
         let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (tensor, shard) in weight_map {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Pass;
-use super::costs::Work;
+use super::costs::Workload;
 use super::line::{Line, Order};
 use crate::engine::caller::{Caller, Class};
 use crate::engine::error::EngineError;
@@ -13,7 +13,7 @@ const SPARE: u32 = 5;
 
 impl<P: Pass> Line<P> {
     /// Accepts a request if its answer is expected in four fifths of its time.
-    pub(super) fn admit(&self, caller: &Caller, work: &Work, now: Instant) -> Result<(), EngineError> {
+    pub(super) fn admit(&self, caller: &Caller, work: &Workload, now: Instant) -> Result<(), EngineError> {
         let (alone, total) = (self.alone(work, now), self.expected(caller, work, now));
         if self.closing.is_some_and(|closing| now + total > closing) {
             return Err(EngineError::Stopping);
@@ -30,7 +30,7 @@ impl<P: Pass> Line<P> {
     }
 
     /// The refusal of a request that nobody has time for.
-    pub(super) fn overloaded(&self, caller: &Caller, work: &Work, now: Instant) -> EngineError {
+    pub(super) fn overloaded(&self, caller: &Caller, work: &Workload, now: Instant) -> EngineError {
         let ahead = self.expected(caller, work, now).saturating_sub(self.alone(work, now));
         EngineError::Overloaded { waiting: self.depth(), retry_after: whole_seconds(ahead.as_secs_f64()) }
     }
@@ -53,7 +53,7 @@ impl<P: Pass> Line<P> {
     }
 
     /// Time that a request takes on a device of its own.
-    fn alone(&self, work: &Work, now: Instant) -> Duration {
+    fn alone(&self, work: &Workload, now: Instant) -> Duration {
         Duration::from_secs_f64(self.costs.pass_s(work, now) * work.passes as f64)
     }
 
@@ -61,7 +61,7 @@ impl<P: Pass> Line<P> {
     ///
     /// Within a class, everybody else gets as much time as this client meanwhile, or less if they want less. The other classes get
     /// their share of the time that this class takes, or less likewise.
-    pub(super) fn expected(&self, caller: &Caller, work: &Work, now: Instant) -> Duration {
+    pub(super) fn expected(&self, caller: &Caller, work: &Workload, now: Instant) -> Duration {
         let mut clients: Vec<(Class, _, f64)> = Vec::new();
         for Order { caller, work, .. } in self.orders() {
             let seconds = self.costs.pass_s(work, now) * work.passes as f64;

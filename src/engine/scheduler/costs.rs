@@ -19,7 +19,7 @@ impl Kind {
 
 /// The passes that a request needs.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::engine) struct Work {
+pub(in crate::engine) struct Workload {
     pub(in crate::engine) kind: Kind,
     /// Of each pass: pixels times captures.
     pub(in crate::engine) size: f64,
@@ -32,7 +32,7 @@ pub(super) struct Costs {
     measured: HashMap<Kind, f64>,
     /// Over all kinds, for those that have not been measured.
     overall: Option<f64>,
-    under_way: Option<(Instant, Vec<Work>)>,
+    under_way: Option<(Instant, Vec<Workload>)>,
     /// End of the latest pass.
     ended: Option<Instant>,
 }
@@ -44,7 +44,7 @@ impl Costs {
     const MOST_KINDS: usize = 4096;
 
     /// Notes that a pass over these requests starts.
-    pub(super) fn start(&mut self, at: Instant, batch: Vec<Work>) {
+    pub(super) fn start(&mut self, at: Instant, batch: Vec<Workload>) {
         self.under_way = Some((at, batch));
     }
 
@@ -62,7 +62,7 @@ impl Costs {
             if self.measured.len() >= Self::MOST_KINDS {
                 self.measured.clear();
             }
-            if let Some(Work { kind, .. }) = batch.first() {
+            if let Some(Workload { kind, .. }) = batch.first() {
                 self.measured.entry(*kind).and_modify(|average| *average = follow(*average)).or_insert(latest);
             }
         }
@@ -75,7 +75,7 @@ impl Costs {
     }
 
     /// Seconds for one pass of this work; 0 before anything has been measured.
-    pub(super) fn pass_s(&self, work: &Work, now: Instant) -> f64 {
+    pub(super) fn pass_s(&self, work: &Workload, now: Instant) -> f64 {
         let usual = self.usual_s(work);
         let Some((started, batch)) = &self.under_way else { return usual };
         if batch.iter().all(|running| running.kind != work.kind) {
@@ -93,7 +93,7 @@ impl Costs {
         (usual - now.saturating_duration_since(*started).as_secs_f64()).max(0.0)
     }
 
-    fn usual_s(&self, work: &Work) -> f64 {
+    fn usual_s(&self, work: &Workload) -> f64 {
         self.measured.get(&work.kind).copied().or(self.overall).unwrap_or(0.0) * work.size
     }
 }
@@ -102,8 +102,8 @@ impl Costs {
 mod tests {
     use super::*;
 
-    fn work(kind: &str, size: f64) -> Work {
-        Work { kind: Kind::of(kind), size, passes: 1 }
+    fn work(kind: &str, size: f64) -> Workload {
+        Workload { kind: Kind::of(kind), size, passes: 1 }
     }
 
     fn seconds(seconds: f64) -> Duration {

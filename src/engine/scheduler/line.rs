@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::costs::{Costs, Work};
+use super::costs::{Costs, Workload};
 use super::shares::Shares;
 use super::{BatchOptions, Outcome, Pass};
-use crate::engine::caller::{Caller, Class, Client};
+use crate::engine::caller::{Caller, Class, ClientId};
 use crate::engine::error::EngineError;
 use crate::telemetry;
 
@@ -20,7 +20,7 @@ pub(super) struct Order {
     pub(super) id: u64,
     pub(super) caller: Caller,
     /// `passes` counts those that have not begun.
-    pub(super) work: Work,
+    pub(super) work: Workload,
     /// Why it is not served any more.
     refused: Option<EngineError>,
 }
@@ -38,13 +38,13 @@ pub(super) enum State<P: Pass> {
     /// Waits until it may read its input.
     Waiting(oneshot::Sender<Result<(), EngineError>>),
     /// Reads its input.
-    Reading { since: Instant },
+    InputInProgress { since: Instant },
     /// Waits for its pass.
     Ready { request: P::Request, reply: oneshot::Sender<Outcome<P::Answer>>, reading_since: Instant, since: Instant },
 }
 
 /// Input that is being read. It outlives the step of a caller that has gone.
-pub(super) struct Reading {
+pub(super) struct InputInProgress {
     step: u64,
     class: Class,
     since: Instant,
@@ -55,10 +55,10 @@ pub(super) struct Line<P: Pass> {
     pub(super) options: BatchOptions,
     pub(super) orders: Vec<Order>,
     pub(super) steps: Vec<Step<P>>,
-    pub(super) reading: Vec<Reading>,
+    pub(super) reading: Vec<InputInProgress>,
     pub(super) classes: Shares<Class>,
     /// Of each class, in the order of [`Class::ALL`].
-    clients: [Shares<Client>; Class::ALL.len()],
+    clients: [Shares<ClientId>; Class::ALL.len()],
     pub(super) costs: Costs,
     /// The class for whose input the device is kept waiting, since then.
     pub(super) held: Option<(Class, Instant)>,
@@ -94,7 +94,7 @@ impl<P: Pass> Line<P> {
         self.orders.iter().filter(|order| order.is_waiting())
     }
 
-    fn clients(&mut self, class: Class) -> &mut Shares<Client> {
+    fn clients(&mut self, class: Class) -> &mut Shares<ClientId> {
         &mut self.clients[class as usize]
     }
 
@@ -104,7 +104,7 @@ impl<P: Pass> Line<P> {
     }
 
     /// Gives a request a place, or says why not.
-    pub(super) fn enter(&mut self, caller: Caller, work: Work, now: Instant) -> Result<u64, EngineError> {
+    pub(super) fn enter(&mut self, caller: Caller, work: Workload, now: Instant) -> Result<u64, EngineError> {
         if self.stopping {
             return Err(EngineError::Stopping);
         }
@@ -141,13 +141,13 @@ impl<P: Pass> Line<P> {
         metrics::counter!(telemetry::QUEUE_DROPPED_TOTAL).increment(1);
         let order = self.orders[index].id;
         // One that is being read gets the error when it is ready.
-        let ends = |step: &mut Step<P>| step.order == order && !matches!(step.state, State::Reading { .. });
+        let ends = |step: &mut Step<P>| step.order == order && !matches!(step.state, State::InputInProgress { .. });
         for step in self.steps.extract_if(.., ends) {
             match step.state {
                 // A caller that has gone needs no error.
                 State::Waiting(turn) => drop(turn.send(Err(error.clone()))),
                 State::Ready { reply, .. } => drop(reply.send(Err(error.clone()))),
-                State::Reading { .. } => {}
+                State::InputInProgress { .. } => {}
             }
         }
         self.orders[index].refused = Some(error);
@@ -195,7 +195,7 @@ impl<P: Pass> Line<P> {
                 // Fails if the caller has gone.
                 drop(reply.send(Err(error)));
             }
-            (None, State::Reading { since: reading_since }) => {
+            (None, State::InputInProgress { since: reading_since }) => {
                 step.state = State::Ready { request, reply, reading_since: *reading_since, since: now };
             }
             (None, _) => {}
@@ -243,7 +243,7 @@ impl<P: Pass> Line<P> {
                 // Where nothing has been measured, each pass counts the same.
                 self.clients(class).charge(caller.client, if seconds > 0.0 { seconds } else { 1.0 });
                 let step = &mut self.steps[index];
-                if let State::Waiting(turn) = std::mem::replace(&mut step.state, State::Reading { since: now })
+                if let State::Waiting(turn) = std::mem::replace(&mut step.state, State::InputInProgress { since: now })
                     && turn.send(Ok(())).is_err()
                 {
                     // The caller is about to forget it.
@@ -251,7 +251,7 @@ impl<P: Pass> Line<P> {
                     self.one_less(order);
                     continue;
                 }
-                self.reading.push(Reading { step: id, class, since: now });
+                self.reading.push(InputInProgress { step: id, class, since: now });
             }
         }
     }
@@ -259,7 +259,7 @@ impl<P: Pass> Line<P> {
     /// Inputs of a class that are being read, or have been read and wait for their pass.
     fn prepared(&self, class: Class, now: Instant) -> usize {
         let is_quick =
-            |reading: &&Reading| reading.class == class && now.saturating_duration_since(reading.since) < READING;
+            |reading: &&InputInProgress| reading.class == class && now.saturating_duration_since(reading.since) < READING;
         let is_ready = |step: &&Step<P>| step.class == class && matches!(step.state, State::Ready { .. });
         self.reading.iter().filter(is_quick).count() + self.steps.iter().filter(is_ready).count()
     }

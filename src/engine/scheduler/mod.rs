@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-pub(super) use costs::{Kind, Work};
+pub(super) use costs::{Kind, Workload};
 
 use super::caller::Caller;
 use super::error::EngineError;
@@ -135,7 +135,7 @@ impl<P: Pass> Scheduler<P> {
     /// # Errors
     /// [`EngineError::Overloaded`] if its answer would come too late or the queue is full, [`EngineError::TooLong`] if it takes longer
     /// than its time even on a free device, [`EngineError::Stopping`] after [`Scheduler::close`] and [`Scheduler::stop`].
-    pub(super) fn enter(&self, caller: &Caller, work: Work) -> Result<Place<P>, EngineError> {
+    pub(super) fn enter(&self, caller: &Caller, work: Workload) -> Result<Place<P>, EngineError> {
         let entered = self.desk.change(|line, now| line.enter(*caller, work, now));
         let order = entered.inspect_err(|_| metrics::counter!(telemetry::QUEUE_REFUSED_TOTAL).increment(1))?;
         Ok(Place { desk: self.desk.clone(), order })
@@ -145,12 +145,12 @@ impl<P: Pass> Scheduler<P> {
     ///
     /// # Errors
     /// Those of [`Scheduler::enter`].
-    pub(super) fn check(&self, caller: &Caller, work: &Work) -> Result<(), EngineError> {
+    pub(super) fn check(&self, caller: &Caller, work: &Workload) -> Result<(), EngineError> {
         self.desk.lock().admit(caller, work, self.desk.pass.now())
     }
 
     /// Time until a request that comes now would be answered; 0 while nothing has been measured.
-    pub(super) fn expected(&self, caller: &Caller, work: &Work) -> Duration {
+    pub(super) fn expected(&self, caller: &Caller, work: &Workload) -> Duration {
         self.desk.lock().expected(caller, work, self.desk.pass.now())
     }
 

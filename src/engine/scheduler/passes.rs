@@ -42,7 +42,7 @@ impl<P: Pass> Line<P> {
                 return self.batch_or_wait(pass, index, now);
             }
             let reading = self.steps.iter().filter(|step| step.class == class).filter_map(|step| match step.state {
-                State::Reading { since } => Some(READING.saturating_sub(now.saturating_duration_since(since))),
+                State::InputInProgress { since } => Some(READING.saturating_sub(now.saturating_duration_since(since))),
                 State::Waiting(_) | State::Ready { .. } => None,
             });
             let left = reading.max();

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use futures::FutureExt;
 
 use super::*;
-use crate::engine::caller::{Class, Client};
+use crate::engine::caller::{Class, ClientId};
 use crate::error::ErrorKind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -95,7 +95,7 @@ struct Rig {
     started: Receiver<Vec<u32>>,
     looked: Receiver<()>,
     time: Arc<Mutex<Instant>>,
-    client: Client,
+    client: ClientId,
     asking: RefCell<Vec<Weak<RefCell<Option<Asking>>>>>,
     scheduler: Scheduler<Scripted>,
 }
@@ -107,7 +107,7 @@ impl Rig {
         let pass = Scripted { started: started_in, ends: Mutex::new(ends_out), looked: looked_in, time: time.clone() };
         let options = BatchOptions { queue_capacity, max_batch, max_delay };
         let scheduler = Scheduler::start("scripted", pass, options).expect("a thread");
-        Self { scheduler, started, ends, looked, time, client: Client::named("somebody"), asking: RefCell::default() }
+        Self { scheduler, started, ends, looked, time, client: ClientId::named("somebody"), asking: RefCell::default() }
     }
 
     fn now(&self) -> Instant {
@@ -115,12 +115,12 @@ impl Rig {
     }
 
     /// A caller who has as much time as it takes.
-    fn caller(&self, class: Class, client: Client) -> Caller {
+    fn caller(&self, class: Class, client: ClientId) -> Caller {
         Caller { class, client, arrived: self.now(), deadline: None }
     }
 
-    fn work(passes: usize) -> Work {
-        Work { kind: Kind::of("scripted"), size: 1.0, passes }
+    fn work(passes: usize) -> Workload {
+        Workload { kind: Kind::of("scripted"), size: 1.0, passes }
     }
 
     /// Asks for one pass.

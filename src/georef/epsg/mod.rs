@@ -20,14 +20,14 @@ static TABLE: &str = include_str!("table.txt");
 type Kind = char;
 
 /// The records of the table, and where each lies in it.
-struct Index {
+struct RecordIndex {
     lines: Vec<&'static str>,
     by_code: HashMap<(Kind, u16), usize>,
     by_name: HashMap<&'static str, u16>,
 }
 
-fn index() -> &'static Index {
-    static INDEX: OnceLock<Index> = OnceLock::new();
+fn index() -> &'static RecordIndex {
+    static INDEX: OnceLock<RecordIndex> = OnceLock::new();
     INDEX.get_or_init(|| {
         let lines: Vec<&str> = TABLE.lines().filter(|line| !line.starts_with('#')).collect();
         let (mut by_code, mut by_name) = (HashMap::new(), HashMap::new());
@@ -45,7 +45,7 @@ fn index() -> &'static Index {
                 _ => {}
             }
         }
-        Index { lines, by_code, by_name }
+        RecordIndex { lines, by_code, by_name }
     })
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::georef::crs::{Crs, CrsError};
 use crate::georef::definition::{Datum, Definition, Ellipsoid};
 use crate::georef::epsg;
-use crate::georef::projection::{Parameters, Projection};
+use crate::georef::projection::{Projection, ProjectionParameters};
 use crate::georef::shift::Shift;
 use crate::georef::wkt;
 
@@ -317,7 +317,7 @@ fn projection(keys: &GeoKeys) -> Result<(String, Option<String>), CrsError> {
     let angle =
         |numbers: &[u16]| keys.first(numbers).map(|value| if is_packed { unpacked(value) } else { value * degrees });
     let length = |numbers: &[u16]| keys.first(numbers).map(|value| value * metres);
-    let parameters = Parameters {
+    let parameters = ProjectionParameters {
         longitude: angle(&[
             key::NATURAL_ORIGIN_LONGITUDE,
             key::FALSE_ORIGIN_LONGITUDE,

@@ -15,22 +15,22 @@ const GREENWICH: u16 = 8901;
 const LENGTHS: [u16; 4] = [key::FALSE_EASTING, key::FALSE_NORTHING, key::FALSE_ORIGIN_EASTING, key::FALSE_ORIGIN_NORTHING];
 
 /// Words of a PROJ string and the keys that they are.
-type Names = &'static [(&'static str, u16)];
+type KeyNames = &'static [(&'static str, u16)];
 
-const NATURAL: Names = &[
+const NATURAL: KeyNames = &[
     ("lat_0", key::NATURAL_ORIGIN_LATITUDE),
     ("lon_0", key::NATURAL_ORIGIN_LONGITUDE),
     ("k", key::SCALE_AT_NATURAL_ORIGIN),
     ("x_0", key::FALSE_EASTING),
     ("y_0", key::FALSE_NORTHING),
 ];
-const CENTRE: Names = &[
+const CENTRE: KeyNames = &[
     ("lat_0", key::CENTER_LATITUDE),
     ("lon_0", key::CENTER_LONGITUDE),
     ("x_0", key::FALSE_EASTING),
     ("y_0", key::FALSE_NORTHING),
 ];
-const FALSE_ORIGIN: Names = &[
+const FALSE_ORIGIN: KeyNames = &[
     ("lat_0", key::FALSE_ORIGIN_LATITUDE),
     ("lon_0", key::FALSE_ORIGIN_LONGITUDE),
     ("lat_1", key::STANDARD_PARALLEL_1),
@@ -38,7 +38,7 @@ const FALSE_ORIGIN: Names = &[
     ("x_0", key::FALSE_ORIGIN_EASTING),
     ("y_0", key::FALSE_ORIGIN_NORTHING),
 ];
-const TWO_PARALLELS: Names = &[
+const TWO_PARALLELS: KeyNames = &[
     ("lat_0", key::NATURAL_ORIGIN_LATITUDE),
     ("lon_0", key::NATURAL_ORIGIN_LONGITUDE),
     ("lat_1", key::STANDARD_PARALLEL_1),
@@ -46,21 +46,21 @@ const TWO_PARALLELS: Names = &[
     ("x_0", key::FALSE_EASTING),
     ("y_0", key::FALSE_NORTHING),
 ];
-const TRUE_SCALE: Names = &[
+const TRUE_SCALE: KeyNames = &[
     ("lat_0", key::NATURAL_ORIGIN_LATITUDE),
     ("lon_0", key::NATURAL_ORIGIN_LONGITUDE),
     ("lat_ts", key::STANDARD_PARALLEL_1),
     ("x_0", key::FALSE_EASTING),
     ("y_0", key::FALSE_NORTHING),
 ];
-const POLAR: Names = &[
+const POLAR: KeyNames = &[
     ("lat_ts", key::NATURAL_ORIGIN_LATITUDE),
     ("lon_0", key::STRAIGHT_VERTICAL_POLE_LONGITUDE),
     ("k", key::SCALE_AT_NATURAL_ORIGIN),
     ("x_0", key::FALSE_EASTING),
     ("y_0", key::FALSE_NORTHING),
 ];
-const EQUIRECTANGULAR: Names = &[
+const EQUIRECTANGULAR: KeyNames = &[
     ("lat_0", key::CENTER_LATITUDE),
     ("lon_0", key::CENTER_LONGITUDE),
     ("lat_ts", key::STANDARD_PARALLEL_1),
@@ -133,7 +133,7 @@ impl GeoKeys {
         }
     }
 
-    fn define_projection(&mut self, definition: &Definition, projection: &str, code: u16, names: Names) {
+    fn define_projection(&mut self, definition: &Definition, projection: &str, code: u16, names: KeyNames) {
         self.shorts.extend([(key::PROJECTION, USER_DEFINED), (key::COORDINATE_TRANSFORMATION, code)]);
         match epsg::unit_of_metres(definition.unit) {
             Some(unit) => drop(self.shorts.insert(key::LINEAR_UNITS, unit)),
@@ -173,7 +173,7 @@ fn number(projection: &str, word: &str) -> Option<f64> {
 }
 
 /// The coordinate transformation code of a projection and the keys of its parameters; `None` if GeoTIFF has none.
-fn transformation(definition: &Definition, projection: &str) -> Option<(u16, Names)> {
+fn transformation(definition: &Definition, projection: &str) -> Option<(u16, KeyNames)> {
     let is_south = definition.axes.as_deref() == Some("wsu");
     if definition.axes.is_some() && !is_south {
         return None;

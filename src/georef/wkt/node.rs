@@ -10,11 +10,11 @@ const MAX_DEPTH: usize = 12;
 #[derive(Debug, PartialEq)]
 pub(super) struct Node<'a> {
     pub(super) keyword: &'a str,
-    values: Vec<Value<'a>>,
+    values: Vec<WktValue<'a>>,
 }
 
 #[derive(Debug, PartialEq)]
-enum Value<'a> {
+enum WktValue<'a> {
     Text(&'a str),
     Number(f64),
     Node(Node<'a>),
@@ -31,7 +31,7 @@ impl<'a> Node<'a> {
         }
         let mut parser = Parser { rest: text };
         match parser.value(0)? {
-            Value::Node(node) => Ok(node),
+            WktValue::Node(node) => Ok(node),
             _ => Err("its WKT does not begin with a keyword".to_owned()),
         }
     }
@@ -39,7 +39,7 @@ impl<'a> Node<'a> {
     /// The first text in the brackets, such as a name.
     pub(super) fn text(&self) -> Option<&'a str> {
         self.values.iter().find_map(|value| match value {
-            Value::Text(text) => Some(*text),
+            WktValue::Text(text) => Some(*text),
             _ => None,
         })
     }
@@ -47,7 +47,7 @@ impl<'a> Node<'a> {
     /// The last text in the brackets, such as the code of an authority.
     pub(super) fn last_text(&self) -> Option<&'a str> {
         self.values.iter().rev().find_map(|value| match value {
-            Value::Text(text) => Some(*text),
+            WktValue::Text(text) => Some(*text),
             _ => None,
         })
     }
@@ -56,13 +56,13 @@ impl<'a> Node<'a> {
     pub(super) fn numbers(&self) -> Vec<f64> {
         self.values
             .iter()
-            .filter_map(|value| if let Value::Number(number) = value { Some(*number) } else { None })
+            .filter_map(|value| if let WktValue::Number(number) = value { Some(*number) } else { None })
             .collect()
     }
 
     /// The nodes in the brackets.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<'a>> {
-        self.values.iter().filter_map(|value| if let Value::Node(node) = value { Some(node) } else { None })
+        self.values.iter().filter_map(|value| if let WktValue::Node(node) = value { Some(node) } else { None })
     }
 
     /// The first node with a keyword.
@@ -76,7 +76,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn value(&mut self, depth: usize) -> Result<Value<'a>, String> {
+    fn value(&mut self, depth: usize) -> Result<WktValue<'a>, String> {
         if depth > MAX_DEPTH {
             return Err(format!("its WKT is nested more than {MAX_DEPTH} deep"));
         }
@@ -84,19 +84,19 @@ impl<'a> Parser<'a> {
         if let Some(quoted) = self.rest.strip_prefix('"') {
             let (text, rest) = quoted.split_once('"').ok_or("its WKT ends within a text")?;
             self.rest = rest;
-            return Ok(Value::Text(text));
+            return Ok(WktValue::Text(text));
         }
         let end = self.rest.find(['[', '(', ']', ')', ',']).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         let word = word.trim();
         self.rest = rest;
         if rest.starts_with(['[', '(']) {
-            return self.brackets(word, depth).map(Value::Node);
+            return self.brackets(word, depth).map(WktValue::Node);
         }
         match word.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(Value::Number(number)),
+            Ok(number) if number.is_finite() => Ok(WktValue::Number(number)),
             // A direction of an axis, such as `EAST`.
-            _ => Ok(Value::Text(word)),
+            _ => Ok(WktValue::Text(word)),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::node::Node;
 use crate::georef::definition::{Datum, Definition, Ellipsoid};
 use crate::georef::epsg;
-use crate::georef::projection::{Parameters, Projection};
+use crate::georef::projection::{Projection, ProjectionParameters};
 use crate::georef::shift::Shift;
 
 /// The coordinate system of a text; heights are left out.
@@ -97,7 +97,7 @@ fn projected(node: &Node<'_>) -> Result<Definition, String> {
 }
 
 /// The parameters of a projection called `name`.
-fn parameters(node: &Node<'_>, name: &str, metres: f64, degrees: f64) -> Parameters {
+fn parameters(node: &Node<'_>, name: &str, metres: f64, degrees: f64) -> ProjectionParameters {
     let parameter = |names: &[&str]| {
         let is_meant = |node: &&Node<'_>| {
             let is_parameter = node.keyword.eq_ignore_ascii_case("PARAMETER");
@@ -108,7 +108,7 @@ fn parameters(node: &Node<'_>, name: &str, metres: f64, degrees: f64) -> Paramet
     let angle = |names: &[&str]| parameter(names).map(|value| value * degrees);
     let length = |names: &[&str]| parameter(names).map(|value| value * metres);
     let parallel_1 = angle(&["standard_parallel_1"]);
-    Parameters {
+    ProjectionParameters {
         latitude: angle(&["latitude_of_origin", "latitude_of_center", "central_parallel"]),
         longitude: angle(&["central_meridian", "longitude_of_center", "longitude_of_origin"]),
         // GDAL's Mercator_1SP is stretched by its scale alone.

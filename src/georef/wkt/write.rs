@@ -4,10 +4,10 @@ use crate::georef::definition::{Definition, value_of};
 use crate::georef::shift::Shift;
 
 /// Words of a PROJ string and the WKT parameters that they are.
-type Names = &'static [(&'static str, &'static str)];
+type WktNames = &'static [(&'static str, &'static str)];
 
-const CENTRE: Names = &[("lon_0", "central_meridian")];
-const OBLIQUE: Names = &[
+const CENTRE: WktNames = &[("lon_0", "central_meridian")];
+const OBLIQUE: WktNames = &[
     ("lat_0", "latitude_of_center"),
     ("lonc", "longitude_of_center"),
     ("alpha", "azimuth"),
@@ -16,7 +16,7 @@ const OBLIQUE: Names = &[
 ];
 
 /// The name of a projection, and those of its parameters besides the false origin; `None` if WKT has none.
-fn names(projection: &str) -> Option<(&'static str, Names)> {
+fn names(projection: &str) -> Option<(&'static str, WktNames)> {
     let is_uncentred = projection.split_whitespace().any(|word| word == "no_uoff");
     Some(match value_of(projection, "proj")? {
         "moll" => ("Mollweide", CENTRE),
@@ -84,7 +84,7 @@ pub(in crate::georef) fn write(definition: &Definition, projection: &str, shift:
 }
 
 /// `PARAMETER[…],PARAMETER[…],`
-fn parameters_of(definition: &Definition, projection: &str, name: &str, parameters: Names) -> String {
+fn parameters_of(definition: &Definition, projection: &str, name: &str, parameters: WktNames) -> String {
     let number = |word: &str| -> Option<f64> {
         let also = if word == "k" { "k_0" } else { word };
         value_of(projection, word).or_else(|| value_of(projection, also))?.parse().ok()

@@ -12,7 +12,7 @@ mod window_product;
 use rayon::prelude::*;
 
 use self::task::AttentionTask;
-use self::token_window::WindowGrid;
+use self::token_window::ShiftedWindows;
 use super::factors::Factors;
 use super::gemm::share;
 use super::memory::Out;
@@ -53,7 +53,7 @@ impl WindowAttentionKernel {
         assert_eq!(self.position_bias.len(), heads * tokens * tokens, "the position bias is [heads, T, T]");
         assert_eq!(self.padding.len(), 3 * channels, "the padding is [3C]");
         let counts = [maps.height.div_ceil(self.window), maps.width.div_ceil(self.window)];
-        let grid = WindowGrid { maps, side: self.window, shift, counts };
+        let grid = ShiftedWindows { maps, side: self.window, shift, counts };
         let pieces = maps.count * counts[0] * counts[1] * heads;
         let jobs = (4 * rayon::current_num_threads()).min(pieces);
         let factors = Factors::for_vectors(if instructions.gains_from_bf16() { self.precision } else { Precision::F32 });

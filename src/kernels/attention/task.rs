@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::WindowAttentionKernel;
-use super::token_window::{TokenWindow, WindowGrid};
+use super::token_window::{ShiftedWindows, TokenWindow};
 use super::window_product::WindowProduct;
 use crate::kernels::factors::{CHUNK, Factors};
 use crate::kernels::math;
@@ -20,7 +20,7 @@ pub(super) struct AttentionTask<'a> {
     pub(super) layer: &'a WindowAttentionKernel,
     pub(super) factors: Factors,
     pub(super) qkv: &'a [f32],
-    pub(super) grid: WindowGrid,
+    pub(super) grid: ShiftedWindows,
     pub(super) pieces: Range<usize>,
     pub(super) out: Out<'a>,
 }

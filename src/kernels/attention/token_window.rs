@@ -4,7 +4,7 @@ use crate::kernels::Maps;
 
 /// How maps are cut into shifted windows.
 #[derive(Clone, Copy)]
-pub(super) struct WindowGrid {
+pub(super) struct ShiftedWindows {
     pub(super) maps: Maps,
     /// Tokens along the side of a window.
     pub(super) side: usize,
@@ -26,7 +26,7 @@ pub(super) struct TokenWindow {
     pub(super) masked: bool,
 }
 
-impl WindowGrid {
+impl ShiftedWindows {
     pub(super) fn window(&self, index: usize) -> TokenWindow {
         let tokens = self.side * self.side;
         let mut window = TokenWindow { index, places: vec![None; tokens], regions: vec![0; tokens], masked: false };

@@ -64,7 +64,7 @@ impl Axis {
 
 /// The order of samples in a decoded chunk, whose rows follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
+pub(crate) enum SampleOrder {
     /// So many samples of a pixel side by side.
     Interleaved(usize),
     /// One plane per band.
@@ -77,7 +77,7 @@ pub(crate) enum Layout {
 pub(crate) struct Grid {
     pub(crate) columns: Axis,
     pub(crate) rows: Axis,
-    pub(crate) layout: Layout,
+    pub(crate) layout: SampleOrder,
     /// Decoded chunks held at once, at least one, while a window is read.
     pub(crate) batch: usize,
 }
@@ -208,7 +208,7 @@ impl ChunkReader {
         if cols_wanted.is_empty() || rows_wanted.is_empty() {
             return Ok(());
         }
-        let planes: &[usize] = if *layout == Layout::OneBand { bands } else { &[0] };
+        let planes: &[usize] = if *layout == SampleOrder::OneBand { bands } else { &[0] };
         let mut wanted = Vec::new();
         for row in rows.touched(&rows_wanted) {
             for column in columns.touched(&cols_wanted) {
@@ -223,15 +223,15 @@ impl ChunkReader {
                 }
                 let (width, first_col, cols) = columns.overlap(chunk.column, &cols_wanted);
                 let (height, first_row, lines) = rows.overlap(chunk.row, &rows_wanted);
-                let slots = if *layout == Layout::OneBand { *plane_slot..plane_slot + 1 } else { 0..bands.len() };
+                let slots = if *layout == SampleOrder::OneBand { *plane_slot..plane_slot + 1 } else { 0..bands.len() };
                 for (down, line) in lines.enumerate() {
                     let to = window.index_of(cols.start, line);
                     let pixel = (first_row + down) * width + first_col;
                     for slot in slots.clone() {
                         let (start, step) = match layout {
-                            Layout::Interleaved(samples) => (pixel * samples + bands[slot], *samples),
-                            Layout::Planes => (pixel + bands[slot] * width * height, 1),
-                            Layout::OneBand => (pixel, 1),
+                            SampleOrder::Interleaved(samples) => (pixel * samples + bands[slot], *samples),
+                            SampleOrder::Planes => (pixel + bands[slot] * width * height, 1),
+                            SampleOrder::OneBand => (pixel, 1),
                         };
                         put(to, slot, Run { samples: &samples, start, step, len: cols.len() });
                     }

@@ -4,12 +4,12 @@ use super::jpeg2000::is_jpeg2000;
 use super::npy_header;
 use super::tile_pyramid::{is_pmtiles, is_sqlite};
 
-/// Bytes at the start of a file that [`Format::of`] looks at.
+/// Bytes at the start of a file that [`FileFormat::of`] looks at.
 pub(crate) const MAGIC_BYTES: usize = 8;
 
 /// The formats that are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum FileFormat {
     GeoTiff,
     Jpeg2000,
     Png,
@@ -23,7 +23,7 @@ pub(crate) enum Format {
     Unknown,
 }
 
-impl Format {
+impl FileFormat {
     /// The format of a file that starts with `start`, its first [`MAGIC_BYTES`] bytes or all of it if it is shorter.
     pub(crate) fn of(start: &[u8]) -> Self {
         match start {

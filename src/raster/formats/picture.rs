@@ -8,7 +8,7 @@ use bytes::Bytes;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use super::cache::ChunkCache;
-use super::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, Grid, Layout, Mask};
+use super::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, Grid, Mask, SampleOrder};
 use super::error::{DecodeError, damaged, without_panic};
 use super::limits::Limits;
 use super::samples::Samples;
@@ -18,14 +18,14 @@ use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Sa
 use crate::storage::ByteSource;
 
 /// A PNG (8 or 16 bits, palettes as colours) or JPEG.
-pub(crate) struct Picture {
+pub(crate) struct PictureFile {
     reader: ChunkReader,
     info: RasterInfo,
     image: WholePicture,
     alpha: Option<usize>,
 }
 
-impl Picture {
+impl PictureFile {
     /// Reads size and colours of a file; no pixels.
     ///
     /// # Errors
@@ -58,7 +58,8 @@ impl Picture {
             overviews: Vec::new(),
         };
         let one = |len: usize| Axis::Even { size: len, before: 0, len };
-        let grid = Grid { columns: one(info.width), rows: one(info.height), layout: Layout::Interleaved(bands), batch: 1 };
+        let grid =
+            Grid { columns: one(info.width), rows: one(info.height), layout: SampleOrder::Interleaved(bands), batch: 1 };
         let image = WholePicture { source, format, color, grid };
         Ok(Self { reader: ChunkReader::new(name, format_name, cache), info, image, alpha })
     }
@@ -73,7 +74,7 @@ impl Picture {
     }
 }
 
-impl Raster for Picture {
+impl Raster for PictureFile {
     fn info(&self) -> &RasterInfo {
         &self.info
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::georef::CrsError;
 use crate::raster::datetime::Timestamp;
 use crate::raster::error::RasterError;
-use crate::raster::formats::{Format, GeoTiff, Jpeg2000, MAGIC_BYTES, Picture, Sidecars, open_npy};
+use crate::raster::formats::{FileFormat, GeoTiff, Jpeg2000, MAGIC_BYTES, PictureFile, Sidecars, open_npy};
 use crate::raster::open::names::OpenOptions;
 use crate::raster::open::sidecar::sidecars_of;
 use crate::raster::pixels::{BandInfo, Raster};
@@ -17,7 +17,7 @@ pub(crate) struct ImageFile {
     /// What errors call it.
     pub(crate) name: String,
     pub(crate) bytes: Arc<dyn ByteSource>,
-    pub(crate) format: Format,
+    pub(crate) format: FileFormat,
     /// The files beside it on this machine.
     beside: Sidecars,
 }
@@ -51,8 +51,8 @@ impl ImageFile {
     /// [`RasterError`] if they cannot be read.
     pub(crate) fn new(name: &str, bytes: Arc<dyn ByteSource>) -> Result<Self, RasterError> {
         let (name, beside) = (name.to_owned(), Sidecars::default());
-        let mut file = Self { name, bytes, format: Format::Unknown, beside };
-        file.format = Format::of(&file.read(MAGIC_BYTES as u64)?);
+        let mut file = Self { name, bytes, format: FileFormat::Unknown, beside };
+        file.format = FileFormat::of(&file.read(MAGIC_BYTES as u64)?);
         Ok(file)
     }
 
@@ -77,14 +77,14 @@ impl ImageFile {
     ) -> Result<Option<WindowedImage>, RasterError> {
         let complete = |bands: &mut [BandInfo]| bands.iter_mut().enumerate().for_each(|(band, info)| complete(band, info));
         Ok(match self.format {
-            Format::GeoTiff => {
+            FileFormat::GeoTiff => {
                 let (bytes, beside) = (self.bytes.clone(), self.beside.clone());
                 let mut tiff = GeoTiff::open_beside(&self.name, bytes, beside, &options.chunks)?;
                 complete(tiff.bands_mut());
                 let (datetime, unknown_crs) = (tiff.datetime(), tiff.unknown_crs().cloned());
                 Some(WindowedImage { datetime, unknown_crs, raster: Arc::new(tiff) })
             }
-            Format::Jpeg2000 => {
+            FileFormat::Jpeg2000 => {
                 let image = Jpeg2000::open(&self.name, self.bytes.clone(), &options.chunks)?;
                 let mut image = image.beside(&self.name, &self.beside)?;
                 complete(image.bands_mut());
@@ -102,19 +102,19 @@ impl ImageFile {
     pub(crate) fn decoded(&self, options: &OpenOptions) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
         let limits = &options.limits;
         let is_png = match self.format {
-            Format::Png => true,
-            Format::Jpeg => false,
-            Format::Npy => {
+            FileFormat::Png => true,
+            FileFormat::Jpeg => false,
+            FileFormat::Npy => {
                 let rasters = open_npy(&self.name, &self.whole(options)?, limits)?;
                 return Ok(rasters.into_iter().map(|raster| Arc::new(raster) as Arc<dyn Raster>).collect());
             }
             _ => {
-                let found = Format::describe(&self.read(MAGIC_BYTES as u64)?);
+                let found = FileFormat::describe(&self.read(MAGIC_BYTES as u64)?);
                 return Err(RasterError::UnsupportedMedia { name: self.name.clone(), found });
             }
         };
         limits.check_bytes(&self.name, self.bytes.len())?;
-        let picture = Picture::open(&self.name, self.bytes.clone(), is_png, limits, &options.chunks)?;
+        let picture = PictureFile::open(&self.name, self.bytes.clone(), is_png, limits, &options.chunks)?;
         Ok(vec![Arc::new(picture.beside(&self.name, &self.beside)?)])
     }
 

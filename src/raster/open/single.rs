@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::raster::datetime::{Timestamp, from_name};
 use crate::raster::error::RasterError;
-use crate::raster::formats::{Format, Mbtiles, Pmtiles, XyzTiles, is_template};
+use crate::raster::formats::{FileFormat, Mbtiles, Pmtiles, XyzTiles, is_template};
 use crate::raster::open::capture::Capture;
 use crate::raster::open::file::ImageFile;
 use crate::raster::open::names::{OpenOptions, file_name, version_hash};
@@ -20,7 +20,7 @@ use crate::storage::{HttpBytes, ObjectStores, RemoteError};
 pub(crate) fn open_path(path: &Path, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {
     let name = file_name(path);
     let (file, version) = (ImageFile::on_disk(&name, path)?, version_with_sidecars(path)?);
-    if file.format == Format::Sqlite {
+    if file.format == FileFormat::Sqlite {
         let raster = Arc::new(Mbtiles::open(&name, path, &options.chunks)?);
         return Ok(vec![Capture { datetime: from_name(&name), version, raster }]);
     }
@@ -61,11 +61,11 @@ fn captures_of(
         return Ok(vec![Capture { datetime: datetime.or(image.datetime), version, raster: image.raster }]);
     }
     match file.format {
-        Format::Pmtiles => {
+        FileFormat::Pmtiles => {
             let raster = Arc::new(Pmtiles::open(&file.name, file.bytes.clone(), &options.chunks)?);
             Ok(vec![Capture { datetime, version, raster }])
         }
-        Format::Json => {
+        FileFormat::Json => {
             options.limits.check_bytes(&file.name, file.bytes.len())?;
             stac::open(&file.name, &*file.bytes, base, options)
         }

@@ -41,7 +41,7 @@ pub struct Hub {
 }
 
 /// What the hub states about a file before sending it.
-struct HubFile {
+struct HubMetadata {
     commit: String,
     etag: String,
     size: Option<u64>,
@@ -108,7 +108,7 @@ impl Hub {
 
     /// Asks the hub for the headers of a file. Redirects within the hub are followed, as those of a renamed repository, but not
     /// the one to storage, whose headers lack what is needed.
-    fn describe(&self, url: &str) -> Result<HubFile, AttemptError> {
+    fn describe(&self, url: &str) -> Result<HubMetadata, AttemptError> {
         let mut url = url.to_owned();
         let mut redirects = 0;
         let response = loop {
@@ -142,13 +142,13 @@ impl Hub {
         if size.is_some_and(|size| size > MAX_FILE_BYTES) {
             return Err(AttemptError::Final(format!("it states {size:?} bytes, and at most {MAX_FILE_BYTES} are taken")));
         }
-        Ok(HubFile { commit, etag, size })
+        Ok(HubMetadata { commit, etag, size })
     }
 
     fn download(
         &self,
         url: &str,
-        described: &HubFile,
+        described: &HubMetadata,
         blob: &Path,
         progress: &mut dyn FnMut(DownloadProgress),
     ) -> Result<(), WeightsError> {
@@ -183,7 +183,7 @@ impl Hub {
     fn receive(
         &self,
         url: &str,
-        described: &HubFile,
+        described: &HubMetadata,
         file: &mut File,
         progress: &mut dyn FnMut(DownloadProgress),
     ) -> Result<(), AttemptError> {
@@ -344,7 +344,7 @@ fn check_names(repo: &str, file: &str) -> Result<(), String> {
 }
 
 /// Compares the size and, if the ETag is one, the SHA-256. The inner error says how they differ.
-fn verify(file: &mut File, described: &HubFile) -> io::Result<Result<(), String>> {
+fn verify(file: &mut File, described: &HubMetadata) -> io::Result<Result<(), String>> {
     const SHA256_HEX_DIGITS: usize = 64;
     let len = file.metadata()?.len();
     if let Some(size) = described.size.filter(|size| *size != len) {

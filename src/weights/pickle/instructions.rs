@@ -2,7 +2,7 @@
 
 use super::build::Called;
 use super::machine::{MAX_FOREIGN, Machine};
-use super::value::{Global, Value};
+use super::value::{Global, PickleValue};
 
 impl Machine<'_> {
     /// Instructions that push a number. Like the methods below, it returns whether `op` is one of them.
@@ -10,15 +10,15 @@ impl Machine<'_> {
         match op {
             b'K' => {
                 let [byte] = self.array()?;
-                self.push(Value::Int(byte.into()))?;
+                self.push(PickleValue::Int(byte.into()))?;
             }
             b'M' => {
                 let value = u16::from_le_bytes(self.array()?);
-                self.push(Value::Int(value.into()))?;
+                self.push(PickleValue::Int(value.into()))?;
             }
             b'J' => {
                 let value = i32::from_le_bytes(self.array()?);
-                self.push(Value::Int(value.into()))?;
+                self.push(PickleValue::Int(value.into()))?;
             }
             0x8a => {
                 let [len] = self.array()?;
@@ -30,12 +30,12 @@ impl Machine<'_> {
             }
             b'I' | b'L' => {
                 let line = self.line()?;
-                let value = line.trim_end_matches('L').parse().map_or(Value::Opaque, Value::Int);
+                let value = line.trim_end_matches('L').parse().map_or(PickleValue::Opaque, PickleValue::Int);
                 self.push(value)?;
             }
             b'F' => {
                 self.line()?;
-                self.push(Value::Opaque)?;
+                self.push(PickleValue::Opaque)?;
             }
             b'G' => self.opaque(8)?,
             _ => return Ok(false),
@@ -60,7 +60,7 @@ impl Machine<'_> {
             }
             b'S' | b'V' => {
                 let line = self.line()?;
-                self.push(Value::Text(line.trim_matches(['\'', '"']).into()))?;
+                self.push(PickleValue::Text(line.trim_matches(['\'', '"']).into()))?;
             }
             b'B' => {
                 let len = u32::from_le_bytes(self.array()?);
@@ -75,7 +75,7 @@ impl Machine<'_> {
                 self.opaque(len)?;
             }
             // A buffer beside the pickle, and the wish that it be read-only.
-            0x97 => self.push(Value::Opaque)?,
+            0x97 => self.push(PickleValue::Opaque)?,
             0x98 => {}
             _ => return Ok(false),
         }
@@ -85,17 +85,17 @@ impl Machine<'_> {
     /// Instructions that make and fill lists, tuples, sets and dictionaries.
     pub(super) fn container(&mut self, op: u8) -> Result<bool, String> {
         match op {
-            b')' | b']' | 0x8f => self.push(Value::Sequence(Vec::new()))?,
+            b')' | b']' | 0x8f => self.push(PickleValue::Sequence(Vec::new()))?,
             b't' | b'l' | 0x91 => {
                 let items = self.pop_mark()?;
-                self.push(Value::Sequence(items))?;
+                self.push(PickleValue::Sequence(items))?;
             }
             0x85..=0x87 => {
                 let count = usize::from(op - 0x84);
                 let first = self.stack.len().checked_sub(count).ok_or("its pickle's stack runs empty")?;
                 self.above_marks(first)?;
                 let items = self.stack.split_off(first);
-                self.push(Value::Sequence(items))?;
+                self.push(PickleValue::Sequence(items))?;
             }
             b'a' => {
                 let item = self.pop()?;
@@ -105,10 +105,10 @@ impl Machine<'_> {
                 let items = self.pop_mark()?;
                 self.extend(items)?;
             }
-            b'}' => self.push(Value::Dict(Vec::new()))?,
+            b'}' => self.push(PickleValue::Dict(Vec::new()))?,
             b'd' => {
                 let items = self.pop_mark()?;
-                self.push(Value::Dict(Vec::new()))?;
+                self.push(PickleValue::Dict(Vec::new()))?;
                 self.insert(&items)?;
             }
             b's' => {
@@ -158,11 +158,11 @@ impl Machine<'_> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (self.value(module), self.value(name)) {
-                    (Value::Text(module), Value::Text(name)) => {
+                    (PickleValue::Text(module), PickleValue::Text(name)) => {
                         let (module, name) = (module.clone(), name.clone());
                         self.global(&module, &name)?;
                     }
-                    _ => self.push(Value::Opaque)?,
+                    _ => self.push(PickleValue::Opaque)?,
                 }
             }
             // A class of an extension registry, which is not part of the file.
@@ -175,7 +175,7 @@ impl Machine<'_> {
                 match self.call(callee, arguments) {
                     Called::Known(id) => self.push_id(id)?,
                     Called::New(value) => {
-                        if let Value::Dict(entries) = &value {
+                        if let PickleValue::Dict(entries) = &value {
                             self.charge(entries.len())?;
                         }
                         self.push(value)?;
@@ -187,17 +187,17 @@ impl Machine<'_> {
                 for _ in 0..3 {
                     self.pop()?;
                 }
-                self.push(Value::Opaque)?;
+                self.push(PickleValue::Opaque)?;
             }
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.note_foreign(&module, &name);
                 self.pop_mark()?;
-                self.push(Value::Opaque)?;
+                self.push(PickleValue::Opaque)?;
             }
             b'o' => {
                 self.pop_mark()?;
-                self.push(Value::Opaque)?;
+                self.push(PickleValue::Opaque)?;
             }
             // BUILD sets attributes. Those of known values, such as the `_metadata` of a state dict, are not needed.
             b'b' => self.build()?,
@@ -208,7 +208,7 @@ impl Machine<'_> {
             }
             b'P' => {
                 self.line()?;
-                self.push(Value::Opaque)?;
+                self.push(PickleValue::Opaque)?;
             }
             _ => return Ok(false),
         }
@@ -220,7 +220,7 @@ impl Machine<'_> {
         if matches!(global, Global::Foreign) {
             self.note_foreign(module, name);
         }
-        self.push(Value::Global(global))
+        self.push(PickleValue::Global(global))
     }
 
     fn note_foreign(&mut self, module: &str, name: &str) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::value::{Value, ValueId};
+use super::value::{PickleValue, ValueId};
 
 /// Most values of a checkpoint. A Swin-B with its optimiser's state has some 60 thousand.
 pub(super) const MAX_VALUES: usize = 1 << 20;
@@ -17,7 +17,7 @@ pub(super) struct Machine<'a> {
     program: &'a [u8],
     position: usize,
     /// The arena of all values.
-    pub(super) values: Vec<Value>,
+    pub(super) values: Vec<PickleValue>,
     /// The first names of foreign classes and functions.
     pub(super) foreign: BTreeSet<String>,
     pub(super) stack: Vec<ValueId>,
@@ -39,7 +39,7 @@ impl<'a> Machine<'a> {
         self.position
     }
 
-    pub(super) fn value(&self, id: ValueId) -> &Value {
+    pub(super) fn value(&self, id: ValueId) -> &PickleValue {
         &self.values[id.0]
     }
 
@@ -63,9 +63,9 @@ impl<'a> Machine<'a> {
                     let top = self.top()?;
                     self.push_id(top)?;
                 }
-                b'N' => self.push(Value::Opaque)?,
+                b'N' => self.push(PickleValue::Opaque)?,
                 // Python's True and False are the numbers 1 and 0.
-                0x88 | 0x89 => self.push(Value::Int((op == 0x88).into()))?,
+                0x88 | 0x89 => self.push(PickleValue::Int((op == 0x88).into()))?,
                 _ if self.number(op)? || self.text_or_bytes(op)? || self.container(op)? || self.memory(op)? => {}
                 _ if self.object(op)? => {}
                 _ => return Err(format!("its pickle has an unknown instruction {op:#04x} at byte {at}")),
@@ -99,30 +99,30 @@ impl<'a> Machine<'a> {
 
     pub(super) fn text(&mut self, len: u64) -> Result<(), String> {
         let text = String::from_utf8_lossy(self.take(len)?).into();
-        self.push(Value::Text(text))
+        self.push(PickleValue::Text(text))
     }
 
     pub(super) fn opaque(&mut self, len: u64) -> Result<(), String> {
         self.skip(len)?;
-        self.push(Value::Opaque)
+        self.push(PickleValue::Opaque)
     }
 
     /// Pushes a little-endian two's complement number of `len` bytes. Numbers of more than 64 bits are opaque.
     pub(super) fn long(&mut self, len: u64) -> Result<(), String> {
         let bytes = self.take(len)?;
         let value = match bytes.len() {
-            0 => Value::Int(0),
+            0 => PickleValue::Int(0),
             len @ 1..=8 => {
                 let mut wide = [if bytes[len - 1] & 0x80 == 0 { 0 } else { 0xff }; 8];
                 wide[..len].copy_from_slice(bytes);
-                Value::Int(i64::from_le_bytes(wide))
+                PickleValue::Int(i64::from_le_bytes(wide))
             }
-            _ => Value::Opaque,
+            _ => PickleValue::Opaque,
         };
         self.push(value)
     }
 
-    pub(super) fn push(&mut self, value: Value) -> Result<(), String> {
+    pub(super) fn push(&mut self, value: PickleValue) -> Result<(), String> {
         if self.values.len() >= MAX_VALUES {
             return Err(format!("its pickle holds more than {MAX_VALUES} values"));
         }
@@ -179,8 +179,8 @@ impl<'a> Machine<'a> {
     pub(super) fn extend(&mut self, new: Vec<ValueId>) -> Result<(), String> {
         let top = self.top()?;
         match &mut self.values[top.0] {
-            Value::Sequence(items) => items.extend(new),
-            Value::Opaque | Value::Object(_) => {}
+            PickleValue::Sequence(items) => items.extend(new),
+            PickleValue::Opaque | PickleValue::Object(_) => {}
             _ => return Err("its pickle appends to something that is no list".to_owned()),
         }
         Ok(())
@@ -192,10 +192,12 @@ impl<'a> Machine<'a> {
         }
         let top = self.top()?;
         match &mut self.values[top.0] {
-            Value::Dict(entries) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            PickleValue::Dict(entries) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
             // An object that takes keys is of a class made from the dictionary.
-            value @ Value::Opaque => *value = Value::Dict(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()),
-            Value::Object(_) => {}
+            value @ PickleValue::Opaque => {
+                *value = PickleValue::Dict(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+            }
+            PickleValue::Object(_) => {}
             _ => return Err("its pickle sets a key of something that is no dictionary".to_owned()),
         }
         Ok(())
@@ -204,8 +206,8 @@ impl<'a> Machine<'a> {
     /// Gives the foreign object on the stack its attributes.
     pub(super) fn build(&mut self) -> Result<(), String> {
         let (state, top) = (self.pop()?, self.top()?);
-        if matches!((self.value(top), self.value(state)), (Value::Opaque, Value::Dict(_))) {
-            self.values[top.0] = Value::Object(state);
+        if matches!((self.value(top), self.value(state)), (PickleValue::Opaque, PickleValue::Dict(_))) {
+            self.values[top.0] = PickleValue::Object(state);
         }
         Ok(())
     }

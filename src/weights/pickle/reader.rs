@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::machine::Machine;
-use super::value::{TensorRef, Value, ValueId};
+use super::value::{PickleValue, TensorRef, ValueId};
 
 /// A pickle that has been read.
 #[derive(Debug)]
 pub(in crate::weights) struct Pickle {
-    values: Vec<Value>,
+    values: Vec<PickleValue>,
     root: ValueId,
     foreign: Vec<String>,
     /// Bytes of an element, by the storage's key.
@@ -50,17 +50,17 @@ impl Pickle {
     /// other value, nor for keys that are neither text nor whole numbers.
     pub(in crate::weights) fn members(&self, id: ValueId) -> impl Iterator<Item = (Cow<'_, str>, ValueId)> {
         let container = match &self.values[id.0] {
-            Value::Object(state) => &self.values[state.0],
+            PickleValue::Object(state) => &self.values[state.0],
             value => value,
         };
         let (entries, items) = match container {
-            Value::Dict(entries) => (entries.as_slice(), [].as_slice()),
-            Value::Sequence(items) => ([].as_slice(), items.as_slice()),
+            PickleValue::Dict(entries) => (entries.as_slice(), [].as_slice()),
+            PickleValue::Sequence(items) => ([].as_slice(), items.as_slice()),
             _ => ([].as_slice(), [].as_slice()),
         };
         let entries = entries.iter().filter_map(|(key, value)| match &self.values[key.0] {
-            Value::Text(key) => Some((Cow::Borrowed(&**key), *value)),
-            Value::Int(key) => Some((Cow::Owned(key.to_string()), *value)),
+            PickleValue::Text(key) => Some((Cow::Borrowed(&**key), *value)),
+            PickleValue::Int(key) => Some((Cow::Owned(key.to_string()), *value)),
             _ => None,
         });
         entries.chain(items.iter().enumerate().map(|(at, value)| (Cow::Owned(at.to_string()), *value)))
@@ -68,13 +68,13 @@ impl Pickle {
 
     /// Whether a value is an object of a foreign class, such as a module.
     pub(in crate::weights) fn is_object(&self, id: ValueId) -> bool {
-        matches!(self.values[id.0], Value::Object(_))
+        matches!(self.values[id.0], PickleValue::Object(_))
     }
 
     /// The whole number that a value is.
     pub(in crate::weights) fn integer(&self, id: ValueId) -> Option<i64> {
         match self.values[id.0] {
-            Value::Int(value) => Some(value),
+            PickleValue::Int(value) => Some(value),
             _ => None,
         }
     }
@@ -82,7 +82,7 @@ impl Pickle {
     /// The text that a value is.
     pub(in crate::weights) fn text(&self, id: ValueId) -> Option<&str> {
         match &self.values[id.0] {
-            Value::Text(text) => Some(text),
+            PickleValue::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -94,7 +94,7 @@ impl Pickle {
 
     pub(in crate::weights) fn tensor(&self, id: ValueId) -> Option<&TensorRef> {
         match &self.values[id.0] {
-            Value::Tensor(tensor) => Some(tensor),
+            PickleValue::Tensor(tensor) => Some(tensor),
             _ => None,
         }
     }
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_call_of_a_foreign_function_is_opaque_and_noted() {
         let pickle = Pickle::read(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.").unwrap();
-        assert!(matches!(pickle.values[pickle.root().0], Value::Opaque));
+        assert!(matches!(pickle.values[pickle.root().0], PickleValue::Opaque));
         assert_eq!(pickle.foreign(), ["posix.system"]);
     }
 
@@ -126,7 +126,7 @@ mod tests {
         ] {
             let pickle = Pickle::read(program).unwrap();
             let root = &pickle.values[pickle.root().0];
-            assert!(matches!(root, Value::Opaque | Value::Object(_)), "{program:?}: {pickle:?}");
+            assert!(matches!(root, PickleValue::Opaque | PickleValue::Object(_)), "{program:?}: {pickle:?}");
         }
     }
 
@@ -187,7 +187,7 @@ mod tests {
     fn numbers_of_every_width_are_read() {
         let pickle = Pickle::read(b"\x80\x02}(X\x01\x00\x00\x00a\x8a\x02\xff\x7fX\x01\x00\x00\x00bK\x05u.").unwrap();
         let entries: Vec<_> = pickle.members(pickle.root()).collect();
-        assert!(matches!(pickle.values[entries[0].1.0], Value::Int(32767)));
-        assert!(matches!(pickle.values[entries[1].1.0], Value::Int(5)));
+        assert!(matches!(pickle.values[entries[0].1.0], PickleValue::Int(32767)));
+        assert!(matches!(pickle.values[entries[1].1.0], PickleValue::Int(5)));
     }
 }

@@ -22,7 +22,7 @@ pub(in crate::weights) struct TensorRef {
 pub(in crate::weights) struct ValueId(pub(super) usize);
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(super) enum PickleValue {
     /// Numbers, bytes and objects of any class: no tensor, and nothing that leads to one.
     Opaque,
     /// An object of a foreign class, with the dictionary of its attributes.

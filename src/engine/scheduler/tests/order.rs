@@ -4,8 +4,8 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn client(number: u32) -> Client {
-    Client::named(number)
+fn client(number: u32) -> ClientId {
+    ClientId::named(number)
 }
 
 /// The next passes, each of a second.
@@ -18,7 +18,7 @@ fn passes(rig: &Rig, count: usize) -> Vec<u32> {
     (0..count).flat_map(run).collect()
 }
 
-fn ask(rig: &Rig, class: Class, client: Client, numbers: impl IntoIterator<Item = u32>) -> Vec<Ticket> {
+fn ask(rig: &Rig, class: Class, client: ClientId, numbers: impl IntoIterator<Item = u32>) -> Vec<Ticket> {
     let caller = rig.caller(class, client);
     numbers.into_iter().map(|number| rig.ask(&caller, alone(number)).expect("there is room")).collect()
 }

@@ -1,7 +1,7 @@
 //! Where the chunks of an image lie in its file.
 
 use super::compression;
-use super::ifd::{Directory, Numbers, tag};
+use super::ifd::{ImageDirectory, TagNumbers, tag};
 use crate::raster::formats::error::{DecodeError, damaged};
 use crate::storage::ByteSource;
 
@@ -15,7 +15,7 @@ pub(super) enum ChunkTable {
     /// In memory, with lengths that the file leaves out.
     Kept { offsets: Vec<u64>, byte_counts: Vec<u64> },
     /// Where they lie in the file.
-    Stored { offsets: Numbers, byte_counts: Numbers },
+    Stored { offsets: TagNumbers, byte_counts: TagNumbers },
 }
 
 impl ChunkTable {
@@ -29,7 +29,7 @@ impl ChunkTable {
     /// [`DecodeError`] if chunks are missing in the table.
     pub(super) fn read(
         source: &dyn ByteSource,
-        directory: &Directory,
+        directory: &ImageDirectory,
         chunks: usize,
         compression: u16,
         plain_bytes: impl Fn(usize) -> u64,

@@ -4,7 +4,7 @@
 //! The meaning of samples is TIFF 6.0's photometric interpretation; results equal those of GDAL's colour tables and libtiff's RGBA
 //! interface.
 
-use super::ifd::{Directory, tag};
+use super::ifd::{ImageDirectory, tag};
 use super::jpeg::ycbcr_to_rgb;
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::formats::samples::Samples;
@@ -48,7 +48,7 @@ pub(super) struct StoredPixel {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SharedColours<'a> {
     /// The directory of the full resolution, in the same file.
-    pub(super) directory: &'a Directory,
+    pub(super) directory: &'a ImageDirectory,
     /// The "no data" value, if it is stated outside of the file, where it comes first.
     pub(super) nodata: Option<f64>,
 }
@@ -76,7 +76,7 @@ impl Colours {
     /// [`DecodeError`] for colours that are not understood, because pixels must not be taken for what they are not.
     pub(super) fn read(
         source: &dyn ByteSource,
-        directory: &Directory,
+        directory: &ImageDirectory,
         shared: &SharedColours<'_>,
         pixel: StoredPixel,
         decoded_as_rgb: bool,
@@ -222,7 +222,7 @@ impl Colours {
 /// The "no data" value of stored samples; that of the full resolution if an overview has none.
 pub(super) fn nodata_of(
     source: &dyn ByteSource,
-    directory: &Directory,
+    directory: &ImageDirectory,
     shared: &SharedColours<'_>,
 ) -> Result<Option<f64>, DecodeError> {
     if shared.nodata.is_some() {

@@ -1,6 +1,6 @@
 //! The georeference of a GeoTIFF (OGC GeoTIFF 1.1): where its pixels lie, and in which coordinate system.
 
-use super::ifd::{Directory, FORMAT, tag};
+use super::ifd::{FORMAT, ImageDirectory, tag};
 use crate::georef::{Crs, GeoKeys, GeoTransform};
 use crate::raster::error::RasterError;
 use crate::raster::formats::error::DecodeError;
@@ -17,7 +17,7 @@ const GT_RASTER_TYPE: u16 = 1025;
 pub(super) fn read(
     name: &str,
     source: &dyn ByteSource,
-    directory: &Directory,
+    directory: &ImageDirectory,
     size: (usize, usize),
     beside: &Sidecars,
 ) -> Result<Placement, RasterError> {
@@ -31,7 +31,7 @@ pub(super) fn read(
 }
 
 /// `ModelTransformation`, else `ModelPixelScale` with one tiepoint.
-fn transform(source: &dyn ByteSource, directory: &Directory) -> Result<Option<GeoTransform>, DecodeError> {
+fn transform(source: &dyn ByteSource, directory: &ImageDirectory) -> Result<Option<GeoTransform>, DecodeError> {
     if let [a, b, _, origin_x, d, e, _, origin_y, ..] = directory.floats(source, tag::MODEL_TRANSFORMATION)?[..] {
         return Ok(Some(GeoTransform { origin_x, pixel_width: a, row_skew: b, origin_y, col_skew: d, pixel_height: e }));
     }
@@ -47,7 +47,7 @@ fn transform(source: &dyn ByteSource, directory: &Directory) -> Result<Option<Ge
 }
 
 /// The GeoKey directory, with the numbers and texts that its entries refer to.
-fn geo_keys(source: &dyn ByteSource, directory: &Directory) -> Result<Option<GeoKeys>, DecodeError> {
+fn geo_keys(source: &dyn ByteSource, directory: &ImageDirectory) -> Result<Option<GeoKeys>, DecodeError> {
     let words = directory.unsigneds(source, tag::GEO_KEY_DIRECTORY)?;
     let [_version, _revision, _minor, _count, entries @ ..] = &words[..] else { return Ok(None) };
     let doubles = directory.floats(source, tag::GEO_DOUBLE_PARAMS)?;

@@ -60,12 +60,12 @@ const MAX_VALUE_BYTES: u64 = 4 << 20;
 
 /// The header of a TIFF file: how its numbers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
+struct TiffHeader {
     big_endian: bool,
     big_tiff: bool,
 }
 
-impl Header {
+impl TiffHeader {
     /// The unsigned number in `bytes`, at most eight.
     fn unsigned(self, bytes: &[u8]) -> u64 {
         let digit = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
@@ -80,15 +80,15 @@ impl Header {
 
 /// One directory: the tags of one image.
 #[derive(Debug)]
-pub(super) struct Directory {
-    header: Header,
-    entries: BTreeMap<u16, Entry>,
+pub(super) struct ImageDirectory {
+    header: TiffHeader,
+    entries: BTreeMap<u16, IfdEntry>,
 }
 
 /// The unsigned numbers of a tag where they lie: a file may have millions of chunks in each of its directories.
 #[derive(Debug)]
-pub(super) struct Numbers {
-    header: Header,
+pub(super) struct TagNumbers {
+    header: TiffHeader,
     /// Bytes of one number.
     size: usize,
     count: u64,
@@ -96,13 +96,13 @@ pub(super) struct Numbers {
     word: Bytes,
 }
 
-impl Numbers {
+impl TagNumbers {
     /// How many there are.
     pub(super) fn len(&self) -> u64 {
         self.count
     }
 
-    /// The number at `index`, which must be less than [`Numbers::len`].
+    /// The number at `index`, which must be less than [`TagNumbers::len`].
     ///
     /// # Errors
     /// [`DecodeError`] if it cannot be read.
@@ -118,14 +118,14 @@ impl Numbers {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct IfdEntry {
     field_type: u16,
     count: u64,
     /// The value itself if it fits, else its offset.
     word: Bytes,
 }
 
-impl Entry {
+impl IfdEntry {
     /// Size in bytes of one value of the entry's type; `None` if TIFF does not define the type.
     fn value_bytes(&self) -> Option<usize> {
         match self.field_type {
@@ -139,18 +139,18 @@ impl Entry {
 }
 
 /// All directories of a file in order, and true if its numbers are big-endian.
-pub(super) fn read_directories(source: &dyn ByteSource) -> Result<(bool, Vec<Directory>), DecodeError> {
+pub(super) fn read_directories(source: &dyn ByteSource) -> Result<(bool, Vec<ImageDirectory>), DecodeError> {
     let start = source.read_at(0, 8)?;
     let big_endian = match &start[..2] {
         b"II" => false,
         b"MM" => true,
         _ => return Err(damaged("it does not start with a TIFF header")),
     };
-    let plain = Header { big_endian, big_tiff: false };
+    let plain = TiffHeader { big_endian, big_tiff: false };
     let (header, mut offset) = match plain.unsigned(&start[2..4]) {
         42 => (plain, plain.unsigned(&start[4..8])),
         43 if plain.unsigned(&start[4..6]) == 8 => {
-            (Header { big_tiff: true, ..plain }, plain.unsigned(&source.read_at(8, 8)?))
+            (TiffHeader { big_tiff: true, ..plain }, plain.unsigned(&source.read_at(8, 8)?))
         }
         version => return Err(damaged(format!("TIFF version {version} is not 42 or 43"))),
     };
@@ -173,7 +173,7 @@ pub(super) fn read_directories(source: &dyn ByteSource) -> Result<(bool, Vec<Dir
 }
 
 /// The directory at `offset`, and the offset of the next one (0 after the last).
-fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> Result<(Directory, u64), DecodeError> {
+fn read_directory(source: &dyn ByteSource, header: TiffHeader, offset: u64) -> Result<(ImageDirectory, u64), DecodeError> {
     let word = header.word();
     let (count_bytes, entry_bytes) = if header.big_tiff { (8, 20) } else { (2, 12) };
     let count = header.unsigned(&source.read_at(offset, count_bytes)?);
@@ -185,7 +185,7 @@ fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> Resul
     let entries = (0..count as usize)
         .map(|index| {
             let entry = table.slice(index * entry_bytes..(index + 1) * entry_bytes);
-            let value = Entry {
+            let value = IfdEntry {
                 field_type: header.unsigned(&entry[2..4]) as u16,
                 count: header.unsigned(&entry[4..4 + word]),
                 word: entry.slice(4 + word..),
@@ -193,10 +193,10 @@ fn read_directory(source: &dyn ByteSource, header: Header, offset: u64) -> Resul
             (header.unsigned(&entry[..2]) as u16, value)
         })
         .collect();
-    Ok((Directory { header, entries }, header.unsigned(&table[table_bytes..])))
+    Ok((ImageDirectory { header, entries }, header.unsigned(&table[table_bytes..])))
 }
 
-impl Directory {
+impl ImageDirectory {
     /// True if the directory has the tag.
     pub(super) fn has(&self, tag: u16) -> bool {
         self.entries.contains_key(&tag)
@@ -243,13 +243,13 @@ impl Directory {
     }
 
     /// The unsigned numbers of a tag, to be read one by one; none if it is absent.
-    pub(super) fn numbers(&self, tag: u16) -> Result<Numbers, DecodeError> {
+    pub(super) fn numbers(&self, tag: u16) -> Result<TagNumbers, DecodeError> {
         let Some(entry) = self.entries.get(&tag) else {
-            return Ok(Numbers { header: self.header, size: 1, count: 0, word: Bytes::new() });
+            return Ok(TagNumbers { header: self.header, size: 1, count: 0, word: Bytes::new() });
         };
         match (entry.field_type, entry.value_bytes()) {
             (1 | 3 | 4 | 13 | 16 | 18, Some(size)) => {
-                Ok(Numbers { header: self.header, size, count: entry.count, word: entry.word.clone() })
+                Ok(TagNumbers { header: self.header, size, count: entry.count, word: entry.word.clone() })
             }
             (field_type, _) => Err(damaged(format!("tag {tag} has type {field_type}, not an unsigned integer"))),
         }

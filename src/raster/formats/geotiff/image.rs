@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::chunk_table::ChunkTable;
 use super::colours::{Colours, SampleFormat, SharedColours, StoredPixel};
 use super::compression;
-use super::ifd::{Directory, tag};
+use super::ifd::{ImageDirectory, tag};
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::pixels::SampleType;
 use crate::storage::ByteSource;
@@ -80,7 +80,7 @@ impl Image {
     pub(super) fn read(
         source: &dyn ByteSource,
         big_endian: bool,
-        directory: &Directory,
+        directory: &ImageDirectory,
         shared: &SharedColours<'_>,
     ) -> Result<Self, DecodeError> {
         let number = |tag, default| directory.unsigned_or(source, tag, default);

@@ -3,7 +3,7 @@
 
 use roxmltree::Node;
 
-use super::ifd::{Directory, tag};
+use super::ifd::{ImageDirectory, tag};
 use super::image::Image;
 use crate::raster::band_names::is_sensor_band;
 use crate::raster::formats::band_item::BandItem;
@@ -19,7 +19,7 @@ use crate::storage::ByteSource;
 /// [`DecodeError`] if tags cannot be read.
 pub(super) fn read(
     source: &dyn ByteSource,
-    directory: &Directory,
+    directory: &ImageDirectory,
     image: &Image,
     nodata: Option<f64>,
     pam: &Pam,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::colours::SharedColours;
-use super::ifd::{self, Directory, tag};
+use super::ifd::{self, ImageDirectory, tag};
 use super::image::Image;
 use super::{MASK, colours};
 use crate::raster::formats::error::DecodeError;
@@ -28,7 +28,7 @@ pub(super) fn overviews(
 ) -> Result<(Vec<StoredLevel>, Vec<StoredLevel>), DecodeError> {
     let (big_endian, directories) = ifd::read_directories(&**file)?;
     let shared = SharedColours { directory: &directories[0], nodata: None };
-    let level = |directory: &Directory| -> Result<StoredLevel, DecodeError> {
+    let level = |directory: &ImageDirectory| -> Result<StoredLevel, DecodeError> {
         let own = colours::nodata_of(&**file, directory, &shared)?.or(nodata);
         let colours = SharedColours { nodata: stated.or(own), ..shared };
         Ok((Image::read(&**file, big_endian, directory, &colours)?, own, file.clone()))
@@ -51,7 +51,8 @@ pub(super) fn masks(file: &Arc<dyn ByteSource>) -> Result<Vec<StoredLevel>, Deco
         return Ok(Vec::new());
     }
     let shared = SharedColours { directory: &directories[0], nodata: None };
-    let level = |directory: &Directory| Ok((Image::read(&**file, big_endian, directory, &shared)?, None, file.clone()));
+    let level =
+        |directory: &ImageDirectory| Ok((Image::read(&**file, big_endian, directory, &shared)?, None, file.clone()));
     directories.iter().map(level).collect()
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::chunk;
 use super::image::Image;
-use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkedImage, Grid, Layout};
+use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkedImage, Grid, SampleOrder};
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::samples::Samples;
 use crate::storage::ByteSource;
@@ -28,7 +28,7 @@ impl StoredImage {
         let grid = Grid {
             columns: Axis::Even { size: image.chunk_width, before: 0, len: image.width },
             rows: Axis::Even { size: image.chunk_height, before: 0, len: image.height },
-            layout: if image.planar { Layout::OneBand } else { Layout::Interleaved(image.bands) },
+            layout: if image.planar { SampleOrder::OneBand } else { SampleOrder::Interleaved(image.bands) },
             batch: BATCH_BYTES / image.chunk_bytes().max(1),
         };
         Self { image, number, source, grid }

@@ -41,7 +41,7 @@ pub(super) struct Boxes {
 }
 
 /// A box: its type, and offset and length of its content.
-struct Entry {
+struct Jp2Box {
     kind: [u8; 4],
     start: u64,
     len: u64,
@@ -97,7 +97,7 @@ fn visit(source: &dyn ByteSource, start: u64, end: u64, depth: usize, found: &mu
 }
 
 /// The boxes between two offsets. The last one may have no length and then reaches to the end.
-fn entries(source: &dyn ByteSource, start: u64, end: u64) -> Result<Vec<Entry>, DecodeError> {
+fn entries(source: &dyn ByteSource, start: u64, end: u64) -> Result<Vec<Jp2Box>, DecodeError> {
     let (mut entries, mut at) = (Vec::new(), start);
     while at < end {
         let header = source.read_at(at, 8)?;
@@ -115,7 +115,7 @@ fn entries(source: &dyn ByteSource, start: u64, end: u64) -> Result<Vec<Entry>, 
             return Err(damaged(format!("it has more than {MAX_BOXES} boxes")));
         }
         let kind = [header[4], header[5], header[6], header[7]];
-        entries.push(Entry { kind, start: at + header_len, len: len - header_len });
+        entries.push(Jp2Box { kind, start: at + header_len, len: len - header_len });
         at += len;
     }
     Ok(entries)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
 use super::codestream::Codestream;
-use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkedImage, Grid, Layout};
+use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkedImage, Grid, SampleOrder};
 use crate::raster::formats::error::{DecodeError, damaged};
 use crate::raster::formats::samples::Samples;
 use crate::storage::ByteSource;
@@ -32,7 +32,7 @@ impl Resolution {
         let grid = Grid {
             columns: Axis::Edges(columns.clone()),
             rows: Axis::Edges(rows.clone()),
-            layout: Layout::Planes,
+            layout: SampleOrder::Planes,
             batch: BATCH_SAMPLES / stream.tile_samples().max(1),
         };
         Self { stream, reduction, source, columns, rows, grid }

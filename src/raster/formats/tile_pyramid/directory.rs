@@ -6,7 +6,7 @@ const MIN_ENTRY_BYTES: usize = 4;
 
 /// A run of tiles with one picture, or a directory with further entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
+struct TileRun {
     first_id: u64,
     /// Number of tiles; 0 for a directory.
     run: u32,
@@ -18,25 +18,25 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Located {
     Tile { offset: u64, len: u64 },
-    Directory { offset: u64, len: u64 },
+    TileDirectory { offset: u64, len: u64 },
 }
 
 /// Entries in the order of their tiles.
 #[derive(Debug)]
-pub(super) struct Directory(Vec<Entry>);
+pub(super) struct TileDirectory(Vec<TileRun>);
 
-impl Directory {
+impl TileDirectory {
     /// Reads an unpacked directory.
     ///
     /// # Errors
     /// [`DecodeError`] if it is cut off, or its entries are empty or out of order.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut numbers = Numbers { bytes };
+        let mut numbers = VarintReader { bytes };
         let count = numbers.next()?;
         if count > (bytes.len() / MIN_ENTRY_BYTES) as u64 {
             return Err(damaged(format!("a directory of {} bytes claims {count} entries", bytes.len())));
         }
-        let mut entries = vec![Entry { first_id: 0, run: 0, len: 0, offset: 0 }; count as usize];
+        let mut entries = vec![TileRun { first_id: 0, run: 0, len: 0, offset: 0 }; count as usize];
         let mut id = 0u64;
         for (index, entry) in entries.iter_mut().enumerate() {
             let step = numbers.next()?;
@@ -84,23 +84,23 @@ impl Directory {
 
     /// Size in memory, bytes.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.0.capacity() * size_of::<Entry>()
+        size_of::<Self>() + self.0.capacity() * size_of::<TileRun>()
     }
 }
 
-impl Entry {
+impl TileRun {
     fn found(&self) -> Located {
         let (offset, len) = (self.offset, u64::from(self.len));
-        if self.run == 0 { Located::Directory { offset, len } } else { Located::Tile { offset, len } }
+        if self.run == 0 { Located::TileDirectory { offset, len } } else { Located::Tile { offset, len } }
     }
 }
 
 /// Integers of seven bits a byte, the lowest first (LEB128).
-struct Numbers<'a> {
+struct VarintReader<'a> {
     bytes: &'a [u8],
 }
 
-impl Numbers<'_> {
+impl VarintReader<'_> {
     fn next(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
@@ -128,19 +128,19 @@ mod tests {
     fn entries_are_found_by_the_runs_they_stand_for() {
         // Tiles 5 to 7 share a picture, 8 follows it, and a directory knows what comes from 20 on.
         let bytes = [3, 5, 3, 12, 3, 1, 0, 10, 20, 30, 1, 0, 101];
-        let directory = Directory::parse(&bytes).expect("a directory");
+        let directory = TileDirectory::parse(&bytes).expect("a directory");
         for (id, wanted) in [
             (4, None),
             (5, Some(Located::Tile { offset: 0, len: 10 })),
             (7, Some(Located::Tile { offset: 0, len: 10 })),
             (8, Some(Located::Tile { offset: 10, len: 20 })),
             (9, None),
-            (20, Some(Located::Directory { offset: 100, len: 30 })),
-            (u64::MAX, Some(Located::Directory { offset: 100, len: 30 })),
+            (20, Some(Located::TileDirectory { offset: 100, len: 30 })),
+            (u64::MAX, Some(Located::TileDirectory { offset: 100, len: 30 })),
         ] {
             assert_eq!(directory.find(id), wanted, "{id}");
         }
-        assert_eq!(Directory::parse(&[0]).expect("an empty directory").find(0), None);
+        assert_eq!(TileDirectory::parse(&[0]).expect("an empty directory").find(0), None);
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
             &[1, 5, 1, 10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
             &[1, 5, 255, 255, 255, 255, 255, 1, 10, 1],
         ] {
-            assert!(Directory::parse(bytes).is_err(), "{bytes:?}");
+            assert!(TileDirectory::parse(bytes).is_err(), "{bytes:?}");
         }
     }
 }

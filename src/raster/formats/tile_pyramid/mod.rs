@@ -22,7 +22,7 @@ pub(crate) use self::xyz::is_template;
 use crate::georef::{Bounds, Crs, GeoTransform, Georef};
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
-use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, Grid, Layout, Mask};
+use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, Grid, Mask, SampleOrder};
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::samples::Samples;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, SampleType};
@@ -203,7 +203,7 @@ impl TilePyramid {
             grid: Grid {
                 columns: axis(level, origin.0, width),
                 rows: axis(level, origin.1, height),
-                layout: Layout::Interleaved(SAMPLES),
+                layout: SampleOrder::Interleaved(SAMPLES),
                 batch: BATCH,
             },
         });

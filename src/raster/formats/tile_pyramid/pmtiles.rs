@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 
 use super::MAX_TILE_BYTES;
-use super::directory::{Directory, Located};
+use super::directory::{Located, TileDirectory};
 use super::picture::vector_tiles;
 use crate::georef::Bounds;
 use crate::raster::error::RasterError;
@@ -56,7 +56,7 @@ struct Section {
 }
 
 /// The header of an archive.
-struct Header {
+struct PmtilesHeader {
     root: Section,
     leaves: Section,
     tiles: Section,
@@ -68,10 +68,10 @@ struct Header {
 /// An archive, open for reading.
 pub(crate) struct Pmtiles {
     file: Arc<dyn ByteSource>,
-    header: Header,
-    root: Arc<Directory>,
+    header: PmtilesHeader,
+    root: Arc<TileDirectory>,
     /// Directories below the root by offset.
-    directories: moka::sync::Cache<u64, Arc<Directory>>,
+    directories: moka::sync::Cache<u64, Arc<TileDirectory>>,
 }
 
 impl Pmtiles {
@@ -89,17 +89,17 @@ impl Pmtiles {
     }
 
     fn read(file: Arc<dyn ByteSource>) -> Result<Self, DecodeError> {
-        let header = Header::parse(&file.read_at(0, HEADER_BYTES)?)?;
+        let header = PmtilesHeader::parse(&file.read_at(0, HEADER_BYTES)?)?;
         let root = Arc::new(read_directory(&*file, header.root, header.directories_packed)?);
         let directories = moka::sync::Cache::builder()
             .max_capacity(DIRECTORY_CACHE_BYTES)
-            .weigher(|_, directory: &Arc<Directory>| u32::try_from(directory.bytes()).unwrap_or(u32::MAX))
+            .weigher(|_, directory: &Arc<TileDirectory>| u32::try_from(directory.bytes()).unwrap_or(u32::MAX))
             .build();
         Ok(Self { file, header, root, directories })
     }
 
     /// A directory below the root.
-    fn directory(&self, offset: u64, len: u64) -> Result<Arc<Directory>, DecodeError> {
+    fn directory(&self, offset: u64, len: u64) -> Result<Arc<TileDirectory>, DecodeError> {
         if let Some(known) = self.directories.get(&offset) {
             return Ok(known);
         }
@@ -110,13 +110,13 @@ impl Pmtiles {
     }
 
     /// The tile that `choose` finds, starting at the root directory.
-    fn follow(&self, choose: impl Fn(&Directory) -> Option<Located>) -> Result<Option<Bytes>, DecodeError> {
+    fn follow(&self, choose: impl Fn(&TileDirectory) -> Option<Located>) -> Result<Option<Bytes>, DecodeError> {
         let mut directory = self.root.clone();
         for _ in 0..MAX_DEPTH {
             match choose(&directory) {
                 None => return Ok(None),
                 Some(Located::Tile { offset, len }) => return self.picture(offset, len).map(Some),
-                Some(Located::Directory { offset, len }) => directory = self.directory(offset, len)?,
+                Some(Located::TileDirectory { offset, len }) => directory = self.directory(offset, len)?,
             }
         }
         Err(damaged(format!("its directories lie more than {MAX_DEPTH} deep")))
@@ -133,7 +133,7 @@ impl Pmtiles {
 
     /// A tile that is no placeholder, if there is one beside it.
     fn any_tile(&self) -> Result<Bytes, DecodeError> {
-        self.follow(Directory::longest)?.ok_or_else(|| damaged("it has no tiles"))
+        self.follow(TileDirectory::longest)?.ok_or_else(|| damaged("it has no tiles"))
     }
 }
 
@@ -144,7 +144,7 @@ impl TileStore for Pmtiles {
     }
 }
 
-impl Header {
+impl PmtilesHeader {
     fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         if !is_pmtiles(bytes) || bytes.len() < HEADER_BYTES {
             return Err(damaged("its header is cut off"));
@@ -198,13 +198,13 @@ impl Section {
     }
 }
 
-fn read_directory(file: &dyn ByteSource, section: Section, packing: Packing) -> Result<Directory, DecodeError> {
+fn read_directory(file: &dyn ByteSource, section: Section, packing: Packing) -> Result<TileDirectory, DecodeError> {
     if section.len > MAX_DIRECTORY_BYTES {
         let (found, most) = (section.len, MAX_DIRECTORY_BYTES);
         return Err(damaged(format!("a directory has {found} bytes; {most} are accepted")));
     }
     let packed = file.read_at(section.offset, section.len as usize)?;
-    Directory::parse(&unpacked(packed, packing, MAX_UNPACKED_BYTES)?)
+    TileDirectory::parse(&unpacked(packed, packing, MAX_UNPACKED_BYTES)?)
 }
 
 fn unpacked(packed: Bytes, packing: Packing, most: u64) -> Result<Bytes, DecodeError> {

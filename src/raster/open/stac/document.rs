@@ -18,7 +18,7 @@ const MAX_ITEMS: usize = 1000;
 
 /// The fields that tell what a document is.
 #[derive(Deserialize)]
-struct Head {
+struct DocumentKind {
     #[serde(rename = "type")]
     kind: Option<String>,
     stac_version: Option<IgnoredAny>,
@@ -40,7 +40,7 @@ struct Link {
 
 /// How to request the next page.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Next {
+pub(super) enum NextPage {
     /// By GET at an address.
     Get { href: String },
     /// By POST; if `merge`, `body` is laid over that of the request before.
@@ -53,7 +53,7 @@ pub(super) struct Page {
     pub(super) items: Vec<Item>,
     /// What is odd about items, and why others are left out.
     pub(super) oddities: Vec<String>,
-    pub(super) next: Option<Next>,
+    pub(super) next: Option<NextPage>,
 }
 
 /// An item of a collection, or why it is none.
@@ -83,7 +83,7 @@ pub(super) fn parse(name: &str, json: &[u8]) -> Result<Page, RasterError> {
     let undecodable = |reason: String| RasterError::Undecodable { name: name.to_owned(), format: FORMAT, reason };
     let failed = |error: serde_json::Error| undecodable(error.to_string());
     let json = cleaned(json);
-    let Head { kind, stac_version, assets } = serde_json::from_str(&json).map_err(failed)?;
+    let DocumentKind { kind, stac_version, assets } = serde_json::from_str(&json).map_err(failed)?;
     let (attempts, links) = match kind.as_deref() {
         Some("FeatureCollection") => {
             let ItemCollection { features, links } = serde_json::from_str(&json).map_err(failed)?;
@@ -125,7 +125,7 @@ pub(super) fn parse(name: &str, json: &[u8]) -> Result<Page, RasterError> {
 }
 
 /// The next page, if a link leads to one by a method that is supported.
-fn next_page(links: Vec<Value>, oddities: &mut Vec<String>) -> Option<Next> {
+fn next_page(links: Vec<Value>, oddities: &mut Vec<String>) -> Option<NextPage> {
     let is_next = |link: &Value| link.get("rel").and_then(Value::as_str) == Some("next");
     let link = match Link::deserialize(links.into_iter().find(is_next)?) {
         Ok(link) => link,
@@ -136,8 +136,8 @@ fn next_page(links: Vec<Value>, oddities: &mut Vec<String>) -> Option<Next> {
     };
     let Link { href, method, body, merge } = link;
     match method.as_deref().unwrap_or("GET").to_ascii_uppercase().as_str() {
-        "GET" => Some(Next::Get { href }),
-        "POST" => Some(Next::Post { href, body: body.unwrap_or_default(), merge: merge.unwrap_or(false) }),
+        "GET" => Some(NextPage::Get { href }),
+        "POST" => Some(NextPage::Post { href, body: body.unwrap_or_default(), merge: merge.unwrap_or(false) }),
         method => {
             oddities.push(format!("further items are to be asked for by {method}, which is not supported"));
             None

@@ -47,12 +47,12 @@ pub(super) struct Properties {
     #[serde(rename = "earthsearch:boa_offset_applied", default, deserialize_with = "exact_bool")]
     boa_offset_applied: Option<bool>,
     #[serde(flatten)]
-    projection: Projection,
+    projection: AssetGrid,
 }
 
 /// The grid of an asset. Fields of the asset override those of its item.
 #[derive(Clone, Debug, Default, Deserialize)]
-struct Projection {
+struct AssetGrid {
     #[serde(rename = "proj:code", default, deserialize_with = "epsg_code")]
     code: Option<u32>,
     #[serde(rename = "proj:epsg", default, deserialize_with = "epsg_code")]
@@ -89,12 +89,12 @@ pub(super) struct Asset {
     pub(super) roles: Vec<String>,
     /// STAC 1.1.
     #[serde(default, deserialize_with = "bands")]
-    bands: Vec<Band>,
+    bands: Vec<ItemBand>,
     /// STAC 1.0; so is the next.
     #[serde(rename = "eo:bands", default, deserialize_with = "bands")]
-    eo_bands: Vec<Band>,
+    eo_bands: Vec<ItemBand>,
     #[serde(rename = "raster:bands", default, deserialize_with = "bands")]
-    raster_bands: Vec<Band>,
+    raster_bands: Vec<ItemBand>,
     /// For all bands of the asset.
     #[serde(default, deserialize_with = "exact_number")]
     nodata: Option<f64>,
@@ -103,12 +103,12 @@ pub(super) struct Asset {
     #[serde(rename = "raster:offset", default, deserialize_with = "exact_number")]
     offset: Option<f64>,
     #[serde(flatten)]
-    projection: Projection,
+    projection: AssetGrid,
 }
 
 /// One band of a file, from any of the three lists.
 #[derive(Clone, Debug, Default, Deserialize)]
-struct Band {
+struct ItemBand {
     #[serde(default, deserialize_with = "or_default")]
     name: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
@@ -128,12 +128,12 @@ struct Band {
 }
 
 /// A list of bands. Each has its place in the file, so that one of which nothing is said counts, too; a text is its name.
-fn bands<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Band>, D::Error> {
+fn bands<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<ItemBand>, D::Error> {
     let Value::Array(values) = Value::deserialize(source)? else { return Ok(Vec::new()) };
     let band = |value: Value| match value {
-        Value::Object(_) => Band::deserialize(value).map_err(D::Error::custom),
-        Value::String(name) => Ok(Band { name: Some(name), ..Band::default() }),
-        _ => Ok(Band::default()),
+        Value::Object(_) => ItemBand::deserialize(value).map_err(D::Error::custom),
+        Value::String(name) => Ok(ItemBand { name: Some(name), ..ItemBand::default() }),
+        _ => Ok(ItemBand::default()),
     };
     values.into_iter().map(band).collect()
 }
@@ -231,10 +231,10 @@ impl Item {
     /// The grid of an asset, if it is fully stated: EPSG code, (columns, rows), and coefficients `[a, b, c, d, e, f]` with
     /// `x = a col + b row + c`.
     pub(super) fn grid(&self, asset: &Asset) -> Option<(u32, (usize, usize), [f64; 6])> {
-        let nothing = Projection::default();
+        let nothing = AssetGrid::default();
         let (own, shared) =
             (&asset.projection, self.properties.as_ref().map_or(&nothing, |properties| &properties.projection));
-        let code = |projection: &Projection| projection.code.or(projection.epsg);
+        let code = |projection: &AssetGrid| projection.code.or(projection.epsg);
         let shape = own.shape.as_deref().or(shared.shape.as_deref())?;
         let transform = own.transform.as_deref().or(shared.transform.as_deref())?;
         let &[rows, cols] = shape else { return None };

@@ -3,14 +3,14 @@
 use super::item::Item;
 
 /// What the scenes of a pass share.
-struct Pass {
+struct SatellitePass {
     /// Like `2024-06-01`; `None` for the single scene of a pass whose time is unknown.
     day: Option<String>,
     platform: Option<String>,
     collection: Option<String>,
 }
 
-impl Pass {
+impl SatellitePass {
     fn of(item: &Item) -> Self {
         let day = item.datetime().and_then(|time| time.to_string().get(..10).map(str::to_owned));
         let said = |text: Option<&str>| text.map(|text| text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty());
@@ -30,9 +30,9 @@ impl Pass {
 /// The items of each pass by their positions, in order. An item that does not say its platform or collection in a readable way
 /// belongs to the first pass of its day that it does not contradict.
 pub(super) fn passes_of<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<Vec<usize>> {
-    let mut passes: Vec<(Pass, Vec<usize>)> = Vec::new();
+    let mut passes: Vec<(SatellitePass, Vec<usize>)> = Vec::new();
     for (index, item) in items.enumerate() {
-        let own = Pass::of(item);
+        let own = SatellitePass::of(item);
         match passes.iter_mut().find(|(pass, _)| pass.agrees_with(&own)) {
             Some((pass, indices)) => {
                 pass.platform = pass.platform.take().or(own.platform);

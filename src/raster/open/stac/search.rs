@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::document::{Next, Page, parse};
+use super::document::{NextPage, Page, parse};
 use super::item::Item;
 use crate::georef::Bounds;
 use crate::raster::datetime::{DatetimeRange, Timestamp};
@@ -278,10 +278,10 @@ impl Question {
 
     /// The request for the next page. `whole` is the document of the search, onto which the next body is laid if the first page was
     /// requested by GET.
-    fn next(self, next: Next, whole: impl FnOnce() -> Map<String, Value>) -> Result<Self, RasterError> {
+    fn next(self, next: NextPage, whole: impl FnOnce() -> Map<String, Value>) -> Result<Self, RasterError> {
         Ok(match next {
-            Next::Get { href } => Self { url: self.url.join_beside(&href)?, document: None },
-            Next::Post { href, body, merge } => {
+            NextPage::Get { href } => Self { url: self.url.join_beside(&href)?, document: None },
+            NextPage::Post { href, body, merge } => {
                 let mut document = if merge { self.document.unwrap_or_else(whole) } else { Map::new() };
                 document.extend(body);
                 Self { url: self.url.join_beside(&href)?, document: Some(document) }
