@@ -3,7 +3,8 @@
 #[path = "common/process.rs"]
 mod process;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,37 @@ fn synthetic_weights_serve_any_model_and_say_so() {
     assert_eq!(status, 200);
     let model: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(model["weights"]["kind"], "synthetic");
+}
+
+/// A frame of RFC 9113, 4.1.
+fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).expect("a short frame").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), content].concat()
+}
+
+#[test]
+fn http_2_is_spoken_without_tls_to_those_who_begin_with_it() {
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const END_OF_STREAM_AND_HEADERS: u8 = 5;
+    let server = Server::start(&[]);
+    let field = |index: u8, text: &str| [&[0x40 | index, text.len() as u8], text.as_bytes()].concat();
+    // GET and http by their places in the table of RFC 7541, A; then the path and the authority as texts.
+    let fields = [&[0x82, 0x86][..], &field(4, "/health/live"), &field(1, &server.address)].concat();
+    let mut stream = TcpStream::connect(&server.address).expect("a connection");
+    let request = frame(HEADERS, END_OF_STREAM_AND_HEADERS, 1, &fields);
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..], &request].concat();
+    stream.write_all(&begin).expect("it takes requests");
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).expect("an answer in frames");
+        let mut content = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut content).expect("a whole frame");
+        if head[3] == HEADERS {
+            assert_eq!(content[0], 0x88, "the status 200 in the table of RFC 7541, A");
+            return;
+        }
+    }
 }
 
 #[test]
