@@ -32,6 +32,10 @@ readme:
 viewer:
     bash .ci/run viewer
 
+# Generate clients from the OpenAPI document and run a round trip of each.
+clients:
+    bash .ci/run clients
+
 # Licences, bans, sources and security advisories of all dependencies.
 deny:
     bash .ci/run deny

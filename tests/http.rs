@@ -114,7 +114,7 @@ async fn every_path_in_a_response_leads_through_the_proxy() {
     assert_eq!(get_with("/docs", &PROXY).await.header("location"), "/satlas/docs/");
     assert_eq!(get_with("/openapi.json", &PROXY).await.json()["servers"][0]["url"], "/satlas/");
     assert_eq!(get("/openapi.json").await.json()["servers"][0]["url"], "/");
-    assert_eq!(get_with("/v1/models/none", &PROXY).await.json()["type"], "/satlas/docs#not_found");
+    assert_eq!(get_with("/v1/models/none", &PROXY).await.json()["type"], "/satlas/problems/not_found");
     let page = String::from_utf8(get("/docs/swagger-initializer.js").await.body).unwrap();
     assert!(page.contains("\"../openapi.json\""), "{page}");
     // What is no path is not taken over.

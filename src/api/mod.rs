@@ -36,6 +36,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 pub(crate) use dto::ModelDto;
 pub use error::{ProblemKind, Row, TABLE};
 pub use middleware::Peer;
+pub use openapi::Document;
 pub use state::{ApiOptions, AppState};
 
 use self::error::Problem;
@@ -56,7 +57,7 @@ const EXPOSED_HEADERS: [HeaderName; 10] = [
 ];
 
 /// The OpenAPI 3.1 document.
-pub fn openapi() -> utoipa::openapi::OpenApi {
+pub fn openapi() -> Document {
     openapi::finish(routes::all(&ApiOptions::default()).into_openapi())
 }
 
@@ -113,7 +114,7 @@ fn cors(origins: Option<&[String]>) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
             header::ACCEPT,
             header::AUTHORIZATION,

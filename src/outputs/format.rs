@@ -24,6 +24,10 @@ pub enum Format {
 }
 
 impl Format {
+    /// All formats.
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Png, Self::Webp, Self::Tif, Self::Geojson, Self::Mvt, Self::Npy, Self::Json, Self::Safetensors];
+
     /// The formats of a task type, its default first.
     pub fn of(task_type: TaskType) -> &'static [Format] {
         use Format::{Geojson, Json, Mvt, Npy, Png, Safetensors, Tif, Webp};
@@ -52,8 +56,7 @@ impl Format {
 
     /// The format with this extension, such as `png`.
     pub fn by_extension(name: &str) -> Option<Format> {
-        use Format::{Geojson, Json, Mvt, Npy, Png, Safetensors, Tif, Webp};
-        [Png, Webp, Tif, Geojson, Mvt, Npy, Json, Safetensors].into_iter().find(|format| format.extension() == name)
+        Self::ALL.into_iter().find(|format| format.extension() == name)
     }
 
     /// The media type of answers.

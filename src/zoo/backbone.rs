@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The architecture of a backbone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Backbone {
     /// Swin Transformer v2 (torchvision's `swin_v2_*`).

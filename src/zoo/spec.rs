@@ -80,9 +80,9 @@ pub enum ModelOrigin {
 pub struct Band {
     /// Lower-case name such as `tci_r`, `b05`, `vh`, `red`.
     pub name: String,
-    /// What is subtracted from a pixel value.
+    /// Subtracted from each pixel value.
     pub offset: f32,
-    /// What the difference is divided by.
+    /// Divisor of the pixel value, after `offset` has been subtracted.
     pub scale: f32,
 }
 

@@ -7,11 +7,11 @@ import { chromium } from "playwright-core";
 /** How long the server may take to print its address, in milliseconds. */
 const START_MS = 30_000;
 
-/** Starts `SATLAS_SERVE_BIN`; resolves to its address and a function that stops it. */
-export function startServer() {
+/** Starts `SATLAS_SERVE_BIN` with further options; resolves to its address and a function that stops it. */
+export function startServer(options = []) {
   const binary = process.env.SATLAS_SERVE_BIN;
   if (!binary) throw new Error("SATLAS_SERVE_BIN must name the satlas-serve binary to test");
-  const child = spawn(binary, ["--port", "0"], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(binary, ["--port", "0", ...options], { stdio: ["ignore", "pipe", "pipe"] });
   const said = [];
   return new Promise((resolve, reject) => {
     const fail = (why) => reject(new Error(`${binary} ${why}; it said:\n${said.join("\n")}`));

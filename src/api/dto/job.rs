@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::words;
 use crate::api::base_url::PathPrefix;
 use crate::api::error::{Problem, ProblemBody};
 use crate::jobs::{Job, JobState};
@@ -23,7 +24,7 @@ pub(crate) struct JobDto {
     #[schema(example = "9f2c51d07ab34e86c1d05a7e")]
     pub id: String,
     /// `queued`, `running`, `done`, `failed` or `cancelled`.
-    #[schema(example = "running")]
+    #[schema(value_type = words::JobState)]
     pub state: &'static str,
     /// Completed part of the work, from 0 to 1.
     #[schema(minimum = 0.0, maximum = 1.0, example = 0.25)]
@@ -105,10 +106,10 @@ const MAX_LIMIT: usize = 1000;
 #[into_params(parameter_in = Query)]
 pub(crate) struct JobListParams {
     /// Only jobs that are `queued`, `running`, `done`, `failed` or `cancelled`.
-    #[param(example = "done")]
+    #[param(value_type = Option<words::JobState>)]
     pub state: Option<String>,
     /// Maximum number of jobs in the answer.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100, example = 100)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<String>,
 }
 

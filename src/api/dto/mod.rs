@@ -1,5 +1,6 @@
 //! JSON bodies and query parameters of the API, and their conversion from and to domain types.
 
+mod answer;
 mod job;
 mod model;
 mod params;
@@ -7,14 +8,16 @@ mod render;
 mod source;
 mod tile_name;
 mod tilejson;
+pub(super) mod words;
 
 pub(crate) use model::ModelDto;
 
+pub(super) use answer::{FeatureCollection, File, JsonPrediction};
 pub(super) use job::{JobDto, JobList, JobListParams};
 pub(super) use model::ModelList;
 pub(super) use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, images};
 pub(super) use render::RenderParams;
-pub(super) use source::{SourceDto, SourceList, SourceReference, UnavailableSourceDto, UploadParams};
+pub(super) use source::{SourceDto, SourceList, SourceLocation, SourceReference, UnavailableSourceDto, UploadParams};
 pub(super) use tile_name::TileName;
 pub(super) use tilejson::{TileJson, VectorLayer, imagery_zooms};
 

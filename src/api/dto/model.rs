@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::words;
 use crate::engine::{EMBEDDING, ModelStatus, WeightsState, zoom_range};
 use crate::nn::Layer;
 use crate::outputs::Format;
@@ -25,7 +26,7 @@ pub(crate) struct ModelDto {
     /// Short description.
     pub title: String,
     /// `pretrained`, `fine-tuned`, `demo` or `registered`.
-    #[schema(example = "demo")]
+    #[schema(value_type = words::ModelOrigin)]
     pub origin: String,
     /// Sensor whose imagery it was trained on.
     #[schema(example = "sentinel2")]
@@ -51,6 +52,7 @@ pub(crate) struct ModelDto {
     /// Tasks, the last of which is always `embedding`.
     pub tasks: Vec<TaskDto>,
     /// Values of `layer=` for the task `embedding`.
+    #[schema(value_type = Vec<words::Layer>)]
     pub layers: Vec<String>,
     /// State and kind of its weights.
     pub weights: WeightsDto,
@@ -75,29 +77,31 @@ pub(crate) struct BandDto {
     pub scale: f32,
 }
 
-/// The network that turns pixels into feature maps.
-#[derive(Debug, Serialize, ToSchema)]
+/// The network that turns pixels into feature maps, with the sizes of its kind.
+#[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = Backbone)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum BackboneDto {
-    /// Swin Transformer v2.
-    SwinV2 {
-        /// Side of a patch in pixels.
-        patch_size: usize,
-        /// Channels of the first stage.
-        embed_dim: usize,
-        /// Number of blocks per stage.
-        depths: Vec<usize>,
-        /// Number of attention heads per stage.
-        num_heads: Vec<usize>,
-        /// Side of an attention window in tokens.
-        window_size: usize,
-    },
-    /// ResNet.
-    Resnet {
-        /// Number of layers.
-        depth: usize,
-    },
+pub(crate) struct BackboneDto {
+    /// `swin_v2` (Swin Transformer v2) or `resnet`.
+    #[schema(value_type = words::BackboneKind)]
+    pub kind: &'static str,
+    /// Swin: side of a patch in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch_size: Option<usize>,
+    /// Swin: channels of the first stage; each further stage has twice as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embed_dim: Option<usize>,
+    /// Swin: number of blocks in each of the four stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depths: Option<[usize; 4]>,
+    /// Swin: number of attention heads in each of the four stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_heads: Option<[usize; 4]>,
+    /// Swin: side of an attention window in patches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_size: Option<usize>,
+    /// ResNet: number of layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<usize>,
 }
 
 /// A task of a model: what it predicts.
@@ -109,7 +113,7 @@ pub(crate) struct TaskDto {
     pub name: String,
     /// `segment`, `bin_segment`, `regress`, `detect`, `instance`, `classification`, `multi_label_classification` or `embedding`.
     #[serde(rename = "type")]
-    #[schema(example = "segment")]
+    #[schema(value_type = TaskType)]
     pub task_type: String,
     /// Category names by category id; empty for regressions and embeddings.
     pub categories: Vec<String>,
@@ -121,6 +125,7 @@ pub(crate) struct TaskDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_range: Option<[f32; 2]>,
     /// Available formats, the default first.
+    #[schema(value_type = Vec<words::TileFormat>)]
     pub formats: Vec<String>,
 }
 
@@ -129,11 +134,11 @@ pub(crate) struct TaskDto {
 #[schema(as = Weights)]
 pub(crate) struct WeightsDto {
     /// `remote`, `cached`, `loading` or `loaded`.
-    #[schema(example = "loaded")]
+    #[schema(value_type = words::WeightsState)]
     pub state: String,
     /// `pretrained`, `fine-tuned`, `untrained-heads` (random heads on a trained backbone), `demo` or `synthetic` (made-up numbers,
     /// for tests and benchmarks).
-    #[schema(example = "demo")]
+    #[schema(value_type = words::WeightsKind)]
     pub kind: String,
     /// Memory used in bytes, while loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,15 +186,17 @@ impl From<ModelStatus> for ModelDto {
 
 impl From<&Backbone> for BackboneDto {
     fn from(backbone: &Backbone) -> Self {
-        match backbone {
-            Backbone::SwinV2 { patch_size, embed_dim, depths, num_heads, window_size } => Self::SwinV2 {
-                patch_size: *patch_size,
-                embed_dim: *embed_dim,
-                depths: depths.to_vec(),
-                num_heads: num_heads.to_vec(),
-                window_size: *window_size,
+        match *backbone {
+            Backbone::SwinV2 { patch_size, embed_dim, depths, num_heads, window_size } => Self {
+                kind: "swin_v2",
+                patch_size: Some(patch_size),
+                embed_dim: Some(embed_dim),
+                depths: Some(depths),
+                num_heads: Some(num_heads),
+                window_size: Some(window_size),
+                depth: None,
             },
-            Backbone::Resnet { depth } => Self::Resnet { depth: *depth },
+            Backbone::Resnet { depth } => Self { kind: "resnet", depth: Some(depth), ..Self::default() },
         }
     }
 }

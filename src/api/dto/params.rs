@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::{TileName, parsed};
+use super::{TileName, parsed, words};
 use crate::api::error::Problem;
 use crate::engine::{
     CaptureNumbers, EmbeddingOptions, ModelTask, ObjectRule, PixelOptions, TileRequest, parse_dn_offset, parse_preset,
@@ -21,14 +21,14 @@ pub(crate) struct TileParams {
     /// Id of the imagery to run on, as in `GET /v1/sources`.
     #[param(required = true, example = "world")]
     pub source: Option<String>,
-    /// Side of the tile in pixels, 256 or 512; `@2x` before the extension also means 512.
-    #[param(value_type = Option<u32>, example = 256, default = 256)]
+    /// Side of the tile in pixels: 256 (the default) or 512.
+    #[param(value_type = Option<words::TileSize>)]
     pub tilesize: Option<String>,
     /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
-    #[param(example = "2024-06-01/2024-08-31")]
+    /// `2024-06-01/2024-08-31` is one summer.
     pub datetime: Option<String>,
-    /// How the imagery is resampled to the tile grid: `nearest`, `bilinear`, `cubic` or `average`.
-    #[param(example = "bilinear", default = "bilinear")]
+    /// How the imagery is resampled to the tile grid: `nearest`, `bilinear` (the default), `cubic` or `average`.
+    #[param(value_type = Option<words::Resampling>)]
     pub resampling: Option<String>,
 }
 
@@ -114,20 +114,20 @@ impl TileParams {
 #[into_params(parameter_in = Query)]
 pub(crate) struct PixelParams {
     /// 1-based bands of the raster, in the order of the model's bands. By default bands are matched by their descriptions, or, if
-    /// those do not match and the counts agree, taken in file order.
-    #[param(example = "3,2,1")]
+    /// those do not match and the counts agree, taken in file order. `3,2,1` reverses three bands.
+    #[param(pattern = "^[1-9][0-9]*(,[1-9][0-9]*)*$")]
     pub bands: Option<String>,
-    /// Scaling of pixel values: `auto` (the model's own), `tci` (8-bit RGB / 255, other bands / 8160) or `reflectance`
+    /// Scaling of pixel values: `auto` (the model's own, the default), `tci` (8-bit RGB / 255, other bands / 8160) or `reflectance`
     /// (Sentinel-2 without a TCI image: RGB / 3000).
-    #[param(example = "auto")]
+    #[param(value_type = Option<words::Preset>)]
     pub preset: Option<String>,
     /// Added to every pixel value before scaling: -1000 for Sentinel-2 of processing baseline 04.00 and later.
-    #[param(value_type = Option<i32>, example = 0)]
+    #[param(value_type = Option<i32>, minimum = -65535, maximum = 65535)]
     pub dn_offset: Option<String>,
     /// 1-based numbers of the captures to use. In an upload they are counted in time order over all files and the captures stacked
     /// in them. More captures than the model takes are an error. Default: all captures of an upload; of a source the newest ones
     /// with data at that place, as many as the model takes.
-    #[param(example = "1")]
+    #[param(pattern = "^[1-9][0-9]*(,[1-9][0-9]*)*$")]
     pub captures: Option<String>,
 }
 
@@ -160,11 +160,11 @@ impl PixelParams {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EmbeddingParams {
-    /// Embeddings only: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`, or `all` of them.
-    #[param(example = "backbone.3", default = "backbone.3")]
+    /// Embeddings only: `backbone.0` … `backbone.3` (the default), `fpn.0` … `fpn.3`, `upsample`, or `all` of them.
+    #[param(value_type = Option<words::Layer>)]
     pub layer: Option<String>,
-    /// Embeddings only: `mean` or `max` over all positions, or `none` for the whole feature maps.
-    #[param(example = "mean", default = "mean")]
+    /// Embeddings only: `mean` (the default) or `max` over all positions, or `none` for the whole feature maps.
+    #[param(value_type = Option<words::Pool>)]
     pub pool: Option<String>,
 }
 
@@ -186,11 +186,11 @@ impl EmbeddingParams {
 #[into_params(parameter_in = Query)]
 pub(crate) struct PredictParams {
     /// Format of the result: `png`, `webp`, `tif`, `geojson`, `npy`, `json` or `safetensors`. Default: by the `Accept` header, else
-    /// the task's default.
-    #[param(example = "geojson")]
+    /// the task's default. Generated clients send an `Accept` header of their own, so they should always give the format.
+    #[param(value_type = Option<words::PredictFormat>)]
     pub format: Option<String>,
     /// Number of captures stacked in the bands of each file, in time order.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 8, example = 1)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 8)]
     pub images: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::parsed;
+use super::{parsed, words};
 use crate::api::error::Problem;
 use crate::outputs::{
     RenderChoice, RenderOptions, parse_max_detections, parse_opacity, parse_rescale, parse_simplify, parse_threshold,
@@ -16,33 +16,30 @@ use crate::zoo::Task;
 pub(crate) struct RenderParams {
     /// Minimum score of objects and minimum probability of binary categories. Default: 0.5; for json and safetensors 0.05, the
     /// network's own.
-    #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 0.5)]
+    #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0)]
     pub threshold: Option<String>,
     /// Categories to show, by name, separated by commas; all by default.
-    #[param(example = "water")]
     pub categories: Option<String>,
     /// Maximum number of objects, best first.
-    #[param(value_type = Option<u32>, minimum = 0, maximum = 100000, example = 100)]
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 100000)]
     pub max_detections: Option<String>,
-    /// What the pixels of an image show: `color` (of the category), `index` (of the category) or `probability` (of one category).
-    #[param(example = "color", default = "color")]
+    /// What the pixels of an image show: `color` (of the category, the default), `index` (of the category) or `probability` (of one category).
+    #[param(value_type = Option<words::Render>)]
     pub render: Option<String>,
-    /// The category whose probability `render=probability` shows.
-    #[param(example = "water")]
+    /// The category whose probability `render=probability` shows; with another `render` it is an error.
     pub category: Option<String>,
-    /// Colour map of regressions and probabilities: `viridis`, `gray`, `inferno` or `terrain`.
-    #[param(example = "viridis", default = "viridis")]
+    /// Colour map of regressions and probabilities: `viridis` (the default), `gray`, `inferno` or `terrain`.
+    #[param(value_type = Option<words::Colormap>)]
     pub colormap: Option<String>,
     /// The values at the two ends of the colour map, the lower one first. Default: the range of the task's values, which
-    /// `GET /v1/models` gives; 0 and 1 for probabilities. Values beyond them get the colours of the ends.
-    #[param(example = "0,120")]
+    /// `GET /v1/models` gives; 0 and 1 for probabilities. Values beyond them get the colours of the ends. `0,120` stretches 0 to 120.
     pub rescale: Option<String>,
     /// Opacity of an image's pixels, from 0 (invisible) to 1.
-    #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0, example = 1.0)]
+    #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0)]
     pub opacity: Option<String>,
     /// Vector formats only: maximum distance in pixels between a simplified outline and the exact pixel edges. Polygons stay valid
     /// and neighbours keep their shared borders. 0 follows pixel edges exactly.
-    #[param(value_type = Option<f32>, minimum = 0.0, maximum = 64.0, example = 1.0, default = 0.0)]
+    #[param(value_type = Option<f32>, minimum = 0.0, maximum = 64.0, default = 0.0)]
     pub simplify: Option<String>,
 }
 

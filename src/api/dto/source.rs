@@ -5,6 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::params::images;
 use super::tilejson::imagery_zooms;
+use super::words;
 use crate::api::error::Problem;
 use crate::engine::UnavailableSource;
 use crate::raster::{BandSummary, SampleType, Source, SourceInfo};
@@ -66,7 +67,7 @@ pub(crate) struct SourceDto {
     /// Bands in file order.
     pub bands: Vec<SourceBandDto>,
     /// `uint8`, `uint16`, `int16`, `uint32`, `int32`, `float32` or `float64`.
-    #[schema(example = "uint8")]
+    #[schema(value_type = words::SampleType)]
     pub sample_type: String,
     /// Date and time of each capture, in time order; `null` if unknown.
     #[schema(value_type = Vec<Option<String>>)]
@@ -153,23 +154,37 @@ fn sample_type_name(sample_type: SampleType) -> &'static str {
     }
 }
 
-/// A source to register by path or URL.
+/// Where imagery lies that is not uploaded: either `path` or `url` is needed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SourceReference {
-    /// Identifier in URLs: 1 to 64 letters, digits, `_`, `-` or `.`.
-    #[schema(example = "harbour")]
-    pub id: String,
+pub(crate) struct SourceLocation {
     /// Short description; the id by default.
     pub title: Option<String>,
-    /// A file under the server's `--source-root`. Either this or `url` is needed.
+    /// A file under the server's `--source-root`.
     #[schema(example = "2024/harbour.tif")]
     pub path: Option<String>,
     /// An `https`, `s3` or `gs` address on a host that the server may connect to (`--allow-host`): of a file, of a STAC item or item
     /// collection, or, with the prefix `stac+`, of a STAC API, which is searched for each area that is viewed
     /// (`stac+https://example.org/v1/search?collections=sentinel-2-l1c&max_cloud=20`).
-    #[schema(example = "https://example.org/2024/harbour.tif")]
     pub url: Option<String>,
+}
+
+/// A location together with the id of the new source: the JSON body of `POST /v1/sources`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceReference {
+    id: String,
+    title: Option<String>,
+    path: Option<String>,
+    url: Option<String>,
+}
+
+impl SourceReference {
+    /// The id, and what is registered under it.
+    pub(crate) fn split(self) -> (String, SourceLocation) {
+        let Self { id, title, path, url } = self;
+        (id, SourceLocation { title, path, url })
+    }
 }
 
 /// Id, title and layout of an uploaded source.
@@ -177,13 +192,12 @@ pub(crate) struct SourceReference {
 #[into_params(parameter_in = Query)]
 pub(crate) struct UploadParams {
     /// Identifier in URLs: 1 to 64 letters, digits, `_`, `-` or `.`; by default a hash of the content.
-    #[param(example = "harbour")]
+    #[param(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
     pub id: Option<String>,
     /// Short description; the file name by default.
-    #[param(example = "The harbour in June")]
     pub title: Option<String>,
     /// Number of captures stacked in the bands of the raster; 1 by default.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 8, example = 4)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 8)]
     pub images: Option<String>,
 }
 

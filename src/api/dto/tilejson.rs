@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::words;
 use crate::raster::{Extent, Source};
 use crate::tiles::MAX_ZOOM;
 
@@ -36,7 +37,7 @@ pub(crate) struct TileJson {
     #[schema(example = 256)]
     pub tile_size: usize,
     /// File extension of the tiles.
-    #[schema(example = "png")]
+    #[schema(value_type = words::TileFormat)]
     pub format: String,
     /// Credit that a map has to show.
     #[serde(skip_serializing_if = "Option::is_none")]

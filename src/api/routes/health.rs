@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::dto::words::HealthStatus;
 use crate::api::error::Problem;
 use crate::api::state::AppState;
 use crate::error::ErrorKind;
@@ -14,7 +15,7 @@ use crate::error::ErrorKind;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     /// `live` or `ready`.
-    #[schema(example = "ready")]
+    #[schema(value_type = HealthStatus)]
     status: &'static str,
     /// The server's version.
     #[schema(example = "0.1.0")]

@@ -13,7 +13,7 @@ use super::tiles::{check_datetime, options_of};
 use crate::api::answer::EncodedAnswer;
 use crate::api::base_url::BaseUrl;
 use crate::api::conditional::{etag, is_known, not_modified, with_validators};
-use crate::api::dto::{TileJson, TileName, TileParams, imagery_zooms};
+use crate::api::dto::{File, TileJson, TileName, TileParams, imagery_zooms, words};
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
 use crate::api::state::AppState;
@@ -34,17 +34,17 @@ pub(super) struct ImageryPath {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ImageryParams {
-    /// Side of the tile in pixels, 256 or 512; `@2x` before the extension also means 512.
-    #[param(value_type = Option<u32>, example = 256, default = 256)]
+    /// Side of the tile in pixels: 256 (the default) or 512.
+    #[param(value_type = Option<words::TileSize>)]
     pub tilesize: Option<String>,
     /// 1-based number of the capture to show; by default, of each tile, the newest with data there.
-    #[param(value_type = Option<u32>, minimum = 1, example = 1)]
+    #[param(value_type = Option<u32>, minimum = 1)]
     pub capture: Option<String>,
     /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
-    #[param(example = "2024-06-01/2024-08-31")]
+    /// `2024-06-01/2024-08-31` is one summer.
     pub datetime: Option<String>,
-    /// How the imagery is resampled to the tile grid: `nearest`, `bilinear`, `cubic` or `average`.
-    #[param(example = "bilinear", default = "bilinear")]
+    /// How the imagery is resampled to the tile grid: `nearest`, `bilinear` (the default), `cubic` or `average`.
+    #[param(value_type = Option<words::Resampling>)]
     pub resampling: Option<String>,
 }
 
@@ -86,7 +86,7 @@ impl ImageryParams {
         ("If-None-Match" = Option<String>, Header, description = "ETag of the cached tile"),
     ),
     responses(
-        (status = 200, description = "The tile", body = Vec<u8>, content_type = "image/png"),
+        (status = 200, description = "The tile", body = inline(File), content_type = "image/png"),
         (status = 304, description = "The cached tile is up to date"),
     ))]
 pub(super) async fn get_imagery_tile(

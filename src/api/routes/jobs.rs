@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 use crate::api::base_url::PathPrefix;
 use crate::api::byte_range::{self, BodyPart};
 use crate::api::conditional;
-use crate::api::dto::{JobDto, JobList, JobListParams};
+use crate::api::dto::{FeatureCollection, File, JobDto, JobList, JobListParams, JsonPrediction};
 use crate::api::error::{Problem, ProblemKind};
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::prediction::PredictCall;
@@ -73,10 +73,11 @@ pub(super) async fn get_job(
     ),
     responses(
         (status = 200, description = "The prediction", content(
-            (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/tiff"), (serde_json::Value = "application/geo+json"),
-            (Vec<u8> = "application/x-npy"), (serde_json::Value = "application/json"), (Vec<u8> = "application/x-safetensors"),
+            (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
+            (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
+            (FeatureCollection = "application/geo+json"), (JsonPrediction = "application/json"),
         )),
-        (status = 206, description = "The requested bytes of the prediction", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The requested bytes of the prediction", body = inline(File), content_type = "application/octet-stream"),
         (status = 304, description = "The cached result is up to date"),
     ))]
 pub(super) async fn get_job_result(

@@ -6,6 +6,7 @@ mod jobs;
 mod models;
 mod pages;
 mod predict;
+mod problems;
 mod sources;
 mod tiles;
 
@@ -18,7 +19,7 @@ use super::state::{ApiOptions, AppState};
 /// Largest accepted JSON body.
 const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// Routes that never need an API key: health, metrics, map viewer.
+/// Routes that never need an API key: health, metrics, map viewer, descriptions of problems.
 pub(super) fn open() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(health::get_liveness))
@@ -26,6 +27,7 @@ pub(super) fn open() -> OpenApiRouter<AppState> {
         .routes(routes!(health::get_metrics))
         .routes(routes!(pages::get_viewer))
         .routes(routes!(pages::get_static_file))
+        .routes(routes!(problems::get_problem))
 }
 
 /// Routes under `/v1`.
@@ -40,7 +42,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(models::get_model, models::delete_model))
         .routes(routes!(models::load_model))
         .routes(routes!(models::unload_model))
-        .routes(routes!(sources::get_source, sources::delete_source))
+        .routes(routes!(sources::get_source, sources::register_source, sources::delete_source))
         .routes(routes!(imagery::get_imagery_tilejson))
         .routes(routes!(imagery::get_imagery_tile))
         .routes(routes!(tiles::get_tilejson))

@@ -47,7 +47,7 @@ pub(super) async fn get_model(
 /// heads have random weights, determined by `seed`.
 #[utoipa::path(post, path = "/v1/models", operation_id = "create_model", tag = "models",
     request_body(content = Manifest, description = "The model's manifest", example = json!({
-        "id": "my_cover", "base": "Sentinel2_SwinB_SI_RGB", "seed": 7, "fpn": true,
+        "id": "my_cover", "base": "world", "seed": 7, "fpn": true,
         "heads": [{"task": "cover", "type": "segment", "categories": ["land", "water"]}]
     })),
     responses((status = 201, description = "The model", body = ModelDto,
@@ -65,7 +65,8 @@ pub(super) async fn create_model(
 /// Remove a registered model
 ///
 /// Built-in models cannot be removed (409).
-#[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models", params(ModelPath),
+#[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models",
+    params(("model" = String, Path, description = "Id of the model", example = "my_cover")),
     responses((status = 204, description = "The model was removed")))]
 pub(super) async fn delete_model(
     State(state): State<AppState>,

@@ -7,7 +7,9 @@ use axum::response::{IntoResponse, Response};
 use super::jobs;
 use super::tiles::TaskPath;
 use crate::api::base_url::PathPrefix;
-use crate::api::dto::{EmbeddingParams, JobDto, PixelParams, PredictParams, RenderParams};
+use crate::api::dto::{
+    EmbeddingParams, FeatureCollection, File, JobDto, JsonPrediction, PixelParams, PredictParams, RenderParams,
+};
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
 use crate::api::middleware::RequestId;
@@ -29,16 +31,16 @@ use crate::outputs::Format;
 /// With `Prefer: respond-async` the response is a job, whose result is fetched later.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}", operation_id = "predict", tag = "predict",
     params(TaskPath, PredictParams, PixelParams, EmbeddingParams, RenderParams,
-        ("Accept" = Option<String>, Header, description = "Media type of the result, if `format` is not given"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`: run the prediction in the background and answer with a job")),
     request_body(description = "The raster or rasters", content(
-        (Vec<u8> = "image/tiff"), (Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "application/x-npy"),
-        (Vec<u8> = "application/octet-stream"), (RasterForm = "multipart/form-data"),
+        (RasterForm = "multipart/form-data"), (inline(File) = "image/tiff"), (inline(File) = "image/png"),
+        (inline(File) = "image/jpeg"), (inline(File) = "application/x-npy"), (inline(File) = "application/octet-stream"),
     )),
     responses(
         (status = 200, description = "The prediction", content(
-            (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/tiff"), (serde_json::Value = "application/geo+json"),
-            (Vec<u8> = "application/x-npy"), (serde_json::Value = "application/json"), (Vec<u8> = "application/x-safetensors"),
+            (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
+            (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
+            (FeatureCollection = "application/geo+json"), (JsonPrediction = "application/json"),
         )),
         (status = 202, description = "The job, with `Prefer: respond-async`", body = JobDto, headers(
             ("Location" = String, description = "The job's address"),

@@ -10,7 +10,10 @@ use utoipa::IntoParams;
 use crate::api::answer::EncodedAnswer;
 use crate::api::base_url::BaseUrl;
 use crate::api::conditional::{etag, is_known, not_modified, with_validators};
-use crate::api::dto::{EmbeddingParams, PixelParams, RenderParams, TileJson, TileName, TileParams, VectorLayer};
+use crate::api::dto::{
+    EmbeddingParams, FeatureCollection, File, JsonPrediction, PixelParams, RenderParams, TileJson, TileName, TileParams,
+    VectorLayer, words,
+};
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
 use crate::api::negotiate;
@@ -48,7 +51,7 @@ pub(super) struct TaskPath {
 #[into_params(parameter_in = Query)]
 pub(super) struct TileJsonParams {
     /// File extension of the tiles. Default: `mvt` for detection tasks, else the task's first format.
-    #[param(example = "png")]
+    #[param(value_type = Option<words::TileFormat>)]
     pub format: Option<String>,
 }
 
@@ -68,9 +71,10 @@ pub(super) struct TileJsonParams {
     ),
     responses(
         (status = 200, description = "The prediction", content(
-            (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/tiff"), (serde_json::Value = "application/geo+json"),
-            (Vec<u8> = "application/vnd.mapbox-vector-tile"), (Vec<u8> = "application/x-npy"),
-            (serde_json::Value = "application/json"), (Vec<u8> = "application/x-safetensors"),
+            (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
+            (inline(File) = "application/vnd.mapbox-vector-tile"),
+            (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
+            (FeatureCollection = "application/geo+json"), (JsonPrediction = "application/json"),
         )),
         (status = 204, description = "A vector tile without features"),
         (status = 304, description = "The cached tile is up to date"),

@@ -57,8 +57,10 @@ pub struct Manifest {
     /// The user's own weights. Either this or `base` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
-    /// The checkpoint's backbone.
+    /// The checkpoint's backbone: a name (`swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`), or an object with the sizes, as in a
+    /// model's `backbone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = serde_json::Value, required = false)]
     pub backbone: Option<BackboneChoice>,
     /// The checkpoint's input bands, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -87,7 +89,7 @@ pub struct Checkpoint {
 }
 
 /// A backbone by name (`swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`) or by its sizes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum BackboneChoice {
     /// A usual backbone.
