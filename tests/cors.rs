@@ -48,7 +48,7 @@ async fn a_preflight_names_what_the_routes_take() {
     let reply = preflight(&router, MAP, "POST", "content-type,prefer,x-api-key,authorization").await;
     assert!(reply.status.is_success() && reply.body.is_empty(), "{}", reply.status);
     assert_eq!(reply.header("access-control-allow-origin"), MAP);
-    for method in ["get", "head", "post", "delete"] {
+    for method in ["get", "head", "post", "put", "delete"] {
         assert!(names(&reply, "access-control-allow-methods").contains(&method.to_owned()), "{method}");
     }
     for header in ["accept", "authorization", "content-type", "if-none-match", "prefer", "x-api-key"] {

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use common::{Reply, demo, fresh, get, get_with, router_with, send, settings, shared};
+use satlas_serve::api::TABLE;
 use satlas_serve::config::ServerSettings;
 use serde_json::json;
 
@@ -120,6 +121,17 @@ async fn every_path_in_a_response_leads_through_the_proxy() {
     // What is no path is not taken over.
     let evil = get_with("/docs", &[("x-forwarded-prefix", "//evil.example")]).await;
     assert_eq!(evil.header("location"), "/docs/");
+}
+
+#[tokio::test]
+async fn the_type_of_a_problem_leads_to_its_description() {
+    let kind = get("/v1/models/none").await.json()["type"].as_str().unwrap().to_owned();
+    for path in TABLE.map(|row| format!("/problems/{}", row.code)).iter().chain([&kind]) {
+        let page = get(path).await;
+        assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"), "{path}");
+    }
+    assert!(String::from_utf8(get(&kind).await.body).unwrap().contains("GET /v1/models"));
+    assert!(get("/problems/none").await.problem(404).contains("not_found"));
 }
 
 #[tokio::test]

@@ -72,17 +72,15 @@ def typescript_clients(*arguments: str | Path) -> None:
 
 @contextlib.contextmanager
 def server(program: str, *options: str) -> Iterator[str]:
-    """A running server with the demo bundle; gives its address."""
-    command = [program, "--port", "0", "--weights", "synthetic:7", *options]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """A running server with the demo bundle; gives its address. Its log is shown."""
+    child = subprocess.Popen([program, "--port", "0", "--weights", "synthetic:7", *options], stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
-        for line in child.stdout:
-            # Logs may be coloured in the middle of a word.
-            if address := re.search(r"http://127\.0\.0\.1:\d+", re.sub(r"\x1b\[[0-9;]*m", "", line)):
-                yield address.group()
-                return
-        sys.exit(f"{program} named no address")
+        line = child.stdout.readline()
+        address = re.search(r"http://\S+", line)
+        if address is None:
+            sys.exit(f"{program} named no address: {line!r}")
+        yield address.group()
     finally:
         child.kill()
         child.communicate()

@@ -218,6 +218,16 @@ async fn a_path_survives_a_restart_and_a_file_that_is_gone_is_listed_as_unavaila
     let router = server(directory.path(), rooted());
     assert_eq!(register(&router, json!({"id": "near", "path": "a.tif"})).await.status, 201);
     register(&router, json!({"id": "out", "path": "../a.tif"})).await.problem(400);
+    let put = |id: &str, body: serde_json::Value| {
+        let request = Request::put(format!("/v1/sources/{id}")).header("content-type", "application/json");
+        send(&router, request.body(Body::from(body.to_string())).unwrap())
+    };
+    let created = put("put", json!({"path": "a.tif", "title": "Pines"})).await;
+    assert_eq!((created.status.as_u16(), created.header("location")), (201, "/v1/sources/put"));
+    assert_eq!(created.json()["title"], "Pines");
+    put("put", json!({"path": "a.tif"})).await.problem(409);
+    put("none", json!({"title": "Nothing"})).await.problem(400);
+    assert_eq!(remove(&router, "put").await, 204);
     drop(router);
     assert_eq!(get(&server(directory.path(), rooted()), "/v1/sources/near").await.status, 200);
 

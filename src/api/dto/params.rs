@@ -26,6 +26,7 @@ pub(crate) struct TileParams {
     pub tilesize: Option<String>,
     /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
     /// `2024-06-01/2024-08-31` is one summer.
+    #[param(min_length = 1)]
     pub datetime: Option<String>,
     /// How the imagery is resampled to the tile grid: `nearest`, `bilinear` (the default), `cubic` or `average`.
     #[param(value_type = Option<words::Resampling>)]

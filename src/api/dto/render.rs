@@ -19,6 +19,7 @@ pub(crate) struct RenderParams {
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0)]
     pub threshold: Option<String>,
     /// Categories to show, by name, separated by commas; all by default.
+    #[param(min_length = 1)]
     pub categories: Option<String>,
     /// Maximum number of objects, best first.
     #[param(value_type = Option<u32>, minimum = 0, maximum = 100000)]
@@ -27,12 +28,14 @@ pub(crate) struct RenderParams {
     #[param(value_type = Option<words::Render>)]
     pub render: Option<String>,
     /// The category whose probability `render=probability` shows; with another `render` it is an error.
+    #[param(min_length = 1)]
     pub category: Option<String>,
     /// Colour map of regressions and probabilities: `viridis` (the default), `gray`, `inferno` or `terrain`.
     #[param(value_type = Option<words::Colormap>)]
     pub colormap: Option<String>,
     /// The values at the two ends of the colour map, the lower one first. Default: the range of the task's values, which
     /// `GET /v1/models` gives; 0 and 1 for probabilities. Values beyond them get the colours of the ends. `0,120` stretches 0 to 120.
+    #[param(pattern = "^[^,]+,[^,]+$")]
     pub rescale: Option<String>,
     /// Opacity of an image's pixels, from 0 (invisible) to 1.
     #[param(value_type = Option<f32>, minimum = 0.0, maximum = 1.0)]
