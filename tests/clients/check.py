@@ -44,7 +44,7 @@ def generate(name: str, generator: str, at: Path, *properties: str) -> None:
     """Generates a client with openapi-generator, without the pages and tests that it would add."""
     pages = "--global-property=apiDocs=false,modelDocs=false,apiTests=false,modelTests=false"
     options = ("--additional-properties=" + ",".join(properties), "-g", generator, "-i", DOCUMENT, "-o", at)
-    run(f"generate {name}", "openapi-generator-cli", "generate", pages, *options)
+    run(f"generate {name}", "openapi-generator-cli", "generate", pages, "--openapi-generator-ignore-list", "README.md", *options)
 
 
 def python_clients(*arguments: str | Path) -> None:
