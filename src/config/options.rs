@@ -9,7 +9,7 @@ use crate::budget::{MemoryBudget, memory_of_machine};
 use crate::engine::{BatchOptions, Device, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
 use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits, OpenOptions};
-use crate::storage::{Client, ClientOptions, ObjectStores, RemotePolicy, is_remote};
+use crate::storage::{Authorities, Client, ClientOptions, ObjectStores, RemotePolicy, is_remote};
 use crate::tiles::WindowGrid;
 use crate::weights::{CheckpointFiles, EmbeddedFiles, HubOptions, WeightsLocator, WeightsMode};
 
@@ -66,13 +66,19 @@ impl Config {
     /// that other tools read.
     pub fn remote_client<'a>(&self, places: impl Iterator<Item = &'a str>) -> Client {
         let object_stores = ObjectStores::from_environment();
+        let authorities = Authorities::from_variables(|name| std::env::var(name).ok());
         let named = places.filter(|place| is_remote(place));
         let named = named.filter_map(|place| Some(object_stores.locate(place).ok()?.host().to_owned()));
         let hosts = self.server.remote.allow_host.iter().cloned().chain(named).collect();
         let policy = RemotePolicy { hosts, allow_private: self.server.remote.allow_private_hosts };
         Client::new(
             policy,
-            ClientOptions { block_bytes: self.server.remote.remote_memory.0, object_stores, ..ClientOptions::default() },
+            ClientOptions {
+                block_bytes: self.server.remote.remote_memory.0,
+                object_stores,
+                authorities,
+                ..ClientOptions::default()
+            },
         )
     }
 

@@ -16,7 +16,7 @@ use super::guard::{GuardedResolver, PrivateAddress};
 use super::headers::retry_after;
 use super::host_limiter::HostLimiter;
 use super::retry::Retries;
-use super::{ObjectStores, RemoteError, RemotePolicy, RemoteUrl};
+use super::{Authorities, ObjectStores, RemoteError, RemotePolicy, RemoteUrl};
 
 /// Redirects followed for one answer.
 const MAX_REDIRECTS: usize = 5;
@@ -40,6 +40,8 @@ pub struct ClientOptions {
     pub block_bytes: u64,
     /// Where buckets lie, and the credentials that open them.
     pub object_stores: ObjectStores,
+    /// Whose certificates are trusted.
+    pub authorities: Authorities,
 }
 
 impl Default for ClientOptions {
@@ -51,6 +53,7 @@ impl Default for ClientOptions {
             retry_delay: Duration::from_millis(200),
             block_bytes: 128 << 20,
             object_stores: ObjectStores::default(),
+            authorities: Authorities::default(),
         }
     }
 }
@@ -114,6 +117,7 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
+            .tls_config(options.authorities.tls())
             .timeout_connect(Some(options.connect_timeout))
             .max_response_header_size(MAX_HEADER_BYTES)
             .max_idle_connections_per_host(16)

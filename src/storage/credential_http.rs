@@ -10,15 +10,17 @@ use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, 
 use ureq::Agent;
 use ureq::http::{Method, Request};
 
+use super::Authorities;
+
 /// A metadata service is one hop away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Documents with credentials take a few kB.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Makes the clients.
+/// Makes the clients, which trust these authorities.
 #[derive(Debug)]
-pub(super) struct CredentialConnector;
+pub(super) struct CredentialConnector(pub(super) Authorities);
 
 impl HttpConnector for CredentialConnector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -27,6 +29,7 @@ impl HttpConnector for CredentialConnector {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
+            .tls_config(self.0.tls())
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(TIMEOUT))
             .build();

@@ -10,6 +10,7 @@ use object_store::azure::{AzureConfigKey, AzureCredential, MicrosoftAzureBuilder
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{CredentialProvider, RetryConfig, StaticCredentialProvider};
 
+use super::Authorities;
 use super::aws_profile::AwsProfile;
 use super::credential_http::CredentialConnector;
 use crate::sync::IgnorePoison;
@@ -172,7 +173,7 @@ pub(super) fn aws(
         _ if !is_named && !ambient => return Credentials::Anonymous,
         _ => {}
     }
-    let builder = AmazonS3Builder::new().with_bucket_name(ANY_BUCKET).with_http_connector(CredentialConnector);
+    let builder = AmazonS3Builder::new().with_bucket_name(ANY_BUCKET).with_http_connector(connector(variable));
     let builder = settings::<AmazonS3ConfigKey>(&AWS_VARIABLES, variable)
         .fold(builder.with_retry(retries(is_named)), |builder, (key, value)| builder.with_config(key, value));
     Credentials::of(builder.build().map(|store| Arc::clone(store.credentials())), is_named)
@@ -187,7 +188,7 @@ pub(super) fn google(variable: Variables<'_>, ambient: bool) -> Credentials<GcpC
     if !is_named && !ambient {
         return Credentials::Anonymous;
     }
-    let builder = GoogleCloudStorageBuilder::new().with_bucket_name(ANY_BUCKET).with_http_connector(CredentialConnector);
+    let builder = GoogleCloudStorageBuilder::new().with_bucket_name(ANY_BUCKET).with_http_connector(connector(variable));
     let builder = settings::<GoogleConfigKey>(&GOOGLE_VARIABLES, variable)
         .fold(builder.with_retry(retries(is_named)), |builder, (key, value)| builder.with_config(key, value));
     Credentials::of(builder.build().map(|store| Arc::clone(store.credentials())), is_named)
@@ -200,8 +201,13 @@ pub(super) fn azure(variable: Variables<'_>, ambient: bool) -> Credentials<Azure
         return Credentials::Anonymous;
     }
     let builder = MicrosoftAzureBuilder::new().with_container_name(ANY_BUCKET).with_account(ANY_BUCKET);
-    let builder = builder.with_http_connector(CredentialConnector).with_retry(retries(is_named));
+    let builder = builder.with_http_connector(connector(variable)).with_retry(retries(is_named));
     let builder = settings::<AzureConfigKey>(&AZURE_VARIABLES, variable)
         .fold(builder, |builder, (key, value)| builder.with_config(key, value));
     Credentials::of(builder.build().map(|store| Arc::clone(store.credentials())), is_named)
+}
+
+/// What asks the services that give credentials.
+fn connector(variable: Variables<'_>) -> CredentialConnector {
+    CredentialConnector(Authorities::from_variables(variable))
 }

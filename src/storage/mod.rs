@@ -7,6 +7,7 @@
 //! forgery). Hence hosts are on a list, and addresses inside private networks are refused when a name is looked up, at every
 //! hop of a redirect.
 
+mod authorities;
 mod aws_profile;
 mod block_cache;
 mod byte_source;
@@ -26,6 +27,7 @@ mod retry;
 mod url;
 mod validators;
 
+pub use authorities::Authorities;
 pub use byte_source::{ByteSource, FileBytes};
 pub use client::{Client, ClientOptions};
 pub use error::{ReadError, RemoteError};

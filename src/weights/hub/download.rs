@@ -55,6 +55,7 @@ impl Hub {
             .max_redirects(MAX_REDIRECTS)
             .max_redirects_will_error(false)
             .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+            .tls_config(options.authorities.tls())
             .timeout_resolve(Some(options.timeout))
             .timeout_connect(Some(options.timeout))
             .timeout_recv_response(Some(options.timeout))

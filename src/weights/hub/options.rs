@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::storage::Authorities;
+
 /// Where the hub and its cache are, and how to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubOptions {
@@ -19,11 +21,14 @@ pub struct HubOptions {
     pub timeout: Duration,
     /// Pause before the second attempt; it doubles with every further attempt.
     pub retry_delay: Duration,
+    /// Whose certificates are trusted.
+    pub authorities: Authorities,
 }
 
 impl HubOptions {
     /// The options that the hub's own tools take from the environment variables `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`,
     /// `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE`, which `variable` looks up.
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name the certificates that are trusted.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let path = |name: &str| given(name).map(PathBuf::from);
@@ -44,6 +49,7 @@ impl HubOptions {
                 .is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str())),
             timeout: Duration::from_secs(30),
             retry_delay: Duration::from_millis(500),
+            authorities: Authorities::from_variables(&variable),
         }
     }
 }
