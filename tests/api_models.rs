@@ -282,3 +282,40 @@ async fn a_new_head_on_a_model_of_the_zoo_answers() {
     let sum = |pixel: usize| (0..3).map(|category| probabilities[category * pixels + pixel]).sum::<f32>();
     assert!((0..pixels).all(|pixel| (sum(pixel) - 1.0).abs() < 1e-5), "a softmax over the new categories");
 }
+
+#[tokio::test]
+async fn models_are_listed_in_pages() {
+    let router = fresh();
+    let whole = send_plain(&router, "GET", "/v1/models").await.json();
+    assert!(whole["next"].is_null());
+    let ids = |page: &Value| -> Vec<String> {
+        page["models"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let (mut listed, mut path) = (Vec::new(), "/v1/models?limit=3".to_owned());
+    loop {
+        let page = send_plain(&router, "GET", &path).await.json();
+        assert!(ids(&page).len() <= 3);
+        listed.extend(ids(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/v1/models?limit=3&after={next}");
+    }
+    assert_eq!(listed, ids(&whole));
+    for limit in ["0", "1001", "x"] {
+        send_plain(&router, "GET", &format!("/v1/models?limit={limit}")).await.problem(400);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_large_models_is_short() {
+    let router = fresh();
+    let categories: Vec<String> = (0..100).map(|i| format!("{i}-{}", "x".repeat(990))).collect();
+    let categories: Vec<&str> = categories.iter().map(String::as_str).collect();
+    for i in 0..60 {
+        assert_eq!(register(&router, &new_head(&format!("zz{i:02}"), "segment", &categories)).await.status, 201);
+    }
+    let page = send_plain(&router, "GET", "/v1/models").await;
+    assert!(page.body.len() < 5 << 20, "{} bytes", page.body.len());
+    let next = page.json()["next"].as_str().unwrap().to_owned();
+    let rest = send_plain(&router, "GET", &format!("/v1/models?after={next}")).await.json();
+    assert_eq!(rest["models"].as_array().unwrap().last().unwrap()["id"], "zz59");
+}

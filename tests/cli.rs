@@ -144,6 +144,43 @@ fn inspect_names_the_model_a_checkpoint_fits() {
     assert!(text(&inspected.stdout).contains("world"), "{}", text(&inspected.stdout));
 }
 
+/// A file that fits a model of the demo, and one of no known model: with another number of categories, and names that its training
+/// code has put a prefix before.
+#[test]
+fn inspect_ends_with_a_manifest_that_serves_the_file() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str| directory.path().join(name);
+    let trees = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/static/demo/trees.safetensors")).expect("it is there");
+    std::fs::write(file("trees.safetensors"), trees).expect("it is written");
+    let world = include_bytes!("../static/demo/world.safetensors");
+    let world = safetensors::SafeTensors::deserialize(world).expect("a file of tensors");
+    let tensors = world.iter().filter(|(name, _)| !name.starts_with("heads.0.")).map(|(name, tensor)| {
+        // The second head becomes the only one.
+        let name = name.replacen("heads.1.", "heads.0.", 1);
+        (format!("model.{name}"), tensor)
+    });
+    safetensors::serialize_to_file(tensors, None, &file("lit_module.safetensors")).expect("it is written");
+    for name in ["trees", "lit_module"] {
+        let path = file(&format!("{name}.safetensors"));
+        let inspected = text(&run(&["models", "inspect", path.to_str().expect("a UTF-8 path")]).stdout);
+        let (_, manifest) = inspected.split_once("\n# This manifest").expect("a manifest at the end");
+        let (_, manifest) = manifest.split_once('\n').expect("a line of advice");
+        assert_eq!(manifest.contains("prefix = \"model.\""), name == "lit_module", "{manifest}");
+        std::fs::write(file(&format!("{name}.toml")), manifest).expect("it is written");
+    }
+    let server = Server::start(&["--models-dir", directory.path().to_str().expect("a UTF-8 path")]);
+    for id in ["trees-own", "lit_module"] {
+        let (status, model) = server.get(&format!("/v1/models/{id}"));
+        assert_eq!(status, 200, "{id}");
+        let model: serde_json::Value = serde_json::from_slice(&model).expect("JSON");
+        let task = model["tasks"][0]["name"].as_str().expect("a task");
+        let raster =
+            std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/static/demo/trees_osbs.tif")).expect("it is there");
+        let (status, body) = server.ask(&format!("POST /v1/predict/{id}/{task}"), "Content-Type: image/tiff\r\n", &raster);
+        assert_eq!(status, 200, "{id}: {}", text(&body));
+    }
+}
+
 #[test]
 fn pull_unpacks_fine_tuned_models_from_their_archive_if_it_is_in_the_models_directory() {
     const ARCHIVE: &str = "satlas_explorer_datasets_modelsonly_2023-07-24.tar";

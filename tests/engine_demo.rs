@@ -22,7 +22,7 @@ use satlas_serve::prediction::{Object, Output, Prediction, WholeMap};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
 use satlas_serve::tiles::{TileCoord, WindowGrid};
 use satlas_serve::weights::{CheckpointFiles, HubOptions, WeightsLocator, WeightsMode};
-use satlas_serve::zoo::{ModelSpec, WeightsSpec, demo_models};
+use satlas_serve::zoo::{ModelSpec, TensorChoice, WeightsSpec, demo_models};
 
 fn embedded(file: &str) -> Option<&'static [u8]> {
     match file {
@@ -309,7 +309,7 @@ async fn both_sides_of_a_border_draw_the_same_objects() {
 fn engine_with_file(path: &Path) -> Engine {
     let mut specs = demo_models(include_str!("../static/demo/demo.json")).unwrap();
     let world = specs.iter_mut().find(|spec| spec.id == "world").unwrap();
-    world.weights = WeightsSpec::File { path: path.to_owned(), prefix: None };
+    world.weights = WeightsSpec::File { path: path.to_owned(), choice: TensorChoice::default() };
     engine_of(specs)
 }
 

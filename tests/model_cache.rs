@@ -178,3 +178,32 @@ async fn requests_that_evict_each_others_models_are_all_answered() {
 async fn predict(router: &Router, id: &str) -> Reply {
     post_to(router, &format!("/v1/predict/{id}/mine?format=npy"), "image/tiff", demo("trees_osbs.tif")).await
 }
+
+#[tokio::test]
+async fn loads_that_start_together_hold_no_more_than_the_memory() {
+    let (router, _state) = server_with(ByteSize::mib(4096), NEVER);
+    register(&router, "sized").await;
+    let bytes = post(&router, "/v1/models/sized/load").await.json()["weights"]["bytes"].as_u64().unwrap();
+    let budget = ByteSize(3 * bytes + (2 << 20));
+    let (router, state) = server_with(budget, NEVER);
+    let ids: Vec<String> = (0..28).map(|i| format!("many{i}")).collect();
+    for id in &ids {
+        register(&router, id).await;
+    }
+    let loads = async {
+        let paths: Vec<String> = ids.iter().map(|id| format!("/v1/models/{id}/load")).collect();
+        for answer in futures::future::join_all(paths.iter().map(|path| post(&router, path))).await {
+            assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        }
+    };
+    let mut most = 0;
+    let watch = async {
+        loop {
+            let held = state.engine().models().list().into_iter().filter_map(|model| model.loaded_bytes).sum::<usize>();
+            most = most.max(held);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! { () = loads => (), () = watch => () }
+    assert!(most > 0 && most as u64 <= budget.0, "{most} bytes of {} were loaded", budget.0);
+}

@@ -1,9 +1,10 @@
 //! A network in memory, counted by the memory gauge for as long as it exists.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::error::EngineError;
+use super::model_memory::Reservation;
 use super::model_task::EMBEDDING;
 use crate::nn::Network;
 use crate::telemetry;
@@ -22,14 +23,45 @@ pub struct LoadedModel {
     pub(super) revision: Arc<str>,
     /// Bytes added to the gauge so far.
     counted_bytes: AtomicUsize,
+    /// The memory that was reserved for it.
+    memory: Reservation,
+    /// When it was last used, as a count of all uses.
+    last_use: AtomicU64,
 }
+
+/// Uses of all models so far.
+static USES: AtomicU64 = AtomicU64::new(0);
 
 impl LoadedModel {
     /// Wraps a network and adds its bytes to the gauge.
-    pub(super) fn new(spec: Arc<ModelSpec>, network: Network, kind: WeightsKind, revision: Arc<str>) -> Self {
-        let model = Self { spec, network, kind, revision, counted_bytes: AtomicUsize::new(0) };
+    pub(super) fn new(
+        spec: Arc<ModelSpec>,
+        network: Network,
+        kind: WeightsKind,
+        revision: Arc<str>,
+        mut memory: Reservation,
+    ) -> Self {
+        memory.settle(network.most_weight_bytes());
+        let (counted_bytes, last_use) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let model = Self { spec, network, kind, revision, counted_bytes, memory, last_use };
         model.count();
+        model.note_use();
         model
+    }
+
+    /// Makes this the model that was used last.
+    pub(super) fn note_use(&self) {
+        self.last_use.store(USES.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// When it was last used: larger is later.
+    pub(super) fn last_use(&self) -> u64 {
+        self.last_use.load(Ordering::Relaxed)
+    }
+
+    /// The memory that is reserved for it, MiB.
+    pub(super) fn reserved_mib(&self) -> u32 {
+        self.memory.mib()
     }
 
     /// Updates the gauge: a network grows when one of its heads is first used.

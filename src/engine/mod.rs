@@ -16,6 +16,7 @@ mod hardware;
 mod loaded;
 mod manifests;
 mod merge;
+mod model_memory;
 mod model_task;
 mod models;
 mod near_match;

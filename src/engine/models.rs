@@ -1,19 +1,20 @@
 //! The registry of models, and the cache of those in memory.
 //!
-//! The registry holds every [`ModelSpec`]; a moka cache holds loaded networks, weighed in MiB. Each load runs in its own
-//! task: concurrent first requests share it, a caller that leaves does not abort it, and other models do not wait for it.
-//! Over the memory budget, the least recently used model is evicted; running requests keep its network until they are done.
+//! The registry holds every [`ModelSpec`]; a moka cache holds loaded networks. Each load runs in its own task: concurrent
+//! first requests share it, and a caller that leaves does not abort it. It begins when [`ModelMemory`] has room for the
+//! network, for which the least recently used models that no request needs are evicted.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use moka::future::Cache;
-use moka::policy::EvictionPolicy;
 
 use super::error::EngineError;
 use super::loaded::LoadedModel;
+use super::model_memory::{MIB, ModelMemory, Reservation};
 use super::model_task::{ModelTask, PlannedModel};
 use super::near_match::nearest;
 use crate::nn::Network;
@@ -21,8 +22,6 @@ use crate::sync::IgnorePoison;
 use crate::telemetry;
 use crate::weights::{LocatedWeights, Weights, WeightsKind, WeightsLocator, WeightsPlace};
 use crate::zoo::{ModelOrigin, ModelSpec};
-
-const MIB: usize = 1 << 20;
 
 /// Where a model's weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +72,7 @@ struct Shared {
     known: RwLock<BTreeMap<String, Known>>,
     loaded: Cache<String, Arc<LoadedModel>>,
     loading: Mutex<HashSet<String>>,
-    memory_mib: u64,
+    memory: ModelMemory,
     idle: Option<Duration>,
     locator: WeightsLocator,
     device: Device,
@@ -110,19 +109,10 @@ fn digest(spec: &ModelSpec) -> String {
 impl Models {
     /// A registry of `specs` whose networks will run on `device`.
     pub fn new(specs: Vec<ModelSpec>, locator: WeightsLocator, device: Device, options: &ModelOptions) -> Self {
-        let mut loaded = Cache::builder()
-            .name("models")
-            .max_capacity(options.memory_mib)
-            // The default policy rejects an entry that is requested less often than those it would replace, but a model must
-            // be in memory to answer, however rarely it is requested.
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, model: &Arc<LoadedModel>| {
-                model.network.most_weight_bytes().div_ceil(MIB).try_into().unwrap_or(u32::MAX)
-            })
-            .eviction_listener(|id, model, cause| {
-                let bytes = model.network.weight_bytes();
-                tracing::info!(model = %id, ?cause, mib = bytes / MIB, "model unloaded");
-            });
+        let mut loaded = Cache::builder().name("models").eviction_listener(|id, model: Arc<LoadedModel>, cause| {
+            let bytes = model.network.weight_bytes();
+            tracing::info!(model = %id, ?cause, mib = bytes / MIB, "model unloaded");
+        });
         if let Some(idle) = options.idle {
             loaded = loaded.time_to_idle(idle);
         }
@@ -131,7 +121,7 @@ impl Models {
             known: RwLock::new(known),
             loaded: loaded.build(),
             loading: Mutex::default(),
-            memory_mib: options.memory_mib,
+            memory: ModelMemory::new(options.memory_mib),
             idle: options.idle,
             locator,
             device,
@@ -168,7 +158,15 @@ impl Models {
         Ok(self.status_of(self.spec(id)?))
     }
 
-    fn status_of(&self, spec: Arc<ModelSpec>) -> ModelStatus {
+    /// The specifications of the models whose ids come after `id`, by id.
+    pub fn after(&self, id: &str) -> Vec<Arc<ModelSpec>> {
+        let known = self.shared.known.read().ignore_poison();
+        let later = (Bound::Excluded(id), Bound::Unbounded);
+        known.range::<str, _>(later).map(|(_, known)| known.spec.clone()).collect()
+    }
+
+    /// The state of a model whose specification has been looked up.
+    pub fn status_of(&self, spec: Arc<ModelSpec>) -> ModelStatus {
         let loading = self.shared.loading.lock().ignore_poison().contains(&spec.id);
         let loaded = self.shared.loaded.contains_key(&spec.id);
         let place = self.shared.locator.place(&spec);
@@ -235,6 +233,7 @@ impl Models {
             let weights = self.weights(spec)?;
             // A loaded model still answers after its weights file is deleted.
             if weights.place == WeightsPlace::Remote || model.revision == weights.revision {
+                model.note_use();
                 return Ok(model);
             }
             tracing::info!(model = spec.id, "the weights file has changed: the model is loaded again");
@@ -261,6 +260,7 @@ impl Models {
         let spec = &planned.model.spec;
         let in_memory = self.shared.loaded.get(&spec.id).await;
         if let Some(model) = in_memory.filter(|model| model.revision == planned.revision) {
+            model.note_use();
             return Ok(model);
         }
         let model = self.load_spec(spec).await?;
@@ -276,19 +276,19 @@ impl Models {
         let id = spec.id.clone();
         self.shared.loading.lock().ignore_poison().insert(id.clone());
         let models = self.clone();
-        let loaded = tokio::task::spawn_blocking(move || models.read(spec)).await.unwrap_or(Err(EngineError::Panicked));
+        let loaded = models.read(spec).await;
         self.shared.loading.lock().ignore_poison().remove(&id);
         let seconds = started.elapsed().as_secs_f64();
         match &loaded {
             Ok(model) => {
-                let (mib, budget_mib) = (model.network.most_weight_bytes().div_ceil(MIB), self.shared.memory_mib);
+                let (mib, budget_mib) = (model.network.most_weight_bytes().div_ceil(MIB), self.shared.memory.total_mib());
                 tracing::info!(model = id, mib, seconds, "model loaded");
-                if mib as u64 > budget_mib {
+                if mib > budget_mib as usize {
                     tracing::warn!(
                         model = id,
                         mib,
                         budget_mib,
-                        "larger than the model memory: every request loads it anew"
+                        "larger than the model memory: it is loaded once no other model is"
                     );
                 }
                 metrics::histogram!(telemetry::MODEL_LOAD_SECONDS).record(seconds);
@@ -348,9 +348,28 @@ impl Models {
         Ok(spec)
     }
 
-    fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
-        let Shared { locator, device, dtype, .. } = &*self.shared;
+    /// Downloads a model's weights if need be, waits for memory, and loads them.
+    async fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
+        let Shared { locator, device, dtype, memory, .. } = &*self.shared;
         let before = self.weights(&spec)?;
+        if before.place == WeightsPlace::Remote {
+            // Downloads hold no memory that others could use.
+            let (locator, wanted) = (locator.clone(), spec.clone());
+            blocking(move || Ok(locator.fetch(&wanted)?)).await?;
+        }
+        let most_bytes = Network::most_bytes(&spec, device, *dtype)?;
+        let reservation = memory.reserve(most_bytes, |mib| self.make_room(mib)).await;
+        let models = self.clone();
+        blocking(move || models.read_into(spec, before, reservation)).await
+    }
+
+    fn read_into(
+        &self,
+        spec: Arc<ModelSpec>,
+        before: ModelWeights,
+        reservation: Reservation,
+    ) -> Result<LoadedModel, EngineError> {
+        let Shared { locator, device, dtype, .. } = &*self.shared;
         let weights: Weights = locator.open(&spec, &mut |_| ())?;
         let ModelWeights { revision, .. } = self.weights(&spec)?;
         // Before a download there was no file to compare with.
@@ -359,8 +378,37 @@ impl Models {
         }
         let kind = weights.kind();
         let network = Network::load(weights, &spec, device, *dtype)?;
-        Ok(LoadedModel::new(spec, network, kind, revision))
+        Ok(LoadedModel::new(spec, network, kind, revision, reservation))
     }
+
+    /// Unloads the models that were not used for longest, until they have given back so many MiB; none if all of them would not
+    /// be enough. Those in use stay: without them in the cache, their memory would still be taken.
+    async fn make_room(&self, mib: u32) {
+        /// The cache's own handle, and that of its iterator.
+        const HANDLES_OF_IDLE: usize = 2;
+        let loaded = &self.shared.loaded;
+        let idle = loaded.iter().filter(|(_, model)| Arc::strong_count(model) <= HANDLES_OF_IDLE);
+        let mut idle: Vec<_> = idle.map(|(id, model)| (model.last_use(), model.reserved_mib(), id.to_string())).collect();
+        idle.sort();
+        if idle.iter().map(|(_, freed, _)| u64::from(*freed)).sum::<u64>() >= mib.into() {
+            let mut freed = 0;
+            for (_, model_mib, id) in idle {
+                if freed >= mib {
+                    break;
+                }
+                loaded.invalidate(&id).await;
+                freed = freed.saturating_add(model_mib);
+            }
+        }
+        loaded.run_pending_tasks().await;
+    }
+}
+
+/// Runs work that blocks on a thread for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(EngineError::Panicked))
 }
 
 /// Makes the cache drop `model` once it is idle: the cache expires entries only when it is used, so a server without requests

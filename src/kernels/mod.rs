@@ -68,8 +68,12 @@ pub enum Precision {
 /// Upper bound on the bytes of packed weights, for a matrix (`taps` 1) or a convolution with `taps` taps.
 pub(crate) fn most_weight_bytes(outputs: usize, inputs: usize, taps: usize, precision: Precision) -> usize {
     let factors = factors::Factors::new(precision, simd::InstructionSet::detect());
-    // Without tile registers, Winograd's form of a 3x3 kernel stores 36 values instead of 9.
-    let values = if taps == 9 && !factors.tiled() { 36 } else { taps };
+    // Without tile registers, Winograd's form of a 3x3 kernel stores 36 values instead of 9, that of the decoder's 4x4 kernel 144.
+    let values = match taps {
+        9 if !factors.tiled() => 36,
+        16 if !factors.tiled() => 144,
+        _ => taps,
+    };
     outputs.next_multiple_of(PANEL) * factors.words(inputs) * values * size_of::<f32>()
 }
 

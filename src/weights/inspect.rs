@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::error::WeightsError;
 use super::fit::Fit;
 use super::kind::WeightsKind;
+use super::suggest;
 use super::tensors::{TensorInfo, Weights};
 use crate::zoo::{Layout, ModelSpec};
 
@@ -28,6 +29,8 @@ pub(crate) struct Inspection {
     pub(crate) tensors: Vec<TensorInfo>,
     /// The models that it fits best, the best first.
     pub(crate) candidates: Vec<Candidate>,
+    /// The text of a manifest that serves the file as it is, if there is one.
+    pub(crate) manifest: Option<String>,
 }
 
 /// A model that the file may belong to.
@@ -50,8 +53,7 @@ pub(crate) fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, W
     let mut candidates: Vec<Candidate> = models
         .iter()
         .map(|spec| {
-            weights.rename(usual.clone());
-            weights.rename(weights.naming_for(spec));
+            weights.rename(weights.naming_for(spec, &usual));
             let fit = weights.fit(spec);
             let heads = spec.head_variants.get(fit.variant);
             let tasks = heads.into_iter().flatten().map(|head| head.task.name.clone()).collect();
@@ -63,14 +65,16 @@ pub(crate) fn inspect(path: &Path, models: &[ModelSpec]) -> Result<Inspection, W
     candidates.sort_by_key(|Candidate { fit, .. }| (fit.missing.len() + fit.misshapen.len(), fit.unused.len()));
     candidates.truncate(MAX_CANDIDATES);
     let best = candidates.first().and_then(|best| models.iter().find(|spec| spec.id == best.model));
-    weights.rename(usual.clone());
-    weights.rename(best.map_or(usual, |spec| weights.naming_for(spec)));
+    weights.rename(best.map_or_else(|| usual.clone(), |spec| weights.naming_for(spec, &usual)));
+    let complete = candidates.first().filter(|candidate| candidate.fit.is_complete());
+    let known = best.zip(complete).map(|(spec, candidate)| (spec, candidate.fit.variant));
     Ok(Inspection {
         file: path.display().to_string(),
-        prefix: weights.prefix().to_owned(),
+        prefix: weights.prefix(),
         layout: layout(&weights),
         tensors: weights.tensors().collect(),
         candidates,
+        manifest: suggest::manifest(path, weights, models, known),
     })
 }
 
@@ -98,7 +102,7 @@ impl fmt::Display for Inspection {
             write!(f, ", names start with {:?}", self.prefix)?;
         }
         writeln!(f)?;
-        if self.candidates.is_empty() {
+        if self.candidates.is_empty() && self.manifest.is_none() {
             writeln!(f, "It fits no known model; describe it with a manifest.")?;
         }
         // If a model fits, the others are not listed.
@@ -108,6 +112,11 @@ impl fmt::Display for Inspection {
         {
             let verdict = if fits { "It fits" } else { "It nearly fits" };
             writeln!(f, "{verdict} {model} (tasks {}): {fit}", tasks.join(", "))?;
+        }
+        if let Some(manifest) = &self.manifest {
+            let advice = "This manifest serves it, as a .toml file beside it in the models directory. Whether the bands and their \
+                          scaling are right is not in the file, nor what its categories are.";
+            writeln!(f, "# {advice}\n{manifest}")?;
         }
         Ok(())
     }

@@ -32,11 +32,15 @@ pub(super) fn newest_names<T>(tensors: BTreeMap<String, T>) -> BTreeMap<String, 
     renamed
 }
 
-/// How names in a file become those of a model.
+/// How names in a file become those of a model, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Naming {
-    /// The start of the names of the model's tensors in the file: the keys of nested dictionaries, each followed by `/`,
-    /// and prefixes of wrappers. All other tensors of the file are left out.
+    /// The start of the names of the model's tensors in the file, as a manifest states it: keys of nested dictionaries, each
+    /// followed by `/`, and a prefix. All other tensors of the file are left out.
+    pub(super) from: String,
+    /// New beginnings of names, by the present ones. Of several that match a name, the longest counts.
+    pub(super) rename: BTreeMap<String, String>,
+    /// What names begin with after that and the model's do not, if it was found by what fits. All other tensors are left out.
     pub(super) strip: String,
     /// What the model has in its place, for a file that holds the backbone alone.
     pub(super) add: String,
@@ -72,12 +76,22 @@ impl Naming {
         }) {
             wrappers.push_str(wrapper);
         }
-        Self { strip: strip + &wrappers, add: String::new() }
+        Self { strip: strip + &wrappers, ..Self::default() }
+    }
+
+    /// A tensor's name after what a manifest states; `None` if the tensor is left out.
+    pub(super) fn stated(&self, in_file: &str) -> Option<String> {
+        let name = in_file.strip_prefix(&self.from)?;
+        let longest = self.rename.iter().filter(|(old, _)| name.starts_with(*old)).max_by_key(|(old, _)| old.len());
+        let Some((old, new)) = longest else { return Some(name.to_owned()) };
+        let renamed = format!("{new}{}", &name[old.len()..]);
+        Some(newest_generation(&renamed).unwrap_or(renamed))
     }
 
     /// The model's name of a tensor of the file; `None` if the tensor is left out.
     pub(super) fn name(&self, in_file: &str) -> Option<String> {
-        let rest = in_file.strip_prefix(&self.strip)?;
+        let stated = self.stated(in_file)?;
+        let rest = stated.strip_prefix(&self.strip)?;
         (!rest.contains('/')).then(|| format!("{}{rest}", self.add))
     }
 }

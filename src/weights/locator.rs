@@ -124,8 +124,19 @@ impl WeightsLocator {
         let (WeightsSpec::File { path, .. }, WeightsMode::Auto | WeightsMode::Offline) = (&spec.weights, &self.mode) else {
             return Ok(());
         };
-        let weights = Weights::open(path, WeightsKind::from(spec.origin))?.suited_to(spec);
+        let weights = Weights::open(path, WeightsKind::from(spec.origin))?.suited_to(spec)?;
         weights.require(spec, weights.fit(spec).variant).map(|_| ())
+    }
+
+    /// Downloads or unpacks a model's weights if they are not on this machine and that is allowed.
+    ///
+    /// # Errors
+    /// If they cannot be found or downloaded.
+    pub(crate) fn fetch(&self, spec: &ModelSpec) -> Result<(), WeightsError> {
+        match (spec.weights.checkpoint(), &self.mode) {
+            (WeightsSpec::Embedded { .. }, _) | (_, WeightsMode::Synthetic { .. }) => Ok(()),
+            _ => self.files.fetch(spec, &mut |_| ()).map(drop),
+        }
     }
 
     /// Opens a model's weights, after downloading them if that is needed and allowed. Whether they fit is for
@@ -149,7 +160,7 @@ impl WeightsLocator {
             (_, WeightsMode::Synthetic { seed }) => return Ok(Weights::synthetic(*seed)),
             (_, WeightsMode::Auto | WeightsMode::Offline) => {
                 let path = self.files.fetch(spec, progress)?.unwrap_or_default();
-                Weights::open(&self.files.fast_copy(path)?, WeightsKind::from(spec.origin))?.suited_to(spec)
+                Weights::open(&self.files.fast_copy(path)?, WeightsKind::from(spec.origin))?.suited_to(spec)?
             }
         };
         Ok(match spec.weights {

@@ -24,6 +24,7 @@ mod safetensors;
 mod shards;
 mod state_dict;
 mod stored_tensor;
+mod suggest;
 mod synthetic;
 mod tensors;
 

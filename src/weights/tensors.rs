@@ -206,8 +206,8 @@ impl Weights {
 
     /// What the names in the file begin with and names here do not: prefixes of wrappers such as `DistributedDataParallel`,
     /// and keys of nested dictionaries, each followed by `/`.
-    pub fn prefix(&self) -> &str {
-        &self.naming.strip
+    pub fn prefix(&self) -> String {
+        format!("{}{}", self.naming.from, self.naming.strip)
     }
 
     /// The file's name, for messages.

@@ -12,5 +12,5 @@ pub use demo::demo_models;
 pub use manifest::{BackboneChoice, Checkpoint, HeadNetwork, Manifest, ManifestError, ManifestHead};
 pub use spec::{
     Activation, ArchiveMember, Band, FIRST_NEW_HEAD, FpnSpec, Head, HeadKind, Layout, ModelOrigin, ModelSpec, Task,
-    TaskType, UpsampleSpec, WeightsSpec,
+    TaskType, TensorChoice, UpsampleSpec, WeightsSpec,
 };

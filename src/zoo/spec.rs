@@ -1,5 +1,6 @@
 //! The description of a model: sensor, bands, network, heads, and where its weights are found.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -258,8 +259,8 @@ pub enum WeightsSpec {
     File {
         /// Its path.
         path: std::path::PathBuf,
-        /// What the names of the model's tensors begin with; `None`: the prefix under which most tensors fit.
-        prefix: Option<String>,
+        /// Which of its tensors are the model's.
+        choice: TensorChoice,
     },
     /// Another model's checkpoint with additional heads, whose weights are random until someone trains them.
     NewHeads {
@@ -268,6 +269,17 @@ pub enum WeightsSpec {
         /// Seed of the random weights.
         seed: u64,
     },
+}
+
+/// Which tensors of a file are the model's, and what they are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TensorChoice {
+    /// The entry of the file that holds the state dict: keys of nested dictionaries with `/` between them.
+    pub select: Option<String>,
+    /// What the names of the model's tensors begin with; `None`: the prefix under which most tensors fit.
+    pub prefix: Option<String>,
+    /// New beginnings of names, by the present ones. Of several that match a name, the longest counts.
+    pub rename: BTreeMap<String, String>,
 }
 
 /// A file in a published tar archive.

@@ -59,9 +59,20 @@ export function looks(task) {
 /** Whether a score or probability threshold means anything to a task. */
 export const hasThreshold = (task) => ["bin_segment", "detect", "instance"].includes(task.type);
 
+/** All models, which the server lists in pages. */
+async function loadModels() {
+  const models = [];
+  for (let query = ""; ; ) {
+    const page = await getJson(`v1/models${query}`);
+    models.push(...page.models);
+    if (!page.next) return models;
+    query = `?after=${encodeURIComponent(page.next)}`;
+  }
+}
+
 /** Models and sources of the server. */
 export async function loadCatalog() {
-  const [{ models }, { sources }] = await Promise.all([getJson("v1/models"), getJson("v1/sources")]);
+  const [models, { sources }] = await Promise.all([loadModels(), getJson("v1/sources")]);
   return {
     models: models.map((model) => ({ ...model, title: model.title ?? model.id, tasks: model.tasks.map(task) })),
     sources: sources.map((source) => ({ ...source, title: source.title ?? source.id })),

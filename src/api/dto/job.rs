@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::words;
+use super::{limit, words};
 use crate::api::base_url::PathPrefix;
 use crate::api::error::{Problem, ProblemBody};
 use crate::jobs::{Job, JobState};
@@ -96,11 +96,6 @@ fn rfc_3339(milliseconds: i64) -> String {
     format!("{:.3}", Timestamp::from_millisecond(milliseconds).unwrap_or_default())
 }
 
-/// Default of `limit`.
-const DEFAULT_LIMIT: usize = 100;
-/// Maximum of `limit`.
-const MAX_LIMIT: usize = 1000;
-
 /// Which jobs to list.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -126,11 +121,9 @@ impl JobListParams {
     /// The wanted number of jobs, or the default.
     ///
     /// # Errors
-    /// If `limit` is not a number from 1 to [`MAX_LIMIT`].
+    /// If `limit` is not a number that can be.
     pub(crate) fn limit(&self) -> Result<usize, Problem> {
-        let Some(text) = &self.limit else { return Ok(DEFAULT_LIMIT) };
-        let limit = text.parse::<usize>().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        limit.ok_or_else(|| Problem::parameter("limit", text, format!("a number from 1 to {MAX_LIMIT}")))
+        limit::parse(self.limit.as_deref())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod job;
+mod limit;
 mod model;
 mod params;
 mod render;
@@ -14,7 +15,7 @@ pub(crate) use model::ModelDto;
 
 pub(super) use answer::{FeatureCollection, File, JsonPrediction};
 pub(super) use job::{JobDto, JobList, JobListParams};
-pub(super) use model::ModelList;
+pub(super) use model::{ModelList, ModelListParams};
 pub(super) use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, images};
 pub(super) use render::RenderParams;
 pub(super) use source::{SourceDto, SourceList, SourceLocation, SourceReference, UnavailableSourceDto, UploadParams};

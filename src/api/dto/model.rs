@@ -1,19 +1,64 @@
 //! JSON descriptions of models.
 
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::words;
+use super::{limit, words};
+use crate::api::error::Problem;
 use crate::engine::{EMBEDDING, ModelStatus, WeightsState, zoom_range};
 use crate::nn::Layer;
 use crate::outputs::Format;
 use crate::zoo::{Backbone, ModelSpec, Task, TaskType};
 
-/// Every model, by id.
+/// Models, by id.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {
     /// Built-in and registered models.
     pub models: Vec<ModelDto>,
+    /// There are more models, and this is the `after` to ask for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A page ends before a model with which it would have more bytes of JSON than this, unless that is its first.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// Which models to list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ModelListParams {
+    /// Only models whose ids come after this one: the `next` of the page before.
+    pub after: Option<String>,
+    /// Maximum number of models in the answer. A page may be shorter, as it has at most 4 MiB.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<String>,
+}
+
+impl ModelListParams {
+    /// The wanted number of models, or the default.
+    ///
+    /// # Errors
+    /// If `limit` is not a number that can be.
+    pub(crate) fn limit(&self) -> Result<usize, Problem> {
+        limit::parse(self.limit.as_deref())
+    }
+}
+
+impl ModelList {
+    /// The page with the first of these models.
+    pub(crate) fn page(models: impl IntoIterator<Item = ModelDto>, limit: usize) -> Self {
+        let mut page = Self { models: Vec::new(), next: None };
+        let mut bytes = 0;
+        for model in models {
+            bytes += serde_json::to_vec(&model).map_or(0, |json| json.len());
+            if page.models.len() == limit || (bytes > MAX_PAGE_BYTES && !page.models.is_empty()) {
+                page.next = page.models.last().map(|last| last.id.clone());
+                break;
+            }
+            page.models.push(model);
+        }
+        page
+    }
 }
 
 /// A model.

@@ -6,9 +6,9 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::dto::{ModelDto, ModelList};
+use crate::api::dto::{ModelDto, ModelList, ModelListParams};
 use crate::api::error::Problem;
-use crate::api::extract::{Json, NoQuery, Path};
+use crate::api::extract::{Json, NoQuery, Path, Query};
 use crate::api::state::AppState;
 use crate::zoo::Manifest;
 
@@ -22,12 +22,22 @@ pub(super) struct ModelPath {
 }
 
 /// List models
-#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",
+///
+/// In pages: if an answer has a `next`, there are more models, which `after` with its value asks for.
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models", params(ModelListParams),
     responses((status = 200, description = "The models, by id", body = ModelList)))]
-pub(super) async fn list_models(State(state): State<AppState>, _: NoQuery) -> Result<axum::Json<ModelList>, Problem> {
+pub(super) async fn list_models(
+    State(state): State<AppState>,
+    Query((params,)): Query<(ModelListParams,)>,
+) -> Result<axum::Json<ModelList>, Problem> {
+    let limit = params.limit()?;
     // Blocks: the state of each model's weights is looked up in the file system.
-    let models = tokio::task::spawn_blocking(move || state.engine().models().list()).await.map_err(Problem::internal)?;
-    Ok(axum::Json(ModelList { models: models.into_iter().map(ModelDto::from).collect() }))
+    let page = tokio::task::spawn_blocking(move || {
+        let models = state.engine().models();
+        let specs = models.after(params.after.as_deref().unwrap_or_default());
+        ModelList::page(specs.into_iter().map(|spec| models.status_of(spec).into()), limit)
+    });
+    Ok(axum::Json(page.await.map_err(Problem::internal)?))
 }
 
 /// Describe a model

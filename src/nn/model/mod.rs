@@ -94,6 +94,17 @@ impl Network {
         })
     }
 
+    /// Estimate of [`Network::most_weight_bytes`] before anything is read: what every tensor takes in its prepared form, with the
+    /// variant of most heads.
+    ///
+    /// # Errors
+    /// If networks do not run in `dtype`.
+    pub fn most_bytes(spec: &ModelSpec, device: &Device, dtype: DType) -> Result<usize, LoadError> {
+        let ops = OpsContext::new(device, dtype).map_err(|source| LoadError::Device { model: spec.id.clone(), source })?;
+        let needed = parameters(spec, spec.largest_variant());
+        Ok(needed.iter().map(|parameter| ops.most_bytes(&parameter.shape)).sum())
+    }
+
     /// The heads of the chosen variant, in the order of their indices in [`Network::predict`].
     pub fn heads(&self) -> impl ExactSizeIterator<Item = &Head> {
         self.heads.iter().map(HeadOnDemand::head)

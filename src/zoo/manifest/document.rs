@@ -1,5 +1,7 @@
 //! The fields of a manifest, and the errors of reading one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -78,7 +80,8 @@ fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// Path of a `.pth` or `.safetensors` file, relative to the models directory.
+    /// Path of a `.pth` or `.safetensors` file, or of a folder with the shards of one and their `.index.json`, relative to the
+    /// models directory.
     pub path: String,
     /// The code base that wrote it, which decides the names of its tensors.
     pub layout: Layout,
@@ -86,6 +89,14 @@ pub struct Checkpoint {
     /// followed by `/`, and prefixes, as in `model_ema/module.`. The default is the prefix under which most tensors fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// The entry of the file that holds the state dict, as in `model_ema` or `checkpoints/best`, if several would fit. `prefix`
+    /// then applies to the names inside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub select: Option<String>,
+    /// What the beginnings of tensors' names become, as in `{"encoder." = "backbone.backbone."}`. It applies after `select` and
+    /// `prefix`; of several beginnings that match a name, the longest counts, and other names stay.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rename: BTreeMap<String, String>,
 }
 
 /// A backbone by name (`swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`) or by its sizes.

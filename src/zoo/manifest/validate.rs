@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::check::{MAX_TEXT_LEN, check, check_name, field};
 use super::document::{BackboneChoice, Checkpoint, Manifest, ManifestError};
 use crate::zoo::backbone::Backbone;
-use crate::zoo::spec::{FpnSpec, Layout, ModelOrigin, ModelSpec, UpsampleSpec, WeightsSpec};
+use crate::zoo::spec::{FpnSpec, Layout, ModelOrigin, ModelSpec, TensorChoice, UpsampleSpec, WeightsSpec};
 
 const MAX_BANDS: usize = 64;
 const MAX_IMAGES: usize = 32;
@@ -117,13 +117,6 @@ impl Manifest {
             "false: the package's heads do not read the backbone's maps",
         )?;
         let fpn = FpnSpec { out_channels: channels("fpn_channels", self.fpn_channels)?, prepend };
-        let prefix_bytes = checkpoint.prefix.as_ref().map_or(0, String::len);
-        check(
-            prefix_bytes <= MAX_TEXT_LEN,
-            "checkpoint.prefix",
-            format!("{prefix_bytes} bytes"),
-            format!("at most {MAX_TEXT_LEN}"),
-        )?;
         let upsample = UpsampleSpec { out_channels: channels("upsample_channels", self.upsample_channels)? };
         Ok(ModelSpec {
             id: self.id.clone(),
@@ -141,7 +134,7 @@ impl Manifest {
             upsample: self.fpn.then_some(upsample),
             layout: checkpoint.layout,
             head_variants: Vec::new(),
-            weights: WeightsSpec::File { path: below(models_dir, &checkpoint.path)?, prefix: checkpoint.prefix.clone() },
+            weights: WeightsSpec::File { path: below(models_dir, &checkpoint.path)?, choice: checkpoint.choice()? },
             licence: self.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
             source: checkpoint.path.clone(),
         })
@@ -155,6 +148,25 @@ impl Manifest {
     fn zoom(&self, default: u8) -> Result<u8, ManifestError> {
         let zoom = self.native_zoom_512.unwrap_or(default);
         check(zoom <= 22, "native_zoom_512", zoom, "0 to 22").map(|()| zoom)
+    }
+}
+
+impl Checkpoint {
+    fn choice(&self) -> Result<TensorChoice, ManifestError> {
+        const MAX_RENAMED: usize = 256;
+        let short = |name: &str, text: &str, least: usize| {
+            let needed = format!("{least} to {MAX_TEXT_LEN}");
+            check((least..=MAX_TEXT_LEN).contains(&text.len()), name, format!("{} bytes", text.len()), needed)
+        };
+        self.prefix.iter().try_for_each(|prefix| short("checkpoint.prefix", prefix, 0))?;
+        self.select.iter().try_for_each(|entry| short("checkpoint.select", entry, 1))?;
+        let renamed = self.rename.len();
+        check(renamed <= MAX_RENAMED, "checkpoint.rename", renamed, format!("at most {MAX_RENAMED} beginnings of names"))?;
+        for (from, to) in &self.rename {
+            short("checkpoint.rename", from, 0)?;
+            short("checkpoint.rename", to, 0)?;
+        }
+        Ok(TensorChoice { select: self.select.clone(), prefix: self.prefix.clone(), rename: self.rename.clone() })
     }
 }
 
@@ -231,7 +243,8 @@ mod tests {
     #[test]
     fn an_own_checkpoint_is_described() {
         let spec = spec(OWN).unwrap();
-        assert_eq!(spec.weights, WeightsSpec::File { path: "/models/roofs/best.pth".into(), prefix: None });
+        let choice = TensorChoice::default();
+        assert_eq!(spec.weights, WeightsSpec::File { path: "/models/roofs/best.pth".into(), choice });
         assert_eq!(spec.head_variants[0][0].kind, HeadKind::Simple { activation: Activation::Softmax });
         assert!(parameters(&spec, 0).iter().any(|parameter| parameter.name == "head.layers.1.weight"));
     }
@@ -239,11 +252,16 @@ mod tests {
     #[test]
     fn a_checkpoints_classifier_can_read_the_backbones_coarsest_map() {
         let text = OWN
-            .replace("\"package\"", "\"satlas\"\n        prefix = \"ema/\"")
+            .replace(
+                "\"package\"",
+                "\"satlas\"\n        prefix = \"m.\"\n        select = \"ema\"\n        rename = { \"enc.\" = \"backbone.\" }",
+            )
             .replace("\"bin_segment\"", "\"classification\"")
             .replace("backbone = \"swin_v2_t\"", "backbone = \"swin_v2_t\"\n        fpn_prepend = true");
         let model = spec(&text).unwrap();
-        assert!(matches!(&model.weights, WeightsSpec::File { prefix: Some(prefix), .. } if prefix == "ema/"));
+        let WeightsSpec::File { choice, .. } = &model.weights else { panic!("{:?}", model.weights) };
+        assert_eq!((choice.prefix.as_deref(), choice.select.as_deref()), (Some("m."), Some("ema")));
+        assert_eq!(choice.rename["enc."], "backbone.");
         let layer = parameters(&model, 0).into_iter().find(|parameter| parameter.name == "heads.0.layer.weight").unwrap();
         assert_eq!(layer.shape, [2, 768]);
         let package = text.replace("\"satlas\"", "\"package\"");
@@ -286,6 +304,7 @@ mod tests {
             ("[\"other\", \"roof\"]", "[]", "heads[0].categories"),
             ("native_zoom_512 = 17", "native_zoom_512 = 99", "native_zoom_512"),
             ("native_zoom_512 = 17", "max_images = 4", "max_images"),
+            ("layout = \"package\"", "layout = \"package\"\nselect = \"\"", "checkpoint.select"),
             ("\"bin_segment\"", "\"detect\"\nuse_layers = [4, 1]", "heads[0].use_layers"),
         ] {
             let text = OWN.replacen(good, bad, 1);
