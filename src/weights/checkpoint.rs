@@ -129,6 +129,25 @@ mod tests {
     }
 
     #[test]
+    fn arrays_of_numpy_are_tensors_if_networks_read_their_type() {
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Bytes>();
+        for file in ["numpy_arrays.pth", "numpy_arrays_5.pth", "numpy_arrays_legacy.pth"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(file);
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            let names: Vec<&str> = checkpoint.tensors.keys().map(String::as_str).collect();
+            assert_eq!(names, ["model/columns", "model/double", "model/half", "model/one", "model/rows"], "{file}");
+            let read = |name: &str| checkpoint.read(&checkpoint.tensors[&format!("model/{name}")]).unwrap();
+            let rows = bytes(&[-0.375, -0.25, -0.125, 0.0, 0.125, 0.25]);
+            assert_eq!((read("rows"), read("columns")), (rows.clone(), rows), "{file}");
+            assert_eq!(read("one"), bytes(&[-0.0625]), "{file}");
+            assert_eq!(read("double")[..8], (-0.25f64).to_le_bytes(), "{file}");
+            // The half-precision numbers -0.25, -0.125, 0 and 0.125.
+            assert_eq!(read("half"), [0, 0xb4, 0, 0xb0, 0, 0, 0, 0x30][..], "{file}");
+            assert_eq!(checkpoint.tensors["model/columns"].shape, [2, 3], "{file}");
+        }
+    }
+
+    #[test]
     fn a_file_without_its_numbers_is_refused() {
         let error = names("skipped_data.pth").unwrap_err().to_string();
         assert!(error.contains("saved without its numbers"), "{error}");

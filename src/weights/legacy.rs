@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::backing::Backing;
 use super::error::WeightsError;
 use super::pickle::Pickle;
-use super::state_dict::{self, MAX_PICKLE_BYTES};
+use super::state_dict;
 use super::stored_tensor::StoredTensor;
 
 /// How many bytes of a file tell whether it has this format.
@@ -16,6 +16,8 @@ pub(super) const LOOK_BYTES: usize = 64;
 const MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// The magic number in pickles of older protocols.
 const MAGIC_DIGITS: &[u8] = b"119547037146038801333356";
+/// Most bytes that all pickles of a file may have. Those of a state dict with a thousand tensors have some 100 kB.
+const MAX_PICKLE_BYTES: usize = 32 << 20;
 /// The one version that PyTorch has written.
 const VERSION: i64 = 1001;
 /// Size of a count of elements.
@@ -35,25 +37,26 @@ pub(super) fn is_legacy(first: &[u8]) -> bool {
 pub(super) fn index(file: &str, backing: &Backing) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
     let damaged = |reason: String| WeightsError::Damaged { file: file.to_owned(), reason };
     let refused = |reason: String| WeightsError::Refused { file: file.to_owned(), reason };
-    let program = backing.read(0, backing.len().min(MAX_PICKLE_BYTES as usize))?;
+    let program = backing.read(0, backing.len().min(MAX_PICKLE_BYTES))?;
     let mut position = 0;
     let mut next = || {
         let (pickle, len) = Pickle::read_first(&program[position..]).map_err(refused)?;
+        let start = position;
         position += len;
-        Ok(pickle)
+        Ok((pickle, start))
     };
     next()?;
-    let version = next()?;
+    let (version, _) = next()?;
     if version.integer(version.root()) != Some(VERSION) {
         return Err(refused(format!("another version than {VERSION} of the format before PyTorch 1.6")));
     }
-    let machine = next()?;
+    let (machine, _) = next()?;
     let is_little =
         machine.members(machine.root()).any(|(key, value)| key == "little_endian" && machine.integer(value) == Some(1));
     if !is_little {
         return Err(refused("its numbers are big-endian; save it again on a little-endian machine".to_owned()));
     }
-    let (saved, keys) = (next()?, next()?);
+    let ((saved, saved_start), (keys, _)) = (next()?, next()?);
 
     let mut storages: HashMap<&str, (usize, usize)> = HashMap::new();
     for key in keys.members(keys.root()).filter_map(|(_, key)| keys.text(key)) {
@@ -73,7 +76,7 @@ pub(super) fn index(file: &str, backing: &Backing) -> Result<BTreeMap<String, St
         storages.insert(key, (start, len));
         position = start + len;
     }
-    state_dict::tensors(file, &saved, |key| {
+    state_dict::tensors(file, (&saved, saved_start), |key| {
         storages.get(key).copied().ok_or_else(|| damaged(format!("it has no storage {key:?}")))
     })
 }

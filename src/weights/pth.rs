@@ -11,11 +11,14 @@ use zip::{CompressionMethod, ZipArchive};
 use super::backing::{Backing, BackingReader};
 use super::error::WeightsError;
 use super::pickle::Pickle;
-use super::state_dict::{self, MAX_PICKLE_BYTES};
+use super::state_dict;
 use super::stored_tensor::StoredTensor;
 
 /// The first bytes of a zip archive.
 pub(super) const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+
+/// Largest pickle that is read. That of a state dict with a thousand tensors has some 100 kB, but arrays of numpy are in it.
+const MAX_PICKLE_BYTES: u64 = 1 << 30;
 
 /// Finds the tensors, and compares every storage with its checksum in the archive.
 ///
@@ -25,20 +28,21 @@ pub(super) fn index(file: &str, backing: &Backing) -> Result<BTreeMap<String, St
     let refused = |reason: String| WeightsError::Refused { file: file.to_owned(), reason };
     let mut archive = Archive::open(file, backing)?;
     let pickle_name = format!("{}data.pkl", archive.root);
-    let (pickle_bytes, checksum) = archive.read(&pickle_name, MAX_PICKLE_BYTES)?;
+    let (pickle_bytes, pickle_member) = archive.read(&pickle_name, MAX_PICKLE_BYTES)?;
     let byte_order = format!("{}byteorder", archive.root);
     if archive.zip.index_for_name(&byte_order).is_some() && archive.read(&byte_order, 16)?.0 != b"little"[..] {
         return Err(refused("its numbers are big-endian; save it again on a little-endian machine".to_owned()));
     }
     let pickle = Pickle::read(&pickle_bytes).map_err(refused)?;
+    drop(pickle_bytes);
     let mut storages: HashMap<String, (usize, usize)> = HashMap::new();
-    state_dict::tensors(file, &pickle, |key| {
+    state_dict::tensors(file, (&pickle, pickle_member.start), |key| {
         if let Some(range) = storages.get(key) {
             return Ok(*range);
         }
         let member = archive.member(&format!("{}data/{key}", archive.root))?;
         // torch can save without checksums; all are 0 then. That of no bytes is 0 too.
-        if member.crc == 0 && member.len > 0 && checksum != 0 {
+        if member.crc == 0 && member.len > 0 && pickle_member.crc != 0 {
             return Err(refused("it was saved without its numbers (torch.serialization.skip_data)".to_owned()));
         }
         archive.verify(&member)?;
@@ -103,14 +107,14 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// The bytes of a member, and its checksum.
-    fn read(&mut self, name: &str, limit: u64) -> Result<(Bytes, u32), WeightsError> {
+    /// The bytes of a member, and where they are.
+    fn read(&mut self, name: &str, limit: u64) -> Result<(Bytes, ArchiveMember), WeightsError> {
         let member = self.member(name)?;
         if member.len as u64 > limit {
             return Err(self.damaged(format!("{name} has {} bytes, and at most {limit} are read", member.len)));
         }
         self.verify(&member)?;
-        Ok((self.backing.read(member.start, member.len)?, member.crc))
+        Ok((self.backing.read(member.start, member.len)?, member))
     }
 
     /// Compares a member with its checksum.

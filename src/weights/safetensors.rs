@@ -57,7 +57,15 @@ pub(super) fn index(file: &str, backing: &Backing) -> Result<BTreeMap<String, St
         let Ok(dtype) = DType::try_from(info.dtype) else { continue };
         let (start, end) = info.data_offsets;
         let shape = info.shape.clone();
-        let stored = StoredTensor { part: 0, dtype, shape, strides: None, start: data_start + start, len: end - start };
+        let stored = StoredTensor {
+            part: 0,
+            dtype,
+            shape,
+            strides: None,
+            start: data_start + start,
+            len: end - start,
+            is_text: false,
+        };
         tensors.insert(name, stored);
     }
     Ok(tensors)

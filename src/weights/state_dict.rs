@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use candle_core::DType;
 
 use super::error::WeightsError;
-use super::pickle::{Pickle, TensorRef, ValueId};
+use super::pickle::{Pickle, TensorData, TensorRef, ValueId};
 use super::stored_tensor::StoredTensor;
 
-/// Largest pickle that is read. That of a state dict with a thousand tensors has some 100 kB.
-pub(super) const MAX_PICKLE_BYTES: u64 = 32 << 20;
 /// How deep dictionaries, lists and modules may be nested for their tensors to be found.
 const MAX_NESTING: usize = 64;
 /// Most bytes of all names together. Those of a thousand tensors have some 50 kB.
@@ -17,13 +15,14 @@ const MAX_NAME_BYTES: usize = 64 << 20;
 /// How to write a file that can be read.
 const ADVICE: &str = "a dictionary of tensors is needed, as torch.save(model.state_dict(), path) writes it";
 
-/// The tensors of a pickle. `storage` gives position and length of a storage by its key.
+/// The tensors of a pickle, which begins at position `pickle_start` of its file. `storage` gives position and length of a storage by its
+/// key.
 ///
 /// # Errors
 /// [`WeightsError::Refused`] if there is no tensor in it, and those of `storage`.
 pub(super) fn tensors(
     file: &str,
-    pickle: &Pickle,
+    (pickle, pickle_start): (&Pickle, usize),
     mut storage: impl FnMut(&str) -> Result<(usize, usize), WeightsError>,
 ) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
     let refused = |reason: String| WeightsError::Refused { file: file.to_owned(), reason };
@@ -34,8 +33,15 @@ pub(super) fn tensors(
     let mut tensors = BTreeMap::new();
     for (name, tensor) in named {
         let Some(dtype) = tensor.dtype else { continue };
-        let (start, len) = storage(&tensor.key)?;
-        match place(tensor, dtype, start, len) {
+        let placed = match &tensor.data {
+            TensorData::Storage(key) => {
+                let (start, len) = storage(key)?;
+                place(tensor, dtype, start, len)
+            }
+            TensorData::Inline(inline) => place(tensor, dtype, pickle_start + inline.start, inline.count)
+                .map(|stored| StoredTensor { len: inline.len, is_text: inline.len > inline.count, ..stored }),
+        };
+        match placed {
             Ok(stored) => drop(tensors.insert(name, stored)),
             // It may not be needed; if it is, it will be reported as missing.
             Err(reason) => tracing::warn!(file, "tensor {name:?} {reason}, and is left out"),
@@ -128,6 +134,7 @@ fn place(tensor: &TensorRef, dtype: DType, start: usize, storage_len: usize) -> 
         strides: (!is_row_major(&tensor.shape, &tensor.strides)).then(|| tensor.strides.clone()),
         start: start + tensor.offset * size,
         len: span * size,
+        is_text: false,
     })
 }
 
@@ -160,7 +167,7 @@ mod tests {
     #[test]
     fn a_view_outside_its_storage_is_an_error() {
         let view = |shape: &[usize], strides: &[usize], offset| TensorRef {
-            key: "0".into(),
+            data: TensorData::Storage("0".into()),
             dtype: Some(DType::F32),
             offset,
             shape: shape.into(),

@@ -16,12 +16,15 @@ pub(super) struct StoredTensor {
     pub(super) start: usize,
     /// Bytes from the first element to the end of the last.
     pub(super) len: usize,
+    /// Whether these bytes are text in UTF-8, each of whose characters is the byte of its number.
+    pub(super) is_text: bool,
 }
 
 impl StoredTensor {
     /// The elements in row-major order, from its bytes in the file. They are copied only if the file has them in another
     /// order.
     pub(super) fn row_major(&self, bytes: Bytes) -> Bytes {
+        let bytes = if self.is_text { bytes_of_text(&bytes) } else { bytes };
         match &self.strides {
             None => bytes,
             Some(strides) => self.gather(&bytes, strides).into(),
@@ -50,14 +53,29 @@ impl StoredTensor {
     }
 }
 
+/// The bytes whose numbers the characters of a text have. It has been checked that they have such numbers.
+fn bytes_of_text(text: &[u8]) -> Bytes {
+    let text = String::from_utf8_lossy(text);
+    text.chars().map(|character| u8::try_from(character).unwrap_or_default()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn strides_are_followed() {
-        let stored =
-            StoredTensor { part: 0, dtype: DType::U8, shape: vec![2, 3], strides: Some(vec![1, 2]), start: 0, len: 6 };
+        let stored = StoredTensor {
+            part: 0,
+            dtype: DType::U8,
+            shape: vec![2, 3],
+            strides: Some(vec![1, 2]),
+            start: 0,
+            len: 6,
+            is_text: false,
+        };
         assert_eq!(stored.row_major(Bytes::from_iter(0..6)), [0, 2, 4, 1, 3, 5].as_slice());
+        let text = StoredTensor { strides: None, is_text: true, ..stored };
+        assert_eq!(text.row_major(Bytes::from("\0a\u{80}\u{ff}")), [0, 0x61, 0x80, 0xff].as_slice());
     }
 }

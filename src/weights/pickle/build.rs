@@ -5,7 +5,7 @@
 use candle_core::DType;
 
 use super::machine::Machine;
-use super::value::{Global, PickleValue, TensorRef, ValueId};
+use super::value::{Global, PickleValue, TensorData, TensorRef, ValueId};
 
 /// PyTorch's own limit.
 const MAX_DIMENSIONS: usize = 64;
@@ -43,6 +43,10 @@ impl Machine<'_> {
                     _ => Called::New(PickleValue::Opaque),
                 };
             }
+            Global::EmptyArray => Some(PickleValue::EmptyArray),
+            Global::ArrayOfBuffer => self.array_of_buffer(arguments),
+            Global::ArrayType => self.array_type(arguments),
+            Global::Encode => self.encoded(arguments),
             Global::Storage(_) | Global::ElementType(_) | Global::Foreign => None,
         };
         Called::New(made.unwrap_or(PickleValue::Opaque))
@@ -67,7 +71,7 @@ impl Machine<'_> {
         let (shape, strides) = (self.sizes(size)?, self.sizes(stride)?);
         let offset = self.size(offset)?;
         (shape.len() == strides.len()).then(|| TensorRef {
-            key: key.clone(),
+            data: TensorData::Storage(key.clone()),
             dtype: dtype.unwrap_or(*own),
             offset,
             shape,
@@ -80,8 +84,15 @@ impl Machine<'_> {
     pub(super) fn storage(&mut self, id: ValueId) -> PickleValue {
         let PickleValue::Sequence(parts) = self.value(id) else { return PickleValue::Opaque };
         match parts.iter().map(|id| self.value(*id)).collect::<Vec<_>>().as_slice() {
-            [_, PickleValue::Global(Global::Storage(kind)), PickleValue::Text(key), _, _]
-            | [_, PickleValue::Global(Global::Storage(kind)), PickleValue::Text(key), _, _, PickleValue::Opaque] => {
+            [_, PickleValue::Global(Global::Storage(kind)), PickleValue::Text { text: key, .. }, _, _]
+            | [
+                _,
+                PickleValue::Global(Global::Storage(kind)),
+                PickleValue::Text { text: key, .. },
+                _,
+                _,
+                PickleValue::Opaque,
+            ] => {
                 let (key, kind) = (key.clone(), *kind);
                 self.storages.insert(key.clone(), kind.element_bytes);
                 PickleValue::Storage { key, dtype: kind.dtype }
@@ -90,14 +101,14 @@ impl Machine<'_> {
         }
     }
 
-    fn size(&self, id: ValueId) -> Option<usize> {
+    pub(super) fn size(&self, id: ValueId) -> Option<usize> {
         match self.value(id) {
             PickleValue::Int(value) => usize::try_from(*value).ok(),
             _ => None,
         }
     }
 
-    fn sizes(&self, id: ValueId) -> Option<Vec<usize>> {
+    pub(super) fn sizes(&self, id: ValueId) -> Option<Vec<usize>> {
         match self.value(id) {
             PickleValue::Sequence(items) if items.len() <= MAX_DIMENSIONS => {
                 items.iter().map(|id| self.size(*id)).collect()

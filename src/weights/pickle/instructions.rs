@@ -60,19 +60,19 @@ impl Machine<'_> {
             }
             b'S' | b'V' => {
                 let line = self.line()?;
-                self.push(PickleValue::Text(line.trim_matches(['\'', '"']).into()))?;
+                self.push(PickleValue::Text { text: line.trim_matches(['\'', '"']).into(), start: None })?;
             }
             b'B' => {
                 let len = u32::from_le_bytes(self.array()?);
-                self.opaque(len.into())?;
+                self.bytes(len.into())?;
             }
             b'C' => {
                 let [len] = self.array()?;
-                self.opaque(len.into())?;
+                self.bytes(len.into())?;
             }
             0x8e | 0x96 => {
                 let len = u64::from_le_bytes(self.array()?);
-                self.opaque(len)?;
+                self.bytes(len)?;
             }
             // A buffer beside the pickle, and the wish that it be read-only.
             0x97 => self.push(PickleValue::Opaque)?,
@@ -158,7 +158,7 @@ impl Machine<'_> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (self.value(module), self.value(name)) {
-                    (PickleValue::Text(module), PickleValue::Text(name)) => {
+                    (PickleValue::Text { text: module, .. }, PickleValue::Text { text: name, .. }) => {
                         let (module, name) = (module.clone(), name.clone());
                         self.global(&module, &name)?;
                     }

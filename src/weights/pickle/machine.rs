@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::value::{PickleValue, ValueId};
+use super::value::{Inline, PickleValue, ValueId};
 
 /// Most values of a checkpoint. A Swin-B with its optimiser's state has some 60 thousand.
 pub(super) const MAX_VALUES: usize = 1 << 20;
@@ -98,8 +98,15 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn text(&mut self, len: u64) -> Result<(), String> {
+        let start = Some(self.position);
         let text = String::from_utf8_lossy(self.take(len)?).into();
-        self.push(PickleValue::Text(text))
+        self.push(PickleValue::Text { text, start })
+    }
+
+    pub(super) fn bytes(&mut self, len: u64) -> Result<(), String> {
+        let start = self.position;
+        let len = self.take(len)?.len();
+        self.push(PickleValue::Bytes(Inline { start, len, count: len }))
     }
 
     pub(super) fn opaque(&mut self, len: u64) -> Result<(), String> {
@@ -203,11 +210,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Gives the foreign object on the stack its attributes.
+    /// Gives the foreign object on the stack its attributes, and types and arrays of numpy their state.
     pub(super) fn build(&mut self) -> Result<(), String> {
         let (state, top) = (self.pop()?, self.top()?);
         if matches!((self.value(top), self.value(state)), (PickleValue::Opaque, PickleValue::Dict(_))) {
             self.values[top.0] = PickleValue::Object(state);
+        } else if let Some(value) = self.with_state(top, state) {
+            self.values[top.0] = value;
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ impl Pickle {
             _ => ([].as_slice(), [].as_slice()),
         };
         let entries = entries.iter().filter_map(|(key, value)| match &self.values[key.0] {
-            PickleValue::Text(key) => Some((Cow::Borrowed(&**key), *value)),
+            PickleValue::Text { text: key, .. } => Some((Cow::Borrowed(&**key), *value)),
             PickleValue::Int(key) => Some((Cow::Owned(key.to_string()), *value)),
             _ => None,
         });
@@ -82,7 +82,7 @@ impl Pickle {
     /// The text that a value is.
     pub(in crate::weights) fn text(&self, id: ValueId) -> Option<&str> {
         match &self.values[id.0] {
-            PickleValue::Text(text) => Some(text),
+            PickleValue::Text { text, .. } => Some(text),
             _ => None,
         }
     }
@@ -119,7 +119,7 @@ mod tests {
             b"(iargparse\nNamespace\n(dp0\nS'lr'\np1\nF0.5\nsb.",
             b"(cargparse\nNamespace\no}b.",
             b"\x80\x04\x8c\x08argparse\x8c\x09Namespace\x93)}\x92}b.",
-            b"\x80\x05\x96\x02\x00\x00\x00\x00\x00\x00\x00ab\x98.",
+            b"\x80\x05\x97\x98.",
             b"\x80\x02\x82\x07)R.",
             b"Pelsewhere\n.",
             b"\x80\x02K\x01Q.",

@@ -4,17 +4,37 @@ use std::sync::Arc;
 
 use candle_core::DType;
 
-/// A tensor as the pickle describes it: a view of a storage, which is another file of the archive.
+/// A tensor as the pickle describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::weights) struct TensorRef {
-    /// Name of the storage in the archive's `data` folder.
-    pub(in crate::weights) key: Arc<str>,
+    /// Where its elements are.
+    pub(in crate::weights) data: TensorData,
     /// Element type; `None` for types that no network reads.
     pub(in crate::weights) dtype: Option<DType>,
-    /// Index of its first element in the storage.
+    /// Index of its first element there.
     pub(in crate::weights) offset: usize,
     pub(in crate::weights) shape: Vec<usize>,
     pub(in crate::weights) strides: Vec<usize>,
+}
+
+/// What a tensor is a view of.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::weights) enum TensorData {
+    /// A storage, by its name: a file in the archive's `data` folder.
+    Storage(Arc<str>),
+    /// Bytes in the pickle.
+    Inline(Inline),
+}
+
+/// Bytes in the pickle itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::weights) struct Inline {
+    /// Position in the pickle.
+    pub(in crate::weights) start: usize,
+    /// Bytes there.
+    pub(in crate::weights) len: usize,
+    /// Bytes that they stand for: fewer if they are text in UTF-8, each of whose characters is the byte of its number.
+    pub(in crate::weights) count: usize,
 }
 
 /// Index of a value in the arena.
@@ -23,12 +43,17 @@ pub(in crate::weights) struct ValueId(pub(super) usize);
 
 #[derive(Debug)]
 pub(super) enum PickleValue {
-    /// Numbers, bytes and objects of any class: no tensor, and nothing that leads to one.
+    /// Numbers and objects of any class: no tensor, and nothing that leads to one.
     Opaque,
     /// An object of a foreign class, with the dictionary of its attributes.
     Object(ValueId),
     Int(i64),
-    Text(Arc<str>),
+    Text {
+        text: Arc<str>,
+        /// Its position in the pickle; `None` if that has it with quotes and escapes.
+        start: Option<usize>,
+    },
+    Bytes(Inline),
     Sequence(Vec<ValueId>),
     Dict(Vec<(ValueId, ValueId)>),
     Global(Global),
@@ -38,6 +63,8 @@ pub(super) enum PickleValue {
         dtype: Option<DType>,
     },
     Tensor(TensorRef),
+    /// An array of numpy that has not been given its elements.
+    EmptyArray,
 }
 
 /// The type of a storage.
@@ -84,6 +111,14 @@ pub(super) enum Global {
     Wrapper,
     /// A function whose first argument is one of these functions, and whose third are the arguments for it.
     RebuildFromType,
+    /// The function that makes an empty array of numpy.
+    EmptyArray,
+    /// The function that makes an array of numpy from bytes.
+    ArrayOfBuffer,
+    /// The class of numpy's element types.
+    ArrayType,
+    /// The function that turns text into bytes.
+    Encode,
     /// The type of a storage.
     Storage(StorageType),
     /// An element type.
@@ -101,6 +136,10 @@ impl Global {
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
             | ("torch.nn.parameter" | "torch.nn", "Parameter" | "Buffer") => Self::Wrapper,
             ("torch._tensor", "_rebuild_from_type_v2") => Self::RebuildFromType,
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Self::EmptyArray,
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Self::ArrayOfBuffer,
+            ("numpy", "dtype") => Self::ArrayType,
+            ("_codecs", "encode") => Self::Encode,
             ("torch" | "torch.cuda" | "torch.storage", name) if name.ends_with("Storage") => {
                 Self::Storage(StorageType::by_name(name))
             }
