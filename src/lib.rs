@@ -43,6 +43,7 @@ pub mod server;
 pub mod storage;
 mod sync;
 pub mod telemetry;
+mod temporary_folder;
 pub mod threads;
 pub mod tiles;
 pub mod weights;

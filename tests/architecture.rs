@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 28] = [
+const MAY_IMPORT: [(&str, &[&str]); 29] = [
     ("error", &[]),
     ("identity", &[]),
     ("ip_range", &[]),
@@ -16,6 +16,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("assets", &[]),
     ("private_file", &[]),
     ("sync", &[]),
+    ("temporary_folder", &["sync"]),
     ("budget", &["error", "sync"]),
     ("storage", &["budget", "error", "sync"]),
     ("georef", &["error"]),
@@ -48,7 +49,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
             "zoo",
         ],
     ),
-    ("jobs", &["error", "private_file", "sync"]),
+    ("jobs", &["error", "private_file", "sync", "temporary_folder"]),
     ("config", &["budget", "engine", "ip_range", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
     (
         "api",
@@ -68,6 +69,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
             "raster",
             "sync",
             "telemetry",
+            "temporary_folder",
             "tiles",
             "weights",
             "zoo",

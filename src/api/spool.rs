@@ -1,7 +1,6 @@
 //! Receives request bodies: small ones into memory, large ones into temporary files, so that many simultaneous uploads use disk
 //! space instead of memory.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use super::error::Problem;
 use crate::error::ErrorKind;
 use crate::private_file;
+use crate::temporary_folder::TemporaryFolder;
 
 /// Larger bodies are written to a file.
 const IN_MEMORY_BYTES: usize = 8 << 20;
@@ -23,8 +23,15 @@ const PIECE_BYTES: usize = 1 << 20;
 /// The directory of the temporary files.
 #[derive(Debug)]
 pub(super) struct Spool {
-    directory: PathBuf,
+    directory: Arc<Directory>,
     count: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Directory {
+    /// In the data directory, which no other process uses.
+    Own(PathBuf),
+    Temporary(TemporaryFolder),
 }
 
 /// A complete request body.
@@ -55,24 +62,14 @@ impl Drop for SpoolFile {
 }
 
 impl Spool {
-    /// Uses `spool` in the data directory, or a new directory under the system's temporary one. Removes files that an earlier
-    /// process left, so no other process may use the same data directory.
+    /// Uses `spool` in the data directory, or a new directory under the system's temporary one. Removes what earlier processes
+    /// left, so no other process may use the same data directory.
     pub(super) fn new(data_dir: Option<&Path>) -> Self {
         let directory = match data_dir {
-            Some(data_dir) => data_dir.join("spool"),
-            // Other users must not be able to guess the name and take it first; RandomState is seeded by the system.
-            None => {
-                let unique = RandomState::new().hash_one(std::process::id());
-                std::env::temp_dir().join(format!("satlas-serve-spool-{unique:016x}"))
-            }
+            Some(data_dir) => Directory::own(data_dir.join("spool")),
+            None => Directory::Temporary(TemporaryFolder::new("spool")),
         };
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %directory.display(), %error, "the spool of an earlier process cannot be removed");
-            }
-            _ => {}
-        }
-        Self { directory, count: AtomicU64::new(0) }
+        Self { directory: Arc::new(directory), count: AtomicU64::new(0) }
     }
 
     /// Receives a whole body; `failed` converts the stream's errors.
@@ -112,13 +109,9 @@ impl Spool {
 
     async fn create(&self) -> io::Result<(SpoolFile, tokio::fs::File)> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(number.to_string());
-        let mut private = tokio::fs::DirBuilder::new();
-        private.recursive(true);
-        // All users of a machine share its temporary directory and must not read these uploads.
-        #[cfg(unix)]
-        private.mode(0o700);
-        private.create(&self.directory).await?;
+        let path = self.directory.path().join(number.to_string());
+        let directory = self.directory.clone();
+        tokio::task::spawn_blocking(move || directory.create()).await??;
         let mut options = private_file::options();
         options.truncate(false).create_new(true);
         let file = tokio::fs::OpenOptions::from(options).open(&path).await?;
@@ -126,10 +119,47 @@ impl Spool {
     }
 }
 
-impl Drop for Spool {
+impl Directory {
+    /// Removes what an earlier process left there.
+    fn own(path: PathBuf) -> Self {
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "the spool of an earlier process cannot be removed");
+            }
+            _ => {}
+        }
+        Self::Own(path)
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+
+    /// Creates it if it is not there.
+    fn create(&self) -> io::Result<()> {
+        match self {
+            Self::Own(path) => {
+                let mut private = std::fs::DirBuilder::new();
+                private.recursive(true);
+                // Other users of the machine must not read these uploads.
+                #[cfg(unix)]
+                std::os::unix::fs::DirBuilderExt::mode(&mut private, 0o700);
+                private.create(path)
+            }
+            Self::Temporary(folder) => folder.create(),
+        }
+    }
+}
+
+impl Drop for Directory {
     fn drop(&mut self) {
-        // Succeeds only if the directory is empty. Files are removed by their owners, or by the next process after a crash.
-        let _ = std::fs::remove_dir(&self.directory);
+        if let Self::Own(path) = self {
+            // Succeeds only if the directory is empty. Files are removed by their owners, or by the next process after a crash.
+            let _ = std::fs::remove_dir(path);
+        }
     }
 }
 

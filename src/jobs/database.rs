@@ -1,7 +1,11 @@
 //! The rows of jobs, in SQLite. Every change of state is one statement that names the states it may start from: if a job is
 //! cancelled at the moment it ends, the change that came first wins.
+//!
+//! How long jobs are kept is measured in running time: how long servers have had the database open, as a clock that nobody sets
+//! tells it. The system's clock may be wrong and then jump, which must not remove a result.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -15,6 +19,9 @@ const MAX_ATTEMPTS: i64 = 2;
 #[derive(Debug)]
 pub(super) struct JobDatabase {
     connection: Connection,
+    opened: Instant,
+    /// Running time until then.
+    before: Duration,
 }
 
 impl JobDatabase {
@@ -30,7 +37,13 @@ impl JobDatabase {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         prepare(&connection)?;
-        Ok(Self { connection })
+        let before = connection.query_row("SELECT ms FROM running_time", [], |row| row.get::<_, i64>(0))?;
+        Ok(Self { connection, opened: Instant::now(), before: Duration::from_millis(before.unsigned_abs()) })
+    }
+
+    /// Milliseconds for which servers have had the database open.
+    fn running_time(&self) -> i64 {
+        i64::try_from((self.before + self.opened.elapsed()).as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Adds a queued job whose inputs have `bytes` in total.
@@ -74,9 +87,10 @@ impl JobDatabase {
         now: i64,
     ) -> Result<bool, JobError> {
         // A server that stops queues its running jobs again; a result that arrives just then is still accepted.
-        let sql = "UPDATE jobs SET state = 'done', progress = 1, finished_ms = ?2, bytes = ?3, headers = ?4, hash = ?5
+        let sql = "UPDATE jobs SET state = 'done', progress = 1, finished_ms = ?2, bytes = ?3, headers = ?4, hash = ?5, ended_at = ?6
             WHERE id = ?1 AND state IN ('running', 'queued')";
-        Ok(self.connection.execute(sql, params![id, now, signed(bytes), to_json(&headers), hash])? == 1)
+        let values = params![id, now, signed(bytes), to_json(&headers), hash, self.running_time()];
+        Ok(self.connection.execute(sql, values)? == 1)
     }
 
     /// Marks a job as failed. Returns false if it has ended otherwise meanwhile.
@@ -84,9 +98,10 @@ impl JobDatabase {
     /// # Errors
     /// If the database fails.
     pub(super) fn set_failed(&self, id: &str, failure: &JobFailure, progress: f64, now: i64) -> Result<bool, JobError> {
-        let sql = "UPDATE jobs SET state = 'failed', progress = ?2, finished_ms = ?3, bytes = 0, failure = ?4
+        let sql =
+            "UPDATE jobs SET state = 'failed', progress = ?2, finished_ms = ?3, bytes = 0, failure = ?4, ended_at = ?5
             WHERE id = ?1 AND state = 'running'";
-        Ok(self.connection.execute(sql, params![id, progress, now, to_json(failure)])? == 1)
+        Ok(self.connection.execute(sql, params![id, progress, now, to_json(failure), self.running_time()])? == 1)
     }
 
     /// Marks a job as cancelled. Returns false if it has already ended or does not exist.
@@ -94,9 +109,9 @@ impl JobDatabase {
     /// # Errors
     /// If the database fails.
     pub(super) fn set_cancelled(&self, id: &str, progress: f64, now: i64) -> Result<bool, JobError> {
-        let sql = "UPDATE jobs SET state = 'cancelled', progress = ?2, finished_ms = ?3, bytes = 0
+        let sql = "UPDATE jobs SET state = 'cancelled', progress = ?2, finished_ms = ?3, bytes = 0, ended_at = ?4
             WHERE id = ?1 AND state IN ('queued', 'running')";
-        Ok(self.connection.execute(sql, params![id, progress, now])? == 1)
+        Ok(self.connection.execute(sql, params![id, progress, now, self.running_time()])? == 1)
     }
 
     /// Queues all running jobs again because the server shuts down; this does not count as one of their attempts.
@@ -115,9 +130,9 @@ impl JobDatabase {
     /// # Errors
     /// If the database fails.
     pub(super) fn recover(&self, failure: &JobFailure, now: i64) -> Result<(), JobError> {
-        let failed = "UPDATE jobs SET state = 'failed', finished_ms = ?1, bytes = 0, failure = ?2
+        let failed = "UPDATE jobs SET state = 'failed', finished_ms = ?1, bytes = 0, failure = ?2, ended_at = ?4
             WHERE state = 'running' AND attempts >= ?3";
-        self.connection.execute(failed, params![now, to_json(failure), MAX_ATTEMPTS])?;
+        self.connection.execute(failed, params![now, to_json(failure), MAX_ATTEMPTS, self.running_time()])?;
         self.connection.execute("UPDATE jobs SET state = 'queued', started_ms = NULL WHERE state = 'running'", [])?;
         Ok(())
     }
@@ -131,18 +146,23 @@ impl JobDatabase {
         Ok(self.connection.execute(sql, params![id])? == 1)
     }
 
-    /// Removes ended jobs: those that ended before `before`, and the oldest while there are more than `count` or their
+    /// Removes ended jobs: those that have been kept for longer than `retention`, and the oldest while there are more than `count` or their
     /// results exceed `bytes` in total. The newest one is never removed for its size. Returns the ids of the removed jobs.
     ///
     /// # Errors
     /// If the database fails.
-    pub(super) fn expire(&self, before: i64, count: usize, bytes: u64) -> Result<Vec<String>, JobError> {
+    pub(super) fn expire(&self, retention: Duration, count: usize, bytes: u64) -> Result<Vec<String>, JobError> {
+        let now = self.running_time();
+        let before = now.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+        // Without an ended job, time need not be counted.
+        let counted = "UPDATE running_time SET ms = ?1 WHERE EXISTS (SELECT 1 FROM jobs WHERE ended_at IS NOT NULL)";
+        self.connection.execute(counted, params![now])?;
         let sql = "DELETE FROM jobs WHERE number IN (
             SELECT number FROM (
-                SELECT number, finished_ms, row_number() OVER newest AS place, sum(bytes) OVER newest AS total
+                SELECT number, ended_at, row_number() OVER newest AS place, sum(bytes) OVER newest AS total
                 FROM jobs WHERE state IN ('done', 'failed', 'cancelled')
-                WINDOW newest AS (ORDER BY finished_ms DESC, number DESC)
-            ) WHERE finished_ms < ?1 OR place > ?2 OR (total > ?3 AND place > 1)
+                WINDOW newest AS (ORDER BY ended_at DESC, number DESC)
+            ) WHERE ended_at < ?1 OR place > ?2 OR (total > ?3 AND place > 1)
         ) RETURNING id";
         let mut statement = self.connection.prepare_cached(sql)?;
         let ids = statement.query_map(params![before, signed(count as u64), signed(bytes)], |row| row.get(0))?;

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use super::{InputContent, JobInput};
 use crate::private_file;
+use crate::temporary_folder::TemporaryFolder;
 
 /// One directory per job below `root`.
 #[derive(Debug)]
 pub(super) struct JobFiles {
     root: PathBuf,
-    /// Whether `root` is removed when this value is dropped.
-    temporary: bool,
+    /// What `root` is the path of, if it goes with this value.
+    temporary: Option<TemporaryFolder>,
 }
 
 impl JobFiles {
@@ -24,12 +25,13 @@ impl JobFiles {
     /// If `root` cannot be created.
     pub(super) fn lasting(root: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&root)?;
-        Ok(Self { root, temporary: false })
+        Ok(Self { root, temporary: None })
     }
 
     /// Directories that are removed with this value. Nothing is created before the first job.
-    pub(super) fn temporary(unique: &str) -> Self {
-        Self { root: std::env::temp_dir().join(format!("satlas-serve-jobs-{unique}")), temporary: true }
+    pub(super) fn temporary() -> Self {
+        let folder = TemporaryFolder::new("jobs");
+        Self { root: folder.path().to_owned(), temporary: Some(folder) }
     }
 
     /// Writes a new job's inputs. If that fails, what was written is removed.
@@ -37,8 +39,8 @@ impl JobFiles {
     /// # Errors
     /// If a file cannot be written or moved.
     pub(super) fn store_inputs(&self, id: &str, inputs: Vec<JobInput>) -> io::Result<()> {
-        if self.temporary {
-            create_private_dir(&self.root)?;
+        if let Some(folder) = &self.temporary {
+            folder.create()?;
         }
         let directory = self.root.join(id);
         let write = || {
@@ -106,24 +108,6 @@ impl JobFiles {
     fn result(&self, id: &str) -> PathBuf {
         self.root.join(id).join("result")
     }
-}
-
-impl Drop for JobFiles {
-    fn drop(&mut self) {
-        if self.temporary {
-            warn_unless_gone(&self.root, std::fs::remove_dir_all(&self.root));
-        }
-    }
-}
-
-/// Creates a directory that only its owner may read: temporary directories are shared by all users of a machine, and
-/// uploads are private.
-fn create_private_dir(path: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 /// Moves a file, also between file systems, and returns when it is on disk.

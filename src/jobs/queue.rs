@@ -48,7 +48,7 @@ impl JobQueue {
     /// If the directory cannot be used or is in use, or the database cannot be read.
     pub(super) fn open(options: &JobOptions) -> Result<Self, JobError> {
         let (database, files, lock) = match &options.data_dir {
-            None => (JobDatabase::open(None)?, JobFiles::temporary(&new_id()?), None),
+            None => (JobDatabase::open(None)?, JobFiles::temporary(), None),
             Some(data_dir) => {
                 let root = data_dir.join("jobs");
                 let files = JobFiles::lasting(root.clone()).map_err(JobError::io(format!("making {}", root.display())))?;
@@ -133,9 +133,7 @@ impl JobQueue {
     /// # Errors
     /// If the database fails.
     pub(super) fn expire(&self) -> Result<(), JobError> {
-        let retention = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
-        let before = now_ms().saturating_sub(retention);
-        for id in self.database().expire(before, MAX_ENDED, self.options.max_bytes)? {
+        for id in self.database().expire(self.options.retention, MAX_ENDED, self.options.max_bytes)? {
             self.files.remove(&id);
         }
         Ok(())

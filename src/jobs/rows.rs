@@ -4,10 +4,10 @@ use rusqlite::{Connection, Row};
 
 use super::{Job, JobError, JobState};
 
-/// Version of the table, kept in SQLite's `user_version`.
-const VERSION: i64 = 1;
+/// What makes each version of the tables from the one before. SQLite's `user_version` is how many have been done.
+pub(super) const VERSIONS: [&str; 2] = [TABLE, RUNNING_TIME];
 
-const TABLES: &str = "
+const TABLE: &str = "
     CREATE TABLE jobs (
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -28,7 +28,13 @@ const TABLES: &str = "
         hash TEXT                       -- of the result
     );
     CREATE INDEX jobs_by_state ON jobs (state, number);
-    PRAGMA user_version = 1;
+";
+
+const RUNNING_TIME: &str = "
+    ALTER TABLE jobs ADD COLUMN ended_at INTEGER;   -- in running time, ms
+    UPDATE jobs SET ended_at = 0 WHERE finished_ms IS NOT NULL;
+    CREATE TABLE running_time (ms INTEGER NOT NULL);
+    INSERT INTO running_time VALUES (0);
 ";
 
 /// The columns that [`job`] reads.
@@ -52,16 +58,16 @@ pub(super) struct StoredResult {
     pub(super) bytes: u64,
 }
 
-/// Creates the table in a new database, and checks the version of an existing one.
+/// Brings a database to the newest version.
 ///
 /// # Errors
 /// If the database fails, or a later version of this program wrote it.
 pub(super) fn prepare(connection: &Connection) -> Result<(), JobError> {
     let found = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
-    match found {
-        0 => connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?,
-        VERSION => {}
-        _ => return Err(JobError::Newer { found, known: VERSION }),
+    let newer = || JobError::Newer { found, known: VERSIONS.len() as i64 };
+    let done = usize::try_from(found).ok().filter(|done| *done <= VERSIONS.len()).ok_or_else(newer)?;
+    for (step, statements) in VERSIONS.iter().enumerate().skip(done) {
+        connection.execute_batch(&format!("BEGIN; {statements} PRAGMA user_version = {}; COMMIT;", step + 1))?;
     }
     Ok(())
 }

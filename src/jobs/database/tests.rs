@@ -73,17 +73,56 @@ fn a_job_that_was_interrupted_twice_is_not_run_a_third_time() {
 
 #[test]
 fn old_results_make_room_for_new_ones() {
-    let store = store_with(&["a", "b", "c", "d"]);
-    for (id, finished) in [("a", 10), ("b", 20), ("c", 30)] {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let mut store = store_with(&["a", "b", "c", "d"]);
+    // The system's clock goes back meanwhile.
+    for (id, finished) in [("a", 30), ("b", 20), ("c", 10)] {
         store.take_next(1).unwrap();
         done(&store, id, 100, finished);
+        store.before += HOUR;
     }
-    assert!(store.expire(0, 10, 300).unwrap().is_empty());
-    assert_eq!(store.expire(11, 10, 300).unwrap(), ["a"], "by age");
-    assert_eq!(store.expire(0, 10, 199).unwrap(), ["b"], "by size");
-    assert!(store.expire(0, 10, 1).unwrap().is_empty(), "the newest stays");
-    assert_eq!(store.expire(0, 0, 300).unwrap(), ["c"], "by number");
+    assert!(store.expire(4 * HOUR, 10, 300).unwrap().is_empty());
+    assert_eq!(store.expire(5 * HOUR / 2, 10, 300).unwrap(), ["a"], "by age");
+    assert_eq!(store.expire(4 * HOUR, 10, 199).unwrap(), ["b"], "by size");
+    assert!(store.expire(4 * HOUR, 10, 1).unwrap().is_empty(), "the newest stays");
+    assert_eq!(store.expire(4 * HOUR, 0, 300).unwrap(), ["c"], "by number");
     assert_eq!(store.list(None, 10).unwrap().len(), 1, "what waits is never removed");
+}
+
+#[test]
+fn running_time_goes_on_in_the_next_process_and_the_systems_clock_does_not_count() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut store = JobDatabase::open(Some(file.path())).unwrap();
+    for (id, now) in [("a", i64::MAX), ("b", 0)] {
+        store.insert(id, &new_job(), &[], 0, now).unwrap();
+        store.take_next(now).unwrap();
+        done(&store, id, 1, now);
+    }
+    assert!(store.expire(HOUR, 10, 10).unwrap().is_empty());
+    store.before += 2 * HOUR / 3;
+    assert!(store.expire(HOUR, 10, 10).unwrap().is_empty());
+    let mut store = JobDatabase::open(Some(file.path())).unwrap();
+    assert!(store.expire(HOUR, 10, 10).unwrap().is_empty());
+    store.before += 2 * HOUR / 3;
+    assert_eq!(store.expire(HOUR, 10, 10).unwrap().len(), 2);
+}
+
+#[test]
+fn a_database_of_an_earlier_version_is_brought_up_to_date() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let old = Connection::open(file.path()).unwrap();
+    old.execute_batch(&format!("{} PRAGMA user_version = 1;", crate::jobs::rows::VERSIONS[0])).unwrap();
+    old.execute_batch(
+        "INSERT INTO jobs (id, model, task, request, request_id, inputs, state, created_ms, finished_ms, bytes)
+            VALUES ('a', 'world', 'cover', '{}', 'r', '[]', 'done', 1, 2, 3)",
+    )
+    .unwrap();
+    drop(old);
+    let mut store = JobDatabase::open(Some(file.path())).unwrap();
+    assert!(store.expire(Duration::from_secs(60), 10, 10).unwrap().is_empty());
+    store.before += Duration::from_secs(61);
+    assert_eq!(store.expire(Duration::from_secs(60), 10, 10).unwrap(), ["a"]);
 }
 
 #[test]
