@@ -17,7 +17,7 @@ use axum::http::Request;
 use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::georef::{Crs, GeoTransform, Georef};
-use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Patch, RasterError, Resampling, Source};
+use satlas_serve::raster::{CaptureSelection, ChunkCache, Limits, OpenOptions, Patch, RasterError, Resampling, Source};
 use satlas_serve::storage::{Client, ClientOptions, RemotePolicy};
 use serde_json::{Value, json};
 
@@ -320,6 +320,31 @@ fn documents_that_are_broken_are_explained() {
     let warning = warning_of(&source);
     assert!(warning.contains("colours.tif has 3 bands") && warning.contains("rededge1"), "{warning}");
     assert_eq!(source.captures().len(), 1, "the newest item is left out");
+}
+
+#[test]
+fn a_damaged_file_costs_its_capture_if_another_has_data() {
+    let (directory, location) = directory_with(&items());
+    // Each has a cache of its own for what it reads.
+    let (source, other) = (open(&location).unwrap(), open(&location).unwrap());
+    let damage = |scene: &str| std::fs::write(directory.path().join(scene).join("B04.tif"), "no TIFF").unwrap();
+    let newest = |source: &Source, captures: Option<Vec<usize>>| {
+        let wanted = CaptureSelection { captures, datetime: None };
+        source.read_newest((&wanted, 1), &strip(20, 40, 8), &[0], Resampling::Nearest)
+    };
+    damage("west_2");
+    let read = newest(&source, None).unwrap();
+    assert_eq!(read.patches[0].pixels[0], 1000.0);
+    let [warning] = read.left_out.as_slice() else { panic!("{:?}", read.left_out) };
+    assert!(
+        warning.starts_with("Capture 2 of 2024-06-11T10:10:00Z is left out: ") && warning.contains("B04.tif"),
+        "{warning}"
+    );
+    let picture = source.read_rgba(&CaptureSelection::default(), &strip(20, 40, 8), Resampling::Nearest).unwrap();
+    assert!(picture.rgba[3] == 255 && picture.warnings.is_empty(), "other files are sound");
+    assert!(newest(&source, Some(vec![1])).is_err(), "it was asked for by number");
+    damage("west_1");
+    assert!(newest(&other, None).is_err(), "nothing else has data");
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl EncodedAnswer {
         .map_err(Problem::internal)?
     }
 
-    /// Encodes an imagery tile as PNG; `read` is the time it took to read it, `warning` why it may be empty. Blocks.
+    /// Encodes an imagery tile as PNG; `read` is the time it took to read it, `unmatched` why it may be empty. Blocks.
     ///
     /// # Errors
     /// If the PNG encoder fails.
@@ -76,7 +76,7 @@ impl EncodedAnswer {
         tile: &RgbaTile,
         georef: &Georef,
         read: Duration,
-        warning: Option<String>,
+        unmatched: Option<String>,
     ) -> Result<Self, Problem> {
         let started = Instant::now();
         let pixels = tile.rgba.chunks_exact(4);
@@ -85,8 +85,9 @@ impl EncodedAnswer {
         let encoded = encode_imagery(&rgb, &valid, tile.width, tile.height)?;
         let timing = server_timing(&Timings { read, ..Timings::default() }, started.elapsed());
         let mut answer = Self::new(encoded, Some(georef), &timing);
-        if let Some(warning) = warning {
-            insert(&mut answer.headers, INPUT_WARNINGS, &warning);
+        let warnings: Vec<&str> = tile.warnings.iter().chain(&unmatched).map(String::as_str).collect();
+        if !warnings.is_empty() {
+            insert(&mut answer.headers, INPUT_WARNINGS, &warnings.join(" | "));
         }
         Ok(answer)
     }

@@ -27,26 +27,14 @@ pub(super) fn read_source_window(
     target: &Georef,
     options: &PixelOptions,
 ) -> Result<Option<WindowPixels>, EngineError> {
-    let chosen = source.select(&options.captures)?;
     // Too many captures named by number are an error; a time range or a whole series is cut to the newest with data.
     if options.captures.captures.is_some() {
-        check_count(spec, chosen.len())?;
+        check_count(spec, source.select(&options.captures)?.len())?;
     }
     let plan = InputPlan::new(source.raster_info(), spec, &options.input())?;
-    let (mut patches, mut warnings) = (Vec::new(), Vec::new());
-    for capture in chosen.into_iter().rev() {
-        let patch = source.read(capture, target, plan.bands(), options.resampling)?;
-        if !patch.is_empty() {
-            patches.push(patch);
-            warnings.extend(source.capture(capture)?.raster.warnings());
-        }
-        if patches.len() == spec.max_images {
-            break;
-        }
-    }
-    patches.reverse();
-    warnings.extend(source.undated_warning());
-    Ok(input(&patches, &plan, warnings))
+    let newest = source.read_newest((&options.captures, spec.max_images), target, plan.bands(), options.resampling)?;
+    let warnings = newest.warnings.into_iter().chain(newest.left_out).chain(source.undated_warning()).collect();
+    Ok(input(&newest.patches, &plan, warnings))
 }
 
 /// Reads a window of uploaded captures in their own pixel grid; `None` if no capture has data there.

@@ -149,6 +149,19 @@ impl RasterError {
         matches!(self, Self::Remote(RemoteError::Changed { .. }))
     }
 
+    /// True if another attempt would fail, too.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Remote(RemoteError::Status { status, .. }) => {
+                (400..500).contains(status) && !matches!(status, 408 | 425 | 429)
+            }
+            error => !matches!(
+                error.kind(),
+                ErrorKind::Internal | ErrorKind::Upstream | ErrorKind::TimedOut | ErrorKind::Overloaded
+            ),
+        }
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {

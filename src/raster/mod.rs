@@ -26,5 +26,5 @@ pub use formats::{ChunkCache, GeoTiff, Jpeg2000, Limits, MemoryRaster};
 pub use input::{BandNumbers, InputOptions, InputPlan, Preset, resolution_warning};
 pub use open::{Capture, Imagery, Location, OpenOptions, open};
 pub use pixels::{BandColour, BandInfo, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
-pub use source::{BandSummary, CaptureSelection, RgbaTile, Source, SourceInfo};
+pub use source::{BandSummary, CaptureSelection, NewestCaptures, RgbaTile, Source, SourceInfo};
 pub use warp::{Composite, Mosaic, warp};

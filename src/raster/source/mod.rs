@@ -1,7 +1,9 @@
 //! A source: one or more captures with a name, and what a map needs to know about them.
 
+mod newest;
 mod rendering;
 
+pub use newest::NewestCaptures;
 pub use rendering::RgbaTile;
 
 use std::path::Path;
@@ -332,7 +334,7 @@ impl Source {
     /// It shows the newest of the wanted captures with data there.
     ///
     /// # Errors
-    /// As [`Source::select`] and [`Source::read`].
+    /// As [`Source::read_newest`].
     pub fn read_rgba(
         &self,
         wanted: &CaptureSelection,
@@ -347,13 +349,10 @@ impl Source {
                 self.rendering.get_or_init(|| rendering)
             }
         };
-        for newest in self.select(wanted)?.into_iter().rev() {
-            let patch = self.read(newest, target, rendering.bands(), resampling)?;
-            if !patch.is_empty() {
-                return Ok(rendering.paint(&patch));
-            }
-        }
-        Ok(rendering.paint(&Patch::empty(target.width, target.height, rendering.bands().len())))
+        let newest = self.read_newest((wanted, 1), target, rendering.bands(), resampling)?;
+        let empty = || Patch::empty(target.width, target.height, rendering.bands().len());
+        let tile = rendering.paint(&newest.patches.into_iter().next().unwrap_or_else(empty));
+        Ok(RgbaTile { warnings: newest.left_out, ..tile })
     }
 
     /// True if a capture may lie on the grid `target`; false for sources without a georeference.

@@ -23,6 +23,8 @@ pub struct RgbaTile {
     pub height: usize,
     /// `[height, width, 4]`; transparent black for pixels without data.
     pub rgba: Vec<u8>,
+    /// Why it may not show what was asked for.
+    pub warnings: Vec<String>,
 }
 
 /// How a raster is shown: three bands (or one, as grey) and the values that become black and white.
@@ -67,7 +69,7 @@ impl Rendering {
             }
             colour[3] = 255;
         }
-        RgbaTile { width: patch.width, height: patch.height, rgba }
+        RgbaTile { width: patch.width, height: patch.height, rgba, warnings: Vec::new() }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use self::catalogue::{Catalogue, open_search};
 use self::common_bands::{OpenScene, restrict};
 use self::document::Page;
 use self::item::Item;
-use self::oddities::{Oddities, is_lasting};
+use self::oddities::Oddities;
 use self::pass::passes_of;
 use self::search::Mosaicking;
 pub(crate) use self::search::is_search;
@@ -259,7 +259,7 @@ fn open_files(name: &str, files: Vec<AssetFile>) -> Result<Vec<Result<Arc<AssetR
         });
     }
     in_parallel(files.len(), |index| match files[index].clone().open() {
-        Err(error) if !is_lasting(&error) => Err(error),
+        Err(error) if !error.is_lasting() => Err(error),
         opened => Ok(opened.map(Arc::new)),
     })
 }

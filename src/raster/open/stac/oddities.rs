@@ -1,8 +1,6 @@
 //! What is odd about the items of a document or a search: a warning for those that are used, or the error if none is left.
 
-use crate::error::ErrorKind;
 use crate::raster::error::RasterError;
-use crate::storage::RemoteError;
 
 /// Oddities that a warning names, and characters of each.
 const SHOWN: usize = 3;
@@ -32,7 +30,7 @@ impl Oddities {
     /// # Errors
     /// `error` itself if it is a failure that may pass: without the item, the answer would change when the host is well again.
     pub(super) fn leave_out(&mut self, item: &str, error: RasterError) -> Result<(), RasterError> {
-        if !is_lasting(&error) {
+        if !error.is_lasting() {
             return Err(error);
         }
         tracing::warn!(item, %error, "an item is left out");
@@ -58,20 +56,10 @@ impl Oddities {
     }
 }
 
-/// True if another attempt would fail, too.
-pub(super) fn is_lasting(error: &RasterError) -> bool {
-    match error {
-        RasterError::Remote(RemoteError::Status { status, .. }) => {
-            (400..500).contains(status) && !matches!(status, 408 | 425 | 429)
-        }
-        error => !matches!(error.kind(), ErrorKind::Internal | ErrorKind::Upstream | ErrorKind::TimedOut),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::RemoteUrl;
+    use crate::storage::{RemoteError, RemoteUrl};
 
     fn status(status: u16) -> RasterError {
         let url = RemoteUrl::parse("https://a.org/b.tif").expect("an address");
