@@ -39,6 +39,23 @@ async fn raw_bytes_and_forms_say_the_same() {
 }
 
 #[tokio::test]
+async fn a_further_file_that_nobody_chose_is_no_capture() {
+    let raster = demo("trees_osbs.tif");
+    let (content_type, alone) = form(&[("image", &raster)]);
+    let with =
+        |part: &str| [b"--edge\r\nContent-Disposition: form-data; ", part.as_bytes(), b"\r\n\r\n\r\n", &alone].concat();
+    let expected = post(TREES, &content_type, alone.clone()).await.body;
+    // As Swagger UI and as browsers send it.
+    for unfilled in ["name=\"image_2\"", "name=\"image_2\"; filename=\"\""] {
+        assert_eq!(post(TREES, &content_type, with(unfilled)).await.body, expected, "{unfilled}");
+    }
+    for empty in ["name=\"image_2\"; filename=\"empty.tif\"", "name=\"image\""] {
+        let detail = post(TREES, &content_type, with(empty)).await.problem(400);
+        assert!(detail.contains("found no bytes"), "{empty}: {detail}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_that_are_no_raster_are_refused_with_what_is_needed() {
     let raster = demo("trees_osbs.tif");
     let mut absurd = raster.clone();

@@ -182,7 +182,12 @@ async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<Up
         }
         let file_name = part.file_name().filter(|name| !name.is_empty()).map(str::to_owned);
         let received = spool.receive(part, limit, |error| form_problem(&error, limit)).await?;
-        files.push((position, UploadedFile::received(&field, file_name, received)));
+        let file = UploadedFile::received(&field, file_name, received);
+        // Pages send this for a file that nobody chose; a named file without bytes is a mistake.
+        let is_unfilled = position > 1 && file.file_name.is_none() && file.is_empty();
+        if !is_unfilled {
+            files.push((position, file));
+        }
     }
     if files.is_empty() {
         return Err(Problem::invalid("found a form without a part; a part named image is needed"));
