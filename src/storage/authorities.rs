@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -20,6 +20,12 @@ const SYSTEM_FILES: [&str; 4] = [
 #[derive(Clone, Default)]
 pub struct Authorities(Option<Arc<Vec<Certificate<'static>>>>);
 
+/// The system's. Several clients want them as the server starts, and to decode them takes milliseconds.
+static SYSTEM: LazyLock<Authorities> = LazyLock::new(|| {
+    let found = SYSTEM_FILES.iter().map(|file| certificates(Path::new(file))).find(|found| !found.is_empty());
+    Authorities(found.map(Arc::new))
+});
+
 impl Authorities {
     /// The authorities that the variables name, which `variable` looks up, as OpenSSL takes them. If nothing in the named files can
     /// be read, nobody is trusted, which is logged.
@@ -27,8 +33,7 @@ impl Authorities {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let (file, folders) = (given("SSL_CERT_FILE"), given("SSL_CERT_DIR"));
         if file.is_none() && folders.is_none() {
-            let system = SYSTEM_FILES.iter().map(|file| certificates(Path::new(file))).find(|found| !found.is_empty());
-            return Self(system.map(Arc::new));
+            return SYSTEM.clone();
         }
         let entries =
             folders.iter().flat_map(std::env::split_paths).filter_map(|folder| fs::read_dir(folder).ok()).flatten();
