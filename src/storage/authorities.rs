@@ -1,9 +1,8 @@
 //! The certificates of the authorities that TLS connections are checked against.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -15,45 +14,60 @@ const SYSTEM_FILES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The authorities that are trusted: those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the system's, else Mozilla's, which are part
-/// of the program.
-#[derive(Clone, Default)]
-pub struct Authorities(Option<Arc<Vec<Certificate<'static>>>>);
-
-/// The system's. Several clients want them as the server starts, and to decode them takes milliseconds.
-static SYSTEM: LazyLock<Authorities> = LazyLock::new(|| {
-    let found = SYSTEM_FILES.iter().map(|file| certificates(Path::new(file))).find(|found| !found.is_empty());
-    Authorities(found.map(Arc::new))
-});
+/// The authorities that are trusted. Decoding their certificates takes up to 10 ms, so it waits for the first connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those that Mozilla trusts, which are part of the program.
+    #[default]
+    Mozilla,
+    /// The system's, else Mozilla's.
+    System,
+    /// Those in a file and in the files of folders, which are separated as in `PATH`.
+    Named {
+        /// `SSL_CERT_FILE`.
+        file: Option<String>,
+        /// `SSL_CERT_DIR`.
+        folders: Option<String>,
+    },
+}
 
 impl Authorities {
-    /// The authorities that the variables name, which `variable` looks up, as OpenSSL takes them. If nothing in the named files can
-    /// be read, nobody is trusted, which is logged.
+    /// The authorities that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, which `variable` looks up, as OpenSSL takes them, else the
+    /// system's.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let (file, folders) = (given("SSL_CERT_FILE"), given("SSL_CERT_DIR"));
-        if file.is_none() && folders.is_none() {
-            return SYSTEM.clone();
+        match (given("SSL_CERT_FILE"), given("SSL_CERT_DIR")) {
+            (None, None) => Self::System,
+            (file, folders) => Self::Named { file, folders },
         }
-        let entries =
-            folders.iter().flat_map(std::env::split_paths).filter_map(|folder| fs::read_dir(folder).ok()).flatten();
-        let files = entries.filter_map(|entry| Some(entry.ok()?.path())).chain(file.iter().map(PathBuf::from));
-        let found: Vec<_> = files.flat_map(|file| certificates(&file)).collect();
-        if found.is_empty() {
-            tracing::warn!(
-                ?file,
-                ?folders,
-                "SSL_CERT_FILE and SSL_CERT_DIR name no certificate: no TLS connection can be made"
-            );
-        }
-        Self(Some(Arc::new(found)))
     }
 
-    /// What a client checks connections with.
+    /// What a client checks connections with. Reads the certificates. If nothing in the named files can be read, nobody is
+    /// trusted, which is logged.
     pub fn tls(&self) -> TlsConfig {
-        let roots = self.0.as_ref().map_or(RootCerts::WebPki, |found| RootCerts::Specific(found.clone()));
+        let found = match self {
+            Self::Mozilla => None,
+            Self::System => SYSTEM_FILES.iter().map(|file| certificates(Path::new(file))).find(|found| !found.is_empty()),
+            Self::Named { file, folders } => Some(named_certificates(file.as_deref(), folders.as_deref())),
+        };
+        let roots = found.map_or(RootCerts::WebPki, |found| RootCerts::Specific(Arc::new(found)));
         TlsConfig::builder().root_certs(roots).build()
     }
+}
+
+fn named_certificates(file: Option<&str>, folders: Option<&str>) -> Vec<Certificate<'static>> {
+    let entries =
+        folders.into_iter().flat_map(std::env::split_paths).filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path())).chain(file.map(PathBuf::from));
+    let found: Vec<_> = files.flat_map(|file| certificates(&file)).collect();
+    if found.is_empty() {
+        tracing::warn!(
+            ?file,
+            ?folders,
+            "SSL_CERT_FILE and SSL_CERT_DIR name no certificate: no TLS connection can be made"
+        );
+    }
+    found
 }
 
 /// The certificates in a file; none if it cannot be read.
@@ -65,27 +79,6 @@ fn certificates(file: &Path) -> Vec<Certificate<'static>> {
         _ => None,
     });
     certificates.collect()
-}
-
-impl PartialEq for Authorities {
-    fn eq(&self, other: &Self) -> bool {
-        let bytes = |authorities: &Self| -> Option<Vec<Vec<u8>>> {
-            let found = authorities.0.as_ref()?;
-            Some(found.iter().map(|certificate| certificate.der().to_vec()).collect())
-        };
-        bytes(self) == bytes(other)
-    }
-}
-
-impl Eq for Authorities {}
-
-impl fmt::Debug for Authorities {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(found) => write!(f, "{} certificates", found.len()),
-            None => f.write_str("Mozilla's certificates"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -101,13 +94,16 @@ mod tests {
         let folder = dir.path().display().to_string();
         let shown = |named: &[(&str, &str)]| {
             let look_up = |name: &str| named.iter().find(|(found, _)| *found == name).map(|(_, value)| (*value).to_owned());
-            format!("{:?}", Authorities::from_variables(look_up))
+            match Authorities::from_variables(look_up).tls().root_certs() {
+                RootCerts::Specific(found) => Some(found.len()),
+                _ => None,
+            }
         };
-        assert_eq!(shown(&[("SSL_CERT_FILE", file)]), "1 certificates");
-        assert_eq!(shown(&[("SSL_CERT_DIR", &folder)]), "1 certificates");
-        assert_eq!(shown(&[("SSL_CERT_FILE", file), ("SSL_CERT_DIR", &folder)]), "2 certificates");
-        assert_eq!(shown(&[("SSL_CERT_DIR", &format!("/nowhere:{folder}"))]), "1 certificates");
-        assert_eq!(shown(&[("SSL_CERT_FILE", "/nowhere")]), "0 certificates");
-        assert_ne!(shown(&[("SSL_CERT_FILE", "")]), "0 certificates");
+        assert_eq!(shown(&[("SSL_CERT_FILE", file)]), Some(1));
+        assert_eq!(shown(&[("SSL_CERT_DIR", &folder)]), Some(1));
+        assert_eq!(shown(&[("SSL_CERT_FILE", file), ("SSL_CERT_DIR", &folder)]), Some(2));
+        assert_eq!(shown(&[("SSL_CERT_DIR", &format!("/nowhere:{folder}"))]), Some(1));
+        assert_eq!(shown(&[("SSL_CERT_FILE", "/nowhere")]), Some(0));
+        assert_ne!(shown(&[("SSL_CERT_FILE", "")]), Some(0));
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP client of remote imagery. Waits and answers are bounded, failures that may pass are retried, redirects are checked.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -60,7 +61,8 @@ impl Default for ClientOptions {
 
 /// The client. It is shared by threads and blocks the one that calls it.
 pub struct Client {
-    agent: Agent,
+    /// Made for the first request, as it reads certificates.
+    agent: OnceLock<Agent>,
     policy: RemotePolicy,
     options: ClientOptions,
     limiter: HostLimiter,
@@ -112,23 +114,30 @@ impl Client {
     ///
     /// Proxies named in the environment are ignored, because the addresses that a proxy connects to cannot be checked.
     pub fn new(policy: RemotePolicy, options: ClientOptions) -> Self {
+        let blocks = block_cache(options.block_bytes);
+        Self { agent: OnceLock::new(), policy, options, limiter: HostLimiter::default(), blocks }
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.get_or_init(|| self.new_agent())
+    }
+
+    fn new_agent(&self) -> Agent {
         let config = Config::builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
-            .tls_config(options.authorities.tls())
-            .timeout_connect(Some(options.connect_timeout))
+            .tls_config(self.options.authorities.tls())
+            .timeout_connect(Some(self.options.connect_timeout))
             .max_response_header_size(MAX_HEADER_BYTES)
             .max_idle_connections_per_host(16)
             .max_idle_connections(64)
             .accept_encoding("identity")
             .user_agent(concat!("satlas-serve/", env!("CARGO_PKG_VERSION")))
             .build();
-        let resolver = GuardedResolver { allow_private: policy.allow_private, system: DefaultResolver::default() };
-        let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
-        let blocks = block_cache(options.block_bytes);
-        Self { agent, policy, options, limiter: HostLimiter::default(), blocks }
+        let resolver = GuardedResolver { allow_private: self.policy.allow_private, system: DefaultResolver::default() };
+        Agent::with_parts(config, DefaultConnector::default(), resolver)
     }
 
     /// What may be fetched.
@@ -238,10 +247,10 @@ impl Client {
                 let mut request = request.map(|()| *json);
                 *request.method_mut() = Method::POST;
                 request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
+                self.agent().run(self.agent().configure_request(request).timeout_global(Some(left)).build())
             }
             RemoteRequest::Get | RemoteRequest::Range { .. } | RemoteRequest::Head => {
-                self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
+                self.agent().run(self.agent().configure_request(request).timeout_global(Some(left)).build())
             }
         };
         sent.map_err(|error| self.failure(url, error, 0))

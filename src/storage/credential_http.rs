@@ -1,6 +1,7 @@
 //! HTTP for `object_store`'s look-up of credentials. It alone may ask the metadata services of clouds, at addresses that
 //! the library or the operator's variables name, never a client; imagery goes through the guarded client.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,30 +25,41 @@ pub(super) struct CredentialConnector(pub(super) Authorities);
 
 impl HttpConnector for CredentialConnector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .tls_config(self.0.tls())
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(TIMEOUT))
-            .build();
-        Ok(HttpClient::new(CredentialService(config.into())))
+        Ok(HttpClient::new(CredentialService { authorities: self.0.clone(), agent: OnceLock::new() }))
     }
 }
 
-/// One agent. It blocks its thread, which only waits for the answer.
+/// One agent, made for the first request, as it reads certificates. It blocks its thread, which only waits for the answer.
 #[derive(Debug)]
-struct CredentialService(Agent);
+struct CredentialService {
+    authorities: Authorities,
+    agent: OnceLock<Agent>,
+}
+
+impl CredentialService {
+    fn agent(&self) -> &Agent {
+        self.agent.get_or_init(|| {
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .proxy(None)
+                .tls_config(self.authorities.tls())
+                .timeout_connect(Some(CONNECT_TIMEOUT))
+                .timeout_global(Some(TIMEOUT))
+                .build();
+            config.into()
+        })
+    }
+}
 
 #[async_trait]
 impl HttpService for CredentialService {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let sent = match body.as_bytes().filter(|bytes| !bytes.is_empty() || parts.method != Method::GET) {
-            Some(bytes) => self.0.run(Request::from_parts(parts, bytes.to_vec())),
-            None => self.0.run(Request::from_parts(parts, ())),
+            Some(bytes) => self.agent().run(Request::from_parts(parts, bytes.to_vec())),
+            None => self.agent().run(Request::from_parts(parts, ())),
         };
         let (parts, mut body) = sent.map_err(failed)?.into_parts();
         let bytes = body.with_config().limit(MAX_BYTES).read_to_vec().map_err(failed)?;

@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -37,7 +38,7 @@ pub struct DownloadProgress {
 pub struct Hub {
     options: HubOptions,
     cache: HubCache,
-    agent: ureq::Agent,
+    agent: OnceLock<ureq::Agent>,
 }
 
 /// What the hub states about a file before sending it.
@@ -50,21 +51,28 @@ struct HubMetadata {
 impl Hub {
     /// Opens no connection yet.
     pub fn new(options: HubOptions) -> Self {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(MAX_REDIRECTS)
-            .max_redirects_will_error(false)
-            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
-            .tls_config(options.authorities.tls())
-            .timeout_resolve(Some(options.timeout))
-            .timeout_connect(Some(options.timeout))
-            .timeout_recv_response(Some(options.timeout))
-            .timeout_per_read(Some(options.timeout))
-            .user_agent(concat!("satlas-serve/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
         let cache = HubCache { dir: options.cache_dir.clone() };
-        Self { options, cache, agent }
+        Self { options, cache, agent: OnceLock::new() }
+    }
+
+    /// Made for the first request, as it reads certificates.
+    fn agent(&self) -> &ureq::Agent {
+        let options = &self.options;
+        self.agent.get_or_init(|| {
+            ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(MAX_REDIRECTS)
+                .max_redirects_will_error(false)
+                .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+                .tls_config(options.authorities.tls())
+                .timeout_resolve(Some(options.timeout))
+                .timeout_connect(Some(options.timeout))
+                .timeout_recv_response(Some(options.timeout))
+                .timeout_per_read(Some(options.timeout))
+                .user_agent(concat!("satlas-serve/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .into()
+        })
     }
 
     /// A file in the cache, if it is there.
@@ -113,7 +121,7 @@ impl Hub {
         let mut url = url.to_owned();
         let mut redirects = 0;
         let response = loop {
-            let mut request = self.agent.head(&url).config().max_redirects(0).build();
+            let mut request = self.agent().head(&url).config().max_redirects(0).build();
             if let Some(token) = &self.options.token {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
@@ -193,7 +201,7 @@ impl Hub {
             return Ok(());
         }
         // With a compressed transfer, ranges and sizes would not be those of the file.
-        let mut request = self.agent.get(url).header("accept-encoding", "identity");
+        let mut request = self.agent().get(url).header("accept-encoding", "identity");
         if received > 0 {
             request = request.header("range", format!("bytes={received}-"));
         }
