@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod fit;
 pub mod georef;
 pub mod identity;
 pub mod ip_range;

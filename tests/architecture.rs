@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 29] = [
+const MAY_IMPORT: [(&str, &[&str]); 30] = [
     ("error", &[]),
     ("identity", &[]),
     ("ip_range", &[]),
@@ -23,6 +23,8 @@ const MAY_IMPORT: [(&str, &[&str]); 29] = [
     ("tiles", &["error", "georef"]),
     ("zoo", &["error"]),
     ("prediction", &["error", "georef"]),
+    // Its scores are part of a model's description.
+    ("fit", &["zoo"]),
     ("ops", &["kernels", "sync"]),
     ("weights", &["error", "storage", "zoo"]),
     ("raster", &["budget", "error", "georef", "storage", "sync", "tiles", "zoo"]),
@@ -34,6 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 29] = [
             "allocator",
             "budget",
             "error",
+            "fit",
             "georef",
             "identity",
             "nn",

@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use candle_core::{DType, Tensor};
 use parity::{DENSE_F32, DENSE_HALF, DEVICE, Detections, MATCHED, Matching, PROBABILITY};
 use safetensors::SafeTensors;
-use satlas_serve::nn::{Features, HeadOutput, Layer, Network};
+use satlas_serve::nn::{Features, HeadOutput, Network};
 use satlas_serve::ops::OpsContext;
 use satlas_serve::prediction::Object;
 use satlas_serve::weights::Weights;

@@ -23,7 +23,7 @@ pub(super) const CONTENT_BBOX: HeaderName = HeaderName::from_static("content-bbo
 pub(super) const CONTENT_CRS: HeaderName = HeaderName::from_static("content-crs");
 /// Milliseconds spent on reading, queueing, inference and encoding.
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// Kind of the model's weights: `pretrained`, `fine-tuned`, `untrained-heads`, `demo` or `synthetic`.
+/// Kind of the model's weights: `pretrained`, `fine-tuned`, `untrained-heads`, `fitted-heads`, `demo` or `synthetic`.
 pub(super) const MODEL_WEIGHTS: HeaderName = HeaderName::from_static("x-model-weights");
 /// Warnings about suspicious input, separated by ` | `.
 pub(super) const INPUT_WARNINGS: HeaderName = HeaderName::from_static("x-input-warnings");

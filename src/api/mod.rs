@@ -11,6 +11,7 @@ mod drain;
 mod dto;
 mod error;
 mod extract;
+mod fit;
 mod gate;
 mod middleware;
 mod negotiate;
@@ -23,6 +24,7 @@ mod spool;
 mod state;
 mod tile_cache;
 mod upload;
+mod work;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, header};

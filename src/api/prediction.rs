@@ -1,20 +1,18 @@
 //! A prediction on uploaded rasters, from the client's parameters to the encoded result; shared by synchronous requests and
 //! background jobs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::answer::EncodedAnswer;
 use super::dto::{EmbeddingParams, PixelParams, RenderParams, images};
-use super::error::{Problem, ProblemKind};
+use super::error::Problem;
 use super::negotiate;
 use super::upload::{self, UploadedFile};
 use crate::engine::{Caller, Class, Engine, ScenePlan, SceneProgress, SceneRequest};
-use crate::error::ErrorKind;
-use crate::jobs::{JobFailure, JobOutcome, JobRunner, WorkItem};
+use crate::jobs::{JobOutcome, JobProgress};
 use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
 use crate::raster::Limits;
 
@@ -103,41 +101,23 @@ impl Predictor {
         let (prediction, timings) = self.engine.predict_scene(&scene, caller, &captures, sink, report).await?;
         EncodedAnswer::encode(prediction, task, format, render, scene.weights(), timings).await
     }
-}
 
-impl JobRunner for Predictor {
-    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
-        let predictor = self.clone();
-        Box::pin(async move {
-            let WorkItem { request, inputs, progress } = item;
-            let call: PredictCall = serde_json::from_str(&request).map_err(|error| JobFailure {
-                kind: ErrorKind::Internal,
-                detail: format!("the stored request cannot be read: {error}"),
-            })?;
-            let files = inputs.into_iter().map(|(name, path)| UploadedFile::on_disk(name, path)).collect();
-            let report = |SceneProgress { done, total }| progress.set(done, total);
-            let plan = predictor.plan(&call).map_err(failure)?;
-            let answer = predictor.answer(plan, &Caller::patient(Class::Job), files, report).await.map_err(failure)?;
-            let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
-                Some((name.to_string(), value.to_str().ok()?.to_owned()))
-            };
-            Ok(JobOutcome { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body })
-        })
+    /// Runs a prediction as a job.
+    ///
+    /// # Errors
+    /// As [`Predictor::plan`] and [`Predictor::answer`].
+    pub(super) async fn run_job(
+        &self,
+        call: PredictCall,
+        inputs: Vec<(String, PathBuf)>,
+        progress: JobProgress,
+    ) -> Result<JobOutcome, Problem> {
+        let files = inputs.into_iter().map(|(name, path)| UploadedFile::on_disk(name, path)).collect();
+        let report = |SceneProgress { done, total }| progress.set(done, total);
+        let answer = self.answer(self.plan(&call)?, &Caller::patient(Class::Job), files, report).await?;
+        let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+            Some((name.to_string(), value.to_str().ok()?.to_owned()))
+        };
+        Ok(JobOutcome { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body })
     }
-
-    fn busy_for(&self) -> Duration {
-        self.engine.busy_for()
-    }
-}
-
-/// Converts a problem to the form in which jobs store it.
-fn failure(problem: Problem) -> JobFailure {
-    let kind = match problem.kind {
-        ProblemKind::Domain(kind) => kind,
-        ProblemKind::Unauthorized
-        | ProblemKind::Forbidden
-        | ProblemKind::MethodNotAllowed
-        | ProblemKind::UnsatisfiableRange => ErrorKind::Internal,
-    };
-    JobFailure { kind, detail: problem.detail }
 }

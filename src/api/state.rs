@@ -12,6 +12,7 @@ use super::prediction::Predictor;
 use super::pulse::Pulse;
 use super::spool::Spool;
 use super::tile_cache::TileCache;
+use super::work::JobWork;
 use crate::engine::Engine;
 use crate::ip_range::IpRange;
 use crate::jobs::{JobError, JobOptions, Jobs};
@@ -89,7 +90,8 @@ impl AppState {
         let engine = Arc::new(engine);
         let limits = Limits { max_bytes: options.max_upload_bytes, max_pixels: options.max_pixels };
         let predictor = Predictor::new(engine.clone(), limits);
-        let jobs = Jobs::open(&options.jobs, Arc::new(predictor.clone()))?;
+        let work = JobWork { engine: engine.clone(), predictor: predictor.clone() };
+        let jobs = Jobs::open(&options.jobs, Arc::new(work))?;
         // Must come after the jobs: their lock ensures that no other process uses the data directory.
         let spool = Spool::new(options.jobs.data_dir.as_deref());
         let (stopping, closing, over, pulse) = Default::default();

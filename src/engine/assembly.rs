@@ -8,10 +8,10 @@ use super::device::{FeatureMap, ModelAnswer};
 use super::embedding::PooledMap;
 use super::merge::merge_objects;
 use super::strips::Strips;
-use crate::nn::{HeadOutput, Layer};
+use crate::nn::HeadOutput;
 use crate::prediction::{DenseSink, Object, Output, Pool};
 use crate::tiles::{SceneWindow, WindowSpan};
-use crate::zoo::{Backbone, ModelSpec, Task, TaskType};
+use crate::zoo::{Backbone, Layer, ModelSpec, Task, TaskType};
 
 /// A window's answer, whose objects lie where it has data.
 pub(super) struct SceneWindowAnswer {

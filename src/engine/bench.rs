@@ -8,7 +8,8 @@ use super::device;
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_task::EMBEDDING;
-use crate::nn::{Layer, Network, NnError};
+use crate::nn::{Network, NnError};
+use crate::zoo::Layer;
 
 /// What to measure.
 #[derive(Clone, Debug)]

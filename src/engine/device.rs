@@ -11,7 +11,8 @@ use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_task::EMBEDDING;
 use super::scheduler::{BatchOptions, Kind, Pass, Place, Scheduler, Turn, Workload};
-use crate::nn::{Features, HeadOutput, Layer, NnError, Part};
+use crate::nn::{Features, HeadOutput, NnError, Part};
+use crate::zoo::Layer;
 use crate::{allocator, threads};
 
 /// A question to a model: one head, or feature maps.

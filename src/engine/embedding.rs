@@ -1,8 +1,9 @@
 //! Feature maps as answers: cropped to the requested area, then pooled or kept whole.
 
 use super::device::FeatureMap;
-use crate::nn::{Layer, Part};
+use crate::nn::Part;
 use crate::prediction::{Embedding, Pool};
+use crate::zoo::Layer;
 
 impl FeatureMap {
     /// The cells over a pixel rectangle; at least one cell.

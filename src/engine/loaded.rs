@@ -11,6 +11,13 @@ use crate::telemetry;
 use crate::weights::WeightsKind;
 use crate::zoo::ModelSpec;
 
+/// Names a backbone with its pyramid and decoder: the model that they belong to, and its revision.
+#[derive(Clone, Debug)]
+pub(super) struct TrunkId {
+    pub(super) model: String,
+    pub(super) revision: Arc<str>,
+}
+
 /// A network in memory.
 pub struct LoadedModel {
     /// The model's specification.
@@ -21,6 +28,8 @@ pub struct LoadedModel {
     pub kind: WeightsKind,
     /// Names the specification and the weights it was loaded from.
     pub(super) revision: Arc<str>,
+    /// Of what its heads stand on, whose feature maps are the same for all models that share it.
+    pub(super) trunk: TrunkId,
     /// Bytes added to the gauge so far.
     counted_bytes: AtomicUsize,
     /// The memory that was reserved for it.
@@ -33,17 +42,22 @@ pub struct LoadedModel {
 static USES: AtomicU64 = AtomicU64::new(0);
 
 impl LoadedModel {
-    /// Wraps a network and adds its bytes to the gauge.
+    /// Wraps a network and adds its bytes to the gauge. `trunk` is that of the model whose network it shares.
     pub(super) fn new(
         spec: Arc<ModelSpec>,
         network: Network,
         kind: WeightsKind,
         revision: Arc<str>,
+        trunk: Option<TrunkId>,
         mut memory: Reservation,
     ) -> Self {
-        memory.settle(network.most_weight_bytes());
+        // What it shares is the other model's reservation.
+        if trunk.is_none() {
+            memory.settle(network.most_weight_bytes());
+        }
+        let trunk = trunk.unwrap_or_else(|| TrunkId { model: spec.id.clone(), revision: revision.clone() });
         let (counted_bytes, last_use) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let model = Self { spec, network, kind, revision, counted_bytes, memory, last_use };
+        let model = Self { spec, network, kind, revision, trunk, counted_bytes, memory, last_use };
         model.count();
         model.note_use();
         model

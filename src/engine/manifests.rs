@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::error::EngineError;
 use super::models::{ModelStatus, Models};
 use crate::private_file;
 use crate::weights::WeightsError;
-use crate::zoo::{Manifest, ModelOrigin, ModelSpec};
+use crate::zoo::{HeadsFile, Manifest, ModelOrigin, ModelSpec, WeightsSpec};
 
 /// Largest manifest read; a table of 64 categories is a few kilobytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -34,19 +36,100 @@ pub(super) async fn register(
     models_dir: Option<&Path>,
     manifest: Manifest,
 ) -> Result<ModelStatus, EngineError> {
+    let spec = describe(&manifest, models)?;
+    register_spec(models, models_dir, manifest, spec).await
+}
+
+/// What a fit would be registered as.
+pub(super) fn describe_fitted(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineError> {
+    let head_weights = Some(heads_name(&manifest.id));
+    describe(&Manifest { head_weights, ..manifest.clone() }, models)
+}
+
+/// Adds the model that `manifest` describes, and keeps it and the file `heads` with the weights of its heads: in `models_dir`, if there
+/// is one, else in memory. If the same model with the same weights is there already, it is returned.
+pub(super) async fn register_fitted(
+    models: &Models,
+    models_dir: Option<&Path>,
+    manifest: Manifest,
+    heads: Bytes,
+) -> Result<ModelStatus, EngineError> {
+    let manifest = Manifest { head_weights: Some(heads_name(&manifest.id)), ..manifest };
+    let mut spec = describe(&manifest, models)?;
+    let (known, id) = (models.spec(&spec.id).ok(), spec.id.clone());
+    let Some(models_dir) = models_dir else {
+        if let WeightsSpec::OnBase { heads: file, .. } = &mut spec.weights {
+            *file = HeadsFile::Memory(heads);
+        }
+        return match known {
+            Some(known) if *known == spec => models.status(&id),
+            _ => register_spec(models, None, manifest, spec).await,
+        };
+    };
+    let path = models_dir.join(heads_name(&id));
+    let kept = {
+        let (models_dir, path, id, heads) = (models_dir.to_owned(), path.clone(), id.clone(), heads.clone());
+        let keep = move || match std::fs::read(&path) {
+            Ok(there) if there == heads => Ok(Kept::Before),
+            Ok(_) => Ok(Kept::Other),
+            Err(_) => write_file(&models_dir, &heads_name(&id), &heads)
+                .map(|()| Kept::Now)
+                .map_err(|source| store_error(&id, source)),
+        };
+        tokio::task::spawn_blocking(keep).await.map_err(|_| EngineError::Panicked)??
+    };
+    match (kept, known) {
+        (Kept::Before, Some(known)) if *known == spec => models.status(&id),
+        (_, Some(_)) => Err(EngineError::Exists { what: "model", id }),
+        (Kept::Other, None) => Err(EngineError::Exists { what: "a file of the models directory", id: heads_name(&id) }),
+        (kept, None) => {
+            let registered = register_spec(models, Some(models_dir), manifest, spec).await;
+            if registered.is_err() && matches!(kept, Kept::Now) {
+                // The error of the registration is the one to report.
+                let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+            }
+            registered
+        }
+    }
+}
+
+/// How a file came to be where it is to be kept.
+enum Kept {
+    /// It has been written now.
+    Now,
+    /// It was there.
+    Before,
+    /// Another one is there.
+    Other,
+}
+
+/// The name of the file with the weights of a fitted model's heads, which is removed with the model.
+fn heads_name(id: &str) -> String {
+    format!("{id}.heads.safetensors")
+}
+
+async fn register_spec(
+    models: &Models,
+    models_dir: Option<&Path>,
+    manifest: Manifest,
+    spec: ModelSpec,
+) -> Result<ModelStatus, EngineError> {
     let limit = |what, found, limit| {
         if found > limit { Err(EngineError::TooLarge { what, found, limit }) } else { Ok(()) }
     };
     limit("bytes of a manifest", manifest.to_toml()?.len() as u64, MAX_SENT_BYTES)?;
     limit("registered models", models.registered() as u64 + 1, MAX_REGISTERED)?;
-    let spec = describe(&manifest, models)?;
     let id = spec.id.clone();
     let (locator, checked) = (models.locator().clone(), spec.clone());
-    let path = manifest.checkpoint.as_ref().map(|checkpoint| checkpoint.path.clone()).unwrap_or_default();
+    let given = match &manifest.checkpoint {
+        Some(checkpoint) => Some(("checkpoint.path", checkpoint.path.clone())),
+        None => manifest.head_weights.clone().map(|path| ("head_weights", path)),
+    };
+    let (field, path) = given.unwrap_or_default();
     tokio::task::spawn_blocking(move || locator.check_own(&checked)).await.map_err(|_| EngineError::Panicked)?.map_err(
         |error| match error {
             WeightsError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                EngineError::Invalid { detail: format!("checkpoint.path: there is no {path:?} in the models directory") }
+                EngineError::Invalid { detail: format!("{field}: there is no {path:?} in the models directory") }
             }
             error => error.into(),
         },
@@ -65,16 +148,25 @@ pub(super) async fn register(
     models.status(&id)
 }
 
-/// Removes a registered model and its manifest; its weights file stays.
+/// Removes a registered model, its manifest, and the weights that were fitted for it; another weights file stays.
 pub(super) async fn remove(models: &Models, models_dir: Option<&Path>, id: &str) -> Result<(), EngineError> {
-    models.remove(id).await?;
+    let spec = models.remove(id).await?;
     let Some(models_dir) = models_dir else { return Ok(()) };
-    let path = models_dir.join(format!("{id}.toml"));
-    match tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await {
-        Ok(Err(source)) if source.kind() != io::ErrorKind::NotFound => Err(store_error(id, source)),
-        Ok(_) => Ok(()),
-        Err(_) => Err(EngineError::Panicked),
+    let mut paths = vec![models_dir.join(format!("{id}.toml"))];
+    match &spec.weights {
+        WeightsSpec::OnBase { heads: HeadsFile::Path(path), .. } if *path == models_dir.join(heads_name(id)) => {
+            paths.push(path.clone());
+        }
+        _ => {}
     }
+    let remove = move || {
+        paths.iter().map(std::fs::remove_file).try_for_each(|removed| match removed {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
+            _ => Ok(()),
+        })
+    };
+    let removed = tokio::task::spawn_blocking(remove).await.map_err(|_| EngineError::Panicked)?;
+    removed.map_err(|source| store_error(id, source))
 }
 
 /// Registers every manifest of the models directory; one that cannot be used is logged and skipped.
@@ -119,20 +211,23 @@ fn read(path: &Path) -> Result<Manifest, EngineError> {
 
 fn write(manifest: &Manifest, models_dir: &Path, id: &str) -> Result<(), EngineError> {
     let text = manifest.to_toml()?;
-    let path = models_dir.join(format!("{id}.toml"));
-    let unfinished = models_dir.join(format!("{}{UNFINISHED}", private_file::unfinished_name(id)));
+    write_file(models_dir, &format!("{id}.toml"), text.as_bytes()).map_err(|source| store_error(id, source))
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_file(models_dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = models_dir.join(format!("{}{UNFINISHED}", private_file::unfinished_name(name)));
     let write = || {
         std::fs::create_dir_all(models_dir)?;
         let mut file = File::create(&unfinished)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&unfinished, &path)?;
+        std::fs::rename(&unfinished, models_dir.join(name))?;
         private_file::sync_names(models_dir)
     };
-    write().map_err(|source| {
+    write().inspect_err(|_| {
         // What is left of a failed write is of no use; the error above is the one to report.
         let _ = std::fs::remove_file(&unfinished);
-        store_error(id, source)
     })
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
+use futures::future::BoxFuture;
 use moka::future::Cache;
 
 use super::error::EngineError;
@@ -229,7 +230,7 @@ impl Models {
 
     /// [`Models::load`] for a model that has been looked up.
     pub(super) async fn load_spec(&self, spec: &Arc<ModelSpec>) -> Result<Arc<LoadedModel>, EngineError> {
-        if let Some(model) = self.shared.loaded.get(&spec.id).await {
+        if let Some(model) = self.in_memory(spec).await {
             let weights = self.weights(spec)?;
             // A loaded model still answers after its weights file is deleted.
             if weights.place == WeightsPlace::Remote || model.revision == weights.revision {
@@ -251,6 +252,20 @@ impl Models {
         .unwrap_or(Err(EngineError::Panicked))
     }
 
+    /// The model with this specification's id, if it is in memory together with the network that its heads stand on. Both count
+    /// as used: while a model is used, its base is neither idle nor the first to be evicted.
+    async fn in_memory(&self, spec: &ModelSpec) -> Option<Arc<LoadedModel>> {
+        let model = self.shared.loaded.get(&spec.id).await?;
+        if let Some(base) = model.spec.base() {
+            let base = self.shared.loaded.get(&base.id).await;
+            if !base.is_some_and(|base| model.network.shares_with(&base.network)) {
+                self.shared.loaded.invalidate(&spec.id).await;
+                return None;
+            }
+        }
+        Some(model)
+    }
+
     /// The network of the planned revision; loads it if it is not in memory. A network in memory still answers after its file
     /// is replaced.
     ///
@@ -258,7 +273,7 @@ impl Models {
     /// [`EngineError::WeightsReplaced`] if only another revision is available, and those of [`Models::load`].
     pub(super) async fn load_planned(&self, planned: &PlannedModel) -> Result<Arc<LoadedModel>, EngineError> {
         let spec = &planned.model.spec;
-        let in_memory = self.shared.loaded.get(&spec.id).await;
+        let in_memory = self.in_memory(spec).await;
         if let Some(model) = in_memory.filter(|model| model.revision == planned.revision) {
             model.note_use();
             return Ok(model);
@@ -275,8 +290,7 @@ impl Models {
         let started = Instant::now();
         let id = spec.id.clone();
         self.shared.loading.lock().ignore_poison().insert(id.clone());
-        let models = self.clone();
-        let loaded = models.read(spec).await;
+        let loaded = self.read_all(spec).await;
         self.shared.loading.lock().ignore_poison().remove(&id);
         let seconds = started.elapsed().as_secs_f64();
         match &loaded {
@@ -304,12 +318,32 @@ impl Models {
         Ok(model)
     }
 
+    /// Reads a model; if its heads stand on another, loads that first.
+    async fn read_all(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
+        let base = match spec.base() {
+            Some(base) => Some(self.load_base(base).await?),
+            None => None,
+        };
+        self.read(spec, base).await
+    }
+
+    /// [`Models::load_spec`] with a nameable type, since a load may begin another.
+    fn load_base<'a>(&'a self, spec: &'a Arc<ModelSpec>) -> BoxFuture<'a, Result<Arc<LoadedModel>, EngineError>> {
+        Box::pin(self.load_spec(spec))
+    }
+
     /// Drops a model from memory; returns true if it was loaded.
     ///
     /// # Errors
     /// [`EngineError::UnknownModel`].
     pub async fn unload(&self, id: &str) -> Result<bool, EngineError> {
         self.spec(id)?;
+        // Those that stand on it hold its network too.
+        let on_it = |model: &LoadedModel| model.spec.base().is_some_and(|base| base.id == id);
+        let above: Vec<_> = self.shared.loaded.iter().filter(|(_, model)| on_it(model)).map(|(id, _)| id).collect();
+        for id in above {
+            self.shared.loaded.invalidate(&*id).await;
+        }
         let was_there = self.shared.loaded.remove(id).await.is_some();
         self.shared.loaded.run_pending_tasks().await;
         Ok(was_there)
@@ -348,8 +382,9 @@ impl Models {
         Ok(spec)
     }
 
-    /// Downloads a model's weights if need be, waits for memory, and loads them.
-    async fn read(&self, spec: Arc<ModelSpec>) -> Result<LoadedModel, EngineError> {
+    /// Downloads a model's weights if need be, waits for memory, and loads them. Heads on the network of `base` take kilobytes, which
+    /// are not waited for.
+    async fn read(&self, spec: Arc<ModelSpec>, base: Option<Arc<LoadedModel>>) -> Result<LoadedModel, EngineError> {
         let Shared { locator, device, dtype, memory, .. } = &*self.shared;
         let before = self.weights(&spec)?;
         if before.place == WeightsPlace::Remote {
@@ -357,15 +392,16 @@ impl Models {
             let (locator, wanted) = (locator.clone(), spec.clone());
             blocking(move || Ok(locator.fetch(&wanted)?)).await?;
         }
-        let most_bytes = Network::most_bytes(&spec, device, *dtype)?;
+        let most_bytes = if base.is_some() { 0 } else { Network::most_bytes(&spec, device, *dtype)? };
         let reservation = memory.reserve(most_bytes, |mib| self.make_room(mib)).await;
         let models = self.clone();
-        blocking(move || models.read_into(spec, before, reservation)).await
+        blocking(move || models.read_into(spec, base.as_deref(), before, reservation)).await
     }
 
     fn read_into(
         &self,
         spec: Arc<ModelSpec>,
+        base: Option<&LoadedModel>,
         before: ModelWeights,
         reservation: Reservation,
     ) -> Result<LoadedModel, EngineError> {
@@ -376,9 +412,15 @@ impl Models {
         if before.place != WeightsPlace::Remote && before.revision != revision {
             return Err(EngineError::WeightsReplaced { id: spec.id.clone() });
         }
-        let kind = weights.kind();
-        let network = Network::load(weights, &spec, device, *dtype)?;
-        Ok(LoadedModel::new(spec, network, kind, revision, reservation))
+        let (network, kind) = match base {
+            Some(base) => (base.network.with_heads(weights, &spec)?, locator.kind(&spec)),
+            None => {
+                let kind = weights.kind();
+                (Network::load(weights, &spec, device, *dtype)?, kind)
+            }
+        };
+        let trunk = base.map(|base| base.trunk.clone());
+        Ok(LoadedModel::new(spec, network, kind, revision, trunk, reservation))
     }
 
     /// Unloads the models that were not used for longest, until they have given back so many MiB; none if all of them would not

@@ -5,9 +5,9 @@
 use std::str::FromStr;
 
 use crate::error::InvalidValue;
-use crate::nn::Layer;
 use crate::prediction::Pool;
 use crate::raster::{BandNumbers, CaptureSelection, InputOptions, Preset, RasterError, Resampling};
+use crate::zoo::Layer;
 
 /// Most captures one request may name: more than any model takes, few enough to be cheap.
 const MAX_LISTED: usize = 256;

@@ -15,7 +15,7 @@ use super::caller::Caller;
 use super::data_extent::cut_to_data;
 use super::device::{DeviceWorker, Input, ModelAnswer, ModelQuery};
 use super::error::EngineError;
-use super::loaded::LoadedModel;
+use super::loaded::{LoadedModel, TrunkId};
 use super::options::PixelOptions;
 use super::pixels::{WindowPixels, read_source_window};
 use super::reading::Reading;
@@ -49,6 +49,14 @@ pub(super) struct WindowKey {
     pub(super) source_version: String,
     pub(super) window: Window,
     pub(super) pixels: PixelOptions,
+}
+
+impl WindowKey {
+    /// The key of the window's feature maps, which models share that stand on one network.
+    fn of_trunk(&self, model: &LoadedModel) -> Self {
+        let TrunkId { model, revision } = model.trunk.clone();
+        Self { model, revision, ..self.clone() }
+    }
 }
 
 /// Time spent on the parts of an answer.
@@ -154,7 +162,8 @@ impl Windows {
         query: &ModelQuery,
     ) -> Result<Arc<WindowAnswer>, EngineError> {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "answers", "outcome" => "miss").increment(1);
-        let (window, made_here) = once(&self.features, key, || self.first_pass(key, asked, query.clone())).await?;
+        let trunk = &key.of_trunk(asked.model);
+        let (window, made_here) = once(&self.features, trunk, || self.first_pass(key, asked, query.clone())).await?;
         let mut spent = if made_here { window.spent } else { Timings::default() };
         let taken = if made_here { window.first_answer.lock().ignore_poison().take() } else { None };
         let answer = match (taken, &window.features) {

@@ -1,14 +1,12 @@
 //! Feature maps of a batch of images, which heads read and embeddings return.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::OnceLock;
 
 use candle_core::Tensor;
 
 use super::detect::ImageSize;
 use super::error::NnError;
-use crate::zoo::ModelSpec;
+use crate::zoo::Layer;
 
 /// A rectangle of the images, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,80 +139,5 @@ impl Features {
     pub fn bytes(&self) -> usize {
         let maps = self.backbone.iter().chain(self.fpn.get().into_iter().flatten());
         maps.map(|map| map.elem_count() * map.dtype().size_in_bytes()).sum()
-    }
-}
-
-/// A feature map, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layer {
-    /// `backbone.0 … backbone.3`, from 1/4 to 1/32 of the image.
-    Backbone(usize),
-    /// `fpn.0 … fpn.3`, of the same sizes as the backbone's.
-    Fpn(usize),
-    /// `upsample`, at full resolution.
-    Upsample,
-}
-
-impl Layer {
-    /// All layers, from the backbone's finest map to full resolution.
-    pub const ALL: [Self; 9] = [
-        Self::Backbone(0),
-        Self::Backbone(1),
-        Self::Backbone(2),
-        Self::Backbone(3),
-        Self::Fpn(0),
-        Self::Fpn(1),
-        Self::Fpn(2),
-        Self::Fpn(3),
-        Self::Upsample,
-    ];
-
-    /// How many values the map of an image of `width` x `height` pixels has; 0 if the model has no such map.
-    pub fn values(self, spec: &ModelSpec, width: usize, height: usize) -> usize {
-        let (stride, channels) = match self {
-            Self::Backbone(index) => (4 << index, spec.backbone.channels().get(index).copied()),
-            Self::Fpn(index) => (4 << index, spec.fpn.map(|fpn| fpn.out_channels)),
-            Self::Upsample => (1, spec.upsample.map(|upsample| upsample.out_channels)),
-        };
-        width.div_ceil(stride) * height.div_ceil(stride) * channels.unwrap_or(0)
-    }
-}
-
-impl fmt::Display for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Backbone(index) => write!(f, "backbone.{index}"),
-            Self::Fpn(index) => write!(f, "fpn.{index}"),
-            Self::Upsample => f.write_str("upsample"),
-        }
-    }
-}
-
-/// The text does not name a layer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no layer; there are backbone.0 … backbone.3, fpn.0 … fpn.3 and upsample")]
-pub struct ParseLayer {
-    found: String,
-}
-
-impl FromStr for Layer {
-    type Err = ParseLayer;
-
-    fn from_str(text: &str) -> Result<Self, ParseLayer> {
-        let named = |layer: &Self| layer.to_string() == text;
-        Self::ALL.into_iter().find(named).ok_or_else(|| ParseLayer { found: text.to_owned() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_layer_is_found_by_its_own_name() {
-        for layer in Layer::ALL {
-            assert_eq!(layer.to_string().parse(), Ok(layer));
-        }
-        assert!("backbone.4".parse::<Layer>().is_err());
     }
 }

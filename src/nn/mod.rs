@@ -18,6 +18,8 @@ mod swin_v2;
 mod upsample;
 
 pub use error::{LoadError, NnError};
-pub use features::{Features, Layer, ParseLayer, Part};
+pub use features::{Features, Part};
 pub use heads::HeadOutput;
 pub use model::Network;
+
+pub(crate) use crate::ops::bilinear_cell;

@@ -26,7 +26,7 @@ pub(crate) use conv2d::{Conv2d, ConvShape};
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
 pub(crate) use pool::{max_over_captures, max_over_space, max_pool2d, mean_over_space};
-pub(crate) use resize::{pad_to_multiple, upsample_nearest_add};
+pub(crate) use resize::{bilinear_cell, enlarge_bilinear, pad_to_multiple, upsample_nearest_add};
 pub(crate) use roi_align::roi_align;
 pub(crate) use rows::{RowLayer, forward_rows};
 pub(crate) use window_attention::{WindowAttention, WindowAttentionWeights};

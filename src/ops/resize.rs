@@ -1,4 +1,4 @@
-//! Nearest-neighbour enlargement and padding of channels-last maps.
+//! Enlargement and padding of channels-last maps.
 
 use candle_core::{Result, Tensor};
 
@@ -35,6 +35,46 @@ fn nearest(from: usize, to: usize) -> Vec<u32> {
     (0..to).map(|i| ((i as f32 * ratio) as usize).min(from.saturating_sub(1)) as u32).collect()
 }
 
+/// A float32 map `[N, h, w, C]` at the pixels of an image of `(height, width)`, where one cell covers `stride_px` pixels of a side:
+/// `[N, height, width, C]`. Between the centres of cells it is interpolated, beyond the outermost it is constant.
+///
+/// With whole strides that is `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`. Unlike there, an image that
+/// ends within a cell does not shift the others.
+///
+/// # Errors
+/// If the map has no cells.
+pub(crate) fn enlarge_bilinear(map: &Tensor, stride_px: usize, (height, width): (usize, usize)) -> Result<Tensor> {
+    let (_, rows, cols, _) = map.dims4()?;
+    if stride_px == 1 && (rows, cols) == (height, width) {
+        return Ok(map.clone());
+    }
+    if rows * cols == 0 {
+        candle_core::bail!("a map of shape {:?} cannot be enlarged", map.dims());
+    }
+    let tall = enlarge_along(1, &map.contiguous()?, stride_px, height)?;
+    enlarge_along(2, &tall, stride_px, width)
+}
+
+/// [`enlarge_bilinear`] along one dimension of four.
+fn enlarge_along(dim: usize, map: &Tensor, stride_px: usize, pixels: usize) -> Result<Tensor> {
+    let cells = map.dim(dim)?;
+    let at = |pixel: usize| bilinear_cell(pixel as f64 + 0.5, stride_px, cells);
+    let (firsts, parts): (Vec<u32>, Vec<f32>) = (0..pixels).map(at).map(|(first, part)| (first as u32, part)).unzip();
+    let nexts = firsts.iter().map(|first| (first + 1).min(cells as u32 - 1)).collect();
+    let select = |index: Vec<u32>| map.index_select(&Tensor::from_vec(index, pixels, map.device())?, dim);
+    let (first, next) = (select(firsts)?, select(nexts)?);
+    let mut shape = [1; 4];
+    shape[dim] = pixels;
+    let part = Tensor::from_vec(parts, &shape, map.device())?;
+    (next - &first)?.broadcast_mul(&part)? + first
+}
+
+/// Where a position in pixels lies between the centres of a map's cells: the cell before it, and the weight of the one after.
+pub(crate) fn bilinear_cell(position_px: f64, stride_px: usize, cells: usize) -> (usize, f32) {
+    let at = (position_px / stride_px as f64 - 0.5).clamp(0.0, cells.saturating_sub(1) as f64);
+    (at as usize, at.fract() as f32)
+}
+
 /// Pads with zeros at the right and at the bottom until both sides are multiples of `multiple`.
 ///
 /// # Errors
@@ -48,6 +88,20 @@ pub(crate) fn pad_to_multiple(x: &Tensor, multiple: usize) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_are_interpolated_between_their_centres() {
+        let map = Tensor::from_vec(vec![0f32, 4.0, 8.0, 12.0], (1, 2, 2, 1), &candle_core::Device::Cpu).unwrap();
+        let values = enlarge_bilinear(&map, 2, (4, 5)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        // interpolate(torch.tensor([[[[0., 4.], [8., 12.]]]]), size=4, mode="bilinear"), and its last column again
+        let expected = [
+            [0.0, 1.0, 3.0, 4.0, 4.0],
+            [2.0, 3.0, 5.0, 6.0, 6.0],
+            [6.0, 7.0, 9.0, 10.0, 10.0],
+            [8.0, 9.0, 11.0, 12.0, 12.0],
+        ];
+        assert_eq!(values, expected.concat());
+    }
 
     #[test]
     fn odd_sizes_take_the_rows_that_pytorch_takes() {

@@ -1,4 +1,4 @@
-//! The bytes of a checkpoint: a file that is read by position, or data embedded in the program.
+//! The bytes of a checkpoint: a file that is read by position, or data in memory, such as what is embedded in the program.
 //!
 //! Files are not mapped: another program may truncate a file while it is read, and access to a missing page of a map ends the
 //! process. Here that is a short read, which is an error.
@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) enum Backing {
     File { path: PathBuf, file: FileBytes, opened: FileState },
-    Embedded(&'static [u8]),
+    Memory(Bytes),
 }
 
 /// What changes when somebody writes to a file.
@@ -45,7 +45,7 @@ impl Backing {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::File { file, .. } => usize::try_from(file.len()).unwrap_or(usize::MAX),
-            Self::Embedded(bytes) => bytes.len(),
+            Self::Memory(bytes) => bytes.len(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Backing {
     fn read_unchecked(&self, start: usize, len: usize) -> io::Result<Bytes> {
         let read = match self {
             Self::File { file, .. } => file.read_at(start as u64, len),
-            Self::Embedded(bytes) => Bytes::from_static(bytes).read_at(start as u64, len),
+            Self::Memory(bytes) => bytes.read_at(start as u64, len),
         };
         read.map_err(|error| io::Error::new(io::ErrorKind::UnexpectedEof, error))
     }
@@ -90,7 +90,7 @@ impl Backing {
     fn io(&self, source: io::Error) -> WeightsError {
         let path = match self {
             Self::File { path, .. } => path.clone(),
-            Self::Embedded(_) => PathBuf::from("embedded weights"),
+            Self::Memory(_) => PathBuf::from("weights in memory"),
         };
         WeightsError::Io { path, source }
     }

@@ -48,12 +48,12 @@ impl Checkpoint {
         Ok(Self::new(parts, tensors))
     }
 
-    /// A `.safetensors` file that is embedded in the program; `name` is used in errors.
+    /// A `.safetensors` file that is in memory; `name` is used in errors.
     ///
     /// # Errors
     /// [`WeightsError::Damaged`] if the bytes are not such a file.
-    pub(super) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
-        let backing = Backing::Embedded(bytes);
+    pub(super) fn in_memory(name: &str, bytes: Bytes) -> Result<Self, WeightsError> {
+        let backing = Backing::Memory(bytes);
         let tensors = safetensors::index(name, &backing)?;
         Ok(Self::new(vec![backing], tensors))
     }

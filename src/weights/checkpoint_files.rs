@@ -40,6 +40,7 @@ impl CheckpointFiles {
             WeightsSpec::Hub { file, archive, .. } => (file, archive),
             WeightsSpec::File { path, .. } => return Some(path.clone()).filter(|path| path.exists()),
             WeightsSpec::NewHeads { base, .. } => return self.find_file(spec, base),
+            WeightsSpec::OnBase { base, .. } => return self.find(base),
             WeightsSpec::Embedded { .. } => return None,
         };
         // Named after the model, or as published, with all, some or none of the folders of the published path.
@@ -90,6 +91,7 @@ impl CheckpointFiles {
                 _ => self.hub.fetch(repo, file, progress).map(Some),
             },
             WeightsSpec::NewHeads { base, .. } => self.fetch_file(spec, base, progress),
+            WeightsSpec::OnBase { base, .. } => self.fetch(base, progress),
             WeightsSpec::File { path, .. } => {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 Err(WeightsError::Io { path: path.clone(), source })

@@ -18,10 +18,12 @@ pub enum WeightsKind {
     Synthetic,
     /// A trained backbone with new heads, whose weights are random.
     UntrainedHeads,
+    /// A trained backbone with new heads that were fitted to labels.
+    FittedHeads,
 }
 
 impl WeightsKind {
-    /// The word in answers: `pretrained`, `fine-tuned`, `demo`, `synthetic` or `untrained-heads`.
+    /// The word in answers: `pretrained`, `fine-tuned`, `demo`, `synthetic`, `untrained-heads` or `fitted-heads`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pretrained => "pretrained",
@@ -29,6 +31,7 @@ impl WeightsKind {
             Self::Demo => "demo",
             Self::Synthetic => "synthetic",
             Self::UntrainedHeads => "untrained-heads",
+            Self::FittedHeads => "fitted-heads",
         }
     }
 }

@@ -90,7 +90,7 @@ mod tests {
         let mut bytes = std::fs::read(path).unwrap();
         bytes.truncate(len.unwrap_or(bytes.len()));
         assert!(is_legacy(&bytes) || len.is_some());
-        index("old.pth", &Backing::Embedded(bytes.leak()))
+        index("old.pth", &Backing::Memory(bytes.into()))
     }
 
     #[test]

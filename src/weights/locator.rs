@@ -1,7 +1,7 @@
 //! [`WeightsLocator`]: decides where a model's weights come from, which is the program, the synthetic rule or a file that
 //! [`CheckpointFiles`] finds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::checkpoint_files::CheckpointFiles;
 use super::error::WeightsError;
@@ -9,7 +9,7 @@ use super::hub::DownloadProgress;
 use super::kind::WeightsKind;
 use super::shards::files_to_watch;
 use super::tensors::Weights;
-use crate::zoo::{ModelSpec, WeightsSpec};
+use crate::zoo::{HeadsFile, ModelSpec, WeightsSpec};
 
 /// Where weights may come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,9 @@ pub struct WeightsLocator {
 impl WeightsLocator {
     /// Where a model's weights are.
     pub(crate) fn place(&self, spec: &ModelSpec) -> WeightsPlace {
+        if let Some(base) = spec.base() {
+            return self.place(base);
+        }
         match (spec.weights.checkpoint(), &self.mode) {
             (WeightsSpec::Embedded { file }, _) => {
                 (self.embedded)(file).map_or(WeightsPlace::Remote, WeightsPlace::Embedded)
@@ -79,6 +82,10 @@ impl WeightsLocator {
     /// What a model's weights are.
     pub(crate) fn kind(&self, spec: &ModelSpec) -> WeightsKind {
         match (&spec.weights, &self.mode) {
+            (WeightsSpec::OnBase { base, .. }, _) => match self.kind(base) {
+                WeightsKind::Synthetic => WeightsKind::Synthetic,
+                _ => WeightsKind::FittedHeads,
+            },
             (WeightsSpec::Embedded { .. }, _) => WeightsKind::Demo,
             (WeightsSpec::NewHeads { base, .. }, _) if matches!(base.checkpoint(), WeightsSpec::Embedded { .. }) => {
                 WeightsKind::UntrainedHeads
@@ -95,23 +102,24 @@ impl WeightsLocator {
     /// # Errors
     /// If the file's size and time cannot be read.
     pub fn locate(&self, spec: &ModelSpec) -> Result<LocatedWeights, WeightsError> {
+        if let WeightsSpec::OnBase { base, heads } = &spec.weights {
+            let located = self.locate(base)?;
+            let heads = match heads {
+                HeadsFile::Path(path) => file_identity(&format!("{:?}", spec.weights), path)?,
+                // They are part of the specification.
+                HeadsFile::Memory(_) => "memory".to_owned(),
+            };
+            let revision = format!("{}-{heads}", located.revision);
+            return Ok(LocatedWeights { kind: self.kind(spec), revision, ..located });
+        }
         let place = self.place(spec);
         let revision = match &place {
             WeightsPlace::Remote => "remote".to_owned(),
             WeightsPlace::Synthetic(seed) => format!("synthetic-{seed}"),
             // Embedded bytes change with the program only.
             WeightsPlace::Embedded(bytes) => format!("demo-{}-{}", env!("CARGO_PKG_VERSION"), bytes.len()),
-            WeightsPlace::File(path) => {
-                let failed = |source| WeightsError::Io { path: path.clone(), source };
-                // New heads are part of the revision: two models may stand on one file.
-                let mut identity = format!("{:?}", spec.weights);
-                for file in files_to_watch(path).map_err(failed)? {
-                    let metadata = file.metadata().map_err(failed)?;
-                    let modified = metadata.modified().map_err(failed)?;
-                    identity += &format!(" {} {} {modified:?}", file.display(), metadata.len());
-                }
-                blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned()
-            }
+            // New heads are part of the revision: two models may stand on one file.
+            WeightsPlace::File(path) => file_identity(&format!("{:?}", spec.weights), path)?,
         };
         Ok(LocatedWeights { place, kind: self.kind(spec), revision })
     }
@@ -121,10 +129,13 @@ impl WeightsLocator {
     /// # Errors
     /// If the file cannot be read, or its tensors are not those of the model.
     pub(crate) fn check_own(&self, spec: &ModelSpec) -> Result<(), WeightsError> {
-        let (WeightsSpec::File { path, .. }, WeightsMode::Auto | WeightsMode::Offline) = (&spec.weights, &self.mode) else {
-            return Ok(());
+        let weights = match (&spec.weights, &self.mode) {
+            (WeightsSpec::OnBase { heads, .. }, _) => Weights::of_heads(heads)?,
+            (WeightsSpec::File { path, .. }, WeightsMode::Auto | WeightsMode::Offline) => {
+                Weights::open(path, WeightsKind::from(spec.origin))?.suited_to(spec)?
+            }
+            _ => return Ok(()),
         };
-        let weights = Weights::open(path, WeightsKind::from(spec.origin))?.suited_to(spec)?;
         weights.require(spec, weights.fit(spec).variant).map(|_| ())
     }
 
@@ -139,8 +150,8 @@ impl WeightsLocator {
         }
     }
 
-    /// Opens a model's weights, after downloading them if that is needed and allowed. Whether they fit is for
-    /// [`Weights::require`] to check.
+    /// Opens a model's weights, after downloading them if that is needed and allowed; of a model that stands on another, those of
+    /// its heads. Whether they fit is for [`Weights::require`] to check.
     ///
     /// # Errors
     /// If they cannot be found, downloaded or read.
@@ -149,6 +160,9 @@ impl WeightsLocator {
         spec: &ModelSpec,
         progress: &mut dyn FnMut(DownloadProgress),
     ) -> Result<Weights, WeightsError> {
+        if let WeightsSpec::OnBase { heads, .. } = &spec.weights {
+            return Weights::of_heads(heads);
+        }
         let weights = match (spec.weights.checkpoint(), &self.mode) {
             (WeightsSpec::Embedded { file }, _) => {
                 let bytes = (self.embedded)(file).ok_or_else(|| WeightsError::NotHere {
@@ -168,4 +182,16 @@ impl WeightsLocator {
             _ => weights,
         })
     }
+}
+
+/// Changes whenever a checkpoint is written to or replaced; `spec` tells apart models that read one file.
+fn file_identity(spec: &str, path: &Path) -> Result<String, WeightsError> {
+    let failed = |source| WeightsError::Io { path: path.to_owned(), source };
+    let mut identity = spec.to_owned();
+    for file in files_to_watch(path).map_err(failed)? {
+        let metadata = file.metadata().map_err(failed)?;
+        let modified = metadata.modified().map_err(failed)?;
+        identity += &format!(" {} {} {modified:?}", file.display(), metadata.len());
+    }
+    Ok(blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned())
 }

@@ -4,7 +4,7 @@
 //! of the two public code bases. They give the size of a model whose file is not there yet, and tell which model a file
 //! holds.
 
-use crate::zoo::{Backbone, FpnSpec, Head, HeadKind, Layout, ModelSpec, TaskType, UpsampleSpec};
+use crate::zoo::{Backbone, FpnSpec, Head, HeadKind, Layer, Layout, ModelSpec, TaskType, UpsampleSpec};
 
 /// A tensor that a network reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,20 +15,13 @@ pub struct Parameter {
     pub shape: Vec<usize>,
 }
 
-/// Every tensor that a model with the heads of one of its variants reads. A variant that does not exist has no heads.
+/// Every tensor that a model with the heads of one of its variants reads from its own file: for heads that stand on another model,
+/// theirs alone. A variant that does not exist has no heads.
 pub fn parameters(spec: &ModelSpec, variant: usize) -> Vec<Parameter> {
     let mut list = List::default();
     let heads = spec.head_variants.get(variant).map_or(&[][..], Vec::as_slice);
-    list.backbone(&backbone_prefix(spec), &spec.backbone, spec.bands.len());
-    let (fpn, upsample) = match spec.layout {
-        Layout::Satlas => ("intermediates.0.fpn", "intermediates.1.layers"),
-        Layout::Package => ("fpn.fpn", "upsample.layers"),
-    };
-    if let Some(spec_fpn) = spec.fpn {
-        list.fpn(fpn, &spec.backbone, spec_fpn);
-        if let Some(spec_upsample) = spec.upsample {
-            list.upsample(upsample, &spec.backbone, spec_fpn, spec_upsample);
-        }
+    if spec.base().is_none() {
+        list.trunk(spec);
     }
     let channels = map_channels(spec);
     for head in heads {
@@ -36,7 +29,7 @@ pub fn parameters(spec: &ModelSpec, variant: usize) -> Vec<Parameter> {
             Layout::Satlas => format!("heads.{}", head.index),
             Layout::Package => "head".to_owned(),
         };
-        list.head(&prefix, head, &channels);
+        list.head(&prefix, head, &channels, spec);
     }
     list.0
 }
@@ -57,7 +50,7 @@ pub(super) fn backbone_prefix(spec: &ModelSpec) -> String {
 fn map_channels(spec: &ModelSpec) -> Vec<usize> {
     let backbone = spec.backbone.channels();
     let Some(fpn) = spec.fpn else { return backbone.to_vec() };
-    let mut channels: Vec<usize> = spec.upsample.map(|upsample| upsample.out_channels).into_iter().collect();
+    let mut channels: Vec<usize> = Layer::Upsample.channels(spec).into_iter().collect();
     channels.extend([fpn.out_channels; 4]);
     if fpn.prepend {
         channels.extend(backbone);
@@ -95,6 +88,21 @@ impl List {
     fn batch_norm(&mut self, stem: &str, channels: usize) {
         for leaf in ["weight", "bias", "running_mean", "running_var"] {
             self.add(format!("{stem}.{leaf}"), &[channels]);
+        }
+    }
+
+    /// Backbone, pyramid and decoder.
+    fn trunk(&mut self, spec: &ModelSpec) {
+        self.backbone(&backbone_prefix(spec), &spec.backbone, spec.bands.len());
+        let (fpn, upsample) = match spec.layout {
+            Layout::Satlas => ("intermediates.0.fpn", "intermediates.1.layers"),
+            Layout::Package => ("fpn.fpn", "upsample.layers"),
+        };
+        if let Some(spec_fpn) = spec.fpn {
+            self.fpn(fpn, &spec.backbone, spec_fpn);
+            if let Some(spec_upsample) = spec.upsample {
+                self.upsample(upsample, &spec.backbone, spec_fpn, spec_upsample);
+            }
         }
     }
 
@@ -188,7 +196,7 @@ impl List {
         }
     }
 
-    fn head(&mut self, prefix: &str, head: &Head, maps: &[usize]) {
+    fn head(&mut self, prefix: &str, head: &Head, maps: &[usize], spec: &ModelSpec) {
         let outputs = head.task.categories.len().max(1);
         let first = maps.first().copied().unwrap_or(0);
         match &head.kind {
@@ -203,6 +211,10 @@ impl List {
             }
             HeadKind::Classify { .. } => {
                 self.layer(&format!("{prefix}.layer"), &[outputs, maps.last().copied().unwrap_or(0)]);
+            }
+            HeadKind::Linear { layers, .. } => {
+                let inputs = layers.iter().filter_map(|layer| layer.channels(spec)).sum();
+                self.layer(prefix, &[outputs, inputs]);
             }
             HeadKind::Frcnn { use_layers, .. } => {
                 let level = use_layers.first().and_then(|layer| maps.get(*layer)).copied().unwrap_or(0);

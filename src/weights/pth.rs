@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn index(name: &str, bytes: &[u8]) -> Result<BTreeMap<String, StoredTensor>, WeightsError> {
-        super::index(name, &Backing::Embedded(bytes.to_vec().leak()))
+        super::index(name, &Backing::Memory(bytes.to_vec().into()))
     }
 
     fn fixture(name: &str) -> Vec<u8> {

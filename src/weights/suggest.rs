@@ -84,6 +84,8 @@ fn like(spec: &ModelSpec, layout: Layout) -> Manifest {
         max_images: None,
         licence: None,
         checkpoint: Some(checkpoint("", layout)),
+        head_weights: None,
+        fit: None,
         backbone: None,
         bands: spec.bands.clone(),
         heads: Vec::new(),
@@ -104,6 +106,7 @@ fn of_head(head: &Head) -> ManifestHead {
         HeadKind::Frcnn { use_layers, anchor_sizes } => {
             (HeadNetwork::Frcnn, None, Some(use_layers.clone()), Some(anchor_sizes.clone()))
         }
+        HeadKind::Linear { activation, .. } => (HeadNetwork::Linear, Some(*activation), None, None),
     };
     ManifestHead {
         task: task.name.clone(),
@@ -115,6 +118,7 @@ fn of_head(head: &Head) -> ManifestHead {
         activation,
         use_layers,
         anchor_sizes,
+        layers: if let HeadKind::Linear { layers, .. } = &head.kind { layers.clone() } else { Vec::new() },
     }
 }
 
@@ -226,5 +230,6 @@ fn heads_of(shapes: &Shapes, start: &str, task: &str) -> Option<ManifestHead> {
         activation: None,
         use_layers: None,
         anchor_sizes: None,
+        layers: Vec::new(),
     })
 }

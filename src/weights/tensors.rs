@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bytes::Bytes;
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ use super::keys::Naming;
 use super::kind::WeightsKind;
 use super::stored_tensor::StoredTensor;
 use super::{keys, synthetic};
+use crate::zoo::HeadsFile;
 
 /// A tensor of a file, without its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,8 +69,22 @@ impl Weights {
     /// # Errors
     /// [`WeightsError::Damaged`] if the bytes are not such a file.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
-        let checkpoint = Checkpoint::embedded(name, bytes)?;
+        let checkpoint = Checkpoint::in_memory(name, Bytes::from_static(bytes))?;
         Ok(Self::stored(name.to_owned(), WeightsKind::Demo, checkpoint))
+    }
+
+    /// Opens the tensors of heads, whose names are taken as they are.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub(super) fn of_heads(file: &HeadsFile) -> Result<Self, WeightsError> {
+        let (name, checkpoint) = match file {
+            HeadsFile::Path(path) => (file_name(path), Checkpoint::open(path)?),
+            HeadsFile::Memory(bytes) => ("heads".to_owned(), Checkpoint::in_memory("heads", bytes.clone())?),
+        };
+        let mut weights = Self::stored(name, WeightsKind::FittedHeads, checkpoint);
+        weights.rename(Naming::default());
+        Ok(weights)
     }
 
     /// Weights for any model, computed by the synthetic rule.

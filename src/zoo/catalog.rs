@@ -168,6 +168,7 @@ impl CatalogEntry {
             weights,
             licence: PRETRAIN_LICENCE.to_owned(),
             source: if origin == ModelOrigin::Pretrained { PRETRAIN_SOURCE } else { FINE_TUNED_SOURCE }.to_owned(),
+            fit: None,
         })
     }
 }

@@ -124,6 +124,7 @@ pub fn demo_models(demo_json: &str) -> Result<Vec<ModelSpec>, CatalogError> {
             weights: WeightsSpec::Embedded { file: model.weights },
             licence: "MIT".to_owned(),
             source: "npm three-globe 2.45.2 and PyPI deepforest 2.1.0 (training imagery)".to_owned(),
+            fit: None,
         });
     }
     Ok(specs)

@@ -3,14 +3,18 @@
 mod backbone;
 mod catalog;
 mod demo;
+mod fit_report;
+mod layer;
 mod manifest;
 mod spec;
 
 pub use backbone::Backbone;
 pub use catalog::{CatalogError, pretrained_models};
 pub use demo::demo_models;
+pub use fit_report::{CategoryScores, FitReport, HeldOutScores};
+pub use layer::{Layer, ParseLayer};
 pub use manifest::{BackboneChoice, Checkpoint, HeadNetwork, Manifest, ManifestError, ManifestHead};
 pub use spec::{
-    Activation, ArchiveMember, Band, FIRST_NEW_HEAD, FpnSpec, Head, HeadKind, Layout, ModelOrigin, ModelSpec, Task,
-    TaskType, TensorChoice, UpsampleSpec, WeightsSpec,
+    Activation, ArchiveMember, Band, FIRST_NEW_HEAD, FpnSpec, Head, HeadKind, HeadsFile, Layout, ModelOrigin, ModelSpec,
+    Task, TaskType, TensorChoice, UpsampleSpec, WeightsSpec,
 };

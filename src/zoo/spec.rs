@@ -1,11 +1,15 @@
 //! The description of a model: sensor, bands, network, heads, and where its weights are found.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::backbone::Backbone;
+use super::fit_report::FitReport;
+use super::layer::Layer;
 
 /// A model, as far as it is known without opening its weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +51,8 @@ pub struct ModelSpec {
     pub licence: String,
     /// Where the model and its licence are described.
     pub source: String,
+    /// How its heads were fitted, if this server did that.
+    pub fit: Option<FitReport>,
 }
 
 impl ModelSpec {
@@ -54,6 +60,14 @@ impl ModelSpec {
     pub fn largest_variant(&self) -> usize {
         let heads = |index: &usize| self.head_variants[*index].len();
         (0..self.head_variants.len()).rev().max_by_key(heads).unwrap_or(0)
+    }
+
+    /// The model whose network this one's heads stand on, if it has none of its own.
+    pub(crate) fn base(&self) -> Option<&Arc<Self>> {
+        match &self.weights {
+            WeightsSpec::OnBase { base, .. } => Some(base),
+            _ => None,
+        }
     }
 
     /// Names of the input bands, in order.
@@ -151,6 +165,14 @@ pub enum HeadKind {
         /// Anchor side in pixels for each of these maps.
         anchor_sizes: Vec<f32>,
     },
+    /// A linear layer over the channels of one or more maps, at every pixel. Between the centres of their cells, maps are
+    /// interpolated.
+    Linear {
+        /// The maps it reads, in the order of the layer's weights.
+        layers: Vec<Layer>,
+        /// What follows the layer.
+        activation: Activation,
+    },
 }
 
 /// What turns the last layer of a dense or classification head into its answer.
@@ -239,7 +261,7 @@ pub enum TaskType {
 }
 
 /// Where a model's weights are found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum WeightsSpec {
     /// A file of a Hugging Face hub repository.
     Hub {
@@ -258,7 +280,7 @@ pub enum WeightsSpec {
     /// A file on this machine.
     File {
         /// Its path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Which of its tensors are the model's.
         choice: TensorChoice,
     },
@@ -269,6 +291,22 @@ pub enum WeightsSpec {
         /// Seed of the random weights.
         seed: u64,
     },
+    /// Another model, which is in memory once for all that stand on it, with heads that have a file of their own.
+    OnBase {
+        /// The other model.
+        base: Arc<ModelSpec>,
+        /// The heads' tensors.
+        heads: HeadsFile,
+    },
+}
+
+/// A safetensors file with the tensors of heads alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadsFile {
+    /// On this machine.
+    Path(PathBuf),
+    /// In memory, for a server that keeps nothing.
+    Memory(Bytes),
 }
 
 /// Which tensors of a file are the model's, and what they are called.
@@ -296,6 +334,7 @@ impl WeightsSpec {
     pub fn checkpoint(&self) -> &Self {
         match self {
             Self::NewHeads { base, .. } => base.checkpoint(),
+            Self::OnBase { base, .. } => base.weights.checkpoint(),
             _ => self,
         }
     }

@@ -16,7 +16,7 @@ pub(crate) struct JobList {
     pub jobs: Vec<JobDto>,
 }
 
-/// A prediction that runs in the background.
+/// A prediction or a fit that runs in the background.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub(crate) struct JobDto {
@@ -29,7 +29,7 @@ pub(crate) struct JobDto {
     /// Completed part of the work, from 0 to 1.
     #[schema(minimum = 0.0, maximum = 1.0, example = 0.25)]
     pub progress: f64,
-    /// Model id.
+    /// Model id; of a fit, that of the model to register.
     #[schema(example = "trees")]
     pub model: String,
     /// Task name.

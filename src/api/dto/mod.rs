@@ -1,6 +1,7 @@
 //! JSON bodies and query parameters of the API, and their conversion from and to domain types.
 
 mod answer;
+mod fit;
 mod job;
 mod limit;
 mod model;
@@ -14,6 +15,7 @@ pub(super) mod words;
 pub(crate) use model::ModelDto;
 
 pub(super) use answer::{FeatureCollection, File, JsonPrediction};
+pub(super) use fit::FitBody;
 pub(super) use job::{JobDto, JobList, JobListParams};
 pub(super) use model::{ModelList, ModelListParams};
 pub(super) use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, images};

@@ -6,9 +6,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::{limit, words};
 use crate::api::error::Problem;
 use crate::engine::{EMBEDDING, ModelStatus, WeightsState, zoom_range};
-use crate::nn::Layer;
 use crate::outputs::Format;
-use crate::zoo::{Backbone, ModelSpec, Task, TaskType};
+use crate::zoo::{Backbone, FitReport, Layer, ModelSpec, Task, TaskType};
 
 /// Models, by id.
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,6 +102,9 @@ pub(crate) struct ModelDto {
     pub weights: WeightsDto,
     /// True if it still exists after a restart; false if it was registered with a server that has no models directory.
     pub persistent: bool,
+    /// How its heads were fitted to labels, with scores; only of models that were registered by a fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<FitReport>,
     /// Licence of the weights.
     pub licence: String,
     /// Web page about the model and its licence.
@@ -181,8 +183,8 @@ pub(crate) struct WeightsDto {
     /// `remote`, `cached`, `loading` or `loaded`.
     #[schema(value_type = words::WeightsState)]
     pub state: String,
-    /// `pretrained`, `fine-tuned`, `untrained-heads` (random heads on a trained backbone), `demo` or `synthetic` (made-up numbers,
-    /// for tests and benchmarks).
+    /// `pretrained`, `fine-tuned`, `untrained-heads` (random heads on a trained backbone), `fitted-heads` (heads with a file of their
+    /// own on a trained backbone), `demo` or `synthetic` (made-up numbers, for tests and benchmarks).
     #[schema(value_type = words::WeightsKind)]
     pub kind: String,
     /// Memory used in bytes, while loaded.
@@ -223,6 +225,7 @@ impl From<ModelStatus> for ModelDto {
                 bytes: status.loaded_bytes,
             },
             persistent: status.persistent,
+            fit: spec.fit.clone(),
             licence: spec.licence.clone(),
             homepage: spec.source.clone(),
         }

@@ -9,8 +9,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::error::TABLE;
 use crate::jobs::JobState as State;
-use crate::nn::Layer as FeatureMap;
 use crate::outputs::Format;
+use crate::zoo::Layer as FeatureMap;
 
 /// Defines a type whose schema is an enum of words (or numbers), described by the doc comment.
 macro_rules! words {
@@ -73,8 +73,9 @@ words! {
     ModelOrigin: String = ["pretrained", "fine-tuned", "demo", "registered"];
     /// Where the weights are: not on this machine, on it, on their way into memory, or in memory.
     WeightsState: String = ["remote", "cached", "loading", "loaded"];
-    /// What the weights are worth. `untrained-heads` are random heads on a trained backbone; `synthetic` are made-up numbers for tests.
-    WeightsKind: String = ["pretrained", "fine-tuned", "untrained-heads", "demo", "synthetic"];
+    /// What the weights are worth. `untrained-heads` are random heads on a trained backbone, `fitted-heads` have a file of their own;
+    /// `synthetic` are made-up numbers for tests.
+    WeightsKind: String = ["pretrained", "fine-tuned", "untrained-heads", "fitted-heads", "demo", "synthetic"];
     /// The type of a raster's values.
     SampleType: String = ["uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"];
     /// The family of a backbone.

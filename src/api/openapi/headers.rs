@@ -26,7 +26,7 @@ const HEADERS: [(&str, &str, &str, &[&str]); 8] = [
     ),
     (
         "X-Model-Weights",
-        "Kind of the weights: pretrained, fine-tuned, untrained-heads, demo or synthetic",
+        "Kind of the weights: pretrained, fine-tuned, untrained-heads, fitted-heads, demo or synthetic",
         "demo",
         PREDICTIONS,
     ),

@@ -35,7 +35,7 @@ const TAGS: [(&str, &str); 7] = [
     ("sources", "List, describe, register and remove imagery, and view it as map tiles"),
     ("tiles", "Inference on map tiles of a source"),
     ("predict", "Inference on uploaded rasters"),
-    ("jobs", "Predictions that run in the background"),
+    ("jobs", "Predictions and fits that run in the background"),
     ("health", "For load balancers and dashboards"),
     ("viewer", "Pages for people: the map, and what problems mean"),
 ];

@@ -15,6 +15,9 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "get_model" | "unload_model" => &[Invalid, NotFound, Unusable],
         "get_source" | "get_imagery_tilejson" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
         "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable],
+        "fit_model" => {
+            &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
+        }
         "create_source" | "register_source" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Upstream]
         }

@@ -22,7 +22,7 @@ use crate::api::prediction::PredictCall;
 use crate::api::preference::{PREFERENCE_APPLIED, RESPOND_ASYNC};
 use crate::api::state::AppState;
 use crate::api::upload::UploadedFile;
-use crate::jobs::{JobAnswer, JobError, Jobs, NewJob};
+use crate::jobs::{Job, JobAnswer, JobError, JobInput, Jobs, NewJob};
 
 /// Path of a job.
 #[derive(Deserialize, IntoParams)]
@@ -156,9 +156,17 @@ pub(super) async fn submit(
     let request = serde_json::to_string(call).map_err(Problem::internal)?;
     let new = NewJob { model: call.model.clone(), task: call.task.clone(), request, request_id };
     let inputs = files.into_iter().map(UploadedFile::into_input).collect();
-    let job = off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await?;
+    let job = submit_new(state, new, inputs).await?;
     let headers = [(header::LOCATION, format!("/v1/jobs/{}", job.id)), (PREFERENCE_APPLIED, RESPOND_ASYNC.to_owned())];
     Ok((StatusCode::ACCEPTED, headers, axum::Json(JobDto::of(job, &prefix))).into_response())
+}
+
+/// Stores a job.
+///
+/// # Errors
+/// As [`submit`].
+pub(super) async fn submit_new(state: &AppState, new: NewJob, inputs: Vec<JobInput>) -> Result<Job, Problem> {
+    off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await
 }
 
 /// Runs a blocking call on a blocking thread: jobs read and write a database and files.

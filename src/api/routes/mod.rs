@@ -1,5 +1,6 @@
 //! All routes; each handler stands next to its OpenAPI documentation.
 
+mod fit;
 mod health;
 mod imagery;
 mod jobs;
@@ -18,6 +19,8 @@ use super::state::{ApiOptions, AppState};
 
 /// Largest accepted JSON body.
 const MAX_JSON_BYTES: usize = 1 << 20;
+/// The same with labels: room for as many as a fit takes, with properties of their own.
+const MAX_LABELS_BYTES: usize = 8 << 20;
 
 /// Routes that never need an API key: health, metrics, map viewer, descriptions of problems.
 pub(super) fn open() -> OpenApiRouter<AppState> {
@@ -37,6 +40,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(predict::predict))
         .routes(routes!(sources::list_sources, sources::create_source))
         .layer(DefaultBodyLimit::max(max_upload));
+    let labels = OpenApiRouter::new().routes(routes!(fit::fit_model)).layer(DefaultBodyLimit::max(MAX_LABELS_BYTES));
     OpenApiRouter::new()
         .routes(routes!(models::list_models, models::create_model))
         .routes(routes!(models::get_model, models::delete_model))
@@ -52,6 +56,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::get_job_result))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .merge(uploads)
+        .merge(labels)
 }
 
 /// All routes, for the OpenAPI document.

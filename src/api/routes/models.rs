@@ -18,7 +18,7 @@ use crate::zoo::Manifest;
 pub(super) struct ModelPath {
     /// Model id, as in `GET /v1/models`.
     #[param(example = "world")]
-    model: String,
+    pub model: String,
 }
 
 /// List models

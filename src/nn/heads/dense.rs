@@ -39,12 +39,16 @@ impl DenseHead {
 
     /// `[N, H, W, C] -> ` one output per item.
     pub(super) fn forward(&self, ops: &OpsContext, map: &Tensor) -> Result<Vec<HeadOutput>> {
-        let values = self.values(ops, map)?;
-        let (items, height, width, channels) = values.dims4()?;
-        let item = |item| {
-            let values = values.get(item)?.flatten_all()?.to_vec1::<f32>()?;
-            Ok(HeadOutput::Dense(Dense { width, height, channels, values, valid: None }))
-        };
-        (0..items).map(item).collect()
+        outputs(&self.values(ops, map)?)
     }
+}
+
+/// `[N, H, W, K]` in float32 -> one output per item.
+pub(super) fn outputs(values: &Tensor) -> Result<Vec<HeadOutput>> {
+    let (items, height, width, channels) = values.dims4()?;
+    let item = |item| {
+        let values = values.get(item)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(HeadOutput::Dense(Dense { width, height, channels, values, valid: None }))
+    };
+    (0..items).map(item).collect()
 }

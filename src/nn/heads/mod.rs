@@ -3,6 +3,7 @@
 mod classify;
 mod dense;
 mod faster_rcnn;
+mod linear;
 mod mask_rcnn;
 mod on_demand;
 
@@ -11,14 +12,15 @@ use candle_core::{DType, Result, Tensor};
 use self::classify::{MaxPooledHead, MeanPooledHead};
 pub(super) use self::dense::DenseHead;
 use self::faster_rcnn::FasterRcnn;
+use self::linear::LinearHead;
 pub(super) use self::on_demand::HeadOnDemand;
 use super::LoadError;
 use super::detect::ImageSize;
-use super::features::{Layer, Part};
+use super::features::Part;
 use super::loader::Loader;
 use crate::ops::{OpsContext, sigmoid, softmax};
 use crate::prediction::{Dense, Object};
-use crate::zoo::{Activation, Head, HeadKind, TaskType};
+use crate::zoo::{Activation, Head, HeadKind, Layer, TaskType};
 
 /// The output of a head for one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,11 +33,13 @@ pub enum HeadOutput {
     Objects(Vec<Object>),
 }
 
-/// A feature map that heads can read, with its channels.
+/// A feature map that heads can read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapSpec {
     pub(super) layer: Layer,
     pub(super) channels: usize,
+    /// How many pixels of the image's side one cell covers.
+    pub(super) stride_px: usize,
 }
 
 /// The part of the images that a pooled head answers for, and how many pixels of a side one cell of its map covers.
@@ -58,10 +62,11 @@ pub(super) enum PreparedHead {
     Dense(DenseHead),
     MaxPooled(MaxPooledHead),
     MeanPooled(MeanPooledHead),
+    Linear(LinearHead),
     Objects(Box<FasterRcnn>),
 }
 
-/// The maps that a head reads, in order. The specification's indices count in `maps`.
+/// The maps that a head reads, in order. The specification's indices count in `maps`; its names may be of any map in it.
 ///
 /// # Errors
 /// If the head cannot be built over these maps. After this check, only reading its tensors can fail.
@@ -75,6 +80,13 @@ pub(super) fn inputs(loader: &Loader<'_>, head: &Head, maps: &[MapSpec]) -> std:
     match &head.kind {
         HeadKind::Simple { .. } => Ok(vec![map(0)?]),
         HeadKind::Classify { .. } => Ok(vec![map(maps.len().wrapping_sub(1))?]),
+        HeadKind::Linear { layers, .. } => {
+            let named = |layer: &Layer| {
+                let found = maps.iter().find(|map| map.layer == *layer).copied();
+                found.ok_or_else(|| loader.specification(format!("head {} reads {layer}, which is no map", head.task.name)))
+            };
+            layers.iter().map(named).collect()
+        }
         HeadKind::Frcnn { use_layers, anchor_sizes } => {
             let inputs = use_layers.iter().map(|index| map(*index)).collect::<std::result::Result<Vec<_>, _>>()?;
             let channels: Vec<usize> = inputs.iter().map(|input| input.channels).collect();
@@ -99,6 +111,9 @@ impl PreparedHead {
                 // A regression without names has one value.
                 Ok(Self::Dense(DenseHead::load(loader, channels, outputs.max(1), *activation)?))
             }
+            (HeadKind::Linear { activation, .. }, _) => {
+                Ok(Self::Linear(LinearHead::load(loader, inputs, outputs.max(1), *activation)?))
+            }
             (HeadKind::Classify { activation }, _) => {
                 Ok(Self::MeanPooled(MeanPooledHead::load(loader, channels, outputs, *activation)?))
             }
@@ -122,6 +137,7 @@ impl PreparedHead {
         let Some(first) = maps.first() else { candle_core::bail!("a head was given no feature map") };
         match self {
             Self::Dense(head) => head.forward(ops, first),
+            Self::Linear(head) => head.forward(ops, maps, image),
             Self::MaxPooled(_) | Self::MeanPooled(_) => self.classify(ops, maps, None),
             Self::Objects(head) => head.forward(ops, maps, image),
         }

@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use super::{MapSpec, PreparedHead, inputs};
 use crate::nn::LoadError;
-use crate::nn::features::Layer;
 use crate::nn::loader::Loader;
 use crate::sync::IgnorePoison;
-use crate::zoo::Head;
+use crate::zoo::{Head, Layer};
 
 #[derive(Debug)]
 pub(in crate::nn) struct HeadOnDemand {

@@ -1,39 +1,33 @@
 //! A whole network, built from a [`ModelSpec`] and named tensors.
 
+mod trunk;
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::nn::backbone::BackboneNetwork;
+use self::trunk::Trunk;
 use crate::nn::detect::ImageSize;
 use crate::nn::error::{LoadError, NnError};
-use crate::nn::features::{Features, Layer, Part};
-use crate::nn::fpn::Fpn;
+use crate::nn::features::{Features, Part};
 use crate::nn::heads::{Crop, HeadOnDemand, HeadOutput, PreparedHead};
-use crate::nn::layout::{head_prefix, pyramid};
+use crate::nn::layout::{head_prefix, readable_maps};
 use crate::nn::loader::{Loader, Tally};
 use crate::nn::strips;
-use crate::nn::upsample::Upsample;
 use crate::ops::OpsContext;
-use crate::weights::{Weights, parameters};
-use crate::zoo::{Backbone, Head, ModelSpec};
+use crate::weights::{Fit, Weights, parameters};
+use crate::zoo::{Head, Layer, ModelSpec};
 
 /// More than the distance from which a pixel can affect the decoder's map and a convolution after it.
 const PART_MARGIN_PX: usize = 32;
 
-/// Backbone, pyramid, decoder and heads of one model on one device.
+/// Backbone, pyramid, decoder and heads of one model on one device. Models may share all but their heads.
 ///
 /// Backbone, pyramid and decoder are prepared at load, each head at its first use.
 #[derive(Debug)]
 pub struct Network {
     id: String,
-    ops: OpsContext,
-    bands: usize,
-    multi_image: bool,
-    architecture: Backbone,
-    backbone: BackboneNetwork,
-    fpn: Option<Fpn>,
-    upsample: Option<Upsample>,
+    trunk: Arc<Trunk>,
     heads: Vec<HeadOnDemand>,
     weights: Weights,
     tally: Tally,
@@ -64,31 +58,38 @@ impl Network {
     pub fn load_with(weights: Weights, spec: &ModelSpec, variant: usize, ops: OpsContext) -> Result<Self, LoadError> {
         let fit = weights.require(spec, variant)?;
         let tally = Tally::default();
-        let root = Loader::new(&weights, &ops, &tally, &spec.id);
+        let trunk = Trunk::load(&Loader::new(&weights, &ops, &tally, &spec.id), spec, ops.clone())?;
+        Self::assemble(Arc::new(trunk), weights, spec, fit, tally)
+    }
 
-        let backbone = BackboneNetwork::load(&root, spec)?;
-        let (fpn, upsample, maps) = pyramid(&root, spec)?;
-        let heads = spec.head_variants.get(variant).map_or(&[][..], Vec::as_slice);
+    /// The heads of `spec`, from `weights` that hold nothing else, on the backbone, pyramid and decoder of this network, which both
+    /// share.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn with_heads(&self, weights: Weights, spec: &ModelSpec) -> Result<Self, LoadError> {
+        let fit = weights.require(spec, 0)?;
+        Self::assemble(self.trunk.clone(), weights, spec, fit, Tally::default())
+    }
+
+    /// Adds the heads; the tally has counted what `weights` has given to the trunk.
+    fn assemble(trunk: Arc<Trunk>, weights: Weights, spec: &ModelSpec, fit: Fit, tally: Tally) -> Result<Self, LoadError> {
+        let root = Loader::new(&weights, &trunk.ops, &tally, &spec.id);
+        let heads = spec.head_variants.get(fit.variant).map_or(&[][..], Vec::as_slice);
         let heads = heads
             .iter()
-            .map(|head| HeadOnDemand::new(&root, head_prefix(spec, head), head, &maps))
+            .map(|head| HeadOnDemand::new(&root, head_prefix(spec, head), head, &readable_maps(spec, head)))
             .collect::<Result<Vec<_>, LoadError>>()?;
 
-        let of_heads = parameters(spec, variant);
+        let of_heads = parameters(spec, fit.variant);
         let of_heads = of_heads.iter().filter(|parameter| heads.iter().any(|head| head.owns(&parameter.name)));
-        let most_bytes = of_heads.map(|parameter| ops.most_bytes(&parameter.shape)).sum::<usize>();
+        let most_bytes = of_heads.map(|parameter| trunk.ops.most_bytes(&parameter.shape)).sum::<usize>();
         Ok(Self {
             id: spec.id.clone(),
-            bands: spec.bands.len(),
-            multi_image: spec.multi_image,
-            architecture: spec.backbone.clone(),
-            backbone,
-            fpn,
-            upsample,
+            trunk,
             heads,
             most_bytes: tally.prepared_bytes() + most_bytes,
             unused: fit.unused,
-            ops,
             weights,
             tally,
         })
@@ -103,6 +104,11 @@ impl Network {
         let ops = OpsContext::new(device, dtype).map_err(|source| LoadError::Device { model: spec.id.clone(), source })?;
         let needed = parameters(spec, spec.largest_variant());
         Ok(needed.iter().map(|parameter| ops.most_bytes(&parameter.shape)).sum())
+    }
+
+    /// Whether both stand on one backbone, pyramid and decoder in memory.
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.trunk, &other.trunk)
     }
 
     /// The heads of the chosen variant, in the order of their indices in [`Network::predict`].
@@ -121,7 +127,7 @@ impl Network {
     fn head(&self, index: usize) -> Result<(&HeadOnDemand, Arc<PreparedHead>), NnError> {
         let absent = || NnError::Absent { what: format!("head {index} of {}", self.heads.len()) };
         let head = self.heads.get(index).ok_or_else(absent)?;
-        let root = Loader::new(&self.weights, &self.ops, &self.tally, &self.id);
+        let root = Loader::new(&self.weights, &self.trunk.ops, &self.tally, &self.id);
         Ok((head, head.prepare(&root)?))
     }
 
@@ -150,12 +156,12 @@ impl Network {
 
     /// The type that the network was loaded with.
     pub fn dtype(&self) -> DType {
-        self.ops.dtype()
+        self.trunk.ops.dtype()
     }
 
     /// The device that the network runs on.
     pub fn device(&self) -> &Device {
-        self.ops.device()
+        self.trunk.ops.device()
     }
 
     /// Runs the backbone. `images` is `[N·T, H, W, bands]`, scaled to 0-1, with the `captures` (T) of an item in succession.
@@ -163,22 +169,7 @@ impl Network {
     /// # Errors
     /// [`NnError::Input`] if the bands, the size or the number of captures do not match the network.
     pub fn features(&self, images: &Tensor, captures: usize) -> Result<Features, NnError> {
-        let dims = images.dims();
-        let least_px = self.architecture.least_side_px();
-        let needed = || {
-            let times = if self.multi_image { "captures of each place in succession" } else { "one capture a place" };
-            format!("[images, height, width, {}] with sides of at least {least_px} px, {times}", self.bands)
-        };
-        let refuse = || Err(NnError::Input { found: format!("{dims:?} with {captures} captures"), needed: needed() });
-        let [images_count, height, width, bands] = dims[..] else { return refuse() };
-        let whole = captures > 0 && images_count > 0 && images_count % captures == 0;
-        if !whole || bands != self.bands || height.min(width) < least_px || (captures > 1 && !self.multi_image) {
-            return refuse();
-        }
-        let images = images.to_device(self.ops.device())?.to_dtype(self.ops.activations())?.contiguous()?;
-        let backbone = self.backbone.forward(&self.ops, &images, captures)?;
-        let stride = self.architecture.stride_px();
-        Ok(Features { height, width, stride, backbone, fpn: std::sync::OnceLock::new() })
+        self.trunk.features(images, captures)
     }
 
     /// The output of one head for every item of `features`.
@@ -200,19 +191,19 @@ impl Network {
         let predict = |head: &usize| {
             let (head, network) = self.head(*head)?;
             let full_resolution_alone = head.layers().eq([Layer::Upsample]);
-            if let (true, Some(head), Some(upsample)) = (full_resolution_alone, network.as_dense(), &self.upsample) {
+            if let (true, Some(head), Some(upsample)) = (full_resolution_alone, network.as_dense(), &self.trunk.upsample) {
                 let map = match halfway.take() {
                     Some(map) => map,
-                    None => upsample.all_but_last(self.finest(features)?)?,
+                    None => upsample.all_but_last(self.trunk.finest(features)?)?,
                 };
-                return Ok(strips::forward(&self.ops, upsample, head, halfway.insert(map))?);
+                return Ok(strips::forward(&self.trunk.ops, upsample, head, halfway.insert(map))?);
             }
             let mut maps = Vec::with_capacity(head.layers().len());
             for layer in head.layers() {
                 maps.push(match (layer, &upsampled) {
                     (Layer::Upsample, Some(map)) => Tensor::clone(map),
                     (layer, _) => {
-                        let map = self.map(features, layer)?;
+                        let map = self.trunk.map(features, layer)?;
                         if layer == Layer::Upsample {
                             upsampled = Some(map.clone());
                         }
@@ -220,7 +211,7 @@ impl Network {
                     }
                 });
             }
-            Ok(network.forward(&self.ops, &maps, image)?)
+            Ok(network.forward(&self.trunk.ops, &maps, image)?)
         };
         heads.iter().map(predict).collect()
     }
@@ -255,13 +246,13 @@ impl Network {
             return Err(NnError::Absent { what });
         }
         if let Some(layer) = head.layers().find(|layer| !matches!(layer, Layer::Backbone(_))) {
-            self.pyramid(features, layer)?;
+            self.trunk.pyramid(features, layer)?;
         }
         let features = features.crop(seen)?;
-        let maps = head.layers().map(|layer| self.map(&features, layer)).collect::<Result<Vec<_>, _>>()?;
+        let maps = head.layers().map(|layer| self.trunk.map(&features, layer)).collect::<Result<Vec<_>, _>>()?;
         let strides = head.layers().map(|layer| features.stride_px(layer));
         let crop = strides.map(|stride| Crop { part: part.within(seen), stride }).next();
-        Ok(network.classify(&self.ops, &maps, crop)?)
+        Ok(network.classify(&self.trunk.ops, &maps, crop)?)
     }
 
     /// How many pixels of a side one value of a dense head's answer covers: 1 if there is a decoder.
@@ -269,7 +260,7 @@ impl Network {
     /// A Swin leaves out the pixels that do not fill a patch, so the answer may end up to a patch before the image does; a
     /// ResNet's may reach up to as far beyond it.
     pub fn dense_stride_px(&self) -> usize {
-        if self.upsample.is_some() { 1 } else { self.architecture.stride_px() }
+        if self.trunk.upsample.is_some() { 1 } else { self.trunk.architecture.stride_px() }
     }
 
     /// A feature map as `[N, h, w, C]`, float32.
@@ -277,35 +268,7 @@ impl Network {
     /// # Errors
     /// [`NnError::Absent`] if the model has no such map.
     pub fn embedding(&self, features: &Features, layer: Layer) -> Result<Tensor, NnError> {
-        Ok(self.map(features, layer)?.to_dtype(DType::F32)?)
-    }
-
-    fn map(&self, features: &Features, layer: Layer) -> Result<Tensor, NnError> {
-        let absent = || NnError::Absent { what: format!("feature map {layer}") };
-        match layer {
-            Layer::Backbone(index) => features.backbone.get(index).cloned().ok_or_else(absent),
-            Layer::Fpn(index) => self.pyramid(features, layer)?.get(index).cloned().ok_or_else(absent),
-            Layer::Upsample => {
-                let upsample = self.upsample.as_ref().ok_or_else(absent)?;
-                Ok(upsample.forward(self.finest(features)?)?)
-            }
-        }
-    }
-
-    /// The finest map of the pyramid, which the decoder starts from.
-    fn finest<'a>(&self, features: &'a Features) -> Result<&'a Tensor, NnError> {
-        let absent = || NnError::Absent { what: format!("feature map {}", Layer::Upsample) };
-        self.pyramid(features, Layer::Upsample)?.first().ok_or_else(absent)
-    }
-
-    /// The pyramid's maps, computed at their first use. `layer` is named in the error if there is no pyramid.
-    fn pyramid<'a>(&self, features: &'a Features, layer: Layer) -> Result<&'a [Tensor], NnError> {
-        if let Some(maps) = features.fpn.get() {
-            return Ok(maps);
-        }
-        let fpn = self.fpn.as_ref().ok_or_else(|| NnError::Absent { what: format!("feature map {layer}") })?;
-        let maps = fpn.forward(&self.ops, &features.backbone)?;
-        Ok(features.fpn.get_or_init(|| maps))
+        Ok(self.trunk.map(features, layer)?.to_dtype(DType::F32)?)
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::zoo::{Activation, Backbone, HeadKind, Task, TaskType, demo_models};
+use crate::zoo::{Activation, Backbone, HeadKind, HeadsFile, Task, TaskType, WeightsSpec, demo_models};
 
 const DEMO: &str = include_str!("../../../static/demo/demo.json");
 const WORLD: &[u8] = include_bytes!("../../../static/demo/world.safetensors");
@@ -31,6 +31,42 @@ fn a_batch_answers_as_its_items_do_alone() {
         let gap = dense(together).iter().zip(dense(&alone[0])).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(gap < 1e-5, "item {item}: {gap}");
     }
+}
+
+#[test]
+fn a_batch_has_the_very_features_of_its_items() {
+    let network = world();
+    let batch = images(3, 64, 96);
+    let together = network.features(&batch, 1).unwrap();
+    let values = |map: &Tensor| map.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for item in 0..3 {
+        let alone = network.features(&batch.narrow(0, item, 1).unwrap(), 1).unwrap();
+        let together = together.item(item).unwrap();
+        for layer in Layer::ALL {
+            let [found, expected] =
+                [&together, &alone].map(|features| values(&network.embedding(features, layer).unwrap()));
+            assert!(found == expected, "{layer} of item {item}: heads fitted to them would differ");
+        }
+    }
+}
+
+#[test]
+fn heads_of_their_own_file_stand_on_one_network() {
+    let network = world();
+    let mut spec = demo_models(DEMO).unwrap().swap_remove(0);
+    spec.weights = WeightsSpec::OnBase { base: Arc::new(spec.clone()), heads: HeadsFile::Path("heads".into()) };
+    spec.head_variants[0].truncate(1);
+    spec.head_variants[0][0].kind =
+        HeadKind::Linear { layers: vec![Layer::Fpn(1), Layer::Backbone(2)], activation: Activation::Softmax };
+    let other = network.with_heads(Weights::synthetic(5), &spec).unwrap();
+    assert!(other.shares_with(&network) && other.weight_bytes() == 0);
+    let features = network.features(&images(2, 60, 101), 1).unwrap();
+    let outputs = other.predict(&features, 0).unwrap();
+    let HeadOutput::Dense(found) = &outputs[1] else { panic!("a linear head is dense") };
+    assert_eq!((found.width, found.height, found.channels), (101, 60, 2));
+    assert!(found.values.chunks(2).all(|pixel| (pixel[0] + pixel[1] - 1.0).abs() < 1e-5));
+    let names: Vec<String> = other.parameters().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["heads.0.bias", "heads.0.weight"]);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 
 use crate::error::ErrorKind;
 use crate::zoo::backbone::Backbone;
+use crate::zoo::fit_report::FitReport;
+use crate::zoo::layer::Layer;
 use crate::zoo::spec::{Activation, Band, Layout, TaskType};
 
 /// The description of a model that a user adds.
@@ -59,6 +61,10 @@ pub struct Manifest {
     /// The user's own weights. Either this or `base` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
+    /// A safetensors file with the weights of the heads on a base model, relative to the models directory. Without it they are
+    /// random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_weights: Option<String>,
     /// The checkpoint's backbone: a name (`swin_v2_t`, `swin_v2_b`, `resnet18` … `resnet152`), or an object with the sizes, as in a
     /// model's `backbone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +76,9 @@ pub struct Manifest {
     /// The heads, in checkpoint order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<ManifestHead>,
+    /// How the weights of `head_weights` were fitted; `POST /v1/models/{model}/fit` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<FitReport>,
 }
 
 fn yes() -> bool {
@@ -141,6 +150,10 @@ pub struct ManifestHead {
     /// Anchor side in pixels for each of these maps; default 32, 64, 128, 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor_sizes: Option<Vec<f32>>,
+    /// The maps that a `linear` head reads, joined in this order: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, example = json!(["fpn.0"]))]
+    pub layers: Vec<Layer>,
 }
 
 /// The network of a head.
@@ -153,6 +166,8 @@ pub enum HeadNetwork {
     Classify,
     /// Faster or Mask R-CNN.
     Frcnn,
+    /// One linear layer over the maps of `layers`, at every pixel.
+    Linear,
 }
 
 /// A manifest that does not describe a usable model.
@@ -192,6 +207,44 @@ impl ManifestError {
 }
 
 impl Manifest {
+    /// A built-in model with one head that segments by a linear layer over `layers`.
+    pub fn linear_segment(id: &str, base: &str, task: &str, categories: Vec<String>, layers: Vec<Layer>) -> Self {
+        let head = ManifestHead {
+            task: task.to_owned(),
+            task_type: TaskType::Segment,
+            categories,
+            colors: Vec::new(),
+            background_invalid: false,
+            network: Some(HeadNetwork::Linear),
+            activation: None,
+            use_layers: None,
+            anchor_sizes: None,
+            layers,
+        };
+        Self {
+            id: id.to_owned(),
+            title: None,
+            base: Some(base.to_owned()),
+            seed: None,
+            fpn: true,
+            fpn_channels: None,
+            fpn_prepend: None,
+            upsample_channels: None,
+            sensor: None,
+            native_gsd_m: None,
+            native_zoom_512: None,
+            multi_image: None,
+            max_images: None,
+            licence: None,
+            checkpoint: None,
+            head_weights: None,
+            backbone: None,
+            bands: Vec::new(),
+            heads: vec![head],
+            fit: None,
+        }
+    }
+
     /// Reads the text of a manifest file.
     ///
     /// # Errors

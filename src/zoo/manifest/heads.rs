@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::check::{MAX_TEXT_LEN, check, check_name, field};
 use super::document::{HeadNetwork, ManifestError, ManifestHead};
+use crate::zoo::layer::Layer;
 use crate::zoo::spec::{Activation, FIRST_NEW_HEAD, Head, HeadKind, Layout, ModelSpec, Task, TaskType, WeightsSpec};
 
 const MAX_HEADS: usize = 32;
@@ -18,8 +19,9 @@ const ANCHOR_SIZES: [f32; 4] = [32.0, 64.0, 128.0, 256.0];
 pub(super) fn heads(given: &[ManifestHead], spec: &ModelSpec) -> Result<Vec<Head>, ManifestError> {
     check(given.len() <= MAX_HEADS, "heads", given.len(), format!("at most {MAX_HEADS}"))?;
     let is_new = matches!(spec.weights, WeightsSpec::NewHeads { .. });
-    let package = is_new || spec.layout == Layout::Package;
-    let one_only = package && !is_new;
+    let is_on_base = is_new || spec.base().is_some();
+    let package = is_on_base || spec.layout == Layout::Package;
+    let one_only = package && !is_on_base;
     check(!one_only || given.len() <= 1, "heads", given.len(), "at most one in the package layout")?;
     let mut heads = Vec::new();
     for (i, head) in given.iter().enumerate() {
@@ -69,6 +71,7 @@ impl ManifestHead {
         let is_detection = matches!(self.task_type, TaskType::Detect | TaskType::Instance);
         let is_label = matches!(self.task_type, TaskType::Classification | TaskType::MultiLabelClassification);
         let network = self.network.unwrap_or(match (is_detection, is_label && !package) {
+            _ if !self.layers.is_empty() => HeadNetwork::Linear,
             (true, _) => HeadNetwork::Frcnn,
             (false, true) => HeadNetwork::Classify,
             (false, false) => HeadNetwork::Simple,
@@ -77,6 +80,7 @@ impl ManifestHead {
             HeadNetwork::Frcnn => is_detection,
             HeadNetwork::Classify => is_label && !package,
             HeadNetwork::Simple => !is_detection,
+            HeadNetwork::Linear => !is_detection && !is_label,
         };
         check(
             fits,
@@ -109,9 +113,11 @@ impl ManifestHead {
         }
         let for_detection = self.use_layers.is_some() || self.anchor_sizes.is_some();
         check(!for_detection, at("use_layers"), "a value", "none: only detection chooses maps and anchors")?;
+        let is_linear = network == HeadNetwork::Linear;
         let activation = self.activation.unwrap_or(match self.task_type {
             TaskType::MultiLabelClassification => Activation::Sigmoid,
-            TaskType::BinSegment if !package => Activation::Sigmoid,
+            TaskType::BinSegment if !package || is_linear => Activation::Sigmoid,
+            TaskType::Regress if is_linear => Activation::Identity,
             TaskType::Regress => Activation::Times255,
             _ => Activation::Softmax,
         });
@@ -122,9 +128,23 @@ impl ManifestHead {
             format!("{activation:?}").to_lowercase(),
             format!("one for {:?}", self.task_type),
         )?;
+        check(is_linear || self.layers.is_empty(), at("layers"), "a value", "none, or network = \"linear\"")?;
         Ok(match network {
+            HeadNetwork::Linear => HeadKind::Linear { layers: layers(&self.layers, at, spec)?, activation },
             HeadNetwork::Classify => HeadKind::Classify { activation },
             _ => HeadKind::Simple { activation },
         })
     }
+}
+
+/// The maps of a linear head, which the model must have, each once.
+fn layers(given: &[Layer], at: &impl Fn(&str) -> String, spec: &ModelSpec) -> Result<Vec<Layer>, ManifestError> {
+    let there: Vec<String> =
+        Layer::ALL.iter().filter(|layer| layer.channels(spec).is_some()).map(Layer::to_string).collect();
+    check(!given.is_empty(), at("layers"), "none", format!("one or more of {}", there.join(", ")))?;
+    for (i, layer) in given.iter().enumerate() {
+        let is_there = layer.channels(spec).is_some() && !given[..i].contains(layer);
+        check(is_there, at(&format!("layers[{i}]")), layer, format!("one of {}, each once", there.join(", ")))?;
+    }
+    Ok(given.to_vec())
 }

@@ -1,11 +1,12 @@
 //! From a manifest to a [`ModelSpec`]: checks every field and fills in the defaults of the two public code bases.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::check::{MAX_TEXT_LEN, check, check_name, field};
 use super::document::{BackboneChoice, Checkpoint, Manifest, ManifestError};
 use crate::zoo::backbone::Backbone;
-use crate::zoo::spec::{FpnSpec, Layout, ModelOrigin, ModelSpec, TensorChoice, UpsampleSpec, WeightsSpec};
+use crate::zoo::spec::{FpnSpec, HeadsFile, Layout, ModelOrigin, ModelSpec, TensorChoice, UpsampleSpec, WeightsSpec};
 
 const MAX_BANDS: usize = 64;
 const MAX_IMAGES: usize = 32;
@@ -29,9 +30,14 @@ impl Manifest {
             let len = text.as_ref().map_or(0, String::len);
             check(len <= MAX_TEXT_LEN, name, format!("{len} bytes"), format!("at most {MAX_TEXT_LEN}"))?;
         }
+        check(self.fit.is_none() || self.head_weights.is_some(), "fit", "a value", "none without head_weights")?;
         let mut spec = match (&self.base, &self.checkpoint) {
             (Some(name), None) => {
-                self.on_base(base(name).ok_or_else(|| ManifestError::UnknownBase { base: name.clone() })?)?
+                let base = base(name).ok_or_else(|| ManifestError::UnknownBase { base: name.clone() })?;
+                match &self.head_weights {
+                    Some(path) => self.with_head_weights(base, below(models_dir, "head_weights", path)?)?,
+                    None => self.on_base(base)?,
+                }
             }
             (None, Some(checkpoint)) => self.on_checkpoint(checkpoint, models_dir)?,
             (Some(_), Some(_)) => return Err(field("base", "base and checkpoint", "one of them")),
@@ -75,8 +81,23 @@ impl Manifest {
         })
     }
 
+    /// As [`Manifest::on_base`], with weights for the heads. The base model's network is used as it is, since others stand on it.
+    fn with_head_weights(&self, base: ModelSpec, heads: PathBuf) -> Result<ModelSpec, ManifestError> {
+        for (name, given) in [
+            ("seed", self.seed.is_some()),
+            ("fpn", !self.fpn),
+            ("max_images", self.max_images.is_some_and(|most| most != base.max_images)),
+        ] {
+            check(!given, name, "a value", "none beside head_weights")?;
+        }
+        let whole = Arc::new(base.clone());
+        let weights = WeightsSpec::OnBase { base: whole, heads: HeadsFile::Path(heads) };
+        Ok(ModelSpec { weights, fit: self.fit.clone(), ..self.on_base(base)? })
+    }
+
     fn on_checkpoint(&self, checkpoint: &Checkpoint, models_dir: &Path) -> Result<ModelSpec, ManifestError> {
         check(self.seed.is_none(), "seed", "a value", "none: a checkpoint's heads are trained")?;
+        check(self.head_weights.is_none(), "head_weights", "a value", "none: a checkpoint holds its heads")?;
         let backbone = match &self.backbone {
             Some(BackboneChoice::Name(name)) => Backbone::by_name(name).ok_or_else(|| {
                 field(
@@ -134,9 +155,13 @@ impl Manifest {
             upsample: self.fpn.then_some(upsample),
             layout: checkpoint.layout,
             head_variants: Vec::new(),
-            weights: WeightsSpec::File { path: below(models_dir, &checkpoint.path)?, choice: checkpoint.choice()? },
+            weights: WeightsSpec::File {
+                path: below(models_dir, "checkpoint.path", &checkpoint.path)?,
+                choice: checkpoint.choice()?,
+            },
             licence: self.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
             source: checkpoint.path.clone(),
+            fit: None,
         })
     }
 
@@ -199,10 +224,10 @@ fn check_backbone(backbone: &Backbone) -> Result<Backbone, ManifestError> {
 }
 
 /// The path of a file in the models directory. A manifest comes from a client and may not name files elsewhere.
-fn below(models_dir: &Path, path: &str) -> Result<PathBuf, ManifestError> {
+fn below(models_dir: &Path, name: &str, path: &str) -> Result<PathBuf, ManifestError> {
     let relative = Path::new(path);
     let is_inside = !path.is_empty() && relative.components().all(|part| matches!(part, Component::Normal(_)));
-    check(is_inside, "checkpoint.path", format!("{path:?}"), "a path inside the models directory, without \"..\"")?;
+    check(is_inside, name, format!("{path:?}"), "a path inside the models directory, without \"..\"")?;
     Ok(models_dir.join(relative))
 }
 
@@ -288,6 +313,49 @@ mod tests {
             assert_eq!(spec_with.head_variants[0][0].index, FIRST_NEW_HEAD, "{kind}");
             assert!(matches!(spec_with.weights, WeightsSpec::NewHeads { seed: 3, .. }));
             assert_eq!(spec(&text(false)).is_ok(), !["detect", "instance"].contains(&kind), "{kind} without a pyramid");
+        }
+    }
+
+    const ON_BASE: &str = r#"
+        id = "probe"
+        base = "Sentinel2_SwinT_SI_RGB"
+        head_weights = "probe.safetensors"
+        [[heads]]
+        task = "ground"
+        type = "segment"
+        categories = ["desert", "forest"]
+        layers = ["backbone.3", "fpn.0"]
+    "#;
+
+    #[test]
+    fn a_linear_head_stands_on_the_maps_that_it_names() {
+        let model = spec(ON_BASE).unwrap();
+        let WeightsSpec::OnBase { base, heads } = &model.weights else { panic!("{:?}", model.weights) };
+        assert_eq!(
+            (base.id.as_str(), heads),
+            ("Sentinel2_SwinT_SI_RGB", &HeadsFile::Path("/models/probe.safetensors".into()))
+        );
+        let parameters: Vec<_> = parameters(&model, 0).into_iter().map(|found| (found.name, found.shape)).collect();
+        let expected = [("heads.0.weight", vec![2, 768 + 128]), ("heads.0.bias", vec![2])];
+        assert_eq!(parameters, expected.map(|(name, shape)| (name.to_owned(), shape)), "the base is not in its file");
+        for (good, bad, name) in [
+            ("\"backbone.3\", ", "\"fpn.0\", ", "heads[0].layers[1]"),
+            ("\"backbone.3\", \"fpn.0\"", "", "heads[0].layers"),
+            ("layers =", "network = \"simple\"\n        layers =", "heads[0].layers"),
+            ("\"segment\"", "\"classification\"", "heads[0].network"),
+            ("head_weights", "seed = 1\n        head_weights", "seed"),
+            ("head_weights", "fpn = false\n        head_weights", "fpn"),
+            ("probe.safetensors", "/etc/probe.safetensors", "head_weights"),
+        ] {
+            let text = if bad.is_empty() {
+                ON_BASE.replace(good, bad).replace("segment\"", "segment\"\n        network = \"linear\"")
+            } else {
+                ON_BASE.replacen(good, bad, 1)
+            };
+            match spec(&text) {
+                Err(ManifestError::Field { field, .. }) => assert_eq!(field, name),
+                other => panic!("{bad}: {other:?}"),
+            }
         }
     }
 

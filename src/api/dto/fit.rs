@@ -1,0 +1,321 @@
+//! The request to fit a head to labels, and its labels in GeoJSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::{PixelParams, parsed};
+use crate::api::error::Problem;
+use crate::engine::{FitRequest, Label, LabelShape, MAX_LABELS};
+use crate::error::ErrorKind;
+use crate::raster::Resampling;
+use crate::zoo::{Layer, Manifest};
+
+/// Most categories of a fit.
+const MAX_CATEGORIES: usize = 64;
+/// Longest name of a category, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+/// Default of `layers`: the finest map of the pyramid, in which every coarser one has a part.
+const DEFAULT_LAYERS: [Layer; 1] = [Layer::Fpn(0)];
+
+/// A fit of a new head to labels.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Fit)]
+pub(crate) struct FitBody {
+    /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
+    #[schema(example = "probe")]
+    pub id: String,
+    /// Kind of the head: `segment`, one category per pixel.
+    #[serde(rename = "type")]
+    #[schema(example = "segment")]
+    pub task_type: String,
+    /// Id of the source that the labels are about, as in `GET /v1/sources`.
+    #[schema(example = "world")]
+    pub source: String,
+    /// GeoJSON feature collection of points and polygons in longitude and latitude. A point stands for the pixel that it lies on, at
+    /// the resolution that the model was trained on; a polygon for up to 64 pixels in it. At most 10000 pixels, 64 categories.
+    #[schema(value_type = Object)]
+    pub labels: LabelCollection,
+    /// Property of the features that holds the category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = "class", example = "class")]
+    pub property: Option<String>,
+    /// Name of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = "fit", example = "ground")]
+    pub task: Option<String>,
+    /// Short description of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Feature maps of the base model that the head reads, joined: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`. Default:
+    /// `fpn.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["fpn.0"]))]
+    pub layers: Option<Vec<Layer>>,
+    /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2024-06-01/2024-08-31")]
+    pub datetime: Option<String>,
+    /// 1-based numbers of the captures to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1")]
+    pub captures: Option<String>,
+    /// 1-based bands of the source, in the order of the model's bands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "3,2,1")]
+    pub bands: Option<String>,
+    /// Scaling of pixel values: `auto`, `tci` or `reflectance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "auto")]
+    pub preset: Option<String>,
+    /// Added to every pixel value before scaling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0)]
+    pub dn_offset: Option<i32>,
+    /// How the imagery is resampled: `nearest`, `bilinear`, `cubic` or `average`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = "bilinear", example = "bilinear")]
+    pub resampling: Option<String>,
+}
+
+/// A GeoJSON feature collection, as far as labels need it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LabelCollection {
+    #[serde(rename = "type")]
+    collection_type: String,
+    features: Vec<LabelFeature>,
+    /// Of files older than RFC 7946.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crs: Option<Value>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LabelFeature {
+    #[serde(rename = "type")]
+    feature_type: String,
+    geometry: Option<LabelGeometry>,
+    #[serde(default)]
+    properties: Option<Map<String, Value>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LabelGeometry {
+    #[serde(rename = "type")]
+    geometry_type: String,
+    #[serde(default)]
+    coordinates: Value,
+}
+
+impl FitBody {
+    /// The fit of a head on the model `base`.
+    ///
+    /// # Errors
+    /// If a value is malformed or out of range, or the labels cannot be used.
+    pub(crate) fn request(&self, base: &str) -> Result<FitRequest, Problem> {
+        if self.task_type != "segment" {
+            let found = &self.task_type;
+            return Err(unusable(format!("type: found {found:?}; \"segment\" is needed, which is what can be fitted")));
+        }
+        let (categories, labels) = self.labels.read(self.property.as_deref().unwrap_or("class"))?;
+        let layers = self.layers.clone().unwrap_or_else(|| DEFAULT_LAYERS.to_vec());
+        let task = self.task.as_deref().unwrap_or("fit");
+        let title = self.title.clone().unwrap_or_else(|| format!("{base} with a head fitted on {}", self.source));
+        let manifest =
+            Manifest { title: Some(title), ..Manifest::linear_segment(&self.id, base, task, categories, layers) };
+        let pixels = PixelParams {
+            bands: self.bands.clone(),
+            preset: self.preset.clone(),
+            dn_offset: self.dn_offset.map(|offset| offset.to_string()),
+            captures: self.captures.clone(),
+        };
+        let resampling = parsed::<Resampling>(&self.resampling)?.unwrap_or_default();
+        let pixels = pixels.options(parsed(&self.datetime)?, resampling)?;
+        Ok(FitRequest { manifest, source: self.source.clone(), pixels, labels })
+    }
+}
+
+fn unusable(detail: String) -> Problem {
+    Problem::new(ErrorKind::Unusable, detail)
+}
+
+impl LabelCollection {
+    /// The categories in alphabetical order, and the labels.
+    ///
+    /// # Errors
+    /// If it is no feature collection, has too many features or categories, or a feature has another geometry or no category.
+    fn read(&self, property: &str) -> Result<(Vec<String>, Vec<Label>), Problem> {
+        if self.collection_type != "FeatureCollection" {
+            let found = &self.collection_type;
+            return Err(unusable(format!("labels: found {found:?}; a GeoJSON FeatureCollection is needed")));
+        }
+        if let Some(crs) = self.crs.as_ref().filter(|crs| !is_lon_lat(crs)) {
+            return Err(unusable(format!(
+                "labels: found the coordinate system {crs}; longitude and latitude (RFC 7946) are needed"
+            )));
+        }
+        if self.features.len() > MAX_LABELS {
+            let found = self.features.len();
+            return Err(Problem::new(
+                ErrorKind::TooLarge,
+                format!("labels: {found} are more than the limit of {MAX_LABELS}"),
+            ));
+        }
+        let named: Vec<(String, Vec<LabelShape>)> = self
+            .features
+            .iter()
+            .enumerate()
+            .map(|(index, feature)| feature.read(index, property))
+            .collect::<Result<_, _>>()?;
+        let mut categories: Vec<String> = named.iter().map(|(category, _)| category.clone()).collect();
+        categories.sort_unstable();
+        categories.dedup();
+        if !(2..=MAX_CATEGORIES).contains(&categories.len()) {
+            let found = categories.len();
+            return Err(unusable(format!(
+                "labels: found {found} categories in {property:?}; 2 to {MAX_CATEGORIES} are needed"
+            )));
+        }
+        let mut labels = Vec::new();
+        for (feature, (category, shapes)) in named.into_iter().enumerate() {
+            let category = categories.binary_search(&category).unwrap_or_default();
+            labels.extend(shapes.into_iter().map(|shape| Label { feature, category, shape }));
+        }
+        Ok((categories, labels))
+    }
+}
+
+/// Whether a `crs` member names longitude and latitude.
+fn is_lon_lat(crs: &Value) -> bool {
+    let name = crs["properties"]["name"].as_str().unwrap_or_default();
+    crs.is_null() || name.ends_with("CRS84") || name.ends_with(":4326")
+}
+
+impl LabelFeature {
+    /// Its category and the places it is about.
+    fn read(&self, index: usize, property: &str) -> Result<(String, Vec<LabelShape>), Problem> {
+        let at = |found: String, needed: &str| unusable(format!("labels: feature {index}: found {found}; {needed}"));
+        if self.feature_type != "Feature" {
+            return Err(at(format!("{:?}", self.feature_type), "a GeoJSON Feature is needed"));
+        }
+        let category = match self.properties.as_ref().and_then(|properties| properties.get(property)) {
+            Some(Value::String(name)) if !name.trim().is_empty() && name.len() <= MAX_NAME_BYTES => name.clone(),
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+            Some(Value::String(_)) => {
+                let needed = format!("a name of 1 to {MAX_NAME_BYTES} bytes is needed");
+                return Err(at(format!("another text in {property:?}"), &needed));
+            }
+            Some(_) => return Err(at(format!("another value in {property:?}"), "a text or a number is needed")),
+            None => {
+                let names = self.properties.iter().flatten().map(|(name, _)| name.as_str()).take(10).collect::<Vec<_>>();
+                let found = if names.is_empty() { "no properties".to_owned() } else { format!("the properties {names:?}") };
+                return Err(at(found, &format!("{property:?} is needed (the field property names another)")));
+            }
+        };
+        let Some(geometry) = &self.geometry else {
+            return Err(at("no geometry".to_owned(), "a point or a polygon is needed"));
+        };
+        let shapes = geometry.shapes().ok_or_else(|| {
+            at(
+                format!("geometry {:?}", geometry.geometry_type),
+                "a valid Point, MultiPoint, Polygon or MultiPolygon is needed",
+            )
+        })?;
+        Ok((category, shapes))
+    }
+}
+
+impl LabelGeometry {
+    /// `None` if it is of another type or malformed.
+    fn shapes(&self) -> Option<Vec<LabelShape>> {
+        let each = |coordinates: &Value, one: fn(&Value) -> Option<LabelShape>| {
+            coordinates.as_array()?.iter().map(one).collect::<Option<Vec<_>>>()
+        };
+        match self.geometry_type.as_str() {
+            "Point" => Some(vec![point(&self.coordinates)?]),
+            "MultiPoint" => each(&self.coordinates, point),
+            "Polygon" => Some(vec![polygon(&self.coordinates)?]),
+            "MultiPolygon" => each(&self.coordinates, polygon),
+            _ => None,
+        }
+    }
+}
+
+/// Longitude and latitude; a height after them is left out.
+fn position(coordinates: &Value) -> Option<[f64; 2]> {
+    let numbers = coordinates.as_array()?;
+    Some([numbers.first()?.as_f64()?, numbers.get(1)?.as_f64()?])
+}
+
+fn point(coordinates: &Value) -> Option<LabelShape> {
+    position(coordinates).map(LabelShape::Point)
+}
+
+fn polygon(coordinates: &Value) -> Option<LabelShape> {
+    /// A triangle, closed.
+    const LEAST: usize = 4;
+    let ring = |ring: &Value| {
+        let ring = ring.as_array()?.iter().map(position).collect::<Option<Vec<_>>>()?;
+        (ring.len() >= LEAST).then_some(ring)
+    };
+    let rings = coordinates.as_array()?.iter().map(ring).collect::<Option<Vec<_>>>()?;
+    (!rings.is_empty()).then_some(LabelShape::Polygon(rings))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn body(features: Value) -> FitBody {
+        let labels = json!({"type": "FeatureCollection", "features": features});
+        serde_json::from_value(json!({"id": "probe", "type": "segment", "source": "world", "labels": labels})).unwrap()
+    }
+
+    fn feature(geometry: Value, class: Value) -> Value {
+        json!({"type": "Feature", "geometry": geometry, "properties": {"class": class}})
+    }
+
+    fn at(lon: f64) -> Value {
+        json!({"type": "Point", "coordinates": [lon, 1.0, 250.0]})
+    }
+
+    #[test]
+    fn categories_are_sorted_and_numbers_are_names() {
+        let square = json!({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]});
+        let request =
+            body(json!([feature(at(1.0), json!("water")), feature(square, json!(3)), feature(at(2.0), json!("water"))]))
+                .request("world")
+                .unwrap();
+        assert_eq!(request.manifest.heads[0].categories, ["3", "water"]);
+        assert_eq!(request.labels.iter().map(|label| label.category).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(request.labels[0].shape, LabelShape::Point([1.0, 1.0]));
+        assert!(matches!(&request.labels[1].shape, LabelShape::Polygon(rings) if rings[0].len() == 4));
+    }
+
+    #[test]
+    fn labels_that_cannot_be_used_are_told_with_what_is_needed() {
+        let good = feature(at(0.0), json!("a"));
+        for (bad, told) in [
+            (feature(at(1.0), json!("a")), "found 1 categories"),
+            (feature(at(1.0), json!("")), "feature 1"),
+            (feature(at(1.0), json!(null)), "text or a number"),
+            (feature(json!(null), json!("b")), "no geometry"),
+            (feature(json!({"type": "LineString", "coordinates": [[0, 0], [1, 1]]}), json!("b")), "LineString"),
+            (feature(json!({"type": "Point", "coordinates": ["0", 1]}), json!("b")), "valid Point"),
+            (feature(json!({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}), json!("b")), "valid Point"),
+            (json!({"type": "Feature", "geometry": at(1.0), "properties": {"kind": "b"}}), "[\"kind\"]"),
+            (json!({"type": "Shape", "geometry": at(1.0), "properties": {"class": "b"}}), "\"Shape\""),
+        ] {
+            let problem = body(json!([good, bad])).request("world").unwrap_err();
+            assert!(problem.detail.contains(told), "{}", problem.detail);
+        }
+        let mut other = body(json!([good]));
+        other.task_type = "detect".to_owned();
+        assert!(other.request("world").unwrap_err().detail.contains("\"segment\" is needed"));
+        let mut projected = body(json!([good]));
+        projected.labels.crs = Some(json!({"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}));
+        assert!(projected.request("world").unwrap_err().detail.contains("32632"));
+    }
+}

@@ -1,0 +1,60 @@
+//! Heads fitted to labels.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::jobs;
+use super::models::ModelPath;
+use crate::api::base_url::PathPrefix;
+use crate::api::dto::{FitBody, JobDto};
+use crate::api::error::Problem;
+use crate::api::extract::{Json, NoQuery, Path};
+use crate::api::fit::FitCall;
+use crate::api::middleware::RequestId;
+use crate::api::state::AppState;
+use crate::api::work::StoredCall;
+use crate::jobs::{InputContent, JobInput, NewJob};
+
+/// Fit a head to labels
+///
+/// Learns a new task from labelled places: one linear layer over feature maps of a built-in model, regularised, its penalty chosen by
+/// spatially blocked folds. The answer is a job; its result is the description of the new model, whose `fit` holds the scores on
+/// held-out labels, and whose task is served like any other. The same labels give the same weights.
+#[utoipa::path(post, path = "/v1/models/{model}/fit", operation_id = "fit_model", tag = "models", params(ModelPath),
+    request_body(content = FitBody, description = "What to fit", example = json!({
+        "id": "probe", "task": "ground", "type": "segment", "source": "world",
+        "labels": {"type": "FeatureCollection", "features": [
+            {"type": "Feature", "geometry": {"type": "Point", "coordinates": [8.5, 25.0]}, "properties": {"class": "desert"}},
+            {"type": "Feature", "geometry": {"type": "Point", "coordinates": [23.0, 0.5]}, "properties": {"class": "forest"}}
+        ]}
+    })),
+    responses((status = 202, description = "The job", body = JobDto,
+        headers(("Location" = String, description = "The job's address")))))]
+pub(super) async fn fit_model(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    prefix: PathPrefix,
+    Json(body): Json<FitBody>,
+) -> Result<Response, Problem> {
+    state.engine().sources().opened(&body.source).await?;
+    let checking = state.clone();
+    // A mistake is told at once and not by a job.
+    let check = move || {
+        let call = FitCall { base: model };
+        let request = call.plan(checking.engine(), &body)?;
+        checking.engine().check_fit(&request)?;
+        let task = request.manifest.heads.first().map(|head| head.task.clone()).unwrap_or_default();
+        let stored = serde_json::to_string(&StoredCall::Fit { fit: call }).map_err(Problem::internal)?;
+        let input = serde_json::to_vec(&body).map_err(Problem::internal)?;
+        Ok::<_, Problem>((NewJob { model: body.id, task, request: stored, request_id }, input))
+    };
+    let (new, input) = tokio::task::spawn_blocking(check).await.map_err(Problem::internal)??;
+    let content = InputContent::Memory(input.into());
+    let job = jobs::submit_new(&state, new, vec![JobInput { name: "fit.json".to_owned(), content }]).await?;
+    let location = format!("/v1/jobs/{}", job.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(JobDto::of(job, &prefix))).into_response())
+}

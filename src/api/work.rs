@@ -1,0 +1,67 @@
+//! What jobs run: predictions on uploads, and fits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::error::{Problem, ProblemKind};
+use super::fit::FitCall;
+use super::prediction::{PredictCall, Predictor};
+use crate::engine::Engine;
+use crate::error::ErrorKind;
+use crate::jobs::{JobFailure, JobOutcome, JobRunner, WorkItem};
+
+/// The request of a job, as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum StoredCall {
+    /// A fit.
+    Fit {
+        /// The base model; the rest is in the input.
+        fit: FitCall,
+    },
+    /// A prediction, whose inputs are the uploads.
+    Predict(Box<PredictCall>),
+}
+
+/// Runs jobs.
+pub(super) struct JobWork {
+    pub(super) engine: Arc<Engine>,
+    pub(super) predictor: Predictor,
+}
+
+impl JobRunner for JobWork {
+    fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
+        let (engine, predictor) = (self.engine.clone(), self.predictor.clone());
+        Box::pin(async move {
+            let WorkItem { request, inputs, progress } = item;
+            let call: StoredCall = serde_json::from_str(&request).map_err(|error| JobFailure {
+                kind: ErrorKind::Internal,
+                detail: format!("the stored request cannot be read: {error}"),
+            })?;
+            let answered = match call {
+                StoredCall::Fit { fit } => fit.run(engine, inputs, progress).await,
+                StoredCall::Predict(call) => predictor.run_job(*call, inputs, progress).await,
+            };
+            answered.map_err(failure)
+        })
+    }
+
+    fn busy_for(&self) -> Duration {
+        self.engine.busy_for()
+    }
+}
+
+/// Converts a problem to the form in which jobs store it.
+fn failure(problem: Problem) -> JobFailure {
+    let kind = match problem.kind {
+        ProblemKind::Domain(kind) => kind,
+        ProblemKind::Unauthorized
+        | ProblemKind::Forbidden
+        | ProblemKind::MethodNotAllowed
+        | ProblemKind::UnsatisfiableRange => ErrorKind::Internal,
+    };
+    JobFailure { kind, detail: problem.detail }
+}

@@ -1,0 +1,229 @@
+//! Labels as clients give them, and the pixels they stand for.
+
+use std::collections::HashMap;
+
+use crate::engine::error::EngineError;
+use crate::georef::Crs;
+use crate::tiles::{TileCoord, WORLD_M, WindowGrid, resolution_m};
+
+/// Most labels of a fit, pixels of polygons included.
+pub const MAX_LABELS: usize = 10_000;
+/// Most pixels that stand for a polygon.
+const MAX_POLYGON_PIXELS: usize = 64;
+/// Side of the tiles that a window is found by: the largest, so that there are few.
+const TILE_PX: u64 = 512;
+
+/// What is known of a place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// Its position among the client's features, from 0, for messages.
+    pub feature: usize,
+    /// Index of its category.
+    pub category: usize,
+    /// Where it is.
+    pub shape: LabelShape,
+}
+
+/// A place, in degrees of longitude and latitude.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LabelShape {
+    /// One point, which stands for the pixel it lies on.
+    Point([f64; 2]),
+    /// Rings, the first of which is the outer one. Some of the pixels inside stand for it, spread evenly.
+    Polygon(Vec<Vec<[f64; 2]>>),
+}
+
+/// A label on a pixel of the model's native zoom.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct PlacedLabel {
+    pub(super) feature: usize,
+    pub(super) category: usize,
+    /// Column and row among the pixels of the whole world.
+    pub(super) pixel: [u64; 2],
+    zoom: u8,
+}
+
+impl PlacedLabel {
+    /// The 512 px tile of the native zoom that it lies on.
+    pub(super) fn tile(&self) -> Result<TileCoord, EngineError> {
+        let [x, y] = self.pixel.map(|at| at / TILE_PX);
+        Ok(TileCoord::try_new(self.zoom.into(), x, y)?)
+    }
+
+    /// Column and row of its pixel in the input of the window.
+    pub(super) fn in_window(&self, grid: WindowGrid) -> Result<[usize; 2], EngineError> {
+        let (col, row) = grid.offset_of(self.tile()?, TILE_PX as usize);
+        let [x, y] = self.pixel.map(|at| (at % TILE_PX) as usize);
+        Ok([col + x, row + y])
+    }
+}
+
+/// Labels on their pixels, each pixel once.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    pub(super) labels: Vec<PlacedLabel>,
+    /// How many labels lie beyond the map.
+    pub(super) beyond: usize,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Finds the pixels of labels, in their order, for a model with this native zoom of 512 px tiles.
+///
+/// # Errors
+/// If there are too many, or two say different things about one pixel.
+pub(super) fn place(labels: &[Label], zoom: u8, categories: &[String]) -> Result<Placed, EngineError> {
+    let grid = PixelGrid { resolution_m: resolution_m(zoom, TILE_PX as usize), side: TILE_PX << zoom };
+    let mut placed = Placed::default();
+    let mut taken: HashMap<[u64; 2], PlacedLabel> = HashMap::new();
+    let mut repeated = 0;
+    for Label { feature, category, shape } in labels {
+        let (feature, category) = (*feature, *category);
+        let pixels = match shape {
+            LabelShape::Point(point) => grid.pixel(*point).into_iter().collect(),
+            LabelShape::Polygon(rings) => grid.inside(rings),
+        };
+        placed.beyond += usize::from(pixels.is_empty());
+        for pixel in pixels {
+            let label = PlacedLabel { feature, category, pixel, zoom };
+            match taken.insert(pixel, label) {
+                None => placed.labels.push(label),
+                Some(other) if other.category == category => repeated += 1,
+                Some(other) => {
+                    let detail = format!(
+                        "labels: feature {} says {:?} and feature {feature} says {:?} about the same pixel, which is {:.3} m wide at the model's resolution; one label a pixel is needed",
+                        other.feature, categories[other.category], categories[category], grid.resolution_m
+                    );
+                    return Err(EngineError::Unusable { detail });
+                }
+            }
+            if placed.labels.len() > MAX_LABELS {
+                let (found, limit) = (placed.labels.len() as u64, MAX_LABELS as u64);
+                return Err(EngineError::TooLarge { what: "labelled pixels", found, limit });
+            }
+        }
+    }
+    if repeated > 0 {
+        placed.warnings.push(format!("{repeated} labels repeat what another says about the same pixel and count once"));
+    }
+    Ok(placed)
+}
+
+/// The pixels of the world at one zoom.
+struct PixelGrid {
+    resolution_m: f64,
+    /// Pixels on a side of the world.
+    side: u64,
+}
+
+impl PixelGrid {
+    /// Column and row of a place, in pixels with fractions; `None` beyond the map.
+    fn position(&self, [lon_deg, lat_deg]: [f64; 2]) -> Option<[f64; 2]> {
+        if lon_deg.abs() > 180.0 {
+            return None;
+        }
+        let (x, y) = Crs::web_mercator().from_lon_lat(lon_deg, lat_deg)?;
+        let at = [(x + WORLD_M / 2.0) / self.resolution_m, (WORLD_M / 2.0 - y) / self.resolution_m];
+        at.iter().all(|at| (0.0..self.side as f64).contains(at)).then_some(at)
+    }
+
+    fn pixel(&self, place: [f64; 2]) -> Option<[u64; 2]> {
+        Some(self.position(place)?.map(|at| at as u64))
+    }
+
+    /// Pixels whose centres lie inside: all, or of a large polygon those of a coarser grid. If there is none, the pixel of a corner
+    /// stands for it. Empty if a corner lies beyond the map.
+    fn inside(&self, rings: &[Vec<[f64; 2]>]) -> Vec<[u64; 2]> {
+        let position = |ring: &Vec<[f64; 2]>| ring.iter().map(|place| self.position(*place)).collect::<Option<Vec<_>>>();
+        let Some(rings) = rings.iter().map(position).collect::<Option<Vec<_>>>() else { return Vec::new() };
+        let range = |axis: usize| {
+            let outer = rings.first().into_iter().flatten().map(|place| place[axis]);
+            let (least, most) = outer.fold((f64::INFINITY, 0.0f64), |(least, most), at| (least.min(at), most.max(at)));
+            (least as u64, most.ceil() as u64)
+        };
+        let ((first_col, end_col), (first_row, end_row)) = (range(0), range(1));
+        // As many candidates as there may be pixels, if the polygon fills its box; each later step is wider.
+        let mut step = 1usize;
+        loop {
+            let places = (first_row..end_row)
+                .step_by(step)
+                .flat_map(|row| (first_col..end_col).step_by(step).map(move |col| [col, row]));
+            let candidates = (end_col - first_col).div_ceil(step as u64) * (end_row - first_row).div_ceil(step as u64);
+            if candidates <= 4 * MAX_POLYGON_PIXELS as u64 {
+                let inside: Vec<[u64; 2]> = places.filter(|place| contains(&rings, *place)).collect();
+                if inside.is_empty() {
+                    let corner = rings.iter().flatten().next();
+                    return corner.map(|corner| corner.map(|at| at as u64)).into_iter().collect();
+                }
+                if inside.len() <= MAX_POLYGON_PIXELS {
+                    return inside;
+                }
+            }
+            step *= 2;
+        }
+    }
+}
+
+/// Whether the centre of a pixel lies inside, by the even-odd rule.
+fn contains(rings: &[Vec<[f64; 2]>], pixel: [u64; 2]) -> bool {
+    let [x, y] = pixel.map(|at| at as f64 + 0.5);
+    let crosses =
+        |(a, b): ([f64; 2], [f64; 2])| (a[1] > y) != (b[1] > y) && x < (b[0] - a[0]) * (y - a[1]) / (b[1] - a[1]) + a[0];
+    let edges = rings.iter().flat_map(|ring| ring.iter().copied().zip(ring.iter().copied().cycle().skip(1)));
+    edges.filter(|edge| crosses(*edge)).count() % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Vec<String> {
+        ["land", "water"].map(str::to_owned).to_vec()
+    }
+
+    fn point(feature: usize, category: usize, place: [f64; 2]) -> Label {
+        Label { feature, category, shape: LabelShape::Point(place) }
+    }
+
+    #[test]
+    fn a_label_lies_where_its_tile_does() {
+        let placed = place(&[point(0, 1, [13.4, 52.5])], 3, &names()).unwrap();
+        // 13.4 east and 52.5 north is on tile 4/2 of zoom 3, which has 8 x 8 tiles.
+        let tile = placed.labels[0].tile().unwrap();
+        assert_eq!((tile.z(), tile.x(), tile.y()), (3, 4, 2));
+        let [col, row] = placed.labels[0].in_window(WindowGrid::default()).unwrap();
+        assert_eq!([col - 64, row - 64], placed.labels[0].pixel.map(|at| (at % 512) as usize));
+    }
+
+    #[test]
+    fn places_beyond_the_map_are_counted() {
+        let places = [[0.0, 89.0], [0.0, -86.0], [181.0, 0.0], [f64::NAN, 0.0]];
+        let labels: Vec<Label> = places.iter().enumerate().map(|(i, place)| point(i, 0, *place)).collect();
+        let placed = place(&labels, 3, &names()).unwrap();
+        assert!(placed.labels.is_empty(), "{placed:?}");
+        assert_eq!(placed.beyond, 4);
+    }
+
+    #[test]
+    fn a_pixel_counts_once_and_has_one_category() {
+        let near = [0.0001, 0.0001];
+        let placed = place(&[point(0, 0, [0.0, 0.0001]), point(1, 0, near)], 3, &names()).unwrap();
+        assert_eq!((placed.labels.len(), placed.warnings.len()), (1, 1));
+        let error = place(&[point(0, 0, [0.0, 0.0001]), point(1, 1, near)], 3, &names()).unwrap_err().to_string();
+        assert!(error.contains("feature 0") && error.contains("feature 1") && error.contains("water"), "{error}");
+    }
+
+    #[test]
+    fn a_polygon_stands_for_pixels_inside_it_alone() {
+        let square = |from: f64, to: f64| vec![[from, from], [to, from], [to, to], [from, to], [from, from]];
+        let polygon = |rings| Label { feature: 0, category: 0, shape: LabelShape::Polygon(rings) };
+        for (side, hole) in [(0.5, None), (0.001, None), (40.0, None), (40.0, Some(30.0))] {
+            let rings = [Some(square(0.0, side)), hole.map(|hole| square(5.0, hole))].into_iter().flatten().collect();
+            let placed = place(&[polygon(rings)], 3, &names()).unwrap();
+            assert!((1..=MAX_POLYGON_PIXELS).contains(&placed.labels.len()), "{}", placed.labels.len());
+            for label in &placed.labels {
+                let degrees = (label.pixel[0] as f64 + 0.5) / 4096.0 * 360.0 - 180.0;
+                assert!((0.0..side.max(0.1)).contains(&degrees));
+            }
+        }
+    }
+}

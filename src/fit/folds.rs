@@ -1,0 +1,154 @@
+//! Spatially blocked folds: labels near each other look alike, so they are held out together or not at all.
+
+/// The fold of each label.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Folds {
+    pub(super) of: Vec<usize>,
+    pub(super) count: usize,
+    /// Labels of different folds are at least that many pixels apart.
+    pub(super) apart_px: f64,
+}
+
+/// Usual number of folds.
+const MOST_FOLDS: usize = 5;
+/// The distance that is tried first, in pixels: two cells of the coarsest feature map.
+const FIRST_APART_PX: f64 = 64.0;
+
+impl Folds {
+    /// Divides labels at `places` (in pixels). Where labels lie so close that a class would be one block, blocks of half the distance
+    /// are tried, down to a pixel. `None` if a class has no two blocks even then.
+    pub(super) fn of(places: &[[f64; 2]], classes: &[usize], class_count: usize) -> Option<Self> {
+        let mut apart_px = FIRST_APART_PX;
+        while apart_px >= 1.0 {
+            let blocks = blocks(places, apart_px);
+            let fewest = least_blocks(&blocks, classes, class_count);
+            if fewest >= 2 {
+                let count = fewest.min(MOST_FOLDS);
+                return Some(Self { of: deal(&blocks, classes, class_count, count), count, apart_px });
+            }
+            apart_px /= 2.0;
+        }
+        None
+    }
+}
+
+/// The block of each label, numbered by first appearance: chains of labels with less than `apart_px` between neighbours.
+fn blocks(places: &[[f64; 2]], apart_px: f64) -> Vec<usize> {
+    let mut parent: Vec<usize> = (0..places.len()).collect();
+    let mut by_x: Vec<usize> = (0..places.len()).collect();
+    by_x.sort_by(|a, b| places[*a][0].total_cmp(&places[*b][0]).then(a.cmp(b)));
+    for (at, &label) in by_x.iter().enumerate() {
+        let [x, y] = places[label];
+        for &other in by_x[at + 1..].iter().take_while(|other| places[**other][0] - x < apart_px) {
+            let [other_x, other_y] = places[other];
+            if (other_x - x).hypot(other_y - y) < apart_px {
+                let (a, b) = (root(&mut parent, label), root(&mut parent, other));
+                parent[a.max(b)] = a.min(b);
+            }
+        }
+    }
+    // The root of a block is its first label.
+    let mut numbers = vec![usize::MAX; places.len()];
+    let mut count = 0;
+    (0..places.len())
+        .map(|label| {
+            let first = root(&mut parent, label);
+            if first == label {
+                numbers[label] = count;
+                count += 1;
+            }
+            numbers[first]
+        })
+        .collect()
+}
+
+/// The label that stands for a label's block: its parent's parent's … until one is its own.
+fn root(parent: &mut [usize], mut label: usize) -> usize {
+    while parent[label] != label {
+        parent[label] = parent[parent[label]];
+        label = parent[label];
+    }
+    label
+}
+
+/// How many blocks the class has that is in the fewest.
+fn least_blocks(blocks: &[usize], classes: &[usize], class_count: usize) -> usize {
+    let mut pairs: Vec<(usize, usize)> = classes.iter().copied().zip(blocks.iter().copied()).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    (0..class_count).map(|class| pairs.iter().filter(|(of, _)| *of == class).count()).min().unwrap_or(0)
+}
+
+/// Deals the blocks to folds, the largest first, each to the fold that has least of its classes.
+fn deal(blocks: &[usize], classes: &[usize], class_count: usize, folds: usize) -> Vec<usize> {
+    let block_count = blocks.iter().max().map_or(0, |last| last + 1);
+    let mut of_class = vec![0.0f64; class_count];
+    let mut in_block = vec![vec![0.0; class_count]; block_count];
+    for (block, class) in blocks.iter().zip(classes) {
+        in_block[*block][*class] += 1.0;
+        of_class[*class] += 1.0;
+    }
+    let size = |block: &usize| in_block[*block].iter().sum::<f64>();
+    let mut order: Vec<usize> = (0..block_count).collect();
+    order.sort_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
+    let mut dealt = vec![vec![0.0; class_count]; folds];
+    let mut fold_of = vec![0; block_count];
+    for block in order {
+        let shared = |fold: &[f64]| -> f64 {
+            let parts = fold.iter().zip(&in_block[block]).zip(&of_class);
+            parts.map(|((there, here), all)| there * here / (all * all).max(1.0)).sum()
+        };
+        let all = |fold: &[f64]| fold.iter().sum::<f64>();
+        let best = (0..folds).min_by(|a, b| {
+            let (a, b) = (&dealt[*a], &dealt[*b]);
+            shared(a).total_cmp(&shared(b)).then(all(a).total_cmp(&all(b)))
+        });
+        let best = best.unwrap_or(0);
+        dealt[best].iter_mut().zip(&in_block[block]).for_each(|(sum, here)| *sum += here);
+        fold_of[block] = best;
+    }
+    blocks.iter().map(|block| fold_of[*block]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clusters of labels far from each other, of both classes in turn.
+    fn clusters(count: usize, each: usize) -> (Vec<[f64; 2]>, Vec<usize>) {
+        let place = |i: usize| [(i / each * 1000) as f64 + (i % each * 3) as f64, (i / each % 3 * 500) as f64];
+        ((0..count * each).map(place).collect(), (0..count * each).map(|i| i / each % 2).collect())
+    }
+
+    #[test]
+    fn neighbours_are_never_on_both_sides() {
+        let (places, classes) = clusters(12, 5);
+        let folds = Folds::of(&places, &classes, 2).unwrap();
+        assert_eq!((folds.count, folds.apart_px), (5, FIRST_APART_PX));
+        for (i, a) in places.iter().enumerate() {
+            for (j, b) in places.iter().enumerate() {
+                let is_near = (a[0] - b[0]).hypot(a[1] - b[1]) < folds.apart_px;
+                assert!(!is_near || folds.of[i] == folds.of[j]);
+            }
+        }
+        for fold in 0..5 {
+            for class in 0..2 {
+                let held = folds.of.iter().zip(&classes).filter(|(of, found)| (**of, **found) == (fold, class)).count();
+                assert!((5..=10).contains(&held), "fold {fold} has {held} of class {class}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_dense_grid_is_divided_by_a_smaller_distance() {
+        let places: Vec<[f64; 2]> = (0..100).map(|i| [f64::from(i % 10) * 20.0, f64::from(i / 10) * 20.0]).collect();
+        let classes: Vec<usize> = (0..100).map(|i| i % 2).collect();
+        assert_eq!(Folds::of(&places, &classes, 2).unwrap().apart_px, 16.0);
+    }
+
+    #[test]
+    fn one_label_of_a_class_cannot_be_held_out() {
+        assert_eq!(Folds::of(&[[0.0, 0.0], [900.0, 0.0], [500.0, 0.0]], &[0, 0, 1], 2), None);
+        assert_eq!(Folds::of(&[], &[], 0), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! Values per pixel from one linear layer over the channels of one or more maps: the head that is fitted to labels.
+//!
+//! The layer runs on the cells of each map, and its results are interpolated to the image's pixels. That is the same as running it
+//! on interpolated channels, which is how the features of labels are taken, and costs less.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::dense::outputs;
+use super::{HeadOutput, MapSpec, activate};
+use crate::nn::LoadError;
+use crate::nn::detect::ImageSize;
+use crate::nn::loader::Loader;
+use crate::ops::{LayerActivation, Linear, OpsContext, enlarge_bilinear};
+use crate::zoo::Activation;
+
+#[derive(Debug)]
+pub(in crate::nn) struct LinearHead {
+    /// The part of the layer that reads each map, and the map's stride in pixels. The first part has the bias.
+    parts: Vec<(Linear, usize)>,
+    activation: Activation,
+}
+
+impl LinearHead {
+    /// Loads `weight [K, C]` and `bias [K]`, where C counts the channels of all `inputs` in order.
+    pub(super) fn load(
+        loader: &Loader<'_>,
+        inputs: &[MapSpec],
+        outputs: usize,
+        activation: Activation,
+    ) -> std::result::Result<Self, LoadError> {
+        let channels = inputs.iter().map(|input| input.channels).sum();
+        let (weight, bias) = (loader.tensor("weight", &[outputs, channels])?, loader.tensor("bias", &[outputs])?);
+        let none = loader.rearrange(|| bias.zeros_like())?;
+        let (mut parts, mut first) = (Vec::with_capacity(inputs.len()), 0);
+        for input in inputs {
+            let part = loader.rearrange(|| weight.narrow(1, first, input.channels)?.contiguous())?;
+            let bias = if first == 0 { &bias } else { &none };
+            parts.push((loader.linear_from(&part, bias, LayerActivation::None)?, input.stride_px));
+            first += input.channels;
+        }
+        Ok(Self { parts, activation })
+    }
+
+    /// Maps `[N, h, w, C]` of images of one size -> one output of that size per item.
+    pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
+        let mut sum: Option<Tensor> = None;
+        for ((layer, stride_px), map) in self.parts.iter().zip(maps) {
+            let values = layer.forward(map)?.to_dtype(DType::F32)?;
+            let values = enlarge_bilinear(&values, *stride_px, (image.height, image.width))?;
+            sum = Some(match sum {
+                Some(sum) => (sum + values)?,
+                None => values,
+            });
+        }
+        match sum {
+            Some(sum) => outputs(&activate(ops, &sum, self.activation)?),
+            None => candle_core::bail!("a linear head was given no feature map"),
+        }
+    }
+}

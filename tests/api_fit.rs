@@ -1,0 +1,321 @@
+//! Heads fitted to labels over HTTP, on the demo's `world`: from ten labels a class to a map.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use common::{Reply, fresh, grey_square, post_to, router_with, send, settings};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde_json::{Value, json};
+
+/// Places far from any coast, in degrees: ten in Africa, ten in the Atlantic, all in two windows.
+const LAND: [[f64; 2]; 10] = [
+    [5.0, 30.0],
+    [15.0, 30.0],
+    [25.0, 27.0],
+    [5.0, 22.0],
+    [15.0, 20.0],
+    [25.0, 18.0],
+    [5.0, 14.0],
+    [15.0, 10.0],
+    [25.0, 8.0],
+    [35.0, 6.0],
+];
+const WATER: [[f64; 2]; 10] = [
+    [-40.0, 36.0],
+    [-30.0, 34.0],
+    [-40.0, 28.0],
+    [-30.0, 26.0],
+    [-40.0, 20.0],
+    [-30.0, 18.0],
+    [-40.0, 12.0],
+    [-30.0, 10.0],
+    [-40.0, 4.0],
+    [-30.0, 2.0],
+];
+/// Tiles of the native zoom far from these places, with coasts: east Asia and the Gulf of Mexico.
+const ELSEWHERE: [&str; 2] = ["13/6", "4/6"];
+
+fn router_over(models_dir: &Path) -> Router {
+    let (mut engine, server) = settings();
+    engine.models_dir = Some(models_dir.to_owned());
+    router_with(engine, server)
+}
+
+fn point(place: [f64; 2], class: &str) -> Value {
+    json!({"type": "Feature", "geometry": {"type": "Point", "coordinates": place}, "properties": {"class": class}})
+}
+
+fn body(id: &str, features: Vec<Value>) -> Value {
+    json!({"id": id, "task": "ground", "type": "segment", "source": "world",
+        "labels": {"type": "FeatureCollection", "features": features}})
+}
+
+fn ten_a_class(id: &str) -> Value {
+    let features = LAND.iter().map(|place| point(*place, "land")).chain(WATER.iter().map(|place| point(*place, "water")));
+    body(id, features.collect())
+}
+
+async fn submit(router: &Router, base: &str, body: &Value) -> Reply {
+    post_to(router, &format!("/v1/models/{base}/fit"), "application/json", body.to_string()).await
+}
+
+async fn ask(router: &Router, method: &str, path: &str) -> Reply {
+    send(router, Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
+}
+
+/// Submits a fit and waits for the end of its job.
+async fn finished(router: &Router, base: &str, body: &Value) -> Value {
+    let reply = submit(router, base, body).await;
+    assert_eq!(reply.status.as_u16(), 202, "{}", String::from_utf8_lossy(&reply.body));
+    let job = reply.header("location").to_owned();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    loop {
+        let found = ask(router, "GET", &job).await.json();
+        if ["done", "failed"].contains(&found["state"].as_str().unwrap()) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{found}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The model that a fit has made.
+async fn fitted(router: &Router, body: &Value) -> Value {
+    let job = finished(router, "world", body).await;
+    assert_eq!(job["state"], "done", "{job}");
+    ask(router, "GET", job["links"]["result"].as_str().unwrap()).await.json()
+}
+
+/// The values of a float32 npy array and its shape.
+fn npy(reply: &Reply) -> (Vec<usize>, Vec<f32>) {
+    assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+    let header_end = 10 + usize::from(u16::from_le_bytes([reply.body[8], reply.body[9]]));
+    let header = std::str::from_utf8(&reply.body[10..header_end]).unwrap();
+    let shape = header.split('(').nth(1).unwrap().split(')').next().unwrap();
+    let shape = shape.split(',').filter_map(|side| side.trim().parse().ok()).collect();
+    (shape, reply.body[header_end..].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+async fn tile(router: &Router, model: &str, task: &str, place: &str) -> Vec<f32> {
+    let path = format!("/v1/tiles/{model}/{task}/4/{place}.npy?source=world");
+    npy(&ask(router, "GET", &path).await).1
+}
+
+#[tokio::test]
+async fn ten_labels_a_class_make_a_map_with_a_score() {
+    let router = fresh();
+    let model = fitted(&router, &ten_a_class("probe")).await;
+    assert_eq!((&model["id"], &model["weights"]["kind"]), (&"probe".into(), &"fitted-heads".into()));
+    assert_eq!(model["tasks"][0]["categories"], json!(["land", "water"]));
+    assert_eq!(model, ask(&router, "GET", "/v1/models/probe").await.json());
+    let fit = &model["fit"];
+    assert_eq!((&fit["labels"], &fit["source"]), (&20.into(), &"world".into()));
+    assert!(fit["held_out"]["accuracy"].as_f64().unwrap() >= 0.9, "{fit}");
+    assert_eq!(fit["held_out"]["categories"][1]["labels"], 10);
+
+    let (mut agreed, mut all) = (0, 0);
+    for place in ELSEWHERE {
+        let found = tile(&router, "probe", "ground", place).await;
+        let truth = tile(&router, "world", "water", place).await;
+        let pixels = 256 * 256;
+        let is_water = |values: &[f32], at: usize| values[pixels + at] > values[at];
+        agreed += (0..pixels).filter(|at| is_water(&found, *at) == is_water(&truth, *at)).count();
+        all += pixels;
+    }
+    let agreement = agreed as f64 / all as f64;
+    println!("agrees with the trained head on {agreement:.3} of the pixels of other tiles");
+    assert!(agreement > 0.93, "{agreement}");
+
+    let picture = ask(&router, "GET", "/v1/tiles/probe/ground/4/8/6.png?source=world").await;
+    assert_eq!((picture.header("content-type"), picture.header("x-model-weights")), ("image/png", "fitted-heads"));
+    let set = ask(&router, "GET", "/v1/tiles/probe/ground/tilejson.json?source=world").await.json();
+    assert_eq!(set["maxzoom"], 5);
+    let upload = post_to(&router, "/v1/predict/probe/ground?format=npy", "application/x-npy", grey_square(101)).await;
+    assert_eq!(npy(&upload).0, [2, 101, 101]);
+}
+
+#[tokio::test]
+async fn the_map_says_what_the_weights_say_of_the_features() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = router_over(dir.path());
+    let mut request = ten_a_class("probe");
+    request["layers"] = json!(["backbone.1", "fpn.0"]);
+    fitted(&router, &request).await;
+    let file = std::fs::read(dir.path().join("probe.heads.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let values = |name: &str| -> Vec<f32> {
+        let bytes = tensors.tensor(name).unwrap().data().to_vec();
+        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let (weights, bias) = (values("heads.0.weight"), values("heads.0.bias"));
+    let channels = weights.len() / 2;
+
+    let [col, row] = [201, 77];
+    let mut features = Vec::new();
+    for (layer, stride) in [("backbone.1", 8.0), ("fpn.0", 4.0)] {
+        let path = format!("/v1/tiles/world/embedding/4/8/6.npy?source=world&layer={layer}&pool=none");
+        let (shape, map) = npy(&ask(&router, "GET", &path).await);
+        let [_, rows, cols] = shape[..] else { panic!("{shape:?}") };
+        let between = |at: usize| {
+            let at = (at as f64 + 0.5) / stride - 0.5;
+            (at as usize, at.fract() as f32)
+        };
+        let ((top, down), (left, across)) = (between(row), between(col));
+        for channel in map.chunks(rows * cols) {
+            let at = |row: usize, col: usize| channel[row * cols + col];
+            let mix = |a: f32, b: f32, part: f32| a + (b - a) * part;
+            let [upper, lower] = [top, top + 1].map(|row| mix(at(row, left), at(row, left + 1), across));
+            features.push(mix(upper, lower, down));
+        }
+    }
+    assert_eq!(features.len(), channels);
+    let logit = |class: usize| -> f32 {
+        bias[class] + weights[class * channels..][..channels].iter().zip(&features).map(|(a, b)| a * b).sum::<f32>()
+    };
+    let expected = 1.0 / (1.0 + (logit(0) - logit(1)).exp());
+    let found = tile(&router, "probe", "ground", "8/6").await[256 * 256 + row * 256 + col];
+    assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+}
+
+#[tokio::test]
+async fn a_fit_is_the_same_twice_survives_a_restart_and_leaves_nothing_behind() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut files = Vec::new();
+    for dir in &dirs {
+        let router = router_over(dir.path());
+        let model = fitted(&router, &ten_a_class("probe")).await;
+        assert_eq!(model["persistent"], true);
+        assert!(submit(&router, "world", &ten_a_class("probe")).await.problem(409).contains("probe"));
+        files.push(std::fs::read(dir.path().join("probe.heads.safetensors")).unwrap());
+    }
+    assert!(files[0] == files[1], "the same labels give the same bytes");
+
+    let restarted = router_over(dirs[0].path());
+    let model = ask(&restarted, "GET", "/v1/models/probe").await.json();
+    assert_eq!((&model["weights"]["kind"], &model["fit"]["labels"]), (&"fitted-heads".into(), &20.into()));
+    let again = router_over(dirs[1].path());
+    let [first, second] = [tile(&restarted, "probe", "ground", "8/6").await, tile(&again, "probe", "ground", "8/6").await];
+    assert!(first == second);
+    assert_eq!(ask(&restarted, "POST", "/v1/models/world/unload").await.status, 200);
+    assert!(tile(&restarted, "probe", "ground", "9/7").await.len() == first.len(), "the base is loaded again");
+    assert_eq!(ask(&restarted, "DELETE", "/v1/models/probe").await.status, 204);
+    assert_eq!(std::fs::read_dir(dirs[0].path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn polygons_and_other_properties_are_labels_too() {
+    let router = fresh();
+    let square = |[lon, lat]: [f64; 2], kind: u32| {
+        let ring = [[lon, lat], [lon + 4.0, lat], [lon + 4.0, lat + 4.0], [lon, lat + 4.0], [lon, lat]];
+        json!({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {"kind": kind}})
+    };
+    let features = [LAND[0], LAND[5], LAND[9]]
+        .iter()
+        .map(|place| square(*place, 1))
+        .chain([WATER[1], WATER[5], WATER[9]].iter().map(|place| square(*place, 2)));
+    let mut request = body("areas", features.collect());
+    request["property"] = "kind".into();
+    let model = fitted(&router, &request).await;
+    assert_eq!(model["tasks"][0]["categories"], json!(["1", "2"]));
+    let labels = model["fit"]["labels"].as_u64().unwrap();
+    assert!((100..=6 * 64).contains(&labels), "{labels}");
+    assert_eq!(model["fit"]["held_out"]["folds"], 3, "a polygon is on one side only: {}", model["fit"]);
+}
+
+#[tokio::test]
+async fn a_fit_that_cannot_be_is_refused_with_what_is_needed() {
+    let router = fresh();
+    let good = || ten_a_class("probe");
+    let with = |field: &str, value: Value| {
+        let mut request = good();
+        request[field] = value;
+        request
+    };
+    let features = |features: Vec<Value>| body("probe", features);
+    for (status, request, told) in [
+        (422, with("type", "regress".into()), "\"segment\" is needed"),
+        (404, with("source", "moon".into()), "moon"),
+        (400, with("layers", json!(["backbone.9"])), "backbone.3"),
+        (400, with("layers", json!([])), "layers"),
+        (400, with("task", "embedding".into()), "embedding"),
+        (400, with("id", "../x".into()), "id"),
+        (409, with("id", "trees".into()), "trees"),
+        (400, with("colour", 1.into()), "colour"),
+        (400, with("captures", "0".into()), "captures"),
+        (422, with("property", "kind".into()), "[\"class\"]"),
+        (422, features(LAND.iter().map(|place| point(*place, "land")).collect()), "found 1 categories"),
+        (422, features(vec![point(LAND[0], "a"), point(LAND[0], "b")]), "same pixel"),
+    ] {
+        let found = submit(&router, "world", &request).await.problem(status);
+        assert!(found.contains(told), "{found}");
+    }
+    submit(&router, "nobody", &good()).await.problem(404);
+    let own = json!({"id": "own", "base": "world", "heads": [{"task": "mine", "type": "segment", "categories": ["a"]}]});
+    assert_eq!(post_to(&router, "/v1/models", "application/json", own.to_string()).await.status, 201);
+    assert!(submit(&router, "own", &good()).await.problem(422).contains("built-in"));
+
+    // The trees' source covers a few hundred metres.
+    let job = finished(&router, "trees", &with("source", "trees".into())).await;
+    assert_eq!((&job["state"], &job["error"]["status"]), (&"failed".into(), &422.into()), "{job}");
+    assert!(job["error"]["detail"].as_str().unwrap().contains("20 of the labels lie outside the source"), "{job}");
+
+    let few = features(vec![point(LAND[0], "land"), point(WATER[0], "water"), point([0.0, 89.0], "water")]);
+    let fit = fitted(&router, &few).await["fit"].clone();
+    assert_eq!((&fit["labels"], &fit["held_out"]), (&2.into(), &Value::Null));
+    let warnings = fit["warnings"].to_string();
+    assert!(warnings.contains("1 of the labels lie outside") && warnings.contains("no scores"), "{warnings}");
+}
+
+#[tokio::test]
+async fn weights_fitted_elsewhere_are_served_by_a_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, channels: usize| {
+        let weight: Vec<u8> = vec![0; 3 * channels * 4];
+        let bias: Vec<u8> = [0.0f32, 1.0, 2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensors = [
+            ("heads.0.weight", TensorView::new(Dtype::F32, vec![3, channels], &weight).unwrap()),
+            ("heads.0.bias", TensorView::new(Dtype::F32, vec![3], &bias).unwrap()),
+        ];
+        std::fs::write(dir.path().join(name), serialize(tensors, None).unwrap()).unwrap();
+    };
+    // The demo's coarsest map has 192 channels.
+    write("fits.safetensors", 192);
+    write("other.safetensors", 64);
+    let router = router_over(dir.path());
+    let manifest = |file: &str| {
+        json!({"id": "own", "base": "world", "head_weights": file,
+            "heads": [{"task": "mine", "type": "segment", "categories": ["a", "b", "c"], "layers": ["backbone.3"]}]})
+    };
+    let register = async |manifest: Value| post_to(&router, "/v1/models", "application/json", manifest.to_string()).await;
+    assert!(register(manifest("missing.safetensors")).await.problem(400).contains("head_weights"));
+    assert!(register(manifest("../up.safetensors")).await.problem(400).contains("head_weights"));
+    assert!(register(manifest("other.safetensors")).await.problem(422).contains("[3, 192]"));
+    let mut seeded = manifest("fits.safetensors");
+    seeded["seed"] = 1.into();
+    assert!(register(seeded).await.problem(400).contains("seed"));
+    let model = register(manifest("fits.safetensors")).await;
+    assert_eq!(model.status, 201, "{}", String::from_utf8_lossy(&model.body));
+    assert_eq!(model.json()["weights"]["kind"], "fitted-heads");
+    let values = tile(&router, "own", "mine", "8/6").await;
+    let sum: f64 = [0.0, 1.0, 2.0].map(f64::exp).iter().sum();
+    let pixels = 256 * 256;
+    for class in 0..3 {
+        let expected = (class as f64).exp() / sum;
+        assert!((f64::from(values[class * pixels + 5000]) - expected).abs() < 1e-6, "{class}");
+    }
+    assert_eq!(ask(&router, "DELETE", "/v1/models/own").await.status, 204);
+    assert!(dir.path().join("fits.safetensors").exists(), "a file of the user's own stays");
+}
