@@ -22,7 +22,8 @@ use satlas_serve::ops::OpsContext;
 use satlas_serve::prediction::Object;
 use satlas_serve::weights::Weights;
 use satlas_serve::zoo::{
-    Activation, Backbone, Band, FpnSpec, Head, HeadKind, Layout, ModelSpec, Task, TaskType, UpsampleSpec, pretrained_models,
+    Activation, Backbone, Band, FpnSpec, Head, HeadKind, Layer, Layout, ModelSpec, Task, TaskType, UpsampleSpec,
+    pretrained_models,
 };
 use serde::Deserialize;
 

@@ -28,8 +28,8 @@ pub struct LoadedModel {
     pub kind: WeightsKind,
     /// Names the specification and the weights it was loaded from.
     pub(super) revision: Arc<str>,
-    /// Of what its heads stand on, whose feature maps are the same for all models that share it.
-    pub(super) trunk: TrunkId,
+    /// The model whose network its heads stand on, which stays in memory as long as they do.
+    pub(super) base: Option<Arc<LoadedModel>>,
     /// Bytes added to the gauge so far.
     counted_bytes: AtomicUsize,
     /// The memory that was reserved for it.
@@ -42,29 +42,35 @@ pub struct LoadedModel {
 static USES: AtomicU64 = AtomicU64::new(0);
 
 impl LoadedModel {
-    /// Wraps a network and adds its bytes to the gauge. `trunk` is that of the model whose network it shares.
+    /// Wraps a network and adds its bytes to the gauge. `base` is the model whose network it shares.
     pub(super) fn new(
         spec: Arc<ModelSpec>,
         network: Network,
         kind: WeightsKind,
         revision: Arc<str>,
-        trunk: Option<TrunkId>,
+        base: Option<Arc<LoadedModel>>,
         mut memory: Reservation,
     ) -> Self {
         // What it shares is the other model's reservation.
-        if trunk.is_none() {
+        if base.is_none() {
             memory.settle(network.most_weight_bytes());
         }
-        let trunk = trunk.unwrap_or_else(|| TrunkId { model: spec.id.clone(), revision: revision.clone() });
         let (counted_bytes, last_use) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let model = Self { spec, network, kind, revision, trunk, counted_bytes, memory, last_use };
+        let model = Self { spec, network, kind, revision, base, counted_bytes, memory, last_use };
         model.count();
         model.note_use();
         model
     }
 
-    /// Makes this the model that was used last.
+    /// The backbone, pyramid and decoder that its heads stand on: their feature maps are the same for all models that share them.
+    pub(super) fn trunk(&self) -> TrunkId {
+        let owner = self.base.as_deref().unwrap_or(self);
+        TrunkId { model: owner.spec.id.clone(), revision: owner.revision.clone() }
+    }
+
+    /// Makes this, with its base, the model that was used last.
     pub(super) fn note_use(&self) {
+        self.base.iter().for_each(|base| base.note_use());
         self.last_use.store(USES.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     }
 

@@ -54,7 +54,7 @@ pub(super) struct WindowKey {
 impl WindowKey {
     /// The key of the window's feature maps, which models share that stand on one network.
     fn of_trunk(&self, model: &LoadedModel) -> Self {
-        let TrunkId { model, revision } = model.trunk.clone();
+        let TrunkId { model, revision } = model.trunk();
         Self { model, revision, ..self.clone() }
     }
 }

@@ -106,11 +106,6 @@ impl Network {
         Ok(needed.iter().map(|parameter| ops.most_bytes(&parameter.shape)).sum())
     }
 
-    /// Whether both stand on one backbone, pyramid and decoder in memory.
-    pub(crate) fn shares_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.trunk, &other.trunk)
-    }
-
     /// The heads of the chosen variant, in the order of their indices in [`Network::predict`].
     pub fn heads(&self) -> impl ExactSizeIterator<Item = &Head> {
         self.heads.iter().map(HeadOnDemand::head)
