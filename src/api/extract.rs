@@ -6,6 +6,7 @@ use std::sync::RwLock;
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
@@ -68,10 +69,24 @@ macro_rules! query_of_groups {
             type Rejection = Problem;
 
             async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-                let pairs = pairs(parts)?;
+                Self::of(&pairs(&parts.uri)?)
+            }
+        }
+
+        impl<$($group: QueryGroup),+> Query<($($group,)+)> {
+            /// The parameters of a query together with `others`, such as the members of a body.
+            ///
+            /// # Errors
+            /// As of a query.
+            #[allow(dead_code, reason = "few operations take parameters from elsewhere, too")]
+            pub(super) fn with(uri: &Uri, others: Vec<(String, String)>) -> Result<Self, Problem> {
+                Self::of(&[pairs(uri)?, others].concat())
+            }
+
+            fn of(pairs: &[(String, String)]) -> Result<Self, Problem> {
                 let mut known = BTreeSet::new();
-                let groups = ($(group::<$group>(&pairs, &mut known)?,)+);
-                reject_unknown(&pairs, &known)?;
+                let groups = ($(group::<$group>(pairs, &mut known)?,)+);
+                reject_unknown(pairs, &known)?;
                 Ok(Self(groups))
             }
         }
@@ -84,8 +99,8 @@ query_of_groups!(A, B, C);
 query_of_groups!(A, B, C, D);
 query_of_groups!(A, B, C, D, E);
 
-fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
-    axum::extract::Query::try_from_uri(&parts.uri)
+fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+    axum::extract::Query::try_from_uri(uri)
         .map(|axum::extract::Query(pairs)| pairs)
         .map_err(|rejection| Problem::rejected(rejection.status(), rejection.body_text()))
 }
@@ -107,7 +122,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        match pairs(parts)?.first() {
+        match pairs(&parts.uri)?.first() {
             None => Ok(Self),
             Some((name, _)) => Err(Problem::invalid(format!("query: there is no parameter {name:?}; there are none here"))),
         }

@@ -1,5 +1,5 @@
-//! A prediction on uploaded rasters, from the client's parameters to the encoded result; shared by synchronous requests and
-//! background jobs.
+//! A prediction on uploaded rasters or on an area of a source, from the client's parameters to the encoded result; shared by
+//! synchronous requests and background jobs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::answer::EncodedAnswer;
-use super::dto::{EmbeddingParams, PixelParams, RenderParams, images};
+use super::dto::{AreaParams, EmbeddingParams, PixelParams, RenderParams, images};
 use super::error::Problem;
 use super::negotiate;
 use super::upload::{self, UploadedFile};
-use crate::engine::{Caller, Class, Engine, ScenePlan, SceneProgress, SceneRequest};
+use crate::engine::{AreaRequest, Caller, Class, Engine, ScenePlan, SceneProgress, SceneRequest};
 use crate::jobs::{JobOutcome, JobProgress};
 use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
 use crate::raster::Limits;
@@ -31,6 +31,9 @@ pub(super) struct PredictCall {
     pub pixels: PixelParams,
     pub embedding: EmbeddingParams,
     pub render: RenderParams,
+    /// The area of a source to run on, instead of files.
+    #[serde(default)]
+    pub area: Option<AreaParams>,
 }
 
 /// A checked [`PredictCall`], which needs only its rasters to run.
@@ -39,9 +42,10 @@ pub(super) struct PredictPlan {
     format: Format,
     images: Option<usize>,
     render: RenderOptions,
+    area: Option<AreaRequest>,
 }
 
-/// Plans and runs predictions on uploads.
+/// Plans and runs predictions on uploads and areas.
 #[derive(Clone)]
 pub(super) struct Predictor {
     engine: Arc<Engine>,
@@ -65,9 +69,27 @@ impl Predictor {
             return Err(OutputError::NoTile.into());
         }
         let (images, render) = (images(call.images.as_deref())?, call.render.options(&model.task)?);
-        let (pixels, embedding) = (call.pixels.upload_options()?, call.embedding.options()?);
+        let embedding = call.embedding.options()?;
+        let (pixels, area) = match &call.area {
+            None => (call.pixels.upload_options()?, None),
+            Some(_) if images.is_some() => {
+                return Err(Problem::invalid("images: an area of a source has captures of its own; leave it out"));
+            }
+            Some(area) => (call.pixels.options(area.datetime()?, area.resampling()?)?, Some(area.request()?)),
+        };
         let scene = self.engine.plan_scene(SceneRequest { model, pixels, embedding });
-        Ok(PredictPlan { scene, format, images, render })
+        Ok(PredictPlan { scene, format, images, render, area })
+    }
+
+    /// Checks that a planned area can be had, before it becomes a job.
+    ///
+    /// # Errors
+    /// If its source is not known or does not fit, or the grid cannot be had.
+    pub(super) async fn check_area(&self, plan: &PredictPlan) -> Result<(), Problem> {
+        if let Some(request) = &plan.area {
+            self.engine.plan_area(&plan.scene, request.clone()).await?;
+        }
+        Ok(())
     }
 
     /// Checks whether a plan would be accepted now, before its files are received.
@@ -78,7 +100,7 @@ impl Predictor {
         Ok(self.engine.check_room(&plan.scene, caller)?)
     }
 
-    /// Runs a plan on `files` for `caller`; `report` is called with the progress.
+    /// Runs a plan for `caller` on its area, else on `files`; `report` is called with the progress.
     ///
     /// # Errors
     /// If a file is not a usable raster, or if reading, inference or encoding fails.
@@ -89,16 +111,25 @@ impl Predictor {
         files: Vec<UploadedFile>,
         report: impl Fn(SceneProgress) + Send,
     ) -> Result<EncodedAnswer, Problem> {
-        let PredictPlan { scene, format, images, render } = plan;
-        let limits = self.limits;
-        let chunks = upload::chunk_cache(self.engine.memory());
-        let captures = self.engine.read_upload(move || upload::open(files, images, &limits, chunks)).await?;
+        let PredictPlan { scene, format, images, render, area } = plan;
         let task = scene.task().clone();
-        let sink = dense_sink(&task, format, &render);
+        let sink = || dense_sink(&task, format, &render);
+        let engine = &self.engine;
         // Held until the answer is encoded.
-        let memory = self.engine.scene_memory(&scene, &captures, &*sink);
-        let _memory = memory.await?;
-        let (prediction, timings) = self.engine.predict_scene(&scene, caller, &captures, sink, report).await?;
+        let (_memory, (prediction, timings)) = match area {
+            Some(request) => {
+                let area = engine.plan_area(&scene, request).await?;
+                let memory = engine.area_memory(&scene, &area, &*sink());
+                (memory.await?, engine.predict_area(&scene, caller, &area, sink(), report).await?)
+            }
+            None => {
+                let limits = self.limits;
+                let chunks = upload::chunk_cache(engine.memory());
+                let captures = engine.read_upload(move || upload::open(files, images, &limits, chunks)).await?;
+                let memory = engine.scene_memory(&scene, &captures, &*sink());
+                (memory.await?, engine.predict_scene(&scene, caller, &captures, sink(), report).await?)
+            }
+        };
         EncodedAnswer::encode(prediction, task, format, render, scene.weights(), timings).await
     }
 

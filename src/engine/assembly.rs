@@ -16,15 +16,29 @@ use crate::zoo::{Backbone, Layer, ModelSpec, Task, TaskType};
 /// A window's answer, whose objects lie where it has data.
 pub(super) struct SceneWindowAnswer {
     pub(super) answer: ModelAnswer,
+    /// `[rows, columns of the answer]`, false where there is no data; `None` if there is everywhere.
     pub(super) valid: Option<Vec<bool>>,
+    /// `[rows, columns of the window]`, false where no answer is wanted; `None` if it is everywhere.
+    pub(super) wanted: Option<Vec<bool>>,
     pub(super) warnings: Vec<String>,
+}
+
+/// How the windows of a scene lie together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Columns and rows of the scene.
+    pub(super) size: (usize, usize),
+    /// True if windows come column by column.
+    pub(super) by_columns: bool,
+    /// True if there are several.
+    pub(super) tiled: bool,
+    /// True if nothing is known of what lies beyond the scene, so that objects end there.
+    pub(super) clips: bool,
 }
 
 /// A scene's answer so far.
 pub(super) struct Assembly {
-    width: usize,
-    height: usize,
-    tiled: bool,
+    layout: Layout,
     backbone: Backbone,
     warnings: Vec<String>,
     parts: Parts,
@@ -45,18 +59,11 @@ enum Parts {
 }
 
 impl Assembly {
-    pub(super) fn new(
-        spec: &ModelSpec,
-        task: &Task,
-        (width, height): (usize, usize),
-        tiled: bool,
-        sink: Box<dyn DenseSink>,
-        pool: Pool,
-    ) -> Self {
+    pub(super) fn new(spec: &ModelSpec, task: &Task, layout: Layout, sink: Box<dyn DenseSink>, pool: Pool) -> Self {
         let parts = match task.task_type {
             TaskType::Segment | TaskType::BinSegment | TaskType::Regress => {
                 let channels = task.categories.len().max(1);
-                Parts::Dense(Box::new(Strips::new(width, height, channels, sink)))
+                Parts::Dense(Box::new(Strips::new(layout.size, layout.by_columns, channels, sink)))
             }
             TaskType::Classification | TaskType::MultiLabelClassification => {
                 Parts::Scores { sums: vec![0.0; task.categories.len()], pixels: 0.0 }
@@ -64,12 +71,12 @@ impl Assembly {
             TaskType::Detect | TaskType::Instance => Parts::Objects(Vec::new()),
             TaskType::Embedding => Parts::Maps { pool, maps: Vec::new() },
         };
-        Self { width, height, tiled, backbone: spec.backbone.clone(), warnings: Vec::new(), parts }
+        Self { layout, backbone: spec.backbone.clone(), warnings: Vec::new(), parts }
     }
 
     pub(super) fn add(&mut self, window: SceneWindow, answer: Option<SceneWindowAnswer>) {
         let (cols, rows) = (window.cols, window.rows);
-        let Some(SceneWindowAnswer { answer, valid, warnings }) = answer else {
+        let Some(SceneWindowAnswer { answer, valid, wanted, warnings }) = answer else {
             if let Parts::Dense(strips) = &mut self.parts {
                 strips.skip(window);
             }
@@ -85,14 +92,16 @@ impl Assembly {
                 strips.add(window, &dense, valid.as_deref());
             }
             (Parts::Scores { sums, pixels }, ModelAnswer::Head(HeadOutput::Scores(scores))) => {
-                let owned = ((cols.core_end - cols.core_start) * (rows.core_end - rows.core_start)) as f64;
+                let owned = owned_pixels(&window, wanted.as_deref()) as f64;
                 *pixels += owned;
                 sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += owned * f64::from(score));
             }
             (Parts::Objects(objects), ModelAnswer::Head(HeadOutput::Objects(found))) => {
                 let (left, top) = (cols.start as f32, rows.start as f32);
-                let (right, bottom) = (self.width as f32, self.height as f32);
-                let id = rows.start * self.width + cols.start;
+                let (width, height) = self.layout.size;
+                let (right, bottom) =
+                    if self.layout.clips { (width as f32, height as f32) } else { (f32::INFINITY, f32::INFINITY) };
+                let id = rows.start * width + cols.start;
                 for object in found {
                     let [x0, y0, x1, y1] = object.bbox_px;
                     let bbox_px = [x0 + left, y0 + top, (x1 + left).min(right), (y1 + top).min(bottom)];
@@ -104,12 +113,12 @@ impl Assembly {
             }
             (Parts::Maps { pool, maps }, ModelAnswer::Maps(found)) => {
                 if maps.is_empty() {
-                    let size = (self.width, self.height);
+                    let size = self.layout.size;
                     let empty = |map: &FeatureMap| PooledMap::new(map.layer, whole_shape(map, &self.backbone, size), *pool);
                     *maps = found.iter().map(empty).collect();
                 }
                 for (whole, part) in maps.iter_mut().zip(&found) {
-                    put_cells(whole, part, &window);
+                    put_cells(whole, part, &window, wanted.as_deref());
                 }
             }
             // Not reached while network and assembly are made for the same head.
@@ -118,7 +127,7 @@ impl Assembly {
     }
 
     pub(super) fn finish(self) -> (Output, Vec<String>) {
-        let Self { tiled, warnings, parts, .. } = self;
+        let Self { layout: Layout { tiled, .. }, warnings, parts, .. } = self;
         let output = match parts {
             Parts::Dense(strips) => strips.finish(),
             Parts::Scores { sums, pixels } if pixels > 0.0 => {
@@ -142,19 +151,34 @@ fn whole_shape(part: &FeatureMap, backbone: &Backbone, (width, height): (usize, 
     [cells(height), cells(width), part.shape[2]]
 }
 
-/// Adds the cells whose centre the window owns to `whole`.
-fn put_cells(whole: &mut PooledMap, part: &FeatureMap, window: &SceneWindow) {
+/// How many of the pixels that the window owns are wanted.
+fn owned_pixels(window: &SceneWindow, wanted: Option<&[bool]>) -> usize {
+    let SceneWindow { cols, rows } = window;
+    let (first, count) = (cols.core_start - cols.start, cols.core_end - cols.core_start);
+    let Some(wanted) = wanted else { return count * (rows.core_end - rows.core_start) };
+    let lines = (rows.core_start - rows.start)..(rows.core_end - rows.start);
+    lines.map(|row| wanted[row * cols.len + first..][..count].iter().filter(|wanted| **wanted).count()).sum()
+}
+
+/// Adds the cells whose centre the window owns and is wanted to `whole`.
+fn put_cells(whole: &mut PooledMap, part: &FeatureMap, window: &SceneWindow, wanted: Option<&[bool]>) {
     let ([rows, cols, channels], stride) = (part.shape, part.stride_px);
     let [whole_rows, whole_cols, _] = whole.shape();
+    // The last cell of a raster may have its centre beyond the border.
+    let centre = |cell: usize, span: &WindowSpan| (cell * stride + stride / 2).min(span.limit - 1);
     let source = |cell: usize, span: &WindowSpan, cells: usize| {
-        // The last cell of a raster may have its centre beyond the border.
-        let centre = (cell * stride + stride / 2).min(span.limit - 1);
+        let centre = centre(cell, span);
         (span.core_start..span.core_end).contains(&centre).then(|| ((centre - span.start) / stride).min(cells - 1))
     };
     for row in 0..whole_rows {
         let Some(from_row) = source(row, &window.rows, rows) else { continue };
         for col in 0..whole_cols {
             let Some(from_col) = source(col, &window.cols, cols) else { continue };
+            let at = |span: &WindowSpan, cell: usize| centre(cell, span) - span.start;
+            let is_wanted = |wanted: &[bool]| wanted[at(&window.rows, row) * window.cols.len + at(&window.cols, col)];
+            if !wanted.is_none_or(is_wanted) {
+                continue;
+            }
             whole.put(row, col, &part.values[(from_row * cols + from_col) * channels..][..channels]);
         }
     }

@@ -4,6 +4,7 @@
 //! [`Engine::plan_scene`]); the plan is then run ([`Engine::predict_tile`], [`Engine::predict_scene`]). The engine owns the
 //! model cache, the sources, the window caches and the device thread.
 
+mod area;
 mod assembly;
 mod bench;
 mod borders;
@@ -27,6 +28,7 @@ mod pixels;
 mod plan;
 mod reading;
 mod scene;
+mod scene_imagery;
 mod scheduler;
 mod sources;
 mod strips;
@@ -40,6 +42,7 @@ use std::time::{Duration, Instant};
 /// The device type of [`Engine::start`].
 pub use candle_core::Device;
 
+pub use area::{Area, AreaCrs, AreaRequest, AreaShape};
 pub use bench::{Bench, BenchRequest};
 pub use caller::{Caller, Class, ClientId};
 pub use error::EngineError;
@@ -62,6 +65,7 @@ use crate::weights::WeightsLocator;
 use crate::zoo::{Manifest, ModelSpec};
 use device::DeviceWorker;
 use reading::Reading;
+use scene_imagery::SceneImagery;
 use window::Windows;
 
 /// Options of an engine.
@@ -168,7 +172,27 @@ impl Engine {
         sink: &dyn DenseSink,
     ) -> impl Future<Output = Result<MemoryGrant, EngineError>> + Send + use<> {
         // Computed at once: a sink is not shared between threads, as a future may be.
-        let bytes = scene::bytes(plan, captures, sink, &self.scenes);
+        let imagery = SceneImagery::of_captures(captures, &plan.pixels);
+        self.memory_for(imagery.and_then(|imagery| scene::bytes(plan, &imagery, sink, &self.scenes)))
+    }
+
+    /// The same for an area of a source.
+    ///
+    /// # Errors
+    /// As [`Engine::scene_memory`].
+    pub fn area_memory(
+        &self,
+        plan: &ScenePlan,
+        area: &Area,
+        sink: &dyn DenseSink,
+    ) -> impl Future<Output = Result<MemoryGrant, EngineError>> + Send + use<> {
+        self.memory_for(scene::bytes(plan, &SceneImagery::Area(area.clone()), sink, &self.scenes))
+    }
+
+    fn memory_for(
+        &self,
+        bytes: Result<u64, EngineError>,
+    ) -> impl Future<Output = Result<MemoryGrant, EngineError>> + Send + use<> {
         let memory = self.scenes.memory.clone();
         async move { Ok(memory.answer("the scene", bytes?).await?) }
     }
@@ -209,8 +233,35 @@ impl Engine {
         sink: Box<dyn DenseSink>,
         report: impl Fn(SceneProgress),
     ) -> Result<(Prediction, Timings), EngineError> {
+        let imagery = SceneImagery::of_captures(captures, &plan.pixels)?;
         let parts = (&self.models, &*self.worker, &*self.reading, &self.scenes);
-        scene::predict((plan, caller), captures, sink, report, parts).await
+        scene::predict((plan, caller), &imagery, sink, report, parts).await
+    }
+
+    /// Checks a request for an area that a planned scene is to run on, opens its source and chooses its grid.
+    ///
+    /// # Errors
+    /// If the source is unknown, cannot be opened, does not fit the model or does not meet the area, or the grid cannot be had.
+    pub async fn plan_area(&self, plan: &ScenePlan, request: AreaRequest) -> Result<Area, EngineError> {
+        Area::new(request, (&plan.model.spec, &plan.pixels), &self.sources, self.windows.grid()).await
+    }
+
+    /// Predicts a planned scene for `caller` on an area of a source. Every window of the area sees the imagery around it. Objects
+    /// belong to the area if their centre does; outside of a polygon there is no data. `sink` and `report` as in
+    /// [`Engine::predict_scene`].
+    ///
+    /// # Errors
+    /// As [`Engine::predict_scene`].
+    pub async fn predict_area(
+        &self,
+        plan: &ScenePlan,
+        caller: &Caller,
+        area: &Area,
+        sink: Box<dyn DenseSink>,
+        report: impl Fn(SceneProgress),
+    ) -> Result<(Prediction, Timings), EngineError> {
+        let parts = (&self.models, &*self.worker, &*self.reading, &self.scenes);
+        scene::predict((plan, caller), &SceneImagery::Area(area.clone()), sink, report, parts).await
     }
 
     /// Runs blocking work that opens or reads uploads, on a bounded number of threads. Dropping the future ends it.

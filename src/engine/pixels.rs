@@ -122,7 +122,8 @@ pub(super) fn check_captures(spec: &ModelSpec, captures: &[Arc<dyn Raster>]) -> 
     Ok(first)
 }
 
-fn check_count(spec: &ModelSpec, count: usize) -> Result<(), EngineError> {
+/// Checks that a model takes so many captures.
+pub(super) fn check_count(spec: &ModelSpec, count: usize) -> Result<(), EngineError> {
     if (1..=spec.max_images).contains(&count) {
         return Ok(());
     }

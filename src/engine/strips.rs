@@ -17,10 +17,11 @@ pub(super) fn goes_by_columns(width: usize, height: usize) -> bool {
     width > height
 }
 
-/// Bytes that [`Strips`] hold at most for a scene in windows of `window_px` pixels, without those of the sink.
-pub(super) fn strip_bytes(width: usize, height: usize, channels: usize, window_px: usize) -> usize {
+/// Bytes that [`Strips`] hold at most for a scene of (`width`, `height`) pixels in windows of `window_px`, without those of the sink.
+pub(super) fn strip_bytes((width, height): (usize, usize), by_columns: bool, channels: usize, window_px: usize) -> usize {
     let per_pixel = channels * size_of::<f32>() + size_of::<f32>() + size_of::<bool>();
-    width.min(height) * (window_px.min(width.max(height)) + LINES_PER_PART) * per_pixel
+    let (line, lines) = if by_columns { (height, width) } else { (width, height) };
+    line * (window_px.min(lines) + LINES_PER_PART) * per_pixel
 }
 
 /// The lines of a scene that later windows may still change.
@@ -42,9 +43,14 @@ pub(super) struct Strips {
 
 impl Strips {
     /// No lines yet, for a scene of `width` x `height` pixels with `channels` values per pixel.
-    pub(super) fn new(width: usize, height: usize, channels: usize, sink: Box<dyn DenseSink>) -> Self {
+    pub(super) fn new(
+        (width, height): (usize, usize),
+        by_columns: bool,
+        channels: usize,
+        sink: Box<dyn DenseSink>,
+    ) -> Self {
         let (values, weights, valid) = (Vec::new(), Vec::new(), Vec::new());
-        Self { width, height, channels, by_columns: goes_by_columns(width, height), first: 0, values, weights, valid, sink }
+        Self { width, height, channels, by_columns, first: 0, values, weights, valid, sink }
     }
 
     /// True if a window's answer has as many values per pixel as the scene.
@@ -86,7 +92,7 @@ impl Strips {
 
     /// The sink's output, after all windows have been added.
     pub(super) fn finish(mut self) -> Output {
-        self.close(self.width.max(self.height));
+        self.close(if self.by_columns { self.width } else { self.height });
         self.sink.finish()
     }
 
@@ -175,7 +181,8 @@ mod tests {
         overlap_px: usize,
         error: f32,
     ) -> Dense {
-        let mut strips = Strips::new(scene_width, scene_height, 2, Box::<WholeMap>::default());
+        let by_columns = goes_by_columns(scene_width, scene_height);
+        let mut strips = Strips::new((scene_width, scene_height), by_columns, 2, Box::<WholeMap>::default());
         let mut windows = scene_windows(scene_width, scene_height, window_px, overlap_px);
         if strips.by_columns {
             windows.sort_by_key(|window| (window.cols.start, window.rows.start));
@@ -231,7 +238,7 @@ mod tests {
 
     #[test]
     fn windows_without_data_leave_pixels_without_data() {
-        let mut strips = Strips::new(WIDTH, 400, 1, Box::<WholeMap>::default());
+        let mut strips = Strips::new((WIDTH, 400), false, 1, Box::<WholeMap>::default());
         for window in scene_windows(WIDTH, 400, 400, 32) {
             strips.skip(window);
         }

@@ -106,15 +106,15 @@ fn cut(window: &WindowAnswer, area: Part, input_px: usize, pool: Pool) -> Option
     })
 }
 
-/// The object in the tile's pixel coordinates.
-fn placed(object: Object, area: Part) -> Object {
+/// The object in the pixel coordinates of a part of its window.
+pub(super) fn placed(object: Object, area: Part) -> Object {
     let [x0, y0, x1, y1] = object.bbox_px;
     let (left, top) = (area.col as f32, area.row as f32);
     Object { bbox_px: [x0 - left, y0 - top, x1 - left, y1 - top], ..object }
 }
 
 /// The rectangle `area` of a row-major `[_, width, channels]` array.
-fn rows<T: Copy>(values: &[T], width: usize, channels: usize, area: Part) -> Vec<T> {
+pub(super) fn rows<T: Copy>(values: &[T], width: usize, channels: usize, area: Part) -> Vec<T> {
     (area.row..area.row + area.height)
         .flat_map(|row| {
             let start = (row * width + area.col) * channels;

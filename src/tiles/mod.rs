@@ -1,9 +1,11 @@
-//! XYZ tiles, and the windows that the network runs on to answer for them or for a whole scene.
+//! XYZ tiles, and the windows that the network runs on to answer for them, for a whole scene or for an area of a source.
 
+mod area;
 mod coord;
 mod scene;
 mod window;
 
+pub use area::{AreaWindow, area_windows, blocks};
 pub use coord::{MAX_ZOOM, TileCoord, TileError, WORLD_M, resolution_m};
 pub use scene::{SceneWindow, WindowSpan, scene_windows};
 pub use window::{Window, WindowGrid};

@@ -1,6 +1,7 @@
 //! JSON bodies and query parameters of the API, and their conversion from and to domain types.
 
 mod answer;
+mod area;
 mod fit;
 mod job;
 mod limit;
@@ -15,6 +16,7 @@ pub(super) mod words;
 pub(crate) use model::ModelDto;
 
 pub(super) use answer::{FeatureCollection, File, JsonPrediction};
+pub(super) use area::{AreaBody, AreaParams};
 pub(super) use fit::FitBody;
 pub(super) use job::{JobDto, JobList, JobListParams};
 pub(super) use model::{ModelList, ModelListParams};

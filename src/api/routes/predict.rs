@@ -1,4 +1,4 @@
-//! Inference on uploaded rasters.
+//! Inference on uploaded rasters and areas of sources.
 
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -8,7 +8,8 @@ use super::jobs;
 use super::tiles::TaskPath;
 use crate::api::base_url::PathPrefix;
 use crate::api::dto::{
-    EmbeddingParams, FeatureCollection, File, JobDto, JsonPrediction, PixelParams, PredictParams, RenderParams,
+    AreaBody, AreaParams, EmbeddingParams, FeatureCollection, File, JobDto, JsonPrediction, PixelParams, PredictParams,
+    RenderParams,
 };
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
@@ -19,22 +20,28 @@ use crate::api::preference;
 use crate::api::state::AppState;
 use crate::api::upload::{self, RasterForm};
 use crate::engine::{Caller, Class};
+use crate::error::ErrorKind;
 use crate::outputs::Format;
 
-/// Predict on uploaded rasters
+/// Predict on uploaded rasters or on an area
 ///
 /// The body is one raster, or a form whose parts `image`, `image_2` … are captures in time order. One file may also hold several
 /// captures stacked in its bands (`images=N`). A raster larger than the model's window is processed in overlapping windows; the
 /// results are blended without seams, and objects found twice are merged. GeoTIFF, JPEG 2000, PNG, JPEG and integer npy files hold
 /// raw pixel values; floating-point npy (`[C, H, W]` or `[T, C, H, W]`) holds normalised input, which is not scaled again.
 ///
+/// As `application/json`, the body names an area of a registered source instead (`bbox` or `geometry`). The answer is cut to the
+/// area's box on a projected grid and georeferenced. Outside of a polygon there is no data, and objects belong to the area that
+/// holds their centre. Query parameters may be members of the body.
+///
 /// With `Prefer: respond-async` the response is a job, whose result is fetched later.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}", operation_id = "predict", tag = "predict",
     params(TaskPath, PredictParams, PixelParams, EmbeddingParams, RenderParams,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: run the prediction in the background and answer with a job")),
-    request_body(description = "The raster or rasters", content(
+    request_body(description = "The raster or rasters, or the area", content(
         (RasterForm = "multipart/form-data"), (inline(File) = "image/tiff"), (inline(File) = "image/png"),
         (inline(File) = "image/jpeg"), (inline(File) = "application/x-npy"), (inline(File) = "application/octet-stream"),
+        (AreaBody = "application/json"),
     )),
     responses(
         (status = 200, description = "The prediction", content(
@@ -50,27 +57,57 @@ use crate::outputs::Format;
 pub(super) async fn predict(
     State(state): State<AppState>,
     Path(TaskPath { model, task }): Path<TaskPath>,
-    Query((params, pixels, embedding, render)): Query<(PredictParams, PixelParams, EmbeddingParams, RenderParams)>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Extension(caller): Extension<Caller>,
     prefix: PathPrefix,
     request: Request,
 ) -> Result<Response, Problem> {
+    let (area, options, request) = area_of(request).await?;
+    let Query((params, pixels, embedding, render)) = Options::with(request.uri(), options)?;
     let named = state.engine().models().task(&model, &task)?;
     let layers = embedding.options()?.layers.0.len();
     let can_be = |format| format != Format::Mvt && (format != Format::Npy || layers == 1);
     let format = negotiate::choose(&named.task, params.format.as_deref(), request.headers(), can_be)?;
     let format = format.extension().to_owned();
-    let call = PredictCall { model, task, format, images: params.images, pixels, embedding, render };
+    let call = PredictCall { model, task, format, images: params.images, pixels, embedding, render, area };
     // Checked before the body is received, so that an invalid request costs no upload.
     let plan = state.predictor().plan(&call)?;
     let (later, caller) = (preference::is_respond_async(request.headers()), caller.of(Class::Upload));
-    if !later {
+    if later {
+        state.predictor().check_area(&plan).await?;
+    } else {
         state.predictor().check_room(&plan, &caller)?;
     }
-    let files = upload::read(request, state.spool(), state.options().max_upload_bytes).await?;
+    let files = match &call.area {
+        Some(_) => Vec::new(),
+        None => upload::read(request, state.spool(), state.options().max_upload_bytes).await?,
+    };
     if later {
         return jobs::submit(&state, &call, files, (request_id, prefix)).await;
     }
     Ok(state.predictor().answer(plan, &caller, files, |_| ()).await?.into_response())
+}
+
+/// The parameters of a prediction.
+type Options = Query<(PredictParams, PixelParams, EmbeddingParams, RenderParams)>;
+
+/// Largest body that describes an area: some hundred thousand corners.
+const MAX_AREA_BYTES: usize = 16 << 20;
+
+/// The area in a request with a JSON body, and the other members of that; a request with any other body is passed on as it is.
+async fn area_of(request: Request) -> Result<(Option<AreaParams>, Vec<(String, String)>, Request), Problem> {
+    if upload::essence(request.headers()).as_deref() != Some("application/json") {
+        return Ok((None, Vec::new(), request));
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = axum::body::to_bytes(body, MAX_AREA_BYTES).await.map_err(|_| {
+        Problem::new(
+            ErrorKind::TooLarge,
+            format!("an area may be described in {MAX_AREA_BYTES} bytes, and the body has more or broke off"),
+        )
+    })?;
+    let body = serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::invalid(format!("the body is no JSON object: {error}; source and bbox are needed")))?;
+    let (area, options) = AreaParams::split(body)?;
+    Ok((Some(area), options, Request::from_parts(parts, axum::body::Body::empty())))
 }

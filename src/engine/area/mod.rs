@@ -1,0 +1,251 @@
+//! An area of a registered source as something to predict on: a projected grid, what of it is wanted, and how it is read.
+
+mod grid;
+mod outline;
+mod shape;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use self::grid::AreaCrs;
+use self::outline::Outline;
+pub use self::shape::AreaShape;
+use super::error::EngineError;
+use super::options::PixelOptions;
+use super::pixels::{WindowPixels, check_count, read_source_window};
+use super::reading::Reading;
+use super::sources::Sources;
+use crate::georef::Georef;
+use crate::nn::Part;
+use crate::raster::{Extent, InputPlan, Source, resolution_warning};
+use crate::tiles::{AreaWindow, WindowGrid, area_windows, blocks};
+use crate::zoo::ModelSpec;
+
+/// Which part of which source to predict on.
+#[derive(Clone, Debug)]
+pub struct AreaRequest {
+    /// Source id.
+    pub source: String,
+    /// The area.
+    pub shape: AreaShape,
+    /// The coordinate system of the grid.
+    pub crs: AreaCrs,
+    /// The side of a pixel in units of that system; the model's own, or the source's if that is near, by default.
+    pub pixel_size: Option<f64>,
+}
+
+/// A checked [`AreaRequest`]: the grid of the area, and the part of it that is predicted on. Cheap to clone.
+#[derive(Clone)]
+pub struct Area {
+    pub(super) source: Arc<Source>,
+    sources: Sources,
+    grid: Arc<Georef>,
+    /// `None` for a box: everything on the grid is wanted.
+    outline: Option<Arc<Outline>>,
+    cols: Range<usize>,
+    rows: Range<usize>,
+    windows: WindowGrid,
+    /// On the size of pixels.
+    warning: Option<String>,
+}
+
+impl Area {
+    /// Opens the source, chooses the grid and checks that the model can run on it.
+    ///
+    /// # Errors
+    /// If the source is unknown, cannot be opened, lacks a georeference or bands or captures that the model needs, or does not meet
+    /// the area; and if the area cannot be shown in the wanted coordinate system.
+    pub(super) async fn new(
+        request: AreaRequest,
+        (spec, pixels): (&ModelSpec, &PixelOptions),
+        sources: &Sources,
+        windows: WindowGrid,
+    ) -> Result<Self, EngineError> {
+        let AreaRequest { source, shape, crs, pixel_size } = request;
+        if let Some(side) = pixel_size.filter(|side| !(side.is_finite() && *side > 0.0)) {
+            let detail = format!("pixel_size: found {side}; a length in units of the coordinate system is needed, above 0");
+            return Err(EngineError::Invalid { detail });
+        }
+        let source = sources.opened(&source).await?;
+        if pixels.captures.captures.is_some() {
+            check_count(spec, source.select(&pixels.captures)?.len())?;
+        }
+        InputPlan::new(source.raster_info(), spec, &pixels.input())?;
+        // A large area's outline takes a while.
+        let opened = source.clone();
+        let wanted = spec.clone();
+        let placed = move || {
+            let grid = grid::grid_of(&shape, &opened, &wanted, (crs, pixel_size))?;
+            let outline = (!shape.is_box).then(|| Outline::of(&shape, &grid));
+            Ok::<_, EngineError>((grid, outline))
+        };
+        let (grid, outline) = tokio::task::spawn_blocking(placed).await.map_err(|_| EngineError::Panicked)??;
+        if !source.is_searched() && !source.covers(&grid) {
+            return Err(outside(&source, &grid));
+        }
+        let resolution = |grid: &Georef| Extent::of(grid).map(|place| place.resolution_m);
+        // Finer sources are averaged, coarser ones hold nothing to see.
+        let own = source.raster_info().georef.as_ref().and_then(resolution).filter(|own| *own > spec.native_gsd_m);
+        let shown = if pixel_size.is_some() { resolution(&grid) } else { own };
+        let warning = shown.and_then(|metres| resolution_warning(metres, spec.native_gsd_m));
+        let (cols, rows) = (0..grid.width, 0..grid.height);
+        let (grid, outline) = (Arc::new(grid), outline.map(Arc::new));
+        Ok(Self { source, sources: sources.clone(), grid, outline, cols, rows, windows, warning })
+    }
+
+    /// The grid of the whole area.
+    pub fn grid(&self) -> &Georef {
+        &self.grid
+    }
+
+    /// The grid of the part that is predicted on.
+    pub fn georef(&self) -> Georef {
+        let (width, height) = self.size();
+        let transform = self.grid.transform.shifted(self.cols.start as f64, self.rows.start as f64);
+        Georef { crs: self.grid.crs.clone(), transform, width, height }
+    }
+
+    /// Columns and rows of the part that is predicted on.
+    pub fn size(&self) -> (usize, usize) {
+        (self.cols.len(), self.rows.len())
+    }
+
+    /// The version of the source, which changes whenever its pixels do.
+    pub fn source_version(&self) -> &str {
+        &self.source.version
+    }
+
+    /// The blocks of about `block_px` x `block_px` that the whole area consists of, row by row: their columns and rows. Of those that
+    /// a polygon does not touch, none is returned.
+    pub fn blocks(&self, block_px: usize) -> Vec<(Range<usize>, Range<usize>)> {
+        let across = blocks(self.grid.width, block_px, self.windows);
+        let down = blocks(self.grid.height, block_px, self.windows);
+        let all = down.iter().flat_map(|rows| across.iter().map(move |cols| (cols.clone(), rows.clone())));
+        all.filter(|(cols, rows)| {
+            // A mask of a part of the rows at a time takes little memory.
+            const ROWS: usize = 256;
+            let is_touched = |outline: &Arc<Outline>| {
+                let parts = rows.clone().step_by(ROWS).map(|row| row..(row + ROWS).min(rows.end));
+                parts.into_iter().any(|rows| outline.mask(cols.clone(), rows).contains(&true))
+            };
+            self.outline.as_ref().is_none_or(is_touched)
+        })
+        .collect()
+    }
+
+    /// The same area, of which one of its [`Area::blocks`] is predicted on.
+    pub fn block(&self, cols: Range<usize>, rows: Range<usize>) -> Self {
+        Self { cols, rows, ..self.clone() }
+    }
+
+    /// The windows of the part.
+    pub(super) fn windows(&self) -> Vec<AreaWindow> {
+        area_windows((self.grid.width, self.grid.height), (&self.cols, &self.rows), self.windows)
+    }
+
+    /// Side of the input of most windows.
+    pub(super) fn window_px(&self) -> usize {
+        self.windows.input_px()
+    }
+
+    /// Captures that a window may have.
+    pub(super) fn capture_count(&self, spec: &ModelSpec, pixels: &PixelOptions) -> usize {
+        let chosen = pixels.captures.captures.as_ref().map_or(self.source.captures().len(), Vec::len);
+        let most = if self.source.is_searched() { spec.max_images } else { chosen };
+        most.clamp(1, spec.max_images)
+    }
+
+    /// Where the answer of a window lies in its input, and the part of it that no other window answers for.
+    pub(super) fn parts_of(&self, window: &AreaWindow) -> (Part, Part) {
+        let AreaWindow { col, row, window, .. } = window;
+        let from = |part: &Range<usize>, span: usize, input: i64| ((part.start + span) as i64 - input) as usize;
+        let part = |cols: Range<usize>, rows: Range<usize>| Part {
+            col: from(&self.cols, cols.start, *col),
+            row: from(&self.rows, rows.start, *row),
+            width: cols.len(),
+            height: rows.len(),
+        };
+        let (cols, rows) = (window.cols, window.rows);
+        let whole = part(cols.start..cols.start + cols.len, rows.start..rows.start + rows.len);
+        (whole, part(cols.core_start..cols.core_end, rows.core_start..rows.core_end))
+    }
+
+    /// `[rows, cols]` of a window's part: whether each pixel is wanted; `None` if all are.
+    pub(super) fn within(&self, window: &AreaWindow) -> Option<Vec<bool>> {
+        let outline = self.outline.as_ref()?;
+        let (cols, rows) = (window.window.cols, window.window.rows);
+        let (col, row) = (self.cols.start + cols.start, self.rows.start + rows.start);
+        let mask = outline.mask(col..col + cols.len, row..row + rows.len);
+        mask.contains(&false).then_some(mask)
+    }
+
+    /// True if an object centred at a position of the part belongs to it.
+    pub(super) fn owns(&self, (x, y): (f32, f32)) -> bool {
+        let (width, height) = self.size();
+        let is_inside = (0.0..width as f32).contains(&x) && (0.0..height as f32).contains(&y);
+        let at = (self.cols.start as f64 + f64::from(x), self.rows.start as f64 + f64::from(y));
+        is_inside && self.outline.as_ref().is_none_or(|outline| outline.holds(at))
+    }
+
+    /// Reads a window's input; `None` if no capture has data there.
+    ///
+    /// # Errors
+    /// If a search fails or a file cannot be read.
+    pub(super) async fn read(
+        &self,
+        window: &AreaWindow,
+        spec: &Arc<ModelSpec>,
+        (pixels, reading): (&PixelOptions, &Reading),
+        held: impl Send + 'static,
+    ) -> Result<Option<WindowPixels>, EngineError> {
+        let AreaWindow { col, row, width, height, .. } = *window;
+        let transform = self.grid.transform.shifted(col as f64, row as f64);
+        let target = Georef { crs: self.grid.crs.clone(), transform, width, height };
+        let source = self.sources.at(self.source.clone(), &target, pixels.captures.datetime).await?;
+        let (spec, pixels) = (spec.clone(), pixels.clone());
+        let read = move || {
+            let _held = held;
+            read_source_window(&source, &spec, &target, &pixels)
+        };
+        let id = &self.source.id;
+        let read: Result<_, EngineError> = reading.source(id, read).await;
+        read.inspect_err(|error| {
+            if error.is_changed_file() {
+                self.sources.close(&self.source);
+            }
+        })
+    }
+
+    /// A warning on the size of pixels.
+    pub(super) fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// What the user should know if no window has data.
+    pub(super) fn nothing_found(&self, pixels: &PixelOptions) -> String {
+        let id = &self.source.id;
+        let unmatched = self.source.unmatched(&pixels.captures).filter(|_| !self.source.is_searched());
+        unmatched.unwrap_or_else(|| format!("no capture of source {id} has data in the area")) + "."
+    }
+}
+
+/// The error for an area that a source does not meet.
+fn outside(source: &Source, grid: &Georef) -> EngineError {
+    let shown = |extent: Option<Extent>| {
+        extent.map_or_else(
+            || "no place on the Earth".to_owned(),
+            |extent| {
+                let b = extent.bounds_lon_lat;
+                format!("{:.5},{:.5},{:.5},{:.5}", b.min_x, b.min_y, b.max_x, b.max_y)
+            },
+        )
+    };
+    EngineError::Unusable {
+        detail: format!(
+            "the area ({} as west, south, east, north) lies outside source {}, which covers {}",
+            shown(Extent::of(grid)),
+            source.id,
+            shown(source.describe().extent)
+        ),
+    }
+}

@@ -1,0 +1,128 @@
+//! The polygons of an area in pixels of its grid: which pixels and positions lie inside.
+
+use std::ops::Range;
+
+use super::shape::AreaShape;
+use crate::georef::Georef;
+
+/// Edges are projected in pieces of at most this many pixels: straight lines of longitude and latitude are curved on the grid.
+const PIECE_PX: f64 = 32.0;
+
+/// Most pieces of one edge.
+const MAX_PIECES: f64 = 4096.0;
+
+/// A position in pixels.
+type Position = (f64, f64);
+
+/// Polygons in pixels of a grid. A position is inside if it lies in a polygon and not in one of its holes.
+#[derive(Debug)]
+pub(super) struct Outline {
+    /// The edges of each polygon, holes included.
+    polygons: Vec<Vec<(Position, Position)>>,
+}
+
+impl Outline {
+    /// The outline of `shape` on `grid`. Corners that the grid's coordinate system does not cover are left out.
+    pub(super) fn of(shape: &AreaShape, grid: &Georef) -> Self {
+        let to_pixels = grid.transform.inverse();
+        let place = |lon: f64, lat: f64| {
+            let (x, y) = grid.crs.from_lon_lat(lon, lat)?;
+            Some(to_pixels?.apply(x, y))
+        };
+        let edges = |ring: &Vec<Position>| {
+            let line = line_of(ring, place);
+            let next = line.iter().copied().skip(1).chain(line.first().copied());
+            line.iter().copied().zip(next).collect::<Vec<_>>()
+        };
+        Self { polygons: shape.polygons.iter().map(|rings| rings.iter().flat_map(edges).collect()).collect() }
+    }
+
+    /// `[rows, cols]`: whether each pixel's centre is inside.
+    pub(super) fn mask(&self, cols: Range<usize>, rows: Range<usize>) -> Vec<bool> {
+        let mut mask = vec![false; cols.len() * rows.len()];
+        let mut crossings: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
+        for polygon in &self.polygons {
+            crossings.iter_mut().for_each(Vec::clear);
+            for edge in polygon {
+                let (top, bottom) = (edge.0.1.min(edge.1.1), edge.0.1.max(edge.1.1));
+                let first = ((top - 0.5).ceil().max(rows.start as f64)) as usize;
+                for row in (first..rows.end).take_while(|row| *row as f64 + 0.5 <= bottom) {
+                    crossings[row - rows.start].extend(crossing(*edge, row as f64 + 0.5));
+                }
+            }
+            for (row, at) in crossings.iter_mut().enumerate() {
+                at.sort_by(f64::total_cmp);
+                for span in at.chunks_exact(2) {
+                    let col = |x: f64| ((x - 0.5).ceil().clamp(cols.start as f64, cols.end as f64)) as usize - cols.start;
+                    mask[row * cols.len()..][col(span[0])..col(span[1])].fill(true);
+                }
+            }
+        }
+        mask
+    }
+
+    /// True if a position is inside.
+    pub(super) fn holds(&self, (x, y): Position) -> bool {
+        let left_of = |polygon: &Vec<(Position, Position)>| {
+            polygon.iter().filter_map(|edge| crossing(*edge, y)).filter(|at| *at <= x).count()
+        };
+        self.polygons.iter().any(|polygon| left_of(polygon) % 2 == 1)
+    }
+}
+
+/// Where an edge crosses the line at `y`; its lower end does not count, so that two edges that meet there count once.
+fn crossing((a, b): (Position, Position), y: f64) -> Option<f64> {
+    let crosses = (a.1 <= y) != (b.1 <= y);
+    crosses.then(|| a.0 + (y - a.1) / (b.1 - a.1) * (b.0 - a.0))
+}
+
+/// A ring of longitudes and latitudes as a line on the grid, in pieces that are short enough to be straight.
+pub(super) fn line_of(ring: &[Position], place: impl Fn(f64, f64) -> Option<Position>) -> Vec<Position> {
+    let mut line = Vec::new();
+    let next = ring.iter().skip(1).chain(ring.first());
+    for ((lon, lat), (next_lon, next_lat)) in ring.iter().zip(next) {
+        let ends = place(*lon, *lat).zip(place(*next_lon, *next_lat));
+        let length = ends.map_or(f64::INFINITY, |(a, b)| (a.0 - b.0).hypot(a.1 - b.1));
+        let pieces = (length / PIECE_PX).ceil().clamp(1.0, MAX_PIECES) as usize;
+        line.extend((0..pieces).filter_map(|piece| {
+            let at = piece as f64 / pieces as f64;
+            place(lon + at * (next_lon - lon), lat + at * (next_lat - lat))
+        }));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::georef::{Crs, GeoTransform};
+
+    fn outline(coordinates: serde_json::Value) -> Outline {
+        let shape = AreaShape::from_geometry(&json!({"type": "MultiPolygon", "coordinates": coordinates})).unwrap();
+        let transform = GeoTransform::north_up(0.0, 10.0, 1.0, 1.0);
+        Outline::of(&shape, &Georef { crs: Crs::lon_lat(), transform, width: 20, height: 10 })
+    }
+
+    #[test]
+    fn the_pixels_whose_centre_is_inside_are_masked() {
+        // A square with a hole, and a triangle that overlaps it.
+        let square = json!([[[1, 1], [9, 1], [9, 9], [1, 9], [1, 1]], [[3, 3], [3, 7], [7, 7], [7, 3], [3, 3]]]);
+        let triangle = json!([[[8, 1], [18, 1], [8, 9], [8, 1]]]);
+        let outline = outline(json!([square, triangle]));
+        let mask = outline.mask(0..20, 0..10);
+        for row in 0..10 {
+            for col in 0..20 {
+                let centre = (col as f64 + 0.5, row as f64 + 0.5);
+                assert_eq!(mask[row * 20 + col], outline.holds(centre), "{col} {row}");
+            }
+        }
+        let inside = |lon: f64, lat: f64| outline.holds((lon, 10.0 - lat));
+        assert!(inside(2.0, 2.0) && !inside(5.0, 5.0) && inside(8.5, 5.0) && inside(12.0, 3.0) && !inside(17.0, 8.0));
+        let part = outline.mask(5..12, 2..6);
+        for row in 0..4 {
+            assert_eq!(part[row * 7..][..7], mask[(row + 2) * 20 + 5..][..7]);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Predictions on areas of registered sources.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and may report figures"
+)]
+
+mod common;
+
+use axum::body::Body;
+use axum::http::Request;
+use common::{Reply, get, post, send, shared};
+use serde_json::{Value, json};
+
+const JSON: &str = "application/json";
+
+async fn area(path: &str, body: &Value) -> Reply {
+    post(&format!("/v1/predict/{path}"), JSON, body.to_string()).await
+}
+
+/// The labels of an npy of bytes, its rows and columns.
+fn labels(reply: &Reply) -> (Vec<u8>, usize, usize) {
+    assert_eq!(reply.status.as_u16(), 200, "{}", String::from_utf8_lossy(&reply.body));
+    let header = usize::from(u16::from_le_bytes([reply.body[8], reply.body[9]])) + 10;
+    let text = String::from_utf8_lossy(&reply.body[10..header]).into_owned();
+    let shape = text.split("'shape': (").nth(1).unwrap().split(')').next().unwrap();
+    let sides: Vec<usize> = shape.split(',').filter_map(|side| side.trim().parse().ok()).collect();
+    (reply.body[header..].to_vec(), sides[0], sides[1])
+}
+
+#[tokio::test]
+async fn an_area_on_the_grid_of_tiles_is_what_the_tile_shows() {
+    // Tile 4/8/5: Central Europe.
+    let bbox = json!([0.0, 40.979_898_069_620_13, 22.5, 55.776_573_018_667_7]);
+    let body = json!({"source": "world", "bbox": bbox, "crs": "EPSG:3857", "render": "index", "format": "npy"});
+    let (found, rows, cols) = labels(&area("world/water", &body).await);
+    assert_eq!((rows, cols), (256, 256));
+    let (tile, ..) = labels(&get("/v1/tiles/world/water/4/8/5.npy?source=world&render=index").await);
+    let same = found.iter().zip(&tile).filter(|(a, b)| a == b).count();
+    // The windows lie elsewhere, so the network sees other surroundings.
+    assert!(same as f64 > 0.97 * tile.len() as f64, "{same} of {}", tile.len());
+}
+
+#[tokio::test]
+async fn every_format_is_georeferenced() {
+    let info = get("/v1/sources/trees_osbs").await.json();
+    let b: Vec<f64> = info["bounds"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+    let (w, h) = (b[2] - b[0], b[3] - b[1]);
+    let bbox = json!([b[0] + w / 4.0, b[1] + h / 4.0, b[0] + 3.0 * w / 4.0, b[1] + 3.0 * h / 4.0]);
+    let mut body = json!({"source": "trees_osbs", "bbox": bbox});
+    let objects = area("trees/tree_crown", &body).await;
+    assert_eq!((objects.status.as_u16(), objects.header("content-crs")), (200, "EPSG:32617"), "{}", info);
+    let features = objects.json()["features"].as_array().unwrap().clone();
+    assert!(!features.is_empty());
+    for (format, media_type) in
+        [("json", "application/json"), ("png", "image/png"), ("safetensors", "application/x-safetensors")]
+    {
+        body["format"] = format.into();
+        let reply = area("trees/tree_crown", &body).await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, media_type));
+    }
+    // A triangle holds some of them, and no others.
+    let corners = json!([[
+        [b[0] + w / 4.0, b[1] + h / 4.0],
+        [b[0] + 3.0 * w / 4.0, b[1] + h / 4.0],
+        [b[0] + w / 4.0, b[1] + 3.0 * h / 4.0],
+        [b[0] + w / 4.0, b[1] + h / 4.0]
+    ]]);
+    let triangle = json!({"source": "trees_osbs", "geometry": {"type": "Polygon", "coordinates": corners}});
+    let inside = area("trees/tree_crown", &triangle).await.json()["features"].as_array().unwrap().len();
+    assert!(inside > 0 && inside < features.len(), "{inside} of {}", features.len());
+    let embedding = area("trees/embedding", &triangle).await.json();
+    assert_eq!(embedding["pool"], "mean");
+}
+
+#[tokio::test]
+async fn outside_of_a_polygon_there_is_no_data() {
+    let corners = json!([[[0, 40], [20, 40], [0, 60], [0, 40]]]);
+    let geometry = json!({"type": "Polygon", "coordinates": corners});
+    let body = json!({"source": "world", "geometry": geometry, "crs": "EPSG:3857", "render": "index", "format": "npy"});
+    let (labels, rows, cols) = labels(&area("world/water", &body).await);
+    assert_eq!(labels[cols - 1], 255, "the corner in the north-east");
+    let filled = labels.iter().filter(|label| **label != 255).count() as f64 / (rows * cols) as f64;
+    assert!((0.3..0.7).contains(&filled), "{filled}");
+}
+
+#[tokio::test]
+async fn the_antimeridian_can_be_crossed() {
+    let body = json!({"source": "world", "bbox": [175, -22, -175, -12], "render": "index", "format": "npy"});
+    let (labels, rows, cols) = labels(&area("world/water", &body).await);
+    assert!(rows > 50 && cols > 50, "{rows} x {cols}");
+    assert!(labels.iter().filter(|label| **label != 255).count() > rows * cols / 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_told_what_can() {
+    let bbox = json!([0, 40, 10, 50]);
+    for (path, body, status, word) in [
+        ("world/water", json!({"source": "wrld", "bbox": bbox}), 404, "world"),
+        ("world/water", json!({"bbox": bbox}), 400, "source"),
+        ("world/water", json!({"source": "world"}), 400, "bbox or geometry"),
+        ("world/water", json!({"source": "world", "bbox": bbox, "tresh": 1}), 400, "threshold"),
+        ("world/water", json!({"source": "world", "bbox": bbox, "pixel_size": -1}), 400, "above 0"),
+        ("world/water", json!({"source": "world", "bbox": bbox, "pixel_size": 0.01}), 413, "limit"),
+        ("world/water", json!({"source": "world", "bbox": bbox, "images": 2}), 400, "captures of its own"),
+        ("world/water", json!({"source": "world", "bbox": bbox, "captures": [7]}), 400, "capture"),
+        ("trees/tree_crown", json!({"source": "trees", "bbox": bbox}), 422, "outside source trees"),
+        ("world/water", json!({"source": "world", "bbox": bbox, "format": "safetensors"}), 406, "geojson"),
+    ] {
+        let reply = area(path, &body).await;
+        assert_eq!(reply.status.as_u16(), status, "{body}: {}", String::from_utf8_lossy(&reply.body));
+        let detail = reply.problem(status);
+        assert!(detail.contains(word), "{body}: {detail}");
+    }
+    let broken = post("/v1/predict/world/water", JSON, "[1, 2").await.problem(400);
+    assert!(broken.contains("no JSON object"), "{broken}");
+    let doubled = post(
+        "/v1/predict/world/water?threshold=0.3",
+        JSON,
+        json!({"source": "world", "bbox": bbox, "threshold": 0.4}).to_string(),
+    );
+    assert!(doubled.await.problem(400).contains("duplicate"));
+}
+
+#[tokio::test]
+async fn an_area_may_become_a_job() {
+    let body = json!({"source": "world", "bbox": [0, 40, 10, 50], "format": "tif"});
+    let now = area("world/water", &body).await;
+    let request = Request::post("/v1/predict/world/water").header("content-type", JSON).header("prefer", "respond-async");
+    let reply = send(&shared(), request.body(Body::from(body.to_string())).unwrap()).await;
+    assert_eq!(reply.status.as_u16(), 202);
+    let location = reply.header("location").to_owned();
+    let later = loop {
+        let job = get(&location).await.json();
+        match job["state"].as_str().unwrap() {
+            "done" => break get(&format!("{location}/result")).await,
+            "queued" | "running" => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            state => panic!("{state}: {job}"),
+        }
+    };
+    assert_eq!(later.body, now.body);
+    assert_eq!(later.header("content-bbox"), now.header("content-bbox"));
+}
