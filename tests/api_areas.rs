@@ -106,7 +106,7 @@ async fn what_cannot_be_is_told_what_can() {
         ("world/water", json!({"source": "world", "bbox": bbox, "pixel_size": -1}), 400, "above 0"),
         ("world/water", json!({"source": "world", "bbox": bbox, "pixel_size": 0.01}), 413, "limit"),
         ("world/water", json!({"source": "world", "bbox": bbox, "images": 2}), 400, "captures of its own"),
-        ("world/water", json!({"source": "world", "bbox": bbox, "captures": [7]}), 400, "capture"),
+        ("world/water", json!({"source": "world", "bbox": bbox, "captures": [7]}), 404, "capture"),
         ("trees/tree_crown", json!({"source": "trees", "bbox": bbox}), 422, "outside source trees"),
         ("world/water", json!({"source": "world", "bbox": bbox, "format": "safetensors"}), 406, "geojson"),
     ] {
