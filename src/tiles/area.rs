@@ -109,8 +109,10 @@ mod tests {
 
     #[test]
     fn blocks_end_in_the_middle_of_windows_and_leave_no_splinter() {
-        assert_eq!(blocks(300, 4096, GRID), [0..300]);
-        assert_eq!(blocks(4351, 4096, GRID), [0..4351]);
+        for length in [1, 300, 4351] {
+            let only = blocks(length, 4096, GRID);
+            assert_eq!((only.len(), only[0].clone()), (1, 0..length));
+        }
         assert_eq!(blocks(9000, 4096, GRID), [0..3840, 3840..7936, 7936..9000]);
         assert_eq!(blocks(1300, 1, GRID), [0..256, 256..768, 768..1300]);
     }
