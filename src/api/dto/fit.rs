@@ -1,5 +1,7 @@
 //! The request to fit a head to labels, and its labels in GeoJSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -41,6 +43,10 @@ pub(crate) struct FitBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = "class", example = "class")]
     pub property: Option<String>,
+    /// Red, green and blue of each category. Default: eight distinct colours in turn.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({"desert": [214, 178, 90], "forest": [34, 120, 60]}))]
+    pub colors: BTreeMap<String, [u8; 3]>,
     /// Name of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = "fit", example = "ground")]
@@ -121,8 +127,12 @@ impl FitBody {
         let layers = self.layers.clone().unwrap_or_else(|| DEFAULT_LAYERS.to_vec());
         let task = self.task.as_deref().unwrap_or("fit");
         let title = self.title.clone().unwrap_or_else(|| format!("{base} with a head fitted on {}", self.source));
-        let manifest =
+        let colors = self.colors_of(&categories)?;
+        let mut manifest =
             Manifest { title: Some(title), ..Manifest::linear_segment(&self.id, base, task, categories, layers) };
+        for head in &mut manifest.heads {
+            head.colors = colors.clone();
+        }
         let pixels = PixelParams {
             bands: self.bands.clone(),
             preset: self.preset.clone(),
@@ -132,6 +142,25 @@ impl FitBody {
         let resampling = parsed::<Resampling>(&self.resampling)?.unwrap_or_default();
         let pixels = pixels.options(parsed(&self.datetime)?, resampling)?;
         Ok(FitRequest { manifest, source: self.source.clone(), pixels, labels })
+    }
+
+    /// The colour of each category; none if the request has none.
+    ///
+    /// # Errors
+    /// If a category has no colour while others have, or a colour is for a category that no label has.
+    fn colors_of(&self, categories: &[String]) -> Result<Vec<[u8; 3]>, Problem> {
+        if self.colors.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(unknown) = self.colors.keys().find(|name| categories.binary_search(name).is_err()) {
+            return Err(unusable(format!("colors: found {unknown:?}; the labels have the categories {categories:?}")));
+        }
+        let color = |name: &String| {
+            let missing =
+                || unusable(format!("colors: found none for {name:?}; one for each category is needed, or none at all"));
+            self.colors.get(name).copied().ok_or_else(missing)
+        };
+        categories.iter().map(color).collect()
     }
 }
 
@@ -292,6 +321,19 @@ mod tests {
         assert_eq!(request.labels.iter().map(|label| label.category).collect::<Vec<_>>(), [1, 0, 1]);
         assert_eq!(request.labels[0].shape, LabelShape::Point([1.0, 1.0]));
         assert!(matches!(&request.labels[1].shape, LabelShape::Polygon(rings) if rings[0].len() == 4));
+    }
+
+    #[test]
+    fn each_category_has_its_colour_or_none_has() {
+        let mut both = body(json!([feature(at(1.0), json!("water")), feature(at(2.0), json!("land"))]));
+        let colors = |body: &FitBody| body.request("world").map(|request| request.manifest.heads[0].colors.clone());
+        assert!(colors(&both).unwrap().is_empty());
+        both.colors = BTreeMap::from([("water".to_owned(), [0, 0, 255])]);
+        assert!(colors(&both).unwrap_err().detail.contains("none for \"land\""));
+        both.colors.insert("land".to_owned(), [120, 96, 60]);
+        assert_eq!(colors(&both).unwrap(), [[120, 96, 60], [0, 0, 255]]);
+        both.colors.insert("ice".to_owned(), [255; 3]);
+        assert!(colors(&both).unwrap_err().detail.contains("found \"ice\""));
     }
 
     #[test]
