@@ -22,6 +22,7 @@
 
 mod allocator;
 pub mod api;
+pub mod areas;
 pub mod assets;
 pub mod budget;
 pub mod cli;

@@ -83,7 +83,11 @@ macro_rules! query_of_groups {
                 Self::of(&[pairs(uri)?, others].concat())
             }
 
-            fn of(pairs: &[(String, String)]) -> Result<Self, Problem> {
+            /// The parameters in these pairs of names and texts.
+            ///
+            /// # Errors
+            /// As of a query.
+            pub(super) fn of(pairs: &[(String, String)]) -> Result<Self, Problem> {
                 let mut known = BTreeSet::new();
                 let groups = ($(group::<$group>(pairs, &mut known)?,)+);
                 reject_unknown(pairs, &known)?;

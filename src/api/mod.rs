@@ -3,6 +3,7 @@
 //! [`router`] is the service that the server runs and the tests call; [`openapi`] describes it.
 
 mod answer;
+mod area_job;
 mod base_url;
 mod byte_range;
 mod compression;
@@ -35,6 +36,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+pub(crate) use area_job::area_job;
 pub(crate) use dto::ModelDto;
 pub use error::{ProblemKind, Row, TABLE};
 pub use middleware::Peer;

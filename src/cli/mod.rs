@@ -1,7 +1,8 @@
-//! The command line: serve, models, predict, openapi, bench, health.
+//! The command line: serve, models, predict, plan, run, openapi, bench, health.
 //!
 //! Errors are one line on stderr. The exit code is 1 if a command failed and 2 if the arguments could not be parsed.
 
+mod area;
 mod bench;
 mod models;
 mod options;
@@ -44,6 +45,10 @@ enum Command {
     Models(models::ModelsCommand),
     /// Run a model on image files and write the result to a file, without a server
     Predict(predict::PredictArgs),
+    /// Divide an area of a source into blocks and write what a run would do
+    Plan(area::PlanArgs),
+    /// Run a model on an area of a source in blocks, or go on with what an earlier run has left
+    Run(area::RunArgs),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
     /// Measure a model's speed on a synthetic image and print the results as JSON
@@ -71,7 +76,7 @@ struct HealthArgs {
 }
 
 /// All commands. A first argument that is a flag and not one of [`OWN_FLAGS`] belongs to `serve`.
-const COMMANDS: [&str; 7] = ["serve", "models", "predict", "openapi", "bench", "health", "help"];
+const COMMANDS: [&str; 9] = ["serve", "models", "predict", "plan", "run", "openapi", "bench", "health", "help"];
 /// Flags that work without a command.
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
@@ -131,6 +136,8 @@ fn execute(command: Command) -> Result<(), CommandError> {
         }
         Command::Models(command) => models::execute(command),
         Command::Predict(arguments) => predict::execute(arguments),
+        Command::Plan(arguments) => area::plan(arguments),
+        Command::Run(arguments) => area::execute(arguments),
         Command::Openapi => print(&(api::openapi().to_pretty_json()? + "\n")),
         Command::Bench(arguments) => bench::execute(arguments),
         Command::Health(HealthArgs { port }) => {

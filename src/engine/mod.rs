@@ -238,6 +238,14 @@ impl Engine {
         scene::predict((plan, caller), &imagery, sink, report, parts).await
     }
 
+    /// Changes whenever the weights of a planned scene do. They are loaded to know it.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    pub async fn weights_revision(&self, plan: &ScenePlan) -> Result<Arc<str>, EngineError> {
+        Ok(self.models.load_spec(&plan.model.spec).await?.revision.clone())
+    }
+
     /// Checks a request for an area that a planned scene is to run on, opens its source and chooses its grid.
     ///
     /// # Errors

@@ -28,7 +28,8 @@ const DENSIFY_PX: f64 = 64.0;
 /// Most points added to one edge; on longer edges their distance grows.
 const MAX_EDGE_POINTS: f64 = 4096.0;
 
-type Ring = Vec<[f64; 2]>;
+/// Positions of a closed line.
+pub(super) type Ring = Vec<[f64; 2]>;
 
 #[derive(Serialize)]
 struct Collection<'a> {
@@ -65,25 +66,56 @@ struct FeatureProperties<'a> {
     scores: Option<ByCategory<'a>>,
 }
 
-/// Writes a prediction as a feature collection.
-pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
+/// A feature in written coordinates.
+pub(super) struct PlacedFeature {
+    /// Each has its exterior ring first, then its holes; rings are closed.
+    pub(super) polygons: Vec<Vec<Ring>>,
+    /// Index into the task's categories.
+    pub(super) category_id: usize,
+    /// The object's score, or the mean probability of the region's pixels.
+    pub(super) score: f32,
+}
+
+/// The features of a prediction. Those with a point that has no longitude and latitude are left out.
+///
+/// # Errors
+/// If the prediction contradicts the task, was reduced without scores, or has more corners than an answer may hold.
+pub(super) fn placed_features(
+    prediction: &Prediction,
+    task: &Task,
+    options: &RenderOptions,
+) -> Result<Vec<PlacedFeature>, OutputError> {
     let projection = PixelProjection::of(prediction.georef.as_ref());
-    let (found, scores) = match (&prediction.output, task.task_type) {
+    let found = match (&prediction.output, task.task_type) {
         (Output::Scores(scores), TaskType::Classification | TaskType::MultiLabelClassification) => {
-            (footprint(prediction, scores).into_iter().collect(), Some(ByCategory { task, scores }))
+            footprint(prediction, scores).into_iter().collect()
         }
         // An object belongs to the tile that holds its centre, and is written whole even if it extends beyond that tile.
         _ => {
             let margin = prediction.width.max(prediction.height);
             let canvas = PixelRect::around(prediction.width, prediction.height, margin);
-            (features(prediction, task, Format::Geojson, options, canvas)?, None)
+            features(prediction, task, Format::Geojson, options, canvas)?
         }
     };
-    let written = found.into_iter().filter_map(|feature| {
-        let mut polygons = feature.polygons.iter().map(|rings| projection.polygon(rings)).collect::<Option<Vec<_>>>()?;
-        let geometry = match polygons.len() {
-            1 => Geometry::Polygon(polygons.remove(0)),
-            _ => Geometry::MultiPolygon(polygons),
+    let placed = |PixelFeature { polygons, category_id, score }: PixelFeature| {
+        let polygons = polygons.iter().map(|rings| projection.polygon(rings)).collect::<Option<Vec<_>>>()?;
+        Some(PlacedFeature { polygons, category_id, score })
+    };
+    Ok(found.into_iter().filter_map(placed).collect())
+}
+
+/// Writes a prediction as a feature collection.
+pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
+    let scores = match (&prediction.output, task.task_type) {
+        (Output::Scores(scores), TaskType::Classification | TaskType::MultiLabelClassification) => {
+            Some(ByCategory { task, scores })
+        }
+        _ => None,
+    };
+    let written = placed_features(prediction, task, options)?.into_iter().map(|mut feature| {
+        let geometry = match feature.polygons.len() {
+            1 => Geometry::Polygon(feature.polygons.remove(0)),
+            _ => Geometry::MultiPolygon(feature.polygons),
         };
         let properties = FeatureProperties {
             category: task.category_name(feature.category_id),
@@ -91,7 +123,7 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
             score: feature.score,
             scores,
         };
-        Some(Feature { kind: "Feature", geometry, properties })
+        Feature { kind: "Feature", geometry, properties }
     });
     let collection = Collection {
         kind: "FeatureCollection",

@@ -16,6 +16,7 @@ mod filter;
 mod format;
 mod geojson;
 mod geokeys;
+mod geoparquet;
 mod geotiff;
 mod imagery;
 mod json;
@@ -39,6 +40,7 @@ pub use choice::{
 pub use encode::{Encoded, encode};
 pub use error::OutputError;
 pub use format::Format;
+pub use geoparquet::encode_geoparquet;
 pub use imagery::encode_imagery;
 pub use options::{Colormap, Render, RenderOptions};
 pub use polygonize::{Region, polygonize};

@@ -121,21 +121,24 @@ impl Area {
         let across = blocks(self.grid.width, block_px, self.windows);
         let down = blocks(self.grid.height, block_px, self.windows);
         let all = down.iter().flat_map(|rows| across.iter().map(move |cols| (cols.clone(), rows.clone())));
-        all.filter(|(cols, rows)| {
-            // A mask of a part of the rows at a time takes little memory.
-            const ROWS: usize = 256;
-            let is_touched = |outline: &Arc<Outline>| {
-                let parts = rows.clone().step_by(ROWS).map(|row| row..(row + ROWS).min(rows.end));
-                parts.into_iter().any(|rows| outline.mask(cols.clone(), rows).contains(&true))
-            };
-            self.outline.as_ref().is_none_or(is_touched)
-        })
-        .collect()
+        all.filter(|(cols, rows)| self.outline.as_ref().is_none_or(|outline| outline.meets(cols, rows))).collect()
     }
 
     /// The same area, of which one of its [`Area::blocks`] is predicted on.
     pub fn block(&self, cols: Range<usize>, rows: Range<usize>) -> Self {
         Self { cols, rows, ..self.clone() }
+    }
+
+    /// The part of this part that takes one forward pass, to measure one.
+    pub fn one_window(&self) -> Self {
+        let side = self.windows.core_px / 4;
+        let first = |part: &Range<usize>| part.start..part.end.min(part.start + side);
+        self.block(first(&self.cols), first(&self.rows))
+    }
+
+    /// The number of forward passes, at most: windows without data take none.
+    pub fn window_count(&self) -> usize {
+        self.windows().len()
     }
 
     /// The windows of the part.

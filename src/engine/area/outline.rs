@@ -61,6 +61,23 @@ impl Outline {
         mask
     }
 
+    /// True if the centre of a pixel of a rectangle is inside.
+    pub(super) fn meets(&self, cols: &Range<usize>, rows: &Range<usize>) -> bool {
+        /// A mask of some rows at a time takes little memory.
+        const ROWS: usize = 256;
+        let (left, right) = (cols.start as f64, cols.end as f64);
+        let (top, bottom) = (rows.start as f64, rows.end as f64);
+        let is_near = |((ax, ay), (bx, by)): &(Position, Position)| {
+            ax.min(*bx) < right && ax.max(*bx) > left && ay.min(*by) < bottom && ay.max(*by) > top
+        };
+        if !self.polygons.iter().flatten().any(is_near) {
+            // Wholly inside or wholly outside.
+            return self.holds((f64::midpoint(left, right), f64::midpoint(top, bottom)));
+        }
+        let mut parts = rows.clone().step_by(ROWS).map(|row| row..(row + ROWS).min(rows.end));
+        parts.any(|rows| self.mask(cols.clone(), rows).contains(&true))
+    }
+
     /// True if a position is inside.
     pub(super) fn holds(&self, (x, y): Position) -> bool {
         let left_of = |polygon: &Vec<(Position, Position)>| {
@@ -120,6 +137,7 @@ mod tests {
         }
         let inside = |lon: f64, lat: f64| outline.holds((lon, 10.0 - lat));
         assert!(inside(2.0, 2.0) && !inside(5.0, 5.0) && inside(8.5, 5.0) && inside(12.0, 3.0) && !inside(17.0, 8.0));
+        assert!(outline.meets(&(1..2), &(8..9)) && !outline.meets(&(4..6), &(4..6)) && !outline.meets(&(18..20), &(0..3)));
         let part = outline.mask(5..12, 2..6);
         for row in 0..4 {
             assert_eq!(part[row * 7..][..7], mask[(row + 2) * 20 + 5..][..7]);

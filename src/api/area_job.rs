@@ -1,0 +1,52 @@
+//! Area jobs as JSON: the area and the options of a prediction, with a model, a task, a size of blocks and a destination.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::dto::{AreaParams, EmbeddingParams, PixelParams, RenderParams};
+use super::error::Problem;
+use super::extract::Query;
+use crate::areas::{AreaError, AreaJob};
+use crate::engine::{Engine, SceneRequest};
+
+/// The members that a job has beside those of `POST /v1/predict`.
+#[derive(Deserialize)]
+struct JobMembers {
+    model: Option<String>,
+    task: Option<String>,
+    block_px: Option<usize>,
+    destination: Option<String>,
+}
+
+/// Their names.
+const MEMBERS: [&str; 4] = ["model", "task", "block_px", "destination"];
+
+/// Checks a job; returns it and the folder that it names, if it does.
+///
+/// # Errors
+/// If a member is missing, unknown, malformed or out of range, or there is no such model or task.
+pub(crate) fn area_job(engine: &Engine, text: Map<String, Value>) -> Result<(AreaJob, Option<String>), Problem> {
+    let mut kept = text.clone();
+    // The same job at another place has the same results.
+    kept.remove("destination");
+    let (own, others): (Map<_, _>, Map<_, _>) = text.into_iter().partition(|(name, _)| MEMBERS.contains(&name.as_str()));
+    let JobMembers { model, task, block_px, destination } =
+        serde_json::from_value(own.into()).map_err(|error| Problem::invalid(format!("the job: {error}")))?;
+    let needed =
+        |name: &str| Problem::invalid(format!("{name}: found none; a job needs model, task, source and bbox or geometry"));
+    let (model, task) = (model.ok_or_else(|| needed("model"))?, task.ok_or_else(|| needed("task"))?);
+    let (area, options) = AreaParams::split(others)?;
+    let Query((pixels, embedding, render)) = Query::<(PixelParams, EmbeddingParams, RenderParams)>::of(&options)?;
+    let model = engine.models().task(&model, &task)?;
+    let render = render.options(&model.task)?;
+    let pixels = pixels.options(area.datetime()?, area.resampling()?)?;
+    let request = area.request()?;
+    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding: embedding.options()? });
+    Ok((AreaJob::new(scene, request, render, block_px, kept.into())?, destination))
+}
+
+impl From<AreaError> for Problem {
+    fn from(error: AreaError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}

@@ -1,0 +1,32 @@
+//! Area jobs: an area of any size, worked on in blocks that a folder collects.
+//!
+//! A job becomes a plan of blocks that anybody can make again from the job alone: the same job has the same blocks with the same names.
+//! Each block is written once and whole, first its data, then its STAC item. So a run goes on where another was killed, several runs
+//! may share the blocks, and a block that fails leaves its reason and nothing else. [`run`](fn@run) puts a STAC collection and a
+//! mosaic over what there is.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `job` | the job: what to predict, where, in blocks of which size |
+//! | `plan` | the blocks, and what they will cost |
+//! | `block` | one block from imagery to the bytes of its file |
+//! | `folder` | where files go: each put there once |
+//! | `run` | the blocks of a shard, one after the other |
+//! | `stac`, `mosaic` | what is written over the blocks |
+
+mod block;
+mod error;
+mod folder;
+mod job;
+mod mosaic;
+mod plan;
+mod run;
+mod shard;
+mod stac;
+
+pub use error::AreaError;
+pub use folder::Folder;
+pub use job::AreaJob;
+pub use plan::{AreaPlan, Block, Estimate};
+pub use run::{FailedBlock, Progress, Report, RunOptions, run};
+pub use shard::Shard;

@@ -1,0 +1,226 @@
+//! Running a plan: the blocks of a shard, and what is put over all that are there.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::block::{self, BlockKind};
+use super::error::AreaError;
+use super::folder::Folder;
+use super::job::AreaJob;
+use super::plan::{AreaPlan, Block};
+use super::shard::Shard;
+use super::{mosaic, stac};
+use crate::engine::{Area, Engine};
+use crate::error::ErrorKind;
+
+/// Blocks under way at a time: while one is encoded and written, the next is read.
+const BLOCKS_IN_FLIGHT: usize = 2;
+
+/// How often a block is tried in a run.
+const ATTEMPTS: usize = 2;
+
+/// Which blocks a run does.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The share of the blocks.
+    pub shard: Shard,
+    /// Only the block of this name.
+    pub block: Option<String>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Blocks of the share that are there, those that were there before included.
+    pub done: usize,
+    /// Blocks that failed.
+    pub failed: usize,
+    /// Blocks of the share.
+    pub total: usize,
+    /// Blocks per second in this run; 0 before the first.
+    pub rate: f64,
+    /// Time left at that rate.
+    pub left: Option<Duration>,
+}
+
+/// A block that could not be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedBlock {
+    /// The block.
+    pub block: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a run ended in.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `done`, `done with failures`, or `in progress` if blocks of other shards are missing.
+    pub state: &'static str,
+    /// Blocks of the plan.
+    pub blocks: usize,
+    /// Blocks that are there.
+    pub done: usize,
+    /// Blocks that this run has made.
+    pub made: usize,
+    /// Blocks that failed in this run.
+    pub failed: Vec<FailedBlock>,
+    /// Seconds that this run took.
+    pub seconds: f64,
+    /// Warnings about the imagery of the blocks made.
+    pub warnings: Vec<String>,
+}
+
+/// Does the blocks of a share that `folder` does not hold yet, and puts a STAC collection and a mosaic over all that are there. A
+/// block that fails is tried once more, then noted under `failed/` and left out; the next run tries it again.
+///
+/// # Errors
+/// If the folder holds another job or cannot be written, there is no such block, or the engine is stopping.
+pub async fn run(
+    engine: &Engine,
+    (job, plan, area): (&AreaJob, &AreaPlan, &Area),
+    folder: &Folder,
+    options: &RunOptions,
+    report: impl Fn(Progress),
+) -> Result<Report, AreaError> {
+    let started = Instant::now();
+    let plan = agreed(plan, folder)?;
+    let kind = BlockKind::of(job.scene.task().task_type);
+    let wanted = wanted(&plan, options)?;
+    let total = wanted.len();
+    let missing: Vec<&Block> = wanted.into_iter().filter(|block| !folder.has(&stac::item_name(&block.name))).collect();
+    let before = total - missing.len();
+    let (mut made, mut failed, mut warnings) = (0, Vec::new(), Vec::new());
+    let progress = |made: usize, failed: usize| {
+        let rate = made as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        let left = (made > 0).then(|| Duration::from_secs_f64((total - before - made - failed) as f64 / rate));
+        Progress { done: before + made, failed, total, rate, left }
+    };
+    report(progress(0, 0));
+    let mut answers = futures::stream::iter(missing)
+        .map(|block| {
+            let made = make(engine, (job, &plan, area), (block, kind), folder);
+            async move { (block, made.await) }
+        })
+        .buffer_unordered(BLOCKS_IN_FLIGHT);
+    while let Some((block, answer)) = answers.next().await {
+        match answer {
+            Ok(found) => {
+                made += 1;
+                folder.remove(&failure_name(&block.name));
+                for warning in found {
+                    if !warnings.contains(&warning) {
+                        warnings.push(warning);
+                    }
+                }
+            }
+            // What stops every block stops the run; the next one goes on.
+            Err(error @ AreaError::Io { .. }) => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            Err(error) => {
+                tracing::warn!(block = block.name, %error, "a block has failed");
+                let failure = FailedBlock { block: block.name.clone(), reason: error.to_string() };
+                folder.replace(&failure_name(&block.name), json!(failure).to_string().as_bytes())?;
+                failed.push(failure);
+            }
+        }
+        report(progress(made, failed.len()));
+    }
+    let done = cover(job, &plan, area, kind, folder)?;
+    let state = match (done == plan.blocks.len(), failed.is_empty()) {
+        (true, _) => "done",
+        (false, false) => "done with failures",
+        (false, true) => "in progress",
+    };
+    if done == plan.blocks.len() {
+        folder.clean();
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Report { state, blocks: plan.blocks.len(), done, made, failed, seconds, warnings })
+}
+
+/// The file that says why a block failed.
+fn failure_name(block: &str) -> String {
+    format!("failed/{block}.json")
+}
+
+/// The plan that the folder holds, which is put there first if it holds none.
+fn agreed(plan: &AreaPlan, folder: &Folder) -> Result<AreaPlan, AreaError> {
+    const PLAN: &str = "plan.json";
+    let text = serde_json::to_vec_pretty(plan).map_err(|error| AreaError::Invalid { detail: error.to_string() })?;
+    folder.put_new(PLAN, &text)?;
+    let found = folder.read(PLAN)?.unwrap_or_default();
+    let conflict = |what: &str| AreaError::Conflict {
+        detail: format!("the destination holds {what}; an empty folder is needed, or the job that it was begun with"),
+    };
+    let found: AreaPlan = serde_json::from_slice(&found).map_err(|_| conflict("a plan that cannot be read"))?;
+    if found.identity == plan.identity && found.blocks == plan.blocks {
+        Ok(found)
+    } else {
+        Err(conflict("results of another job, or of another version of its source, its model or this program"))
+    }
+}
+
+fn wanted<'a>(plan: &'a AreaPlan, options: &RunOptions) -> Result<Vec<&'a Block>, AreaError> {
+    match &options.block {
+        None => {
+            let numbered = plan.blocks.iter().enumerate();
+            Ok(numbered.filter(|(number, _)| options.shard.has(*number)).map(|(_, block)| block).collect())
+        }
+        Some(name) => plan.blocks.iter().find(|block| block.name == *name).map(|block| vec![block]).ok_or_else(|| {
+            let first = plan.blocks.first().map_or("none", |block| &block.name);
+            AreaError::Invalid { detail: format!("block: found {name:?}; one of the plan's is needed, such as {first}") }
+        }),
+    }
+}
+
+/// Makes a block and writes its files: the data, then the item that says that it is whole. Returns warnings about its imagery.
+async fn make(
+    engine: &Engine,
+    (job, plan, area): (&AreaJob, &AreaPlan, &Area),
+    (block, kind): (&Block, BlockKind),
+    folder: &Folder,
+) -> Result<Vec<String>, AreaError> {
+    let part = block.of(area);
+    let mut attempt = 1;
+    let (bytes, warnings) = loop {
+        match block::predict(engine, job, &part).await {
+            Err(error) if attempt < ATTEMPTS && error.kind() != ErrorKind::Unavailable => {
+                tracing::warn!(block = block.name, %error, "a block is tried again");
+                attempt += 1;
+            }
+            answer => break answer?,
+        }
+    };
+    let item = stac::item(plan, block, area, job.scene.task(), kind, &warnings);
+    let (folder, block) = (folder.clone(), block.name.clone());
+    let written = tokio::task::spawn_blocking(move || {
+        folder.put_new(&kind.file(&block), &bytes)?;
+        folder.put_new(&stac::item_name(&block), item.to_string().as_bytes())
+    });
+    written.await.map_err(|_| crate::engine::EngineError::Panicked)??;
+    Ok(warnings)
+}
+
+/// Writes the collection and the mosaic over the blocks that are there; returns how many are.
+fn cover(job: &AreaJob, plan: &AreaPlan, area: &Area, kind: BlockKind, folder: &Folder) -> Result<usize, AreaError> {
+    let there =
+        || -> Vec<&Block> { plan.blocks.iter().filter(|block| folder.has(&stac::item_name(&block.name))).collect() };
+    let mut blocks = there();
+    loop {
+        let collection = stac::collection(plan, &blocks, area, job.scene.task(), kind);
+        folder.replace("collection.json", collection.to_string().as_bytes())?;
+        if kind == BlockKind::Raster {
+            folder.replace("mosaic.vrt", mosaic::vrt(plan, &blocks, job.scene.task(), &job.render).as_bytes())?;
+        }
+        // A run beside this one may have come to its end meanwhile, and then been written over.
+        let now = there();
+        if now.len() == blocks.len() {
+            return Ok(now.len());
+        }
+        blocks = now;
+    }
+}

@@ -1,0 +1,132 @@
+//! STAC 1.1: an item per block, and a collection over them.
+
+use serde_json::{Value, json};
+
+use super::block::BlockKind;
+use super::plan::{AreaPlan, Block};
+use crate::engine::Area;
+use crate::zoo::Task;
+
+const VERSION: &str = "1.1.0";
+const PROJECTION: &str = "https://stac-extensions.github.io/projection/v2.0.0/schema.json";
+const CLASSIFICATION: &str = "https://stac-extensions.github.io/classification/v2.0.0/schema.json";
+
+/// The file of a block's item, which is written when the block is whole.
+pub(super) fn item_name(block: &str) -> String {
+    format!("items/{block}.json")
+}
+
+/// The item of a block.
+pub(super) fn item(
+    plan: &AreaPlan,
+    block: &Block,
+    area: &Area,
+    task: &Task,
+    kind: BlockKind,
+    warnings: &[String],
+) -> Value {
+    let georef = block.of(area).georef();
+    let (t, place) = (georef.transform, block.place(area));
+    let (bbox, geometry) = match place {
+        Some((bbox, outline)) => (json!(bbox), json!({"type": "Polygon", "coordinates": [outline]})),
+        None => (Value::Null, Value::Null),
+    };
+    let mut data = json!({
+        "href": format!("../{}", kind.file(&block.name)),
+        "type": kind.media_type(),
+        "roles": ["data"],
+        "title": task.name,
+    });
+    let mut extensions = vec![PROJECTION];
+    if kind == BlockKind::Raster && !task.categories.is_empty() {
+        extensions.push(CLASSIFICATION);
+        data["classification:classes"] = task
+            .categories
+            .iter()
+            .enumerate()
+            .map(|(value, name)| {
+                let colour = task.color(value).map(|channel| format!("{channel:02X}")).concat();
+                json!({"value": value, "name": class_name(name), "title": name, "color_hint": colour})
+            })
+            .collect();
+    }
+    let mut item = json!({
+        "type": "Feature",
+        "stac_version": VERSION,
+        "stac_extensions": extensions,
+        "id": block.name,
+        "collection": collection_id(plan),
+        "geometry": geometry,
+        "properties": {
+            // When the plan was made: what was predicted may come from several captures.
+            "datetime": plan.created,
+            "proj:code": epsg(plan),
+            "proj:shape": [georef.height, georef.width],
+            "proj:transform": [t.pixel_width, t.row_skew, t.origin_x, t.col_skew, t.pixel_height, t.origin_y],
+            "satlas:job": plan.job,
+            "satlas:warnings": warnings,
+        },
+        "links": [
+            {"rel": "root", "href": "../collection.json", "type": "application/json"},
+            {"rel": "parent", "href": "../collection.json", "type": "application/json"},
+            {"rel": "collection", "href": "../collection.json", "type": "application/json"},
+        ],
+        "assets": {"data": data},
+    });
+    if !bbox.is_null() {
+        item["bbox"] = bbox;
+    }
+    item
+}
+
+/// The collection over `blocks`.
+pub(super) fn collection(plan: &AreaPlan, blocks: &[&Block], area: &Area, task: &Task, kind: BlockKind) -> Value {
+    let boxes: Vec<[f64; 4]> = blocks.iter().filter_map(|block| block.place(area)).map(|(bbox, _)| bbox).collect();
+    let crosses = boxes.iter().any(|[west, _, east, _]| west > east);
+    // Across the antimeridian, western longitudes count as those beyond 180 until the box is known.
+    let turned = |lon: f64| if crosses && lon < 0.0 { lon + 360.0 } else { lon };
+    let around = boxes.iter().map(|[west, south, east, north]| [turned(*west), *south, turned(*east), *north]);
+    let around = around.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]);
+    let [west, south, east, north] = around.unwrap_or([-180.0, -90.0, 180.0, 90.0]);
+    let east = if east > 180.0 { east - 360.0 } else { east };
+    let mut links = vec![json!({"rel": "root", "href": "./collection.json", "type": "application/json"})];
+    links.extend(blocks.iter().map(
+        |block| json!({"rel": "item", "href": format!("./{}", item_name(&block.name)), "type": "application/geo+json"}),
+    ));
+    let mut collection = json!({
+        "type": "Collection",
+        "stac_version": VERSION,
+        "id": collection_id(plan),
+        "title": format!("{} of {}", task.name, plan.job["source"].as_str().unwrap_or_default()),
+        "description": format!("Predictions of {} by the model {}", task.name, plan.job["model"].as_str().unwrap_or_default()),
+        "license": "other",
+        "extent": {
+            "spatial": {"bbox": [[west, south, east, north]]},
+            "temporal": {"interval": [[plan.created, plan.created]]},
+        },
+        "links": links,
+    });
+    if kind == BlockKind::Raster {
+        collection["assets"] = json!({"mosaic": {
+            "href": "./mosaic.vrt",
+            "type": "application/xml",
+            "roles": ["data"],
+            "title": "All blocks as one raster, for GDAL and QGIS",
+        }});
+    }
+    collection
+}
+
+fn collection_id(plan: &AreaPlan) -> String {
+    format!("satlas-{}", &plan.identity[..12.min(plan.identity.len())])
+}
+
+/// The code of the grid's system; null if it has none.
+fn epsg(plan: &AreaPlan) -> Value {
+    if plan.crs.starts_with("EPSG:") { json!(plan.crs) } else { Value::Null }
+}
+
+/// A name of a class as the classification extension wants it: letters, digits, `-` and `_`.
+fn class_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}

@@ -1,0 +1,220 @@
+//! `satlas-serve plan` and `run`: blocks that equal the whole, runs that go on, failures that stay alone.
+
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "common/process.rs"]
+mod process;
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::RowAccessor;
+use process::{command, run, text};
+use serde_json::{Value, json};
+use tiff::decoder::{Decoder, DecodingResult};
+use tiff::tags::Tag;
+
+/// Blocks of 256 and 540 columns of the demo's map.
+fn job() -> Value {
+    json!({"model": "world", "task": "elevation", "source": "world", "bbox": [-10, 25, 60, 44], "block_px": 512})
+}
+
+/// A folder for one test, with its job.
+struct Work(tempfile::TempDir);
+
+impl Work {
+    fn new(job: &Value) -> Self {
+        let work = Self(tempfile::tempdir().expect("a directory"));
+        std::fs::write(work.path("job.json"), job.to_string()).expect("room on disk");
+        work
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs the job into the folder `to`.
+    fn run(&self, to: &str, more: &[&str]) -> Output {
+        let (job, to) = (self.path("job.json"), self.path(to));
+        let arguments =
+            ["run", &job.to_string_lossy(), "--destination", &to.to_string_lossy(), "--quiet"].map(str::to_owned);
+        run(&arguments.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+    }
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)))
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let read = |entry: std::fs::DirEntry| {
+        (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).expect("a file"))
+    };
+    entries.map(read).collect()
+}
+
+/// Columns, rows and values of a GeoTIFF of one float band.
+fn values(bytes: &[u8]) -> (usize, usize, Vec<u32>) {
+    let mut file = Decoder::new(Cursor::new(bytes)).expect("a GeoTIFF");
+    let (width, height) = file.dimensions().expect("a size");
+    let DecodingResult::F32(values) = file.read_image().expect("pixels") else { panic!("no floats") };
+    (width as usize, height as usize, values.into_iter().map(f32::to_bits).collect())
+}
+
+#[test]
+fn blocks_equal_the_whole_and_a_run_goes_on() {
+    let work = Work::new(&job());
+    let planned = run(&["plan", &work.path("job.json").to_string_lossy(), "-o", &work.path("plan.json").to_string_lossy()]);
+    assert!(planned.status.success(), "{}", text(&planned.stderr));
+    let plan: Value = serde_json::from_slice(&std::fs::read(work.path("plan.json")).expect("a plan")).expect("JSON");
+    let blocks = plan["blocks"].as_array().expect("blocks").clone();
+    assert_eq!((blocks.len(), plan["crs"].as_str()), (2, Some("EPSG:3857")));
+    assert!(plan["estimate"]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{plan}");
+
+    // One block, then what is missing.
+    let second = blocks[1]["name"].as_str().expect("a name");
+    let first_run = report(&work.run("out", &["--block", second]));
+    assert_eq!((&first_run["state"], &first_run["made"]), (&json!("in progress"), &json!(1)));
+    let written = std::fs::metadata(work.path(&format!("out/rasters/{second}.tif"))).expect("a raster");
+    // A half-written file of a run that was killed is in nobody's way.
+    std::fs::write(work.path("out/.unfinished/half"), "half").expect("room on disk");
+    let second_run = report(&work.run("out", &[]));
+    assert_eq!((&second_run["state"], &second_run["made"], &second_run["done"]), (&json!("done"), &json!(1), &json!(2)));
+    let now = std::fs::metadata(work.path(&format!("out/rasters/{second}.tif"))).expect("a raster");
+    assert_eq!(now.modified().expect("a time"), written.modified().expect("a time"), "each block is written once");
+    assert!(!work.path("out/.unfinished").exists());
+    let third_run = report(&work.run("out", &[]));
+    assert_eq!((&third_run["made"], &third_run["state"]), (&json!(0), &json!("done")));
+
+    // The same area in one block.
+    let mut whole = job();
+    whole["block_px"] = 4096.into();
+    std::fs::write(work.path("job.json"), whole.to_string()).expect("room on disk");
+    assert!(work.run("whole", &[]).status.success());
+    let (width, height, expected) = values(files(&work.path("whole/rasters")).values().next().expect("a raster"));
+    assert_eq!((json!(width), json!(height)), (plan["width"].clone(), plan["height"].clone()));
+    for block in &blocks {
+        let name = block["name"].as_str().expect("a name");
+        let (block_width, block_height, found) =
+            values(&std::fs::read(work.path(&format!("out/rasters/{name}.tif"))).expect("a raster"));
+        let edge = |side: &str, index: usize| block[side][index].as_u64().expect("a number") as usize;
+        assert_eq!((block_width, block_height), (edge("cols", 1) - edge("cols", 0), height));
+        for row in 0..block_height {
+            let there = &expected[(row + edge("rows", 0)) * width + edge("cols", 0)..][..block_width];
+            assert!(found[row * block_width..][..block_width] == *there, "row {row} of {name}");
+        }
+    }
+    let vrt = std::fs::read_to_string(work.path("out/mosaic.vrt")).expect("a mosaic");
+    assert_eq!(vrt.matches("<SourceFilename").count(), 2);
+    let collection: Value =
+        serde_json::from_slice(&std::fs::read(work.path("out/collection.json")).expect("a collection")).expect("JSON");
+    let items = collection["links"].as_array().expect("links").iter().filter(|link| link["rel"] == "item").count();
+    assert_eq!(items, 2);
+
+    // Another job in the same folder would mix results.
+    let refused = work.run("out", &[]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("another job"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn shards_share_the_blocks() {
+    let mut job = job();
+    job["task"] = "water".into();
+    let work = Work::new(&job);
+    let first = report(&work.run("out", &["--shard", "1/2"]));
+    assert_eq!((&first["state"], &first["done"]), (&json!("in progress"), &json!(1)));
+    let destination = work.path("out");
+    let mut second =
+        command(&["run", &work.path("job.json").to_string_lossy(), "--destination", &destination.to_string_lossy()]);
+    second.env("SLURM_ARRAY_TASK_ID", "2").env("SLURM_ARRAY_TASK_MIN", "1").env("SLURM_ARRAY_TASK_COUNT", "2");
+    let second = report(&second.output().expect("the binary runs"));
+    assert_eq!((&second["state"], &second["made"], &second["done"]), (&json!("done"), &json!(1), &json!(2)));
+    let vrt = std::fs::read_to_string(work.path("out/mosaic.vrt")).expect("a mosaic");
+    assert!(vrt.contains("<Category>water</Category>"), "{vrt}");
+}
+
+#[test]
+fn a_block_that_fails_leaves_the_others_alone() {
+    let mut job = job();
+    job["source"] = "damaged".into();
+    let work = Work::new(&job);
+    let mut map = std::fs::read(format!("{}/static/demo/world.tif", env!("CARGO_MANIFEST_DIR"))).expect("the demo's map");
+    let offsets = Decoder::new(Cursor::new(&map)).expect("a GeoTIFF").get_tag_u64_vec(Tag::TileOffsets).expect("tiles");
+    // The tile from 45 to 67.5 degrees east.
+    let at = offsets[2 * 16 + 10] as usize;
+    map[at..at + 64].fill(0);
+    std::fs::write(work.path("damaged.tif"), &map).expect("room on disk");
+    let source = format!("damaged={}", work.path("damaged.tif").display());
+    let output = work.run("out", &["--source", &source]);
+    let found = report(&output);
+    assert_eq!((output.status.code(), &found["state"], &found["done"]), (Some(1), &json!("done with failures"), &json!(1)));
+    assert_eq!((files(&work.path("out/rasters")).len(), files(&work.path("out/failed")).len()), (1, 1));
+    let (name, reason) = files(&work.path("out/failed")).pop_first().expect("a failure");
+    let reason: Value = serde_json::from_slice(&reason).expect("JSON");
+    assert_eq!(name, format!("{}.json", reason["block"].as_str().expect("a name")));
+    assert!(text(&output.stderr).contains(reason["reason"].as_str().expect("a reason")), "{}", text(&output.stderr));
+    // Alone, it fails again.
+    let again = report(&work.run("out", &["--source", &source, "--block", name.trim_end_matches(".json")]));
+    assert_eq!((&again["made"], again["failed"].as_array().map(Vec::len)), (&json!(0), Some(1)));
+}
+
+/// Category, score and box of each row, the boxes rounded to a millimetre or so.
+fn rows(folder: &Path) -> Vec<(String, i64, [i64; 4])> {
+    let mut rows = Vec::new();
+    for bytes in files(folder).into_values() {
+        let file = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a Parquet file");
+        for row in file.get_row_iter(None).expect("rows").map(|row| row.expect("a row")) {
+            let bounds = row.get_group(1).expect("a box");
+            let edge = |index: usize| (bounds.get_double(index).expect("a number") * 1e6).round() as i64;
+            let score = (row.get_float(4).expect("a score") * 1e4).round() as i64;
+            rows.push((row.get_string(2).expect("a category").clone(), score, [0, 1, 2, 3].map(edge)));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+#[test]
+fn objects_at_the_border_of_blocks_are_there_once() {
+    let job = |block_px: usize| {
+        // About 900 x 300 pixels.
+        let bbox = json!([-110.474_58, 44.949_526, -110.473_436, 44.949_801]);
+        json!({"model": "trees", "task": "tree_crown", "source": "trees", "bbox": bbox, "block_px": block_px})
+    };
+    let work = Work::new(&job(512));
+    let output = work.run("blocks", &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(report(&output)["blocks"], 2);
+    std::fs::write(work.path("job.json"), job(4096).to_string()).expect("room on disk");
+    assert!(work.run("whole", &[]).status.success());
+    let (blocks, whole) = (rows(&work.path("blocks/features")), rows(&work.path("whole/features")));
+    assert!(whole.len() > 20, "{}", whole.len());
+    assert_eq!(blocks, whole);
+}
+
+#[test]
+fn jobs_that_cannot_be_are_told_what_can() {
+    let with = |name: &str, value: Value| {
+        let mut job = job();
+        job[name] = value;
+        job
+    };
+    for (job, word) in [
+        (with("model", "wrld".into()), "did you mean \"world\""),
+        (with("task", json!(null)), "a job needs model"),
+        (with("task", "embedding".into()), "no answer in blocks"),
+        (with("block_px", 7.into()), "from 512 to 16384"),
+        (with("tresh", 1.into()), "threshold"),
+        (with("bbox", json!(null)), "bbox or geometry"),
+        (with("pixel_size", 0.001.into()), "limit"),
+    ] {
+        let work = Work::new(&job);
+        let output = work.run("out", &[]);
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains(word), "{job}: {error}");
+    }
+}
