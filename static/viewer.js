@@ -13,7 +13,8 @@ import { addPopups } from "./viewer/popup.js";
 import { keyOf, showsNothing, tilesOf } from "./viewer/result.js";
 import { drawShare, listenToShare } from "./viewer/share.js";
 import { announce, followTraffic, showHint } from "./viewer/status.js";
-import { readFragment, Store, writeFragment } from "./viewer/store.js";
+import { readFragment, Store, withModel, writeFragment } from "./viewer/store.js";
+import { Teach } from "./viewer/teach.js";
 import { Traffic } from "./viewer/traffic.js";
 
 /** Where a source that covers the whole Earth opens: the islands of South-East Asia, which the demo model never trained on. */
@@ -34,6 +35,7 @@ class Viewer {
   #shown = { imagery: "", result: "" };
   #footprints = null;
   #generation = 0;
+  #drawing = null;
 
   constructor() {
     this.store = new Store(readFragment(location.hash));
@@ -49,6 +51,12 @@ class Viewer {
         this.#catalog = await loadCatalog();
         this.store.set({ source: id });
       },
+    });
+    this.teach = new Teach({
+      mapView: this.mapView,
+      current: () => ({ ...this.#selection, catalog: this.#catalog }),
+      showModel: (id) => this.#showModel(id),
+      reload: () => this.#reload(),
     });
   }
 
@@ -71,7 +79,7 @@ class Viewer {
     });
     this.#selection = resolve(catalog, this.store.state);
     this.#tellMissing();
-    await this.#draw();
+    await (this.#drawing = this.#draw());
     if (!hasView) this.#goToSource(false);
     document.body.classList.remove("starting");
   }
@@ -84,8 +92,22 @@ class Viewer {
     if (changed.has("model") || changed.has("task") || changed.has("source")) this.#tellMissing();
     const { source } = this.#selection;
     if (changed.has("model") || changed.has("task") || changed.has("source")) this.popup.remove();
-    await this.#draw();
+    await (this.#drawing = this.#draw());
     if (source && source.id !== before.source?.id && !changed.has("view")) this.#goToSource();
+  }
+
+  /** Shows the map of a model that the server has got since, on the imagery in view; the first choice if none is named. */
+  async #showModel(id) {
+    this.#catalog = await loadCatalog();
+    this.store.set({ ...withModel(id), source: this.#selection.source.id });
+    await this.#drawing;
+  }
+
+  /** Reads the catalogue again; what is shown stays. */
+  async #reload() {
+    this.#catalog = await loadCatalog();
+    this.#selection = resolve(this.#catalog, this.store.state);
+    await (this.#drawing = this.#draw());
   }
 
   /** Says which names of the address the server does not know, instead of quietly showing something else. */
@@ -99,6 +121,7 @@ class Viewer {
     const { state } = this.store;
     drawControls(this.#catalog, this.#selection, state);
     this.#rememberUrl();
+    this.teach.follow(this.#selection);
     const { task, source } = this.#selection;
     if (!task || !source) return;
     drawLegend(task, this.store);

@@ -95,3 +95,9 @@ export const uploadPath = (title) => `v1/sources${query({ title })}`;
 
 /** Path of a prediction on an uploaded raster. */
 export const predictPath = (model, task, params) => `v1/predict/${taskPath(model, task)}${query(params)}`;
+
+/** Path of a model. */
+export const modelPath = (model) => `v1/models/${encodeURIComponent(model)}`;
+
+/** Path that fits a head on a model to labels. */
+export const fitPath = (model) => `${modelPath(model)}/fit`;

@@ -4,7 +4,7 @@ import { drawnAs, hasThreshold, looks } from "./catalog.js";
 import { byId, bytes, debounced, el, words } from "./dom.js";
 import { RAMPS } from "./legend.js";
 import { hasColormap, lookOf, probabilityCategory } from "./result.js";
-import { defaultsFor } from "./store.js";
+import { withModel } from "./store.js";
 
 const ORIGINS = {
   demo: "Demo",
@@ -99,11 +99,7 @@ export function listenToControls(store, { goToSource }) {
     ),
   );
   const choose = (id, patch) => byId(id).addEventListener("change", ({ target }) => store.set(patch(target)));
-  // Another model has other tasks, categories, scores and usually another sensor: only the view options stay.
-  choose("model", ({ value }) => ({
-    ...{ model: value, task: undefined, source: undefined, hidden: [], category: undefined },
-    threshold: defaultsFor(value).threshold,
-  }));
+  choose("model", ({ value }) => withModel(value));
   choose("task", ({ value }) => ({ task: value, hidden: [], category: undefined }));
   choose("source", ({ value }) => ({ source: value }));
   choose("category", ({ value }) => ({ category: value }));

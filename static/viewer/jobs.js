@@ -1,17 +1,17 @@
-/** Predictions that take longer than a request may: handed in as jobs, watched, and cancelled with the run. */
+/** What takes longer than a request may: handed in as jobs, watched, and cancelled with the run. */
 
 import { getJson, Problem, request } from "./api.js";
 
 /** From so many bytes on, files are run as jobs. */
 export const JOB_BYTES = 4 << 20;
 
-/** Time between two looks at a job, in milliseconds. */
-const PAUSE_MS = 500;
+/** Time between two looks at a job, in milliseconds: short at first, for jobs that are short, and longer from one look to the next. */
+const PAUSE_MS = { first: 50, longest: 500, growth: 1.5 };
 
-const pause = () => new Promise((done) => setTimeout(done, PAUSE_MS));
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /**
- * The answer to a prediction that runs as a job. `report` is called with the part done, from 0 to 1, or `null` while the job waits.
+ * The answer to a request that runs as a job. `report` is called with the part done, from 0 to 1, or `null` while the job waits.
  * Aborting `signal` cancels the job.
  */
 export async function answerOfJob(path, { signal, headers, ...options }, report) {
@@ -31,13 +31,13 @@ export async function answerOfJob(path, { signal, headers, ...options }, report)
 
 /** Waits for the end of a job and returns the path of its result. */
 async function ended(path, signal, report) {
-  for (;;) {
+  for (let pauseMs = PAUSE_MS.first; ; pauseMs = Math.min(pauseMs * PAUSE_MS.growth, PAUSE_MS.longest)) {
     const { state, progress, error, links } = await getJson(path, { signal });
     if (state === "done") return links.result;
     if (state === "failed") throw new Problem({ status: error.status, title: error.title, detail: error.detail });
     if (state === "cancelled") throw new Problem({ status: 0, title: "Cancelled", detail: "The job was cancelled." });
     report(state === "running" ? progress : null);
-    await pause();
+    await pause(pauseMs);
     signal.throwIfAborted();
   }
 }

@@ -19,6 +19,9 @@ export class MapView extends EventTarget {
   /** Sets of feature layers on the map: prefix to `{ task, key }`. */
   #features = new Map();
 
+  /** Whether clicks set labels, so that they open no popups. */
+  isLabelling = false;
+
   constructor(container, view) {
     super();
     this.map = new MapLibre({

@@ -24,6 +24,12 @@ const OPENING_THRESHOLDS = { trees: 0.7 };
 /** The defaults while a model is chosen. */
 export const defaultsFor = (model) => ({ ...DEFAULTS, threshold: OPENING_THRESHOLDS[model] ?? DEFAULTS.threshold });
 
+/** What changes with another model: it has other tasks, categories, scores and usually another sensor. Only the view options stay. */
+export const withModel = (model) => ({
+  ...{ model, task: undefined, source: undefined, hidden: [], category: undefined },
+  threshold: defaultsFor(model).threshold,
+});
+
 const share = (text) => {
   const value = Number.parseFloat(text);
   return Number.isFinite(value) ? Math.min(Math.max(value, 0), 1) : undefined;

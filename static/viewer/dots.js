@@ -1,0 +1,125 @@
+/** Labels on the map: drawn as dots in the colours of their classes, set by a click, moved by a drag, removed by a click on them. */
+
+/** Radius of a dot in pixels, and how near a click must be to mean it. */
+const RADIUS_PX = 6;
+const REACH_PX = 9;
+
+/** MapLibre's world is so many pixels wide at zoom 0. */
+const WORLD_PX = 512;
+
+/** The events of a drag by mouse and by finger. */
+const DRAGS = [["mousedown", "mousemove", "mouseup"], ["touchstart", "touchmove", "touchend"]];
+
+const LAYERS = [
+  { id: "labels-areas", type: "fill", filter: ["==", ["geometry-type"], "Polygon"], paint: { "fill-color": ["get", "color"], "fill-opacity": 0.5 } },
+  { id: "labels-edges", type: "line", filter: ["==", ["geometry-type"], "Polygon"], paint: { "line-color": ["get", "color"], "line-width": 2 } },
+  {
+    id: "labels-dots",
+    type: "circle",
+    filter: ["==", ["geometry-type"], "Point"],
+    paint: { "circle-color": ["get", "color"], "circle-radius": RADIUS_PX, "circle-stroke-color": "#ffffff", "circle-stroke-width": 2 },
+  },
+];
+
+const positionOf = ({ lng, lat }) => [lng, lat].map((degrees) => Number(degrees.toFixed(6)));
+
+/** The dots. While they are shown, clicks on the map are theirs: `add` gets `[lon, lat]`, `move` an index and a position, `remove` an index. */
+export class Dots {
+  #labels = [];
+  #isDragging = false;
+
+  constructor(mapView, { add, move, remove }) {
+    Object.assign(this, { map: mapView.map, mapView, add, move, remove });
+    this.map.on("click", (event) => this.isShown && this.#press(event.point, event.lngLat));
+    for (const [down, moved, up] of DRAGS)
+      this.map.on(down, (event) => this.isShown && this.#grab(event, moved, up));
+    this.map.on("mousemove", ({ point }) => {
+      if (this.isShown && !this.#isDragging) this.map.getCanvas().style.cursor = this.#at(point) === undefined ? "crosshair" : "pointer";
+    });
+  }
+
+  /** Whether the dots are on the map and take its clicks. */
+  get isShown() {
+    return this.mapView.isLabelling;
+  }
+
+  /** Shows the dots, or hides them and leaves the clicks to others. */
+  setShown(shown) {
+    this.mapView.isLabelling = shown;
+    this.map.getCanvas().style.cursor = shown ? "crosshair" : "";
+    // Two dots set quickly one after the other are no wish to see the map nearer.
+    this.map.doubleClickZoom[shown ? "disable" : "enable"]();
+    if (shown && !this.map.getSource("labels")) {
+      this.map.addSource("labels", { type: "geojson", data: this.#data() });
+      for (const layer of LAYERS) this.map.addLayer({ ...layer, source: "labels" });
+    }
+    for (const { id } of LAYERS) if (this.map.getLayer(id)) this.map.setLayoutProperty(id, "visibility", shown ? "visible" : "none");
+  }
+
+  /** Draws labels, `{ geometry, color }` each. */
+  draw(labels) {
+    this.#labels = labels;
+    this.map.getSource("labels")?.setData(this.#data());
+  }
+
+  #data(labels = this.#labels) {
+    const features = labels.map(({ geometry, color }, index) => ({ type: "Feature", geometry, properties: { color, index } }));
+    return { type: "FeatureCollection", features };
+  }
+
+  /** Sets or removes a label at the centre of the map, as a click there would. */
+  pressCentre() {
+    const centre = this.map.getCenter();
+    this.#press(this.map.project(centre), centre);
+  }
+
+  #press(point, lngLat) {
+    const index = this.#at(point);
+    if (index === undefined) this.add(positionOf(lngLat.wrap()));
+    else this.remove(index);
+  }
+
+  /** The index of the label at a point of the screen: the nearest dot, else an area. */
+  #at(point) {
+    const width = WORLD_PX * 2 ** this.map.getZoom();
+    let [nearest, reach] = [undefined, REACH_PX];
+    for (const [index, { geometry }] of this.#labels.entries()) {
+      if (geometry.type !== "Point") continue;
+      const { x, y } = this.map.project(geometry.coordinates.slice(0, 2));
+      // The world repeats itself to the left and the right.
+      const across = x - point.x - width * Math.round((x - point.x) / width);
+      const distance = Math.hypot(across, y - point.y);
+      if (distance <= reach) [nearest, reach] = [index, distance];
+    }
+    return nearest ?? this.map.queryRenderedFeatures(point, { layers: ["labels-areas"] })[0]?.properties.index;
+  }
+
+  /** Follows a dot that is dragged until it is let go. A press without movement is a click, which the map reports by itself. */
+  #grab(event, moved, up) {
+    const start = event.point;
+    const index = this.#at(start);
+    const label = this.#labels[index];
+    if (label?.geometry.type !== "Point") return;
+    // The map would move with it.
+    event.preventDefault();
+    let target = null;
+    const follow = ({ lngLat, point, originalEvent }) => {
+      // Let go outside the page.
+      if (originalEvent.buttons === 0) return end();
+      if (!target && Math.hypot(point.x - start.x, point.y - start.y) < REACH_PX / 2) return;
+      target = positionOf(lngLat.wrap());
+      const there = { ...label, geometry: { type: "Point", coordinates: target } };
+      this.map.getSource("labels").setData(this.#data(this.#labels.with(index, there)));
+    };
+    const end = () => {
+      this.map.off(moved, follow);
+      this.map.off(up, end);
+      this.#isDragging = false;
+      if (target) this.move(index, target);
+    };
+    this.#isDragging = true;
+    this.map.getCanvas().style.cursor = "grabbing";
+    this.map.on(moved, follow);
+    this.map.on(up, end);
+  }
+}
