@@ -83,7 +83,7 @@ export class Teach {
     this.dots.setShown(on);
     document.body.classList.toggle("teaching", on);
     byId("teach-start").setAttribute("aria-expanded", String(on));
-    byId("teach-start").lastChild.textContent = on ? "Stop labelling" : "Label places";
+    byId("teach-start").querySelector("span").textContent = on ? "Stop labelling" : "Label places";
     byId("teach-body").hidden = !on;
     this.#draw();
     if (!on) byId("teach-start").focus();

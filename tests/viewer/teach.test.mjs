@@ -68,7 +68,10 @@ const nameClass = async (page, number, name) => {
 async function fit(page, id) {
   const start = performance.now();
   await page.locator("#teach-fit").click();
-  await page.waitForFunction((model) => globalThis.viewer.store.state.model === model, id, { timeout: 120_000 });
+  await page.waitForFunction((model) => {
+    const { map } = globalThis.viewer.mapView;
+    return map.getSource("result")?.tiles?.[0].includes(`/${model}/`) && map.isSourceLoaded("result");
+  }, id, { timeout: 120_000 });
   await settled(page);
   return (performance.now() - start) / 1000;
 }
