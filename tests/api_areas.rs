@@ -125,6 +125,48 @@ async fn what_cannot_be_is_told_what_can() {
     assert!(doubled.await.problem(400).contains("duplicate"));
 }
 
+/// The result of the job at `location`, once it is done.
+async fn result_of(location: &str) -> Reply {
+    loop {
+        let job = get(location).await.json();
+        match job["state"].as_str().unwrap() {
+            "done" => return get(&format!("{location}/result")).await,
+            "queued" | "running" => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            state => panic!("{state}: {job}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_area_in_blocks_is_a_job_whose_result_is_a_zip_file() {
+    let mut job = json!({"model": "world", "task": "water", "source": "world", "bbox": [-10, 25, 60, 44], "block_px": 512});
+    let plan = post("/v1/jobs?dry_run=true", JSON, job.to_string()).await.json();
+    assert_eq!((plan["blocks"].as_array().map(Vec::len), &plan["crs"]), (Some(2), &json!("EPSG:3857")));
+    let reply = post("/v1/jobs", JSON, job.to_string()).await;
+    assert_eq!(reply.status.as_u16(), 202);
+    let result = result_of(reply.header("location")).await;
+    assert_eq!(result.header("content-type"), "application/zip");
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(result.body)).unwrap();
+    let names: Vec<String> = (0..zip.len()).map(|file| zip.by_index(file).unwrap().name().to_owned()).collect();
+    let count = |folder: &str| names.iter().filter(|name| name.starts_with(folder)).count();
+    assert_eq!((count("items/"), count("rasters/"), names.len()), (2, 2, 8), "{names:?}");
+    for (name, value, status, word) in [
+        ("destination", json!("/tmp"), 400, "satlas-serve run"),
+        ("model", json!("wrld"), 404, "world"),
+        ("bbox", json!([-10, 25, 60]), 400, "west, south"),
+        ("pixel_size", json!(20), 413, "satlas-serve run"),
+    ] {
+        let before = std::mem::replace(&mut job[name], value);
+        let detail = post("/v1/jobs", JSON, job.to_string()).await.problem(status);
+        assert!(detail.contains(word), "{name}: {detail}");
+        job[name] = before;
+        if job[name].is_null() {
+            job.as_object_mut().unwrap().remove(name);
+        }
+    }
+    assert!(post("/v1/jobs?dry_run=yes", JSON, job.to_string()).await.problem(400).contains("true or false"));
+}
+
 #[tokio::test]
 async fn an_area_may_become_a_job() {
     let body = json!({"source": "world", "bbox": [0, 40, 10, 50], "format": "tif"});
@@ -132,15 +174,7 @@ async fn an_area_may_become_a_job() {
     let request = Request::post("/v1/predict/world/water").header("content-type", JSON).header("prefer", "respond-async");
     let reply = send(&shared(), request.body(Body::from(body.to_string())).unwrap()).await;
     assert_eq!(reply.status.as_u16(), 202);
-    let location = reply.header("location").to_owned();
-    let later = loop {
-        let job = get(&location).await.json();
-        match job["state"].as_str().unwrap() {
-            "done" => break get(&format!("{location}/result")).await,
-            "queued" | "running" => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-            state => panic!("{state}: {job}"),
-        }
-    };
+    let later = result_of(reply.header("location")).await;
     assert_eq!(later.body, now.body);
     assert_eq!(later.header("content-bbox"), now.header("content-bbox"));
 }

@@ -131,6 +131,14 @@ fn server_timing(timings: &Timings, encode: Duration) -> String {
     parts.map(entry).join(", ")
 }
 
+/// The header of warnings for an answer that is stored with its headers as texts.
+pub(super) fn warnings_header(warnings: &[String]) -> (String, String) {
+    let mut headers = HeaderMap::new();
+    insert(&mut headers, INPUT_WARNINGS, &warnings.join(" | "));
+    let text = headers[&INPUT_WARNINGS].to_str().unwrap_or_default().to_owned();
+    (INPUT_WARNINGS.to_string(), text)
+}
+
 /// Adds a header whose text comes from data: cut to [`MAX_TEXT_BYTES`], and with `?` for all but printable ASCII.
 fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     let allowed = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };

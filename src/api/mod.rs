@@ -4,6 +4,7 @@
 
 mod answer;
 mod area_job;
+mod area_work;
 mod base_url;
 mod byte_range;
 mod compression;

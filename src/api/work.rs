@@ -1,4 +1,4 @@
-//! What jobs run: predictions on uploads, and fits.
+//! What jobs run: predictions on uploads and areas, areas in blocks, and fits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use super::area_work::AreaCall;
 use super::error::{Problem, ProblemKind};
 use super::fit::FitCall;
 use super::prediction::{PredictCall, Predictor};
@@ -22,6 +23,11 @@ pub(super) enum StoredCall {
         /// The base model; the rest is in the input.
         fit: FitCall,
     },
+    /// An area in blocks.
+    Blocks {
+        /// Everything is in the input.
+        blocks: AreaCall,
+    },
     /// A prediction, whose inputs are the uploads.
     Predict(Box<PredictCall>),
 }
@@ -36,13 +42,14 @@ impl JobRunner for JobWork {
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
         let (engine, predictor) = (self.engine.clone(), self.predictor.clone());
         Box::pin(async move {
-            let WorkItem { request, inputs, progress } = item;
+            let WorkItem { request, inputs, folder, progress } = item;
             let call: StoredCall = serde_json::from_str(&request).map_err(|error| JobFailure {
                 kind: ErrorKind::Internal,
                 detail: format!("the stored request cannot be read: {error}"),
             })?;
             let answered = match call {
                 StoredCall::Fit { fit } => fit.run(engine, inputs, progress).await,
+                StoredCall::Blocks { blocks } => blocks.run(engine, (inputs, folder), progress).await,
                 StoredCall::Predict(call) => predictor.run_job(*call, inputs, progress).await,
             };
             answered.map_err(failure)

@@ -29,6 +29,16 @@ pub enum AreaError {
         /// Most blocks.
         limit: usize,
     },
+    /// The results are larger than a zip file of them may be.
+    #[error(
+        "the results have {found} bytes, and the limit is {limit}; `satlas-serve run` writes areas of any size to a folder"
+    )]
+    TooManyBytes {
+        /// Bytes found.
+        found: u64,
+        /// Most bytes.
+        limit: u64,
+    },
     /// A file of the folder failed.
     #[error("{what} failed: {source}")]
     Io {
@@ -51,7 +61,7 @@ impl AreaError {
         match self {
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Conflict { .. } => ErrorKind::Conflict,
-            Self::TooManyBlocks { .. } => ErrorKind::TooLarge,
+            Self::TooManyBlocks { .. } | Self::TooManyBytes { .. } => ErrorKind::TooLarge,
             Self::Io { .. } => ErrorKind::Internal,
             Self::Engine(error) => error.kind(),
             Self::Output(error) => error.kind(),

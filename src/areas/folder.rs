@@ -32,6 +32,38 @@ impl Folder {
         self.root.join(name).exists()
     }
 
+    /// The names of all files, in order.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed.
+    pub(super) fn names(&self) -> Result<Vec<String>, AreaError> {
+        let mut names = Vec::new();
+        let listed = self.list("", &mut names);
+        listed.map_err(AreaError::io(format!("listing {}", self.root.display())))?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn list(&self, below: &str, names: &mut Vec<String>) -> io::Result<()> {
+        for entry in std::fs::read_dir(self.root.join(below))? {
+            let entry = entry?;
+            let name = format!("{below}{}", entry.file_name().to_string_lossy());
+            if name == UNFINISHED {
+                continue;
+            }
+            match entry.file_type()?.is_dir() {
+                true => self.list(&format!("{name}/"), names)?,
+                false => names.push(name),
+            }
+        }
+        Ok(())
+    }
+
+    /// Total size of files.
+    pub(super) fn bytes(&self, names: &[String]) -> u64 {
+        names.iter().filter_map(|name| self.root.join(name).metadata().ok()).map(|file| file.len()).sum()
+    }
+
     /// The content of a file, if there is one.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, AreaError> {
         match std::fs::read(self.root.join(name)) {

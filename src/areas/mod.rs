@@ -12,8 +12,10 @@
 //! | `block` | one block from imagery to the bytes of its file |
 //! | `folder` | where files go: each put there once |
 //! | `run` | the blocks of a shard, one after the other |
+//! | `archive` | the folder as one file |
 //! | `stac`, `mosaic` | what is written over the blocks |
 
+mod archive;
 mod block;
 mod error;
 mod folder;
@@ -24,6 +26,7 @@ mod run;
 mod shard;
 mod stac;
 
+pub use archive::archive;
 pub use error::AreaError;
 pub use folder::Folder;
 pub use job::AreaJob;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::error::AreaError;
 use super::job::AreaJob;
-use crate::engine::{Area, Caller, Class, Engine};
+use crate::engine::{Area, Caller, Class, Engine, EngineError};
 use crate::georef::Georef;
 use crate::identity::identity_of;
 use crate::outputs::{Format, dense_sink};
@@ -80,12 +80,15 @@ impl AreaPlan {
             return Err(AreaError::TooManyBlocks { found: most, limit: MAX_BLOCKS });
         }
         let (divided, block_px) = (area.clone(), job.block_px);
-        let parts = tokio::task::spawn_blocking(move || divided.blocks(block_px));
-        let parts = parts.await.map_err(|_| crate::engine::EngineError::Panicked)?;
-        if parts.len() > MAX_BLOCKS {
-            return Err(AreaError::TooManyBlocks { found: parts.len(), limit: MAX_BLOCKS });
-        }
-        let windows = parts.iter().map(|(cols, rows)| area.block(cols.clone(), rows.clone()).window_count()).sum();
+        let counted = tokio::task::spawn_blocking(move || {
+            let parts = divided.blocks(block_px);
+            if parts.len() > MAX_BLOCKS {
+                return Err(AreaError::TooManyBlocks { found: parts.len(), limit: MAX_BLOCKS });
+            }
+            let windows = parts.iter().map(|(cols, rows)| divided.block(cols.clone(), rows.clone()).window_count()).sum();
+            Ok((parts, windows))
+        });
+        let (parts, windows) = counted.await.map_err(|_| EngineError::Panicked)??;
         let pixels = parts.iter().map(|(cols, rows)| (cols.len() * rows.len()) as u64).sum();
         let transform = [t.pixel_width, t.row_skew, t.origin_x, t.col_skew, t.pixel_height, t.origin_y];
         let block = |(cols, rows): (std::ops::Range<usize>, std::ops::Range<usize>)| Block {

@@ -87,11 +87,12 @@ pub async fn run(
     report: impl Fn(Progress),
 ) -> Result<Report, AreaError> {
     let started = Instant::now();
-    let plan = agreed(plan, folder)?;
+    let plan = &agreed(plan, folder)?;
     let kind = BlockKind::of(job.scene.task().task_type);
-    let wanted = wanted(&plan, options)?;
+    let wanted = wanted(plan, options)?;
     let total = wanted.len();
-    let missing: Vec<&Block> = wanted.into_iter().filter(|block| !folder.has(&stac::item_name(&block.name))).collect();
+    let is_missing = |block: &&Block| !folder.has(&stac::item_name(&block.name));
+    let missing: Vec<Block> = wanted.into_iter().filter(is_missing).cloned().collect();
     let before = total - missing.len();
     let (mut made, mut failed, mut warnings) = (0, Vec::new(), Vec::new());
     let progress = |made: usize, failed: usize| {
@@ -101,9 +102,9 @@ pub async fn run(
     };
     report(progress(0, 0));
     let mut answers = futures::stream::iter(missing)
-        .map(|block| {
-            let made = make(engine, (job, &plan, area), (block, kind), folder);
-            async move { (block, made.await) }
+        .map(|block: Block| async move {
+            let made = make(engine, (job, plan, area), (&block, kind), folder).await;
+            (block, made)
         })
         .buffer_unordered(BLOCKS_IN_FLIGHT);
     while let Some((block, answer)) = answers.next().await {
@@ -129,7 +130,7 @@ pub async fn run(
         }
         report(progress(made, failed.len()));
     }
-    let done = cover(job, &plan, area, kind, folder)?;
+    let done = cover(job, plan, area, kind, folder)?;
     let state = match (done == plan.blocks.len(), failed.is_empty()) {
         (true, _) => "done",
         (false, false) => "done with failures",
@@ -139,7 +140,9 @@ pub async fn run(
         folder.clean();
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Report { state, blocks: plan.blocks.len(), done, made, failed, seconds, warnings })
+    let report = Report { state, blocks: plan.blocks.len(), done, made, failed, seconds, warnings };
+    folder.replace("report.json", json!(report).to_string().as_bytes())?;
+    Ok(report)
 }
 
 /// The file that says why a block failed.

@@ -246,6 +246,15 @@ impl Engine {
         Ok(self.models.load_spec(&plan.model.spec).await?.revision.clone())
     }
 
+    /// Time until a planned scene on an area would be answered, as [`Engine::expected_time`].
+    ///
+    /// # Errors
+    /// None for areas of [`Engine::plan_area`].
+    pub fn area_time(&self, plan: &ScenePlan, caller: &Caller, area: &Area) -> Result<Duration, EngineError> {
+        let work = SceneImagery::Area(area.clone()).work(plan, &self.scenes)?;
+        Ok(self.worker.scheduler().expected(caller, &work))
+    }
+
     /// Checks a request for an area that a planned scene is to run on, opens its source and chooses its grid.
     ///
     /// # Errors

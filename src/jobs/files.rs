@@ -1,4 +1,4 @@
-//! The files of jobs: one directory per job, with its inputs and later its result. A result is written under a temporary
+//! The files of jobs: one directory per job, with its inputs, what its work keeps, and later its result. A result is written under a temporary
 //! name and then renamed, so it is either complete or absent.
 
 use std::collections::BTreeSet;
@@ -63,6 +63,11 @@ impl JobFiles {
         self.root.join(id).join(format!("input-{}", index + 1))
     }
 
+    /// The folder in which a job's work may keep what a further run of it needs.
+    pub(super) fn work(&self, id: &str) -> PathBuf {
+        self.root.join(id).join("work")
+    }
+
     pub(super) fn store_result(&self, id: &str, body: &[u8]) -> io::Result<()> {
         let (unfinished, finished) = (self.root.join(id).join("result.part"), self.result(id));
         let mut file = private_file::options().open(&unfinished)?;
@@ -76,8 +81,10 @@ impl JobFiles {
         File::open(self.result(id))
     }
 
-    /// Removes the `count` inputs of a job.
+    /// Removes the `count` inputs of a job, and the folder of its work.
     pub(super) fn remove_inputs(&self, id: &str, count: usize) {
+        let work = self.work(id);
+        warn_unless_gone(&work, std::fs::remove_dir_all(&work));
         for index in 0..count {
             let path = self.input(id, index);
             warn_unless_gone(&path, std::fs::remove_file(&path));

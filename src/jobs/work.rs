@@ -28,6 +28,8 @@ pub(crate) struct WorkItem {
     pub(crate) request: String,
     /// Name and path of each input, in the order they were submitted.
     pub(crate) inputs: Vec<(String, PathBuf)>,
+    /// A folder that does not exist yet, or holds what an earlier run of the job has left. It is removed when the job has ended.
+    pub(crate) folder: PathBuf,
     /// To be updated while the work proceeds.
     pub(crate) progress: JobProgress,
 }

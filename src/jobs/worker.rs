@@ -78,7 +78,8 @@ fn fill(queue: &Arc<JobQueue>, work: &Arc<dyn JobRunner>, jobs: &mut JoinSet<()>
 async fn run(queue: Arc<JobQueue>, work: Arc<dyn JobRunner>, turn: QueuedJob, progress: JobProgress) {
     let QueuedJob { id, request, request_id, inputs } = turn;
     let count = inputs.len();
-    let item = WorkItem { request, inputs: queue.inputs(&id, inputs), progress: progress.clone() };
+    let item =
+        WorkItem { request, inputs: queue.inputs(&id, inputs), folder: queue.files.work(&id), progress: progress.clone() };
     tracing::info!(job = id, request_id, "begun");
     let ended = patiently(work, item).await;
     match &ended {

@@ -56,7 +56,9 @@ fn axis(length: usize, part: &Range<usize>, grid: WindowGrid) -> Vec<(i64, usize
     let blend = halo.min(core / 4);
     let begin = |index: usize| (index * core).saturating_sub(blend);
     let end = |index: usize| ((index + 1) * core + blend).min(length);
-    (0..length.div_ceil(core).max(1))
+    let count = length.div_ceil(core).max(1);
+    // Others are too far away.
+    (part.start.saturating_sub(blend) / core..count.min((part.end + blend).div_ceil(core)))
         .filter(|index| begin(*index) < part.end && end(*index) > part.start)
         .map(|index| {
             let (from, to) = (begin(index).max(part.start), end(index).min(part.end));

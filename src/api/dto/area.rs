@@ -10,7 +10,7 @@ use crate::engine::{AreaRequest, AreaShape};
 use crate::raster::{DatetimeRange, Resampling};
 
 /// An area of a registered source to predict on: `bbox` or `geometry`. The operation's query parameters may be members, too.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[schema(as = AreaRequest, example = json!({"source": "world", "bbox": [-10, 35, 20, 60], "format": "tif"}))]
 #[allow(dead_code, reason = "documents the body, whose members are read with those that the query has")]
 pub(crate) struct AreaBody {
@@ -38,6 +38,24 @@ pub(crate) struct AreaBody {
     format: Option<String>,
     /// 1-based numbers of the captures to use.
     captures: Option<Vec<u32>>,
+}
+
+/// An area of a registered source to predict on in blocks. The parameters of `POST /v1/predict` may be members, too.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AreaJob)]
+#[allow(dead_code, reason = "documents the body, whose members are read with those that predictions have")]
+pub(crate) struct AreaJobBody {
+    /// Model id.
+    #[schema(example = "world")]
+    model: String,
+    /// One of its tasks.
+    #[schema(example = "water")]
+    task: String,
+    /// About how many pixels the sides of a block have.
+    #[schema(minimum = 512, maximum = 16384, default = 4096)]
+    block_px: Option<u32>,
+    #[serde(flatten)]
+    area: AreaBody,
 }
 
 /// The members of a body that say which area is meant, as the client sent them. Jobs store them.

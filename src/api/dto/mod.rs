@@ -16,7 +16,7 @@ pub(super) mod words;
 pub(crate) use model::ModelDto;
 
 pub(super) use answer::{FeatureCollection, File, JsonPrediction};
-pub(super) use area::{AreaBody, AreaParams};
+pub(super) use area::{AreaBody, AreaJobBody, AreaParams};
 pub(super) use fit::FitBody;
 pub(super) use job::{JobDto, JobList, JobListParams};
 pub(super) use model::{ModelList, ModelListParams};

@@ -1,5 +1,6 @@
 //! All routes; each handler stands next to its OpenAPI documentation.
 
+mod area_jobs;
 mod fit;
 mod health;
 mod imagery;
@@ -51,7 +52,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(imagery::get_imagery_tile))
         .routes(routes!(tiles::get_tilejson))
         .routes(routes!(tiles::get_tile))
-        .routes(routes!(jobs::list_jobs))
+        .routes(routes!(jobs::list_jobs, area_jobs::create_job))
         .routes(routes!(jobs::get_job, jobs::delete_job))
         .routes(routes!(jobs::get_job_result))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))

@@ -1,0 +1,90 @@
+//! Area jobs over HTTP: the plan that a dry run shows, and the work of a job, whose result is a zip file of its folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::area_job::area_job;
+use super::error::Problem;
+use crate::areas::{AreaJob, AreaPlan, Estimate, Folder, Progress, RunOptions, archive, run};
+use crate::engine::{Area, Caller, Class, Engine};
+use crate::error::ErrorKind;
+use crate::jobs::{JobOutcome, JobProgress};
+
+/// Most bytes of a result, which is in memory while it is made.
+const MAX_RESULT_BYTES: u64 = 512 << 20;
+
+/// Most pixels of a job: a byte each, before compression.
+const MAX_PIXELS: u64 = MAX_RESULT_BYTES;
+
+/// What a job keeps of an area job beside its input, which is the request's body.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct AreaCall {}
+
+/// Checks a job and plans its blocks, with an estimate of the time if passes of the model have been measured.
+///
+/// # Errors
+/// If the job cannot be used, it names a destination, or its result would be too large.
+pub(super) async fn plan(engine: &Engine, text: Map<String, Value>) -> Result<(AreaJob, AreaPlan, Area), Problem> {
+    let way_out = "`satlas-serve run` writes areas of any size to a folder";
+    let (job, destination) = area_job(engine, text)?;
+    if destination.is_some() {
+        let detail = format!("destination: the server keeps results of its jobs itself, so leave it out; {way_out}");
+        return Err(Problem::invalid(detail));
+    }
+    let (mut plan, area) = AreaPlan::new(engine, &job).await?;
+    if plan.pixels > MAX_PIXELS {
+        let detail =
+            format!("the area has {} pixels; the limit for jobs of a server is {MAX_PIXELS}; {way_out}", plan.pixels);
+        return Err(Problem::new(ErrorKind::TooLarge, detail));
+    }
+    let seconds = engine.area_time(&job.scene, &Caller::patient(Class::Job), &area)?.as_secs_f64();
+    let windows = plan.windows.max(1) as f64;
+    plan.estimate = (seconds > 0.0).then_some(Estimate { seconds_per_window: seconds / windows, seconds });
+    Ok((job, plan, area))
+}
+
+impl AreaCall {
+    /// Runs the job whose text is in the only input. Blocks go to a folder below `place`, where a job that is run again finds them.
+    ///
+    /// # Errors
+    /// As [`plan`], if no block can be done, or the folder cannot be written.
+    pub(super) async fn run(
+        self,
+        engine: Arc<Engine>,
+        (inputs, place): (Vec<(String, PathBuf)>, PathBuf),
+        progress: JobProgress,
+    ) -> Result<JobOutcome, Problem> {
+        let text = tokio::task::spawn_blocking(move || read(&inputs)).await.map_err(Problem::internal)??;
+        let (job, plan, area) = plan(&engine, text).await?;
+        let folder = Folder::open(&place)?;
+        let show = |Progress { done, failed, total, .. }: Progress| progress.set(done + failed, total);
+        let report = run(&engine, (&job, &plan, &area), &folder, &RunOptions::default(), show).await?;
+        if let (0, Some(first)) = (report.done, report.failed.first()) {
+            return Err(Problem::new(ErrorKind::Unusable, &first.reason));
+        }
+        let state = report.state;
+        let zipped = tokio::task::spawn_blocking(move || archive(&folder, MAX_RESULT_BYTES));
+        let body = Bytes::from(zipped.await.map_err(Problem::internal)??);
+        let mut headers = vec![
+            ("content-type".to_owned(), "application/zip".to_owned()),
+            ("content-disposition".to_owned(), "attachment; filename=\"area.zip\"".to_owned()),
+        ];
+        let failed = report.failed.len();
+        let failures = (failed > 0).then(|| format!("The job is {state}: failed/ says why of {failed} blocks."));
+        let warnings: Vec<String> = failures.into_iter().chain(report.warnings).collect();
+        if !warnings.is_empty() {
+            headers.push(super::answer::warnings_header(&warnings));
+        }
+        Ok(JobOutcome { headers, body })
+    }
+}
+
+fn read(inputs: &[(String, impl AsRef<Path>)]) -> Result<Map<String, Value>, Problem> {
+    let (_, path) = inputs.first().ok_or_else(|| Problem::internal("an area job without its input"))?;
+    let text = std::fs::read(path).map_err(Problem::internal)?;
+    serde_json::from_slice(&text).map_err(Problem::internal)
+}

@@ -1,0 +1,75 @@
+//! Areas in blocks, as jobs.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::IntoParams;
+
+use super::jobs;
+use crate::api::area_work::{self, AreaCall};
+use crate::api::base_url::PathPrefix;
+use crate::api::dto::{AreaJobBody, JobDto};
+use crate::api::error::Problem;
+use crate::api::extract::{Json, Query};
+use crate::api::middleware::RequestId;
+use crate::api::state::AppState;
+use crate::api::work::StoredCall;
+use crate::jobs::{InputContent, JobInput, NewJob};
+
+/// Whether a job is only planned.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DryRunParams {
+    /// `true`: answer with the plan (blocks, pixels, estimated time) and run nothing.
+    #[param(value_type = Option<bool>, default = false)]
+    dry_run: Option<String>,
+}
+
+impl DryRunParams {
+    fn is_dry(&self) -> Result<bool, Problem> {
+        match self.dry_run.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(found) => Err(Problem::parameter("dry_run", found, "true or false")),
+        }
+    }
+}
+
+/// Predict on an area in blocks
+///
+/// The area is divided into blocks, each of which becomes a cloud-optimised GeoTIFF (pixels) or a GeoParquet file (objects). Blocks equal
+/// the area in one piece, and no object is in two of them. The result is a zip file with a STAC collection and item per block, and a
+/// mosaic that GDAL and QGIS open. A job that was interrupted goes on with the blocks that are missing. `satlas-serve run` does the
+/// same for areas of any size, into a folder.
+#[utoipa::path(post, path = "/v1/jobs", operation_id = "create_job", tag = "jobs", params(DryRunParams),
+    request_body(content = AreaJobBody, description = "Model, task, area and options",
+        example = json!({"model": "world", "task": "water", "source": "world", "bbox": [-10, 35, 60, 60]})),
+    responses(
+        (status = 200, description = "The plan, with `dry_run`", body = Object),
+        (status = 202, description = "The job", body = JobDto, headers(("Location" = String, description = "The job's address"))),
+    ))]
+pub(super) async fn create_job(
+    State(state): State<AppState>,
+    Query((params,)): Query<(DryRunParams,)>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    prefix: PathPrefix,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<Response, Problem> {
+    let text = Bytes::from(serde_json::to_vec(&body).map_err(Problem::internal)?);
+    let is_dry = params.is_dry()?;
+    let (job, plan, _) = area_work::plan(state.engine(), body).await?;
+    if is_dry {
+        return Ok(axum::Json(plan).into_response());
+    }
+    let member = |name: &str| job.text[name].as_str().unwrap_or_default().to_owned();
+    let request = serde_json::to_string(&StoredCall::Blocks { blocks: AreaCall {} }).map_err(Problem::internal)?;
+    let new = NewJob { model: member("model"), task: member("task"), request, request_id };
+    let input = JobInput { name: "job.json".to_owned(), content: InputContent::Memory(text) };
+    let job = jobs::submit_new(&state, new, vec![input]).await?;
+    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
+    Ok((StatusCode::ACCEPTED, location, axum::Json(JobDto::of(job, &prefix))).into_response())
+}
