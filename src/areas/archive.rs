@@ -40,7 +40,8 @@ mod tests {
         folder.replace("b.json", b"{}").unwrap();
         folder.replace("a/1.tif", b"pixels").unwrap();
         let mut zip = zip::ZipArchive::new(Cursor::new(archive(&folder, 8).unwrap())).unwrap();
-        let names: Vec<String> = (0..zip.len()).map(|file| zip.by_index(file).unwrap().name().to_owned()).collect();
+        let names: Vec<String> =
+            (0..zip.len()).map(|file| zip.by_index(file).unwrap().name().unwrap().into_owned()).collect();
         assert_eq!(names, ["a/1.tif", "b.json"]);
         assert!(archive(&folder, 7).unwrap_err().to_string().contains("satlas-serve run"));
     }
