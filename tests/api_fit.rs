@@ -236,6 +236,120 @@ async fn polygons_and_other_properties_are_labels_too() {
 }
 
 #[tokio::test]
+async fn numbers_and_sets_of_categories_are_learnt_too() {
+    let router = fresh();
+    let labelled = |land: Value, water: Value| {
+        let with = |places: [[f64; 2]; 10], value: Value| {
+            places.map(|place| {
+                json!({"type": "Feature", "geometry": {"type": "Point", "coordinates": place}, "properties": {"class": value}})
+            })
+        };
+        [with(LAND, land), with(WATER, water)].concat()
+    };
+    let request = |id: &str, kind: &str, features: Vec<Value>| {
+        let mut request = body(id, features);
+        request["type"] = kind.into();
+        request
+    };
+    let right = |found: &[f32], truth: &[f32], least: f32, offset: usize| {
+        let is_right = |at: &usize| (found[offset + *at] > least) == (truth[256 * 256 + at] > truth[*at]);
+        (0..256 * 256).filter(is_right).count() as f64 / f64::from(256 * 256)
+    };
+    let truth = tile(&router, "world", "water", ELSEWHERE[0]).await;
+
+    let heights = fitted(&router, &request("heights", "regress", labelled(50.into(), (-50).into()))).await;
+    let errors = &heights["fit"]["held_out_errors"];
+    assert!(errors["r2"].as_f64().unwrap() > 0.8 && errors["mean_absolute_error"].as_f64().unwrap() < 20.0, "{heights}");
+    assert!(heights["fit"]["alpha"].is_number() && heights["fit"]["c"].is_null(), "{heights}");
+    let found: Vec<f32> = tile(&router, "heights", "ground", ELSEWHERE[0]).await.iter().map(|height| -height).collect();
+    assert_eq!(found.len(), 256 * 256);
+    assert!(right(&found, &truth, 0.0, 0) > 0.9, "{}", right(&found, &truth, 0.0, 0));
+
+    let sets = labelled(json!(["dry"]), json!(["wet", "deep"]));
+    let sets = fitted(&router, &request("sets", "bin_segment", sets)).await;
+    assert_eq!(sets["tasks"][0]["categories"], json!(["deep", "dry", "wet"]));
+    assert!(sets["fit"]["held_out"]["accuracy"].as_f64().unwrap() > 0.8, "{sets}");
+    assert_eq!(sets["fit"]["held_out"]["learning_curve"].as_array().unwrap().len(), 4, "{sets}");
+    let found = tile(&router, "sets", "ground", ELSEWHERE[0]).await;
+    assert!(right(&found, &truth, 0.5, 2 * 256 * 256) > 0.9);
+    let one = submit(&router, "world", &request("all", "bin_segment", labelled(json!(["a"]), json!("a")))).await;
+    assert_eq!(one.status, 202);
+    let job = finished(&router, "world", &request("both", "bin_segment", labelled(json!(["a"]), json!("a")))).await;
+    assert!(job["error"]["detail"].as_str().unwrap().contains("20 with \"a\" and 0 without it"), "{job}");
+}
+
+#[tokio::test]
+async fn tiles_are_classified_as_the_weights_say_of_their_means() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = router_over(dir.path());
+    let mut request = ten_a_class("probe");
+    request["type"] = "classification".into();
+    let model = fitted(&router, &request).await;
+    assert_eq!(
+        (&model["tasks"][0]["type"], &model["fit"]["labels"]),
+        (&"classification".into(), &6.into()),
+        "six tiles have labels: {model}"
+    );
+    assert!(model["fit"]["held_out"]["accuracy"].as_f64().unwrap() > 0.8, "{model}");
+    let file = std::fs::read(dir.path().join("probe.heads.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let values = |name: &str| -> Vec<f32> {
+        let bytes = tensors.tensor(name).unwrap().data().to_vec();
+        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let (weights, bias) = (values("heads.0.weight"), values("heads.0.bias"));
+    for place in ["4/8/6", "4/6/6", "4/13/6"] {
+        let mean = npy(&ask(
+            &router,
+            "GET",
+            &format!("/v1/tiles/world/embedding/{place}.npy?source=world&layer=backbone.3"),
+        )
+        .await);
+        let logit = |class: usize| -> f32 {
+            bias[class] + weights[class * mean.1.len()..].iter().zip(&mean.1).map(|(a, b)| a * b).sum::<f32>()
+        };
+        let expected = 1.0 / (1.0 + (logit(0) - logit(1)).exp());
+        let found = ask(&router, "GET", &format!("/v1/tiles/probe/ground/{place}.json?source=world")).await.json();
+        let water = found["scores"]["water"].as_f64().unwrap();
+        assert!((water - f64::from(expected)).abs() < 1e-4, "{place} {found} {expected}");
+    }
+    let upload = post_to(&router, "/v1/predict/probe/ground", "application/x-npy", grey_square(300)).await;
+    assert_eq!(upload.json()["scores"].as_object().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn places_that_the_model_is_unsure_of_are_suggested() {
+    let router = fresh();
+    fitted(&router, &ten_a_class("probe")).await;
+    let suggest = async |model: &str, body: Value| {
+        post_to(&router, &format!("/v1/models/{model}/suggest"), "application/json", body.to_string()).await
+    };
+    let area = json!({"source": "world", "bbox": [-60.0, 0.0, 40.0, 40.0], "count": 6});
+    let answer = suggest("probe", area.clone()).await.json();
+    let features = answer["features"].as_array().unwrap();
+    assert_eq!(features.len(), 6, "{answer}");
+    let score = |feature: &Value| feature["properties"]["score"].as_f64().unwrap();
+    for feature in features {
+        let at = |axis: usize| feature["geometry"]["coordinates"][axis].as_f64().unwrap();
+        assert!((-60.1..40.1).contains(&at(0)) && (-0.1..40.1).contains(&at(1)), "{feature}");
+        assert!((0.0..=score(&features[0])).contains(&score(feature)), "the least sure comes first: {answer}");
+    }
+    assert!(score(&features[0]) > 0.3, "somewhere is a coast: {answer}");
+    assert_eq!(answer, suggest("probe", area).await.json(), "twice the same");
+    for (model, status, body, told) in [
+        ("world", 422, json!({"source": "world"}), "fitted"),
+        ("nobody", 404, json!({"source": "world"}), "nobody"),
+        ("probe", 404, json!({"source": "moon"}), "moon"),
+        ("probe", 400, json!({"source": "world", "count": 0}), "count"),
+        ("probe", 400, json!({"source": "world", "bbox": [1.0, 0.0, 0.0, 1.0]}), "bbox"),
+        ("probe", 422, json!({"source": "trees", "bbox": [1.0, 0.0, 2.0, 1.0]}), "part of the source"),
+    ] {
+        let found = suggest(model, body).await.problem(status);
+        assert!(found.contains(told), "{found}");
+    }
+}
+
+#[tokio::test]
 async fn a_fit_that_cannot_be_is_refused_with_what_is_needed() {
     let router = fresh();
     let good = || ten_a_class("probe");
@@ -246,7 +360,8 @@ async fn a_fit_that_cannot_be_is_refused_with_what_is_needed() {
     };
     let features = |features: Vec<Value>| body("probe", features);
     for (status, request, told) in [
-        (422, with("type", "regress".into()), "\"segment\" is needed"),
+        (422, with("type", "detect".into()), "segment, bin_segment"),
+        (422, with("type", "regress".into()), "a number is needed"),
         (404, with("source", "moon".into()), "moon"),
         (400, with("layers", json!(["backbone.9"])), "backbone.3"),
         (400, with("layers", json!([])), "layers"),

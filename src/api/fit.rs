@@ -31,7 +31,7 @@ impl FitCall {
             let detail = format!("model {:?} was registered; a built-in model is needed to put a head on", self.base);
             return Err(Problem::new(ErrorKind::Unusable, detail));
         }
-        body.request(&self.base)
+        body.request(&base)
     }
 
     /// Runs the fit whose body is in the only input.

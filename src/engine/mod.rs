@@ -46,7 +46,7 @@ pub use area::{Area, AreaCrs, AreaRequest, AreaShape};
 pub use bench::{Bench, BenchRequest};
 pub use caller::{Caller, Class, ClientId};
 pub use error::EngineError;
-pub use fit::{FitRequest, Label, LabelShape, MAX_LABELS};
+pub use fit::{FitRequest, Label, LabelShape, LabelValue, MAX_LABELS, SuggestRequest, Suggestion, Suggestions};
 pub use hardware::{DeviceChoice, DtypeChoice};
 pub use loaded::LoadedModel;
 pub use model_task::{EMBEDDING, ModelTask};

@@ -15,20 +15,34 @@ const MOST_FOLDS: usize = 5;
 const FIRST_APART_PX: f64 = 64.0;
 
 impl Folds {
-    /// Divides labels at `places` (in pixels). Where labels lie so close that a class would be one block, blocks of half the distance
-    /// are tried, down to a pixel. `None` if a class has no two blocks even then.
-    pub(super) fn of(places: &[[f64; 2]], classes: &[usize], class_count: usize) -> Option<Self> {
+    /// Divides labels at `places` (in pixels); each belongs to some of `group_count` groups, of which every fold should have a share.
+    /// Where labels lie so close that a group would be one block, blocks of half the distance are tried, down to a pixel. `None` if a
+    /// group has no two blocks even then.
+    pub(super) fn of(places: &[[f64; 2]], groups: &[Vec<usize>], group_count: usize) -> Option<Self> {
         let mut apart_px = FIRST_APART_PX;
         while apart_px >= 1.0 {
             let blocks = blocks(places, apart_px);
-            let fewest = least_blocks(&blocks, classes, class_count);
+            let fewest = least_blocks(&blocks, groups, group_count);
             if fewest >= 2 {
                 let count = fewest.min(MOST_FOLDS);
-                return Some(Self { of: deal(&blocks, classes, class_count, count), count, apart_px });
+                return Some(Self { of: deal(&blocks, groups, group_count, count), count, apart_px });
             }
             apart_px /= 2.0;
         }
         None
+    }
+
+    /// The labels of `parts` folds after `fold`, and those of `fold` itself.
+    pub(super) fn split(&self, fold: usize, parts: usize) -> (Vec<usize>, Vec<usize>) {
+        let behind = |label: &usize| (self.of[*label] + self.count - fold) % self.count;
+        let labels = 0..self.of.len();
+        let seen = labels.clone().filter(|label| (1..=parts).contains(&behind(label))).collect();
+        (seen, labels.filter(|label| behind(label) == 0).collect())
+    }
+
+    /// How many labels [`Folds::split`] gives to learn from, on average.
+    pub(super) fn mean_seen(&self, parts: usize) -> usize {
+        self.of.len() * parts / self.count.max(1)
     }
 }
 
@@ -71,31 +85,37 @@ fn root(parent: &mut [usize], mut label: usize) -> usize {
     label
 }
 
-/// How many blocks the class has that is in the fewest.
-fn least_blocks(blocks: &[usize], classes: &[usize], class_count: usize) -> usize {
-    let mut pairs: Vec<(usize, usize)> = classes.iter().copied().zip(blocks.iter().copied()).collect();
+/// How many blocks the group has that is in the fewest.
+fn least_blocks(blocks: &[usize], groups: &[Vec<usize>], group_count: usize) -> usize {
+    let with_block =
+        |(groups, block): (&Vec<usize>, &usize)| groups.iter().map(|group| (*group, *block)).collect::<Vec<_>>();
+    let mut pairs: Vec<(usize, usize)> = groups.iter().zip(blocks).flat_map(with_block).collect();
     pairs.sort_unstable();
     pairs.dedup();
-    (0..class_count).map(|class| pairs.iter().filter(|(of, _)| *of == class).count()).min().unwrap_or(0)
+    let mut counts = vec![0; group_count];
+    pairs.iter().for_each(|(group, _)| counts[*group] += 1);
+    counts.into_iter().min().unwrap_or(0)
 }
 
-/// Deals the blocks to folds, the largest first, each to the fold that has least of its classes.
-fn deal(blocks: &[usize], classes: &[usize], class_count: usize, folds: usize) -> Vec<usize> {
+/// Deals the blocks to folds, the largest first, each to the fold that has least of its groups.
+fn deal(blocks: &[usize], groups: &[Vec<usize>], group_count: usize, folds: usize) -> Vec<usize> {
     let block_count = blocks.iter().max().map_or(0, |last| last + 1);
-    let mut of_class = vec![0.0f64; class_count];
-    let mut in_block = vec![vec![0.0; class_count]; block_count];
-    for (block, class) in blocks.iter().zip(classes) {
-        in_block[*block][*class] += 1.0;
-        of_class[*class] += 1.0;
+    let mut of_group = vec![0.0f64; group_count];
+    let mut in_block = vec![vec![0.0; group_count]; block_count];
+    for (block, groups) in blocks.iter().zip(groups) {
+        for group in groups {
+            in_block[*block][*group] += 1.0;
+            of_group[*group] += 1.0;
+        }
     }
     let size = |block: &usize| in_block[*block].iter().sum::<f64>();
     let mut order: Vec<usize> = (0..block_count).collect();
     order.sort_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
-    let mut dealt = vec![vec![0.0; class_count]; folds];
+    let mut dealt = vec![vec![0.0; group_count]; folds];
     let mut fold_of = vec![0; block_count];
     for block in order {
         let shared = |fold: &[f64]| -> f64 {
-            let parts = fold.iter().zip(&in_block[block]).zip(&of_class);
+            let parts = fold.iter().zip(&in_block[block]).zip(&of_group);
             parts.map(|((there, here), all)| there * here / (all * all).max(1.0)).sum()
         };
         let all = |fold: &[f64]| fold.iter().sum::<f64>();
@@ -120,10 +140,14 @@ mod tests {
         ((0..count * each).map(place).collect(), (0..count * each).map(|i| i / each % 2).collect())
     }
 
+    fn alone(classes: &[usize]) -> Vec<Vec<usize>> {
+        classes.iter().map(|class| vec![*class]).collect()
+    }
+
     #[test]
     fn neighbours_are_never_on_both_sides() {
         let (places, classes) = clusters(12, 5);
-        let folds = Folds::of(&places, &classes, 2).unwrap();
+        let folds = Folds::of(&places, &alone(&classes), 2).unwrap();
         assert_eq!((folds.count, folds.apart_px), (5, FIRST_APART_PX));
         for (i, a) in places.iter().enumerate() {
             for (j, b) in places.iter().enumerate() {
@@ -143,12 +167,20 @@ mod tests {
     fn a_dense_grid_is_divided_by_a_smaller_distance() {
         let places: Vec<[f64; 2]> = (0..100).map(|i| [f64::from(i % 10) * 20.0, f64::from(i / 10) * 20.0]).collect();
         let classes: Vec<usize> = (0..100).map(|i| i % 2).collect();
-        assert_eq!(Folds::of(&places, &classes, 2).unwrap().apart_px, 16.0);
+        assert_eq!(Folds::of(&places, &alone(&classes), 2).unwrap().apart_px, 16.0);
     }
 
     #[test]
     fn one_label_of_a_class_cannot_be_held_out() {
-        assert_eq!(Folds::of(&[[0.0, 0.0], [900.0, 0.0], [500.0, 0.0]], &[0, 0, 1], 2), None);
+        assert_eq!(Folds::of(&[[0.0, 0.0], [900.0, 0.0], [500.0, 0.0]], &alone(&[0, 0, 1]), 2), None);
         assert_eq!(Folds::of(&[], &[], 0), None);
+    }
+
+    #[test]
+    fn a_split_holds_one_fold_and_sees_some_of_the_others() {
+        let folds = Folds { of: vec![0, 1, 2, 0, 1, 2, 2], count: 3, apart_px: 64.0 };
+        assert_eq!(folds.split(1, 2), (vec![0, 2, 3, 5, 6], vec![1, 4]));
+        assert_eq!(folds.split(1, 1), (vec![2, 5, 6], vec![1, 4]));
+        assert_eq!(folds.mean_seen(2), 4);
     }
 }

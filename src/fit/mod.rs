@@ -1,16 +1,27 @@
-//! Heads from labels: regularised linear classifiers over features, and honest scores for them. Numbers in, numbers out.
+//! Heads from labels: regularised linear functions of features, and honest scores for them. Numbers in, numbers out.
 //!
-//! [`fit_classes`] is the entry point. Everything is computed in float64 and in an order that depends on the data alone, so the same
+//! [`fit_classes`], [`fit_sets`] and [`fit_values`] are the entry points; [`most_helpful`] says what to label next. Everything is computed in float64 and in an order that depends on the data alone, so the same
 //! labels give the same bits on any number of threads.
 
 mod balance;
 mod classes;
 mod error;
 mod folds;
+#[cfg(test)]
+mod goldens;
+mod helpful;
 mod lbfgs;
+mod linear;
 mod logistic;
+mod ridge;
 mod scores;
+mod sets;
 mod standard;
+mod values;
 
-pub use classes::{ClassFit, ClassLabels, fit_classes};
+pub use classes::{ClassLabels, fit_classes};
 pub use error::FitError;
+pub use helpful::most_helpful;
+pub use linear::{HeldOut, LinearFit, Penalty};
+pub use sets::{SetLabels, fit_sets};
+pub use values::{ValueLabels, fit_values};

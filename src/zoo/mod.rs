@@ -11,7 +11,7 @@ mod spec;
 pub use backbone::Backbone;
 pub use catalog::{CatalogError, pretrained_models};
 pub use demo::demo_models;
-pub use fit_report::{CategoryScores, FitReport, HeldOutScores};
+pub use fit_report::{CategoryScores, ErrorPoint, FitReport, HeldOutErrors, HeldOutScores, LearningPoint};
 pub use layer::{Layer, ParseLayer};
 pub use manifest::{BackboneChoice, Checkpoint, HeadNetwork, Manifest, ManifestError, ManifestHead};
 pub use spec::{

@@ -166,7 +166,7 @@ pub enum HeadKind {
         anchor_sizes: Vec<f32>,
     },
     /// A linear layer over the channels of one or more maps, at every pixel. Between the centres of their cells, maps are
-    /// interpolated.
+    /// interpolated. For classification, over the mean of the maps.
     Linear {
         /// The maps it reads, in the order of the layer's weights.
         layers: Vec<Layer>,
@@ -258,6 +258,13 @@ pub enum TaskType {
     MultiLabelClassification,
     /// Feature maps.
     Embedding,
+}
+
+impl TaskType {
+    /// True if the answer is about an image as a whole.
+    pub fn is_label(self) -> bool {
+        matches!(self, Self::Classification | Self::MultiLabelClassification)
+    }
 }
 
 /// Where a model's weights are found.

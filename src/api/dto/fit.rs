@@ -6,19 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{PixelParams, parsed};
+use super::said::{LabelKind, Said, short};
+use super::{PixelParams, parsed, words};
 use crate::api::error::Problem;
-use crate::engine::{FitRequest, Label, LabelShape, MAX_LABELS};
+use crate::engine::{FitRequest, Label, LabelShape, MAX_LABELS, PixelOptions};
 use crate::error::ErrorKind;
 use crate::raster::Resampling;
-use crate::zoo::{Layer, Manifest};
-
-/// Most categories of a fit.
-const MAX_CATEGORIES: usize = 64;
-/// Longest name of a category, in bytes.
-const MAX_NAME_BYTES: usize = 200;
-/// Default of `layers`: the finest map of the pyramid, in which every coarser one has a part.
-const DEFAULT_LAYERS: [Layer; 1] = [Layer::Fpn(0)];
+use crate::zoo::{Layer, Manifest, ModelSpec, Task};
 
 /// A fit of a new head to labels.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -28,18 +22,21 @@ pub(crate) struct FitBody {
     /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
     #[schema(example = "probe")]
     pub id: String,
-    /// Kind of the head: `segment`, one category per pixel.
+    /// Kind of the head: `segment` gives one category per pixel, `bin_segment` any number of them, `regress` a number;
+    /// `classification` and `multi_label_classification` give categories per tile or image.
     #[serde(rename = "type")]
-    #[schema(example = "segment")]
+    #[schema(value_type = words::FitType, example = "segment")]
     pub task_type: String,
     /// Id of the source that the labels are about, as in `GET /v1/sources`.
     #[schema(example = "world")]
     pub source: String,
     /// GeoJSON feature collection of points and polygons in longitude and latitude. A point stands for the pixel that it lies on, at
-    /// the resolution that the model was trained on; a polygon for up to 64 pixels in it. At most 10000 pixels, 64 categories.
+    /// the resolution that the model was trained on; a polygon for up to 64 pixels in it. For classification they stand for the tiles of
+    /// 256 pixels that these lie on. At most 10000 pixels, 64 categories.
     #[schema(value_type = Object)]
     pub labels: LabelCollection,
-    /// Property of the features that holds the category.
+    /// Property of the features that holds the category; for `bin_segment` and `multi_label_classification` a list of categories, which
+    /// may be empty, or true or false if there is one; for `regress` the number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = "class", example = "class")]
     pub property: Option<String>,
@@ -55,7 +52,7 @@ pub(crate) struct FitBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// Feature maps of the base model that the head reads, joined: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`. Default:
-    /// `fpn.0`.
+    /// `fpn.0`, and `backbone.3` for classification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["fpn.0"]))]
     pub layers: Option<Vec<Layer>>,
@@ -118,29 +115,27 @@ impl FitBody {
     ///
     /// # Errors
     /// If a value is malformed or out of range, or the labels cannot be used.
-    pub(crate) fn request(&self, base: &str) -> Result<FitRequest, Problem> {
-        if self.task_type != "segment" {
-            let found = &self.task_type;
-            return Err(unusable(format!("type: found {found:?}; \"segment\" is needed, which is what can be fitted")));
-        }
-        let (categories, labels) = self.labels.read(self.property.as_deref().unwrap_or("class"))?;
-        let layers = self.layers.clone().unwrap_or_else(|| DEFAULT_LAYERS.to_vec());
-        let task = self.task.as_deref().unwrap_or("fit");
-        let title = self.title.clone().unwrap_or_else(|| format!("{base} with a head fitted on {}", self.source));
-        let colors = self.colors_of(&categories)?;
-        let mut manifest =
-            Manifest { title: Some(title), ..Manifest::linear_segment(&self.id, base, task, categories, layers) };
-        for head in &mut manifest.heads {
-            head.colors = colors.clone();
-        }
-        let pixels = PixelParams {
-            bands: self.bands.clone(),
-            preset: self.preset.clone(),
-            dn_offset: self.dn_offset.map(|offset| offset.to_string()),
-            captures: self.captures.clone(),
+    pub(crate) fn request(&self, base: &ModelSpec) -> Result<FitRequest, Problem> {
+        let kind = LabelKind::of(&self.task_type)?;
+        let (categories, labels) = self.labels.read(self.property.as_deref().unwrap_or("class"), kind)?;
+        // The finest map of the pyramid, in which every coarser one has a part; of whole images the most abstract map.
+        let usual = match (kind.task_type.is_label(), base.fpn) {
+            (true, _) => Layer::Backbone(3),
+            (false, Some(_)) => Layer::Fpn(0),
+            (false, None) => Layer::Backbone(0),
         };
-        let resampling = parsed::<Resampling>(&self.resampling)?.unwrap_or_default();
-        let pixels = pixels.options(parsed(&self.datetime)?, resampling)?;
+        let layers = self.layers.clone().unwrap_or_else(|| vec![usual]);
+        let title = self.title.clone().unwrap_or_else(|| format!("{} with a head fitted on {}", base.id, self.source));
+        let task = Task {
+            name: self.task.clone().unwrap_or_else(|| "fit".to_owned()),
+            task_type: kind.task_type,
+            colors: self.colors_of(&categories)?,
+            categories,
+            background_invalid: false,
+        };
+        let manifest = Manifest { title: Some(title), ..Manifest::linear(&self.id, &base.id, task, layers) };
+        let pixels =
+            pixel_options([&self.bands, &self.preset, &self.captures, &self.datetime, &self.resampling], self.dn_offset)?;
         Ok(FitRequest { manifest, source: self.source.clone(), pixels, labels })
     }
 
@@ -164,6 +159,21 @@ impl FitBody {
     }
 }
 
+/// The options of a JSON body: `bands`, `preset`, `captures`, `datetime`, `resampling` and `dn_offset` as in a query.
+///
+/// # Errors
+/// If a value is malformed or out of range.
+pub(super) fn pixel_options(texts: [&Option<String>; 5], dn_offset: Option<i32>) -> Result<PixelOptions, Problem> {
+    let [bands, preset, captures, datetime, resampling] = texts;
+    let pixels = PixelParams {
+        bands: bands.clone(),
+        preset: preset.clone(),
+        dn_offset: dn_offset.map(|offset| offset.to_string()),
+        captures: captures.clone(),
+    };
+    pixels.options(parsed(datetime)?, parsed::<Resampling>(resampling)?.unwrap_or_default())
+}
+
 fn unusable(detail: String) -> Problem {
     Problem::new(ErrorKind::Unusable, detail)
 }
@@ -172,8 +182,8 @@ impl LabelCollection {
     /// The categories in alphabetical order, and the labels.
     ///
     /// # Errors
-    /// If it is no feature collection, has too many features or categories, or a feature has another geometry or no category.
-    fn read(&self, property: &str) -> Result<(Vec<String>, Vec<Label>), Problem> {
+    /// If it is no feature collection, has too many features or categories, or a feature has another geometry or says nothing of `kind`.
+    fn read(&self, property: &str, kind: LabelKind) -> Result<(Vec<String>, Vec<Label>), Problem> {
         if self.collection_type != "FeatureCollection" {
             let found = &self.collection_type;
             return Err(unusable(format!("labels: found {found:?}; a GeoJSON FeatureCollection is needed")));
@@ -190,25 +200,25 @@ impl LabelCollection {
                 format!("labels: {found} are more than the limit of {MAX_LABELS}"),
             ));
         }
-        let named: Vec<(String, Vec<LabelShape>)> = self
-            .features
-            .iter()
-            .enumerate()
-            .map(|(index, feature)| feature.read(index, property))
-            .collect::<Result<_, _>>()?;
-        let mut categories: Vec<String> = named.iter().map(|(category, _)| category.clone()).collect();
+        let read = |(index, feature): (usize, &LabelFeature)| feature.read(index, property, kind);
+        let said: Vec<(Said, Vec<LabelShape>)> = self.features.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        let mut categories: Vec<String> = said.iter().flat_map(|(said, _)| said.names().iter().cloned()).collect();
         categories.sort_unstable();
         categories.dedup();
-        if !(2..=MAX_CATEGORIES).contains(&categories.len()) {
-            let found = categories.len();
+        let needed = kind.category_count();
+        if !needed.contains(&categories.len()) {
+            let (found, least, most) = (categories.len(), needed.start(), needed.end());
             return Err(unusable(format!(
-                "labels: found {found} categories in {property:?}; 2 to {MAX_CATEGORIES} are needed"
+                "labels: found {found} categories in {property:?}; {least} to {most} are needed"
             )));
         }
+        if said.is_empty() {
+            return Err(unusable("labels: found no feature; some are needed".to_owned()));
+        }
         let mut labels = Vec::new();
-        for (feature, (category, shapes)) in named.into_iter().enumerate() {
-            let category = categories.binary_search(&category).unwrap_or_default();
-            labels.extend(shapes.into_iter().map(|shape| Label { feature, category, shape }));
+        for (feature, (said, shapes)) in said.into_iter().enumerate() {
+            let says = said.value(&categories, kind);
+            labels.extend(shapes.into_iter().map(|shape| Label { feature, says: says.clone(), shape }));
         }
         Ok((categories, labels))
     }
@@ -221,26 +231,19 @@ fn is_lon_lat(crs: &Value) -> bool {
 }
 
 impl LabelFeature {
-    /// Its category and the places it is about.
-    fn read(&self, index: usize, property: &str) -> Result<(String, Vec<LabelShape>), Problem> {
+    /// What it says, and the places it is about.
+    fn read(&self, index: usize, property: &str, kind: LabelKind) -> Result<(Said, Vec<LabelShape>), Problem> {
         let at = |found: String, needed: &str| unusable(format!("labels: feature {index}: found {found}; {needed}"));
         if self.feature_type != "Feature" {
             return Err(at(format!("{:?}", self.feature_type), "a GeoJSON Feature is needed"));
         }
-        let category = match self.properties.as_ref().and_then(|properties| properties.get(property)) {
-            Some(Value::String(name)) if !name.trim().is_empty() && name.len() <= MAX_NAME_BYTES => name.clone(),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
-            Some(Value::String(_)) => {
-                let needed = format!("a name of 1 to {MAX_NAME_BYTES} bytes is needed");
-                return Err(at(format!("another text in {property:?}"), &needed));
-            }
-            Some(_) => return Err(at(format!("another value in {property:?}"), "a text or a number is needed")),
-            None => {
-                let names = self.properties.iter().flatten().map(|(name, _)| name.as_str()).take(10).collect::<Vec<_>>();
-                let found = if names.is_empty() { "no properties".to_owned() } else { format!("the properties {names:?}") };
-                return Err(at(found, &format!("{property:?} is needed (the field property names another)")));
-            }
+        let Some(value) = self.properties.as_ref().and_then(|properties| properties.get(property)) else {
+            let names = self.properties.iter().flatten().map(|(name, _)| name.as_str()).take(10).collect::<Vec<_>>();
+            let found = if names.is_empty() { "no properties".to_owned() } else { format!("the properties {names:?}") };
+            return Err(at(found, &format!("{property:?} is needed (the field property names another)")));
         };
+        let said =
+            Said::of(value, property, kind).map_err(|needed| at(format!("{} in {property:?}", short(value)), &needed))?;
         let Some(geometry) = &self.geometry else {
             return Err(at("no geometry".to_owned(), "a point or a polygon is needed"));
         };
@@ -250,7 +253,7 @@ impl LabelFeature {
                 "a valid Point, MultiPoint, Polygon or MultiPolygon is needed",
             )
         })?;
-        Ok((category, shapes))
+        Ok((said, shapes))
     }
 }
 
@@ -296,6 +299,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::LabelValue;
+
+    fn world() -> ModelSpec {
+        crate::zoo::demo_models(include_str!("../../../static/demo/demo.json"))
+            .unwrap()
+            .into_iter()
+            .find(|spec| spec.id == "world")
+            .unwrap()
+    }
 
     fn body(features: Value) -> FitBody {
         let labels = json!({"type": "FeatureCollection", "features": features});
@@ -315,10 +327,13 @@ mod tests {
         let square = json!({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]});
         let request =
             body(json!([feature(at(1.0), json!("water")), feature(square, json!(3)), feature(at(2.0), json!("water"))]))
-                .request("world")
+                .request(&world())
                 .unwrap();
         assert_eq!(request.manifest.heads[0].categories, ["3", "water"]);
-        assert_eq!(request.labels.iter().map(|label| label.category).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(
+            request.labels.iter().map(|label| label.says.clone()).collect::<Vec<_>>(),
+            [1, 0, 1].map(LabelValue::Category)
+        );
         assert_eq!(request.labels[0].shape, LabelShape::Point([1.0, 1.0]));
         assert!(matches!(&request.labels[1].shape, LabelShape::Polygon(rings) if rings[0].len() == 4));
     }
@@ -326,7 +341,7 @@ mod tests {
     #[test]
     fn each_category_has_its_colour_or_none_has() {
         let mut both = body(json!([feature(at(1.0), json!("water")), feature(at(2.0), json!("land"))]));
-        let colors = |body: &FitBody| body.request("world").map(|request| request.manifest.heads[0].colors.clone());
+        let colors = |body: &FitBody| body.request(&world()).map(|request| request.manifest.heads[0].colors.clone());
         assert!(colors(&both).unwrap().is_empty());
         both.colors = BTreeMap::from([("water".to_owned(), [0, 0, 255])]);
         assert!(colors(&both).unwrap_err().detail.contains("none for \"land\""));
@@ -337,12 +352,36 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_reads_what_it_needs() {
+        let read = |kind: &str, values: Value| {
+            let features =
+                values.as_array().unwrap().iter().enumerate().map(|(i, value)| feature(at(i as f64), value.clone()));
+            let mut body = body(features.collect());
+            body.task_type = kind.to_owned();
+            let request = body.request(&world()).map_err(|problem| problem.detail)?;
+            let said = request.labels.into_iter().map(|label| label.says).collect::<Vec<_>>();
+            Ok::<_, String>((request.manifest.heads[0].categories.clone(), said))
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (categories, said) = read("bin_segment", json!([["b", "a", "b"], [], "b"])).unwrap();
+        assert_eq!(categories, names(&["a", "b"]));
+        assert_eq!(said, [vec![0, 1], vec![], vec![1]].map(LabelValue::Categories));
+        let (categories, said) = read("multi_label_classification", json!([true, false])).unwrap();
+        assert_eq!((categories, said), (names(&["class"]), [vec![0], vec![]].map(LabelValue::Categories).to_vec()));
+        let (categories, said) = read("regress", json!([1, -2.5])).unwrap();
+        assert_eq!((categories, said), (names(&[]), [1.0, -2.5].map(LabelValue::Number).to_vec()));
+        assert!(read("regress", json!([1, "2"])).unwrap_err().contains("a number is needed"));
+        assert!(read("classification", json!(["a", ["a"]])).unwrap_err().contains("feature 1: found [\"a\"]"));
+        assert!(read("bin_segment", json!([["a", 1.5e300, null]])).unwrap_err().contains("list"));
+    }
+
+    #[test]
     fn labels_that_cannot_be_used_are_told_with_what_is_needed() {
         let good = feature(at(0.0), json!("a"));
         for (bad, told) in [
             (feature(at(1.0), json!("a")), "found 1 categories"),
             (feature(at(1.0), json!("")), "feature 1"),
-            (feature(at(1.0), json!(null)), "text or a number"),
+            (feature(at(1.0), json!(null)), "found null"),
             (feature(json!(null), json!("b")), "no geometry"),
             (feature(json!({"type": "LineString", "coordinates": [[0, 0], [1, 1]]}), json!("b")), "LineString"),
             (feature(json!({"type": "Point", "coordinates": ["0", 1]}), json!("b")), "valid Point"),
@@ -350,14 +389,14 @@ mod tests {
             (json!({"type": "Feature", "geometry": at(1.0), "properties": {"kind": "b"}}), "[\"kind\"]"),
             (json!({"type": "Shape", "geometry": at(1.0), "properties": {"class": "b"}}), "\"Shape\""),
         ] {
-            let problem = body(json!([good, bad])).request("world").unwrap_err();
+            let problem = body(json!([good, bad])).request(&world()).unwrap_err();
             assert!(problem.detail.contains(told), "{}", problem.detail);
         }
         let mut other = body(json!([good]));
         other.task_type = "detect".to_owned();
-        assert!(other.request("world").unwrap_err().detail.contains("\"segment\" is needed"));
+        assert!(other.request(&world()).unwrap_err().detail.contains("regress"));
         let mut projected = body(json!([good]));
         projected.labels.crs = Some(json!({"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}));
-        assert!(projected.request("world").unwrap_err().detail.contains("32632"));
+        assert!(projected.request(&world()).unwrap_err().detail.contains("32632"));
     }
 }

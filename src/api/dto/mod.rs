@@ -8,7 +8,9 @@ mod limit;
 mod model;
 mod params;
 mod render;
+mod said;
 mod source;
+mod suggest;
 mod tile_name;
 mod tilejson;
 pub(super) mod words;
@@ -23,6 +25,7 @@ pub(super) use model::{ModelList, ModelListParams};
 pub(super) use params::{EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, images};
 pub(super) use render::RenderParams;
 pub(super) use source::{SourceDto, SourceList, SourceLocation, SourceReference, UnavailableSourceDto, UploadParams};
+pub(super) use suggest::{SuggestBody, SuggestionsDto};
 pub(super) use tile_name::TileName;
 pub(super) use tilejson::{TileJson, VectorLayer, imagery_zooms};
 

@@ -76,6 +76,8 @@ words! {
     /// What the weights are worth. `untrained-heads` are random heads on a trained backbone, `fitted-heads` have a file of their own;
     /// `synthetic` are made-up numbers for tests.
     WeightsKind: String = ["pretrained", "fine-tuned", "untrained-heads", "fitted-heads", "demo", "synthetic"];
+    /// The kinds of tasks that a head is fitted for: categories or a number per pixel, or categories per tile or image.
+    FitType: String = ["segment", "bin_segment", "regress", "classification", "multi_label_classification"];
     /// The type of a raster's values.
     SampleType: String = ["uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"];
     /// The family of a backbone.

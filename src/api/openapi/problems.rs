@@ -18,6 +18,7 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "fit_model" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
+        "suggest_labels" => &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable],
         "create_source" | "register_source" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Upstream]
         }

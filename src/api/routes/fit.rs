@@ -8,13 +8,14 @@ use axum::response::{IntoResponse, Response};
 use super::jobs;
 use super::models::ModelPath;
 use crate::api::base_url::PathPrefix;
-use crate::api::dto::{FitBody, JobDto};
+use crate::api::dto::{FitBody, JobDto, SuggestBody, SuggestionsDto};
 use crate::api::error::Problem;
 use crate::api::extract::{Json, NoQuery, Path};
 use crate::api::fit::FitCall;
 use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
 use crate::api::work::StoredCall;
+use crate::engine::{Caller, Class};
 use crate::jobs::{InputContent, JobInput, NewJob};
 
 /// Fit a head to labels
@@ -57,4 +58,23 @@ pub(super) async fn fit_model(
     let job = jobs::submit_new(&state, new, vec![JobInput { name: "fit.json".to_owned(), content }]).await?;
     let location = format!("/v1/jobs/{}", job.id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(JobDto::of(job, &prefix))).into_response())
+}
+
+/// Suggest places to label
+///
+/// Finds places whose labels would help a fitted model most: those that it is unsure of and that look different from each other. Up to
+/// 16 windows are compared, spread evenly over the area; a smaller area is looked at more closely.
+#[utoipa::path(post, path = "/v1/models/{model}/suggest", operation_id = "suggest_labels", tag = "models", params(ModelPath),
+    request_body(content = SuggestBody, description = "Where labels are wanted",
+        example = json!({"source": "world", "bbox": [-20.0, 0.0, 40.0, 40.0], "count": 5})),
+    responses((status = 200, description = "The places", body = SuggestionsDto)))]
+pub(super) async fn suggest_labels(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+    Extension(caller): Extension<Caller>,
+    Json(body): Json<SuggestBody>,
+) -> Result<axum::Json<SuggestionsDto>, Problem> {
+    let found = state.engine().suggest_labels(body.request(model)?, &caller.of(Class::Upload)).await?;
+    Ok(axum::Json(found.into()))
 }

@@ -47,6 +47,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(models::get_model, models::delete_model))
         .routes(routes!(models::load_model))
         .routes(routes!(models::unload_model))
+        .routes(routes!(fit::suggest_labels))
         .routes(routes!(sources::get_source, sources::register_source, sources::delete_source))
         .routes(routes!(imagery::get_imagery_tilejson))
         .routes(routes!(imagery::get_imagery_tile))

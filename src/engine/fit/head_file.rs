@@ -5,13 +5,13 @@ use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
 use crate::engine::error::EngineError;
-use crate::fit::ClassFit;
+use crate::fit::LinearFit;
 
 /// The file of a model whose first and only head is `fit`: `heads.0.weight [K, C]` and `heads.0.bias [K]`, float32.
 ///
 /// # Errors
 /// If the weights are not of these shapes.
-pub(super) fn head_file(fit: &ClassFit) -> Result<Bytes, EngineError> {
+pub(super) fn head_file(fit: &LinearFit) -> Result<Bytes, EngineError> {
     let classes = fit.bias.len();
     let shapes = [vec![classes, fit.weights.len() / classes.max(1)], vec![classes]];
     let bytes =

@@ -11,17 +11,48 @@ pub const MAX_LABELS: usize = 10_000;
 /// Most pixels that stand for a polygon.
 const MAX_POLYGON_PIXELS: usize = 64;
 /// Side of the tiles that a window is found by: the largest, so that there are few.
-const TILE_PX: u64 = 512;
+pub(super) const TILE_PX: u64 = 512;
 
 /// What is known of a place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Label {
     /// Its position among the client's features, from 0, for messages.
     pub feature: usize,
-    /// Index of its category.
-    pub category: usize,
+    /// What it says.
+    pub says: LabelValue,
     /// Where it is.
     pub shape: LabelShape,
+}
+
+/// What a label says about its place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LabelValue {
+    /// Index of its category.
+    Category(usize),
+    /// Rising indices of all its categories.
+    Categories(Vec<usize>),
+    /// A finite number.
+    Number(f64),
+}
+
+impl LabelValue {
+    /// Its categories.
+    pub(super) fn categories(&self) -> Vec<usize> {
+        match self {
+            Self::Category(category) => vec![*category],
+            Self::Categories(set) => set.clone(),
+            Self::Number(_) => Vec::new(),
+        }
+    }
+
+    /// In words, for messages.
+    fn shown(&self, categories: &[String]) -> String {
+        match self {
+            Self::Category(category) => format!("{:?}", categories[*category]),
+            Self::Categories(set) => format!("{:?}", set.iter().map(|category| &categories[*category]).collect::<Vec<_>>()),
+            Self::Number(number) => number.to_string(),
+        }
+    }
 }
 
 /// A place, in degrees of longitude and latitude.
@@ -34,31 +65,65 @@ pub enum LabelShape {
 }
 
 /// A label on a pixel of the model's native zoom.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct PlacedLabel {
     pub(super) feature: usize,
-    pub(super) category: usize,
-    /// Column and row among the pixels of the whole world.
-    pub(super) pixel: [u64; 2],
-    zoom: u8,
+    pub(super) says: LabelValue,
+    pub(super) place: WorldPixel,
 }
 
-impl PlacedLabel {
+/// A pixel of the whole world at a model's native zoom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WorldPixel {
+    /// Column and row: of the pixel that is meant, or of the first pixel of a tile.
+    pub(super) at: [u64; 2],
+    /// Of 512 px tiles.
+    pub(super) zoom: u8,
+}
+
+/// What a label is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LabelUnit {
+    Pixel,
+    /// A tile of [`UNIT_TILE_PX`].
+    Tile,
+}
+
+/// Side of the tiles that are classified as a whole: those of map clients.
+pub(super) const UNIT_TILE_PX: usize = 256;
+
+impl LabelUnit {
+    pub(super) fn side_px(self) -> usize {
+        match self {
+            Self::Pixel => 1,
+            Self::Tile => UNIT_TILE_PX,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pixel => "pixel",
+            Self::Tile => "tile",
+        }
+    }
+}
+
+impl WorldPixel {
     /// The 512 px tile of the native zoom that it lies on.
     pub(super) fn tile(&self) -> Result<TileCoord, EngineError> {
-        let [x, y] = self.pixel.map(|at| at / TILE_PX);
+        let [x, y] = self.at.map(|at| at / TILE_PX);
         Ok(TileCoord::try_new(self.zoom.into(), x, y)?)
     }
 
-    /// Column and row of its pixel in the input of the window.
+    /// Column and row of the pixel in the input of the window.
     pub(super) fn in_window(&self, grid: WindowGrid) -> Result<[usize; 2], EngineError> {
         let (col, row) = grid.offset_of(self.tile()?, TILE_PX as usize);
-        let [x, y] = self.pixel.map(|at| (at % TILE_PX) as usize);
+        let [x, y] = self.at.map(|at| (at % TILE_PX) as usize);
         Ok([col + x, row + y])
     }
 }
 
-/// Labels on their pixels, each pixel once.
+/// Labels on their pixels or tiles, each once.
 #[derive(Debug, Default)]
 pub(super) struct Placed {
     pub(super) labels: Vec<PlacedLabel>,
@@ -67,31 +132,35 @@ pub(super) struct Placed {
     pub(super) warnings: Vec<String>,
 }
 
-/// Finds the pixels of labels, in their order, for a model with this native zoom of 512 px tiles.
+/// Finds the pixels or tiles of labels, in their order, for a model with this native zoom of 512 px tiles.
 ///
 /// # Errors
-/// If there are too many, or two say different things about one pixel.
-pub(super) fn place(labels: &[Label], zoom: u8, categories: &[String]) -> Result<Placed, EngineError> {
-    let grid = PixelGrid { resolution_m: resolution_m(zoom, TILE_PX as usize), side: TILE_PX << zoom };
+/// If there are too many, or two say different things about one pixel or tile.
+pub(super) fn place(labels: &[Label], zoom: u8, unit: LabelUnit, categories: &[String]) -> Result<Placed, EngineError> {
+    let grid = PixelGrid::of(zoom);
     let mut placed = Placed::default();
     let mut taken: HashMap<[u64; 2], PlacedLabel> = HashMap::new();
     let mut repeated = 0;
-    for Label { feature, category, shape } in labels {
-        let (feature, category) = (*feature, *category);
+    let side = unit.side_px() as u64;
+    for Label { feature, says, shape } in labels {
         let pixels = match shape {
             LabelShape::Point(point) => grid.pixel(*point).into_iter().collect(),
             LabelShape::Polygon(rings) => grid.inside(rings),
         };
         placed.beyond += usize::from(pixels.is_empty());
         for pixel in pixels {
-            let label = PlacedLabel { feature, category, pixel, zoom };
-            match taken.insert(pixel, label) {
+            let pixel = pixel.map(|at| at / side * side);
+            let place = WorldPixel { at: pixel, zoom };
+            let label = PlacedLabel { feature: *feature, says: says.clone(), place };
+            match taken.insert(pixel, label.clone()) {
                 None => placed.labels.push(label),
-                Some(other) if other.category == category => repeated += 1,
+                Some(other) if other.says == *says => repeated += usize::from(other.feature != *feature),
                 Some(other) => {
+                    let (unit, wide_m) = (unit.name(), grid.resolution_m * side as f64);
+                    let [before, now] = [&other.says, says].map(|says| says.shown(categories));
                     let detail = format!(
-                        "labels: feature {} says {:?} and feature {feature} says {:?} about the same pixel, which is {:.3} m wide at the model's resolution; one label a pixel is needed",
-                        other.feature, categories[other.category], categories[category], grid.resolution_m
+                        "labels: feature {} says {before} and feature {feature} says {now} about the same {unit}, which is {wide_m:.3} m wide at the model's resolution; one label a {unit} is needed",
+                        other.feature
                     );
                     return Err(EngineError::Unusable { detail });
                 }
@@ -103,21 +172,35 @@ pub(super) fn place(labels: &[Label], zoom: u8, categories: &[String]) -> Result
         }
     }
     if repeated > 0 {
-        placed.warnings.push(format!("{repeated} labels repeat what another says about the same pixel and count once"));
+        placed
+            .warnings
+            .push(format!("{repeated} labels repeat what another says about the same {} and count once", unit.name()));
     }
     Ok(placed)
 }
 
 /// The pixels of the world at one zoom.
-struct PixelGrid {
+pub(super) struct PixelGrid {
     resolution_m: f64,
     /// Pixels on a side of the world.
-    side: u64,
+    pub(super) side: u64,
 }
 
 impl PixelGrid {
+    /// That of 512 px tiles.
+    pub(super) fn of(zoom: u8) -> Self {
+        Self { resolution_m: resolution_m(zoom, TILE_PX as usize), side: TILE_PX << zoom }
+    }
+
+    /// Longitude and latitude of a position, in degrees.
+    pub(super) fn place([col, row]: [f64; 2], zoom: u8) -> Option<[f64; 2]> {
+        let resolution_m = resolution_m(zoom, TILE_PX as usize);
+        let (x, y) = (col * resolution_m - WORLD_M / 2.0, WORLD_M / 2.0 - row * resolution_m);
+        Crs::web_mercator().to_lon_lat(x, y).map(Into::into)
+    }
+
     /// Column and row of a place, in pixels with fractions; `None` beyond the map.
-    fn position(&self, [lon_deg, lat_deg]: [f64; 2]) -> Option<[f64; 2]> {
+    pub(super) fn position(&self, [lon_deg, lat_deg]: [f64; 2]) -> Option<[f64; 2]> {
         if lon_deg.abs() > 180.0 {
             return None;
         }
@@ -181,24 +264,24 @@ mod tests {
     }
 
     fn point(feature: usize, category: usize, place: [f64; 2]) -> Label {
-        Label { feature, category, shape: LabelShape::Point(place) }
+        Label { feature, says: LabelValue::Category(category), shape: LabelShape::Point(place) }
     }
 
     #[test]
     fn a_label_lies_where_its_tile_does() {
-        let placed = place(&[point(0, 1, [13.4, 52.5])], 3, &names()).unwrap();
+        let placed = place(&[point(0, 1, [13.4, 52.5])], 3, LabelUnit::Pixel, &names()).unwrap();
         // 13.4 east and 52.5 north is on tile 4/2 of zoom 3, which has 8 x 8 tiles.
-        let tile = placed.labels[0].tile().unwrap();
+        let tile = placed.labels[0].place.tile().unwrap();
         assert_eq!((tile.z(), tile.x(), tile.y()), (3, 4, 2));
-        let [col, row] = placed.labels[0].in_window(WindowGrid::default()).unwrap();
-        assert_eq!([col - 64, row - 64], placed.labels[0].pixel.map(|at| (at % 512) as usize));
+        let [col, row] = placed.labels[0].place.in_window(WindowGrid::default()).unwrap();
+        assert_eq!([col - 64, row - 64], placed.labels[0].place.at.map(|at| (at % 512) as usize));
     }
 
     #[test]
     fn places_beyond_the_map_are_counted() {
         let places = [[0.0, 89.0], [0.0, -86.0], [181.0, 0.0], [f64::NAN, 0.0]];
         let labels: Vec<Label> = places.iter().enumerate().map(|(i, place)| point(i, 0, *place)).collect();
-        let placed = place(&labels, 3, &names()).unwrap();
+        let placed = place(&labels, 3, LabelUnit::Pixel, &names()).unwrap();
         assert!(placed.labels.is_empty(), "{placed:?}");
         assert_eq!(placed.beyond, 4);
     }
@@ -206,22 +289,34 @@ mod tests {
     #[test]
     fn a_pixel_counts_once_and_has_one_category() {
         let near = [0.0001, 0.0001];
-        let placed = place(&[point(0, 0, [0.0, 0.0001]), point(1, 0, near)], 3, &names()).unwrap();
+        let placed = place(&[point(0, 0, [0.0, 0.0001]), point(1, 0, near)], 3, LabelUnit::Pixel, &names()).unwrap();
         assert_eq!((placed.labels.len(), placed.warnings.len()), (1, 1));
-        let error = place(&[point(0, 0, [0.0, 0.0001]), point(1, 1, near)], 3, &names()).unwrap_err().to_string();
+        let error =
+            place(&[point(0, 0, [0.0, 0.0001]), point(1, 1, near)], 3, LabelUnit::Pixel, &names()).unwrap_err().to_string();
         assert!(error.contains("feature 0") && error.contains("feature 1") && error.contains("water"), "{error}");
+    }
+
+    #[test]
+    fn a_tile_counts_once_and_has_one_category() {
+        // Zoom 3 has 4096 pixels, so tiles of 256 pixels are 22.5 degrees wide.
+        let labels = [point(0, 0, [1.0, 1.0]), point(1, 0, [20.0, 3.0]), point(2, 1, [25.0, 3.0])];
+        let placed = place(&labels, 3, LabelUnit::Tile, &names()).unwrap();
+        assert_eq!((placed.labels.len(), placed.warnings.len()), (2, 1));
+        assert_eq!(placed.labels[1].place.at, [2304, 1792]);
+        let error = place(&[point(0, 0, [1.0, 1.0]), point(1, 1, [20.0, 3.0])], 3, LabelUnit::Tile, &names()).unwrap_err();
+        assert!(error.to_string().contains("one label a tile"), "{error}");
     }
 
     #[test]
     fn a_polygon_stands_for_pixels_inside_it_alone() {
         let square = |from: f64, to: f64| vec![[from, from], [to, from], [to, to], [from, to], [from, from]];
-        let polygon = |rings| Label { feature: 0, category: 0, shape: LabelShape::Polygon(rings) };
+        let polygon = |rings| Label { feature: 0, says: LabelValue::Category(0), shape: LabelShape::Polygon(rings) };
         for (side, hole) in [(0.5, None), (0.001, None), (40.0, None), (40.0, Some(30.0))] {
             let rings = [Some(square(0.0, side)), hole.map(|hole| square(5.0, hole))].into_iter().flatten().collect();
-            let placed = place(&[polygon(rings)], 3, &names()).unwrap();
+            let placed = place(&[polygon(rings)], 3, LabelUnit::Pixel, &names()).unwrap();
             assert!((1..=MAX_POLYGON_PIXELS).contains(&placed.labels.len()), "{}", placed.labels.len());
             for label in &placed.labels {
-                let degrees = (label.pixel[0] as f64 + 0.5) / 4096.0 * 360.0 - 180.0;
+                let degrees = (label.place.at[0] as f64 + 0.5) / 4096.0 * 360.0 - 180.0;
                 assert!((0.0..side.max(0.1)).contains(&degrees));
             }
         }

@@ -1,11 +1,11 @@
-//! The features under labels, from the windows that tiles are cut from.
+//! The features of places, from the windows that tiles are cut from.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::labels::PlacedLabel;
+use super::labels::{LabelUnit, WorldPixel};
 use crate::engine::caller::Caller;
 use crate::engine::device::{FeatureMap, ModelAnswer, ModelQuery};
 use crate::engine::error::EngineError;
@@ -27,43 +27,44 @@ pub(super) struct Sampling<'a> {
     pub(super) source: &'a str,
     pub(super) pixels: &'a PixelOptions,
     pub(super) layers: &'a [Layer],
+    pub(super) unit: LabelUnit,
 }
 
-/// The features of labels.
+/// The features of places.
 #[derive(Debug, Default)]
-pub(super) struct LabelFeatures {
-    /// Those of each label; `None` where the source has no data.
+pub(super) struct PlaceFeatures {
+    /// Those of each place; `None` where the source has no data.
     pub(super) features: Vec<Option<Vec<f32>>>,
     /// What is doubtful about the imagery, each once.
     pub(super) warnings: Vec<String>,
 }
 
 impl Sampling<'_> {
-    /// The features of `labels`, in their order. `report` is called with the windows that are done and all there are.
+    /// The features of `places`, in their order. `report` is called with the windows that are done and all there are.
     ///
     /// # Errors
     /// If the source or its imagery cannot be read, or the network fails.
     pub(super) async fn run(
         &self,
-        labels: &[PlacedLabel],
+        places: &[WorldPixel],
         report: &(impl Fn(usize, usize) + Sync),
-    ) -> Result<LabelFeatures, EngineError> {
+    ) -> Result<PlaceFeatures, EngineError> {
         let mut by_tile: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
-        for (index, label) in labels.iter().enumerate() {
-            let tile = label.tile()?;
+        for (index, place) in places.iter().enumerate() {
+            let tile = place.tile()?;
             by_tile.entry((tile.y(), tile.x())).or_default().push(index);
         }
         let total = by_tile.len();
         report(0, total);
-        let mut samples = LabelFeatures { features: vec![None; labels.len()], warnings: Vec::new() };
+        let mut samples = PlaceFeatures { features: vec![None; places.len()], warnings: Vec::new() };
         let tiles = by_tile.into_values().map(|indices| async move {
-            let sampled = self.tile(labels, &indices).await?;
+            let sampled = self.tile(places, &indices).await?;
             Ok::<_, EngineError>((sampled, indices))
         });
         let mut tiles = futures::stream::iter(tiles).buffered(WINDOWS_IN_FLIGHT);
         let mut done = 0;
         while let Some(tile) = tiles.next().await {
-            let (LabelFeatures { features, warnings }, indices) = tile?;
+            let (PlaceFeatures { features, warnings }, indices) = tile?;
             for (index, features) in indices.into_iter().zip(features) {
                 samples.features[index] = features;
             }
@@ -79,14 +80,14 @@ impl Sampling<'_> {
     }
 
     /// The features of those labels that lie on one tile of the native zoom.
-    async fn tile(&self, labels: &[PlacedLabel], indices: &[usize]) -> Result<LabelFeatures, EngineError> {
+    async fn tile(&self, places: &[WorldPixel], indices: &[usize]) -> Result<PlaceFeatures, EngineError> {
         let Engine { models, sources, windows, .. } = self.engine;
-        let mut samples = LabelFeatures { features: vec![None; indices.len()], warnings: Vec::new() };
+        let mut samples = PlaceFeatures { features: vec![None; indices.len()], warnings: Vec::new() };
         let Some(first) = indices.first() else { return Ok(samples) };
         let request = TileRequest {
             model: ModelTask::find(self.base.clone(), EMBEDDING)?,
             source: self.source.to_owned(),
-            tile: labels[*first].tile()?,
+            tile: places[*first].tile()?,
             tile_size_px: 512,
             pixels: self.pixels.clone(),
             embedding: EmbeddingOptions { layers: Layers(self.layers.to_vec()), ..EmbeddingOptions::default() },
@@ -109,9 +110,19 @@ impl Sampling<'_> {
         samples.warnings.clone_from(&window.warnings);
         let Some(ModelAnswer::Maps(maps)) = &window.answer else { return Ok(samples) };
         for (features, index) in samples.features.iter_mut().zip(indices) {
-            let [col, row] = labels[*index].in_window(windows.grid())?;
-            let has_data = window.valid.as_ref().is_none_or(|valid| valid[row * windows.grid().input_px() + col]);
-            *features = has_data.then(|| maps.iter().flat_map(|map| map.at_pixel(col, row)).collect());
+            let [col, row] = places[*index].in_window(windows.grid())?;
+            let side = self.unit.side_px();
+            let has_data = window.valid.as_ref().is_none_or(|valid| {
+                let mut rows = valid.chunks(windows.grid().input_px()).skip(row).take(side);
+                rows.any(|row| row[col..][..side].contains(&true))
+            });
+            *features = has_data.then(|| {
+                let of_map = |map: &FeatureMap| match self.unit {
+                    LabelUnit::Pixel => map.at_pixel(col, row),
+                    LabelUnit::Tile => map.mean_over([col, row], side),
+                };
+                maps.iter().flat_map(of_map).collect()
+            });
         }
         Ok(samples)
     }
@@ -139,6 +150,27 @@ impl FeatureMap {
     }
 }
 
+impl FeatureMap {
+    /// The channels' means over the cells that a square of pixels covers, wholly or in part: what a pooled head sees of it.
+    fn mean_over(&self, [col, row]: [usize; 2], side: usize) -> Vec<f32> {
+        let [rows, cols, channels] = self.shape;
+        let span = |first: usize, cells: usize| {
+            (first / self.stride_px).min(cells.saturating_sub(1))..(first + side).div_ceil(self.stride_px).min(cells)
+        };
+        let (rows, columns) = (span(row, rows), span(col, cols));
+        let count = (rows.len() * columns.len()) as f64;
+        let mut sums = vec![0.0f64; channels];
+        for row in rows {
+            for cell in self.values[(row * cols + columns.start) * channels..(row * cols + columns.end) * channels]
+                .chunks_exact(channels)
+            {
+                sums.iter_mut().zip(cell).for_each(|(sum, value)| *sum += f64::from(*value));
+            }
+        }
+        sums.into_iter().map(|sum| (sum / count) as f32).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +182,14 @@ mod tests {
         assert_eq!(map.at_pixel(0, 0), [0.0, 0.0]);
         assert_eq!(map.at_pixel(1, 2), [7.0, 1.75]);
         assert_eq!(map.at_pixel(9, 9), [12.0, 3.0]);
+    }
+
+    #[test]
+    fn a_square_takes_the_cells_that_it_touches() {
+        let values = (0..9).map(|i| i as f32).collect();
+        let map = FeatureMap { layer: Layer::Fpn(0), shape: [3, 3, 1], stride_px: 4, values };
+        assert_eq!(map.mean_over([4, 0], 8), [3.0]);
+        assert_eq!(map.mean_over([3, 3], 2), [2.0]);
+        assert_eq!(map.mean_over([12, 12], 2), [8.0]);
     }
 }

@@ -1,57 +1,13 @@
-use serde::Deserialize;
-
+use super::super::goldens::{self, ClassGolden};
 use super::*;
 
-/// What scikit-learn fits to the same features; `tests/fixtures/fit/make.py` has made it.
-const GOLDENS: &str = include_str!("../../../tests/fixtures/fit/sklearn.json");
-
-#[derive(Deserialize)]
-struct Golden {
-    name: String,
-    channels: usize,
-    classes: Vec<usize>,
-    c: f64,
-    coefficients: Vec<Vec<f64>>,
-    intercepts: Vec<f64>,
-    probabilities: Vec<Vec<f64>>,
-    folds: Vec<usize>,
-    best_c: f64,
-    held_out: Vec<Vec<f64>>,
+fn categories(golden: &ClassGolden) -> Vec<String> {
+    (0..=*golden.classes.iter().max().unwrap()).map(|class| format!("class {class}")).collect()
 }
 
-fn goldens() -> Vec<Golden> {
-    serde_json::from_str(GOLDENS).unwrap()
-}
-
-impl Golden {
-    fn features(&self) -> Vec<f32> {
-        let mut state = 7u32;
-        let class_count = self.categories().len();
-        let mut features = Vec::new();
-        for class in &self.classes {
-            for channel in 0..self.channels {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let noise = f64::from(state >> 8) / f64::from(1 << 24);
-                let trace = if *class == channel % class_count { 0.4 } else { 0.0 };
-                let value = (noise + trace) * (1 + channel % 5) as f64 + channel as f64;
-                features.push(if channel == 3 { 0.1 } else { value as f32 });
-            }
-        }
-        features
-    }
-
-    fn categories(&self) -> Vec<String> {
-        (0..=*self.classes.iter().max().unwrap()).map(|class| format!("class {class}")).collect()
-    }
-
-    /// Places so far apart that every label is a block of its own.
-    fn places(&self) -> Vec<[f64; 2]> {
-        (0..self.classes.len()).map(|i| [1000.0 * i as f64, 0.0]).collect()
-    }
-}
-
-fn check<T>(golden: &Golden, with: impl FnOnce(&ClassLabels<'_>) -> T) -> T {
-    let (features, categories, places) = (golden.features(), golden.categories(), golden.places());
+fn check<T>(golden: &ClassGolden, with: impl FnOnce(&ClassLabels<'_>) -> T) -> T {
+    let features = goldens::features(&golden.classes, golden.channels);
+    let (categories, places) = (categories(golden), goldens::apart(golden.classes.len()));
     with(&ClassLabels {
         features: &features,
         channels: golden.channels,
@@ -68,7 +24,7 @@ fn gap(a: &[f64], b: &[f64]) -> f64 {
 
 #[test]
 fn coefficients_and_predictions_are_those_of_scikit_learn() {
-    for golden in goldens() {
+    for golden in goldens::classes() {
         check(&golden, |labels| {
             let rows: Vec<usize> = (0..golden.classes.len()).collect();
             let training = Training::of(labels, &rows);
@@ -103,7 +59,7 @@ fn coefficients_and_predictions_are_those_of_scikit_learn() {
 
 #[test]
 fn the_penalty_is_the_one_that_scikit_learn_finds_with_the_same_folds() {
-    for golden in goldens() {
+    for golden in goldens::classes() {
         check(&golden, |labels| {
             let folds = Folds { of: golden.folds.clone(), count: 4, apart_px: 64.0 };
             let (c, given) = choose(labels, &folds, &AtomicBool::new(false)).unwrap();
@@ -117,7 +73,7 @@ fn the_penalty_is_the_one_that_scikit_learn_finds_with_the_same_folds() {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let golden = goldens().swap_remove(1);
+    let golden = goldens::classes().swap_remove(1);
     let fit = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| check(&golden, |labels| fit_classes(labels, &AtomicBool::new(false)).unwrap()))
@@ -129,10 +85,10 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn what_cannot_be_fitted_is_told() {
-    let golden = goldens().swap_remove(0);
+    let golden = goldens::classes().swap_remove(0);
     let stopped = check(&golden, |labels| fit_classes(labels, &AtomicBool::new(true)));
     assert_eq!(stopped, Err(FitError::Stopped));
-    let mut features = golden.features();
+    let mut features = goldens::features(&golden.classes, golden.channels);
     features[5 * golden.channels + 2] = f32::NAN;
     let bad = check(&golden, |labels| {
         fit_classes(&ClassLabels { features: &features, ..labels.clone() }, &AtomicBool::new(false))

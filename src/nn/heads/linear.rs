@@ -1,6 +1,7 @@
-//! Values per pixel from one linear layer over the channels of one or more maps: the head that is fitted to labels.
+//! One linear layer over the channels of one or more maps, at every pixel or over the mean of an image: the heads that are fitted to
+//! labels.
 //!
-//! The layer runs on the cells of each map, and its results are interpolated to the image's pixels. That is the same as running it
+//! For pixels the layer runs on the cells of each map, and its results are interpolated to the image's pixels. That is the same as running it
 //! on interpolated channels, which is how the features of labels are taken, and costs less.
 
 use candle_core::{DType, Result, Tensor};
@@ -9,8 +10,9 @@ use super::dense::outputs;
 use super::{HeadOutput, MapSpec, activate};
 use crate::nn::LoadError;
 use crate::nn::detect::ImageSize;
+use crate::nn::features::Part;
 use crate::nn::loader::Loader;
-use crate::ops::{LayerActivation, Linear, OpsContext, enlarge_bilinear};
+use crate::ops::{LayerActivation, Linear, OpsContext, enlarge_bilinear, mean_over_space};
 use crate::zoo::Activation;
 
 #[derive(Debug)]
@@ -41,20 +43,26 @@ impl LinearHead {
         Ok(Self { parts, activation })
     }
 
+    /// Maps `[N, h, w, C]` -> `[N, K]` from their means over the given part of the images.
+    pub(super) fn pooled(&self, ops: &OpsContext, maps: &[Tensor], part: Option<Part>) -> Result<Tensor> {
+        let parts = self.parts.iter().zip(maps).map(|((layer, stride), map)| {
+            let map = part.map_or_else(|| Ok(map.clone()), |part| part.of(map, *stride))?;
+            layer.forward(&mean_over_space(&map)?.to_dtype(map.dtype())?)?.to_dtype(DType::F32)
+        });
+        activate(ops, &sum(parts)?, self.activation)
+    }
+
     /// Maps `[N, h, w, C]` of images of one size -> one output of that size per item.
     pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
-        let mut sum: Option<Tensor> = None;
-        for ((layer, stride_px), map) in self.parts.iter().zip(maps) {
+        let parts = self.parts.iter().zip(maps).map(|((layer, stride_px), map)| {
             let values = layer.forward(map)?.to_dtype(DType::F32)?;
-            let values = enlarge_bilinear(&values, *stride_px, (image.height, image.width))?;
-            sum = Some(match sum {
-                Some(sum) => (sum + values)?,
-                None => values,
-            });
-        }
-        match sum {
-            Some(sum) => outputs(&activate(ops, &sum, self.activation)?),
-            None => candle_core::bail!("a linear head was given no feature map"),
-        }
+            enlarge_bilinear(&values, *stride_px, (image.height, image.width))
+        });
+        outputs(&activate(ops, &sum(parts)?, self.activation)?)
     }
+}
+
+fn sum(mut parts: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
+    let Some(first) = parts.next() else { candle_core::bail!("a linear head was given no feature map") };
+    parts.try_fold(first?, |sum, part| sum + part?)
 }

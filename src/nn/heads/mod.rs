@@ -63,6 +63,8 @@ pub(super) enum PreparedHead {
     MaxPooled(MaxPooledHead),
     MeanPooled(MeanPooledHead),
     Linear(LinearHead),
+    /// The same over the mean of an image.
+    PooledLinear(LinearHead),
     Objects(Box<FasterRcnn>),
 }
 
@@ -111,8 +113,9 @@ impl PreparedHead {
                 // A regression without names has one value.
                 Ok(Self::Dense(DenseHead::load(loader, channels, outputs.max(1), *activation)?))
             }
-            (HeadKind::Linear { activation, .. }, _) => {
-                Ok(Self::Linear(LinearHead::load(loader, inputs, outputs.max(1), *activation)?))
+            (HeadKind::Linear { activation, .. }, task_type) => {
+                let head = LinearHead::load(loader, inputs, outputs.max(1), *activation)?;
+                Ok(if task_type.is_label() { Self::PooledLinear(head) } else { Self::Linear(head) })
             }
             (HeadKind::Classify { activation }, _) => {
                 Ok(Self::MeanPooled(MeanPooledHead::load(loader, channels, outputs, *activation)?))
@@ -138,14 +141,14 @@ impl PreparedHead {
         match self {
             Self::Dense(head) => head.forward(ops, first),
             Self::Linear(head) => head.forward(ops, maps, image),
-            Self::MaxPooled(_) | Self::MeanPooled(_) => self.classify(ops, maps, None),
+            Self::MaxPooled(_) | Self::MeanPooled(_) | Self::PooledLinear(_) => self.classify(ops, maps, None),
             Self::Objects(head) => head.forward(ops, maps, image),
         }
     }
 
     /// Whether the head pools its maps to one answer per image.
     pub(super) fn is_pooled(&self) -> bool {
-        matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_))
+        matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_) | Self::PooledLinear(_))
     }
 
     /// The scores for a part of the images, or for all of them; only for heads that [`PreparedHead::is_pooled`].
@@ -153,6 +156,7 @@ impl PreparedHead {
         match (self, maps.first()) {
             (Self::MaxPooled(head), Some(map)) => scores(&head.forward(ops, map, crop)?),
             (Self::MeanPooled(head), Some(map)) => scores(&head.forward(ops, map, crop)?),
+            (Self::PooledLinear(head), _) => scores(&head.pooled(ops, maps, crop.map(|crop| crop.part))?),
             _ => candle_core::bail!("a head without scores was asked for some"),
         }
     }

@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::zoo::backbone::Backbone;
 use crate::zoo::fit_report::FitReport;
 use crate::zoo::layer::Layer;
-use crate::zoo::spec::{Activation, Band, Layout, TaskType};
+use crate::zoo::spec::{Activation, Band, Layout, Task, TaskType};
 
 /// The description of a model that a user adds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -166,7 +166,7 @@ pub enum HeadNetwork {
     Classify,
     /// Faster or Mask R-CNN.
     Frcnn,
-    /// One linear layer over the maps of `layers`, at every pixel.
+    /// One linear layer over the maps of `layers`, at every pixel; for classification, over their means.
     Linear,
 }
 
@@ -207,13 +207,13 @@ impl ManifestError {
 }
 
 impl Manifest {
-    /// A built-in model with one head that segments by a linear layer over `layers`.
-    pub fn linear_segment(id: &str, base: &str, task: &str, categories: Vec<String>, layers: Vec<Layer>) -> Self {
+    /// A built-in model with one head: a linear layer over `layers`.
+    pub fn linear(id: &str, base: &str, task: Task, layers: Vec<Layer>) -> Self {
         let head = ManifestHead {
-            task: task.to_owned(),
-            task_type: TaskType::Segment,
-            categories,
-            colors: Vec::new(),
+            task: task.name,
+            task_type: task.task_type,
+            categories: task.categories,
+            colors: task.colors,
             background_invalid: false,
             network: Some(HeadNetwork::Linear),
             activation: None,

@@ -69,7 +69,7 @@ impl ManifestHead {
     /// its detection heads read maps 0-3, the training code uses a sigmoid and maps 1-4.
     fn kind(&self, at: &impl Fn(&str) -> String, package: bool, spec: &ModelSpec) -> Result<HeadKind, ManifestError> {
         let is_detection = matches!(self.task_type, TaskType::Detect | TaskType::Instance);
-        let is_label = matches!(self.task_type, TaskType::Classification | TaskType::MultiLabelClassification);
+        let is_label = self.task_type.is_label();
         let network = self.network.unwrap_or(match (is_detection, is_label && !package) {
             _ if !self.layers.is_empty() => HeadNetwork::Linear,
             (true, _) => HeadNetwork::Frcnn,
@@ -80,7 +80,7 @@ impl ManifestHead {
             HeadNetwork::Frcnn => is_detection,
             HeadNetwork::Classify => is_label && !package,
             HeadNetwork::Simple => !is_detection,
-            HeadNetwork::Linear => !is_detection && !is_label,
+            HeadNetwork::Linear => !is_detection,
         };
         check(
             fits,

@@ -342,7 +342,7 @@ mod tests {
             ("\"backbone.3\", ", "\"fpn.0\", ", "heads[0].layers[1]"),
             ("\"backbone.3\", \"fpn.0\"", "", "heads[0].layers"),
             ("layers =", "network = \"simple\"\n        layers =", "heads[0].layers"),
-            ("\"segment\"", "\"classification\"", "heads[0].network"),
+            ("\"segment\"", "\"detect\"", "heads[0].network"),
             ("head_weights", "seed = 1\n        head_weights", "seed"),
             ("head_weights", "fpn = false\n        head_weights", "fpn"),
             ("probe.safetensors", "/etc/probe.safetensors", "head_weights"),

@@ -1,0 +1,138 @@
+//! The request for places to label next, and its answer in GeoJSON.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::fit::pixel_options;
+use crate::api::error::Problem;
+use crate::engine::{SuggestRequest, Suggestion, Suggestions};
+use crate::georef::Bounds;
+
+/// Most places of an answer, and their usual number.
+const MAX_COUNT: usize = 100;
+const USUAL_COUNT: usize = 10;
+
+/// Where labels are wanted.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Suggest)]
+pub(crate) struct SuggestBody {
+    /// Id of the source to look at, as in `GET /v1/sources`.
+    #[schema(example = "world")]
+    pub source: String,
+    /// Where to look: west, south, east, north in degrees. Default: the whole source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([-20.0, 0.0, 40.0, 40.0]))]
+    pub bbox: Option<[f64; 4]>,
+    /// How many places, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = 10, minimum = 1, maximum = 100, example = 10)]
+    pub count: Option<usize>,
+    /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2024-06-01/2024-08-31")]
+    pub datetime: Option<String>,
+    /// 1-based numbers of the captures to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1")]
+    pub captures: Option<String>,
+    /// 1-based bands of the source, in the order of the model's bands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "3,2,1")]
+    pub bands: Option<String>,
+    /// Scaling of pixel values: `auto`, `tci` or `reflectance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "auto")]
+    pub preset: Option<String>,
+    /// Added to every pixel value before scaling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0)]
+    pub dn_offset: Option<i32>,
+    /// How the imagery is resampled: `nearest`, `bilinear`, `cubic` or `average`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = "bilinear", example = "bilinear")]
+    pub resampling: Option<String>,
+}
+
+impl SuggestBody {
+    /// # Errors
+    /// If a value is malformed or out of range.
+    pub(crate) fn request(&self, model: String) -> Result<SuggestRequest, Problem> {
+        let count = self.count.unwrap_or(USUAL_COUNT);
+        if !(1..=MAX_COUNT).contains(&count) {
+            return Err(Problem::invalid(format!("count: found {count}; 1 to {MAX_COUNT} is needed")));
+        }
+        let area = self.bbox.map(|[min_x, min_y, max_x, max_y]| Bounds { min_x, min_y, max_x, max_y });
+        if let Some(Bounds { min_x, min_y, max_x, max_y }) =
+            area.filter(|area| area.min_x >= area.max_x || area.min_y >= area.max_y)
+        {
+            let found = format!("[{min_x}, {min_y}, {max_x}, {max_y}]");
+            return Err(Problem::invalid(format!(
+                "bbox: found {found}; west, south, east, north in rising order are needed"
+            )));
+        }
+        let pixels =
+            pixel_options([&self.bands, &self.preset, &self.captures, &self.datetime, &self.resampling], self.dn_offset)?;
+        Ok(SuggestRequest { model, source: self.source.clone(), area, count, pixels })
+    }
+}
+
+/// Places to label (GeoJSON, RFC 7946), the most helpful first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Suggestions)]
+pub(crate) struct SuggestionsDto {
+    /// Always `FeatureCollection`.
+    #[serde(rename = "type")]
+    #[schema(example = "FeatureCollection")]
+    kind: &'static str,
+    features: Vec<SuggestionDto>,
+    /// Warnings about the imagery; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// A place to label.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SuggestedPlace)]
+pub(crate) struct SuggestionDto {
+    /// Always `Feature`.
+    #[serde(rename = "type")]
+    #[schema(example = "Feature")]
+    kind: &'static str,
+    geometry: PointDto,
+    properties: SuggestionProperties,
+}
+
+/// A point in longitude and latitude.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Point)]
+pub(crate) struct PointDto {
+    /// Always `Point`.
+    #[serde(rename = "type")]
+    #[schema(example = "Point")]
+    kind: &'static str,
+    /// Longitude and latitude, in degrees.
+    coordinates: [f64; 2],
+}
+
+/// Why a place is suggested.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SuggestionProperties {
+    /// How unsure the model is: from 0 to 1, where two categories are equally likely.
+    score: f64,
+    /// What the model takes the place for; absent if it finds none of the categories there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<String>,
+}
+
+impl From<Suggestions> for SuggestionsDto {
+    fn from(found: Suggestions) -> Self {
+        let feature = |Suggestion { place, uncertainty, category }| SuggestionDto {
+            kind: "Feature",
+            geometry: PointDto { kind: "Point", coordinates: place },
+            properties: SuggestionProperties { score: uncertainty, category },
+        };
+        let features = found.places.into_iter().map(feature).collect();
+        Self { kind: "FeatureCollection", features, warnings: found.warnings }
+    }
+}

@@ -1,0 +1,245 @@
+//! Places whose labels would help a fitted model most.
+
+use candle_core::{DType, Device};
+
+use super::labels::{LabelUnit, PixelGrid, TILE_PX, WorldPixel};
+use super::sampling::Sampling;
+use super::unit_of;
+use crate::engine::Engine;
+use crate::engine::caller::Caller;
+use crate::engine::error::EngineError;
+use crate::engine::options::PixelOptions;
+use crate::fit::most_helpful;
+use crate::georef::Bounds;
+use crate::zoo::{Activation, Head, HeadKind};
+
+/// Where labels are wanted.
+#[derive(Clone, Debug)]
+pub struct SuggestRequest {
+    /// Id of a model whose head was fitted.
+    pub model: String,
+    /// Id of the source to look at.
+    pub source: String,
+    /// Where to look, in degrees; `None` for the whole source.
+    pub area: Option<Bounds>,
+    /// How many places, at most.
+    pub count: usize,
+    /// Bands, scaling, captures.
+    pub pixels: PixelOptions,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Suggestions {
+    /// The most helpful first.
+    pub places: Vec<Suggestion>,
+    /// What is doubtful about the imagery.
+    pub warnings: Vec<String>,
+}
+
+/// A place to label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suggestion {
+    /// Longitude and latitude, in degrees.
+    pub place: [f64; 2],
+    /// How unsure the model is: from 0 to 1, where two categories are equally likely.
+    pub uncertainty: f64,
+    /// What the model takes it for; `None` if it finds no category of several that may be there.
+    pub category: Option<String>,
+}
+
+/// Most windows that are looked at, spread evenly over the area.
+const MAX_WINDOWS: u64 = 16;
+/// Places on each side of a window that are compared.
+const PLACES_PER_SIDE: u64 = 8;
+
+impl Engine {
+    /// Finds places whose labels would help a fitted model most: those that it is unsure of and that look different from each other.
+    ///
+    /// # Errors
+    /// If the model has no fitted head that tells categories apart, the area lies beyond the source, or as of tiles.
+    pub async fn suggest_labels(&self, request: SuggestRequest, caller: &Caller) -> Result<Suggestions, EngineError> {
+        let SuggestRequest { model, source, area, count, pixels } = request;
+        let spec = self.models.spec(&model)?;
+        let unfit = |found: &str| EngineError::Unusable {
+            detail: format!("model {model:?}: found {found}; a head that was fitted to labels of categories is needed"),
+        };
+        let head = spec.head_variants.first().and_then(|heads| heads.first());
+        let (Some(base), Some(head)) = (spec.base(), head) else { return Err(unfit("no fitted head")) };
+        let Head { kind: HeadKind::Linear { layers, activation }, task, .. } = head else {
+            return Err(unfit("no linear head"));
+        };
+        if *activation == Activation::Identity {
+            return Err(unfit("a head that gives numbers"));
+        }
+        let opened = self.sources.opened(&source).await?;
+        let of_source = opened.describe().extent.map(|extent| extent.bounds_lon_lat);
+        let unit = unit_of(task.task_type);
+        let candidates = candidates(area, of_source, base.native_zoom_512, unit)?;
+        let sampling = Sampling { engine: self, caller, base, source: &source, pixels: &pixels, layers, unit };
+        let sampled = sampling.run(&candidates, &|_, _| ()).await?;
+        let found: Vec<(WorldPixel, Vec<f32>)> = candidates
+            .into_iter()
+            .zip(sampled.features)
+            .filter_map(|(candidate, features)| Some((candidate, features?)))
+            .collect();
+        let channels = layers.iter().filter_map(|layer| layer.channels(base)).sum();
+        let weights = self.models.locator().open(&spec, &mut |_| ())?;
+        let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>, EngineError> {
+            let tensor = weights.get(&format!("heads.{}.{name}", head.index), shape, &Device::Cpu)?;
+            let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
+            values.map_err(|_| EngineError::Panicked)
+        };
+        let outputs = task.categories.len();
+        let (matrix, bias) = (values("weight", &[outputs, channels])?, values("bias", &[outputs])?);
+        let judged = |(_, features): &(WorldPixel, Vec<f32>)| {
+            let logit = |(weights, bias): (&[f32], &f32)| {
+                f64::from(*bias) + weights.iter().zip(features).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>()
+            };
+            judge(&matrix.chunks_exact(channels).zip(&bias).map(logit).collect::<Vec<_>>(), *activation)
+        };
+        let judged: Vec<(f64, Option<usize>)> = found.iter().map(judged).collect();
+        let uncertainty: Vec<f64> = judged.iter().map(|(uncertainty, _)| *uncertainty).collect();
+        let features: Vec<f32> = found.iter().flat_map(|(_, features)| features.iter().copied()).collect();
+        let chosen = tokio::task::spawn_blocking(move || most_helpful(&features, channels, &uncertainty, count));
+        let middle = unit.side_px() as f64 / 2.0;
+        let suggestion = |index: usize| {
+            let WorldPixel { at, zoom } = found[index].0;
+            let (uncertainty, category) = judged[index];
+            Some(Suggestion {
+                place: PixelGrid::place(at.map(|at| at as f64 + middle), zoom)?,
+                uncertainty,
+                category: category.map(|category| task.categories[category].clone()),
+            })
+        };
+        let chosen = chosen.await.map_err(|_| EngineError::Panicked)?;
+        Ok(Suggestions { places: chosen.into_iter().filter_map(suggestion).collect(), warnings: sampled.warnings })
+    }
+}
+
+/// How unsure logits are, and the likeliest category.
+fn judge(logits: &[f64], activation: Activation) -> (f64, Option<usize>) {
+    let best = (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+    if activation == Activation::Sigmoid {
+        // The category that is nearest to even chances.
+        let unsure = |logit: &f64| 1.0 - (logit / 2.0).tanh().abs();
+        let most = logits.iter().map(unsure).fold(0.0, f64::max);
+        return (most, best.filter(|best| logits[*best] >= 0.0));
+    }
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let parts: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
+    let total: f64 = parts.iter().sum();
+    let mut sorted = parts;
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let margin = (sorted.first().unwrap_or(&0.0) - sorted.get(1).unwrap_or(&0.0)) / total;
+    (1.0 - margin, best)
+}
+
+/// The places in the area that are compared: on up to [`MAX_WINDOWS`] tiles, spread evenly.
+///
+/// # Errors
+/// If the area and the source have nothing in common.
+fn candidates(
+    area: Option<Bounds>,
+    source: Option<Bounds>,
+    zoom: u8,
+    unit: LabelUnit,
+) -> Result<Vec<WorldPixel>, EngineError> {
+    const MAX_LAT: f64 = 85.05;
+    let world = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
+    let wanted = [area, source].into_iter().flatten().fold(world, |all, some| Bounds {
+        min_x: all.min_x.max(some.min_x),
+        min_y: all.min_y.max(some.min_y),
+        max_x: all.max_x.min(some.max_x),
+        max_y: all.max_y.min(some.max_y),
+    });
+    let grid = PixelGrid::of(zoom);
+    // The eastern edge of the world belongs to no pixel.
+    let corner = |lon: f64, lat: f64| grid.position([lon.min(180.0 - 1e-9), lat]).map(|at| at.map(|at| at as u64));
+    let (Some([left, top]), Some([right, bottom]), true) = (
+        corner(wanted.min_x, wanted.max_y),
+        corner(wanted.max_x, wanted.min_y),
+        wanted.min_x <= wanted.max_x && wanted.min_y <= wanted.max_y,
+    ) else {
+        let shown = |bounds: Option<Bounds>| {
+            bounds.map_or_else(
+                || "the world".to_owned(),
+                |b| format!("{:.4}, {:.4}, {:.4}, {:.4}", b.min_x, b.min_y, b.max_x, b.max_y),
+            )
+        };
+        let detail = format!("bbox: found {}; a part of the source is needed, which covers {}", shown(area), shown(source));
+        return Err(EngineError::Unusable { detail });
+    };
+    let (cols, rows) = (right / TILE_PX - left / TILE_PX + 1, bottom / TILE_PX - top / TILE_PX + 1);
+    let per_side = match unit {
+        LabelUnit::Pixel => PLACES_PER_SIDE,
+        LabelUnit::Tile => TILE_PX / unit.side_px() as u64,
+    };
+    let mut found = Vec::new();
+    for (col, row) in spread(cols, rows) {
+        let (col, row) = (left / TILE_PX + col, top / TILE_PX + row);
+        // The part of the tile that lies in the area.
+        let span = |tile: u64, first: u64, last: u64| (first.max(tile * TILE_PX), last.min(tile * TILE_PX + TILE_PX - 1));
+        let ((west, east), (north, south)) = (span(col, left, right), span(row, top, bottom));
+        for i in 0..per_side * per_side {
+            let side = unit.side_px() as u64;
+            let between = |low: u64, high: u64, i: u64| (low + (2 * i + 1) * (high - low) / (2 * per_side)) / side * side;
+            let place = WorldPixel { at: [between(west, east, i % per_side), between(north, south, i / per_side)], zoom };
+            if !found.contains(&place) {
+                found.push(place);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// All cells of a grid if they are few, else some that fill it evenly: Roberts' R2 sequence.
+fn spread(cols: u64, rows: u64) -> Vec<(u64, u64)> {
+    /// The inverses of the plastic number and of its square.
+    const STEPS: [f64; 2] = [0.754_877_666_246_693, 0.569_840_290_998_053];
+    if cols * rows <= MAX_WINDOWS {
+        return (0..rows).flat_map(|row| (0..cols).map(move |col| (col, row))).collect();
+    }
+    let cell = |i: u64| {
+        let [x, y] = STEPS.map(|step| (0.5 + i as f64 * step).fract());
+        ((x * cols as f64) as u64, (y * rows as f64) as u64)
+    };
+    let mut cells: Vec<_> = (0..MAX_WINDOWS).map(cell).collect();
+    cells.sort_unstable();
+    cells.dedup();
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_chances_are_the_least_sure() {
+        let (unsure, category) = judge(&[1.0, 1.0, -9.0], Activation::Softmax);
+        assert!(unsure > 0.999, "{unsure}");
+        assert_eq!(category, Some(0));
+        assert!(judge(&[0.0, 9.0], Activation::Softmax).0 < 0.01);
+        let (unsure, category) = judge(&[-8.0, -0.1], Activation::Sigmoid);
+        assert!(unsure > 0.9, "{unsure}");
+        assert_eq!((category, judge(&[-8.0, 3.0], Activation::Sigmoid).1), (None, Some(1)));
+    }
+
+    #[test]
+    fn candidates_are_spread_over_the_common_area() {
+        let bounds = |min_x, min_y, max_x, max_y| Some(Bounds { min_x, min_y, max_x, max_y });
+        let world = candidates(None, None, 5, LabelUnit::Pixel).unwrap();
+        assert_eq!(world.len(), 16 * 64);
+        assert!(world.iter().any(|place| place.at[0] > 12000) && world.iter().any(|place| place.at[0] < 4000));
+        let small =
+            candidates(bounds(10.0, 50.0, 10.5, 50.3), bounds(-20.0, 0.0, 40.0, 60.0), 5, LabelUnit::Pixel).unwrap();
+        for place in &small {
+            let [lon, lat] = PixelGrid::place(place.at.map(|at| at as f64 + 0.5), 5).unwrap();
+            assert!((9.97..10.53).contains(&lon) && (49.97..50.33).contains(&lat), "{lon} {lat}");
+        }
+        let tiles = candidates(bounds(10.0, 50.0, 10.5, 50.3), None, 5, LabelUnit::Tile).unwrap();
+        assert_eq!(tiles.len(), 1);
+        let error = candidates(bounds(50.0, 0.0, 60.0, 9.0), bounds(0.0, 0.0, 9.0, 9.0), 5, LabelUnit::Pixel).unwrap_err();
+        assert!(error.to_string().contains("part of the source"), "{error}");
+    }
+}

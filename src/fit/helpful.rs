@@ -1,0 +1,48 @@
+//! Which places to label next: those that a model is unsure of and that differ from each other (uncertainty with the farthest-point
+//! rule of core-set selection, Sener and Savarese 2018).
+
+use super::standard::Standard;
+
+/// The indices of up to `count` candidates with `features`, `[candidates, channels]`, whose labels would help most, the most helpful
+/// first. The first is the one of most `uncertainty` (0 to 1, one for each candidate); each next one has the greatest product of
+/// uncertainty and distance to the nearest one that was chosen before. Of equals, the first is taken.
+pub fn most_helpful(features: &[f32], channels: usize, uncertainty: &[f64], count: usize) -> Vec<usize> {
+    let rows: Vec<usize> = (0..uncertainty.len()).collect();
+    let standardised = Standard::of(features, channels, &rows).apply(features, &rows);
+    let row = |index: usize| &standardised[index * channels..][..channels];
+    let distance = |a: usize, b: usize| row(a).iter().zip(row(b)).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    let mut nearest = vec![f64::INFINITY; uncertainty.len()];
+    let mut chosen = Vec::with_capacity(count.min(uncertainty.len()));
+    while chosen.len() < count.min(uncertainty.len()) {
+        // Infinity times nothing is no number.
+        let help = |index: usize| if chosen.is_empty() { uncertainty[index] } else { uncertainty[index] * nearest[index] };
+        let left = rows.iter().copied().filter(|index| nearest[*index] > 0.0);
+        // The last of equals is the maximum: from the end, that is the first.
+        let Some(next) = left.rev().max_by(|a, b| help(*a).total_cmp(&help(*b))) else { break };
+        for (index, nearest) in nearest.iter_mut().enumerate() {
+            *nearest = nearest.min(distance(index, next));
+        }
+        chosen.push(next);
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unsure_and_different_comes_first() {
+        // Three alike and unsure, one far away and a little unsure, one far away and sure.
+        let features = [0.0f32, 0.0, 0.1, 0.0, 0.0, 0.1, 5.0, 5.0, -9.0, 9.0];
+        let uncertainty = [0.8, 0.9, 0.9, 0.5, 0.0];
+        assert_eq!(most_helpful(&features, 2, &uncertainty, 2), [1, 3]);
+        assert_eq!(most_helpful(&features, 2, &uncertainty, 9).len(), 5);
+    }
+
+    #[test]
+    fn a_place_is_not_suggested_for_what_another_shows() {
+        assert_eq!(most_helpful(&[1.0, 1.0, 1.0], 1, &[0.1, 0.2, 0.2], 3), [1]);
+        assert!(most_helpful(&[], 4, &[], 3).is_empty());
+    }
+}
