@@ -41,6 +41,9 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
             NotProvided,
             Unavailable,
         ],
+        "create_job" => {
+            &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
+        }
         "list_jobs" => &[Invalid],
         "get_job" | "delete_job" => &[Invalid, NotFound],
         "get_job_result" => &[Invalid, NotFound, Conflict],
