@@ -101,3 +101,6 @@ export const modelPath = (model) => `v1/models/${encodeURIComponent(model)}`;
 
 /** Path that fits a head on a model to labels. */
 export const fitPath = (model) => `${modelPath(model)}/fit`;
+
+/** Path that suggests places to label next. */
+export const suggestPath = (model) => `${modelPath(model)}/suggest`;

@@ -1,4 +1,7 @@
-/** Labels on the map: drawn as dots in the colours of their classes, set by a click, moved by a drag, removed by a click on them. */
+/**
+ * Labels on the map: drawn as dots in the colours of their classes, set by a click, moved by a drag, removed by a click on them. Places that
+ * the server suggests are hollow dots until they are labelled.
+ */
 
 /** Radius of a dot in pixels, and how near a click must be to mean it. */
 const RADIUS_PX = 6;
@@ -17,15 +20,29 @@ const LAYERS = [
     id: "labels-dots",
     type: "circle",
     filter: ["==", ["geometry-type"], "Point"],
-    paint: { "circle-color": ["get", "color"], "circle-radius": RADIUS_PX, "circle-stroke-color": "#ffffff", "circle-stroke-width": 2 },
+    paint: {
+      "circle-color": ["get", "color"],
+      "circle-radius": RADIUS_PX,
+      "circle-stroke-color": "#ffffff",
+      "circle-stroke-width": 2,
+      "circle-opacity": ["case", ["get", "isSuggested"], 0.25, 1],
+    },
   },
 ];
 
-const positionOf = ({ lng, lat }) => [lng, lat].map((degrees) => Number(degrees.toFixed(6)));
+/** The filling of a suggested place, which has no class yet. */
+const NO_COLOR = "#0b1220";
+
+const isAt = ([lon, lat], { geometry: { type, coordinates } }) => type === "Point" && coordinates[0] === lon && coordinates[1] === lat;
+
+const rounded = (degrees) => Number(degrees.toFixed(6));
+
+const positionOf = ({ lng, lat }) => [lng, lat].map(rounded);
 
 /** The dots. While they are shown, clicks on the map are theirs: `add` gets `[lon, lat]`, `move` an index and a position, `remove` an index. */
 export class Dots {
   #labels = [];
+  #suggested = [];
   #isDragging = false;
 
   constructor(mapView, { add, move, remove }) {
@@ -62,9 +79,22 @@ export class Dots {
     this.map.getSource("labels")?.setData(this.#data());
   }
 
+  /** Shows places `[lon, lat]` to label next, instead of those before. */
+  suggest(places) {
+    this.#suggested = places.map((place) => place.map(rounded));
+    this.draw(this.#labels);
+  }
+
+  /** Suggested places that have no label yet. */
+  get #open() {
+    return this.#suggested.filter((place) => !this.#labels.some((label) => isAt(place, label)));
+  }
+
   #data(labels = this.#labels) {
-    const features = labels.map(({ geometry, color }, index) => ({ type: "Feature", geometry, properties: { color, index } }));
-    return { type: "FeatureCollection", features };
+    const feature = (geometry, properties) => ({ type: "Feature", geometry, properties });
+    const open = this.#open.map((coordinates) => feature({ type: "Point", coordinates }, { color: NO_COLOR, isSuggested: true }));
+    const set = labels.map(({ geometry, color }, index) => feature(geometry, { color, index, isSuggested: false }));
+    return { type: "FeatureCollection", features: [...open, ...set] };
   }
 
   /** Sets or removes a label at the centre of the map, as a click there would. */
@@ -75,23 +105,30 @@ export class Dots {
 
   #press(point, lngLat) {
     const index = this.#at(point);
-    if (index === undefined) this.add(positionOf(lngLat.wrap()));
-    else this.remove(index);
+    if (index !== undefined) return this.remove(index);
+    const open = this.#open;
+    this.add(open[this.#nearest(point, open)] ?? positionOf(lngLat.wrap()));
   }
 
   /** The index of the label at a point of the screen: the nearest dot, else an area. */
   #at(point) {
+    const places = this.#labels.map(({ geometry }) => (geometry.type === "Point" ? geometry.coordinates : null));
+    return this.#nearest(point, places) ?? this.map.queryRenderedFeatures(point, { layers: ["labels-areas"] })[0]?.properties.index;
+  }
+
+  /** The index of the place that is nearest to a point of the screen and within reach. */
+  #nearest(point, places) {
     const width = WORLD_PX * 2 ** this.map.getZoom();
     let [nearest, reach] = [undefined, REACH_PX];
-    for (const [index, { geometry }] of this.#labels.entries()) {
-      if (geometry.type !== "Point") continue;
-      const { x, y } = this.map.project(geometry.coordinates.slice(0, 2));
+    for (const [index, place] of places.entries()) {
+      if (!place) continue;
+      const { x, y } = this.map.project(place.slice(0, 2));
       // The world repeats itself to the left and the right.
       const across = x - point.x - width * Math.round((x - point.x) / width);
       const distance = Math.hypot(across, y - point.y);
       if (distance <= reach) [nearest, reach] = [index, distance];
     }
-    return nearest ?? this.map.queryRenderedFeatures(point, { layers: ["labels-areas"] })[0]?.properties.index;
+    return nearest;
   }
 
   /** Follows a dot that is dragged until it is let go. A press without movement is a click, which the map reports by itself. */

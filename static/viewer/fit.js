@@ -1,6 +1,6 @@
-/** Fits over HTTP: the request, the job, and the removal of models that are not needed any more. */
+/** Fits over HTTP: the request, the job, places to label next, and the removal of models that are not needed any more. */
 
-import { fitPath, modelPath, request } from "./api.js";
+import { fitPath, getJson, modelPath, request, suggestPath } from "./api.js";
 import { answerOfJob } from "./jobs.js";
 
 /** The name of the task that a fit gives its model. */
@@ -11,6 +11,9 @@ const OWN_ID = /^my-labels-(\d+)$/;
 
 /** Other pages on the same server may take an id first; so many are tried. */
 const MOST_ATTEMPTS = 5;
+
+/** Places suggested at once: as many as somebody labels before the next fit. */
+const SUGGESTIONS = 10;
 
 /** Longest title of a model, in characters: as wide as the list of models. */
 const TITLE_LENGTH = 60;
@@ -51,6 +54,13 @@ export async function fitModel({ base, source, labels, taken, claim, report, sig
       if (problem.status !== 409 || attempt + 1 === MOST_ATTEMPTS) throw problem;
     }
   }
+}
+
+/** Places `[lon, lat]` within bounds `[west, south, east, north]` whose labels would help a fitted model most. */
+export async function suggestedPlaces(model, source, bbox) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ source, bbox, count: SUGGESTIONS }) };
+  const { features } = await getJson(suggestPath(model), options);
+  return features.map(({ geometry }) => geometry.coordinates);
 }
 
 /** Removes a model. That it is gone already is no problem. */

@@ -4,12 +4,17 @@ import { byId, el, icon, swatch, words } from "./dom.js";
 
 const percent = (value) => `${Math.round(value * 100)} %`;
 
+const number = (value) => String(Number(value.toPrecision(3)));
+
 /** Figures of all categories together, in the order in which they are shown. Kinds of fits have some of them each. */
 const FIGURES = [
   ["accuracy", "Accuracy", percent, "Part of the held-out labels whose likeliest class is right"],
   ["macro_f1", "Macro F1", percent, "Mean over classes of the harmonic mean of precision and recall"],
   ["mean_iou", "Mean IoU", percent, "Mean over classes of the intersection over union"],
   ["calibration_error", "Calibration error", percent, "How far probabilities are from how often they are right, on average"],
+  ["mean_absolute_error", "Mean error", number, "Mean of the absolute differences from the held-out labels"],
+  ["root_mean_square_error", "RMS error", number, "Root of the mean of the squared differences from the held-out labels"],
+  ["r2", "R²", number, "Part of the variance of the held-out labels that is explained"],
 ];
 
 const COLUMNS = [
@@ -108,7 +113,8 @@ const warning = (text) => el("p", { className: "warning" }, text);
 /** Everything known about a fit of a task. */
 function parts(fit, task) {
   const colorOf = (name) => task?.categories.find((category) => category.name === name)?.color ?? "transparent";
-  const { held_out: scores, warnings = [], labels, source } = fit;
+  const { warnings = [], labels, source } = fit;
+  const scores = fit.held_out ?? fit.held_out_errors;
   const learnt = el("p", { className: "quiet" }, `Learnt from ${labels} labels on ${source}.`);
   if (!scores) return [learnt, ...warnings.map(warning)];
   const how = `Measured on labels that were held out, in ${scores.folds} parts at least ${Math.round(scores.apart_px)} pixels apart.`;
@@ -120,7 +126,7 @@ function parts(fit, task) {
     ...warnings.map(warning),
     names.length > 0 && table(categories, colorOf),
     confusion?.length === names.length && names.length > 0 && confusionMatrix(confusion, names, colorOf),
-    curve?.length > 1 && learningCurve(curve),
+    curve?.length > 1 && curve.every(({ accuracy }) => Number.isFinite(accuracy)) && learningCurve(curve),
   ].filter(Boolean);
 }
 

@@ -3,7 +3,7 @@
 import { classOfKey, drawClasses, editName } from "./classes.js";
 import { byId, el, swatch } from "./dom.js";
 import { Dots } from "./dots.js";
-import { fitModel, removeModel } from "./fit.js";
+import { fitModel, removeModel, suggestedPlaces } from "./fit.js";
 import { Labels } from "./labels.js";
 import { drawScores } from "./scores.js";
 
@@ -46,6 +46,7 @@ export class Teach {
     on("teach-undo", change(() => labels.undo()));
     on("teach-redo", change(() => labels.redo()));
     on("teach-clear", change(() => labels.clear()));
+    on("teach-suggest", () => this.#suggest());
     on("teach-export", () => this.#export());
     on("teach-import", () => byId("teach-file").click());
     on("teach-fit", () => (this.#running ? this.#running.abort() : this.#fit()));
@@ -65,6 +66,7 @@ export class Teach {
     if (source && source.id !== this.#source) {
       this.#running?.abort();
       this.#source = source.id;
+      this.dots.suggest([]);
       this.#tell(null);
       this.#labels.open(source.id);
     }
@@ -143,7 +145,8 @@ export class Teach {
 
   #drawFit() {
     const base = this.#base;
-    const { catalog, source } = this.current();
+    const { catalog, model, source } = this.current();
+    byId("teach-suggest").disabled = !this.#labels.fitted.includes(model.id);
     const title = catalog.models.find(({ id }) => id === base)?.title;
     byId("teach-base").textContent = title
       ? `A head on “${title}” learns from these labels and ${source?.title}.`
@@ -184,6 +187,25 @@ export class Teach {
     } finally {
       this.#running = null;
       this.#draw();
+    }
+  }
+
+  /** Shows places in view that the shown model is unsure of. */
+  async #suggest() {
+    const { model, source } = this.current();
+    const [west, south, east, north] = this.mapView.map.getBounds().toArray().flat();
+    const bbox = [Math.max(west, -180), Math.max(south, -85), Math.min(east, 180), Math.min(north, 85)];
+    const button = byId("teach-suggest");
+    button.setAttribute("aria-busy", "true");
+    try {
+      const places = await suggestedPlaces(model.id, source.id, bbox);
+      if (this.#source !== source.id) return;
+      this.dots.suggest(places);
+      this.#tell(places.length > 0 ? null : new Error("There is no place in view that the model is unsure of."));
+    } catch (problem) {
+      this.#tell(problem);
+    } finally {
+      button.removeAttribute("aria-busy");
     }
   }
 
