@@ -136,12 +136,12 @@ pub async fn run(
         (false, false) => "done with failures",
         (false, true) => "in progress",
     };
-    if done == plan.blocks.len() {
-        folder.clean();
-    }
     let seconds = started.elapsed().as_secs_f64();
     let report = Report { state, blocks: plan.blocks.len(), done, made, failed, seconds, warnings };
     folder.replace("report.json", json!(report).to_string().as_bytes())?;
+    if done == plan.blocks.len() {
+        folder.clean();
+    }
     Ok(report)
 }
 
