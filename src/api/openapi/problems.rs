@@ -29,7 +29,7 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "get_tile" => {
             &[Invalid, NotFound, NotAcceptable, TooLarge, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
         }
-        "predict" => &[
+        "predict" | "predict_area" => &[
             Invalid,
             NotFound,
             NotAcceptable,

@@ -4,6 +4,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::jobs;
 use super::models::ModelPath;
@@ -60,17 +62,26 @@ pub(super) async fn fit_model(
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(JobDto::of(job, &prefix))).into_response())
 }
 
+/// Path of a model that was fitted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct FittedPath {
+    /// Model id, as in the fit that made it.
+    #[param(example = "probe")]
+    model: String,
+}
+
 /// Suggest places to label
 ///
 /// Finds places whose labels would help a fitted model most: those that it is unsure of and that look different from each other. Up to
 /// 16 windows are compared, spread evenly over the area; a smaller area is looked at more closely.
-#[utoipa::path(post, path = "/v1/models/{model}/suggest", operation_id = "suggest_labels", tag = "models", params(ModelPath),
+#[utoipa::path(post, path = "/v1/models/{model}/suggest", operation_id = "suggest_labels", tag = "models", params(FittedPath),
     request_body(content = SuggestBody, description = "Where labels are wanted",
         example = json!({"source": "world", "bbox": [-20.0, 0.0, 40.0, 40.0], "count": 5})),
     responses((status = 200, description = "The places", body = SuggestionsDto)))]
 pub(super) async fn suggest_labels(
     State(state): State<AppState>,
-    Path(ModelPath { model }): Path<ModelPath>,
+    Path(FittedPath { model }): Path<FittedPath>,
     _: NoQuery,
     Extension(caller): Extension<Caller>,
     Json(body): Json<SuggestBody>,

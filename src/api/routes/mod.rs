@@ -39,6 +39,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
     let max_upload = usize::try_from(options.max_upload_bytes).unwrap_or(usize::MAX);
     let uploads = OpenApiRouter::new()
         .routes(routes!(predict::predict))
+        .routes(routes!(predict::predict_area))
         .routes(routes!(sources::list_sources, sources::create_source))
         .layer(DefaultBodyLimit::max(max_upload));
     let labels = OpenApiRouter::new().routes(routes!(fit::fit_model)).layer(DefaultBodyLimit::max(MAX_LABELS_BYTES));

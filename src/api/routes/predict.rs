@@ -23,25 +23,22 @@ use crate::engine::{Caller, Class};
 use crate::error::ErrorKind;
 use crate::outputs::Format;
 
-/// Predict on uploaded rasters or on an area
+/// Predict on uploaded rasters
 ///
 /// The body is one raster, or a form whose parts `image`, `image_2` … are captures in time order. One file may also hold several
 /// captures stacked in its bands (`images=N`). A raster larger than the model's window is processed in overlapping windows; the
 /// results are blended without seams, and objects found twice are merged. GeoTIFF, JPEG 2000, PNG, JPEG and integer npy files hold
 /// raw pixel values; floating-point npy (`[C, H, W]` or `[T, C, H, W]`) holds normalised input, which is not scaled again.
 ///
-/// As `application/json`, the body names an area of a registered source instead (`bbox` or `geometry`). The answer is cut to the
-/// area's box on a projected grid and georeferenced. Outside of a polygon there is no data, and objects belong to the area that
-/// holds their centre. Query parameters may be members of the body.
+/// A body of the type `application/json` names an area of a source, as for the operation `predict_area`.
 ///
 /// With `Prefer: respond-async` the response is a job, whose result is fetched later.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}", operation_id = "predict", tag = "predict",
     params(TaskPath, PredictParams, PixelParams, EmbeddingParams, RenderParams,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: run the prediction in the background and answer with a job")),
-    request_body(description = "The raster or rasters, or the area", content(
+    request_body(description = "The raster or rasters", content(
         (RasterForm = "multipart/form-data"), (inline(File) = "image/tiff"), (inline(File) = "image/png"),
         (inline(File) = "image/jpeg"), (inline(File) = "application/x-npy"), (inline(File) = "application/octet-stream"),
-        (AreaBody = "application/json"),
     )),
     responses(
         (status = 200, description = "The prediction", content(
@@ -88,6 +85,50 @@ pub(super) async fn predict(
     Ok(state.predictor().answer(plan, &caller, files, |_| ()).await?.into_response())
 }
 
+/// Predict on an area of a source
+///
+/// The body names an area of a registered source (`bbox` or `geometry`). The answer is cut to the area's box on a projected grid and
+/// georeferenced. Outside of a polygon there is no data, and objects belong to the area that holds their centre. Query parameters may
+/// be members of the body. The same body is taken by the operation `predict`; this one is for clients that choose the type of a body
+/// by themselves.
+///
+/// With `Prefer: respond-async` the response is a job, whose result is fetched later.
+#[utoipa::path(post, path = "/v1/predict/{model}/{task}/area", operation_id = "predict_area", tag = "predict",
+    params(TaskPath, PredictParams, PixelParams, EmbeddingParams, RenderParams,
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: run the prediction in the background and answer with a job")),
+    request_body(content = AreaBody, description = "The area",
+        example = json!({"source": "trees", "bbox": [-110.4743, 44.9494, -110.4738, 44.9497]})),
+    responses(
+        (status = 200, description = "The prediction", content(
+            (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
+            (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
+            (FeatureCollection = "application/geo+json"), (JsonPrediction = "application/json"),
+        )),
+        (status = 202, description = "The job, with `Prefer: respond-async`", body = JobDto, headers(
+            ("Location" = String, description = "The job's address"),
+            ("Preference-Applied" = String, description = "`respond-async`"),
+        )),
+    ))]
+pub(super) async fn predict_area(
+    state: State<AppState>,
+    path: Path<TaskPath>,
+    request_id: Extension<RequestId>,
+    caller: Extension<Caller>,
+    prefix: PathPrefix,
+    request: Request,
+) -> Result<Response, Problem> {
+    if !is_area(&request) {
+        let found = upload::essence(request.headers()).unwrap_or_else(|| "none".to_owned());
+        let detail = format!("content-type: found {found}; application/json is needed, which names the area");
+        return Err(Problem::new(ErrorKind::UnsupportedMedia, detail));
+    }
+    predict(state, path, request_id, caller, prefix, request).await
+}
+
+fn is_area(request: &Request) -> bool {
+    upload::essence(request.headers()).as_deref() == Some("application/json")
+}
+
 /// The parameters of a prediction.
 type Options = Query<(PredictParams, PixelParams, EmbeddingParams, RenderParams)>;
 
@@ -96,7 +137,7 @@ const MAX_AREA_BYTES: usize = 16 << 20;
 
 /// The area in a request with a JSON body, and the other members of that; a request with any other body is passed on as it is.
 async fn area_of(request: Request) -> Result<(Option<AreaParams>, Vec<(String, String)>, Request), Problem> {
-    if upload::essence(request.headers()).as_deref() != Some("application/json") {
+    if !is_area(&request) {
         return Ok((None, Vec::new(), request));
     }
     let (parts, body) = request.into_parts();
