@@ -6,80 +6,58 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::imagery_body::imagery_body;
 use super::said::{LabelKind, Said, short};
-use super::{PixelParams, parsed, words};
+use super::words;
 use crate::api::error::Problem;
-use crate::engine::{FitRequest, Label, LabelShape, MAX_LABELS, PixelOptions};
+use crate::engine::{FitRequest, Label, LabelShape, MAX_LABELS};
 use crate::error::ErrorKind;
-use crate::raster::Resampling;
 use crate::zoo::{Layer, Manifest, ModelSpec, Task};
 
-/// A fit of a new head to labels.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = Fit)]
-pub(crate) struct FitBody {
-    /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
-    #[schema(example = "probe")]
-    pub id: String,
-    /// Kind of the head: `segment` gives one category per pixel, `bin_segment` any number of them, `regress` a number;
-    /// `classification` and `multi_label_classification` give categories per tile or image.
-    #[serde(rename = "type")]
-    #[schema(value_type = words::FitType, example = "segment")]
-    pub task_type: String,
-    /// Id of the source that the labels are about, as in `GET /v1/sources`.
-    #[schema(example = "world")]
-    pub source: String,
-    /// GeoJSON feature collection of points and polygons in longitude and latitude. A point stands for the pixel that it lies on, at
-    /// the resolution that the model was trained on; a polygon for up to 64 pixels in it. For classification they stand for the tiles of
-    /// 256 pixels that these lie on. At most 10000 pixels, 64 categories.
-    #[schema(value_type = Object)]
-    pub labels: LabelCollection,
-    /// Property of the features that holds the category; for `bin_segment` and `multi_label_classification` a list of categories, which
-    /// may be empty, or true or false if there is one; for `regress` the number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(default = "class", example = "class")]
-    pub property: Option<String>,
-    /// Red, green and blue of each category. Default: eight distinct colours in turn.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(example = json!({"desert": [214, 178, 90], "forest": [34, 120, 60]}))]
-    pub colors: BTreeMap<String, [u8; 3]>,
-    /// Name of the task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(default = "fit", example = "ground")]
-    pub task: Option<String>,
-    /// Short description of the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// Feature maps of the base model that the head reads, joined: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`. Default:
-    /// `fpn.0`, and `backbone.3` for classification.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["fpn.0"]))]
-    pub layers: Option<Vec<Layer>>,
-    /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "2024-06-01/2024-08-31")]
-    pub datetime: Option<String>,
-    /// 1-based numbers of the captures to use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "1")]
-    pub captures: Option<String>,
-    /// 1-based bands of the source, in the order of the model's bands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "3,2,1")]
-    pub bands: Option<String>,
-    /// Scaling of pixel values: `auto`, `tci` or `reflectance`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "auto")]
-    pub preset: Option<String>,
-    /// Added to every pixel value before scaling.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0)]
-    pub dn_offset: Option<i32>,
-    /// How the imagery is resampled: `nearest`, `bilinear`, `cubic` or `average`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(default = "bilinear", example = "bilinear")]
-    pub resampling: Option<String>,
+imagery_body! {
+    /// A fit of a new head to labels.
+    #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+    #[serde(deny_unknown_fields)]
+    #[schema(as = Fit)]
+    pub(crate) struct FitBody {
+        /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
+        #[schema(example = "probe")]
+        pub id: String,
+        /// Kind of the head: `segment` gives one category per pixel, `bin_segment` any number of them, `regress` a number;
+        /// `classification` and `multi_label_classification` give categories per tile or image.
+        #[serde(rename = "type")]
+        #[schema(value_type = words::FitType, example = "segment")]
+        pub task_type: String,
+        /// Id of the source that the labels are about, as in `GET /v1/sources`.
+        #[schema(example = "world")]
+        pub source: String,
+        /// GeoJSON feature collection of points and polygons in longitude and latitude. A point stands for the pixel that it lies on, at
+        /// the resolution that the model was trained on; a polygon for up to 64 pixels in it. For classification they stand for the tiles of
+        /// 256 pixels that these lie on. At most 10000 pixels, 64 categories.
+        #[schema(value_type = Object)]
+        pub labels: LabelCollection,
+        /// Property of the features that holds the category; for `bin_segment` and `multi_label_classification` a list of categories, which
+        /// may be empty, or true or false if there is one; for `regress` the number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(default = "class", example = "class")]
+        pub property: Option<String>,
+        /// Red, green and blue of each category. Default: eight distinct colours in turn.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[schema(example = json!({"desert": [214, 178, 90], "forest": [34, 120, 60]}))]
+        pub colors: BTreeMap<String, [u8; 3]>,
+        /// Name of the task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(default = "fit", example = "ground")]
+        pub task: Option<String>,
+        /// Short description of the model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub title: Option<String>,
+        /// Feature maps of the base model that the head reads, joined: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`. Default:
+        /// `fpn.0`, and `backbone.3` for classification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Vec<String>>, example = json!(["fpn.0"]))]
+        pub layers: Option<Vec<Layer>>,
+    }
 }
 
 /// A GeoJSON feature collection, as far as labels need it.
@@ -134,9 +112,7 @@ impl FitBody {
             background_invalid: false,
         };
         let manifest = Manifest { title: Some(title), ..Manifest::linear(&self.id, &base.id, task, layers) };
-        let pixels =
-            pixel_options([&self.bands, &self.preset, &self.captures, &self.datetime, &self.resampling], self.dn_offset)?;
-        Ok(FitRequest { manifest, source: self.source.clone(), pixels, labels })
+        Ok(FitRequest { manifest, source: self.source.clone(), pixels: self.pixels()?, labels })
     }
 
     /// The colour of each category; none if the request has none.
@@ -157,21 +133,6 @@ impl FitBody {
         };
         categories.iter().map(color).collect()
     }
-}
-
-/// The options of a JSON body: `bands`, `preset`, `captures`, `datetime`, `resampling` and `dn_offset` as in a query.
-///
-/// # Errors
-/// If a value is malformed or out of range.
-pub(super) fn pixel_options(texts: [&Option<String>; 5], dn_offset: Option<i32>) -> Result<PixelOptions, Problem> {
-    let [bands, preset, captures, datetime, resampling] = texts;
-    let pixels = PixelParams {
-        bands: bands.clone(),
-        preset: preset.clone(),
-        dn_offset: dn_offset.map(|offset| offset.to_string()),
-        captures: captures.clone(),
-    };
-    pixels.options(parsed(datetime)?, parsed::<Resampling>(resampling)?.unwrap_or_default())
 }
 
 fn unusable(detail: String) -> Problem {

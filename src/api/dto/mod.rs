@@ -3,6 +3,7 @@
 mod answer;
 mod area;
 mod fit;
+mod imagery_body;
 mod job;
 mod limit;
 mod model;

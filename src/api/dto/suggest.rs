@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::fit::pixel_options;
+use super::imagery_body::imagery_body;
 use crate::api::error::Problem;
 use crate::engine::{SuggestRequest, Suggestion, Suggestions};
 use crate::georef::Bounds;
@@ -12,46 +12,24 @@ use crate::georef::Bounds;
 const MAX_COUNT: usize = 100;
 const USUAL_COUNT: usize = 10;
 
-/// Where labels are wanted.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = Suggest)]
-pub(crate) struct SuggestBody {
-    /// Id of the source to look at, as in `GET /v1/sources`.
-    #[schema(example = "world")]
-    pub source: String,
-    /// Where to look: west, south, east, north in degrees. Default: the whole source.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!([-20.0, 0.0, 40.0, 40.0]))]
-    pub bbox: Option<[f64; 4]>,
-    /// How many places, at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(default = 10, minimum = 1, maximum = 100, example = 10)]
-    pub count: Option<usize>,
-    /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "2024-06-01/2024-08-31")]
-    pub datetime: Option<String>,
-    /// 1-based numbers of the captures to use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "1")]
-    pub captures: Option<String>,
-    /// 1-based bands of the source, in the order of the model's bands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "3,2,1")]
-    pub bands: Option<String>,
-    /// Scaling of pixel values: `auto`, `tci` or `reflectance`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "auto")]
-    pub preset: Option<String>,
-    /// Added to every pixel value before scaling.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0)]
-    pub dn_offset: Option<i32>,
-    /// How the imagery is resampled: `nearest`, `bilinear`, `cubic` or `average`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(default = "bilinear", example = "bilinear")]
-    pub resampling: Option<String>,
+imagery_body! {
+    /// Where labels are wanted.
+    #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+    #[serde(deny_unknown_fields)]
+    #[schema(as = Suggest)]
+    pub(crate) struct SuggestBody {
+        /// Id of the source to look at, as in `GET /v1/sources`.
+        #[schema(example = "world")]
+        pub source: String,
+        /// Where to look: west, south, east, north in degrees. Default: the whole source.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(example = json!([-20.0, 0.0, 40.0, 40.0]))]
+        pub bbox: Option<[f64; 4]>,
+        /// How many places, at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(default = 10, minimum = 1, maximum = 100, example = 10)]
+        pub count: Option<usize>,
+    }
 }
 
 impl SuggestBody {
@@ -71,9 +49,7 @@ impl SuggestBody {
                 "bbox: found {found}; west, south, east, north in rising order are needed"
             )));
         }
-        let pixels =
-            pixel_options([&self.bands, &self.preset, &self.captures, &self.datetime, &self.resampling], self.dn_offset)?;
-        Ok(SuggestRequest { model, source: self.source.clone(), area, count, pixels })
+        Ok(SuggestRequest { model, source: self.source.clone(), area, count, pixels: self.pixels()? })
     }
 }
 
