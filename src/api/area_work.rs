@@ -1,6 +1,6 @@
 //! Area jobs over HTTP: the plan that a dry run shows, and the work of a job, whose result is a zip file of its folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::area_job::area_job;
 use super::error::Problem;
+use super::stored_body;
 use crate::areas::{AreaJob, AreaPlan, Estimate, Folder, Progress, RunOptions, archive, run};
 use crate::engine::{Area, Caller, Class, Engine};
 use crate::error::ErrorKind;
@@ -58,7 +59,7 @@ impl AreaCall {
         (inputs, place): (Vec<(String, PathBuf)>, PathBuf),
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
-        let text = tokio::task::spawn_blocking(move || read(&inputs)).await.map_err(Problem::internal)??;
+        let text = tokio::task::spawn_blocking(move || stored_body::read(&inputs)).await.map_err(Problem::internal)??;
         let (job, plan, area) = plan(&engine, text).await?;
         let folder = Folder::open(&place)?;
         let show = |Progress { done, failed, total, .. }: Progress| progress.set(done + failed, total);
@@ -81,10 +82,4 @@ impl AreaCall {
         }
         Ok(JobOutcome { headers, body })
     }
-}
-
-fn read(inputs: &[(String, impl AsRef<Path>)]) -> Result<Map<String, Value>, Problem> {
-    let (_, path) = inputs.first().ok_or_else(|| Problem::internal("an area job without its input"))?;
-    let text = std::fs::read(path).map_err(Problem::internal)?;
-    serde_json::from_slice(&text).map_err(Problem::internal)
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dto::{FitBody, ModelDto};
 use super::error::Problem;
+use super::stored_body;
 use crate::engine::{Caller, Class, Engine, FitRequest};
 use crate::error::ErrorKind;
 use crate::jobs::{JobOutcome, JobProgress};
@@ -45,11 +46,7 @@ impl FitCall {
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
         let planner = engine.clone();
-        let plan = move || {
-            let (_, path) = inputs.into_iter().next().ok_or_else(|| Problem::internal("a fit without its input"))?;
-            let body = std::fs::read(path).map_err(Problem::internal)?;
-            self.plan(&planner, &serde_json::from_slice(&body).map_err(Problem::internal)?)
-        };
+        let plan = move || self.plan(&planner, &stored_body::read(&inputs)?);
         let request = tokio::task::spawn_blocking(plan).await.map_err(Problem::internal)??;
         let report = |done, total| progress.set(done, total);
         let model = engine.fit_model(request, &Caller::patient(Class::Job), report).await?;

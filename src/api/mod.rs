@@ -24,6 +24,7 @@ mod pulse;
 mod routes;
 mod spool;
 mod state;
+mod stored_body;
 mod tile_cache;
 mod upload;
 mod work;

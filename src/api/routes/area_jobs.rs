@@ -2,9 +2,7 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
@@ -17,8 +15,9 @@ use crate::api::error::Problem;
 use crate::api::extract::{Json, Query};
 use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
+use crate::api::stored_body;
 use crate::api::work::StoredCall;
-use crate::jobs::{InputContent, JobInput, NewJob};
+use crate::jobs::NewJob;
 
 /// Whether a job is only planned.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -59,7 +58,7 @@ pub(super) async fn create_job(
     prefix: PathPrefix,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, Problem> {
-    let text = Bytes::from(serde_json::to_vec(&body).map_err(Problem::internal)?);
+    let input = stored_body::stored("job.json", &body)?;
     let is_dry = params.is_dry()?;
     let (job, plan, _) = area_work::plan(state.engine(), body).await?;
     if is_dry {
@@ -68,8 +67,5 @@ pub(super) async fn create_job(
     let member = |name: &str| job.text[name].as_str().unwrap_or_default().to_owned();
     let request = serde_json::to_string(&StoredCall::Blocks { blocks: AreaCall {} }).map_err(Problem::internal)?;
     let new = NewJob { model: member("model"), task: member("task"), request, request_id };
-    let input = JobInput { name: "job.json".to_owned(), content: InputContent::Memory(text) };
-    let job = jobs::submit_new(&state, new, vec![input]).await?;
-    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
-    Ok((StatusCode::ACCEPTED, location, axum::Json(JobDto::of(job, &prefix))).into_response())
+    jobs::submit_new(&state, new, vec![input], &prefix).await
 }

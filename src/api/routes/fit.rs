@@ -2,8 +2,7 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -16,9 +15,10 @@ use crate::api::extract::{Json, NoQuery, Path};
 use crate::api::fit::FitCall;
 use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
+use crate::api::stored_body;
 use crate::api::work::StoredCall;
 use crate::engine::{Caller, Class};
-use crate::jobs::{InputContent, JobInput, NewJob};
+use crate::jobs::NewJob;
 
 /// Fit a head to labels
 ///
@@ -52,14 +52,11 @@ pub(super) async fn fit_model(
         checking.engine().check_fit(&request)?;
         let task = request.manifest.heads.first().map(|head| head.task.clone()).unwrap_or_default();
         let stored = serde_json::to_string(&StoredCall::Fit { fit: call }).map_err(Problem::internal)?;
-        let input = serde_json::to_vec(&body).map_err(Problem::internal)?;
+        let input = stored_body::stored("fit.json", &body)?;
         Ok::<_, Problem>((NewJob { model: body.id, task, request: stored, request_id }, input))
     };
     let (new, input) = tokio::task::spawn_blocking(check).await.map_err(Problem::internal)??;
-    let content = InputContent::Memory(input.into());
-    let job = jobs::submit_new(&state, new, vec![JobInput { name: "fit.json".to_owned(), content }]).await?;
-    let location = format!("/v1/jobs/{}", job.id);
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(JobDto::of(job, &prefix))).into_response())
+    jobs::submit_new(&state, new, vec![input], &prefix).await
 }
 
 /// Path of a model that was fitted.

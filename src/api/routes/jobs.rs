@@ -22,7 +22,7 @@ use crate::api::prediction::PredictCall;
 use crate::api::preference::{PREFERENCE_APPLIED, RESPOND_ASYNC};
 use crate::api::state::AppState;
 use crate::api::upload::UploadedFile;
-use crate::jobs::{Job, JobAnswer, JobError, JobInput, Jobs, NewJob};
+use crate::jobs::{JobAnswer, JobError, JobInput, Jobs, NewJob};
 
 /// Path of a job.
 #[derive(Deserialize, IntoParams)]
@@ -156,17 +156,23 @@ pub(super) async fn submit(
     let request = serde_json::to_string(call).map_err(Problem::internal)?;
     let new = NewJob { model: call.model.clone(), task: call.task.clone(), request, request_id };
     let inputs = files.into_iter().map(UploadedFile::into_input).collect();
-    let job = submit_new(state, new, inputs).await?;
-    let headers = [(header::LOCATION, format!("/v1/jobs/{}", job.id)), (PREFERENCE_APPLIED, RESPOND_ASYNC.to_owned())];
-    Ok((StatusCode::ACCEPTED, headers, axum::Json(JobDto::of(job, &prefix))).into_response())
+    let accepted = submit_new(state, new, inputs, &prefix).await?;
+    Ok(([(PREFERENCE_APPLIED, RESPOND_ASYNC)], accepted).into_response())
 }
 
-/// Stores a job.
+/// Stores a job and answers 202 with its description and address.
 ///
 /// # Errors
 /// As [`submit`].
-pub(super) async fn submit_new(state: &AppState, new: NewJob, inputs: Vec<JobInput>) -> Result<Job, Problem> {
-    off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await
+pub(super) async fn submit_new(
+    state: &AppState,
+    new: NewJob,
+    inputs: Vec<JobInput>,
+    prefix: &PathPrefix,
+) -> Result<Response, Problem> {
+    let job = off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await?;
+    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
+    Ok((StatusCode::ACCEPTED, location, axum::Json(JobDto::of(job, prefix))).into_response())
 }
 
 /// Runs a blocking call on a blocking thread: jobs read and write a database and files.

@@ -1,0 +1,28 @@
+//! The JSON body of a request, kept as the only input of its job.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::Problem;
+use crate::jobs::{InputContent, JobInput};
+
+/// The body as a job's input.
+///
+/// # Errors
+/// If it cannot be written as JSON.
+pub(super) fn stored(name: &str, body: &impl Serialize) -> Result<JobInput, Problem> {
+    let text = serde_json::to_vec(body).map_err(Problem::internal)?;
+    Ok(JobInput { name: name.to_owned(), content: InputContent::Memory(text.into()) })
+}
+
+/// The body again, when the job runs. Blocks.
+///
+/// # Errors
+/// If it is not there any more.
+pub(super) fn read<T: DeserializeOwned>(inputs: &[(String, PathBuf)]) -> Result<T, Problem> {
+    let (_, path) = inputs.first().ok_or_else(|| Problem::internal("a job without its input"))?;
+    let text = std::fs::read(path).map_err(Problem::internal)?;
+    serde_json::from_slice(&text).map_err(Problem::internal)
+}
