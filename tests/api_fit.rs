@@ -109,6 +109,17 @@ fn npy(reply: &Reply) -> (Vec<usize>, Vec<f32>) {
     (shape, reply.body[header_end..].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
+/// Weights and bias of the model `probe`.
+fn head_of(models_dir: &Path) -> (Vec<f32>, Vec<f32>) {
+    let file = std::fs::read(models_dir.join("probe.heads.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let values = |name: &str| -> Vec<f32> {
+        let bytes = tensors.tensor(name).unwrap().data().to_vec();
+        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    (values("heads.0.weight"), values("heads.0.bias"))
+}
+
 async fn tile(router: &Router, model: &str, task: &str, place: &str) -> Vec<f32> {
     let path = format!("/v1/tiles/{model}/{task}/4/{place}.npy?source=world");
     npy(&ask(router, "GET", &path).await).1
@@ -154,13 +165,7 @@ async fn the_map_says_what_the_weights_say_of_the_features() {
     let mut request = ten_a_class("probe");
     request["layers"] = json!(["backbone.1", "fpn.0"]);
     fitted(&router, &request).await;
-    let file = std::fs::read(dir.path().join("probe.heads.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&file).unwrap();
-    let values = |name: &str| -> Vec<f32> {
-        let bytes = tensors.tensor(name).unwrap().data().to_vec();
-        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-    };
-    let (weights, bias) = (values("heads.0.weight"), values("heads.0.bias"));
+    let (weights, bias) = head_of(dir.path());
     let channels = weights.len() / 2;
 
     let [col, row] = [201, 77];
@@ -291,13 +296,7 @@ async fn tiles_are_classified_as_the_weights_say_of_their_means() {
         "six tiles have labels: {model}"
     );
     assert!(model["fit"]["held_out"]["accuracy"].as_f64().unwrap() > 0.8, "{model}");
-    let file = std::fs::read(dir.path().join("probe.heads.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&file).unwrap();
-    let values = |name: &str| -> Vec<f32> {
-        let bytes = tensors.tensor(name).unwrap().data().to_vec();
-        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-    };
-    let (weights, bias) = (values("heads.0.weight"), values("heads.0.bias"));
+    let (weights, bias) = head_of(dir.path());
     for place in ["4/8/6", "4/6/6", "4/13/6"] {
         let mean = npy(&ask(
             &router,

@@ -10,7 +10,6 @@ use super::linear::{HeldOut, LinearFit, Penalty, check_finite};
 use super::logistic::{Examples, LinearClassifier};
 use super::scores::{log_loss, scores};
 use super::standard::Standard;
-use crate::zoo::LearningPoint;
 
 /// The inverse penalties that are tried, the strongest penalty first: scikit-learn's `C`.
 pub(super) const PENALTIES: [f64; 7] = [1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2];
@@ -48,8 +47,11 @@ pub fn fit_classes(labels: &ClassLabels<'_>, stop: &AtomicBool) -> Result<Linear
         Some(folds) => {
             let (c, probabilities) = choose(labels, &folds, stop)?;
             let mut held_out = scores(&probabilities, classes, categories, &folds);
-            held_out.learning_curve = learning_curve(labels, &folds, c, stop)?;
-            held_out.learning_curve.push(held_out.learning_point(folds.mean_seen(folds.count - 1)));
+            let point = |parts: usize, seen: usize| {
+                let given = self::held_out(labels, &folds, parts, &[c], stop)?.swap_remove(0);
+                Ok::<_, FitError>(scores(&given, classes, categories, &folds).learning_point(seen))
+            };
+            held_out.learning_curve = folds.learning_curve(point, |seen| held_out.learning_point(seen))?;
             (c, Some(HeldOut::Scores(held_out)))
         }
         None => (USUAL_PENALTY, None),
@@ -109,20 +111,6 @@ pub(super) fn held_out(
         }
     }
     Ok(given)
-}
-
-/// The scores of fits to one, two … folds, but not to all that others leave.
-fn learning_curve(
-    labels: &ClassLabels<'_>,
-    folds: &Folds,
-    c: f64,
-    stop: &AtomicBool,
-) -> Result<Vec<LearningPoint>, FitError> {
-    let point = |parts: usize| {
-        let given = held_out(labels, folds, parts, &[c], stop)?.swap_remove(0);
-        Ok(scores(&given, labels.classes, labels.categories, folds).learning_point(folds.mean_seen(parts)))
-    };
-    (1..folds.count - 1).map(point).collect()
 }
 
 /// Some of the labels, ready to learn from.

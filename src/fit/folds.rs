@@ -40,9 +40,17 @@ impl Folds {
         (seen, labels.filter(|label| behind(label) == 0).collect())
     }
 
-    /// How many labels [`Folds::split`] gives to learn from, on average.
-    pub(super) fn mean_seen(&self, parts: usize) -> usize {
-        self.of.len() * parts / self.count.max(1)
+    /// The learning curve: `point` of fits to one, two … of the other folds, and last `whole`, of fits to all of them. Both are given
+    /// the number of labels that these fits have seen on average.
+    pub(super) fn learning_curve<P, E>(
+        &self,
+        point: impl Fn(usize, usize) -> Result<P, E>,
+        whole: impl FnOnce(usize) -> P,
+    ) -> Result<Vec<P>, E> {
+        let seen = |parts: usize| self.of.len() * parts / self.count.max(1);
+        let mut curve = (1..self.count - 1).map(|parts| point(parts, seen(parts))).collect::<Result<Vec<P>, E>>()?;
+        curve.push(whole(seen(self.count - 1)));
+        Ok(curve)
     }
 }
 
@@ -181,6 +189,7 @@ mod tests {
         let folds = Folds { of: vec![0, 1, 2, 0, 1, 2, 2], count: 3, apart_px: 64.0 };
         assert_eq!(folds.split(1, 2), (vec![0, 2, 3, 5, 6], vec![1, 4]));
         assert_eq!(folds.split(1, 1), (vec![2, 5, 6], vec![1, 4]));
-        assert_eq!(folds.mean_seen(2), 4);
+        let curve = folds.learning_curve(|parts, seen| Ok::<_, ()>((parts, seen)), |seen| (0, seen));
+        assert_eq!(curve, Ok(vec![(1, 2), (0, 4)]));
     }
 }

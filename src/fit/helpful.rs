@@ -1,7 +1,27 @@
 //! Which places to label next: those that a model is unsure of and that differ from each other (uncertainty with the farthest-point
 //! rule of core-set selection, Sener and Savarese 2018).
 
+use super::logistic::softmax;
+use super::scores::likeliest;
 use super::standard::Standard;
+
+/// How unsure the logits of classes are, one of which is there, and the likeliest: from 0 to 1, where two are equally likely.
+pub fn doubt_between(logits: &[f64]) -> (f64, usize) {
+    let mut probabilities = logits.to_vec();
+    softmax(&mut probabilities);
+    let best = likeliest(&probabilities);
+    let most = std::mem::take(&mut probabilities[best]);
+    (1.0 - (most - probabilities[likeliest(&probabilities)]), best)
+}
+
+/// How unsure the logits of categories are, each of which may be there, and the likeliest one that is: from 0 to 1, where the chances
+/// of one are even.
+pub fn doubt_of_each(logits: &[f64]) -> (f64, Option<usize>) {
+    // 1 less the distance of its probability from that of its absence.
+    let doubt = |logit: &f64| 1.0 - (logit / 2.0).tanh().abs();
+    let best = likeliest(logits);
+    (logits.iter().map(doubt).fold(0.0, f64::max), (logits[best] >= 0.0).then_some(best))
+}
 
 /// The indices of up to `count` candidates with `features`, `[candidates, channels]`, whose labels would help most, the most helpful
 /// first. The first is the one of most `uncertainty` (0 to 1, one for each candidate); each next one has the greatest product of
@@ -44,5 +64,16 @@ mod tests {
     fn a_place_is_not_suggested_for_what_another_shows() {
         assert_eq!(most_helpful(&[1.0, 1.0, 1.0], 1, &[0.1, 0.2, 0.2], 3), [1]);
         assert!(most_helpful(&[], 4, &[], 3).is_empty());
+    }
+
+    #[test]
+    fn even_chances_are_the_least_sure() {
+        let (doubt, best) = doubt_between(&[1.0, 1.0, -9.0]);
+        assert!(doubt > 0.999, "{doubt}");
+        assert_eq!(best, 0);
+        assert!(doubt_between(&[0.0, 9.0]).0 < 0.01);
+        let (doubt, best) = doubt_of_each(&[-8.0, -0.1]);
+        assert!(doubt > 0.9, "{doubt}");
+        assert_eq!((best, doubt_of_each(&[-8.0, 3.0]).1), (None, Some(1)));
     }
 }

@@ -70,7 +70,7 @@ impl LinearClassifier {
 }
 
 /// Logits to probabilities; returns the logarithm of the sum of their exponentials.
-fn softmax(logits: &mut [f64]) -> f64 {
+pub(super) fn softmax(logits: &mut [f64]) -> f64 {
     let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for logit in &mut *logits {

@@ -21,7 +21,7 @@ mod values;
 
 pub use classes::{ClassLabels, fit_classes};
 pub use error::FitError;
-pub use helpful::most_helpful;
+pub use helpful::{doubt_between, doubt_of_each, most_helpful};
 pub use linear::{HeldOut, LinearFit, Penalty};
 pub use sets::{SetLabels, fit_sets};
 pub use values::{ValueLabels, fit_values};

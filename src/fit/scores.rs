@@ -16,7 +16,7 @@ pub(super) fn log_loss(probabilities: &[Vec<f64>], classes: &[usize], weights: &
 }
 
 /// The likeliest class, the first of equals.
-fn likeliest(probabilities: &[f64]) -> usize {
+pub(super) fn likeliest(probabilities: &[f64]) -> usize {
     (0..probabilities.len()).rev().max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b])).unwrap_or(0)
 }
 

@@ -59,11 +59,10 @@ pub fn fit_sets(labels: &SetLabels<'_>, stop: &AtomicBool) -> Result<LinearFit, 
                 set_scores(&chances, sets, categories, &folds)
             };
             let mut held = scores_of(&given, best);
-            let point = |parts: usize| -> Result<LearningPoint, FitError> {
-                Ok(scores_of(&chance(parts, &[PENALTIES[best]])?, 0).learning_point(folds.mean_seen(parts)))
+            let point = |parts: usize, seen: usize| -> Result<LearningPoint, FitError> {
+                Ok(scores_of(&chance(parts, &[PENALTIES[best]])?, 0).learning_point(seen))
             };
-            held.learning_curve = (1..folds.count - 1).map(point).collect::<Result<_, _>>()?;
-            held.learning_curve.push(held.learning_point(folds.mean_seen(folds.count - 1)));
+            held.learning_curve = folds.learning_curve(point, |seen| held.learning_point(seen))?;
             (PENALTIES[best], Some(HeldOut::Scores(held)))
         }
         None => (USUAL_PENALTY, None),

@@ -42,12 +42,11 @@ pub fn fit_values(labels: &ValueLabels<'_>, stop: &AtomicBool) -> Result<LinearF
         Some(folds) => {
             let (alpha, found) = choose(labels, &folds, stop)?;
             let mut held: HeldOutErrors = value_errors(&found, values, &folds);
-            let point = |parts: usize| -> Result<ErrorPoint, FitError> {
+            let point = |parts: usize, seen: usize| -> Result<ErrorPoint, FitError> {
                 let found = held_out(labels, &folds, parts, &[alpha], stop)?.swap_remove(0);
-                Ok(value_errors(&found, values, &folds).learning_point(folds.mean_seen(parts)))
+                Ok(value_errors(&found, values, &folds).learning_point(seen))
             };
-            held.learning_curve = (1..folds.count - 1).map(point).collect::<Result<_, _>>()?;
-            held.learning_curve.push(held.learning_point(folds.mean_seen(folds.count - 1)));
+            held.learning_curve = folds.learning_curve(point, |seen| held.learning_point(seen))?;
             (alpha, Some(HeldOut::Errors(held)))
         }
         None => (USUAL_PENALTY, None),

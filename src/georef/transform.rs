@@ -26,6 +26,16 @@ impl Bounds {
         }
     }
 
+    /// What both have in common; a least edge lies beyond the greatest if that is nothing.
+    pub(crate) fn intersection(self, other: Bounds) -> Bounds {
+        Bounds {
+            min_x: self.min_x.max(other.min_x),
+            min_y: self.min_y.max(other.min_y),
+            max_x: self.max_x.min(other.max_x),
+            max_y: self.max_y.min(other.max_y),
+        }
+    }
+
     /// Whether the two boxes have an area in common.
     pub(crate) fn intersects(&self, other: &Bounds) -> bool {
         self.min_x < other.max_x && other.min_x < self.max_x && self.min_y < other.max_y && other.min_y < self.max_y

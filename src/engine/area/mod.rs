@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 pub use self::grid::AreaCrs;
 use self::outline::Outline;
+pub(super) use self::outline::encloses;
 pub use self::shape::AreaShape;
 use super::error::EngineError;
 use super::options::PixelOptions;

@@ -79,12 +79,14 @@ impl Outline {
     }
 
     /// True if a position is inside.
-    pub(super) fn holds(&self, (x, y): Position) -> bool {
-        let left_of = |polygon: &Vec<(Position, Position)>| {
-            polygon.iter().filter_map(|edge| crossing(*edge, y)).filter(|at| *at <= x).count()
-        };
-        self.polygons.iter().any(|polygon| left_of(polygon) % 2 == 1)
+    pub(super) fn holds(&self, at: Position) -> bool {
+        self.polygons.iter().any(|polygon| encloses(polygon.iter().copied(), at))
     }
+}
+
+/// Whether the edges of a polygon, holes included, enclose a position, by the even-odd rule.
+pub(in crate::engine) fn encloses(edges: impl Iterator<Item = (Position, Position)>, (x, y): Position) -> bool {
+    edges.filter_map(|edge| crossing(edge, y)).filter(|at| *at <= x).count() % 2 == 1
 }
 
 /// Where an edge crosses the line at `y`; its lower end does not count, so that two edges that meet there count once.

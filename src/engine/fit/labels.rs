@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::engine::area::encloses;
 use crate::engine::error::EngineError;
 use crate::georef::Crs;
 use crate::tiles::{TileCoord, WORLD_M, WindowGrid, resolution_m};
@@ -246,13 +247,11 @@ impl PixelGrid {
     }
 }
 
-/// Whether the centre of a pixel lies inside, by the even-odd rule.
+/// Whether the centre of a pixel lies inside.
 fn contains(rings: &[Vec<[f64; 2]>], pixel: [u64; 2]) -> bool {
+    let edges = rings.iter().flat_map(|ring| ring.iter().zip(ring.iter().cycle().skip(1)));
     let [x, y] = pixel.map(|at| at as f64 + 0.5);
-    let crosses =
-        |(a, b): ([f64; 2], [f64; 2])| (a[1] > y) != (b[1] > y) && x < (b[0] - a[0]) * (y - a[1]) / (b[1] - a[1]) + a[0];
-    let edges = rings.iter().flat_map(|ring| ring.iter().copied().zip(ring.iter().copied().cycle().skip(1)));
-    edges.filter(|edge| crosses(*edge)).count() % 2 == 1
+    encloses(edges.map(|(from, to)| ((*from).into(), (*to).into())), (x, y))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Places whose labels would help a fitted model most.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device};
 
 use super::labels::{LabelUnit, PixelGrid, TILE_PX, WorldPixel};
@@ -9,9 +11,11 @@ use crate::engine::Engine;
 use crate::engine::caller::Caller;
 use crate::engine::error::EngineError;
 use crate::engine::options::PixelOptions;
-use crate::fit::most_helpful;
+use crate::fit::{doubt_between, doubt_of_each, most_helpful};
 use crate::georef::Bounds;
-use crate::zoo::{Activation, Head, HeadKind};
+use crate::nn::NnError;
+use crate::weights::WeightsLocator;
+use crate::zoo::{Activation, Head, HeadKind, Layer, ModelSpec};
 
 /// Where labels are wanted.
 #[derive(Clone, Debug)]
@@ -61,78 +65,95 @@ impl Engine {
     pub async fn suggest_labels(&self, request: SuggestRequest, caller: &Caller) -> Result<Suggestions, EngineError> {
         let SuggestRequest { model, source, area, count, pixels } = request;
         let spec = self.models.spec(&model)?;
-        let unfit = |found: &str| EngineError::Unusable {
-            detail: format!("model {model:?}: found {found}; a head that was fitted to labels of categories is needed"),
-        };
-        let head = spec.head_variants.first().and_then(|heads| heads.first());
-        let (Some(base), Some(head)) = (spec.base(), head) else { return Err(unfit("no fitted head")) };
-        let Head { kind: HeadKind::Linear { layers, activation }, task, .. } = head else {
-            return Err(unfit("no linear head"));
-        };
-        if *activation == Activation::Identity {
-            return Err(unfit("a head that gives numbers"));
-        }
+        let (head, layers, _) = fitted_head(&spec)?;
+        let base = spec.base().unwrap_or(&spec);
         let opened = self.sources.opened(&source).await?;
         let of_source = opened.describe().extent.map(|extent| extent.bounds_lon_lat);
-        let unit = unit_of(task.task_type);
+        let unit = unit_of(head.task.task_type);
         let candidates = candidates(area, of_source, base.native_zoom_512, unit)?;
         let sampling = Sampling { engine: self, caller, base, source: &source, pixels: &pixels, layers, unit };
         let sampled = sampling.run(&candidates, &|_, _| ()).await?;
-        let found: Vec<(WorldPixel, Vec<f32>)> = candidates
-            .into_iter()
-            .zip(sampled.features)
-            .filter_map(|(candidate, features)| Some((candidate, features?)))
-            .collect();
-        let channels = layers.iter().filter_map(|layer| layer.channels(base)).sum();
-        let weights = self.models.locator().open(&spec, &mut |_| ())?;
+        let (mut places, mut features) = (Vec::new(), Vec::new());
+        for (place, found) in candidates.into_iter().zip(sampled.features) {
+            let Some(found) = found else { continue };
+            places.push(place);
+            features.extend(found);
+        }
+        let ranking = Ranking { locator: self.models.locator().clone(), spec: spec.clone(), places, features, count };
+        let places = tokio::task::spawn_blocking(move || ranking.run()).await.map_err(|_| EngineError::Panicked)??;
+        Ok(Suggestions { places, warnings: sampled.warnings })
+    }
+}
+
+/// The choice among candidates.
+struct Ranking {
+    locator: WeightsLocator,
+    /// Of a model that has been found to have one linear head on a base model.
+    spec: Arc<ModelSpec>,
+    places: Vec<WorldPixel>,
+    /// `[places, channels]`
+    features: Vec<f32>,
+    count: usize,
+}
+
+impl Ranking {
+    /// Reads the head's weights; blocks.
+    fn run(self) -> Result<Vec<Suggestion>, EngineError> {
+        let Self { locator, spec, places, features, count } = self;
+        let (head, layers, activation) = fitted_head(&spec)?;
+        let channels = layers.iter().filter_map(|layer| layer.channels(spec.base().unwrap_or(&spec))).sum();
+        let weights = locator.open(&spec, &mut |_| ())?;
         let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>, EngineError> {
             let tensor = weights.get(&format!("heads.{}.{name}", head.index), shape, &Device::Cpu)?;
             let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
-            values.map_err(|_| EngineError::Panicked)
+            Ok(values.map_err(NnError::from)?)
         };
-        let outputs = task.categories.len();
+        let outputs = head.task.categories.len();
         let (matrix, bias) = (values("weight", &[outputs, channels])?, values("bias", &[outputs])?);
-        let judged = |(_, features): &(WorldPixel, Vec<f32>)| {
+        let judged = |features: &[f32]| {
             let logit = |(weights, bias): (&[f32], &f32)| {
                 f64::from(*bias) + weights.iter().zip(features).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>()
             };
-            judge(&matrix.chunks_exact(channels).zip(&bias).map(logit).collect::<Vec<_>>(), *activation)
+            let logits: Vec<f64> = matrix.chunks_exact(channels).zip(&bias).map(logit).collect();
+            match activation {
+                Activation::Sigmoid => doubt_of_each(&logits),
+                _ => {
+                    let (doubt, best) = doubt_between(&logits);
+                    (doubt, Some(best))
+                }
+            }
         };
-        let judged: Vec<(f64, Option<usize>)> = found.iter().map(judged).collect();
+        let judged: Vec<(f64, Option<usize>)> = features.chunks_exact(channels).map(judged).collect();
         let uncertainty: Vec<f64> = judged.iter().map(|(uncertainty, _)| *uncertainty).collect();
-        let features: Vec<f32> = found.iter().flat_map(|(_, features)| features.iter().copied()).collect();
-        let chosen = tokio::task::spawn_blocking(move || most_helpful(&features, channels, &uncertainty, count));
-        let middle = unit.side_px() as f64 / 2.0;
+        let middle = unit_of(head.task.task_type).side_px() as f64 / 2.0;
         let suggestion = |index: usize| {
-            let WorldPixel { at, zoom } = found[index].0;
+            let WorldPixel { at, zoom } = places[index];
             let (uncertainty, category) = judged[index];
             Some(Suggestion {
                 place: PixelGrid::place(at.map(|at| at as f64 + middle), zoom)?,
                 uncertainty,
-                category: category.map(|category| task.categories[category].clone()),
+                category: category.map(|category| head.task.categories[category].clone()),
             })
         };
-        let chosen = chosen.await.map_err(|_| EngineError::Panicked)?;
-        Ok(Suggestions { places: chosen.into_iter().filter_map(suggestion).collect(), warnings: sampled.warnings })
+        Ok(most_helpful(&features, channels, &uncertainty, count).into_iter().filter_map(suggestion).collect())
     }
 }
 
-/// How unsure logits are, and the likeliest category.
-fn judge(logits: &[f64], activation: Activation) -> (f64, Option<usize>) {
-    let best = (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
-    if activation == Activation::Sigmoid {
-        // The category that is nearest to even chances.
-        let unsure = |logit: &f64| 1.0 - (logit / 2.0).tanh().abs();
-        let most = logits.iter().map(unsure).fold(0.0, f64::max);
-        return (most, best.filter(|best| logits[*best] >= 0.0));
+/// The linear head of a model that was fitted to labels of categories, with the layers it reads.
+///
+/// # Errors
+/// If it has none.
+fn fitted_head(spec: &ModelSpec) -> Result<(&Head, &[Layer], Activation), EngineError> {
+    let unfit = |found: &str| EngineError::Unusable {
+        detail: format!("model {:?}: found {found}; a head that was fitted to labels of categories is needed", spec.id),
+    };
+    let head = spec.head_variants.first().and_then(|heads| heads.first());
+    let (Some(_), Some(head)) = (spec.base(), head) else { return Err(unfit("no fitted head")) };
+    match &head.kind {
+        HeadKind::Linear { activation: Activation::Identity, .. } => Err(unfit("a head that gives numbers")),
+        HeadKind::Linear { layers, activation } => Ok((head, layers, *activation)),
+        _ => Err(unfit("no linear head")),
     }
-    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let parts: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
-    let total: f64 = parts.iter().sum();
-    let mut sorted = parts;
-    sorted.sort_by(|a, b| b.total_cmp(a));
-    let margin = (sorted.first().unwrap_or(&0.0) - sorted.get(1).unwrap_or(&0.0)) / total;
-    (1.0 - margin, best)
 }
 
 /// The places in the area that are compared: on up to [`MAX_WINDOWS`] tiles, spread evenly.
@@ -147,12 +168,7 @@ fn candidates(
 ) -> Result<Vec<WorldPixel>, EngineError> {
     const MAX_LAT: f64 = 85.05;
     let world = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
-    let wanted = [area, source].into_iter().flatten().fold(world, |all, some| Bounds {
-        min_x: all.min_x.max(some.min_x),
-        min_y: all.min_y.max(some.min_y),
-        max_x: all.max_x.min(some.max_x),
-        max_y: all.max_y.min(some.max_y),
-    });
+    let wanted = [area, source].into_iter().flatten().fold(world, Bounds::intersection);
     let grid = PixelGrid::of(zoom);
     // The eastern edge of the world belongs to no pixel.
     let corner = |lon: f64, lat: f64| grid.position([lon.min(180.0 - 1e-9), lat]).map(|at| at.map(|at| at as u64));
@@ -213,17 +229,6 @@ fn spread(cols: u64, rows: u64) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn even_chances_are_the_least_sure() {
-        let (unsure, category) = judge(&[1.0, 1.0, -9.0], Activation::Softmax);
-        assert!(unsure > 0.999, "{unsure}");
-        assert_eq!(category, Some(0));
-        assert!(judge(&[0.0, 9.0], Activation::Softmax).0 < 0.01);
-        let (unsure, category) = judge(&[-8.0, -0.1], Activation::Sigmoid);
-        assert!(unsure > 0.9, "{unsure}");
-        assert_eq!((category, judge(&[-8.0, 3.0], Activation::Sigmoid).1), (None, Some(1)));
-    }
 
     #[test]
     fn candidates_are_spread_over_the_common_area() {
