@@ -2,7 +2,7 @@
 
 use super::block::BlockKind;
 use super::plan::{AreaPlan, Block};
-use crate::outputs::{Render, RenderOptions};
+use crate::outputs::{Render, RenderOptions, escaped_xml};
 use crate::prediction::NO_CATEGORY;
 use crate::zoo::{Task, TaskType};
 
@@ -14,7 +14,7 @@ pub(super) fn vrt(plan: &AreaPlan, blocks: &[&Block], task: &Task, render: &Rend
          <GeoTransform>{c}, {a}, {b}, {f}, {d}, {e}</GeoTransform>\n",
         plan.width,
         plan.height,
-        escaped(&plan.crs)
+        escaped_xml(&plan.crs)
     );
     let is_categories = task.task_type != TaskType::Regress && !matches!(render.render, Render::Probability { .. });
     let bands = if task.task_type == TaskType::Regress { task.categories.len().max(1) } else { 1 };
@@ -38,7 +38,7 @@ fn category_band(task: &Task) -> String {
          <ColorInterp>Palette</ColorInterp>\n    <CategoryNames>\n"
     );
     for name in &task.categories {
-        text += &format!("      <Category>{}</Category>\n", escaped(name));
+        text += &format!("      <Category>{}</Category>\n", escaped_xml(name));
     }
     text += "    </CategoryNames>\n    <ColorTable>\n";
     for category_id in 0..task.categories.len() {
@@ -58,8 +58,4 @@ fn source(block: &Block, band: usize) -> String {
          <DstRect xOff=\"{left}\" yOff=\"{top}\" xSize=\"{width}\" ySize=\"{height}\"/>\n    </SimpleSource>\n",
         BlockKind::Raster.file(&block.name)
     )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use super::{CommandError, engine_config, print, runtime};
+use super::{CommandError, engine_config, print, progress_bar, runtime};
 use crate::api;
 use crate::areas::{AreaJob, AreaPlan, Folder, Progress, RunOptions, Shard, run};
 use crate::config::{EngineSettings, Given, ServerSettings};
@@ -86,7 +85,7 @@ pub(super) fn execute(arguments: RunArgs) -> Result<(), CommandError> {
     let destination =
         arguments.destination.or(destination).ok_or("destination: found none; --destination DIR is needed")?;
     let folder = Folder::open(&destination)?;
-    let bar = progress_bar(arguments.quiet)?;
+    let bar = progress_bar(arguments.quiet, "{wide_bar} {pos}/{len} blocks, {msg}")?;
     let show = |Progress { done, failed, total, left, .. }: Progress| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
@@ -134,13 +133,4 @@ fn read(engine: &Engine, file: &Path) -> Result<Job, CommandError> {
     // A relative destination lies beside the job.
     let beside = |place: String| file.parent().map_or_else(|| PathBuf::from(&place), |parent| parent.join(&place));
     Ok(Job { job, destination: destination.map(beside), identity })
-}
-
-/// A progress bar on stderr; it draws nothing if stderr is not a terminal.
-fn progress_bar(quiet: bool) -> Result<ProgressBar, CommandError> {
-    if quiet {
-        return Ok(ProgressBar::hidden());
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} blocks, {msg}")?;
-    Ok(ProgressBar::no_length().with_style(style))
 }

@@ -16,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{Config, EngineSettings, Given, ServerSettings};
 use crate::engine::EngineError;
@@ -145,6 +146,14 @@ fn execute(command: Command) -> Result<(), CommandError> {
             runtime()?.block_on(server::check_health(address)).map_err(|error| format!("{address}: {error}").into())
         }
     }
+}
+
+/// A progress bar on stderr; it draws nothing if stderr is not a terminal.
+fn progress_bar(quiet: bool, template: &str) -> Result<ProgressBar, CommandError> {
+    if quiet {
+        return Ok(ProgressBar::hidden());
+    }
+    Ok(ProgressBar::no_length().with_style(ProgressStyle::with_template(template)?))
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::options::{EmbeddingArgs, PixelArgs, RenderArgs};
-use super::{CommandError, engine_config, runtime};
+use super::{CommandError, engine_config, progress_bar, runtime};
 use crate::config::{EngineSettings, Given, RemoteSettings};
 use crate::engine::{Caller, Class, SceneProgress, SceneRequest};
 use crate::outputs::{Format, dense_sink, encode};
@@ -74,7 +73,7 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), CommandError> {
         captures.extend(opened.into_iter().map(|capture| capture.raster));
     }
     let sink = dense_sink(&task, format, &render);
-    let bar = progress_bar(arguments.quiet)?;
+    let bar = progress_bar(arguments.quiet, "{wide_bar} {pos}/{len} windows, {eta} left")?;
     let show = |SceneProgress { done, total }| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
@@ -104,15 +103,6 @@ fn check_output(output: &Path) -> Result<(), CommandError> {
         let _ = std::fs::remove_file(output);
     }
     Ok(())
-}
-
-/// A progress bar on stderr; it draws nothing if stderr is not a terminal.
-fn progress_bar(quiet: bool) -> Result<ProgressBar, CommandError> {
-    if quiet {
-        return Ok(ProgressBar::hidden());
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} windows, {eta} left")?;
-    Ok(ProgressBar::no_length().with_style(style))
 }
 
 fn format(task: &Task, wanted: Option<&str>, output: &Path) -> Result<Format, CommandError> {

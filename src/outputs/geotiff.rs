@@ -154,7 +154,7 @@ fn category_tags(task: &Task) -> Vec<TiffTag> {
 /// Texts of items are escaped twice: GDAL unescapes once more than XML requires, and would cut a text off at a bare `&` or `<`.
 fn metadata(bands: &[&str], items: &str) -> String {
     let description = |(band, text): (usize, &&str)| {
-        let text = escaped(&escaped(text));
+        let text = escaped_xml(&escaped_xml(text));
         format!("  <Item name=\"DESCRIPTION\" sample=\"{band}\" role=\"description\">{text}</Item>\n")
     };
     let descriptions: String = bands.iter().enumerate().map(description).collect();
@@ -168,9 +168,9 @@ fn category_items(task: &Task) -> String {
     let mut items = String::new();
     let mut rows = String::new();
     for (category_id, name) in task.categories.iter().enumerate() {
-        let twice = escaped(&escaped(name));
+        let twice = escaped_xml(&escaped_xml(name));
         items += &format!("  <Item name=\"CATEGORY_{category_id}\" sample=\"0\">{twice}</Item>\n");
-        let ([red, green, blue], name) = (task.color(category_id), escaped(name));
+        let ([red, green, blue], name) = (task.color(category_id), escaped_xml(name));
         rows += &format!(
             "<Row index=\"{category_id}\"><F>{category_id}</F><F>{name}</F><F>{red}</F><F>{green}</F><F>{blue}</F></Row>\n"
         );
@@ -185,6 +185,7 @@ fn category_items(task: &Task) -> String {
     items + &rows + "</GDALRasterAttributeTable>\n  </Item>\n"
 }
 
-fn escaped(text: &str) -> String {
+/// A text as XML holds it.
+pub(crate) fn escaped_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\0', "")
 }

@@ -41,6 +41,7 @@ pub use encode::{Encoded, encode};
 pub use error::OutputError;
 pub use format::Format;
 pub use geoparquet::encode_geoparquet;
+pub(crate) use geotiff::escaped_xml;
 pub use imagery::encode_imagery;
 pub use options::{Colormap, Render, RenderOptions};
 pub use polygonize::{Region, polygonize};
