@@ -29,6 +29,7 @@ mod plan;
 mod reading;
 mod scene;
 mod scene_imagery;
+mod scene_options;
 mod scheduler;
 mod sources;
 mod strips;
@@ -53,7 +54,8 @@ pub use model_task::{EMBEDDING, ModelTask};
 pub use models::{ModelOptions, ModelStatus, Models, WeightsState};
 pub use options::{CaptureNumbers, EmbeddingOptions, Layers, PixelOptions, parse_dn_offset, parse_preset};
 pub use plan::{ObjectRule, ScenePlan, SceneRequest, TilePlan, TileRequest, zoom_range};
-pub use scene::{SceneOptions, SceneProgress};
+pub use scene::SceneProgress;
+pub use scene_options::SceneOptions;
 pub use scheduler::BatchOptions;
 pub use sources::{SourceOptions, Sources, UnavailableSource};
 pub use window::{Timings, WindowOptions};
@@ -208,13 +210,13 @@ impl Engine {
     /// [`EngineError::Overloaded`] if its answer would come too late, and [`EngineError::Stopping`].
     pub fn check_room(&self, plan: &ScenePlan, caller: &Caller) -> Result<(), EngineError> {
         let window_px = self.scenes.window_px;
-        self.worker.scheduler().check(caller, &scene::work(plan, (window_px, window_px), 1, &self.scenes))
+        self.worker.scheduler().check(caller, &self.scenes.work(plan, (window_px, window_px), 1))
     }
 
     /// Time until a planned scene that comes now would be answered, from measured passes and everything that waits; 0 while
     /// nothing has been measured. `size` is the raster's width and height, `captures` their number.
     pub fn expected_time(&self, plan: &ScenePlan, caller: &Caller, size: (usize, usize), captures: usize) -> Duration {
-        self.worker.scheduler().expected(caller, &scene::work(plan, size, captures, &self.scenes))
+        self.worker.scheduler().expected(caller, &self.scenes.work(plan, size, captures))
     }
 
     /// Predicts a planned scene for `caller` on `captures`: one raster per capture, in time order. Those that are used must have one size.

@@ -12,40 +12,11 @@ use super::models::Models;
 use super::plan::ScenePlan;
 use super::reading::Reading;
 use super::scene_imagery::SceneImagery;
-use super::scheduler::Workload;
+use super::scene_options::SceneOptions;
 use super::strips::strip_bytes;
 use super::window::Timings;
-use crate::budget::MemoryBudget;
 use crate::prediction::{DenseSink, Output, Pool, Prediction};
-use crate::tiles::scene_windows;
 use crate::zoo::TaskType;
-
-/// Bounds of scene predictions.
-#[derive(Clone, Debug)]
-pub struct SceneOptions {
-    /// Side of a window; a raster that fits into it runs as one image.
-    pub window_px: usize,
-    /// Least overlap of neighbouring windows.
-    pub overlap_px: usize,
-    /// Most pixels of a raster.
-    pub max_pixels: u64,
-    /// Most values of an answer (pixels times categories).
-    pub max_values: u64,
-    /// What scenes are accounted to.
-    pub memory: MemoryBudget,
-}
-
-impl Default for SceneOptions {
-    fn default() -> Self {
-        Self {
-            window_px: 640,
-            overlap_px: 128,
-            max_pixels: 1 << 27,
-            max_values: 1 << 29,
-            memory: MemoryBudget::unlimited(),
-        }
-    }
-}
 
 /// Progress of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,13 +134,6 @@ pub(super) fn bytes(
 
 fn is_dense(task_type: TaskType) -> bool {
     matches!(task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress)
-}
-
-/// The passes over the windows of a raster of `width` x `height` pixels.
-pub(super) fn work(plan: &ScenePlan, (width, height): (usize, usize), captures: usize, options: &SceneOptions) -> Workload {
-    let (across, down) = (width.min(options.window_px), height.min(options.window_px));
-    let passes = scene_windows(width, height, options.window_px, options.overlap_px).len();
-    Workload::images(&plan.model.spec.id, &plan.model.task.name, across * down * captures.max(1), passes)
 }
 
 fn limit(what: &'static str, found: u64, limit: u64) -> Result<(), EngineError> {

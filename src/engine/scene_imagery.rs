@@ -13,7 +13,7 @@ use super::options::PixelOptions;
 use super::pixels::{WindowPixels, check_captures, chosen_captures, read_scene_window};
 use super::plan::ScenePlan;
 use super::reading::Reading;
-use super::scene::{SceneOptions, work};
+use super::scene_options::SceneOptions;
 use super::scheduler::Workload;
 use super::strips::goes_by_columns;
 use super::tile::{placed, rows};
@@ -105,7 +105,7 @@ impl SceneImagery {
     pub(super) fn work(&self, plan: &ScenePlan, options: &SceneOptions) -> Result<Workload, EngineError> {
         let ScenePlan { model, pixels, .. } = plan;
         Ok(match self {
-            Self::Captures(captures) => work(plan, self.size(&model.spec)?, captures.len(), options),
+            Self::Captures(captures) => options.work(plan, self.size(&model.spec)?, captures.len()),
             Self::Area(area) => {
                 let windows = area.windows();
                 let most = windows.iter().map(|window| window.width * window.height).max().unwrap_or_default();
@@ -217,9 +217,8 @@ fn raster_window(window: SceneWindow) -> PixelWindow {
 
 /// The query with scores about `core`: the network sees the halo, but the scores are not about it.
 fn cropped_query(query: &ModelQuery, core: Option<Part>, task_type: TaskType) -> ModelQuery {
-    let is_scored = matches!(task_type, TaskType::Classification | TaskType::MultiLabelClassification);
     match query {
-        ModelQuery::Head { head, .. } if is_scored => ModelQuery::Head { head: *head, crop: core },
+        ModelQuery::Head { head, .. } if task_type.is_label() => ModelQuery::Head { head: *head, crop: core },
         other => other.clone(),
     }
 }

@@ -6,7 +6,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::backbone::Backbone;
-use super::spec::ModelSpec;
 
 /// A feature map, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,28 +32,6 @@ impl Layer {
         Self::Fpn(3),
         Self::Upsample,
     ];
-
-    /// How many values the map of an image of `width` x `height` pixels has; 0 if the model has no such map.
-    pub fn values(self, spec: &ModelSpec, width: usize, height: usize) -> usize {
-        let stride = match self {
-            Self::Backbone(index) | Self::Fpn(index) => 4 << index,
-            Self::Upsample => 1,
-        };
-        width.div_ceil(stride) * height.div_ceil(stride) * self.channels(spec).unwrap_or(0)
-    }
-
-    /// Channels of the map; `None` if the model has no such map.
-    pub fn channels(self, spec: &ModelSpec) -> Option<usize> {
-        match self {
-            Self::Backbone(index) => spec.backbone.channels().get(index).copied(),
-            Self::Fpn(_) => spec.fpn.map(|fpn| fpn.out_channels),
-            Self::Upsample => {
-                let (fpn, upsample) = (spec.fpn?, spec.upsample?);
-                let doublings = 0..spec.backbone.stride_px().max(1).ilog2();
-                Some(doublings.fold(fpn.out_channels, |channels, _| (channels / 2).max(upsample.out_channels)))
-            }
-        }
-    }
 
     /// How many pixels of an image's side one cell of the map covers.
     pub fn stride_px(self, backbone: &Backbone) -> usize {

@@ -5,6 +5,7 @@ mod catalog;
 mod demo;
 mod fit_report;
 mod layer;
+mod layer_size;
 mod manifest;
 mod spec;
 
