@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::area_job::area_job;
 use super::error::Problem;
 use super::stored_body;
-use crate::areas::{AreaJob, AreaPlan, Estimate, Folder, Progress, RunOptions, archive, run};
+use crate::areas::{AreaJob, AreaPlan, Destination, Estimate, Folder, Progress, RunOptions, archive, run};
 use crate::engine::{Area, Caller, Class, Engine};
 use crate::error::ErrorKind;
 use crate::jobs::{JobOutcome, JobProgress};
@@ -30,7 +30,7 @@ pub(super) struct AreaCall {}
 /// # Errors
 /// If the job cannot be used, it names a destination, or its result would be too large.
 pub(super) async fn plan(engine: &Engine, text: Map<String, Value>) -> Result<(AreaJob, AreaPlan, Area), Problem> {
-    let way_out = "`satlas-serve run` writes areas of any size to a folder";
+    let way_out = "`satlas-serve run` writes areas of any size to a folder or a bucket";
     let (job, destination) = area_job(engine, text)?;
     if destination.is_some() {
         let detail = format!("destination: the server keeps results of its jobs itself, so leave it out; {way_out}");
@@ -63,7 +63,8 @@ impl AreaCall {
         let (job, plan, area) = plan(&engine, text).await?;
         let folder = Folder::open(&place)?;
         let show = |Progress { done, failed, total, .. }: Progress| progress.set(done + failed, total);
-        let report = run(&engine, (&job, &plan, &area), &folder, &RunOptions::default(), show).await?;
+        let report =
+            run(&engine, (&job, &plan, &area), &Destination::Folder(folder.clone()), &RunOptions::default(), show).await?;
         if let (0, Some(first)) = (report.done, report.failed.first()) {
             return Err(Problem::new(ErrorKind::Unusable, &first.reason));
         }

@@ -5,6 +5,7 @@ use std::io;
 use crate::engine::EngineError;
 use crate::error::ErrorKind;
 use crate::outputs::OutputError;
+use crate::storage::BucketError;
 
 /// An error of an area job.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +16,7 @@ pub enum AreaError {
         /// What was found and what is needed.
         detail: String,
     },
-    /// The folder holds the results of another job.
+    /// The destination holds the results of another job.
     #[error("{detail}")]
     Conflict {
         /// What was found and what is needed.
@@ -31,7 +32,7 @@ pub enum AreaError {
     },
     /// The results are larger than a zip file of them may be.
     #[error(
-        "the results have {found} bytes, and the limit is {limit}; `satlas-serve run` writes areas of any size to a folder"
+        "the results have {found} bytes, and the limit is {limit}; `satlas-serve run` writes areas of any size to a folder or a bucket"
     )]
     TooManyBytes {
         /// Bytes found.
@@ -47,6 +48,9 @@ pub enum AreaError {
         /// The system's error.
         source: io::Error,
     },
+    /// An object of the bucket failed.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -63,6 +67,7 @@ impl AreaError {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::TooManyBlocks { .. } | Self::TooManyBytes { .. } => ErrorKind::TooLarge,
             Self::Io { .. } => ErrorKind::Internal,
+            Self::Bucket(_) => ErrorKind::Upstream,
             Self::Engine(error) => error.kind(),
             Self::Output(error) => error.kind(),
         }

@@ -1,5 +1,6 @@
 //! A folder that collects results. A file is put under its name once and whole; whoever comes second changes nothing.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -27,9 +28,19 @@ impl Folder {
         Ok(folder)
     }
 
-    /// True if there is a file of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.root.join(name).exists()
+    /// The names of the files in one of its folders.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub(super) fn names_in(&self, folder: &str) -> Result<HashSet<String>, AreaError> {
+        let failed = |error| AreaError::io(format!("listing {folder}"))(error);
+        let entries = match std::fs::read_dir(self.root.join(folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashSet::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let name = |entry: io::Result<std::fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        entries.map(name).collect::<io::Result<_>>().map_err(failed)
     }
 
     /// The names of all files, in order.
@@ -142,10 +153,11 @@ mod tests {
     fn who_comes_first_stays() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::open(&root.path().join("a/b")).unwrap();
-        assert!(!folder.has("x/1"));
+        assert!(folder.names_in("x").unwrap().is_empty());
         assert!(folder.put_new("x/1", b"first").unwrap());
         assert!(!folder.put_new("x/1", b"second").unwrap());
         assert_eq!(folder.read("x/1").unwrap().unwrap(), b"first");
+        assert_eq!(folder.names_in("x").unwrap(), ["1".to_owned()].into());
         folder.replace("x/1", b"third").unwrap();
         assert_eq!(folder.read("x/1").unwrap().unwrap(), b"third");
         folder.remove("x/1");

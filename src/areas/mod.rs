@@ -1,4 +1,4 @@
-//! Area jobs: an area of any size, worked on in blocks that a folder collects.
+//! Area jobs: an area of any size, worked on in blocks that a folder or a bucket collects.
 //!
 //! A job becomes a plan of blocks that anybody can make again from the job alone: the same job has the same blocks with the same names.
 //! Each block is written once and whole, first its data, then its STAC item. So a run goes on where another was killed, several runs
@@ -10,13 +10,14 @@
 //! | `job` | the job: what to predict, where, in blocks of which size |
 //! | `plan` | the blocks, and what they will cost |
 //! | `block` | one block from imagery to the bytes of its file |
-//! | `folder` | where files go: each put there once |
+//! | `destination`, `folder` | where files go: each put there once |
 //! | `run` | the blocks of a shard, one after the other |
 //! | `archive` | the folder as one file |
 //! | `stac`, `mosaic` | what is written over the blocks |
 
 mod archive;
 mod block;
+mod destination;
 mod error;
 mod folder;
 mod job;
@@ -27,6 +28,7 @@ mod shard;
 mod stac;
 
 pub use archive::archive;
+pub use destination::Destination;
 pub use error::AreaError;
 pub use folder::Folder;
 pub use job::AreaJob;

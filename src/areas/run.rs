@@ -1,5 +1,6 @@
 //! Running a plan: the blocks of a shard, and what is put over all that are there.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -7,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::block::{self, BlockKind};
+use super::destination::Destination;
 use super::error::AreaError;
-use super::folder::Folder;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
 use super::shard::Shard;
@@ -74,24 +75,25 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Does the blocks of a share that `folder` does not hold yet, and puts a STAC collection and a mosaic over all that are there. A
+/// Does the blocks of a share that `destination` does not hold yet, and puts a STAC collection and a mosaic over all that are there. A
 /// block that fails is tried once more, then noted under `failed/` and left out; the next run tries it again.
 ///
 /// # Errors
-/// If the folder holds another job or cannot be written, there is no such block, or the engine is stopping.
+/// If the destination holds another job or cannot be written, there is no such block, or the engine is stopping.
 pub async fn run(
     engine: &Engine,
     (job, plan, area): (&AreaJob, &AreaPlan, &Area),
-    folder: &Folder,
+    destination: &Destination,
     options: &RunOptions,
     report: impl Fn(Progress),
 ) -> Result<Report, AreaError> {
     let started = Instant::now();
-    let plan = &agreed(plan, folder)?;
+    let plan = &agreed(plan, destination).await?;
     let kind = BlockKind::of(job.scene.task().task_type);
     let wanted = wanted(plan, options)?;
     let total = wanted.len();
-    let is_missing = |block: &&Block| !folder.has(&stac::item_name(&block.name));
+    let there = done_blocks(destination).await?;
+    let is_missing = |block: &&Block| !there.contains(&block.name);
     let missing: Vec<Block> = wanted.into_iter().filter(is_missing).cloned().collect();
     let before = total - missing.len();
     let (mut made, mut failed, mut warnings) = (0, Vec::new(), Vec::new());
@@ -103,7 +105,7 @@ pub async fn run(
     report(progress(0, 0));
     let mut answers = futures::stream::iter(missing)
         .map(|block: Block| async move {
-            let made = make(engine, (job, plan, area), (&block, kind), folder).await;
+            let made = make(engine, (job, plan, area), (&block, kind), destination).await;
             (block, made)
         })
         .buffer_unordered(BLOCKS_IN_FLIGHT);
@@ -111,7 +113,7 @@ pub async fn run(
         match answer {
             Ok(found) => {
                 made += 1;
-                folder.remove(&failure_name(&block.name));
+                destination.remove(&failure_name(&block.name)).await;
                 for warning in found {
                     if !warnings.contains(&warning) {
                         warnings.push(warning);
@@ -119,18 +121,18 @@ pub async fn run(
                 }
             }
             // What stops every block stops the run; the next one goes on.
-            Err(error @ AreaError::Io { .. }) => return Err(error),
+            Err(error @ (AreaError::Io { .. } | AreaError::Bucket(_))) => return Err(error),
             Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
             Err(error) => {
                 tracing::warn!(block = block.name, %error, "a block has failed");
                 let failure = FailedBlock { block: block.name.clone(), reason: error.to_string() };
-                folder.replace(&failure_name(&block.name), json!(failure).to_string().as_bytes())?;
+                destination.replace(&failure_name(&block.name), json!(failure).to_string()).await?;
                 failed.push(failure);
             }
         }
         report(progress(made, failed.len()));
     }
-    let done = cover(job, plan, area, kind, folder)?;
+    let done = cover((job, plan, area), kind, destination).await?;
     let state = match (done == plan.blocks.len(), failed.is_empty()) {
         (true, _) => "done",
         (false, false) => "done with failures",
@@ -138,9 +140,9 @@ pub async fn run(
     };
     let seconds = started.elapsed().as_secs_f64();
     let report = Report { state, blocks: plan.blocks.len(), done, made, failed, seconds, warnings };
-    folder.replace("report.json", json!(report).to_string().as_bytes())?;
+    destination.replace("report.json", json!(report).to_string()).await?;
     if done == plan.blocks.len() {
-        folder.clean();
+        destination.clean().await;
     }
     Ok(report)
 }
@@ -150,12 +152,12 @@ fn failure_name(block: &str) -> String {
     format!("failed/{block}.json")
 }
 
-/// The plan that the folder holds, which is put there first if it holds none.
-fn agreed(plan: &AreaPlan, folder: &Folder) -> Result<AreaPlan, AreaError> {
+/// The plan that the destination holds, which is put there first if it holds none.
+async fn agreed(plan: &AreaPlan, destination: &Destination) -> Result<AreaPlan, AreaError> {
     const PLAN: &str = "plan.json";
     let text = serde_json::to_vec_pretty(plan).map_err(|error| AreaError::Invalid { detail: error.to_string() })?;
-    folder.put_new(PLAN, &text)?;
-    let found = folder.read(PLAN)?.unwrap_or_default();
+    destination.put_new(PLAN, text).await?;
+    let found = destination.read(PLAN).await?.unwrap_or_default();
     let conflict = |what: &str| AreaError::Conflict {
         detail: format!("the destination holds {what}; an empty folder is needed, or the job that it was begun with"),
     };
@@ -185,7 +187,7 @@ async fn make(
     engine: &Engine,
     (job, plan, area): (&AreaJob, &AreaPlan, &Area),
     (block, kind): (&Block, BlockKind),
-    folder: &Folder,
+    destination: &Destination,
 ) -> Result<Vec<String>, AreaError> {
     let part = block.of(area);
     let mut attempt = 1;
@@ -199,31 +201,36 @@ async fn make(
         }
     };
     let item = stac::item(plan, block, area, job.scene.task(), kind, &warnings);
-    let (folder, block) = (folder.clone(), block.name.clone());
-    let written = tokio::task::spawn_blocking(move || {
-        folder.put_new(&kind.file(&block), &bytes)?;
-        folder.put_new(&stac::item_name(&block), item.to_string().as_bytes())
-    });
-    written.await.map_err(|_| crate::engine::EngineError::Panicked)??;
+    destination.put_new(&kind.file(&block.name), bytes).await?;
+    destination.put_new(&stac::item_name(&block.name), item.to_string()).await?;
     Ok(warnings)
 }
 
+/// The blocks that are there: those with an item.
+async fn done_blocks(destination: &Destination) -> Result<HashSet<String>, AreaError> {
+    let items = destination.names(stac::ITEMS).await?;
+    Ok(items.iter().filter_map(|item| Some(item.strip_suffix(".json")?.to_owned())).collect())
+}
+
 /// Writes the collection and the mosaic over the blocks that are there; returns how many are.
-fn cover(job: &AreaJob, plan: &AreaPlan, area: &Area, kind: BlockKind, folder: &Folder) -> Result<usize, AreaError> {
-    let there =
-        || -> Vec<&Block> { plan.blocks.iter().filter(|block| folder.has(&stac::item_name(&block.name))).collect() };
-    let mut blocks = there();
+async fn cover(
+    (job, plan, area): (&AreaJob, &AreaPlan, &Area),
+    kind: BlockKind,
+    destination: &Destination,
+) -> Result<usize, AreaError> {
+    let mut there = done_blocks(destination).await?;
     loop {
+        let blocks: Vec<&Block> = plan.blocks.iter().filter(|block| there.contains(&block.name)).collect();
         let collection = stac::collection(plan, &blocks, area, job.scene.task(), kind);
-        folder.replace("collection.json", collection.to_string().as_bytes())?;
+        destination.replace("collection.json", collection.to_string()).await?;
         if kind == BlockKind::Raster {
-            folder.replace("mosaic.vrt", mosaic::vrt(plan, &blocks, job.scene.task(), &job.render).as_bytes())?;
+            destination.replace("mosaic.vrt", mosaic::vrt(plan, &blocks, job.scene.task(), &job.render)).await?;
         }
         // A run beside this one may have come to its end meanwhile, and then been written over.
-        let now = there();
-        if now.len() == blocks.len() {
-            return Ok(now.len());
+        let now = done_blocks(destination).await?;
+        if now.len() == there.len() {
+            return Ok(blocks.len());
         }
-        blocks = now;
+        there = now;
     }
 }

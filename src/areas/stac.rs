@@ -11,9 +11,12 @@ const VERSION: &str = "1.1.0";
 const PROJECTION: &str = "https://stac-extensions.github.io/projection/v2.0.0/schema.json";
 const CLASSIFICATION: &str = "https://stac-extensions.github.io/classification/v2.0.0/schema.json";
 
+/// The folder of the items.
+pub(super) const ITEMS: &str = "items";
+
 /// The file of a block's item, which is written when the block is whole.
 pub(super) fn item_name(block: &str) -> String {
-    format!("items/{block}.json")
+    format!("{ITEMS}/{block}.json")
 }
 
 /// The item of a block.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{CommandError, engine_config, print, progress_bar, runtime};
 use crate::api;
-use crate::areas::{AreaJob, AreaPlan, Folder, Progress, RunOptions, Shard, run};
+use crate::areas::{AreaJob, AreaPlan, Destination, Progress, RunOptions, Shard, run};
 use crate::config::{EngineSettings, Given, ServerSettings};
 use crate::engine::Engine;
 use crate::server;
@@ -34,9 +34,10 @@ pub(super) struct RunArgs {
     /// The job, or a plan that `satlas-serve plan` made of it
     #[arg(value_name = "JOB.json")]
     job: PathBuf,
-    /// Folder for the results [default: the job's destination]; what it holds already is not done again
-    #[arg(long, value_name = "DIR")]
-    destination: Option<PathBuf>,
+    /// Folder for the results, or a location such as s3://bucket/prefix [default: the job's destination]; what it holds already is not
+    /// done again
+    #[arg(long, value_name = "PLACE")]
+    destination: Option<String>,
     /// The share of the blocks to do, such as 1/4 for the first of four runs [default: that of JOB_COMPLETION_INDEX,
     /// SLURM_ARRAY_TASK_ID or AWS_BATCH_JOB_ARRAY_INDEX, else all]
     #[arg(long, value_name = "I/N")]
@@ -83,8 +84,8 @@ pub(super) fn execute(arguments: RunArgs) -> Result<(), CommandError> {
     let engine = server::engine(&config)?;
     let Job { job, destination, identity } = read(&engine, &arguments.job)?;
     let destination =
-        arguments.destination.or(destination).ok_or("destination: found none; --destination DIR is needed")?;
-    let folder = Folder::open(&destination)?;
+        arguments.destination.or(destination).ok_or("destination: found none; --destination PLACE is needed")?;
+    let destination = Destination::open(&destination)?;
     let bar = progress_bar(arguments.quiet, "{wide_bar} {pos}/{len} blocks, {msg}")?;
     let show = |Progress { done, failed, total, left, .. }: Progress| {
         bar.set_length(total as u64);
@@ -98,7 +99,7 @@ pub(super) fn execute(arguments: RunArgs) -> Result<(), CommandError> {
             let changed = "the plan was made for another version of the source, the model or this program; plan again";
             return Err(changed.into());
         }
-        Ok::<_, CommandError>(run(&engine, (&job, &plan, &area), &folder, &options, show).await?)
+        Ok::<_, CommandError>(run(&engine, (&job, &plan, &area), &destination, &options, show).await?)
     })?;
     bar.finish_and_clear();
     print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
@@ -114,7 +115,7 @@ pub(super) fn execute(arguments: RunArgs) -> Result<(), CommandError> {
 /// A job file.
 struct Job {
     job: AreaJob,
-    destination: Option<PathBuf>,
+    destination: Option<String>,
     /// Of the plan that the file is, if it is one.
     identity: Option<String>,
 }
@@ -130,7 +131,6 @@ fn read(engine: &Engine, file: &Path) -> Result<Job, CommandError> {
         _ => parsed,
     };
     let (job, destination) = api::area_job(engine, job).map_err(|problem| failed(problem.detail))?;
-    // A relative destination lies beside the job.
-    let beside = |place: String| file.parent().map_or_else(|| PathBuf::from(&place), |parent| parent.join(&place));
-    Ok(Job { job, destination: destination.map(beside), identity })
+    let destination = destination.map(|place| Destination::beside(file, place));
+    Ok(Job { job, destination, identity })
 }

@@ -74,6 +74,15 @@ impl FileBytes {
         Ok(Self { file, len })
     }
 
+    /// Fills a buffer with the bytes from `offset`.
+    ///
+    /// # Errors
+    /// As [`ByteSource::read_at`].
+    pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        check_range(offset, buffer.len(), self.len)?;
+        Ok(read_exact_at(&self.file, offset, buffer)?)
+    }
+
     /// What the file system knows of the file that was opened, which may have another name by now.
     ///
     /// # Errors
@@ -89,9 +98,10 @@ impl ByteSource for FileBytes {
     }
 
     fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, ReadError> {
+        // Checked before anything is allocated.
         check_range(offset, len, self.len)?;
         let mut buffer = vec![0; len];
-        read_exact_at(&self.file, offset, &mut buffer)?;
+        self.read_into(offset, &mut buffer)?;
         Ok(buffer.into())
     }
 }

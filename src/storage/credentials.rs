@@ -12,7 +12,7 @@ use object_store::{CredentialProvider, RetryConfig, StaticCredentialProvider};
 
 use super::Authorities;
 use super::aws_profile::AwsProfile;
-use super::credential_http::CredentialConnector;
+use super::store_http::{CREDENTIALS, StoreConnector};
 use crate::sync::IgnorePoison;
 
 /// Builders want the name of a bucket; credentials do not depend on it.
@@ -82,7 +82,7 @@ pub(super) enum Credentials<C> {
     Unusable(String),
 }
 
-type Provider<C> = Arc<dyn CredentialProvider<Credential = C>>;
+pub(super) type Provider<C> = Arc<dyn CredentialProvider<Credential = C>>;
 
 impl<C> fmt::Debug for Credentials<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,6 +101,18 @@ impl<C: Send + Sync + 'static> Credentials<C> {
             Ok(provider) if is_named => Self::Named(provider),
             Ok(provider) => Self::Ambient { provider, failed: Mutex::new(None) },
             Err(error) => Self::Unusable(error.to_string()),
+        }
+    }
+
+    /// What gives credentials for requests that change something; `None` for anonymous requests.
+    ///
+    /// # Errors
+    /// If credentials that are named cannot be read.
+    pub(super) fn provider(&self) -> Result<Option<Provider<C>>, String> {
+        match self {
+            Self::Anonymous => Ok(None),
+            Self::Unusable(reason) => Err(reason.clone()),
+            Self::Named(provider) | Self::Ambient { provider, .. } => Ok(Some(provider.clone())),
         }
     }
 
@@ -208,6 +220,6 @@ pub(super) fn azure(variable: Variables<'_>, ambient: bool) -> Credentials<Azure
 }
 
 /// What asks the services that give credentials.
-fn connector(variable: Variables<'_>) -> CredentialConnector {
-    CredentialConnector(Authorities::from_variables(variable))
+fn connector(variable: Variables<'_>) -> StoreConnector {
+    StoreConnector { authorities: Authorities::from_variables(variable), limits: CREDENTIALS }
 }

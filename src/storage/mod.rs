@@ -10,10 +10,10 @@
 mod authorities;
 mod aws_profile;
 mod block_cache;
+mod bucket;
 mod byte_source;
 mod client;
 mod content_coding;
-mod credential_http;
 mod credentials;
 mod error;
 mod guard;
@@ -24,10 +24,12 @@ mod object_stores;
 mod parallel;
 mod policy;
 mod retry;
+mod store_http;
 mod url;
 mod validators;
 
 pub use authorities::Authorities;
+pub use bucket::{Bucket, BucketError};
 pub use byte_source::{ByteSource, FileBytes};
 pub use client::{Client, ClientOptions};
 pub use error::{ReadError, RemoteError};

@@ -10,8 +10,8 @@ use object_store::gcp::GcpCredential;
 use ureq::http::{HeaderValue, Request, header};
 
 use super::aws_profile::AwsProfile;
-use super::credentials::{self, Credentials};
-use super::{RemoteError, RemoteUrl};
+use super::credentials::{self, Credentials, Provider};
+use super::{Authorities, RemoteError, RemoteUrl};
 
 const GCS_HOST: &str = "storage.googleapis.com";
 const AZURE_BLOB_HOST: &str = "blob.core.windows.net";
@@ -21,13 +21,28 @@ const AZURE_BLOB_HOST: &str = "blob.core.windows.net";
 pub struct ObjectStores {
     region: Option<String>,
     /// Address of another store with the S3 interface; the bucket is the first part of the path there.
-    endpoint: Option<String>,
+    pub(super) endpoint: Option<String>,
     /// The account of `az://container/blob`.
     azure_account: Option<String>,
     /// Another store with the interface of Azure's blobs; its containers are the first part of paths.
-    azure_endpoint: Option<String>,
+    pub(super) azure_endpoint: Option<String>,
     credentials: Option<Arc<AllCredentials>>,
+    /// Whom requests that change something trust.
+    pub(super) authorities: Authorities,
 }
+
+/// What a location of an object store names.
+pub(super) struct Target {
+    pub(super) kind: StoreKind,
+    pub(super) bucket: String,
+    /// The object, or the beginning of the names of several; may be empty.
+    pub(super) key: String,
+    /// The host that a location of Azure names.
+    host: Option<String>,
+}
+
+/// What locations look like.
+const NEEDED: &str = "a location such as s3://bucket/key.tif is needed";
 
 struct AllCredentials {
     aws: Credentials<AwsCredential>,
@@ -103,6 +118,7 @@ impl ObjectStores {
                 google: credentials::google(&given, ambient),
                 azure: credentials::azure(&given, on_azure),
             })),
+            authorities: Authorities::from_variables(given),
             endpoint,
             azure_account,
             azure_endpoint,
@@ -114,29 +130,21 @@ impl ObjectStores {
     /// # Errors
     /// [`RemoteError::BadUrl`].
     pub fn locate(&self, location: &str) -> Result<RemoteUrl, RemoteError> {
-        let Some((scheme, rest)) = location.trim().split_once("://") else { return RemoteUrl::parse(location) };
-        let store = match scheme.to_ascii_lowercase().as_str() {
-            "s3" => StoreKind::S3,
-            "gs" => StoreKind::Gcs,
-            "az" | "abfs" | "abfss" => StoreKind::Azure,
-            "stac+http" | "stac+https" => {
+        let scheme = location.trim().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        match scheme.as_deref() {
+            Some("s3" | "gs" | "az" | "abfs" | "abfss") => {}
+            Some("stac+http" | "stac+https") => {
                 return RemoteUrl::parse(location.trim().get("stac+".len()..).unwrap_or_default());
             }
             _ => return RemoteUrl::parse(location),
-        };
-        let (bucket, key) = rest.split_once('/').unwrap_or_default();
-        let is_plain =
-            |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-        let (bucket, host) = match (store, bucket.split_once('@')) {
-            (StoreKind::Azure, Some((container, host))) => (container, Some(host)),
-            _ => (bucket, None),
-        };
-        if key.is_empty() || !is_plain(bucket) || !host.is_none_or(is_plain) {
-            return Err(RemoteError::bad_url(location, "a location such as s3://bucket/key.tif is needed"));
         }
-        let (region, key) = (self.region(), percent_encoded(key));
+        let Target { kind: store, bucket, key, host, .. } = self.target(location)?;
+        if key.is_empty() {
+            return Err(RemoteError::bad_url(location, NEEDED));
+        }
+        let (region, key) = (self.region(), percent_encoded(&key));
         let url = match (store, &self.endpoint) {
-            (StoreKind::Azure, _) => format!("{}/{bucket}/{key}", self.azure_base(location, host)?),
+            (StoreKind::Azure, _) => format!("{}/{bucket}/{key}", self.azure_base(location, host.as_deref())?),
             (StoreKind::Gcs, _) => format!("https://{GCS_HOST}/{bucket}/{key}"),
             (_, Some(endpoint)) => format!("{endpoint}/{bucket}/{key}"),
             // The host's wildcard certificate does not cover a bucket name with a dot.
@@ -144,6 +152,58 @@ impl ObjectStores {
             (_, None) => format!("https://{bucket}.s3.{region}.amazonaws.com/{key}"),
         };
         Ok(RemoteUrl::parse(&url)?.in_store(store))
+    }
+
+    /// The store, the bucket and the key that a location names.
+    ///
+    /// # Errors
+    /// [`RemoteError::BadUrl`].
+    pub(super) fn target(&self, location: &str) -> Result<Target, RemoteError> {
+        let (scheme, rest) = location.trim().split_once("://").unwrap_or_default();
+        let kind = match scheme.to_ascii_lowercase().as_str() {
+            "s3" => StoreKind::S3,
+            "gs" => StoreKind::Gcs,
+            "az" | "abfs" | "abfss" => StoreKind::Azure,
+            _ => return Err(RemoteError::bad_url(location, NEEDED)),
+        };
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_plain =
+            |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        let (bucket, host) = match (kind, bucket.split_once('@')) {
+            (StoreKind::Azure, Some((container, host))) => (container, Some(host)),
+            _ => (bucket, None),
+        };
+        if !is_plain(bucket) || !host.is_none_or(is_plain) {
+            return Err(RemoteError::bad_url(location, NEEDED));
+        }
+        Ok(Target { kind, bucket: bucket.to_owned(), key: key.to_owned(), host: host.map(str::to_owned) })
+    }
+
+    /// What gives credentials for S3; `None` without any.
+    pub(super) fn aws(&self) -> Result<Option<Provider<AwsCredential>>, String> {
+        self.credentials.as_ref().map_or(Ok(None), |all| all.aws.provider())
+    }
+
+    /// What gives credentials for Google Cloud Storage; `None` without any.
+    pub(super) fn google(&self) -> Result<Option<Provider<GcpCredential>>, String> {
+        self.credentials.as_ref().map_or(Ok(None), |all| all.google.provider())
+    }
+
+    /// What gives credentials for the operator's account of Azure; `None` without any.
+    pub(super) fn azure(&self) -> Result<Option<Provider<AzureCredential>>, String> {
+        self.credentials.as_ref().map_or(Ok(None), |all| all.azure.provider())
+    }
+
+    /// The account of a location of Azure, which must be the operator's: credentials are shown to no other.
+    pub(super) fn account(&self, target: &Target) -> Result<String, String> {
+        let named = target.host.as_deref().and_then(|host| host.split('.').next());
+        match (&self.azure_account, named) {
+            (Some(own), Some(named)) if own != named => Err(format!(
+                "AZURE_STORAGE_ACCOUNT_NAME is {own}; the credentials of another account are not used for {named}"
+            )),
+            (Some(own), _) => Ok(own.clone()),
+            (None, _) => Err("AZURE_STORAGE_ACCOUNT_NAME is needed to find its container".to_owned()),
+        }
     }
 
     /// Where containers lie: at the account that the location names (`container@account.dfs.core.windows.net`), or at ours.
@@ -216,7 +276,8 @@ impl ObjectStores {
         self.azure_endpoint.is_some() || url.host() == format!("{account}.{AZURE_BLOB_HOST}")
     }
 
-    fn region(&self) -> &str {
+    /// Where buckets of S3 lie.
+    pub(super) fn region(&self) -> &str {
         self.region.as_deref().unwrap_or("us-east-1")
     }
 }
