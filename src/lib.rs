@@ -48,5 +48,6 @@ pub mod telemetry;
 mod temporary_folder;
 pub mod threads;
 pub mod tiles;
+pub mod vectors;
 pub mod weights;
 pub mod zoo;

@@ -140,7 +140,7 @@ pub(super) fn warnings_header(warnings: &[String]) -> (String, String) {
 }
 
 /// Adds a header whose text comes from data: cut to [`MAX_TEXT_BYTES`], and with `?` for all but printable ASCII.
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     let allowed = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let text: String = text.chars().take(MAX_TEXT_BYTES).map(allowed).collect();
     if let Ok(value) = HeaderValue::from_str(&text) {

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, header};
 
 use super::error::Problem;
 use crate::error::ErrorKind;
-use crate::outputs::Format;
+use crate::outputs::{Format, TableFormat};
 use crate::zoo::Task;
 
 /// The format of a response for `task`; `wanted` is the value of `format=`. `Accept` chooses among the formats that `can_be` true
@@ -22,12 +22,11 @@ pub(super) fn choose(
         return by_extension(task, name);
     }
     let available: Vec<Format> = Format::of(task.task_type).iter().copied().filter(|format| can_be(*format)).collect();
-    let accept =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
-    if accept.trim().is_empty() {
+    let accept = accepted(headers);
+    if accept.is_empty() {
         return Ok(available[0]);
     }
-    let best = best(&accept, &available);
+    let best = best(&accept, &available, Format::media_type);
     best.ok_or_else(|| not_acceptable(task, &format!("Accept: {accept}"), &available))
 }
 
@@ -38,6 +37,30 @@ pub(super) fn choose(
 pub(super) fn by_extension(task: &Task, extension: &str) -> Result<Format, Problem> {
     let format = Format::by_extension(extension).filter(|format| Format::of(task.task_type).contains(format));
     format.ok_or_else(|| not_acceptable(task, extension, Format::of(task.task_type)))
+}
+
+/// The format of a table: that of `format=`, else by `Accept`, else the default.
+///
+/// # Errors
+/// 406 with the list of formats, if it is none of them.
+pub(super) fn table(wanted: Option<&str>, headers: &HeaderMap) -> Result<TableFormat, Problem> {
+    let accept = accepted(headers);
+    let found = match wanted {
+        Some(name) => TableFormat::ALL.into_iter().find(|format| format.extension() == name),
+        None if accept.is_empty() => TableFormat::ALL.first().copied(),
+        None => best(&accept, &TableFormat::ALL, TableFormat::media_type),
+    };
+    found.ok_or_else(|| {
+        let wanted = wanted.map_or_else(|| format!("Accept: {accept}"), str::to_owned);
+        let available = TableFormat::ALL.map(TableFormat::extension).join(", ");
+        Problem::new(ErrorKind::NotAcceptable, format!("a table cannot be {wanted}; it can be {available}"))
+    })
+}
+
+/// The value of all `Accept` headers.
+fn accepted(headers: &HeaderMap) -> String {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",").trim().to_owned()
 }
 
 fn not_acceptable(task: &Task, wanted: &str, available: &[Format]) -> Problem {
@@ -51,9 +74,9 @@ fn names(formats: &[Format]) -> String {
 }
 
 /// The available format with the highest quality value (RFC 9110, 12.5.1), the earlier one on a tie; `None` if all are 0.
-fn best(accept: &str, available: &[Format]) -> Option<Format> {
-    let quality = |format: &Format| {
-        let essence = format.media_type().split(';').next().unwrap_or_default();
+fn best<F: Copy>(accept: &str, available: &[F], media_type: impl Fn(F) -> &'static str) -> Option<F> {
+    let quality = |format: &F| {
+        let essence = media_type(*format).split(';').next().unwrap_or_default();
         let ranges = accept.split(',').filter_map(|range| {
             let mut parts = range.split(';').map(str::trim);
             let specificity = specificity(parts.next()?, essence)?;
@@ -64,7 +87,7 @@ fn best(accept: &str, available: &[Format]) -> Option<Format> {
         ranges.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, weight)| weight)
     };
     let scored = available.iter().map(|format| (*format, quality(format)));
-    let best = scored.fold(None, |best: Option<(Format, f32)>, (format, weight)| match best {
+    let best = scored.fold(None, |best: Option<(F, f32)>, (format, weight)| match best {
         Some((_, most)) if most >= weight => best,
         _ if weight > 0.0 => Some((format, weight)),
         _ => best,
@@ -89,6 +112,7 @@ fn alias(range: &str) -> Option<&'static str> {
     match range {
         "image/geotiff" | "image/x-geotiff" => Some("image/tiff"),
         "application/vnd.geo+json" => Some("application/geo+json"),
+        "application/jsonl" | "application/jsonlines" => Some("application/x-ndjson"),
         "application/x-protobuf" => Some("application/vnd.mapbox-vector-tile"),
         _ => None,
     }

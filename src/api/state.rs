@@ -104,6 +104,16 @@ impl AppState {
         &self.shared.engine
     }
 
+    /// The same, to be kept.
+    pub(super) fn shared_engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    /// Those of every uploaded raster.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { max_bytes: self.options().max_upload_bytes, max_pixels: self.options().max_pixels }
+    }
+
     /// Predictions on uploaded rasters.
     pub(super) fn predictor(&self) -> &Predictor {
         &self.shared.predictor

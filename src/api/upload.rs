@@ -6,11 +6,10 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, header};
-use utoipa::ToSchema;
 
-use super::dto::MAX_IMAGES;
 use super::error::Problem;
 use super::extract::form_problem;
+use super::form_parts::FormParts;
 use super::spool::{Received, Spool};
 use crate::budget::MemoryBudget;
 use crate::error::ErrorKind;
@@ -71,52 +70,7 @@ impl UploadedFile {
     }
 }
 
-/// Rasters as the parts of a form, in time order.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
-pub(super) struct RasterForm {
-    /// The raster, or the first of several captures. The part may be repeated instead of using `image_2` and so on.
-    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
-    image: Vec<u8>,
-    /// The second capture.
-    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
-    image_2: Option<Vec<u8>>,
-    /// The third capture.
-    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
-    image_3: Option<Vec<u8>>,
-    /// The fourth capture.
-    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
-    image_4: Option<Vec<u8>>,
-    /// The fifth capture.
-    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
-    image_5: Option<Vec<u8>>,
-    /// The sixth capture.
-    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
-    image_6: Option<Vec<u8>>,
-    /// The seventh capture.
-    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
-    image_7: Option<Vec<u8>>,
-    /// The eighth capture.
-    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
-    image_8: Option<Vec<u8>>,
-}
-
 const FORM: &str = "multipart/form-data";
-
-/// Accepted media types of raw bodies. The actual format is detected from the first bytes.
-const RASTER_TYPES: [&str; 11] = [
-    "image/tiff",
-    "image/geotiff",
-    "image/jp2",
-    "image/jpx",
-    "image/png",
-    "image/jpeg",
-    "image/jpg",
-    "application/x-npy",
-    "application/npy",
-    "application/octet-stream",
-    "binary/octet-stream",
-];
 
 /// The `Content-Type` of a body without parameters, in lower case; `None` without that header.
 pub(super) fn essence(headers: &HeaderMap) -> Option<String> {
@@ -129,13 +83,26 @@ pub(super) fn essence(headers: &HeaderMap) -> Option<String> {
 /// # Errors
 /// If the media type is not accepted, a file is empty or larger than `limit`, or the form is malformed or has an unknown part.
 pub(super) async fn read(request: Request, spool: &Spool, limit: u64) -> Result<Vec<UploadedFile>, Problem> {
+    read_as(FormParts::Captures, request, spool, limit).await
+}
+
+/// The files in a body, in the order of their `parts`.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_as(
+    parts: FormParts,
+    request: Request,
+    spool: &Spool,
+    limit: u64,
+) -> Result<Vec<UploadedFile>, Problem> {
     check_declared_length(request.headers(), limit)?;
     let files = match essence(request.headers()).as_deref() {
-        Some(FORM) => read_form(request, spool, limit).await?,
+        Some(FORM) => read_form(parts, request, spool, limit).await?,
         None => vec![read_raw(request, spool, limit).await?],
-        Some(essence) if RASTER_TYPES.contains(&essence) => vec![read_raw(request, spool, limit).await?],
+        Some(essence) if parts.types().contains(&essence) => vec![read_raw(request, spool, limit).await?],
         Some(found) => {
-            let needed = "image/tiff, image/jp2, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data";
+            let needed = parts.needed_types();
             let hint = if found == "application/x-www-form-urlencoded" {
                 " (curl: add -H 'Content-Type: image/tiff')"
             } else {
@@ -169,16 +136,16 @@ async fn read_raw(request: Request, spool: &Spool, limit: u64) -> Result<Uploade
     Ok(UploadedFile::received("the body", None, received))
 }
 
-async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<UploadedFile>, Problem> {
+async fn read_form(parts: FormParts, request: Request, spool: &Spool, limit: u64) -> Result<Vec<UploadedFile>, Problem> {
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| Problem::invalid(format!("the multipart form is malformed: {}", rejection.body_text())))?;
     let mut files: Vec<(usize, UploadedFile)> = Vec::new();
     while let Some(part) = form.next_field().await.map_err(|error| form_problem(&error, limit))? {
         let field = part.name().unwrap_or_default().to_owned();
-        let position = position(&field)?;
-        if files.len() == MAX_IMAGES {
-            return Err(Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")));
+        let position = parts.position(&field)?;
+        if files.len() == parts.most() {
+            return Err(parts.too_many());
         }
         let file_name = part.file_name().filter(|name| !name.is_empty()).map(str::to_owned);
         let received = spool.receive(part, limit, |error| form_problem(&error, limit)).await?;
@@ -190,25 +157,12 @@ async fn read_form(request: Request, spool: &Spool, limit: u64) -> Result<Vec<Up
         }
     }
     if files.is_empty() {
-        return Err(Problem::invalid("found a form without a part; a part named image is needed"));
+        let needed = parts.name();
+        return Err(Problem::invalid(format!("found a form without a part; a part named {needed} is needed")));
     }
     // The sort is stable: parts of the same name stay in the order of the form.
     files.sort_by_key(|(position, _)| *position);
     Ok(files.into_iter().map(|(_, file)| file).collect())
-}
-
-/// The position of a form part in time order: 1 for `image`, 2 for `image_2` and so on.
-fn position(field: &str) -> Result<usize, Problem> {
-    let position = match field.strip_prefix("image") {
-        Some("") => Some(1),
-        Some(rest) => {
-            rest.strip_prefix('_').and_then(|number| number.parse().ok()).filter(|n| (1..=MAX_IMAGES).contains(n))
-        }
-        None => None,
-    };
-    position.ok_or_else(|| {
-        Problem::invalid(format!("found a part named {field:?}; image, image_2 … image_{MAX_IMAGES} are needed"))
-    })
 }
 
 /// The cache of decoded chunks of one request; overlapping windows read the same chunks.
@@ -228,28 +182,51 @@ pub(super) fn open(
     chunks: ChunkCache,
 ) -> Result<Vec<Arc<dyn Raster>>, Problem> {
     let options = OpenOptions { limits: *limits, chunks, remote: None };
-    let mut captures = Vec::new();
-    for UploadedFile { name, content, .. } in files {
-        let imagery = match &content {
-            Content::Memory(bytes) => Imagery::Bytes { name: &name, bytes: bytes.clone() },
-            Content::Disk(path) => Imagery::File { name: &name, path: (**path).as_ref() },
+    let captures = files.iter().map(|file| open_one(file, images, &options)).collect::<Result<Vec<_>, Problem>>()?;
+    Ok(captures.concat())
+}
+
+/// Opens files as chips, with `images` captures stacked in the bands of each: the images of an array are a chip each. Blocks.
+///
+/// # Errors
+/// As [`open`]; for one of several files with its place among them.
+pub(super) fn open_chips(
+    files: &[UploadedFile],
+    images: usize,
+    limits: &Limits,
+    chunks: ChunkCache,
+) -> Result<Vec<Vec<Arc<dyn Raster>>>, Problem> {
+    let options = OpenOptions { limits: *limits, chunks, remote: None };
+    let mut chips: Vec<Vec<Arc<dyn Raster>>> = Vec::new();
+    for file in files {
+        let at = chips.len();
+        let in_place = |problem: Problem| match files {
+            [_] => problem,
+            _ => Problem { detail: format!("chip {at} (they are counted from 0): {}", problem.detail), ..problem },
         };
-        captures.extend(raster::open(imagery, images, &options)?.into_iter().map(|capture| capture.raster));
+        for raster in open_one(file, None, &options).map_err(in_place)? {
+            chips.push(raster::split(&raster, images)?);
+        }
     }
-    Ok(captures)
+    Ok(chips)
+}
+
+/// The captures of one file.
+fn open_one(
+    UploadedFile { name, content, .. }: &UploadedFile,
+    images: Option<usize>,
+    options: &OpenOptions,
+) -> Result<Vec<Arc<dyn Raster>>, Problem> {
+    let imagery = match content {
+        Content::Memory(bytes) => Imagery::Bytes { name, bytes: bytes.clone() },
+        Content::Disk(path) => Imagery::File { name, path: (**path).as_ref() },
+    };
+    Ok(raster::open(imagery, images, options)?.into_iter().map(|capture| capture.raster).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parts_are_ordered_by_their_number() {
-        assert_eq!(["image", "image_1", "image_2", "image_8"].map(|name| position(name).unwrap()), [1, 1, 2, 8]);
-        for name in ["", "images", "image_0", "image_9", "image_x", "file", "image_-1"] {
-            assert!(position(name).is_err(), "{name}");
-        }
-    }
 
     #[test]
     fn a_declared_length_above_the_limit_is_refused_at_once() {

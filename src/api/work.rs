@@ -1,4 +1,4 @@
-//! What jobs run: predictions on uploads and areas, areas in blocks, and fits.
+//! What jobs run: predictions on uploads and areas, areas in blocks, fits and indexes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::area_work::AreaCall;
 use super::error::{Problem, ProblemKind};
 use super::fit::FitCall;
+use super::index_work::IndexCall;
 use super::prediction::{PredictCall, Predictor};
 use crate::engine::Engine;
 use crate::error::ErrorKind;
@@ -27,6 +28,11 @@ pub(super) enum StoredCall {
     Blocks {
         /// Everything is in the input.
         blocks: AreaCall,
+    },
+    /// An index of an area.
+    Index {
+        /// Everything is in the input.
+        index: IndexCall,
     },
     /// A prediction, whose inputs are the uploads.
     Predict(Box<PredictCall>),
@@ -50,6 +56,7 @@ impl JobRunner for JobWork {
             let answered = match call {
                 StoredCall::Fit { fit } => fit.run(engine, inputs, progress).await,
                 StoredCall::Blocks { blocks } => blocks.run(engine, (inputs, folder), progress).await,
+                StoredCall::Index { index } => index.run(engine, inputs, progress).await,
                 StoredCall::Predict(call) => predictor.run_job(*call, inputs, progress).await,
             };
             answered.map_err(failure)

@@ -48,6 +48,15 @@ pub(super) enum Input {
         /// Captures, height, width, bands.
         shape: [usize; 4],
     },
+    /// Normalised pixels of several items of one shape: a batch of its own.
+    Batch {
+        /// Row-major values of all items.
+        values: Vec<f32>,
+        /// How many items there are.
+        items: usize,
+        /// Captures, height, width, bands of each.
+        shape: [usize; 4],
+    },
     /// Feature maps of an earlier pass.
     Features(Arc<Features>),
 }
@@ -59,6 +68,8 @@ pub(super) enum ModelAnswer {
     Head(HeadOutput),
     /// Feature maps `[height, width, channels]`, one per layer.
     Maps(Vec<FeatureMap>),
+    /// The answer for every item of an [`Input::Batch`].
+    Batch(Vec<ModelAnswer>),
 }
 
 /// One feature map on the host.
@@ -76,7 +87,7 @@ pub(super) struct FeatureMap {
 
 /// What a forward pass brings back.
 pub(super) struct Reply {
-    /// The item's feature maps, for further heads.
+    /// The feature maps of the item, or of the whole batch, for further heads.
     pub(super) features: Arc<Features>,
     /// The answer.
     pub(super) answer: ModelAnswer,
@@ -89,6 +100,7 @@ pub(super) struct Reply {
 /// A device and the thread that owns its forward passes.
 pub(super) struct DeviceWorker {
     scheduler: Scheduler<ForwardPass>,
+    max_batch: usize,
 }
 
 /// A request's place in the device's queue.
@@ -103,7 +115,13 @@ impl DeviceWorker {
     /// If the system refuses a thread.
     pub(super) fn start(device: Device, options: BatchOptions) -> std::io::Result<Self> {
         threads::start();
-        Ok(Self { scheduler: Scheduler::start("device", ForwardPass { device }, options)? })
+        let scheduler = Scheduler::start("device", ForwardPass { device }, options)?;
+        Ok(Self { scheduler, max_batch: options.max_batch })
+    }
+
+    /// Most requests in one pass.
+    pub(super) fn max_batch(&self) -> usize {
+        self.max_batch
     }
 
     /// Who gets the device when.
@@ -133,6 +151,11 @@ impl Workload {
     /// Passes over images of `size` pixels times captures, through the whole network.
     pub(super) fn images(model: &str, task: &str, size: usize, passes: usize) -> Self {
         Self { kind: Kind::of((model, task, "images")), size: size as f64, passes }
+    }
+
+    /// Passes over batches of chips, each of `size` pixels times captures in all.
+    pub(super) fn chips(model: &str, task: &str, size: usize, passes: usize) -> Self {
+        Self { kind: Kind::of((model, task, "chips")), size: size as f64, passes }
     }
 
     /// One pass of a head over feature maps of such images.
@@ -165,7 +188,8 @@ impl Pass for ForwardPass {
     type Request = Forward;
     type Answer = FeaturesAndAnswer;
 
-    /// Images of one shape with the same question to the same model. Feature maps, which cost a head alone, go one by one.
+    /// Images of one shape with the same question to the same model. Feature maps, which cost a head alone, go one by one, as do
+    /// batches.
     fn can_share(&self, first: &Forward, other: &Forward) -> bool {
         let same_shape = match (&first.input, &other.input) {
             (Input::Images { shape: first, .. }, Input::Images { shape: other, .. }) => first == other,
@@ -197,6 +221,13 @@ fn forward(requests: Vec<Forward>, device: &Device) -> Result<Vec<FeaturesAndAns
             Input::Features(features) => {
                 let answers = ask_network(&model, &features, &query)?;
                 return Ok(answers.into_iter().map(|answer| (features.clone(), answer)).collect());
+            }
+            Input::Batch { values, items, shape: [captures, height, width, bands] } => {
+                let batch = Tensor::from_vec(values, (items * captures, height, width, bands), &Device::Cpu);
+                let batch = batch.and_then(|batch| batch.to_device(device)).map_err(NnError::from)?;
+                let features = model.network.features(&batch, captures)?;
+                let answers = ask_network(&model, &features, &query)?;
+                return Ok(vec![(Arc::new(features), ModelAnswer::Batch(answers))]);
             }
             Input::Images { values, shape } => {
                 images.push(Tensor::from_vec(values, &shape, &Device::Cpu).map_err(NnError::from)?);

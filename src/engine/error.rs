@@ -10,6 +10,7 @@ use crate::georef::CrsError;
 use crate::nn::{LoadError, NnError};
 use crate::raster::RasterError;
 use crate::tiles::TileError;
+use crate::vectors::VectorError;
 use crate::weights::WeightsError;
 use crate::zoo::{CatalogError, ManifestError};
 
@@ -39,6 +40,14 @@ pub enum EngineError {
     /// No such source.
     #[error("there is no source {id:?}{}", did_you_mean(.suggestion))]
     UnknownSource {
+        /// The id found.
+        id: String,
+        /// The most similar id.
+        suggestion: Option<String>,
+    },
+    /// No such index.
+    #[error("there is no index {id:?}{}", did_you_mean(.suggestion))]
+    UnknownIndex {
         /// The id found.
         id: String,
         /// The most similar id.
@@ -87,6 +96,14 @@ pub enum EngineError {
     Unusable {
         /// What was found and what is needed.
         detail: String,
+    },
+    /// One of several chips cannot be answered.
+    #[error("chip {index} (they are counted from 0): {source}")]
+    Chip {
+        /// Its place among the chips.
+        index: usize,
+        /// Why not.
+        source: Arc<EngineError>,
     },
     /// More pixels or values than allowed.
     #[error("{what}: {found} is more than the limit of {limit}")]
@@ -158,6 +175,9 @@ pub enum EngineError {
     /// A coordinate system failed.
     #[error(transparent)]
     Crs(Arc<CrsError>),
+    /// Stored vectors failed.
+    #[error(transparent)]
+    Vectors(#[from] VectorError),
     /// A tile that cannot exist.
     #[error(transparent)]
     Tile(Arc<TileError>),
@@ -184,10 +204,12 @@ impl EngineError {
             Self::UnknownModel { .. }
             | Self::UnknownTask { .. }
             | Self::UnknownSource { .. }
+            | Self::UnknownIndex { .. }
             | Self::ZoomOutOfRange { .. } => ErrorKind::NotFound,
             Self::Exists { .. } | Self::BuiltIn { .. } => ErrorKind::Conflict,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Unusable { .. } => ErrorKind::Unusable,
+            Self::Chip { source, .. } => source.kind(),
             Self::TooLarge { .. } | Self::TooLong { .. } => ErrorKind::TooLarge,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::Stopping | Self::SourceNotOpen { .. } | Self::WeightsReplaced { .. } => ErrorKind::Unavailable,
@@ -200,6 +222,7 @@ impl EngineError {
             Self::Catalog(error) => error.kind(),
             Self::Manifest(error) => error.kind(),
             Self::Crs(error) => error.kind(),
+            Self::Vectors(error) => error.kind(),
             Self::Tile(error) => error.kind(),
         }
     }

@@ -9,12 +9,14 @@ mod assembly;
 mod bench;
 mod borders;
 mod caller;
+mod chips;
 mod data_extent;
 mod device;
 mod embedding;
 mod error;
 mod fit;
 mod hardware;
+mod indexes;
 mod loaded;
 mod manifests;
 mod merge;
@@ -46,9 +48,13 @@ pub use candle_core::Device;
 pub use area::{Area, AreaCrs, AreaRequest, AreaShape};
 pub use bench::{Bench, BenchRequest};
 pub use caller::{Caller, Class, ClientId};
+pub use chips::{ChipAnswers, Chips};
 pub use error::EngineError;
 pub use fit::{FitRequest, Label, LabelShape, LabelValue, MAX_LABELS, SuggestRequest, Suggestion, Suggestions};
 pub use hardware::{DeviceChoice, DtypeChoice};
+pub use indexes::{
+    AreaIndexRequest, Example, Found, Index, IndexOrigin, IndexRecord, Indexes, SimilarRequest, TableOptions,
+};
 pub use loaded::LoadedModel;
 pub use model_task::{EMBEDDING, ModelTask};
 pub use models::{ModelOptions, ModelStatus, Models, WeightsState};
@@ -91,6 +97,7 @@ pub struct EngineOptions {
 pub struct Engine {
     models: Models,
     sources: Sources,
+    indexes: Arc<Indexes>,
     windows: Windows,
     worker: Arc<DeviceWorker>,
     reading: Arc<Reading>,
@@ -123,6 +130,8 @@ impl Engine {
         Ok(Self {
             models,
             sources: Sources::open(&options.sources)?,
+            // After the sources, whose lock ensures that no other process uses the data directory.
+            indexes: Arc::new(Indexes::open(options.sources.data_dir.as_deref())),
             windows: Windows::new(worker.clone(), reading.clone(), &options.windows),
             worker,
             reading,
@@ -139,6 +148,11 @@ impl Engine {
     /// Imagery.
     pub fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// Vectors that can be searched.
+    pub fn indexes(&self) -> &Indexes {
+        &self.indexes
     }
 
     /// Checks a request for a tile and looks up what it needs.
@@ -281,6 +295,32 @@ impl Engine {
     ) -> Result<(Prediction, Timings), EngineError> {
         let parts = (&self.models, &*self.worker, &*self.reading, &self.scenes);
         scene::predict((plan, caller), &SceneImagery::Area(area.clone()), sink, report, parts).await
+    }
+
+    /// Checks whether chips could be answered now, before they are received.
+    ///
+    /// # Errors
+    /// If an answer about a chip is not one row of numbers, and [`EngineError::Stopping`].
+    pub fn check_batch(&self, plan: &ScenePlan, caller: &Caller) -> Result<(), EngineError> {
+        chips::check_question(plan)?;
+        self.check_room(plan, caller)
+    }
+
+    /// Looks at chips, each with its captures, before any of them is answered. Blocks.
+    ///
+    /// # Errors
+    /// [`EngineError::Chip`] with the first chip that cannot be answered, or if the chips as a whole cannot be.
+    pub fn check_chips(&self, plan: &ScenePlan, chips: Vec<Vec<Arc<dyn Raster>>>) -> Result<Chips, EngineError> {
+        chips::check(plan, chips, (&self.scenes, self.worker.max_batch()))
+    }
+
+    /// Predicts chips for `caller` in full batches: the answers of consecutive chips, in order, as they come. A chip without data
+    /// has an answer without values. Dropping the stream gives the rest up.
+    ///
+    /// # Errors
+    /// If the answers would come too late, or the model cannot be loaded; the stream's are those of reading and of the network.
+    pub async fn predict_chips(&self, plan: &ScenePlan, caller: &Caller, chips: Chips) -> Result<ChipAnswers, EngineError> {
+        chips::predict((plan, caller), chips, (&self.models, &self.worker, &self.reading)).await
     }
 
     /// Runs blocking work that opens or reads uploads, on a bounded number of threads. Dropping the future ends it.

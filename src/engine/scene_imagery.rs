@@ -237,6 +237,9 @@ fn cropped(answer: ModelAnswer, part: Part) -> ModelAnswer {
         }
         ModelAnswer::Head(HeadOutput::Scores(scores)) => ModelAnswer::Head(HeadOutput::Scores(scores)),
         ModelAnswer::Maps(maps) => ModelAnswer::Maps(maps.iter().map(|map| map.cropped(part)).collect()),
+        ModelAnswer::Batch(answers) => {
+            ModelAnswer::Batch(answers.into_iter().map(|answer| cropped(answer, part)).collect())
+        }
     }
 }
 

@@ -101,7 +101,7 @@ fn cut(window: &WindowAnswer, area: Part, input_px: usize, pool: Pool) -> Option
             valid,
         }),
         ModelAnswer::Head(HeadOutput::Scores(scores)) => Output::Scores(scores.clone()),
-        ModelAnswer::Head(HeadOutput::Objects(_)) => return None,
+        ModelAnswer::Head(HeadOutput::Objects(_)) | ModelAnswer::Batch(_) => return None,
         ModelAnswer::Maps(maps) => Output::Embedding(maps.iter().map(|map| pooled(&map.cropped(area), pool)).collect()),
     })
 }

@@ -295,6 +295,7 @@ impl ModelAnswer {
                 objects.iter().map(|object| 8 + object.mask.as_ref().map_or(0, |mask| mask.values.len())).sum()
             }
             ModelAnswer::Maps(maps) => maps.iter().map(|map| map.values.len()).sum(),
+            ModelAnswer::Batch(answers) => return answers.iter().map(Self::bytes).sum(),
         };
         values * size_of::<f32>()
     }

@@ -2,7 +2,7 @@
 //!
 //! Every kernel is written once over [`simd`]'s vector operations and compiled for each instruction set; the best set that
 //! the processor has is chosen at run time. On processors with tile registers (AMX), matrix products and convolutions use
-//! separate code ([`factors`], [`direct`], `gemm::tiled`). Threads are rayon's. Only [`crate::ops`] calls these functions.
+//! separate code ([`factors`], [`direct`], `gemm::tiled`). Threads are rayon's. Only [`crate::ops`] and [`crate::vectors`] call these functions.
 //! Each is tested against a slow reference on odd sizes, with every instruction set of the test machine. The portable form
 //! also runs under Miri, and all forms run under the address sanitizer (whose unoptimised kernels need
 //! RUST_MIN_STACK=268435456).
@@ -11,6 +11,7 @@
 mod attention;
 mod bins;
 mod direct;
+mod dot;
 mod elementwise;
 mod factors;
 mod gathered;
@@ -30,6 +31,7 @@ mod winograd;
 pub use attention::WindowAttentionKernel;
 pub(crate) use bins::{BinPixels, WeightedPixel, sum_bins};
 pub(crate) use direct::DirectConvolution;
+pub(crate) use dot::{dot, dot_codes, largest_query};
 pub(crate) use elementwise::{sigmoid, softmax};
 pub use gathered::{GatheredConvolution, Walk};
 pub use gemm::PackedMatrix;

@@ -143,14 +143,14 @@ fn footprint(prediction: &Prediction, scores: &[f32]) -> Option<PixelFeature> {
 }
 
 /// From pixels to the written coordinates.
-struct PixelProjection<'a> {
+pub(super) struct PixelProjection<'a> {
     georef: Option<&'a Georef>,
     /// Whether straight lines of pixels are straight in longitude and latitude.
     straight: bool,
 }
 
 impl<'a> PixelProjection<'a> {
-    fn of(georef: Option<&'a Georef>) -> Self {
+    pub(super) fn of(georef: Option<&'a Georef>) -> Self {
         let straight = georef.is_none_or(|georef| {
             let unrotated = georef.transform.row_skew == 0.0 && georef.transform.col_skew == 0.0;
             georef.crs.is_geographic() || (unrotated && georef.crs == Crs::web_mercator())
@@ -159,7 +159,7 @@ impl<'a> PixelProjection<'a> {
     }
 
     /// The rings of a polygon, closed and oriented as RFC 7946 requires; `None` if a point has no longitude and latitude.
-    fn polygon(&self, rings: &[PixelRing]) -> Option<Vec<Ring>> {
+    pub(super) fn polygon(&self, rings: &[PixelRing]) -> Option<Vec<Ring>> {
         let mut polygon = rings.iter().map(|ring| self.ring(ring)).collect::<Option<Vec<Ring>>>()?;
         if !self.straight {
             unwrap_antimeridian(&mut polygon);

@@ -4,6 +4,7 @@
 //! selects objects, and [`features`] makes the polygons of vector formats.
 
 mod bounds;
+mod chip_table;
 mod choice;
 mod classes;
 mod colormap;
@@ -24,15 +25,19 @@ mod mask;
 mod mvt;
 mod npy;
 mod options;
+mod outline;
+mod parquet_table;
 mod picture;
 mod png;
 mod polygonize;
 mod reduce;
 mod safetensors;
 mod simplify;
+mod table_format;
 mod tiff_file;
 mod webp;
 
+pub use chip_table::{ChipTable, ChipTableOptions};
 pub use choice::{
     CategoryNames, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_rescale, parse_simplify,
     parse_threshold,
@@ -46,3 +51,4 @@ pub use imagery::encode_imagery;
 pub use options::{Colormap, Render, RenderOptions};
 pub use polygonize::{Region, polygonize};
 pub use reduce::dense_sink;
+pub use table_format::TableFormat;

@@ -58,6 +58,29 @@ pub(crate) struct AreaJobBody {
     area: AreaBody,
 }
 
+/// An area of a registered source to make an index of. The parameters for reading imagery of `POST /v1/predict` may be members, too.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AreaIndex)]
+#[allow(dead_code, reason = "documents the body, whose members are read with those that predictions have")]
+pub(crate) struct AreaIndexBody {
+    /// Id of the new index: 1 to 64 letters, digits, `_`, `-` or `.`.
+    #[schema(example = "fields", pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
+    id: String,
+    /// Short description.
+    title: Option<String>,
+    /// Model id.
+    #[schema(example = "world")]
+    model: String,
+    /// The layer whose vectors are kept.
+    #[schema(default = "backbone.3", example = "backbone.3")]
+    layer: Option<String>,
+    /// Side of the cells, one row each, in pixels of the model: a multiple of the pixels that a position of the layer stands for.
+    #[schema(minimum = 8, maximum = 512, default = 64)]
+    cell_px: Option<u32>,
+    #[serde(flatten)]
+    area: AreaBody,
+}
+
 /// The members of a body that say which area is meant, as the client sent them. Jobs store them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AreaParams {

@@ -195,6 +195,18 @@ pub(crate) struct PredictParams {
     pub images: Option<String>,
 }
 
+/// Layout of a batch and format of its table.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BatchParams {
+    /// Format of the table: `npy` (the default), `jsonl` or `parquet`. Default: by the `Accept` header.
+    #[param(value_type = Option<words::TableFormat>)]
+    pub format: Option<String>,
+    /// Number of captures stacked in the bands of each chip, in time order.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 8)]
+    pub images: Option<String>,
+}
+
 /// The largest number of captures that any model takes.
 pub(crate) const MAX_IMAGES: usize = 8;
 

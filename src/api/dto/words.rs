@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::error::TABLE;
 use crate::jobs::JobState as State;
-use crate::outputs::Format;
+use crate::outputs::{Format, TableFormat as Table};
 use crate::zoo::Layer as FeatureMap;
 
 /// Defines a type whose schema is an enum of words (or numbers), described by the doc comment.
@@ -53,6 +53,8 @@ words! {
     TileFormat: String = Format::ALL.map(Format::extension);
     /// The format of a prediction on an upload, as the extension of a file.
     PredictFormat: String = Format::ALL.into_iter().filter(|format| *format != Format::Mvt).map(Format::extension);
+    /// The format of a table of vectors, as the extension of a file.
+    TableFormat: String = Table::ALL.map(Table::extension);
     /// The side of a tile in pixels.
     TileSize: Integer = [256, 512];
     /// How imagery is resampled to a tile: the nearest pixel, a weighted mean of four or sixteen pixels, or the mean of the covered area.

@@ -30,11 +30,12 @@ const DESCRIPTION: &str = "Turns satellite and aerial imagery into masks, object
     | embedding | json, npy, safetensors |\n\n\
     Errors are RFC 9457 problems. Every response has an `X-Request-Id` header.";
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("models", "List, describe and register models, load them into memory and unload them"),
     ("sources", "List, describe, register and remove imagery, and view it as map tiles"),
     ("tiles", "Inference on map tiles of a source"),
     ("predict", "Inference on uploaded rasters"),
+    ("indexes", "Vectors of places, searched for what is like given examples"),
     ("jobs", "Predictions and fits that run in the background"),
     ("health", "For load balancers and dashboards"),
     ("viewer", "Pages for people: the map, and what problems mean"),

@@ -29,7 +29,7 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "get_tile" => {
             &[Invalid, NotFound, NotAcceptable, TooLarge, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
         }
-        "predict" | "predict_area" => &[
+        "predict" | "predict_area" | "predict_batch" => &[
             Invalid,
             NotFound,
             NotAcceptable,
@@ -44,6 +44,13 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "create_job" => {
             &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
         }
+        "index_area" => {
+            &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
+        }
+        "create_index" => &[Invalid, Conflict, TooLarge, UnsupportedMedia, Unusable],
+        "list_indexes" => &[Invalid],
+        "get_index" | "delete_index" => &[Invalid, NotFound],
+        "search_index" => &[Invalid, NotFound, TooLarge, UnsupportedMedia],
         "list_jobs" => &[Invalid],
         "get_job" | "delete_job" => &[Invalid, NotFound],
         "get_job_result" => &[Invalid, NotFound, Conflict],

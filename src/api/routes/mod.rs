@@ -1,9 +1,11 @@
 //! All routes; each handler stands next to its OpenAPI documentation.
 
 mod area_jobs;
+mod batch;
 mod fit;
 mod health;
 mod imagery;
+mod indexes;
 mod jobs;
 mod models;
 mod pages;
@@ -40,6 +42,8 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
     let uploads = OpenApiRouter::new()
         .routes(routes!(predict::predict))
         .routes(routes!(predict::predict_area))
+        .routes(routes!(batch::predict_batch))
+        .routes(routes!(indexes::list_indexes, indexes::create_index))
         .routes(routes!(sources::list_sources, sources::create_source))
         .layer(DefaultBodyLimit::max(max_upload));
     let labels = OpenApiRouter::new().routes(routes!(fit::fit_model)).layer(DefaultBodyLimit::max(MAX_LABELS_BYTES));
@@ -54,6 +58,9 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(imagery::get_imagery_tile))
         .routes(routes!(tiles::get_tilejson))
         .routes(routes!(tiles::get_tile))
+        .routes(routes!(indexes::get_index, indexes::delete_index))
+        .routes(routes!(indexes::search_index))
+        .routes(routes!(indexes::index_area))
         .routes(routes!(jobs::list_jobs, area_jobs::create_job))
         .routes(routes!(jobs::get_job, jobs::delete_job))
         .routes(routes!(jobs::get_job_result))

@@ -13,12 +13,13 @@ use crate::api::dto::{
 };
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
+use crate::api::form_parts::RasterForm;
 use crate::api::middleware::RequestId;
 use crate::api::negotiate;
 use crate::api::prediction::PredictCall;
 use crate::api::preference;
 use crate::api::state::AppState;
-use crate::api::upload::{self, RasterForm};
+use crate::api::upload;
 use crate::engine::{Caller, Class};
 use crate::error::ErrorKind;
 use crate::outputs::Format;

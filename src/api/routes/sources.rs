@@ -11,8 +11,9 @@ use utoipa::IntoParams;
 use crate::api::dto::{File, SourceDto, SourceList, SourceLocation, SourceReference, UnavailableSourceDto, UploadParams};
 use crate::api::error::Problem;
 use crate::api::extract::{Json, NoQuery, Path, Query};
+use crate::api::form_parts::RasterForm;
 use crate::api::state::AppState;
-use crate::api::upload::{self, RasterForm};
+use crate::api::upload;
 use crate::engine::Sources;
 use crate::raster::Source;
 

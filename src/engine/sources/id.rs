@@ -14,7 +14,7 @@ pub(super) fn content_id(bytes: &[u8], images: Option<usize>) -> String {
     }
 }
 
-pub(super) fn check_id(id: &str) -> Result<(), EngineError> {
+pub(in crate::engine) fn check_id(id: &str) -> Result<(), EngineError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if id.is_empty() || id.len() > MAX_ID || id.starts_with('.') || !id.chars().all(fits) {
         return Err(EngineError::Invalid {

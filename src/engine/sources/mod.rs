@@ -18,7 +18,8 @@ use bytes::Bytes;
 
 pub use self::entry::UnavailableSource;
 use self::entry::{SourceEntry, SourceOrigin, SourceState};
-use self::id::{check_id, content_id};
+pub(super) use self::id::check_id;
+use self::id::content_id;
 pub use self::open::SourceOptions;
 use self::registry::{SourceRegistry, exists, unknown};
 use self::reservations::Reservation;

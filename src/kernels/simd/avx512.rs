@@ -218,6 +218,22 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
         }
     }
     #[inline(always)]
+    fn dot_codes(self, rows: [&[u8]; 4], values: &[i16]) -> [i32; 4] {
+        assert!(rows.iter().all(|row| row.len() == values.len()));
+        unsafe {
+            let mut sums = [_mm512_setzero_si512(); 4];
+            for at in (0..values.len()).step_by(32) {
+                let mask = u32::MAX >> (32 - (values.len() - at).min(32));
+                let values = _mm512_maskz_loadu_epi16(mask, values.as_ptr().add(at));
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    let codes = _mm256_maskz_loadu_epi8(mask, row.as_ptr().add(at).cast());
+                    *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(_mm512_cvtepi8_epi16(codes), values));
+                }
+            }
+            sums.map(|sum| _mm512_reduce_add_epi32(sum))
+        }
+    }
+    #[inline(always)]
     unsafe fn multiply_tiles(self, tiles: Tiles<'_>) {
         debug_assert!(AMX);
         // SAFETY: `AMX` proves that tiles are configured; the caller vouches for pointers.

@@ -88,6 +88,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// + 1).
     fn to_bf16(self, first: Self::V, second: Self::V) -> Self::V;
 
+    /// The products of four rows of i8 codes with one row of i16 values, all of one length. Exact while no sum overflows.
+    #[inline(always)]
+    fn dot_codes(self, rows: [&[u8]; 4], values: &[i16]) -> [i32; 4] {
+        rows.map(|row| row.iter().zip(values).map(|(code, value)| i32::from(*code as i8) * i32::from(*value)).sum())
+    }
+
     /// Splits the values of two registers into three bf16 parts each; a pair holds one value of each register. Only with
     /// [`Simd::TILES`].
     #[inline(always)]

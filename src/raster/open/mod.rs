@@ -19,3 +19,4 @@ pub use names::OpenOptions;
 pub(crate) use names::{file_name, title_of, version_hash};
 pub use opener::{Imagery, open};
 pub(crate) use stac::{Catalogue, is_search, open_search};
+pub use stacked::split;

@@ -1,0 +1,181 @@
+//! What clients may send: the parts of forms, and the media types of bodies without one.
+
+use utoipa::ToSchema;
+
+use super::dto::MAX_IMAGES;
+use super::error::Problem;
+use crate::error::ErrorKind;
+
+/// Accepted media types of raw bodies. The actual format is detected from the first bytes.
+const RASTER_TYPES: [&str; 11] = [
+    "image/tiff",
+    "image/geotiff",
+    "image/jp2",
+    "image/jpx",
+    "image/png",
+    "image/jpeg",
+    "image/jpg",
+    "application/x-npy",
+    "application/npy",
+    "application/octet-stream",
+    "binary/octet-stream",
+];
+
+/// The same for tables.
+const TABLE_TYPES: [&str; 7] = [
+    "application/vnd.apache.parquet",
+    "application/x-parquet",
+    "application/parquet",
+    "application/x-npy",
+    "application/npy",
+    "application/octet-stream",
+    "binary/octet-stream",
+];
+
+/// What the parts of a form are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FormParts {
+    /// Captures of one place: `image`, `image_2` and so on.
+    Captures,
+    /// Rasters of their own: parts named `chip`, at most so many.
+    Chips(usize),
+    /// One table, called `table`.
+    Table,
+}
+
+/// A table as the part of a form.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
+pub(super) struct TableForm {
+    /// A Parquet or npy file.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    table: Vec<u8>,
+}
+
+/// Chips as the parts of a form.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
+pub(super) struct ChipForm {
+    /// The chips in order, one file each; or one npy file with all of them.
+    #[schema(value_type = Vec<String>, format = Binary)]
+    chip: Vec<Vec<u8>>,
+}
+
+/// Rasters as the parts of a form, in time order.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
+pub(super) struct RasterForm {
+    /// The raster, or the first of several captures. The part may be repeated instead of using `image_2` and so on.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    image: Vec<u8>,
+    /// The second capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_2: Option<Vec<u8>>,
+    /// The third capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_3: Option<Vec<u8>>,
+    /// The fourth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_4: Option<Vec<u8>>,
+    /// The fifth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_5: Option<Vec<u8>>,
+    /// The sixth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_6: Option<Vec<u8>>,
+    /// The seventh capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_7: Option<Vec<u8>>,
+    /// The eighth capture.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    image_8: Option<Vec<u8>>,
+}
+
+impl FormParts {
+    /// Where a part stands among the others; parts of one position keep their order.
+    pub(super) fn position(self, field: &str) -> Result<usize, Problem> {
+        match self {
+            Self::Captures => position(field),
+            Self::Chips(_) | Self::Table if field == self.name() => Ok(1),
+            Self::Chips(_) | Self::Table => {
+                let needed = self.name();
+                Err(Problem::invalid(format!("found a part named {field:?}; parts named {needed} are needed")))
+            }
+        }
+    }
+
+    /// The name of the first part.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Captures => "image",
+            Self::Chips(_) => "chip",
+            Self::Table => "table",
+        }
+    }
+
+    /// Accepted media types of raw bodies.
+    pub(super) fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::Captures | Self::Chips(_) => &RASTER_TYPES,
+            Self::Table => &TABLE_TYPES,
+        }
+    }
+
+    /// The most usual ones, in words.
+    pub(super) fn needed_types(self) -> &'static str {
+        match self {
+            Self::Captures | Self::Chips(_) => {
+                "image/tiff, image/jp2, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data"
+            }
+            Self::Table => {
+                "application/vnd.apache.parquet, application/x-npy, application/octet-stream or multipart/form-data"
+            }
+        }
+    }
+
+    pub(super) fn most(self) -> usize {
+        match self {
+            Self::Captures => MAX_IMAGES,
+            Self::Chips(most) => most,
+            Self::Table => 1,
+        }
+    }
+
+    pub(super) fn too_many(self) -> Problem {
+        match self {
+            Self::Captures => Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")),
+            Self::Table => Problem::invalid("found more than one table"),
+            Self::Chips(most) => {
+                let detail = format!("found more than {most} parts; one npy file of [N, C, H, W] may hold more chips");
+                Problem::new(ErrorKind::TooLarge, detail)
+            }
+        }
+    }
+}
+
+/// The position of a form part in time order: 1 for `image`, 2 for `image_2` and so on.
+fn position(field: &str) -> Result<usize, Problem> {
+    let position = match field.strip_prefix("image") {
+        Some("") => Some(1),
+        Some(rest) => {
+            rest.strip_prefix('_').and_then(|number| number.parse().ok()).filter(|n| (1..=MAX_IMAGES).contains(n))
+        }
+        None => None,
+    };
+    position.ok_or_else(|| {
+        Problem::invalid(format!("found a part named {field:?}; image, image_2 … image_{MAX_IMAGES} are needed"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_ordered_by_their_number() {
+        assert_eq!(["image", "image_1", "image_2", "image_8"].map(|name| position(name).unwrap()), [1, 1, 2, 8]);
+        for name in ["", "images", "image_0", "image_9", "image_x", "file", "image_-1"] {
+            assert!(position(name).is_err(), "{name}");
+        }
+    }
+}
