@@ -7,7 +7,11 @@ mod common;
 
 mod client;
 mod host;
+mod map_tiles;
+mod pmtiles;
 mod predict;
 mod raster;
 mod sources;
+mod stac;
+mod stac_search;
 mod storage;

@@ -1,12 +1,5 @@
 //! PMTiles archives as imagery: from this machine and from hosts, with directories below the root, and damaged in every way.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-#[allow(dead_code, reason = "every test file uses its own part")]
-#[path = "remote/host.rs"]
-mod host;
-
 use std::path::{Path, PathBuf};
 
 use axum::Router;
@@ -17,8 +10,8 @@ use satlas_serve::config::ServerSettings;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::raster::{self, ChunkCache, Imagery, Limits, OpenOptions, Patch, PixelWindow, RasterError};
 
-use common::{Reply as Answer, loopback, router_with, send, settings};
-use host::{Host, Reply};
+use crate::common::{Reply as Answer, loopback, router_with, send, settings};
+use crate::host::{Host, Reply};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiles").join(name)

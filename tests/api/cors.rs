@@ -1,13 +1,9 @@
 //! What scripts of other web origins may do (`--cors`), as the Fetch standard asks.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Reply, router_with, send, settings};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, router_with, send, settings};
 use satlas_serve::config::ServerSettings;
 
 const MAP: &str = "https://maps.example.org";

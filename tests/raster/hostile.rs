@@ -1,13 +1,5 @@
 //! Files that lie, end early or make no sense: an error that says what is wrong, bounded memory, never a panic.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
 use std::path::Path;
 use std::sync::Arc;
 

@@ -2,14 +2,6 @@
 //!
 //! The fixtures and what is expected of them come from `fixtures/raster/make_fixtures.py`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,22 +1,12 @@
 //! Predictions that do not keep their clients waiting, over the real router: from `Prefer: respond-async` to the result.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::common::{Reply, demo, form, fresh, grey_square, post_to, router_with, send, settings};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, demo, form, fresh, grey_square, post_to, router_with, send, settings};
 use serde_json::Value;
 
 const TREES: &str = "/v1/predict/trees/tree_crown";
@@ -56,7 +46,7 @@ async fn until(router: &Router, job: &str, wanted: impl Fn(&Value) -> bool) -> V
     }
 }
 
-async fn until_state(router: &Router, job: &str, state: &str) -> Value {
+pub(super) async fn until_state(router: &Router, job: &str, state: &str) -> Value {
     until(router, job, |found| found["state"] == state).await
 }
 

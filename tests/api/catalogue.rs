@@ -1,18 +1,8 @@
 //! Models, sources, keys, health and the page over HTTP.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
-mod common;
-
+use crate::common::{demo, fresh, get, get_with, post_to, router_with, send, settings};
 use axum::body::Body;
 use axum::http::Request;
-use common::{demo, fresh, get, get_with, post_to, router_with, send, settings};
 use serde_json::json;
 use tiff::encoder::{TiffEncoder, colortype};
 use tiff::tags::Tag;
@@ -33,7 +23,7 @@ async fn models_are_listed_with_their_tasks() {
 #[tokio::test]
 async fn a_model_is_loaded_and_unloaded() {
     let router = fresh();
-    let state = |reply: &common::Reply| reply.json()["weights"]["state"].as_str().unwrap_or_default().to_owned();
+    let state = |reply: &crate::common::Reply| reply.json()["weights"]["state"].as_str().unwrap_or_default().to_owned();
     assert_eq!(state(&post_to(&router, "/v1/models/world/load", "", Body::empty()).await), "loaded");
     assert_eq!(state(&post_to(&router, "/v1/models/world/unload", "", Body::empty()).await), "cached");
 }

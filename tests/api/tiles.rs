@@ -1,16 +1,6 @@
 //! Inference tiles over HTTP, from the demo bundle.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
-mod common;
-
-use common::{get, get_with};
+use crate::common::{get, get_with};
 
 const WATER: &str = "/v1/tiles/world/water/3/4/3.png?source=world";
 
@@ -101,13 +91,13 @@ async fn imagery_tiles_are_png() {
 #[tokio::test]
 async fn polygons_are_simplified_on_request() {
     let path = WATER.replace("/water/", "/coast/").replace(".png", ".geojson");
-    let corners = |reply: &common::Reply| reply.body.iter().filter(|byte| **byte == b'[').count();
+    let corners = |reply: &crate::common::Reply| reply.body.iter().filter(|byte| **byte == b'[').count();
     let (exact, zero) = (get(&path).await, get(&format!("{path}&simplify=0")).await);
     let simple = get(&format!("{path}&simplify=1.5")).await;
     assert!(exact.body == zero.body);
     assert_ne!(exact.header("etag"), simple.header("etag"));
     assert!(corners(&simple) * 2 < corners(&exact), "{} of {}", corners(&simple), corners(&exact));
-    let features = |reply: &common::Reply| reply.json()["features"].as_array().map(Vec::len);
+    let features = |reply: &crate::common::Reply| reply.json()["features"].as_array().map(Vec::len);
     assert_eq!(features(&simple), features(&exact), "no region is lost");
     assert!(get(&format!("{path}&simplify=-1")).await.problem(400).contains("from 0 to 64"));
 }

@@ -1,7 +1,5 @@
 //! Sources of several files: time series, and directories of one-band files.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::path::{Path, PathBuf};
 
 use satlas_serve::raster::{

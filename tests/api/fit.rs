@@ -1,22 +1,12 @@
 //! Heads fitted to labels over HTTP, on the demo's `world`: from ten labels a class to a map.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::common::{Reply, fresh, grey_square, post_to, router_with, send, settings};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, fresh, grey_square, post_to, router_with, send, settings};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::{Value, json};
 

@@ -1,21 +1,11 @@
 //! Users' own models over HTTP: new heads on a built-in model, restarts, names that are taken, revisions.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
-mod common;
-
 use std::path::Path;
 
+use crate::common::{Reply, demo, fresh, post_to, router_with, send, settings};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, demo, fresh, post_to, router_with, send, settings};
 use serde_json::{Value, json};
 
 fn router_over(models_dir: &Path) -> Router {

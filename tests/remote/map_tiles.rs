@@ -1,12 +1,5 @@
 //! Map tiles as imagery, through the router: MBTiles archives and hosts of tiles, whole and broken.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-#[allow(dead_code, reason = "every test file uses its own part")]
-#[path = "remote/host.rs"]
-mod host;
-
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -24,8 +17,8 @@ use satlas_serve::raster::{
 };
 use satlas_serve::tiles::TileCoord;
 
-use common::{Reply as Answer, loopback, router_with, send, settings};
-use host::{Host, Reply, Stated};
+use crate::common::{Reply as Answer, loopback, router_with, send, settings};
+use crate::host::{Host, Reply, Stated};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiles").join(name)

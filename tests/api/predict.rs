@@ -1,16 +1,6 @@
 //! Uploads over HTTP: every form of body, and bodies that mean harm.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
-mod common;
-
-use common::{demo, form, get, grey_square, post, post_to, router_with, settings};
+use crate::common::{demo, form, get, grey_square, post, post_to, router_with, settings};
 
 const TREES: &str = "/v1/predict/trees/tree_crown";
 
@@ -202,7 +192,7 @@ async fn a_picture_that_its_decoder_gives_up_on_is_422() {
 #[tokio::test]
 async fn what_a_task_cannot_be_is_406() {
     let accept = axum::http::Request::post(TREES).header("accept", "text/html").header("content-type", "image/tiff");
-    let reply = common::send(&common::shared(), accept.body(axum::body::Body::empty()).unwrap()).await;
+    let reply = crate::common::send(&crate::common::shared(), accept.body(axum::body::Body::empty()).unwrap()).await;
     assert!(reply.problem(406).contains("geojson"));
     assert!(post(&format!("{TREES}?format=mvt"), "image/tiff", demo("trees_osbs.tif")).await.problem(406).contains("XYZ"));
     get(TREES).await.problem(405);

@@ -1,13 +1,9 @@
 //! Which requests are turned away because of the page, the host or the proxy that they come from.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
+use crate::common::{Reply, router_with, send, settings};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, router_with, send, settings};
 use satlas_serve::api::Peer;
 use satlas_serve::config::ServerSettings;
 

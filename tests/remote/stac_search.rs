@@ -1,12 +1,5 @@
 //! STAC APIs as sources: what is searched for, how often, and what happens where the host misbehaves.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-#[allow(dead_code, reason = "every test file uses its own part")]
-#[path = "remote/host.rs"]
-mod host;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +16,8 @@ use satlas_serve::raster::{
 use satlas_serve::storage::{Client, ClientOptions, RemotePolicy};
 use serde_json::{Value, json};
 
-use common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
-use host::{Asked, Host, Reply};
+use crate::common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
+use crate::host::{Asked, Host, Reply};
 
 fn fixture(path: &str) -> std::io::Result<Vec<u8>> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stac").join(path))

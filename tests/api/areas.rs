@@ -1,18 +1,8 @@
 //! Predictions on areas of registered sources.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and may report figures"
-)]
-
-mod common;
-
+use crate::common::{Reply, get, post, send, shared};
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, get, post, send, shared};
 use serde_json::{Value, json};
 
 const JSON: &str = "application/json";

@@ -1,9 +1,5 @@
 //! Input that contradicts what a model expects: answered, and said so in a header and in JSON.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::io::Cursor;
 
 use axum::Router;
@@ -11,7 +7,7 @@ use serde_json::Value;
 use tiff::encoder::{TiffEncoder, colortype};
 use tiff::tags::Tag;
 
-use common::{Reply, fresh, post_to, router_with, settings};
+use crate::common::{Reply, fresh, post_to, router_with, settings};
 
 const SIDE: u32 = 64;
 const UTM: [u16; 16] = [1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632];
@@ -105,7 +101,7 @@ async fn tiles_warn_as_uploads_do() {
     let raster = geotiff::<colortype::RGB32Float>([0.1, 0.2, 0.3], &UTM, [600_000.0, 5_000_000.0], 0.1);
     assert_eq!(post_to(&router, "/v1/sources?id=fractions", "image/tiff", raster).await.status, 201);
     let request = |path: &str| axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
-    let tilejson = common::send(&router, request("/v1/sources/fractions/tilejson.json")).await.json();
+    let tilejson = crate::common::send(&router, request("/v1/sources/fractions/tilejson.json")).await.json();
     let [lon, lat] = [0, 1].map(|axis| {
         let bounds = |at: usize| tilejson["bounds"][at].as_f64().unwrap();
         (bounds(axis) + bounds(axis + 2)) / 2.0
@@ -115,8 +111,8 @@ async fn tiles_warn_as_uploads_do() {
         ((lon + 180.0) / 360.0 * side, (1.0 - lat.to_radians().tan().asinh() / std::f64::consts::PI) / 2.0 * side);
     let place = format!("20/{}/{}", col as u64, row as u64);
     let path = format!("/v1/tiles/trees/tree_crown/{place}.geojson?source=fractions");
-    let said = warnings(&common::send(&router, request(&path)).await);
+    let said = warnings(&crate::common::send(&router, request(&path)).await);
     assert!(said.len() == 1 && said[0].contains("reflectances as fractions"), "{said:?}");
-    let picture = common::send(&router, request(&path.replace("geojson", "png"))).await;
+    let picture = crate::common::send(&router, request(&path.replace("geojson", "png"))).await;
     assert!(picture.header("x-input-warnings").contains("reflectances as fractions"));
 }

@@ -3,8 +3,6 @@
 //!
 //! The fixtures and what is expected of them come from `fixtures/raster/make_pixels.py`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::path::{Path, PathBuf};
 
 use satlas_serve::error::ErrorKind;

@@ -2,8 +2,6 @@
 //!
 //! The fixtures come from `fixtures/raster/make_jpeg2000.py`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,12 +1,5 @@
 //! STAC items and item collections as sources: from this machine and from hosts, whole and broken, also through the router.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-#[allow(dead_code, reason = "every test file uses its own part")]
-#[path = "remote/host.rs"]
-mod host;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +14,8 @@ use satlas_serve::raster::{CaptureSelection, ChunkCache, Limits, OpenOptions, Pa
 use satlas_serve::storage::{Client, ClientOptions, RemotePolicy};
 use serde_json::{Value, json};
 
-use common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
-use host::{Asked, Host, Reply, Stated};
+use crate::common::{Reply as Answer, demo, loopback, post_to, router_with, send, settings};
+use crate::host::{Asked, Host, Reply, Stated};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stac")
