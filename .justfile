@@ -36,6 +36,10 @@ viewer:
 clients:
     bash .ci/run clients
 
+# Run area jobs into a bucket of an S3 that answers badly.
+buckets:
+    bash .ci/run buckets
+
 # Licences, bans, sources and security advisories of all dependencies.
 deny:
     bash .ci/run deny
