@@ -40,6 +40,10 @@ clients:
 buckets:
     bash .ci/run buckets
 
+# Area jobs on several workers with PostgreSQL and pgbouncer, which are killed meanwhile.
+fleet:
+    bash .ci/run fleet
+
 # Licences, bans, sources and security advisories of all dependencies.
 deny:
     bash .ci/run deny

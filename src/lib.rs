@@ -30,6 +30,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod fit;
+pub mod fleet;
 pub mod georef;
 pub mod identity;
 pub mod ip_range;

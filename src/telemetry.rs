@@ -28,6 +28,12 @@ pub const MODEL_LOAD_SECONDS: &str = "satlas_model_load_seconds";
 pub const MODEL_BYTES: &str = "satlas_model_bytes";
 /// Cache look-ups, by cache and outcome (`hit`, `miss`).
 pub const CACHE_LOOKUPS_TOTAL: &str = "satlas_cache_lookups_total";
+/// Blocks that a worker has let go of, by outcome (`made`, `there`, `failed`, `lost`, `returned`).
+pub const FLEET_BLOCKS_TOTAL: &str = "satlas_fleet_blocks_total";
+/// Seconds from the lease of a block to its end.
+pub const FLEET_BLOCK_SECONDS: &str = "satlas_fleet_block_seconds";
+/// Seconds per call of the database that keeps the queue, by call (`claim`, `renew`, `end`).
+pub const FLEET_QUEUE_SECONDS: &str = "satlas_fleet_queue_seconds";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]

@@ -59,6 +59,7 @@ const MAY_IMPORT: [(&str, &[&str]); 32] = [
         "areas",
         &["engine", "error", "georef", "identity", "outputs", "prediction", "private_file", "raster", "storage", "zoo"],
     ),
+    ("fleet", &["areas", "engine", "error", "storage", "sync", "telemetry"]),
     ("jobs", &["error", "private_file", "sync", "temporary_folder"]),
     ("config", &["budget", "engine", "ip_range", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
     (
@@ -86,7 +87,7 @@ const MAY_IMPORT: [(&str, &[&str]); 32] = [
             "zoo",
         ],
     ),
-    ("server", &["api", "assets", "config", "engine", "jobs", "raster", "sync", "telemetry", "zoo"]),
+    ("server", &["api", "assets", "config", "engine", "fleet", "jobs", "raster", "sync", "telemetry", "zoo"]),
     (
         "cli",
         &[
@@ -96,6 +97,7 @@ const MAY_IMPORT: [(&str, &[&str]); 32] = [
             "config",
             "engine",
             "error",
+            "fleet",
             "outputs",
             "prediction",
             "raster",
@@ -124,12 +126,14 @@ const RASTER_MAY_IMPORT: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that only some modules may name, because each stands for one concern.
-const CONFINED: [(&str, &[&str]); 9] = [
+const CONFINED: [(&str, &[&str]); 11] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
-    ("tokio", &["api", "areas", "server", "engine", "jobs", "cli", "storage"]),
     ("parquet", &["engine", "outputs"]),
-    ("rusqlite", &["jobs", "raster"]),
+    ("tokio", &["api", "areas", "server", "engine", "fleet", "jobs", "cli", "storage"]),
+    ("rusqlite", &["fleet", "jobs", "raster"]),
+    ("tokio_postgres", &["fleet"]),
+    ("deadpool_postgres", &["fleet"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
     ("ureq", &["storage", "weights"]),
     ("rustix", &["threads"]),

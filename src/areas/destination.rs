@@ -41,6 +41,19 @@ impl Destination {
         path.to_string_lossy().into_owned()
     }
 
+    /// True if every machine that sees the place sees it under this name: a bucket, or an absolute path.
+    pub fn is_shared(place: &str) -> bool {
+        is_remote(place) || Path::new(place).is_absolute()
+    }
+
+    /// True if there is a file of this name.
+    pub(super) async fn has(&self, name: &str) -> Result<bool, AreaError> {
+        match self {
+            Self::Folder(files) => Ok(files.has(name)),
+            Self::Bucket(bucket) => Ok(bucket.has(name).await?),
+        }
+    }
+
     /// The names of the files in one of its folders.
     pub(super) async fn names(&self, folder: &'static str) -> Result<HashSet<String>, AreaError> {
         match self {
@@ -107,7 +120,7 @@ impl Destination {
     }
 
     /// Removes what runs that were killed have left unfinished. Nobody else may be writing.
-    pub(super) async fn clean(&self) {
+    pub(crate) async fn clean(&self) {
         if let Self::Folder(files) = self {
             files.clean();
         }

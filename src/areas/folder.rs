@@ -28,6 +28,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// True if there is a file of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.root.join(name).exists()
+    }
+
     /// The names of the files in one of its folders.
     ///
     /// # Errors

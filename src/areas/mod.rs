@@ -34,4 +34,5 @@ pub use folder::Folder;
 pub use job::AreaJob;
 pub use plan::{AreaPlan, Block, Estimate};
 pub use run::{FailedBlock, Progress, Report, RunOptions, run};
+pub(crate) use run::{agreed, cover, is_made, make, note_failure};
 pub use shard::Shard;

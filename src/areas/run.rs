@@ -89,7 +89,6 @@ pub async fn run(
 ) -> Result<Report, AreaError> {
     let started = Instant::now();
     let plan = &agreed(plan, destination).await?;
-    let kind = BlockKind::of(job.scene.task().task_type);
     let wanted = wanted(plan, options)?;
     let total = wanted.len();
     let there = done_blocks(destination).await?;
@@ -105,7 +104,7 @@ pub async fn run(
     report(progress(0, 0));
     let mut answers = futures::stream::iter(missing)
         .map(|block: Block| async move {
-            let made = make(engine, (job, plan, area), (&block, kind), destination).await;
+            let made = make(engine, (job, plan, area), &block, destination).await;
             (block, made)
         })
         .buffer_unordered(BLOCKS_IN_FLIGHT);
@@ -113,7 +112,6 @@ pub async fn run(
         match answer {
             Ok(found) => {
                 made += 1;
-                destination.remove(&failure_name(&block.name)).await;
                 for warning in found {
                     if !warnings.contains(&warning) {
                         warnings.push(warning);
@@ -125,14 +123,12 @@ pub async fn run(
             Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
             Err(error) => {
                 tracing::warn!(block = block.name, %error, "a block has failed");
-                let failure = FailedBlock { block: block.name.clone(), reason: error.to_string() };
-                destination.replace(&failure_name(&block.name), json!(failure).to_string()).await?;
-                failed.push(failure);
+                failed.push(note_failure(&block.name, error.to_string(), destination).await?);
             }
         }
         report(progress(made, failed.len()));
     }
-    let done = cover((job, plan, area), kind, destination).await?;
+    let done = cover((job, plan, area), destination).await?;
     let state = match (done == plan.blocks.len(), failed.is_empty()) {
         (true, _) => "done",
         (false, false) => "done with failures",
@@ -152,8 +148,29 @@ fn failure_name(block: &str) -> String {
     format!("failed/{block}.json")
 }
 
+/// Writes down why a block failed.
+///
+/// # Errors
+/// If the destination cannot be written.
+pub(crate) async fn note_failure(block: &str, reason: String, destination: &Destination) -> Result<FailedBlock, AreaError> {
+    let failure = FailedBlock { block: block.to_owned(), reason };
+    destination.replace(&failure_name(block), json!(failure).to_string()).await?;
+    Ok(failure)
+}
+
+/// True if a block's files are there: the item is written last.
+///
+/// # Errors
+/// If the destination cannot be asked.
+pub(crate) async fn is_made(block: &Block, destination: &Destination) -> Result<bool, AreaError> {
+    destination.has(&stac::item_name(&block.name)).await
+}
+
 /// The plan that the destination holds, which is put there first if it holds none.
-async fn agreed(plan: &AreaPlan, destination: &Destination) -> Result<AreaPlan, AreaError> {
+///
+/// # Errors
+/// If it holds that of another job, or cannot be written.
+pub(crate) async fn agreed(plan: &AreaPlan, destination: &Destination) -> Result<AreaPlan, AreaError> {
     const PLAN: &str = "plan.json";
     let text = serde_json::to_vec_pretty(plan).map_err(|error| AreaError::Invalid { detail: error.to_string() })?;
     destination.put_new(PLAN, text).await?;
@@ -183,12 +200,16 @@ fn wanted<'a>(plan: &'a AreaPlan, options: &RunOptions) -> Result<Vec<&'a Block>
 }
 
 /// Makes a block and writes its files: the data, then the item that says that it is whole. Returns warnings about its imagery.
-async fn make(
+///
+/// # Errors
+/// If it fails as often as it is tried, the destination cannot be written, or the engine is stopping.
+pub(crate) async fn make(
     engine: &Engine,
     (job, plan, area): (&AreaJob, &AreaPlan, &Area),
-    (block, kind): (&Block, BlockKind),
+    block: &Block,
     destination: &Destination,
 ) -> Result<Vec<String>, AreaError> {
+    let kind = BlockKind::of(job.scene.task().task_type);
     let part = block.of(area);
     let mut attempt = 1;
     let (bytes, warnings) = loop {
@@ -203,6 +224,7 @@ async fn make(
     let item = stac::item(plan, block, area, job.scene.task(), kind, &warnings);
     destination.put_new(&kind.file(&block.name), bytes).await?;
     destination.put_new(&stac::item_name(&block.name), item.to_string()).await?;
+    destination.remove(&failure_name(&block.name)).await;
     Ok(warnings)
 }
 
@@ -213,11 +235,14 @@ async fn done_blocks(destination: &Destination) -> Result<HashSet<String>, AreaE
 }
 
 /// Writes the collection and the mosaic over the blocks that are there; returns how many are.
-async fn cover(
+///
+/// # Errors
+/// If the destination cannot be written.
+pub(crate) async fn cover(
     (job, plan, area): (&AreaJob, &AreaPlan, &Area),
-    kind: BlockKind,
     destination: &Destination,
 ) -> Result<usize, AreaError> {
+    let kind = BlockKind::of(job.scene.task().task_type);
     let mut there = done_blocks(destination).await?;
     loop {
         let blocks: Vec<&Block> = plan.blocks.iter().filter(|block| there.contains(&block.name)).collect();

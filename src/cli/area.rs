@@ -82,9 +82,9 @@ pub(super) fn execute(arguments: RunArgs) -> Result<(), CommandError> {
     };
     let options = RunOptions { shard, block: arguments.block };
     let engine = server::engine(&config)?;
-    let Job { job, destination, identity } = read(&engine, &arguments.job)?;
-    let destination =
-        arguments.destination.or(destination).ok_or("destination: found none; --destination PLACE is needed")?;
+    let Job { job, named_destination, identity } = read(&engine, &arguments.job)?;
+    let named = named_destination.map(|place| Destination::beside(&arguments.job, place));
+    let destination = arguments.destination.or(named).ok_or("destination: found none; --destination PLACE is needed")?;
     let destination = Destination::open(&destination)?;
     let bar = progress_bar(arguments.quiet, "{wide_bar} {pos}/{len} blocks, {msg}")?;
     let show = |Progress { done, failed, total, left, .. }: Progress| {
@@ -113,14 +113,16 @@ pub(super) fn execute(arguments: RunArgs) -> Result<(), CommandError> {
 }
 
 /// A job file.
-struct Job {
-    job: AreaJob,
-    destination: Option<String>,
+pub(super) struct Job {
+    pub(super) job: AreaJob,
+    /// As it is written there.
+    pub(super) named_destination: Option<String>,
     /// Of the plan that the file is, if it is one.
-    identity: Option<String>,
+    pub(super) identity: Option<String>,
 }
 
-fn read(engine: &Engine, file: &Path) -> Result<Job, CommandError> {
+/// Reads a job, or the job of a plan, from a file.
+pub(super) fn read(engine: &Engine, file: &Path) -> Result<Job, CommandError> {
     let failed = |reason: String| format!("{}: {reason}", file.display());
     let text = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
     let parsed: Map<String, Value> =
@@ -130,7 +132,6 @@ fn read(engine: &Engine, file: &Path) -> Result<Job, CommandError> {
         Some(Value::Object(job)) if identity.is_some() => job.clone(),
         _ => parsed,
     };
-    let (job, destination) = api::area_job(engine, job).map_err(|problem| failed(problem.detail))?;
-    let destination = destination.map(|place| Destination::beside(file, place));
-    Ok(Job { job, destination, identity })
+    let (job, named_destination) = api::area_job(engine, job).map_err(|problem| failed(problem.detail))?;
+    Ok(Job { job, named_destination, identity })
 }

@@ -1,9 +1,10 @@
-//! The command line: serve, models, predict, plan, run, openapi, bench, health.
+//! The command line: serve, models, predict, plan, run, submit, worker, jobs, openapi, bench, health.
 //!
 //! Errors are one line on stderr. The exit code is 1 if a command failed and 2 if the arguments could not be parsed.
 
 mod area;
 mod bench;
+mod fleet;
 mod models;
 mod options;
 mod predict;
@@ -50,6 +51,12 @@ enum Command {
     Plan(area::PlanArgs),
     /// Run a model on an area of a source in blocks, or go on with what an earlier run has left
     Run(area::RunArgs),
+    /// Submit an area job to a database, for workers on any number of machines, and print its number
+    Submit(fleet::SubmitArgs),
+    /// Do blocks of the jobs in a database until SIGTERM, which hands them back
+    Worker(fleet::WorkerArgs),
+    /// List the jobs in a database with their progress, cancel one, or try its failed blocks again
+    Jobs(fleet::JobsArgs),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
     /// Measure a model's speed on a synthetic image and print the results as JSON
@@ -77,7 +84,8 @@ struct HealthArgs {
 }
 
 /// All commands. A first argument that is a flag and not one of [`OWN_FLAGS`] belongs to `serve`.
-const COMMANDS: [&str; 9] = ["serve", "models", "predict", "plan", "run", "openapi", "bench", "health", "help"];
+const COMMANDS: [&str; 12] =
+    ["serve", "models", "predict", "plan", "run", "submit", "worker", "jobs", "openapi", "bench", "health", "help"];
 /// Flags that work without a command.
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
@@ -139,6 +147,9 @@ fn execute(command: Command) -> Result<(), CommandError> {
         Command::Predict(arguments) => predict::execute(arguments),
         Command::Plan(arguments) => area::plan(arguments),
         Command::Run(arguments) => area::execute(arguments),
+        Command::Submit(arguments) => fleet::submit(arguments),
+        Command::Worker(arguments) => fleet::worker(arguments),
+        Command::Jobs(arguments) => fleet::jobs(arguments),
         Command::Openapi => print(&(api::openapi().to_pretty_json()? + "\n")),
         Command::Bench(arguments) => bench::execute(arguments),
         Command::Health(HealthArgs { port }) => {

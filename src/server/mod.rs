@@ -4,6 +4,7 @@ mod connections;
 mod error;
 mod health_check;
 mod stopping;
+mod worker_health;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
 
 pub use error::ServerError;
 pub use health_check::check_health;
+pub use worker_health::WorkerServer;
 
 /// A file of the demo bundle that is a source: id, title, file.
 const DEMO_SOURCES: [(&str, &str, &str); 3] = [

@@ -77,6 +77,17 @@ pub(super) fn watch_signals(times: StopTimes) -> std::io::Result<watch::Receiver
     Ok(receiver)
 }
 
+/// Catches the signals that end a server from now on; the future ends at the first.
+///
+/// # Errors
+/// If the system does not let signals be caught.
+pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
+    let mut signals = Signals::catch()?;
+    Ok(async move {
+        let _: Signal = signals.next().await;
+    })
+}
+
 /// Signals that end the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signal {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::{ClientConfig, RootCertStore};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Where systems keep the certificates they trust, in one file: Debian, Fedora, openSUSE, and Alpine, the BSDs and macOS.
@@ -52,6 +53,24 @@ impl Authorities {
         };
         let roots = found.map_or(RootCerts::WebPki, |found| RootCerts::Specific(Arc::new(found)));
         TlsConfig::builder().root_certs(roots).build()
+    }
+
+    /// The same for clients that speak TLS by themselves. Certificates that cannot be used are left out.
+    ///
+    /// # Errors
+    /// If the program has no version of TLS.
+    pub fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        match self.tls().root_certs() {
+            RootCerts::Specific(found) => {
+                let found = found.iter().map(|certificate| certificate.der().to_vec().into());
+                roots.add_parsable_certificates(found);
+            }
+            _ => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
     }
 }
 

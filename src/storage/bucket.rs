@@ -67,6 +67,18 @@ impl Bucket {
         &self.location
     }
 
+    /// True if there is an object of this name.
+    ///
+    /// # Errors
+    /// If the store does not answer, or refuses.
+    pub async fn has(&self, name: &str) -> Result<bool, BucketError> {
+        match self.store.head(&self.at(name)).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
     /// The content of an object, if there is one.
     ///
     /// # Errors

@@ -1,0 +1,47 @@
+//! From a job to its row and its messages.
+
+use super::queue::SendProgress;
+use super::{BlockQueue, FleetError, JobId, NewFleetJob};
+use crate::areas::{AreaJob, AreaPlan, Destination, agreed};
+use crate::engine::Engine;
+
+/// A job that was submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its number.
+    pub id: JobId,
+    /// Blocks that workers will look at; those that are there already are soon acknowledged.
+    pub blocks: usize,
+}
+
+/// Plans a job, puts the plan into its destination, and submits it.
+///
+/// # Errors
+/// If the destination is relative, cannot be written or holds another job, planning fails, or the database does.
+pub async fn submit(
+    engine: &Engine,
+    queue: &dyn BlockQueue,
+    job: &AreaJob,
+    destination: &str,
+    progress: SendProgress,
+) -> Result<Submitted, FleetError> {
+    if !Destination::is_shared(destination) {
+        let detail = format!(
+            "destination: found {destination:?}; a place that every worker sees under the same name is needed: an absolute path such as \
+             /mnt/results/water, or a bucket such as s3://results/water"
+        );
+        return Err(FleetError::Invalid { detail });
+    }
+    let (plan, _) = AreaPlan::new(engine, job).await?;
+    if plan.blocks.is_empty() {
+        return Err(FleetError::Invalid {
+            detail: "the area has no block; one that meets the source is needed".to_owned(),
+        });
+    }
+    let plan = agreed(&plan, &Destination::open(destination)?).await?;
+    let blocks: Vec<String> = plan.blocks.into_iter().map(|block| block.name).collect();
+    let count = blocks.len();
+    let (text, identity, destination) = (job.text.to_string(), plan.identity, destination.to_owned());
+    let id = queue.submit(NewFleetJob { text, identity, destination, blocks }, progress).await?;
+    Ok(Submitted { id, blocks: count })
+}
