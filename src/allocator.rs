@@ -8,6 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 
+use crate::kernels::LARGE_PAGE;
 use crate::sync::IgnorePoison;
 
 /// The smallest block that is kept.
@@ -17,10 +18,6 @@ const MOST_BYTES: usize = 384 << 20;
 const SLOTS: usize = 64;
 /// The alignment of smaller blocks: enough for every use of a kept block.
 const ALIGNMENT: usize = 64;
-/// A large page on x86-64 and most aarch64 systems. Blocks of at least this size begin at such a page, and the system is
-/// asked to back them with large pages: a map then takes a few entries of the address cache instead of thousands, and is
-/// faulted in as quickly.
-pub(crate) const LARGE_PAGE: usize = 2 << 20;
 
 #[global_allocator]
 static ALLOCATOR: Recycler = Recycler::new();

@@ -35,7 +35,6 @@ pub mod georef;
 pub mod identity;
 pub mod ip_range;
 pub mod jobs;
-pub mod kernels;
 pub mod nn;
 pub mod ops;
 pub mod outputs;
@@ -52,3 +51,5 @@ pub mod tiles;
 pub mod vectors;
 pub mod weights;
 pub mod zoo;
+
+pub use satlas_kernels as kernels;

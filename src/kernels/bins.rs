@@ -9,19 +9,20 @@ use super::simd::{Simd, SimdTask, dispatch};
 
 /// A pixel of a channels-last map and its weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct WeightedPixel {
+pub struct WeightedPixel {
     /// Index of the pixel in `[pixels, channels]`.
-    pub(crate) pixel: usize,
-    pub(crate) weight: f32,
+    pub pixel: usize,
+    /// What it is multiplied by.
+    pub weight: f32,
 }
 
 /// The weighted pixels that one item's bins are summed from.
 #[derive(Debug)]
-pub(crate) struct BinPixels<'a> {
+pub struct BinPixels<'a> {
     /// `[pixels, channels]`
-    pub(crate) map: &'a [f32],
+    pub map: &'a [f32],
     /// `[bins, taps]`
-    pub(crate) pixels: Vec<WeightedPixel>,
+    pub pixels: Vec<WeightedPixel>,
 }
 
 /// The sum of weighted pixels for every bin of `taps` pixels: [items, bins, channels]. `item` gives the pixels of each
@@ -29,7 +30,7 @@ pub(crate) struct BinPixels<'a> {
 ///
 /// # Panics
 /// If the lengths do not match, or a pixel lies outside the map.
-pub(crate) fn sum_bins<'a>(
+pub fn sum_bins<'a>(
     [items, bins, taps, channels]: [usize; 4],
     item: impl Fn(usize) -> Option<BinPixels<'a>> + Sync,
 ) -> Vec<f32> {
@@ -107,8 +108,8 @@ impl SimdTask for Bins<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
-    use crate::kernels::simd::InstructionSet;
+    use crate::reference;
+    use crate::simd::InstructionSet;
 
     #[test]
     fn bins_are_the_weighted_sums_of_their_pixels_at_any_width() {

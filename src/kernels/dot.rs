@@ -8,19 +8,19 @@ use super::simd::{Simd, SimdTask, dispatch};
 const SUMS: usize = 32;
 
 /// The largest magnitude of a query's values for which no sum of [`dot_codes`] overflows.
-pub(crate) fn largest_query(dims: usize) -> i16 {
+pub fn largest_query(dims: usize) -> i16 {
     let most = i32::MAX as usize / (usize::from(i8::MAX.unsigned_abs()) * dims.max(1));
     i16::try_from(most).unwrap_or(i16::MAX)
 }
 
 /// The products of rows of codes with a query of values up to [`largest_query`]. A row has `skipped` other bytes and then, as bytes,
 /// `query.len()` codes from -127 to 127.
-pub(crate) fn dot_codes(rows: &[u8], skipped: usize, query: &[i16], products: &mut [i32]) {
+pub fn dot_codes(rows: &[u8], skipped: usize, query: &[i16], products: &mut [i32]) {
     dispatch(Codes { rows, skipped, query, products });
 }
 
 /// The product of two vectors of one length.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     dispatch(Values { a, b })
 }
 

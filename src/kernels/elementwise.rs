@@ -10,7 +10,7 @@ use super::{math, row_shares};
 ///
 /// # Panics
 /// If `x` is not a whole number of rows.
-pub(crate) fn softmax(x: &[f32], width: usize) -> Vec<f32> {
+pub fn softmax(x: &[f32], width: usize) -> Vec<f32> {
     assert!(width > 0 && x.len().is_multiple_of(width), "x is [rows, width]");
     // SAFETY: the tasks cover every row once.
     unsafe {
@@ -25,7 +25,7 @@ pub(crate) fn softmax(x: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// The logistic function, `1 / (1 + e^-x)`.
-pub(crate) fn sigmoid(x: &[f32]) -> Vec<f32> {
+pub fn sigmoid(x: &[f32]) -> Vec<f32> {
     // SAFETY: the tasks cover every value once.
     unsafe {
         Out::collect(x.len(), |out| {
@@ -96,7 +96,7 @@ impl SimdTask for Sigmoid<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     #[test]
     fn probabilities_match_the_formulas() {

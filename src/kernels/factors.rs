@@ -185,7 +185,7 @@ fn split(value: f32) -> [u16; PARTS] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     #[test]
     fn parts_add_up_to_the_value() {

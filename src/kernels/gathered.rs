@@ -46,7 +46,8 @@ impl GatheredConvolution {
         Self { matrix, inputs, walk }
     }
 
-    pub(crate) fn walk(&self) -> Walk {
+    /// How the kernel walks over a map.
+    pub fn walk(&self) -> Walk {
         self.walk
     }
 
@@ -114,7 +115,7 @@ impl RowSource for Gathered<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     fn check(maps: Maps, inputs: usize, outputs: usize, walk: Walk) {
         let Walk { kernel, stride, padding } = walk;

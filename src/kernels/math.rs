@@ -65,7 +65,7 @@ pub(crate) fn activate<S: Simd>(s: S, v: S::V, activation: LayerActivation) -> S
 
 #[cfg(test)]
 mod tests {
-    use crate::kernels::simd::{InstructionSet, Simd, SimdTask};
+    use crate::simd::{InstructionSet, Simd, SimdTask};
 
     struct Apply<'a>(&'a mut [f32], bool);
 

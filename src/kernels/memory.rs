@@ -6,10 +6,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use crate::allocator::LARGE_PAGE;
-
 /// f32 values in a cache line, and in an AVX-512 register.
 pub(crate) const LINE: usize = 16;
+/// A large page on x86-64 and most aarch64 systems, in bytes. The program's allocator lets blocks of at least this size begin at such a page,
+/// and asks the system to back them with large pages: a map then takes a few entries of the address cache instead of thousands, and is
+/// faulted in as quickly.
+pub const LARGE_PAGE: usize = 2 << 20;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]

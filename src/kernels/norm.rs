@@ -100,7 +100,7 @@ impl Norm<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     #[test]
     fn rows_of_any_width_are_normalised() {

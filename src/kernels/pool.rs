@@ -100,7 +100,7 @@ impl SimdTask for MaxPool<'_> {
 ///
 /// # Panics
 /// If `x` is not a whole number of items.
-pub(crate) fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
+pub fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f32> {
     const BLOCK: usize = 1 << 14;
     let items = x.len().checked_div(captures * len).unwrap_or(0);
     assert_eq!(x.len(), items * captures * len, "x is [items * captures, len]");
@@ -123,7 +123,7 @@ pub(crate) fn max_over_captures(x: &[f32], captures: usize, len: usize) -> Vec<f
 ///
 /// # Panics
 /// If the sizes do not match, or an index is outside `coarse`.
-pub(crate) fn nearest_add(
+pub fn nearest_add(
     coarse: &[f32],
     from: Maps,
     lateral: &[f32],
@@ -151,7 +151,7 @@ pub(crate) fn nearest_add(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     #[test]
     fn the_largest_neighbour_wins_and_the_border_is_absent() {

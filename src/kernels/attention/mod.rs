@@ -73,7 +73,7 @@ impl WindowAttentionKernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     /// Attention token by token, straight from the formula.
     fn slow(layer: &WindowAttentionKernel, qkv: &[f32], maps: Maps, shift: [usize; 2]) -> Vec<f32> {

@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::WindowAttentionKernel;
 use super::token_window::{ShiftedWindows, TokenWindow};
 use super::window_product::WindowProduct;
-use crate::kernels::factors::{CHUNK, Factors};
-use crate::kernels::math;
-use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::simd::{Simd, SimdTask};
+use crate::factors::{CHUNK, Factors};
+use crate::math;
+use crate::memory::{Out, Scratch};
+use crate::simd::{Simd, SimdTask};
 
 /// Added to the logits of token pairs that are neighbours only because of the roll.
 const MASKED: f32 = -100.0;

@@ -1,6 +1,6 @@
 //! Which pixels the tokens of a shifted window are: roll, padding and partition as index arithmetic.
 
-use crate::kernels::Maps;
+use crate::Maps;
 
 /// How maps are cut into shifted windows.
 #[derive(Clone, Copy)]

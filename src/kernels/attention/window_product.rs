@@ -1,9 +1,9 @@
 //! The two matrix products of one head of a window, over packed tokens.
 
-use crate::kernels::LayerActivation;
-use crate::kernels::factors::Factors;
-use crate::kernels::micro::{ProductSides, Start, Tile, multiply};
-use crate::kernels::simd::{Simd, SimdTask};
+use crate::LayerActivation;
+use crate::factors::Factors;
+use crate::micro::{ProductSides, Start, Tile, multiply};
+use crate::simd::{Simd, SimdTask};
 
 /// `left` times `right`, plus what it starts from, to `to` [tokens, columns].
 pub(super) struct WindowProduct<'a> {

@@ -32,7 +32,7 @@ const JOB_WORDS: usize = 1 << 18;
 
 /// A prepared convolution over [N, H, W, inputs] maps.
 #[derive(Debug)]
-pub(crate) struct DirectConvolution {
+pub struct DirectConvolution {
     phases: Vec<DirectPhase>,
     inputs: usize,
     outputs: usize,
@@ -64,7 +64,7 @@ impl DirectConvolution {
     ///
     /// # Panics
     /// If the lengths do not match, or the stride is 0.
-    pub(crate) fn convolution(
+    pub fn convolution(
         weight: &[f32],
         bias: &[f32],
         outputs: usize,
@@ -89,13 +89,7 @@ impl DirectConvolution {
     ///
     /// # Panics
     /// If the lengths do not match.
-    pub(crate) fn transposed(
-        weight: &[f32],
-        bias: &[f32],
-        outputs: usize,
-        inputs: usize,
-        precision: Precision,
-    ) -> Option<Self> {
+    pub fn transposed(weight: &[f32], bias: &[f32], outputs: usize, inputs: usize, precision: Precision) -> Option<Self> {
         assert_eq!(weight.len(), outputs * inputs * 16, "weight is [inputs, outputs, 4, 4]");
         let mut layer = Self::without_phases(bias, outputs, inputs, precision)?;
         (layer.scale, layer.before, layer.reach) = (2, 1, 3);
@@ -146,7 +140,7 @@ impl DirectConvolution {
     }
 
     /// Bytes of the prepared weights.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         (self.phases.iter().map(|phase| phase.words.len()).sum::<usize>() + self.bias.len()) * size_of::<f32>()
     }
 
@@ -159,7 +153,7 @@ impl DirectConvolution {
     }
 
     /// The shape of the result.
-    pub(crate) fn output_maps(&self, maps: Maps) -> Maps {
+    pub fn output_maps(&self, maps: Maps) -> Maps {
         let Maps { count, height, width } = self.phase_maps(maps);
         Maps { count, height: height * self.scale, width: width * self.scale }
     }
@@ -168,7 +162,7 @@ impl DirectConvolution {
     ///
     /// # Panics
     /// If the length of `x` or of the residual does not match its shape.
-    pub(crate) fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
+    pub fn forward(&self, x: &[f32], maps: Maps, residual: Option<&[f32]>, activation: LayerActivation) -> Vec<f32> {
         let values = self.output_maps(maps).pixels() * self.outputs;
         assert_eq!(x.len(), maps.pixels() * self.inputs, "x is [N, H, W, inputs]");
         assert!(residual.is_none_or(|r| r.len() == values), "residual is laid out like the result");
@@ -245,7 +239,7 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     /// Tolerated error relative to the largest value; bf16 has 8 significant bits.
     const TOLERANCES: [(Precision, f32); 2] = [(Precision::F32, 3e-6), (Precision::Bf16, 3e-2)];

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::{DirectConvolution, DirectPhase, STEP_WORDS, TILE, WIDTH};
-use crate::kernels::factors::{CHUNK, Factors};
-use crate::kernels::gemm::Finish;
-use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::simd::{Simd, SimdTask, Tiles};
-use crate::kernels::{LayerActivation, Maps};
+use crate::factors::{CHUNK, Factors};
+use crate::gemm::Finish;
+use crate::memory::{Out, Scratch};
+use crate::simd::{Simd, SimdTask, Tiles};
+use crate::{LayerActivation, Maps};
 
 /// Words of weights that stay in the second-level cache while all tiles of a task are multiplied with them.
 const PANEL_WORDS: usize = 230_000;

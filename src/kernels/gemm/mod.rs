@@ -185,7 +185,7 @@ pub(crate) fn share(total: usize, step: usize, index: usize, parts: usize) -> Ra
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     fn check(instructions: InstructionSet, rows: usize, inputs: usize, outputs: usize, precision: Precision) {
         let x = reference::noise(rows * inputs, 1);

@@ -5,9 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::row_source::RowSource;
-use crate::kernels::factors::{CHUNK, Factors};
-use crate::kernels::memory::Aligned;
-use crate::kernels::simd::{InstructionSet, Simd, SimdTask};
+use crate::factors::{CHUNK, Factors};
+use crate::memory::Aligned;
+use crate::simd::{InstructionSet, Simd, SimdTask};
 
 /// Most values of a row that are packed at once.
 pub(super) const BLOCK_VALUES: usize = 2048;

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::PackedMatrix;
-use crate::kernels::LayerActivation;
-use crate::kernels::memory::Out;
+use crate::LayerActivation;
+use crate::memory::Out;
 
 /// The rows and panels that one thread multiplies.
 pub(super) struct GemmTask<'a, R> {

@@ -7,10 +7,10 @@
 use super::pack::{PackRows, RowPiece};
 use super::row_source::RowSource;
 use super::task::GemmTask;
-use crate::kernels::factors::{CHUNK, Factors};
-use crate::kernels::memory::Scratch;
-use crate::kernels::simd::{Simd, Tiles};
-use crate::kernels::{LayerActivation, math};
+use crate::factors::{CHUNK, Factors};
+use crate::memory::Scratch;
+use crate::simd::{Simd, Tiles};
+use crate::{LayerActivation, math};
 
 /// Rows in a group: two tiles.
 const GROUP: usize = 32;

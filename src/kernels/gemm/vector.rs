@@ -1,4 +1,4 @@
-//! Matrix products on vector registers: one thread's share, and the blocks that [`crate::kernels::rows`] multiplies.
+//! Matrix products on vector registers: one thread's share, and the blocks that [`crate::rows`] multiplies.
 
 use std::ops::Range;
 
@@ -6,11 +6,11 @@ use super::PackedMatrix;
 use super::pack::{PackRows, RowPiece};
 use super::row_source::RowSource;
 use super::task::GemmTask;
-use crate::kernels::LayerActivation;
-use crate::kernels::factors::{CHUNK, Factors};
-use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::micro::{Further, ProductSides, Start, Tile, multiply};
-use crate::kernels::simd::{Simd, SimdTask};
+use crate::LayerActivation;
+use crate::factors::{CHUNK, Factors};
+use crate::memory::{Out, Scratch};
+use crate::micro::{Further, ProductSides, Start, Tile, multiply};
+use crate::simd::{Simd, SimdTask};
 
 /// Units of the inner dimension (1024 f32 values, 2048 bf16 values) that are multiplied before moving on. A task's rows of
 /// so many units stay in the second-level cache; with fewer units, the sums would go to memory and back more often.

@@ -160,8 +160,8 @@ impl<'a> RowPlan<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::simd::InstructionSet;
-    use crate::kernels::{Precision, layer_norm, reference};
+    use crate::simd::InstructionSet;
+    use crate::{Precision, layer_norm, reference};
 
     #[test]
     fn steps_in_one_go_give_what_they_give_one_by_one() {

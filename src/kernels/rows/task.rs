@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use super::{Residual, RowStep};
-use crate::kernels::LayerActivation;
-use crate::kernels::factors::CHUNK;
-use crate::kernels::gemm::{DenseRows, PackRows, PackedMatrix, PackedRows, ProductBlock, ProductTarget, RowPiece};
-use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::norm::Norm;
-use crate::kernels::simd::{Simd, SimdTask};
+use crate::LayerActivation;
+use crate::factors::CHUNK;
+use crate::gemm::{DenseRows, PackRows, PackedMatrix, PackedRows, ProductBlock, ProductTarget, RowPiece};
+use crate::memory::{Out, Scratch};
+use crate::norm::Norm;
+use crate::simd::{Simd, SimdTask};
 
 pub(super) struct RowsTask<'a> {
     pub(super) x: &'a [f32],

@@ -2,9 +2,9 @@
 
 use super::task::{WinogradTask, fits};
 use super::transform::{self, SIDE, across};
-use crate::kernels::Maps;
-use crate::kernels::factors::{CHUNK, Factors};
-use crate::kernels::simd::Simd;
+use crate::Maps;
+use crate::factors::{CHUNK, Factors};
+use crate::simd::Simd;
 
 /// The 6x6 input pixels of a tile.
 struct Seen {

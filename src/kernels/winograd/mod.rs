@@ -230,7 +230,7 @@ fn transform_kernel(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
+    use crate::reference;
 
     /// Tolerated error relative to the largest value; bf16 has 8 significant bits.
     const TOLERANCES: [(Precision, f32); 2] = [(Precision::F32, 5e-6), (Precision::Bf16, 5e-2)];

@@ -2,8 +2,8 @@
 
 use super::task::{Products, WinogradTask, fits};
 use super::transform::{self, POINTS, SIDE, across};
-use crate::kernels::simd::Simd;
-use crate::kernels::{LayerActivation, math};
+use crate::simd::Simd;
+use crate::{LayerActivation, math};
 
 impl WinogradTask<'_> {
     /// Transforms a tile's products back, Aᵀ m A, for a register of output channels, and writes the outputs that exist.

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use super::transform::{POINTS, SIDE};
 use super::{Winograd, WinogradPhase};
-use crate::kernels::factors::{CHUNK, Factors};
-use crate::kernels::memory::{Out, Scratch};
-use crate::kernels::micro::{ProductSides, Start, Tile, multiply};
-use crate::kernels::simd::{Simd, SimdTask};
-use crate::kernels::{LayerActivation, Maps};
+use crate::factors::{CHUNK, Factors};
+use crate::memory::{Out, Scratch};
+use crate::micro::{ProductSides, Start, Tile, multiply};
+use crate::simd::{Simd, SimdTask};
+use crate::{LayerActivation, Maps};
 
 /// The share of one thread: some tiles and some panels of outputs, in every phase.
 pub(super) struct WinogradTask<'a> {

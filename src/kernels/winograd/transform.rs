@@ -4,7 +4,7 @@
 //! of 1.6 % of the mean result with normally distributed kernels. These points halve it (0.85 %), and every constant below
 //! is exact in f32.
 
-use crate::kernels::simd::Simd;
+use crate::simd::Simd;
 
 /// Inputs along a side of a tile, which is also the number of evaluation points per axis.
 pub(super) const SIDE: usize = 6;

@@ -2,7 +2,8 @@
 //!
 //! Every kernel is written once over [`simd`]'s vector operations and compiled for each instruction set; the best set that
 //! the processor has is chosen at run time. On processors with tile registers (AMX), matrix products and convolutions use
-//! separate code ([`factors`], [`direct`], `gemm::tiled`). Threads are rayon's. Only [`crate::ops`] and [`crate::vectors`] call these functions.
+//! separate code ([`factors`], [`direct`], `gemm::tiled`). Threads are rayon's. They are a crate of their own, so that a change of the program does
+//! not compile them again; only its modules `ops` and `vectors` call them.
 //! Each is tested against a slow reference on odd sizes, with every instruction set of the test machine. The portable form
 //! also runs under Miri, and all forms run under the address sanitizer (whose unoptimised kernels need
 //! RUST_MIN_STACK=268435456).
@@ -29,16 +30,16 @@ mod simd;
 mod winograd;
 
 pub use attention::WindowAttentionKernel;
-pub(crate) use bins::{BinPixels, WeightedPixel, sum_bins};
-pub(crate) use direct::DirectConvolution;
-pub(crate) use dot::{dot, dot_codes, largest_query};
-pub(crate) use elementwise::{sigmoid, softmax};
+pub use bins::{BinPixels, WeightedPixel, sum_bins};
+pub use direct::DirectConvolution;
+pub use dot::{dot, dot_codes, largest_query};
+pub use elementwise::{sigmoid, softmax};
 pub use gathered::{GatheredConvolution, Walk};
 pub use gemm::PackedMatrix;
 pub use maps::Maps;
+pub use memory::LARGE_PAGE;
 pub use norm::layer_norm;
-pub use pool::max_pool;
-pub(crate) use pool::{max_over_captures, nearest_add};
+pub use pool::{max_over_captures, max_pool, nearest_add};
 pub use rows::{Residual, RowPlan, RowStep};
 pub use winograd::Winograd;
 
@@ -68,7 +69,7 @@ pub enum Precision {
 }
 
 /// Upper bound on the bytes of packed weights, for a matrix (`taps` 1) or a convolution with `taps` taps.
-pub(crate) fn most_weight_bytes(outputs: usize, inputs: usize, taps: usize, precision: Precision) -> usize {
+pub fn most_weight_bytes(outputs: usize, inputs: usize, taps: usize, precision: Precision) -> usize {
     let factors = factors::Factors::new(precision, simd::InstructionSet::detect());
     // Without tile registers, Winograd's form of a 3x3 kernel stores 36 values instead of 9, that of the decoder's 4x4 kernel 144.
     let values = match taps {
