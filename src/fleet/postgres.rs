@@ -75,9 +75,9 @@ impl PostgresQueue {
     async fn end(&self, held: &Lease) -> Result<bool, FleetError> {
         let id = held.job;
         let sql = format!(
-            "{}, failing AS (SELECT count(*) > 0 AS some FROM satlas.failures WHERE job = {id})
-             UPDATE satlas.jobs SET state = CASE WHEN some THEN 'done with failures' ELSE 'done' END
-             FROM ended, failing WHERE id = {id} AND state = 'running' RETURNING some",
+            "{}, failing AS (SELECT count(*) > 0 AS has_failures FROM satlas.failures WHERE job = {id})
+             UPDATE satlas.jobs SET state = CASE WHEN has_failures THEN 'done with failures' ELSE 'done' END
+             FROM ended, failing WHERE id = {id} AND state = 'running' RETURNING has_failures",
             Self::ended(held)
         );
         let failed = |error: tokio_postgres::Error| FleetError::database(&error);

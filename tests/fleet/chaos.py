@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -24,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 JOB = {"model": "world", "task": "elevation", "source": "world", "bbox": [-60, -30, 60, 60], "block_px": 512}
 LEASE_S = 3
 # The wait for anything; no result depends on it.
-PATIENCE_S = 240
+PATIENCE_S = 120
 
 
 def check(is_true, message):
@@ -228,6 +229,8 @@ def main():
     parser.add_argument("--long", action="store_true")
     arguments = parser.parse_args()
     began = time.monotonic()
+    # Ends the services too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory(prefix="satlas-fleet-") as folder:
         work = pathlib.Path(folder)
         # For the user of the services.
