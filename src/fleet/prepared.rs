@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::{BlockQueue, FleetError, JobId, Lease, StoredJob};
 use crate::areas::{AreaJob, AreaPlan, Block, Destination, agreed};
 use crate::engine::{Area, Engine};
+use crate::telemetry::FLEET_QUEUE_SECONDS;
 
 /// Reads a job's text for an engine, or says why that has no such job.
 pub type JobReader = Box<dyn Fn(&Engine, &str) -> Result<AreaJob, String> + Send + Sync>;
@@ -116,7 +117,9 @@ impl PreparedJobs {
         lease: Duration,
     ) -> Result<Option<(Arc<PreparedJob>, Lease)>, FleetError> {
         let Some(Preparation::Ready(job)) = id.and_then(|id| self.jobs.get(&id)) else { return Ok(None) };
+        let asked = Instant::now();
         let leased = queue.claim(id.unwrap_or_default(), lease).await?;
+        metrics::histogram!(FLEET_QUEUE_SECONDS, "call" => "claim").record(asked.elapsed());
         Ok(leased.map(|leased| (job.clone(), leased)))
     }
 }

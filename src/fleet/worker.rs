@@ -92,18 +92,17 @@ impl Worker {
     async fn slot(&self, mut stop: watch::Receiver<bool>) {
         let mut pause = FIRST_PAUSE;
         while !*stop.borrow() {
-            let asked = Instant::now();
             // Not given up at a stop: the database may have leased a block by then, which has to be handed back.
             let mut jobs = self.jobs.lock().await;
             let next = jobs.next(&*self.queue, &self.engine, &self.read, self.options.lease, stop.clone()).await;
             drop(jobs);
-            metrics::histogram!(FLEET_QUEUE_SECONDS, "call" => "claim").record(asked.elapsed());
+            let began = Instant::now();
             self.status.set_ready(next.is_ok());
             match next {
                 Ok(Some((job, held))) => {
                     pause = FIRST_PAUSE;
                     let rest = self.attend(&job, &held, &mut stop).await;
-                    metrics::histogram!(FLEET_BLOCK_SECONDS).record(asked.elapsed());
+                    metrics::histogram!(FLEET_BLOCK_SECONDS).record(began.elapsed());
                     sleep(rest, &mut stop).await;
                 }
                 Ok(None) => {
