@@ -22,7 +22,7 @@ import urllib.request
 from services import Pgbouncer, Postgres
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-JOB = {"model": "world", "task": "elevation", "source": "world", "bbox": [-60, -30, 60, 60], "block_px": 512}
+JOB = {"model": "world", "task": "elevation", "source": "world", "bbox": [-60, 0, 60, 50], "block_px": 512}
 LEASE_S = 3
 # The wait for anything; no result depends on it.
 PATIENCE_S = 120
