@@ -22,7 +22,7 @@ import urllib.request
 from services import Pgbouncer, Postgres
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-JOB = {"model": "world", "task": "elevation", "source": "world", "bbox": [-60, 0, 60, 50], "block_px": 512}
+JOB = {"model": "world", "task": "elevation", "source": "world", "bbox": [-60, 0, 60, 50], "pixel_size": 5000, "block_px": 512}
 LEASE_S = 3
 # The wait for anything; no result depends on it.
 PATIENCE_S = 120
@@ -96,6 +96,10 @@ class Fleet:
                 worker.wait()
 
 
+def answers(url):
+    return subprocess.run(["psql", "-X", "-q", url, "-c", "SELECT 1"], capture_output=True).returncode == 0
+
+
 def get(worker, path):
     try:
         with urllib.request.urlopen(worker.address + path, timeout=10) as answer:
@@ -150,6 +154,8 @@ def chaos(fleet, postgres, blocks):
     postgres.kill()
     time.sleep(2)
     postgres.start()
+    # pgbouncer tries again after a while, and a worker that finds no database does not start.
+    until(lambda: answers(fleet.url), "the database")
     fleet.worker()
     again = fleet.workers[-2]
     in_work(fleet, number)

@@ -9,6 +9,7 @@ import { screenshot } from "./page.mjs";
 import { startBrowser, startServer } from "./server.mjs";
 
 const RASTER = join(import.meta.dirname, "..", "..", "static", "demo", "trees_osbs.tif");
+const TABLE = join(import.meta.dirname, "..", "fixtures", "indexes", "cells.parquet");
 
 let root;
 let server;
@@ -59,7 +60,7 @@ test("the_first_click_on_every_operation_works", { timeout: 300_000 }, async () 
     await block.locator(".try-out__btn").click();
     // Only a file and a job cannot be filled in beforehand.
     const file = block.locator("input[type=file]").first();
-    if (await file.count()) await file.setInputFiles(RASTER);
+    if (await file.count()) await file.setInputFiles(id === "create_index" ? TABLE : RASTER);
     const jobField = block.locator("input[placeholder=job]");
     if (await jobField.count()) await jobField.fill(job);
     await block.locator(".execute").click();

@@ -3,8 +3,9 @@
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::tiles::TaskPath;
 use crate::api::batch::{self, BatchCall};
 use crate::api::dto::{BatchParams, EmbeddingParams, File, PixelParams, images};
 use crate::api::error::Problem;
@@ -18,6 +19,18 @@ use crate::engine::{Caller, Class, SceneRequest};
 /// Most files in one form.
 const MAX_FILES: usize = 4096;
 
+/// Path of a task whose answer for a chip is one row.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct BatchPath {
+    /// Model id.
+    #[param(example = "world")]
+    model: String,
+    /// `embedding`, or a classification.
+    #[param(example = "embedding")]
+    task: String,
+}
+
 /// Predict on many chips
 ///
 /// The body is one npy file `[N, C, H, W]` of N chips, or a form whose parts named `chip` are a raster each. The response is a table
@@ -29,7 +42,7 @@ const MAX_FILES: usize = 4096;
 /// answered. A chip has several captures if they are stacked in its bands (`images=N`). Integers are raw pixel values; floating-point
 /// npy holds normalised input, which is not scaled again.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}/batch", operation_id = "predict_batch", tag = "predict",
-    params(TaskPath, BatchParams, PixelParams, EmbeddingParams),
+    params(BatchPath, BatchParams, PixelParams, EmbeddingParams),
     request_body(description = "The chips", content(
         (ChipForm = "multipart/form-data"), (inline(File) = "application/x-npy"), (inline(File) = "application/octet-stream"),
     )),
@@ -41,7 +54,7 @@ const MAX_FILES: usize = 4096;
     ))]
 pub(super) async fn predict_batch(
     State(state): State<AppState>,
-    Path(TaskPath { model, task }): Path<TaskPath>,
+    Path(BatchPath { model, task }): Path<BatchPath>,
     Query((params, pixels, embedding)): Query<(BatchParams, PixelParams, EmbeddingParams)>,
     Extension(caller): Extension<Caller>,
     request: Request,

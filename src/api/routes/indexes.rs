@@ -128,7 +128,7 @@ pub(super) async fn delete_index(
 /// compared; of equal scores the row with the lower number comes first. Rows that are examples themselves are among the results.
 #[utoipa::path(post, path = "/v1/indexes/{index}/search", operation_id = "search_index", tag = "indexes", params(IndexPath),
     request_body(content = SimilarSearch, description = "What to search for",
-        example = json!({"positive": [{"point": [7.59, 47.55]}], "negative": [{"id": "17"}], "limit": 10})),
+        example = json!({"positive": [{"point": [7.25, 47.05]}], "negative": [{"id": "cell-5"}], "limit": 10})),
     responses((status = 200, description = "The rows", body = SimilarRows, content_type = "application/geo+json")))]
 pub(super) async fn search_index(
     State(state): State<AppState>,
