@@ -52,6 +52,10 @@ impl FleetError {
             }
             cause = error.source();
         }
+        if reason.contains("invalid peer certificate") {
+            reason +=
+                "; SSL_CERT_FILE names the authority of its certificate, and ?sslmode=disable in the URL does without TLS";
+        }
         Self::Database { reason }
     }
 }

@@ -87,7 +87,7 @@ impl From<&Index> for IndexDto {
 #[into_params(parameter_in = Query)]
 pub(crate) struct TableParams {
     /// Id of the new index: 1 to 64 letters, digits, `_`, `-` or `.`. By default it is derived from the content.
-    #[param(example = "fields", pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
+    #[param(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
     pub id: Option<String>,
     /// Short description.
     pub title: Option<String>,

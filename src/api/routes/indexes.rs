@@ -27,7 +27,7 @@ use crate::jobs::NewJob;
 #[into_params(parameter_in = Path)]
 pub(super) struct IndexPath {
     /// Index id, as in `GET /v1/indexes`.
-    #[param(example = "fields")]
+    #[param(example = "greece")]
     pub index: String,
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn delete_index(
 /// compared; of equal scores the row with the lower number comes first. Rows that are examples themselves are among the results.
 #[utoipa::path(post, path = "/v1/indexes/{index}/search", operation_id = "search_index", tag = "indexes", params(IndexPath),
     request_body(content = SimilarSearch, description = "What to search for",
-        example = json!({"positive": [{"point": [7.25, 47.05]}], "negative": [{"id": "cell-5"}], "limit": 10})),
+        example = json!({"positive": [{"point": [23.0, 38.0]}], "limit": 10})),
     responses((status = 200, description = "The rows", body = SimilarRows, content_type = "application/geo+json")))]
 pub(super) async fn search_index(
     State(state): State<AppState>,
