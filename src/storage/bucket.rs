@@ -21,9 +21,9 @@ use super::store_http::{OBJECTS, StoreConnector};
 const RETRY_FOR: Duration = Duration::from_secs(180);
 const RETRIES: usize = 8;
 
-/// How often an object is put again while another is being put under its name, and the pause before the first time.
-const MAX_CONFLICTS: u32 = 8;
-const CONFLICT_PAUSE: Duration = Duration::from_millis(250);
+/// How often an object is put that is not there afterwards, and the pause after the first time; it grows.
+const MAX_ATTEMPTS: u32 = 8;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Objects below a prefix of a bucket.
 #[derive(Clone)]
@@ -98,22 +98,22 @@ impl Bucket {
     /// If the store does not answer, or refuses.
     pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool, BucketError> {
         let at = self.at(name);
-        let mut conflicts = 0;
+        let mut attempts = 1;
         loop {
-            match self.store.put_opts(&at, bytes.clone().into(), PutMode::Create.into()).await {
+            let error = match self.store.put_opts(&at, bytes.clone().into(), PutMode::Create.into()).await {
                 Ok(_) => return Ok(true),
-                Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. })) => match self.store.head(&at).await
-                {
-                    Ok(_) => return Ok(false),
-                    // S3 answers 409 while another is writing, who may fail yet.
-                    Err(Error::NotFound { .. }) if conflicts < MAX_CONFLICTS => {
-                        conflicts += 1;
-                        tokio::time::sleep(CONFLICT_PAUSE * conflicts).await;
-                    }
-                    Err(Error::NotFound { .. }) => return Err(self.failed(name, &error)),
-                    Err(error) => return Err(self.failed(name, &error)),
-                },
+                // Generic: a request whose answer was lost may have been done.
+                Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::Generic { .. })) => error,
                 Err(error) => return Err(self.failed(name, &error)),
+            };
+            match self.store.head(&at).await {
+                Ok(_) => return Ok(false),
+                // S3 answers 409 while another is writing, who may fail yet.
+                Err(Error::NotFound { .. }) if attempts < MAX_ATTEMPTS => {
+                    tokio::time::sleep(ATTEMPT_PAUSE * attempts).await;
+                    attempts += 1;
+                }
+                Err(_) => return Err(self.failed(name, &error)),
             }
         }
     }
