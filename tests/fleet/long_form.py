@@ -28,15 +28,16 @@ def full_disk(fleet):
         # `submit` makes the folder below.
         number = fleet.submit("full/out", "small")
         filler = folder / "filler"
-        with open(filler, "wb") as file:
+        with open(filler, "wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(4096))
-                    file.flush()
             except OSError:
                 pass
         worker = fleet.worker()
-        chaos.until(lambda: "is handed back" in worker.log.read_text(), "a block that finds no room")
+        # A worker that cannot even look at the plan looks again after a minute.
+        waits = ("is handed back", "left to other workers")
+        chaos.until(lambda: any(text in worker.log.read_text() for text in waits), "a block that finds no room")
         time.sleep(8)
         job = fleet.job(number)
         chaos.check((job["state"], job["failed"]) == ("running", 0), f"a full disk ended the job as {job}")
