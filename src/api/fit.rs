@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::dto::{FitBody, ModelDto};
@@ -50,8 +49,6 @@ impl FitCall {
         let request = tokio::task::spawn_blocking(plan).await.map_err(Problem::internal)??;
         let report = |done, total| progress.set(done, total);
         let model = engine.fit_model(request, &Caller::patient(Class::Job), report).await?;
-        let body = serde_json::to_vec(&ModelDto::from(model)).map_err(Problem::internal)?;
-        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Ok(JobOutcome { headers, body: Bytes::from(body) })
+        stored_body::outcome(&ModelDto::from(model))
     }
 }

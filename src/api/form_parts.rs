@@ -113,7 +113,15 @@ impl FormParts {
         }
     }
 
-    /// Accepted media types of raw bodies.
+    /// What a file is, in a word.
+    pub(super) fn noun(self) -> &'static str {
+        match self {
+            Self::Captures | Self::Chips(_) => "raster",
+            Self::Table => "table",
+        }
+    }
+
+    /// Accepted media types of raw bodies, the most usual first.
     pub(super) fn types(self) -> &'static [&'static str] {
         match self {
             Self::Captures | Self::Chips(_) => &RASTER_TYPES,

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -69,8 +68,6 @@ impl IndexCall {
         let request = area_index(&engine, text)?;
         let report = |done, total| progress.set(done, total);
         let index = engine.index_area(request, &Caller::patient(Class::Job), report).await?;
-        let body = serde_json::to_vec(&IndexDto::from(&*index)).map_err(Problem::internal)?;
-        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Ok(JobOutcome { headers, body: Bytes::from(body) })
+        stored_body::outcome(&IndexDto::from(&*index))
     }
 }

@@ -1,4 +1,4 @@
-//! The JSON body of a request, kept as the only input of its job.
+//! The JSON body of a request, kept as the only input of its job, and a JSON document as the job's result.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::Problem;
-use crate::jobs::{InputContent, JobInput};
+use crate::jobs::{InputContent, JobInput, JobOutcome};
 
 /// The body as a job's input.
 ///
@@ -25,4 +25,13 @@ pub(super) fn read<T: DeserializeOwned>(inputs: &[(String, PathBuf)]) -> Result<
     let (_, path) = inputs.first().ok_or_else(|| Problem::internal("a job without its input"))?;
     let text = std::fs::read(path).map_err(Problem::internal)?;
     serde_json::from_slice(&text).map_err(Problem::internal)
+}
+
+/// A document as a job's result.
+///
+/// # Errors
+/// If it cannot be written as JSON.
+pub(super) fn outcome(document: &impl Serialize) -> Result<JobOutcome, Problem> {
+    let body = serde_json::to_vec(document).map_err(Problem::internal)?.into();
+    Ok(JobOutcome { headers: vec![("content-type".to_owned(), "application/json".to_owned())], body })
 }

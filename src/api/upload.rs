@@ -104,16 +104,16 @@ pub(super) async fn read_as(
         Some(found) => {
             let needed = parts.needed_types();
             let hint = if found == "application/x-www-form-urlencoded" {
-                " (curl: add -H 'Content-Type: image/tiff')"
+                format!(" (curl: add -H 'Content-Type: {}')", parts.types()[0])
             } else {
-                ""
+                String::new()
             };
             let detail = format!("Content-Type: found {found}; {needed} is needed{hint}");
             return Err(Problem::new(ErrorKind::UnsupportedMedia, detail));
         }
     };
     match files.iter().find(|file| file.is_empty()) {
-        Some(file) => Err(Problem::invalid(format!("{}: found no bytes; a raster is needed", file.name))),
+        Some(file) => Err(Problem::invalid(format!("{}: found no bytes; a {} is needed", file.name, parts.noun()))),
         None => Ok(files),
     }
 }

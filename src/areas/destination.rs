@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::error::AreaError;
 use super::folder::Folder;
-use crate::engine::EngineError;
+use crate::engine::blocking;
 use crate::storage::{Bucket, ObjectStores, is_remote};
 
 /// A place for the results of one job. Names of files may have one level of folders, with `/`.
@@ -125,9 +125,4 @@ impl Destination {
             files.clean();
         }
     }
-}
-
-/// Does what waits for a disk on a thread that may wait.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, AreaError> + Send + 'static) -> Result<T, AreaError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(AreaError::Engine(EngineError::Panicked)))
 }

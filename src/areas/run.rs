@@ -172,9 +172,15 @@ pub(crate) async fn is_made(block: &Block, destination: &Destination) -> Result<
 /// If it holds that of another job, or cannot be written.
 pub(crate) async fn agreed(plan: &AreaPlan, destination: &Destination) -> Result<AreaPlan, AreaError> {
     const PLAN: &str = "plan.json";
-    let text = serde_json::to_vec_pretty(plan).map_err(|error| AreaError::Invalid { detail: error.to_string() })?;
-    destination.put_new(PLAN, text).await?;
-    let found = destination.read(PLAN).await?.unwrap_or_default();
+    let found = match destination.read(PLAN).await? {
+        Some(found) => found,
+        None => {
+            let text = serde_json::to_vec_pretty(plan).map_err(|error| AreaError::Invalid { detail: error.to_string() })?;
+            destination.put_new(PLAN, text).await?;
+            // That of another run may have come first.
+            destination.read(PLAN).await?.unwrap_or_default()
+        }
+    };
     let conflict = |what: &str| AreaError::Conflict {
         detail: format!("the destination holds {what}; an empty folder is needed, or the job that it was begun with"),
     };

@@ -83,14 +83,14 @@ pub(super) fn check(
     (options, max_batch): (&SceneOptions, usize),
 ) -> Result<Chips, EngineError> {
     check_question(plan)?;
-    limit("chips", chips.len(), MAX_CHIPS)?;
+    EngineError::limit("chips", chips.len() as u64, MAX_CHIPS as u64)?;
     let (mut batches, mut warnings): (Vec<Batch>, Vec<String>) = (Vec::new(), Vec::new());
     let mut pixels = 0;
     for (index, captures) in chips.iter().enumerate() {
         let at = |source: EngineError| EngineError::Chip { index, source: Arc::new(source) };
         let (width, height) = size(plan, captures, options).map_err(at)?;
         pixels += width * height;
-        limit("pixels of all chips", pixels, usize::try_from(options.max_pixels).unwrap_or(usize::MAX))?;
+        EngineError::limit("pixels of all chips", pixels as u64, options.max_pixels)?;
         let read = read(plan, captures).map_err(at)?;
         let (shape, found) = match read {
             Some(WindowPixels { shape, warnings, .. }) => (Some(shape), warnings),
@@ -259,11 +259,4 @@ fn read(plan: &ScenePlan, captures: &[Arc<dyn Raster>]) -> Result<Option<WindowP
 fn batch_size([captures, height, width, _]: [usize; 4], options: &SceneOptions, max_batch: usize) -> usize {
     let pixels = options.window_px.pow(2).saturating_mul(max_batch);
     (pixels / (captures * height * width).max(1)).clamp(1, MAX_BATCH)
-}
-
-fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), EngineError> {
-    if found <= limit {
-        return Ok(());
-    }
-    Err(EngineError::TooLarge { what, found: found as u64, limit: limit as u64 })
 }

@@ -193,6 +193,14 @@ fn did_you_mean(suggestion: &Option<String>) -> String {
 }
 
 impl EngineError {
+    /// Checks a count against a limit.
+    ///
+    /// # Errors
+    /// [`EngineError::TooLarge`].
+    pub(super) fn limit(what: &'static str, found: u64, limit: u64) -> Result<(), Self> {
+        if found > limit { Err(Self::TooLarge { what, found, limit }) } else { Ok(()) }
+    }
+
     /// True if a remote file has changed since its source was opened.
     pub(super) fn is_changed_file(&self) -> bool {
         matches!(self, Self::Raster(error) if error.is_changed_file())

@@ -7,6 +7,7 @@
 mod area;
 mod assembly;
 mod bench;
+mod blocking;
 mod borders;
 mod caller;
 mod chips;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The device type of [`Engine::start`].
+pub(crate) use blocking::blocking;
 pub use candle_core::Device;
 
 pub use area::{Area, AreaCrs, AreaRequest, AreaShape};

@@ -89,14 +89,14 @@ fn size_within(
 ) -> Result<(usize, usize), EngineError> {
     let ScenePlan { model: ModelTask { spec, task }, embedding, .. } = plan;
     let (width, height) = imagery.size(spec)?;
-    limit("pixels", (width * height) as u64, options.max_pixels)?;
+    EngineError::limit("pixels", (width * height) as u64, options.max_pixels)?;
     if is_dense(task.task_type) {
         let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
-        limit("values in the answer (pixels times categories)", values, options.max_values)?;
+        EngineError::limit("values in the answer (pixels times categories)", values, options.max_values)?;
     }
     if task.task_type == TaskType::Embedding && embedding.pool == Pool::None {
         let values = embedding.layers.0.iter().map(|layer| layer.values(spec, width, height) as u64).sum();
-        limit("values in the answer (cells of the feature maps times channels)", values, options.max_values)?;
+        EngineError::limit("values in the answer (cells of the feature maps times channels)", values, options.max_values)?;
     }
     Ok((width, height))
 }
@@ -134,8 +134,4 @@ pub(super) fn bytes(
 
 fn is_dense(task_type: TaskType) -> bool {
     matches!(task_type, TaskType::Segment | TaskType::BinSegment | TaskType::Regress)
-}
-
-fn limit(what: &'static str, found: u64, limit: u64) -> Result<(), EngineError> {
-    if found > limit { Err(EngineError::TooLarge { what, found, limit }) } else { Ok(()) }
 }

@@ -31,7 +31,7 @@ pub struct NewFleetJob {
     pub text: String,
     /// The identity of its plan.
     pub identity: String,
-    /// An absolute path.
+    /// A place that every worker sees under this name.
     pub destination: String,
     /// The names of its blocks.
     pub blocks: Vec<String>,
@@ -44,7 +44,7 @@ pub struct StoredJob {
     pub text: String,
     /// The identity of its plan.
     pub identity: String,
-    /// An absolute path.
+    /// A place that every worker sees under this name.
     pub destination: String,
 }
 

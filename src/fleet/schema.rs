@@ -61,15 +61,15 @@ pub(super) async fn prepare(connection: &Connection) -> Result<(), FleetError> {
     let rows = connection.rows("SELECT max(version) FROM satlas.version WHERE $1", &[(&true, Type::BOOL)]).await?;
     match rows.first().and_then(|row| row.get::<_, Option<i32>>(0)) {
         Some(VERSION) => Ok(()),
-        found => Err(version_differs(found)),
+        found => Err(version_differs(found, VERSION)),
     }
 }
 
 /// The tables are of a version that this program does not know.
-pub(super) fn version_differs(found: Option<i32>) -> FleetError {
+pub(super) fn version_differs(found: Option<i32>, known: i32) -> FleetError {
     let found = found.map_or("none".to_owned(), |version| version.to_string());
     let detail = format!(
-        "the database's tables have version {found}, and this program knows {VERSION}; the program that made them, or a database \
+        "the database's tables have version {found}, and this program knows {known}; the program that made them, or a database \
          of its own, is needed"
     );
     FleetError::Unusable { detail }

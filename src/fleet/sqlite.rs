@@ -84,7 +84,7 @@ fn open(file: &Path) -> Result<Connection, FleetError> {
             transaction.execute_batch(TABLES)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
-        other => return Err(schema::version_differs(Some(other))),
+        other => return Err(schema::version_differs(Some(other), VERSION)),
     }
     transaction.commit()?;
     Ok(connection)

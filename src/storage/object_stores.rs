@@ -60,6 +60,18 @@ pub(super) enum StoreKind {
     Azure,
 }
 
+impl StoreKind {
+    /// The store of a scheme in lower case.
+    fn of_scheme(scheme: &str) -> Option<Self> {
+        match scheme {
+            "s3" => Some(Self::S3),
+            "gs" => Some(Self::Gcs),
+            "az" | "abfs" | "abfss" => Some(Self::Azure),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Debug for ObjectStores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("ObjectStores");
@@ -73,9 +85,10 @@ impl fmt::Debug for ObjectStores {
 
 /// True if a location is an address rather than a path.
 pub fn is_remote(location: &str) -> bool {
-    let schemes = ["http", "https", "s3", "gs", "az", "abfs", "abfss", "stac+http", "stac+https"];
-    let known = |scheme: &str| schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    location.split_once("://").is_some_and(|(scheme, _)| known(scheme))
+    let known = |scheme: &str| {
+        ["http", "https", "stac+http", "stac+https"].contains(&scheme) || StoreKind::of_scheme(scheme).is_some()
+    };
+    location.split_once("://").is_some_and(|(scheme, _)| known(&scheme.to_ascii_lowercase()))
 }
 
 impl ObjectStores {
@@ -130,13 +143,13 @@ impl ObjectStores {
     /// # Errors
     /// [`RemoteError::BadUrl`].
     pub fn locate(&self, location: &str) -> Result<RemoteUrl, RemoteError> {
-        let scheme = location.trim().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            Some("s3" | "gs" | "az" | "abfs" | "abfss") => {}
-            Some("stac+http" | "stac+https") => {
+        let (scheme, _) = location.trim().split_once("://").unwrap_or_default();
+        match scheme.to_ascii_lowercase().as_str() {
+            "stac+http" | "stac+https" => {
                 return RemoteUrl::parse(location.trim().get("stac+".len()..).unwrap_or_default());
             }
-            _ => return RemoteUrl::parse(location),
+            scheme if StoreKind::of_scheme(scheme).is_none() => return RemoteUrl::parse(location),
+            _ => {}
         }
         let Target { kind: store, bucket, key, host, .. } = self.target(location)?;
         if key.is_empty() {
@@ -160,12 +173,8 @@ impl ObjectStores {
     /// [`RemoteError::BadUrl`].
     pub(super) fn target(&self, location: &str) -> Result<Target, RemoteError> {
         let (scheme, rest) = location.trim().split_once("://").unwrap_or_default();
-        let kind = match scheme.to_ascii_lowercase().as_str() {
-            "s3" => StoreKind::S3,
-            "gs" => StoreKind::Gcs,
-            "az" | "abfs" | "abfss" => StoreKind::Azure,
-            _ => return Err(RemoteError::bad_url(location, NEEDED)),
-        };
+        let kind = StoreKind::of_scheme(&scheme.to_ascii_lowercase());
+        let kind = kind.ok_or_else(|| RemoteError::bad_url(location, NEEDED))?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         let is_plain =
             |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));

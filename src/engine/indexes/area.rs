@@ -6,7 +6,7 @@ use super::index::{Index, NewRow};
 use super::library::{IndexOrigin, NewIndex};
 use crate::engine::caller::Caller;
 use crate::engine::error::EngineError;
-use crate::engine::{Area, AreaRequest, Engine, ScenePlan};
+use crate::engine::{Area, AreaRequest, Engine, ScenePlan, blocking};
 use crate::georef::{Georef, write_wkb};
 use crate::prediction::{Embedding, Output, Pool, Prediction, WholeMap};
 use crate::zoo::TaskType;
@@ -18,7 +18,7 @@ const BLOCK_PX: usize = 1024;
 const CELL_SIDES: std::ops::RangeInclusive<usize> = 8..=512;
 
 /// Most cells of an index.
-const MAX_CELLS: usize = 4_000_000;
+const MAX_CELLS: u64 = 4_000_000;
 
 /// An area to make an index of.
 #[derive(Clone)]
@@ -47,8 +47,7 @@ impl Engine {
         let ([layer], TaskType::Embedding) = (embedding.layers.0.as_slice(), model.task.task_type) else {
             return invalid("layer: found several; an index has the vectors of one layer".to_owned());
         };
-        let stride = layer.stride_px(&model.spec.backbone);
-        let cell_px = request.cell_px;
+        let (stride, cell_px) = (stride_px(&request.scene), request.cell_px);
         if !CELL_SIDES.contains(&cell_px) || !cell_px.is_multiple_of(stride) {
             let (least, most) = (CELL_SIDES.start(), CELL_SIDES.end());
             return invalid(format!(
@@ -59,10 +58,8 @@ impl Engine {
         let area = self.plan_area(&request.scene, request.area.clone()).await?;
         let (width, height) = area.size();
         let cells = width.div_ceil(cell_px).saturating_mul(height.div_ceil(cell_px));
-        if cells > MAX_CELLS {
-            let what = "cells of the area (larger cells or a smaller area are needed)";
-            return Err(EngineError::TooLarge { what, found: cells as u64, limit: MAX_CELLS as u64 });
-        }
+        let what = "cells of the area (larger cells or a smaller area are needed)";
+        EngineError::limit(what, cells as u64, MAX_CELLS)?;
         Ok(area)
     }
 
@@ -79,15 +76,15 @@ impl Engine {
         let area = self.plan_area_index(&request).await?;
         let (indexes, id, title) = (self.indexes.clone(), request.id.clone(), request.title.clone());
         let mut new = blocking(move || indexes.begin(&id, title)).await?;
-        let blocks = area.blocks(BLOCK_PX);
+        let (blocks, stride) = (area.blocks(BLOCK_PX), stride_px(&request.scene));
         report(0, blocks.len());
         for (done, (cols, rows)) in blocks.iter().enumerate() {
             let block = area.block(cols.clone(), rows.clone());
             let _memory = self.area_memory(&request.scene, &block, &WholeMap::default()).await?;
             let sink = Box::<WholeMap>::default();
             let (answer, _) = self.predict_area(&request.scene, caller, &block, sink, |_| {}).await?;
-            let (cell_px, first) = (request.cell_px, [cols.start, rows.start]);
-            new = blocking(move || add_cells(new, &answer, first, cell_px)).await?;
+            let (cells, first) = ((request.cell_px, stride), [cols.start, rows.start]);
+            new = blocking(move || add_cells(new, &answer, first, cells)).await?;
             report(done + 1, blocks.len());
         }
         let origin = IndexOrigin::Area {
@@ -101,12 +98,17 @@ impl Engine {
     }
 }
 
+/// The pixels that a position of the plan's layer stands for, along each side.
+fn stride_px(ScenePlan { model, embedding, .. }: &ScenePlan) -> usize {
+    embedding.layers.0.first().map_or(1, |layer| layer.stride_px(&model.spec.backbone))
+}
+
 /// Adds the cells of a block. A cell that a block's border cuts is two rows. Cells without data have no direction, and are left out.
 fn add_cells(
     mut new: NewIndex,
     answer: &Prediction,
     [first_col, first_row]: [usize; 2],
-    cell_px: usize,
+    (cell_px, stride): (usize, usize),
 ) -> Result<NewIndex, EngineError> {
     let Output::Embedding(maps) = &answer.output else { return Ok(new) };
     let Some(Embedding { shape, values, pool: Pool::None, .. }) = maps.first() else { return Ok(new) };
@@ -115,8 +117,7 @@ fn add_cells(
     else {
         return Ok(new);
     };
-    let stride = answer.width.div_ceil(cols.max(1)).next_power_of_two().max(1);
-    let side = (cell_px / stride).max(1);
+    let side = cell_px / stride;
     for row in (0..rows).step_by(side) {
         for col in (0..cols).step_by(side) {
             let (last_row, last_col) = ((row + side).min(rows), (col + side).min(cols));
@@ -155,11 +156,4 @@ fn outline(georef: &Georef, [left, top, right, bottom]: [usize; 4]) -> Option<Ve
         ring.iter_mut().filter(|[lon, _]| *lon < 0.0).for_each(|[lon, _]| *lon += 360.0);
     }
     Some(write_wkb(&[vec![ring]]))
-}
-
-/// Does what waits for a disk on a thread that may wait.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(EngineError::Panicked))
 }

@@ -17,7 +17,7 @@ use crate::sync::IgnorePoison;
 use crate::temporary_folder::TemporaryFolder;
 
 /// Most indexes: each keeps four files open.
-const MAX_INDEXES: usize = 64;
+const MAX_INDEXES: u64 = 64;
 
 const RECORD: &str = "index.json";
 
@@ -161,11 +161,7 @@ impl Indexes {
         if open.contains_key(id) {
             return Err(EngineError::Exists { what: "index", id: id.to_owned() });
         }
-        if open.len() >= MAX_INDEXES {
-            let (found, limit) = (open.len() as u64 + 1, MAX_INDEXES as u64);
-            return Err(EngineError::TooLarge { what: "indexes", found, limit });
-        }
-        Ok(())
+        EngineError::limit("indexes", open.len() as u64 + 1, MAX_INDEXES)
     }
 
     /// Begins an index. It is there once it is finished; dropped before, it leaves nothing. Blocks.

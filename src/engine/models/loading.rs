@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 
 use super::{ModelWeights, Models, Shared};
+use crate::engine::blocking;
 use crate::engine::error::EngineError;
 use crate::engine::loaded::LoadedModel;
 use crate::engine::model_memory::{MIB, Reservation};
@@ -138,7 +139,7 @@ impl Models {
         if before.place == WeightsPlace::Remote {
             // Downloads hold no memory that others could use.
             let (locator, wanted) = (locator.clone(), spec.clone());
-            blocking(move || Ok(locator.fetch(&wanted)?)).await?;
+            blocking(move || locator.fetch(&wanted).map_err(EngineError::from)).await?;
         }
         let most_bytes = if base.is_some() { 0 } else { Network::most_bytes(&spec, device, *dtype)? };
         let reservation = memory.reserve(most_bytes, |mib| self.make_room(mib)).await;
@@ -199,13 +200,6 @@ impl Models {
         }
         loaded.run_pending_tasks().await;
     }
-}
-
-/// Runs work that blocks on a thread for it.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(EngineError::Panicked))
 }
 
 /// Makes the cache drop `model` once it is idle: the cache expires entries only when it is used, so a server without requests
