@@ -87,6 +87,15 @@ fn blocks_equal_the_whole_and_a_run_goes_on() {
     let now = std::fs::metadata(work.path(&format!("out/rasters/{second}.tif"))).expect("a raster");
     assert_eq!(now.modified().expect("a time"), written.modified().expect("a time"), "each block is written once");
     assert!(!work.path("out/.unfinished").exists());
+    // The same as map tiles, in one file that is a source in its turn.
+    let (out, map) =
+        (work.path("out").to_string_lossy().into_owned(), work.path("map.pmtiles").to_string_lossy().into_owned());
+    let drawn = report(&run(&["tiles", &out, "-o", &map, "--quiet"]));
+    assert_eq!((&drawn["min_zoom"], &drawn["max_zoom"]), (&json!(2), &json!(4)));
+    assert!(drawn["tiles"].as_u64().is_some_and(|tiles| tiles > 5) && work.path("map.pmtiles").exists(), "{drawn}");
+    let too_deep = run(&["tiles", &out, "-o", &map, "--max-zoom", "24"]);
+    assert!(text(&too_deep.stderr).contains("a smaller --max-zoom is needed"), "{}", text(&too_deep.stderr));
+
     let third_run = report(&work.run("out", &[]));
     assert_eq!((&third_run["made"], &third_run["state"]), (&json!(0), &json!("done")));
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use candle_core::{DType, Device};
 use satlas_serve::engine::{
-    BatchOptions, Caller, Class, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectRule, PixelOptions,
-    SceneOptions, SceneProgress, SceneRequest, SourceOptions, TileRequest, Timings, WindowOptions,
+    BatchOptions, Caller, Class, EmbeddingOptions, Engine, EngineOptions, ModelOptions, ObjectLimit, ObjectRule,
+    PixelOptions, SceneOptions, SceneProgress, SceneRequest, SourceOptions, TileRequest, Timings, WindowOptions,
 };
 use satlas_serve::prediction::{Object, Output, Prediction, WholeMap};
 use satlas_serve::raster::{ChunkCache, Limits, OpenOptions, Source};
@@ -82,6 +82,7 @@ fn tile(engine: &Engine, model: &str, task: &str, (z, x, y): (u32, u64, u64)) ->
         pixels: PixelOptions::default(),
         embedding: EmbeddingOptions::default(),
         objects: ObjectRule::Centre,
+        limit: ObjectLimit::default(),
     }
 }
 
@@ -128,6 +129,7 @@ async fn trees_are_found_on_the_held_out_image() {
         model: engine.models().task("trees", "tree_crown").unwrap(),
         pixels: PixelOptions::default(),
         embedding: EmbeddingOptions::default(),
+        limit: ObjectLimit::default(),
     });
     let reported = std::sync::Mutex::new(Vec::new());
     let report = |progress| reported.lock().unwrap().push(progress);

@@ -7,7 +7,8 @@ use super::dto::{AreaParams, EmbeddingParams, PixelParams, RenderParams};
 use super::error::Problem;
 use super::extract::Query;
 use crate::areas::{AreaError, AreaJob};
-use crate::engine::{Engine, SceneRequest};
+use crate::engine::{Engine, ObjectLimit, SceneRequest};
+use crate::outputs::{Format, least_score};
 
 /// The members that a job has beside those of `POST /v1/predict`.
 #[derive(Deserialize)]
@@ -41,7 +42,9 @@ pub(crate) fn area_job(engine: &Engine, text: Map<String, Value>) -> Result<(Are
     let render = render.options(&model.task)?;
     let pixels = pixels.options(area.datetime()?, area.resampling()?)?;
     let request = area.request()?;
-    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding: embedding.options()? });
+    // Tables show the objects that GeoJSON does.
+    let limit = ObjectLimit::new(render.max_detections, least_score(Format::Geojson, &render));
+    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding: embedding.options()?, limit });
     Ok((AreaJob::new(scene, request, render, block_px, kept.into())?, destination))
 }
 

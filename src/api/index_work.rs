@@ -10,7 +10,7 @@ use super::dto::{AreaParams, EmbeddingParams, IndexDto, PixelParams};
 use super::error::Problem;
 use super::extract::Query;
 use super::stored_body;
-use crate::engine::{AreaIndexRequest, Caller, Class, EMBEDDING, Engine, SceneRequest};
+use crate::engine::{AreaIndexRequest, Caller, Class, EMBEDDING, Engine, ObjectLimit, SceneRequest};
 use crate::jobs::{JobOutcome, JobProgress};
 
 /// Side of cells that are asked for nothing else.
@@ -49,7 +49,8 @@ pub(super) fn area_index(engine: &Engine, text: Map<String, Value>) -> Result<Ar
     let Query((pixels, embedding)) = Query::<(PixelParams, EmbeddingParams)>::of(&options)?;
     let model = engine.models().task(&model, EMBEDDING)?;
     let pixels = pixels.options(area.datetime()?, area.resampling()?)?;
-    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding: embedding.options()? });
+    let scene =
+        engine.plan_scene(SceneRequest { model, pixels, embedding: embedding.options()?, limit: ObjectLimit::default() });
     Ok(AreaIndexRequest { id, title, scene, area: area.request()?, cell_px: cell_px.unwrap_or(CELL_PX) })
 }
 

@@ -11,9 +11,9 @@ use super::dto::{AreaParams, EmbeddingParams, PixelParams, RenderParams, images}
 use super::error::Problem;
 use super::negotiate;
 use super::upload::{self, UploadedFile};
-use crate::engine::{AreaRequest, Caller, Class, Engine, ScenePlan, SceneProgress, SceneRequest};
+use crate::engine::{AreaRequest, Caller, Class, Engine, ObjectLimit, ScenePlan, SceneProgress, SceneRequest};
 use crate::jobs::{JobOutcome, JobProgress};
-use crate::outputs::{Format, OutputError, RenderOptions, dense_sink};
+use crate::outputs::{Format, OutputError, RenderOptions, dense_sink, least_score};
 use crate::raster::Limits;
 
 /// A request for a prediction, as the texts that the client sent. Jobs store it as JSON: the API's parameters stay the same across
@@ -77,7 +77,8 @@ impl Predictor {
             }
             Some(area) => (call.pixels.options(area.datetime()?, area.resampling()?)?, Some(area.request()?)),
         };
-        let scene = self.engine.plan_scene(SceneRequest { model, pixels, embedding });
+        let limit = ObjectLimit::new(render.max_detections, least_score(format, &render));
+        let scene = self.engine.plan_scene(SceneRequest { model, pixels, embedding, limit });
         Ok(PredictPlan { scene, format, images, render, area })
     }
 

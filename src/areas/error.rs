@@ -5,6 +5,7 @@ use std::io;
 use crate::engine::EngineError;
 use crate::error::ErrorKind;
 use crate::outputs::OutputError;
+use crate::raster::RasterError;
 use crate::storage::BucketError;
 
 /// An error of an area job.
@@ -54,6 +55,9 @@ pub enum AreaError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The rasters of a run could not be read.
+    #[error(transparent)]
+    Raster(#[from] RasterError),
     /// A block could not be encoded.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -67,6 +71,7 @@ impl AreaError {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::TooManyBlocks { .. } | Self::TooManyBytes { .. } => ErrorKind::TooLarge,
             Self::Io { .. } => ErrorKind::Internal,
+            Self::Raster(error) => error.kind(),
             Self::Bucket(_) => ErrorKind::Upstream,
             Self::Engine(error) => error.kind(),
             Self::Output(error) => error.kind(),

@@ -33,6 +33,11 @@ impl Folder {
         self.root.join(name).exists()
     }
 
+    /// Where a file of this name lies.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     /// The names of the files in one of its folders.
     ///
     /// # Errors

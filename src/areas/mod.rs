@@ -13,6 +13,7 @@
 //! | `destination`, `folder` | where files go: each put there once |
 //! | `run` | the blocks of a shard, one after the other |
 //! | `archive` | the folder as one file |
+//! | `map`, `pmtiles` | the rasters as map tiles in one file |
 //! | `stac`, `mosaic` | what is written over the blocks |
 
 mod archive;
@@ -21,8 +22,10 @@ mod destination;
 mod error;
 mod folder;
 mod job;
+mod map;
 mod mosaic;
 mod plan;
+mod pmtiles;
 mod run;
 mod shard;
 mod stac;
@@ -32,6 +35,7 @@ pub use destination::Destination;
 pub use error::AreaError;
 pub use folder::Folder;
 pub use job::AreaJob;
+pub use map::{MapReport, write_map};
 pub use plan::{AreaPlan, Block, Estimate};
 pub use run::{FailedBlock, Progress, Report, RunOptions, run};
 pub(crate) use run::{agreed, cover, is_made, make, note_failure};

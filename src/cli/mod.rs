@@ -1,4 +1,4 @@
-//! The command line: serve, models, predict, plan, run, submit, worker, jobs, openapi, bench, health.
+//! The command line: serve, models, predict, plan, run, tiles, submit, worker, jobs, openapi, bench, health.
 //!
 //! Errors are one line on stderr. The exit code is 1 if a command failed and 2 if the arguments could not be parsed.
 
@@ -9,6 +9,7 @@ mod models;
 mod options;
 mod predict;
 mod pull;
+mod tiles;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -51,6 +52,8 @@ enum Command {
     Plan(area::PlanArgs),
     /// Run a model on an area of a source in blocks, or go on with what an earlier run has left
     Run(area::RunArgs),
+    /// Write the rasters of a run as map tiles into one file (PMTiles), which web maps read without a server
+    Tiles(tiles::TilesArgs),
     /// Submit an area job to a database, for workers on any number of machines, and print its number
     Submit(fleet::SubmitArgs),
     /// Do blocks of the jobs in a database until SIGTERM, which hands them back
@@ -84,8 +87,9 @@ struct HealthArgs {
 }
 
 /// All commands. A first argument that is a flag and not one of [`OWN_FLAGS`] belongs to `serve`.
-const COMMANDS: [&str; 12] =
-    ["serve", "models", "predict", "plan", "run", "submit", "worker", "jobs", "openapi", "bench", "health", "help"];
+const COMMANDS: [&str; 13] = [
+    "serve", "models", "predict", "plan", "run", "tiles", "submit", "worker", "jobs", "openapi", "bench", "health", "help",
+];
 /// Flags that work without a command.
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
@@ -147,6 +151,7 @@ fn execute(command: Command) -> Result<(), CommandError> {
         Command::Predict(arguments) => predict::execute(arguments),
         Command::Plan(arguments) => area::plan(arguments),
         Command::Run(arguments) => area::execute(arguments),
+        Command::Tiles(arguments) => tiles::execute(arguments),
         Command::Submit(arguments) => fleet::submit(arguments),
         Command::Worker(arguments) => fleet::worker(arguments),
         Command::Jobs(arguments) => fleet::jobs(arguments),

@@ -67,7 +67,7 @@ pub(super) struct RenderArgs {
     /// Categories to show, by name, separated by commas [default: all]
     #[arg(long)]
     categories: Option<CategoryNames>,
-    /// Maximum number of objects, best first
+    /// Maximum number of objects, best first; above 100 also lets a window have more than 100, up to 2000
     #[arg(long, value_parser = parse_max_detections, value_name = "NUMBER")]
     max_detections: Option<usize>,
     /// What the pixels of an image show: color (of the category), index (of the category) or probability (of one category)

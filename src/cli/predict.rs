@@ -8,8 +8,8 @@ use clap::Args;
 use super::options::{EmbeddingArgs, PixelArgs, RenderArgs};
 use super::{CommandError, engine_config, progress_bar, runtime};
 use crate::config::{EngineSettings, Given, RemoteSettings};
-use crate::engine::{Caller, Class, SceneProgress, SceneRequest};
-use crate::outputs::{Format, dense_sink, encode};
+use crate::engine::{Caller, Class, ObjectLimit, SceneProgress, SceneRequest};
+use crate::outputs::{Format, dense_sink, encode, least_score};
 use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions};
 use crate::server;
 use crate::zoo::Task;
@@ -62,7 +62,8 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), CommandError> {
     check_output(&arguments.output)?;
     let render = arguments.render.choice().resolve(&task)?;
     let (pixels, embedding) = (arguments.pixels.options(), arguments.embedding.options());
-    let plan = engine.plan_scene(SceneRequest { model, pixels, embedding });
+    let limit = ObjectLimit::new(render.max_detections, least_score(format, &render));
+    let plan = engine.plan_scene(SceneRequest { model, pixels, embedding, limit });
     // Hosts of the addresses on the command line need no --allow-host: naming one is permission to fetch it.
     let remote = Some(Arc::new(config.remote_client(arguments.input.iter().map(String::as_str))));
     let limits = Limits { max_bytes: u64::MAX, max_pixels: config.engine.max_pixels };

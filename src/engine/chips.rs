@@ -126,10 +126,7 @@ pub(super) async fn predict(
     let work = Workload::chips(&spec.id, &task.name, size, sizes.len());
     let place = Arc::new(worker.scheduler().enter(caller, work)?);
     let model = models.load_spec(spec).await?;
-    let query = match task.task_type {
-        TaskType::Embedding => ModelQuery::Embedding(plan.embedding.layers.0.clone()),
-        _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
-    };
+    let query = ModelQuery::new(&model, task, (&plan.embedding, plan.limit))?;
     let (plan, chips_of, reading) = (Arc::new(plan.clone()), chips.chips, reading.clone());
     let answers = futures::stream::iter(chips.batches).map(move |batch| {
         let run = BatchRun { plan: plan.clone(), chips: chips_of.clone(), model: model.clone(), query: query.clone() };

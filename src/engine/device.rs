@@ -10,9 +10,10 @@ use candle_core::{Device, Tensor};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_task::EMBEDDING;
+use super::options::{EmbeddingOptions, ObjectLimit};
 use super::scheduler::{BatchOptions, Kind, Pass, Place, Scheduler, Turn, Workload};
-use crate::nn::{Features, HeadOutput, NnError, Part};
-use crate::zoo::Layer;
+use crate::nn::{DETECTIONS, Features, HeadOutput, NnError, Part};
+use crate::zoo::{Layer, Task, TaskType};
 use crate::{allocator, threads};
 
 /// A question to a model: one head, or feature maps.
@@ -24,12 +25,51 @@ pub(super) enum ModelQuery {
         head: usize,
         /// The part of the image that a classification is about; `None` for all of it, and for every other task.
         crop: Option<Part>,
+        /// Most objects of an answer that consists of such; the same for all other tasks.
+        detections: usize,
     },
     /// Feature maps.
     Embedding(Vec<Layer>),
 }
 
 impl ModelQuery {
+    /// What `task` of `model` is asked for a whole image.
+    ///
+    /// # Errors
+    /// If the model has no such task.
+    pub(super) fn new(
+        model: &LoadedModel,
+        task: &Task,
+        (embedding, limit): (&EmbeddingOptions, ObjectLimit),
+    ) -> Result<Self, EngineError> {
+        let detections = match task.task_type {
+            TaskType::Embedding => return Ok(Self::Embedding(embedding.layers.0.clone())),
+            TaskType::Detect | TaskType::Instance => limit.per_window(),
+            _ => DETECTIONS,
+        };
+        Ok(Self::Head { head: model.head(&task.name)?, crop: None, detections })
+    }
+
+    /// The lowest score of an answer that holds as many objects as were asked for.
+    pub(super) fn least_score(&self, answer: &ModelAnswer) -> Option<f32> {
+        match (self, answer) {
+            (Self::Head { detections, .. }, ModelAnswer::Head(HeadOutput::Objects(objects)))
+                if objects.len() >= *detections =>
+            {
+                objects.iter().map(|object| object.score).reduce(f32::min)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same about a part of the image, for tasks whose answer is about all of it.
+    pub(super) fn about(mut self, part: Option<Part>, task_type: TaskType) -> Self {
+        if let (Self::Head { crop, .. }, true) = (&mut self, task_type.is_label()) {
+            *crop = part;
+        }
+        self
+    }
+
     /// The name of the task of `model` that it asks for.
     pub(super) fn task_name<'a>(&self, model: &'a LoadedModel) -> &'a str {
         match self {
@@ -260,17 +300,17 @@ fn ask_network(model: &LoadedModel, features: &Features, query: &ModelQuery) -> 
 /// One answer per item of the feature maps.
 fn answers(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
     match query {
-        ModelQuery::Head { head, crop: None } => {
+        ModelQuery::Head { head, crop: None, detections } => {
             let at_image_size = |answer| match answer {
                 HeadOutput::Dense(dense) => {
                     HeadOutput::Dense(dense.enlarged(model.network.dense_stride_px(), features.width(), features.height()))
                 }
                 other => other,
             };
-            let answers = model.network.predict(features, *head)?.into_iter();
+            let answers = model.network.predict_at_most(features, *head, *detections)?.into_iter();
             Ok(answers.map(|answer| ModelAnswer::Head(at_image_size(answer))).collect())
         }
-        ModelQuery::Head { head, crop: Some(part) } => {
+        ModelQuery::Head { head, crop: Some(part), .. } => {
             Ok(model.network.classify_part(features, *head, *part)?.into_iter().map(ModelAnswer::Head).collect())
         }
         ModelQuery::Embedding(layers) => {

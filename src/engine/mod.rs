@@ -60,7 +60,7 @@ pub use indexes::{
 pub use loaded::LoadedModel;
 pub use model_task::{EMBEDDING, ModelTask};
 pub use models::{ModelOptions, ModelStatus, Models, WeightsState};
-pub use options::{CaptureNumbers, EmbeddingOptions, Layers, PixelOptions, parse_dn_offset, parse_preset};
+pub use options::{CaptureNumbers, EmbeddingOptions, Layers, ObjectLimit, PixelOptions, parse_dn_offset, parse_preset};
 pub use plan::{ObjectRule, ScenePlan, SceneRequest, TilePlan, TileRequest, zoom_range};
 pub use scene::SceneProgress;
 pub use scene_options::SceneOptions;

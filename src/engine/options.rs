@@ -5,6 +5,7 @@
 use std::str::FromStr;
 
 use crate::error::InvalidValue;
+use crate::nn::DETECTIONS;
 use crate::prediction::Pool;
 use crate::raster::{BandNumbers, CaptureSelection, InputOptions, Preset, RasterError, Resampling};
 use crate::zoo::Layer;
@@ -33,6 +34,49 @@ pub struct PixelOptions {
 impl PixelOptions {
     pub(super) fn input(&self) -> InputOptions {
         InputOptions { preset: self.preset, dn_offset: self.dn_offset as f32, bands: self.bands.clone() }
+    }
+}
+
+/// How many objects are looked for in a window, and which of them the answer shows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ObjectLimit {
+    per_window: usize,
+    shown_from: f32,
+}
+
+impl ObjectLimit {
+    /// Most objects that a window may be asked for: a box of the network's for each.
+    const MOST: usize = 2000;
+
+    /// For an answer of at most `wanted` objects with scores from `shown_from` on. Fewer than the network gives anyway cost no less.
+    pub fn new(wanted: Option<usize>, shown_from: f32) -> Self {
+        Self { per_window: wanted.unwrap_or(DETECTIONS).clamp(DETECTIONS, Self::MOST), shown_from }
+    }
+
+    /// Objects that are looked for in a window, at most.
+    pub(super) fn per_window(self) -> usize {
+        self.per_window
+    }
+
+    /// What the user should know if objects that would be shown may be missing: `least` is the lowest score of a window with as many
+    /// objects as are looked for.
+    pub(super) fn warning(self, least: Option<f32>) -> Option<String> {
+        let Self { per_window, shown_from } = self;
+        least.filter(|least| *least >= shown_from)?;
+        let more = if per_window < Self::MOST {
+            format!("; max_detections, up to {}, asks for more", Self::MOST)
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "a window shows {per_window} objects, the most that are looked for in one, so others may be missing{more}."
+        ))
+    }
+}
+
+impl Default for ObjectLimit {
+    fn default() -> Self {
+        Self::new(None, 0.0)
     }
 }
 
@@ -104,6 +148,17 @@ pub fn parse_dn_offset(text: &str) -> Result<i32, InvalidValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_window_is_warned_of_if_all_its_objects_are_shown() {
+        let limit = ObjectLimit::new(Some(5), 0.5);
+        assert_eq!(limit.per_window(), DETECTIONS);
+        assert!(limit.warning(None).is_none() && limit.warning(Some(0.4)).is_none());
+        assert!(limit.warning(Some(0.5)).unwrap().contains("max_detections, up to 2000"));
+        let most = ObjectLimit::new(Some(9000), 0.5);
+        assert_eq!(most.per_window(), ObjectLimit::MOST);
+        assert!(!most.warning(Some(0.9)).unwrap().contains("max_detections"));
+    }
 
     #[test]
     fn captures_count_from_one() {

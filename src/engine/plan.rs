@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::EngineError;
 use super::model_task::{ModelTask, PlannedModel};
 use super::models::Models;
-use super::options::{EmbeddingOptions, PixelOptions};
+use super::options::{EmbeddingOptions, ObjectLimit, PixelOptions};
 use super::sources::Sources;
 use super::window::WindowKey;
 use crate::identity::identity_of;
@@ -35,6 +35,8 @@ pub struct TileRequest {
     pub embedding: EmbeddingOptions,
     /// Which objects belong to the tile.
     pub objects: ObjectRule,
+    /// How many are looked for.
+    pub limit: ObjectLimit,
 }
 
 /// Which objects an answer for a tile holds.
@@ -59,6 +61,7 @@ pub struct TilePlan {
     pub(super) area: Part,
     pub(super) embedding: EmbeddingOptions,
     pub(super) objects: ObjectRule,
+    pub(super) limit: ObjectLimit,
     /// True if the source overlaps the window.
     pub(super) is_covered: bool,
     identity: String,
@@ -77,7 +80,7 @@ impl TilePlan {
         sources: &Sources,
         grid: WindowGrid,
     ) -> Result<Self, EngineError> {
-        let TileRequest { model, source, tile, tile_size_px, pixels, embedding, objects } = request;
+        let TileRequest { model, source, tile, tile_size_px, pixels, embedding, objects, limit } = request;
         check_zoom(&model.spec, tile, tile_size_px)?;
         let window = grid.window_of(tile, tile_size_px);
         let target = grid.georef(window);
@@ -100,8 +103,8 @@ impl TilePlan {
             pixels,
         };
         let task = &planned.model.task.name;
-        let identity = identity_of(&(&key, task, tile, tile_size_px, &embedding, objects, grid));
-        Ok(Self { planned, source, key, tile, tile_size_px, area, embedding, objects, is_covered, identity })
+        let identity = identity_of(&(&key, task, tile, tile_size_px, &embedding, objects, limit.per_window(), grid));
+        Ok(Self { planned, source, key, tile, tile_size_px, area, embedding, objects, limit, is_covered, identity })
     }
 
     /// The requested task.
@@ -147,6 +150,8 @@ pub struct SceneRequest {
     pub pixels: PixelOptions,
     /// Layers and pooling of embeddings.
     pub embedding: EmbeddingOptions,
+    /// How many objects are looked for.
+    pub limit: ObjectLimit,
 }
 
 /// A checked request for a scene, ready to run on its rasters.
@@ -156,12 +161,13 @@ pub struct ScenePlan {
     pub(super) kind: WeightsKind,
     pub(super) pixels: PixelOptions,
     pub(super) embedding: EmbeddingOptions,
+    pub(super) limit: ObjectLimit,
 }
 
 impl ScenePlan {
     pub(super) fn new(request: SceneRequest, models: &Models) -> Self {
-        let SceneRequest { model, pixels, embedding } = request;
-        Self { kind: models.weights_kind(&model.spec), model, pixels, embedding }
+        let SceneRequest { model, pixels, embedding, limit } = request;
+        Self { kind: models.weights_kind(&model.spec), model, pixels, embedding, limit }
     }
 
     /// The requested task.

@@ -38,14 +38,11 @@ pub(super) async fn predict(
     report: impl Fn(SceneProgress),
     (models, worker, reading, options): (&Models, &DeviceWorker, &Reading, &SceneOptions),
 ) -> Result<(Prediction, Timings), EngineError> {
-    let ScenePlan { model: ModelTask { spec, task }, pixels, embedding, .. } = plan;
+    let ScenePlan { model: ModelTask { spec, task }, pixels, embedding, limit, .. } = plan;
     let (width, height) = size_within(plan, imagery, &*sink, options)?;
     let place = worker.scheduler().enter(caller, imagery.work(plan, options)?)?;
     let model = models.load_spec(spec).await?;
-    let query = match task.task_type {
-        TaskType::Embedding => ModelQuery::Embedding(embedding.layers.0.clone()),
-        _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
-    };
+    let query = ModelQuery::new(&model, task, (embedding, *limit))?;
     let windows = imagery.windows((width, height), options);
     let (by_columns, tiled) = (imagery.goes_by_columns((width, height)), windows.len() > 1);
     let layout = Layout { size: (width, height), by_columns, tiled, clips: imagery.is_all_there_is() };

@@ -23,7 +23,7 @@ use crate::nn::{HeadOutput, Part};
 use crate::prediction::{Dense, Object};
 use crate::raster::{PixelWindow, Raster};
 use crate::tiles::{AreaWindow, SceneWindow, scene_windows};
-use crate::zoo::{ModelSpec, TaskType};
+use crate::zoo::ModelSpec;
 
 /// The pixels of a scene.
 pub(super) enum SceneImagery {
@@ -184,8 +184,11 @@ impl SceneImagery {
             (Self::Area(area), SceneInput::WithHalo(input)) => Some(area.parts_of(input)),
             _ => None,
         };
-        let query = cropped_query(query, parts.map(|(_, core)| core), plan.task().task_type);
-        let reply = turn.forward(model.clone(), Input::Images { values, shape }, query).await?;
+        // The network sees the halo, but scores are not about it.
+        let asked = query.clone().about(parts.map(|(_, core)| core), plan.task().task_type);
+        let reply = turn.forward(model.clone(), Input::Images { values, shape }, asked).await?;
+        let few = plan.limit.warning(query.least_score(&reply.answer));
+        let warnings = warnings.into_iter().chain(few).collect();
         timings.queue = reply.queued;
         timings.infer = reply.ran;
         let mut answer = reply.answer;
@@ -213,14 +216,6 @@ impl SceneInput {
 fn raster_window(window: SceneWindow) -> PixelWindow {
     let SceneWindow { cols, rows } = window;
     PixelWindow { col: cols.start as i64, row: rows.start as i64, width: cols.len, height: rows.len }
-}
-
-/// The query with scores about `core`: the network sees the halo, but the scores are not about it.
-fn cropped_query(query: &ModelQuery, core: Option<Part>, task_type: TaskType) -> ModelQuery {
-    match query {
-        ModelQuery::Head { head, .. } if task_type.is_label() => ModelQuery::Head { head: *head, crop: core },
-        other => other.clone(),
-    }
 }
 
 /// The part of a window's answer; objects keep what reaches beyond it.

@@ -4,7 +4,6 @@ use super::caller::Caller;
 use super::device::{ModelAnswer, ModelQuery};
 use super::embedding::pooled;
 use super::error::EngineError;
-use super::loaded::LoadedModel;
 use super::models::Models;
 use super::neighbourhood::Neighbourhood;
 use super::plan::{ObjectRule, TilePlan};
@@ -37,7 +36,9 @@ pub(super) async fn predict(
         return Ok((prediction, Timings::default()));
     }
     let model = models.load_planned(&plan.planned).await?;
-    let query = query(plan, &model)?;
+    // The network sees the whole window, but scores are about the tile.
+    let query =
+        ModelQuery::new(&model, plan.task(), (&plan.embedding, plan.limit))?.about(Some(plan.area), plan.task().task_type);
     let asked = Asked { model: &model, source: &plan.source, caller };
     let answered = windows.answer(plan.key.clone(), asked, query.clone()).await;
     let (answer, mut timings) = answered.inspect_err(|error| {
@@ -46,6 +47,7 @@ pub(super) async fn predict(
         }
     })?;
     prediction.warnings.clone_from(&answer.warnings);
+    prediction.warnings.extend(plan.limit.warning(answer.least_score));
     if matches!(&answer.answer, Some(ModelAnswer::Head(HeadOutput::Objects(_)))) {
         let mut seen = Neighbourhood::new(answer, plan, asked, &query, (sources, windows));
         let found = match plan.objects {
@@ -58,18 +60,6 @@ pub(super) async fn predict(
         prediction.output = output;
     }
     Ok((prediction, timings))
-}
-
-fn query(plan: &TilePlan, model: &LoadedModel) -> Result<ModelQuery, EngineError> {
-    let task = plan.task();
-    Ok(match task.task_type {
-        TaskType::Embedding => ModelQuery::Embedding(plan.embedding.layers.0.clone()),
-        // The network sees the whole window, but the scores are about the tile.
-        TaskType::Classification | TaskType::MultiLabelClassification => {
-            ModelQuery::Head { head: model.head(&task.name)?, crop: Some(plan.area) }
-        }
-        _ => ModelQuery::Head { head: model.head(&task.name)?, crop: None },
-    })
 }
 
 /// The output of a tile without data.

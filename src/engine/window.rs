@@ -85,6 +85,8 @@ pub(super) struct WindowAnswer {
     pub(super) answer: Option<ModelAnswer>,
     /// `[input_px, input_px]`, false where the source has no data; `None` if it has data everywhere.
     pub(super) valid: Option<Arc<[bool]>>,
+    /// The lowest score, if the window has as many objects as were asked for.
+    pub(super) least_score: Option<f32>,
     /// Warnings about suspicious pixel values.
     pub(super) warnings: Vec<String>,
     /// Time spent making it.
@@ -178,12 +180,13 @@ impl Windows {
             }
             (taken, _) => taken,
         };
+        let least_score = answer.as_ref().and_then(|answer| query.least_score(answer));
         let answer = answer.map(|mut answer| {
             cut_to_data(&mut answer, window.valid.as_deref(), self.grid.input_px());
             answer
         });
         let (valid, warnings) = (window.valid.clone(), window.warnings.clone());
-        Ok(Arc::new(WindowAnswer { answer, valid, warnings, spent }))
+        Ok(Arc::new(WindowAnswer { answer, valid, least_score, warnings, spent }))
     }
 
     /// Reads a window and runs backbone and head in one pass.

@@ -19,7 +19,7 @@ mod upsample;
 
 pub use error::{LoadError, NnError};
 pub use features::{Features, Part};
-pub use heads::HeadOutput;
+pub use heads::{DETECTIONS, HeadOutput};
 pub use model::Network;
 
 pub(crate) use crate::ops::bilinear_cell;

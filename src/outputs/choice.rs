@@ -8,7 +8,7 @@ use super::options::{Colormap, Render, RenderOptions};
 use crate::error::InvalidValue;
 use crate::zoo::{Task, TaskType};
 
-/// Most objects a caller may ask for; the networks give 100 per window.
+/// Most objects a caller may ask for; one window gives at most 2000.
 const MAX_DETECTIONS: usize = 100_000;
 
 /// Most pixels that outlines may be moved by; beyond that they say nothing of what was found.

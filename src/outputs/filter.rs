@@ -1,5 +1,6 @@
 //! Which categories and objects an answer shows. All thresholds on objects are applied here.
 
+use super::format::Format;
 use super::options::RenderOptions;
 use crate::prediction::Object;
 use crate::zoo::Task;
@@ -9,6 +10,14 @@ pub(super) const SHOWN_THRESHOLD: f32 = 0.5;
 
 /// Default threshold for raw answers: that of the detection network itself (torchvision's `box_score_thresh`).
 pub(super) const RAW_THRESHOLD: f32 = 0.05;
+
+/// The score from which on an answer in `format` shows objects.
+pub fn least_score(format: Format, options: &RenderOptions) -> f32 {
+    options.threshold.unwrap_or(match format {
+        Format::Json | Format::Safetensors => RAW_THRESHOLD,
+        _ => SHOWN_THRESHOLD,
+    })
+}
 
 /// Whether the options select a category.
 pub(super) fn shows(options: &RenderOptions, category_id: usize) -> bool {

@@ -44,6 +44,7 @@ pub use choice::{
 };
 pub use encode::{Encoded, encode};
 pub use error::OutputError;
+pub use filter::least_score;
 pub use format::Format;
 pub use geoparquet::encode_geoparquet;
 pub(crate) use geotiff::escaped_xml;

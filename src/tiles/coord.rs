@@ -94,9 +94,79 @@ impl TileCoord {
             height: size_px,
         }
     }
+
+    /// The number of the tile in PMTiles archives: the count of all tiles of shallower zooms, plus its position on the Hilbert curve
+    /// of its own zoom.
+    ///
+    /// ```
+    /// use satlas_serve::tiles::TileCoord;
+    /// assert_eq!(TileCoord::try_new(1, 1, 0).unwrap().hilbert_id(), 4);
+    /// ```
+    pub fn hilbert_id(&self) -> u64 {
+        let before = ((1u64 << (2 * self.z)) - 1) / 3;
+        let (mut x, mut y) = (u64::from(self.x), u64::from(self.y));
+        let mut along = 0;
+        for level in (0..self.z).rev() {
+            let side = 1u64 << level;
+            let (right, below) = (x & side != 0, y & side != 0);
+            let quarter = match (right, below) {
+                (false, false) => 0,
+                (false, true) => 1,
+                (true, true) => 2,
+                (true, false) => 3,
+            };
+            along += quarter << (2 * level);
+            (x, y) = (x & (side - 1), y & (side - 1));
+            // The curve is turned in its first and last quarter, in opposite directions.
+            if !below {
+                if right {
+                    (x, y) = (side - 1 - x, side - 1 - y);
+                }
+                (x, y) = (y, x);
+            }
+        }
+        before + along
+    }
 }
 
 /// Web Mercator metres per pixel at `zoom` with tiles of `tile_size_px`.
 pub fn resolution_m(zoom: u8, tile_size_px: usize) -> f64 {
     WORLD_M / (f64::from(1u32 << zoom) * tile_size_px as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(z: u32, x: u64, y: u64) -> u64 {
+        TileCoord::try_new(z, x, y).expect("a tile").hilbert_id()
+    }
+
+    #[test]
+    fn tiles_are_numbered_as_the_specification_does() {
+        // Its table of examples.
+        for (tile, wanted) in [
+            ((0, 0, 0), 0),
+            ((1, 0, 0), 1),
+            ((1, 0, 1), 2),
+            ((1, 1, 1), 3),
+            ((1, 1, 0), 4),
+            ((2, 0, 0), 5),
+            ((12, 3423, 1763), 19_078_479),
+        ] {
+            assert_eq!(id(tile.0, tile.1, tile.2), wanted, "{tile:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_zoom_are_all_different_and_neighbours_follow_each_other() {
+        let mut tiles: Vec<(u64, i64, i64)> =
+            (0..64 * 64).map(|at| (id(6, at % 64, at / 64), (at % 64) as i64, (at / 64) as i64)).collect();
+        tiles.sort_unstable();
+        assert_eq!(tiles[0].0, 1365);
+        for pair in tiles.windows(2) {
+            assert_eq!(pair[1].0, pair[0].0 + 1);
+            assert_eq!((pair[1].1 - pair[0].1).abs() + (pair[1].2 - pair[0].2).abs(), 1, "{pair:?}");
+        }
+    }
 }

@@ -20,6 +20,18 @@ async fn a_geotiff_is_answered_in_every_format() {
 }
 
 #[tokio::test]
+async fn a_full_window_says_so_and_more_objects_can_be_asked_for() {
+    let ask = async |options: &str| {
+        let reply = post(&format!("{TREES}?format=json&threshold={options}"), "image/tiff", demo("trees.tif")).await;
+        (reply.json()["scores"].as_array().unwrap().len(), reply.header("x-input-warnings").to_owned())
+    };
+    let (few, warning) = ask("0.05").await;
+    assert!(warning.contains("shows 100 objects") && warning.contains("max_detections"), "{warning}");
+    let (more, warning) = ask("0.05&max_detections=2000").await;
+    assert!(more > few && warning.is_empty(), "{few} and {more}: {warning}");
+}
+
+#[tokio::test]
 async fn raw_bytes_and_forms_say_the_same() {
     let raster = demo("trees_osbs.tif");
     let raw = post(TREES, "application/octet-stream", raster.clone()).await.body;

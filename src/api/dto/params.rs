@@ -9,9 +9,10 @@ use utoipa::IntoParams;
 use super::{TileName, parsed, words};
 use crate::api::error::Problem;
 use crate::engine::{
-    CaptureNumbers, EmbeddingOptions, ModelTask, ObjectRule, PixelOptions, TileRequest, parse_dn_offset, parse_preset,
+    CaptureNumbers, EmbeddingOptions, ModelTask, ObjectLimit, ObjectRule, PixelOptions, TileRequest, parse_dn_offset,
+    parse_preset,
 };
-use crate::outputs::Format;
+use crate::outputs::{Format, RenderOptions, least_score};
 use crate::raster::{CaptureSelection, DatetimeRange, Resampling};
 
 /// Source, size, dates and resampling of tiles.
@@ -76,8 +77,8 @@ impl TileParams {
         model: ModelTask,
         name: &TileName,
         format: Format,
-        pixels: &PixelParams,
-        embedding: &EmbeddingParams,
+        (pixels, embedding): (&PixelParams, &EmbeddingParams),
+        render: &RenderOptions,
     ) -> Result<TileRequest, Problem> {
         let objects = match format {
             Format::Png | Format::Webp | Format::Mvt => ObjectRule::Touching,
@@ -91,6 +92,7 @@ impl TileParams {
             pixels: pixels.options(self.datetime()?, self.resampling()?)?,
             embedding: embedding.options()?,
             objects,
+            limit: ObjectLimit::new(render.max_detections, least_score(format, render)),
         })
     }
 

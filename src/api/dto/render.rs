@@ -21,7 +21,7 @@ pub(crate) struct RenderParams {
     /// Categories to show, by name, separated by commas; all by default.
     #[param(min_length = 1)]
     pub categories: Option<String>,
-    /// Maximum number of objects, best first.
+    /// Maximum number of objects, best first. A number above 100 also lets a window have more than 100, up to 2000.
     #[param(value_type = Option<u32>, minimum = 0, maximum = 100000)]
     pub max_detections: Option<String>,
     /// What the pixels of an image show: `color` (of the category, the default), `index` (of the category) or `probability` (of one category).

@@ -14,7 +14,7 @@ use crate::api::form_parts::{ChipForm, FormParts};
 use crate::api::negotiate;
 use crate::api::state::AppState;
 use crate::api::upload;
-use crate::engine::{Caller, Class, SceneRequest};
+use crate::engine::{Caller, Class, ObjectLimit, SceneRequest};
 
 /// Most files in one form.
 const MAX_FILES: usize = 4096;
@@ -63,7 +63,7 @@ pub(super) async fn predict_batch(
     let format = negotiate::table(params.format.as_deref(), request.headers())?;
     let images = images(params.images.as_deref())?.unwrap_or(1);
     let (pixels, embedding) = (pixels.upload_options()?, embedding.options()?);
-    let plan = state.engine().plan_scene(SceneRequest { model, pixels, embedding });
+    let plan = state.engine().plan_scene(SceneRequest { model, pixels, embedding, limit: ObjectLimit::default() });
     // Checked before the body is received. A table that is sent as it grows may take as long as it needs.
     let caller = Caller { deadline: None, ..caller.of(Class::Upload) };
     state.engine().check_batch(&plan, &caller)?;

@@ -91,7 +91,7 @@ pub(super) async fn get_tile(
     let name = TileName::parse(&path.z, &path.x, &path.tile)?;
     let format = negotiate::by_extension(&model.task, &name.extension)?;
     let render = render.options(&model.task)?;
-    let plan = engine.plan_tile(tile.request(model, &name, format, &pixels, &embedding)?).await?;
+    let plan = engine.plan_tile(tile.request(model, &name, format, (&pixels, &embedding), &render)?).await?;
     let etag = etag(&(plan.identity(), format, &render));
     let cache_control = state.cache_control();
     if is_known(&headers, &etag) {

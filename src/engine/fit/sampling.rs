@@ -9,7 +9,7 @@ use super::labels::{LabelUnit, WorldPixel};
 use crate::engine::caller::Caller;
 use crate::engine::device::{FeatureMap, ModelAnswer, ModelQuery};
 use crate::engine::error::EngineError;
-use crate::engine::options::{EmbeddingOptions, Layers, PixelOptions};
+use crate::engine::options::{EmbeddingOptions, Layers, ObjectLimit, PixelOptions};
 use crate::engine::plan::{ObjectRule, TilePlan, TileRequest};
 use crate::engine::window::Asked;
 use crate::engine::{EMBEDDING, Engine, ModelTask};
@@ -92,6 +92,7 @@ impl Sampling<'_> {
             pixels: self.pixels.clone(),
             embedding: EmbeddingOptions { layers: Layers(self.layers.to_vec()), ..EmbeddingOptions::default() },
             objects: ObjectRule::Centre,
+            limit: ObjectLimit::default(),
         };
         let plan = TilePlan::new(request, models, sources, windows.grid()).await?;
         samples.warnings.extend(plan.source.unmatched(&plan.key.pixels.captures));

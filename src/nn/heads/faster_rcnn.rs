@@ -26,7 +26,8 @@ const PROPOSAL_MIN_SIDE_PX: f32 = 1e-3;
 const DETECTION_MIN_SCORE: f32 = 0.05;
 const DETECTION_MIN_SIDE_PX: f32 = 1e-2;
 const DETECTION_MAX_IOU: f32 = 0.5;
-const DETECTIONS: usize = 100;
+/// Most objects of an image by default, as torchvision's `box_detections_per_img`.
+pub const DETECTIONS: usize = 100;
 /// Bins per side that proposals are pooled to.
 const POOLED_SIDE: usize = 7;
 const HIDDEN: usize = 1024;
@@ -81,8 +82,14 @@ impl FasterRcnn {
         })
     }
 
-    /// Maps `[N, h, w, C]` from fine to coarse -> the objects of every item.
-    pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
+    /// Maps `[N, h, w, C]` from fine to coarse -> the objects of every item, at most `detections` of each.
+    pub(super) fn forward(
+        &self,
+        ops: &OpsContext,
+        maps: &[Tensor],
+        image: ImageSize,
+        detections: usize,
+    ) -> Result<Vec<HeadOutput>> {
         let image = ImageSize {
             height: image.height.next_multiple_of(IMAGE_MULTIPLE),
             width: image.width.next_multiple_of(IMAGE_MULTIPLE),
@@ -94,8 +101,8 @@ impl FasterRcnn {
             let maps = maps.iter().map(|map| map.get(item)).collect::<Result<Vec<_>>>()?;
             let proposals = self.proposals.select(&levels, item, image)?;
             let pyramid = MultiScaleRoiAlign::new(ops, &maps, image)?;
-            let detections = self.boxes.forward(&pyramid, &proposals, image)?;
-            outputs.push(HeadOutput::Objects(self.objects(&pyramid, &detections)?));
+            let found = self.boxes.forward(&pyramid, &proposals, image, detections)?;
+            outputs.push(HeadOutput::Objects(self.objects(&pyramid, &found)?));
         }
         Ok(outputs)
     }
@@ -235,6 +242,7 @@ impl BoxHead {
         pyramid: &MultiScaleRoiAlign<'_>,
         proposals: &[[f32; 4]],
         image: ImageSize,
+        detections: usize,
     ) -> Result<Vec<Detection>> {
         if proposals.is_empty() {
             return Ok(Vec::new());
@@ -263,7 +271,7 @@ impl BoxHead {
         let boxes: Vec<[f32; 4]> = found.iter().map(|found| found.bbox_px).collect();
         let scores: Vec<f32> = found.iter().map(|found| found.score).collect();
         let categories: Vec<usize> = found.iter().map(|found| found.category).collect();
-        let kept = suppress(&boxes, &scores, &categories, DETECTION_MAX_IOU, DETECTIONS);
+        let kept = suppress(&boxes, &scores, &categories, DETECTION_MAX_IOU, detections);
         Ok(kept.into_iter().map(|index| found[index]).collect())
     }
 }

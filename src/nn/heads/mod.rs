@@ -11,6 +11,7 @@ use candle_core::{DType, Result, Tensor};
 
 use self::classify::{MaxPooledHead, MeanPooledHead};
 pub(super) use self::dense::DenseHead;
+pub use self::faster_rcnn::DETECTIONS;
 use self::faster_rcnn::FasterRcnn;
 use self::linear::LinearHead;
 pub(super) use self::on_demand::HeadOnDemand;
@@ -135,14 +136,20 @@ impl PreparedHead {
         }
     }
 
-    /// One output per item; `maps` are those of [`inputs`], `[N, h, w, C]`.
-    pub(super) fn forward(&self, ops: &OpsContext, maps: &[Tensor], image: ImageSize) -> Result<Vec<HeadOutput>> {
+    /// One output per item, of at most `detections` objects if it consists of such; `maps` are those of [`inputs`], `[N, h, w, C]`.
+    pub(super) fn forward(
+        &self,
+        ops: &OpsContext,
+        maps: &[Tensor],
+        image: ImageSize,
+        detections: usize,
+    ) -> Result<Vec<HeadOutput>> {
         let Some(first) = maps.first() else { candle_core::bail!("a head was given no feature map") };
         match self {
             Self::Dense(head) => head.forward(ops, first),
             Self::Linear(head) => head.forward(ops, maps, image),
             Self::MaxPooled(_) | Self::MeanPooled(_) | Self::PooledLinear(_) => self.classify(ops, maps, None),
-            Self::Objects(head) => head.forward(ops, maps, image),
+            Self::Objects(head) => head.forward(ops, maps, image, detections),
         }
     }
 

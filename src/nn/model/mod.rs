@@ -10,7 +10,7 @@ use self::trunk::Trunk;
 use crate::nn::detect::ImageSize;
 use crate::nn::error::{LoadError, NnError};
 use crate::nn::features::{Features, Part};
-use crate::nn::heads::{Crop, HeadOnDemand, HeadOutput, PreparedHead};
+use crate::nn::heads::{Crop, DETECTIONS, HeadOnDemand, HeadOutput, PreparedHead};
 use crate::nn::layout::{head_prefix, readable_maps};
 use crate::nn::loader::{Loader, Tally};
 use crate::nn::strips;
@@ -172,7 +172,15 @@ impl Network {
     /// # Errors
     /// [`NnError::Absent`] if there is no such head.
     pub fn predict(&self, features: &Features, head: usize) -> Result<Vec<HeadOutput>, NnError> {
-        Ok(self.predict_many(features, &[head])?.pop().unwrap_or_default())
+        self.predict_at_most(features, head, DETECTIONS)
+    }
+
+    /// As [`Network::predict`], with at most `detections` objects per item instead of [`DETECTIONS`].
+    ///
+    /// # Errors
+    /// As [`Network::predict`].
+    pub fn predict_at_most(&self, features: &Features, head: usize, detections: usize) -> Result<Vec<HeadOutput>, NnError> {
+        Ok(self.outputs(features, &[head], detections)?.pop().unwrap_or_default())
     }
 
     /// The outputs of several heads, in the order of `heads`. They share the decoder's work, except for maps too large to
@@ -181,6 +189,10 @@ impl Network {
     /// # Errors
     /// [`NnError::Absent`] if there is no such head.
     pub fn predict_many(&self, features: &Features, heads: &[usize]) -> Result<Vec<Vec<HeadOutput>>, NnError> {
+        self.outputs(features, heads, DETECTIONS)
+    }
+
+    fn outputs(&self, features: &Features, heads: &[usize], detections: usize) -> Result<Vec<Vec<HeadOutput>>, NnError> {
         let (mut halfway, mut upsampled) = (None, None);
         let image = ImageSize { height: features.height, width: features.width };
         let predict = |head: &usize| {
@@ -206,7 +218,7 @@ impl Network {
                     }
                 });
             }
-            Ok(network.forward(&self.trunk.ops, &maps, image)?)
+            Ok(network.forward(&self.trunk.ops, &maps, image, detections)?)
         };
         heads.iter().map(predict).collect()
     }

@@ -1,0 +1,257 @@
+//! The rasters of a run as map tiles in one file, for web maps that need no server of ours.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::block::BlockKind;
+use super::error::AreaError;
+use super::folder::Folder;
+use super::job::AreaJob;
+use super::pmtiles::{About, PmtilesWriter};
+use crate::georef::Bounds;
+use crate::outputs::{Format, Render, encode, encode_imagery};
+use crate::prediction::{Dense, Output, Prediction};
+use crate::raster::{
+    Capture, CaptureSelection, ChunkCache, Extent, Imagery, Limits, Mosaic, OpenOptions, Raster, Resampling, Source, open,
+    warp,
+};
+use crate::tiles::{MAX_ZOOM, TileCoord};
+use crate::zoo::TaskType;
+
+/// Blocks that are open at a time, each with its file.
+const MAX_BLOCKS: usize = 512;
+/// Most tiles of a map.
+const MAX_TILES: u64 = 4_000_000;
+/// Memory for decoded pieces of the rasters.
+const CHUNK_BYTES: u64 = 256 << 20;
+/// Tiles that are drawn together.
+const PART: usize = 64;
+const TILE_PX: usize = 256;
+/// Latitude where Web Mercator ends, degrees.
+const MAX_LAT: f64 = 85.051_128;
+
+/// What [`write_map`] has written.
+#[derive(Clone, Copy, Debug)]
+pub struct MapReport {
+    /// Tiles with something on them.
+    pub tiles: u64,
+    /// Least and greatest zoom.
+    pub zooms: (u8, u8),
+}
+
+/// The map of a run's rasters.
+struct ResultMap<'a> {
+    job: &'a AreaJob,
+    raster: Arc<Mosaic>,
+    /// The rasters as pictures, in the colours of their palette.
+    picture: Source,
+}
+
+/// Draws the rasters that `folder` holds as PNG tiles in their own colours, from `zooms` or from the world to the resolution of the
+/// rasters, and writes them as a PMTiles archive. `report` is called with the tiles done, and all.
+///
+/// # Errors
+/// If there are no rasters or too many, there would be too many tiles, or a file cannot be read or written.
+pub fn write_map(
+    (job, folder): (&AreaJob, &Folder),
+    output: &Path,
+    zooms: (Option<u8>, Option<u8>),
+    report: impl Fn(u64, u64),
+) -> Result<MapReport, AreaError> {
+    let map = ResultMap::open(job, folder)?;
+    let extent = map
+        .raster
+        .info()
+        .georef
+        .as_ref()
+        .and_then(Extent::of)
+        .ok_or_else(|| AreaError::Invalid { detail: "the area is not on a web map".to_owned() })?;
+    let greatest = zooms.1.unwrap_or(extent.max_zoom);
+    let zooms = zooms.0.unwrap_or(extent.min_zoom.min(greatest))..=greatest;
+    if zooms.is_empty() || greatest > MAX_ZOOM {
+        let (least, greatest) = (zooms.start(), zooms.end());
+        let detail = format!("zooms: found {least} to {greatest}; the least one first is needed, and at most {MAX_ZOOM}");
+        return Err(AreaError::Invalid { detail });
+    }
+    let grids: Vec<TileGrid> = zooms.clone().flat_map(|zoom| TileGrid::of(&extent.bounds_lon_lat, zoom)).collect();
+    let total: u64 = grids.iter().map(TileGrid::count).sum();
+    if total > MAX_TILES {
+        let detail = format!("the map has {total} tiles, and the limit is {MAX_TILES}; a smaller --max-zoom is needed");
+        return Err(AreaError::Invalid { detail });
+    }
+    let mut tiles: Vec<TileCoord> = grids.iter().flat_map(TileGrid::tiles).collect();
+    tiles.sort_unstable_by_key(TileCoord::hilbert_id);
+    let beside = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = || format!("writing {}", output.display());
+    let mut archive = PmtilesWriter::new(beside).map_err(AreaError::io(written()))?;
+    let mut done = 0;
+    for part in tiles.chunks(PART) {
+        let drawn: Vec<Option<Bytes>> = part.par_iter().map(|tile| map.draw(*tile)).collect::<Result<_, _>>()?;
+        for (tile, png) in part.iter().zip(drawn) {
+            if let Some(png) = png {
+                archive.add(*tile, &png).map_err(AreaError::io(written()))?;
+            }
+        }
+        done += part.len() as u64;
+        report(done, total);
+    }
+    let (count, zooms) = (archive.count(), (*zooms.start(), *zooms.end()));
+    let task = job.scene.task();
+    let metadata = json!({
+        "name": format!("{} of {}", task.name, job.request.source),
+        "type": "overlay",
+        "generator": concat!("satlas-serve ", env!("CARGO_PKG_VERSION")),
+        "categories": task.categories,
+    });
+    let about = About { bounds: shown(extent.bounds_lon_lat), zooms, metadata };
+    archive.finish(output, &about).map_err(AreaError::io(written()))?;
+    Ok(MapReport { tiles: count, zooms })
+}
+
+/// As the format has bounds: a west that is less than the east, and both on the Earth.
+fn shown(bounds: Bounds) -> Bounds {
+    let (min_y, max_y) = (bounds.min_y.max(-MAX_LAT), bounds.max_y.min(MAX_LAT));
+    if bounds.max_x > 180.0 {
+        Bounds { min_x: -180.0, min_y, max_x: 180.0, max_y }
+    } else {
+        Bounds { min_y, max_y, ..bounds }
+    }
+}
+
+impl<'a> ResultMap<'a> {
+    fn open(job: &'a AreaJob, folder: &Folder) -> Result<Self, AreaError> {
+        let kind = BlockKind::of(job.scene.task().task_type);
+        let mut names: Vec<String> = folder.names_in(kind.folder())?.into_iter().collect();
+        names.sort();
+        if kind != BlockKind::Raster || names.is_empty() {
+            let found = if kind == BlockKind::Raster { "no rasters" } else { "objects" };
+            let needed = "the rasters of a run are needed (GDAL makes vector tiles: ogr2ogr -f PMTiles map.pmtiles features/FILE.parquet)";
+            return Err(AreaError::Invalid { detail: format!("the folder holds {found}; {needed}") });
+        }
+        if names.len() > MAX_BLOCKS {
+            let found = names.len();
+            let detail = format!(
+                "the folder holds {found} rasters; a map is made of at most {MAX_BLOCKS}, so a larger block_px is needed"
+            );
+            return Err(AreaError::Invalid { detail });
+        }
+        let options = OpenOptions { limits: Limits::NONE, chunks: ChunkCache::new(CHUNK_BYTES), remote: None };
+        let mut parts = Vec::with_capacity(names.len());
+        for name in names {
+            let path = folder.path(&format!("{}/{name}", kind.folder()));
+            let captures = open(Imagery::File { name: &name, path: &path }, None, &options)?;
+            parts.extend(captures.into_iter().map(|capture| capture.raster));
+        }
+        let raster = Arc::new(Mosaic::new("rasters", parts)?);
+        let capture = Capture { raster: raster.clone(), datetime: None, version: String::new() };
+        let picture = Source::new("rasters", "rasters", String::new(), vec![capture])?;
+        Ok(Self { job, raster, picture })
+    }
+
+    /// A tile; `None` if nothing is on it.
+    fn draw(&self, tile: TileCoord) -> Result<Option<Bytes>, AreaError> {
+        let (target, task) = (tile.georef(TILE_PX), self.job.scene.task());
+        let value_of = match (task.task_type, self.job.render.render) {
+            (TaskType::Regress, _) => None,
+            (_, Render::Probability { category_id }) => Some(category_id),
+            _ => return self.draw_categories(tile),
+        };
+        let bands: Vec<usize> = (0..self.raster.info().bands.len()).collect();
+        let patch = warp(&*self.raster, &target, &bands, Resampling::Bilinear)?;
+        if patch.is_empty() {
+            return Ok(None);
+        }
+        let channels = task.categories.len().max(1);
+        let values = match value_of {
+            None => patch.pixels,
+            Some(category_id) => {
+                let mut values = vec![0.0; TILE_PX * TILE_PX * channels];
+                values.chunks_exact_mut(channels).zip(&patch.pixels).for_each(|(pixel, value)| pixel[category_id] = *value);
+                values
+            }
+        };
+        let dense = Dense { width: TILE_PX, height: TILE_PX, channels, values, valid: Some(patch.valid) };
+        let (georef, warnings) = (Some(target), Vec::new());
+        let prediction = Prediction { output: Output::Dense(dense), width: TILE_PX, height: TILE_PX, georef, warnings };
+        Ok(Some(encode(&prediction, task, Format::Png, &self.job.render)?.bytes))
+    }
+
+    fn draw_categories(&self, tile: TileCoord) -> Result<Option<Bytes>, AreaError> {
+        let target = tile.georef(TILE_PX);
+        let wanted = CaptureSelection::default();
+        let drawn = self.picture.read_rgba(&wanted, &target, Resampling::Nearest)?;
+        let valid: Vec<bool> = drawn.rgba.chunks_exact(4).map(|pixel| pixel[3] > 0).collect();
+        if !valid.contains(&true) {
+            return Ok(None);
+        }
+        let rgb: Vec<u8> = drawn.rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        Ok(Some(encode_imagery(&rgb, &valid, TILE_PX, TILE_PX)?.bytes))
+    }
+}
+
+/// Tiles of one zoom that a box touches.
+struct TileGrid {
+    zoom: u8,
+    cols: RangeInclusive<u64>,
+    rows: RangeInclusive<u64>,
+}
+
+impl TileGrid {
+    /// Those of `bounds` in degrees; two if they reach over the antimeridian.
+    fn of(bounds: &Bounds, zoom: u8) -> Vec<Self> {
+        let side = (1u64 << zoom) as f64;
+        let last = (1u64 << zoom) - 1;
+        let col = |lon: f64| (((lon + 180.0) / 360.0 * side).floor().max(0.0) as u64).min(last);
+        let row = |lat: f64| {
+            let angle = lat.clamp(-MAX_LAT, MAX_LAT).to_radians();
+            let down = (1.0 - (angle.tan() + 1.0 / angle.cos()).ln() / std::f64::consts::PI) / 2.0 * side;
+            (down.floor().max(0.0) as u64).min(last)
+        };
+        let rows = row(bounds.max_y)..=row(bounds.min_y);
+        let part = |west: f64, east: f64| Self { zoom, cols: col(west)..=col(east), rows: rows.clone() };
+        if bounds.max_x > 180.0 {
+            let (eastern, western) = (part(bounds.min_x, 180.0), part(-180.0, bounds.max_x - 360.0));
+            // At low zooms both may be the same tiles.
+            if western.cols.end() >= eastern.cols.start() { vec![part(-180.0, 180.0)] } else { vec![eastern, western] }
+        } else {
+            vec![part(bounds.min_x, bounds.max_x)]
+        }
+    }
+
+    fn count(&self) -> u64 {
+        (self.cols.end() - self.cols.start() + 1) * (self.rows.end() - self.rows.start() + 1)
+    }
+
+    fn tiles(&self) -> impl Iterator<Item = TileCoord> {
+        let (zoom, rows) = (self.zoom, self.rows.clone());
+        self.cols.clone().flat_map(move |x| rows.clone().filter_map(move |y| TileCoord::try_new(zoom.into(), x, y).ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_of_a_box_are_those_it_touches() {
+        let tiles = |min_x, max_x, zoom| -> Vec<(u32, u32)> {
+            let bounds = Bounds { min_x, min_y: -10.0, max_x, max_y: 10.0 };
+            let grids = TileGrid::of(&bounds, zoom);
+            assert_eq!(
+                grids.iter().map(TileGrid::count).sum::<u64>() as usize,
+                grids.iter().flat_map(TileGrid::tiles).count()
+            );
+            grids.iter().flat_map(TileGrid::tiles).map(|tile| (tile.x(), tile.y())).collect()
+        };
+        assert_eq!(tiles(10.0, 20.0, 0), [(0, 0)]);
+        assert_eq!(tiles(10.0, 20.0, 1), [(1, 0), (1, 1)]);
+        assert_eq!(tiles(170.0, 190.0, 2), [(3, 1), (3, 2), (0, 1), (0, 2)]);
+        assert_eq!(tiles(170.0, 190.0, 0), [(0, 0)]);
+        assert_eq!(tiles(-180.0, 180.0, 1).len(), 4);
+    }
+}
