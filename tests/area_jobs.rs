@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::RowAccessor;
+use parquet::record::{ListAccessor, RowAccessor};
 use process::{command, run, text};
 use serde_json::{Value, json};
 use tiff::decoder::{Decoder, DecodingResult};
@@ -205,6 +205,73 @@ fn objects_at_the_border_of_blocks_are_there_once() {
     assert_eq!(blocks, whole);
 }
 
+/// The names and vectors of the cells in a folder of tables.
+fn cells(folder: &Path) -> BTreeMap<String, Vec<u32>> {
+    let mut cells = BTreeMap::new();
+    for bytes in files(folder).into_values() {
+        let file = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a Parquet file");
+        for row in file.get_row_iter(None).expect("rows").map(|row| row.expect("a row")) {
+            let vector = row.get_list(1).expect("a vector");
+            let values = (0..vector.len()).map(|at| vector.get_float(at).expect("a number").to_bits()).collect();
+            assert!(cells.insert(row.get_string(0).expect("a name").clone(), values).is_none(), "a cell is there twice");
+        }
+    }
+    cells
+}
+
+#[test]
+fn embeddings_in_blocks_equal_the_whole() {
+    let job = |format: &str, block_px: usize| {
+        let mut job = job();
+        job["task"] = "embedding".into();
+        job["format"] = format.into();
+        job["cell_px"] = 64.into();
+        job["block_px"] = block_px.into();
+        job
+    };
+    let work = Work::new(&job("tif", 512));
+    for (to, job) in [
+        ("rasters", job("tif", 512)),
+        ("raster", job("tif", 4096)),
+        ("tables", job("parquet", 512)),
+        ("table", job("parquet", 4096)),
+    ] {
+        std::fs::write(work.path("job.json"), job.to_string()).expect("room on disk");
+        let output = work.run(to, &[]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let (blocks, whole) = (files(&work.path("rasters/rasters")), files(&work.path("raster/rasters")));
+    let (width, height, expected) = values(whole.values().next().expect("a raster"));
+    assert_eq!(blocks.len(), 2);
+    let mut left = 0;
+    for bytes in blocks.values() {
+        let (columns, rows, found) = values(bytes);
+        assert_eq!(rows, height);
+        for row in 0..rows {
+            assert!(found[row * columns..][..columns] == expected[row * width + left..][..columns], "row {row}");
+        }
+        left += columns;
+    }
+    assert_eq!(left, width);
+    let (blocks, whole) = (cells(&work.path("tables/features")), cells(&work.path("table/features")));
+    assert_eq!(whole.len(), width * height);
+    assert!(blocks == whole);
+
+    let document = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(work.path(name)).expect("a document")).expect("JSON")
+    };
+    let collection = document("rasters/collection.json");
+    let dims = whole.values().next().map(Vec::len).expect("a cell");
+    assert_eq!((&collection["emb:dimensions"], &collection["emb:type"]), (&json!(dims), &json!("chip")));
+    let (name, _) = files(&work.path("rasters/items")).pop_first().expect("an item");
+    let item = document(&format!("rasters/items/{name}"));
+    assert_eq!(item["properties"]["emb:runtime_parameters"]["stride_px"], 32);
+    assert_eq!(item["properties"]["proj:shape"], json!([height, 4]));
+    assert_eq!(item["assets"]["embeddings"]["bands"].as_array().map(Vec::len), Some(dims));
+    let vrt = std::fs::read_to_string(work.path("rasters/mosaic.vrt")).expect("a mosaic");
+    assert!(vrt.contains(&format!("rasterXSize=\"{width}\"")) && vrt.matches("<SourceFilename").count() == 2 * dims);
+}
+
 #[test]
 fn jobs_that_cannot_be_are_told_what_can() {
     let with = |name: &str, value: Value| {
@@ -215,7 +282,8 @@ fn jobs_that_cannot_be_are_told_what_can() {
     for (job, word) in [
         (with("model", "wrld".into()), "did you mean \"world\""),
         (with("task", json!(null)), "a job needs model"),
-        (with("task", "embedding".into()), "no answer in blocks"),
+        (with("format", "png".into()), "blocks of elevation are tif"),
+        (with("cell_px", 32.into()), "only embeddings"),
         (with("block_px", 7.into()), "from 512 to 16384"),
         (with("tresh", 1.into()), "threshold"),
         (with("bbox", json!(null)), "bbox or geometry"),

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::dto::{AreaParams, EmbeddingParams, PixelParams, RenderParams};
+use super::dto::{AreaParams, CellParams, EmbeddingParams, PixelParams, RenderParams};
 use super::error::Problem;
 use super::extract::Query;
-use crate::areas::{AreaError, AreaJob};
+use crate::areas::{AreaError, AreaJob, BlockKind};
 use crate::engine::{Engine, ObjectLimit, SceneRequest};
 use crate::outputs::{Format, least_score};
 
@@ -17,10 +17,11 @@ struct JobMembers {
     task: Option<String>,
     block_px: Option<usize>,
     destination: Option<String>,
+    format: Option<String>,
 }
 
 /// Their names.
-const MEMBERS: [&str; 4] = ["model", "task", "block_px", "destination"];
+const MEMBERS: [&str; 5] = ["model", "task", "block_px", "destination", "format"];
 
 /// Checks a job; returns it and the folder that it names, if it does.
 ///
@@ -31,21 +32,24 @@ pub(crate) fn area_job(engine: &Engine, text: Map<String, Value>) -> Result<(Are
     // The same job at another place has the same results.
     kept.remove("destination");
     let (own, others): (Map<_, _>, Map<_, _>) = text.into_iter().partition(|(name, _)| MEMBERS.contains(&name.as_str()));
-    let JobMembers { model, task, block_px, destination } =
+    let JobMembers { model, task, block_px, destination, format } =
         serde_json::from_value(own.into()).map_err(|error| Problem::invalid(format!("the job: {error}")))?;
     let needed =
         |name: &str| Problem::invalid(format!("{name}: found none; a job needs model, task, source and bbox or geometry"));
     let (model, task) = (model.ok_or_else(|| needed("model"))?, task.ok_or_else(|| needed("task"))?);
     let (area, options) = AreaParams::split(others)?;
-    let Query((pixels, embedding, render)) = Query::<(PixelParams, EmbeddingParams, RenderParams)>::of(&options)?;
+    let Query((pixels, embedding, cells, render)) =
+        Query::<(PixelParams, EmbeddingParams, CellParams, RenderParams)>::of(&options)?;
     let model = engine.models().task(&model, &task)?;
     let render = render.options(&model.task)?;
     let pixels = pixels.options(area.datetime()?, area.resampling()?)?;
     let request = area.request()?;
+    let kind = BlockKind::of(&model.task, format.as_deref())?;
+    let embedding = cells.options(embedding.options()?, &model, kind.format())?;
     // Tables show the objects that GeoJSON does.
     let limit = ObjectLimit::new(render.max_detections, least_score(Format::Geojson, &render));
-    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding: embedding.options()?, limit });
-    Ok((AreaJob::new(scene, request, render, block_px, kept.into())?, destination))
+    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding, limit });
+    Ok((AreaJob::new(scene, request, render, (kind, block_px), kept.into())?, destination))
 }
 
 impl From<AreaError> for Problem {

@@ -42,6 +42,12 @@ pub(super) async fn plan(engine: &Engine, text: Map<String, Value>) -> Result<(A
             format!("the area has {} pixels; the limit for jobs of a server is {MAX_PIXELS}; {way_out}", plan.pixels);
         return Err(Problem::new(ErrorKind::TooLarge, detail));
     }
+    if let Some(bytes) = job.cell_bytes(plan.pixels).filter(|bytes| *bytes > MAX_RESULT_BYTES) {
+        let detail = format!(
+            "the cells have {bytes} bytes; the limit for results of a server's jobs is {MAX_RESULT_BYTES}; {way_out}"
+        );
+        return Err(Problem::new(ErrorKind::TooLarge, detail));
+    }
     let seconds = engine.area_time(&job.scene, &Caller::patient(Class::Job), &area)?.as_secs_f64();
     let windows = plan.windows.max(1) as f64;
     plan.estimate = (seconds > 0.0).then_some(Estimate { seconds_per_window: seconds / windows, seconds });

@@ -43,15 +43,13 @@ pub(super) fn area_index(engine: &Engine, text: Map<String, Value>) -> Result<Ar
     let needed =
         |name: &str| Problem::invalid(format!("{name}: found none; an index needs id, model, source and bbox or geometry"));
     let (id, model) = (id.ok_or_else(|| needed("id"))?, model.ok_or_else(|| needed("model"))?);
-    let (area, mut options) = AreaParams::split(others)?;
-    // Cells are made of whole maps.
-    options.push(("pool".to_owned(), "none".to_owned()));
+    let (area, options) = AreaParams::split(others)?;
     let Query((pixels, embedding)) = Query::<(PixelParams, EmbeddingParams)>::of(&options)?;
     let model = engine.models().task(&model, EMBEDDING)?;
     let pixels = pixels.options(area.datetime()?, area.resampling()?)?;
-    let scene =
-        engine.plan_scene(SceneRequest { model, pixels, embedding: embedding.options()?, limit: ObjectLimit::default() });
-    Ok(AreaIndexRequest { id, title, scene, area: area.request()?, cell_px: cell_px.unwrap_or(CELL_PX) })
+    let embedding = embedding.options()?.in_cells(&model.spec, Some(cell_px.unwrap_or(CELL_PX)))?;
+    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding, limit: ObjectLimit::default() });
+    Ok(AreaIndexRequest { id, title, scene, area: area.request()? })
 }
 
 impl IndexCall {

@@ -19,7 +19,7 @@ pub(super) fn choose(
     can_be: impl Fn(Format) -> bool,
 ) -> Result<Format, Problem> {
     if let Some(name) = wanted {
-        return by_extension(task, name);
+        return for_scene(task, name);
     }
     let available: Vec<Format> = Format::of(task.task_type).iter().copied().filter(|format| can_be(*format)).collect();
     let accept = accepted(headers);
@@ -30,13 +30,26 @@ pub(super) fn choose(
     best.ok_or_else(|| not_acceptable(task, &format!("Accept: {accept}"), &available))
 }
 
-/// The format with an extension such as `png`.
+/// The format of a scene with an extension such as `png`.
 ///
 /// # Errors
 /// 406 with the list of available formats, if the task does not have it.
-pub(super) fn by_extension(task: &Task, extension: &str) -> Result<Format, Problem> {
-    let format = Format::by_extension(extension).filter(|format| Format::of(task.task_type).contains(format));
-    format.ok_or_else(|| not_acceptable(task, extension, Format::of(task.task_type)))
+pub(super) fn for_scene(task: &Task, extension: &str) -> Result<Format, Problem> {
+    by_extension(task, extension, |_| true)
+}
+
+/// The format of a tile with an extension such as `png`.
+///
+/// # Errors
+/// 406 with the list of available formats, if the task does not have it.
+pub(super) fn for_tile(task: &Task, extension: &str) -> Result<Format, Problem> {
+    by_extension(task, extension, |format| format.has_tiles(task.task_type))
+}
+
+fn by_extension(task: &Task, extension: &str, can_be: impl Fn(Format) -> bool) -> Result<Format, Problem> {
+    let available = || Format::of(task.task_type).iter().copied().filter(|format| can_be(*format));
+    let format = Format::by_extension(extension).and_then(|wanted| available().find(|format| *format == wanted));
+    format.ok_or_else(|| not_acceptable(task, extension, &available().collect::<Vec<_>>()))
 }
 
 /// The format of a table: that of `format=`, else by `Accept`, else the default.

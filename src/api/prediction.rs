@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::answer::EncodedAnswer;
-use super::dto::{AreaParams, EmbeddingParams, PixelParams, RenderParams, images};
+use super::dto::{AreaParams, CellParams, EmbeddingParams, PixelParams, RenderParams, images};
 use super::error::Problem;
 use super::negotiate;
 use super::upload::{self, UploadedFile};
@@ -30,6 +30,8 @@ pub(super) struct PredictCall {
     pub images: Option<String>,
     pub pixels: PixelParams,
     pub embedding: EmbeddingParams,
+    #[serde(default)]
+    pub cells: CellParams,
     pub render: RenderParams,
     /// The area of a source to run on, instead of files.
     #[serde(default)]
@@ -64,12 +66,12 @@ impl Predictor {
     /// If the model or task is unknown, the task does not have the format, or a value is malformed or out of range.
     pub(super) fn plan(&self, call: &PredictCall) -> Result<PredictPlan, Problem> {
         let model = self.engine.models().task(&call.model, &call.task)?;
-        let format = negotiate::by_extension(&model.task, &call.format)?;
+        let format = negotiate::for_scene(&model.task, &call.format)?;
         if format == Format::Mvt {
             return Err(OutputError::NoTile.into());
         }
         let (images, render) = (images(call.images.as_deref())?, call.render.options(&model.task)?);
-        let embedding = call.embedding.options()?;
+        let embedding = call.cells.options(call.embedding.options()?, &model, format)?;
         let (pixels, area) = match &call.area {
             None => (call.pixels.upload_options()?, None),
             Some(_) if images.is_some() => {

@@ -5,11 +5,11 @@ use super::job::AreaJob;
 use crate::engine::{Area, Caller, Class, Engine, EngineError};
 use crate::outputs::{Format, dense_sink, encode, encode_geoparquet};
 use crate::prediction::Prediction;
-use crate::zoo::TaskType;
+use crate::zoo::{Task, TaskType};
 
 /// What a block's file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BlockKind {
+pub enum BlockKind {
     /// A cloud-optimised GeoTIFF.
     Raster,
     /// A GeoParquet file.
@@ -17,11 +17,30 @@ pub(super) enum BlockKind {
 }
 
 impl BlockKind {
-    /// That of the answers of a task.
-    pub(super) fn of(task_type: TaskType) -> Self {
-        match task_type {
-            TaskType::Segment | TaskType::BinSegment | TaskType::Regress => Self::Raster,
-            _ => Self::Table,
+    /// The kind that a job asks for by the name of a format (`tif` or `parquet`), or that of the task if it does not.
+    ///
+    /// # Errors
+    /// If the task's blocks cannot be of that kind.
+    pub fn of(task: &Task, format: Option<&str>) -> Result<Self, AreaError> {
+        let kinds: &[Self] = match task.task_type {
+            TaskType::Segment | TaskType::BinSegment | TaskType::Regress => &[Self::Raster],
+            TaskType::Embedding => &[Self::Raster, Self::Table],
+            _ => &[Self::Table],
+        };
+        let Some(format) = format else { return Ok(kinds[0]) };
+        let name = |kind: &Self| kind.format().extension();
+        kinds.iter().find(|kind| name(kind) == format).copied().ok_or_else(|| {
+            let names = kinds.iter().map(name).collect::<Vec<_>>().join(" or ");
+            let detail = format!("format: found {format:?}; blocks of {} are {names}", task.name);
+            AreaError::Invalid { detail }
+        })
+    }
+
+    /// The format of the file.
+    pub fn format(self) -> Format {
+        match self {
+            Self::Raster => Format::Tif,
+            Self::Table => Format::Parquet,
         }
     }
 
@@ -35,11 +54,7 @@ impl BlockKind {
 
     /// The file of a block.
     pub(super) fn file(self, block: &str) -> String {
-        let extension = match self {
-            Self::Raster => "tif",
-            Self::Table => "parquet",
-        };
-        format!("{}/{block}.{extension}", self.folder())
+        format!("{}/{block}.{}", self.folder(), self.format().extension())
     }
 
     /// Its media type.
@@ -56,7 +71,7 @@ impl BlockKind {
 /// # Errors
 /// If imagery cannot be read, the network fails, there is no memory, or the answer cannot be encoded.
 pub(super) async fn predict(engine: &Engine, job: &AreaJob, part: &Area) -> Result<(Vec<u8>, Vec<String>), AreaError> {
-    let task = job.scene.task().clone();
+    let (task, kind) = (job.scene.task().clone(), job.kind);
     let sink = dense_sink(&task, Format::Tif, &job.render);
     // Held until the answer is encoded.
     let memory = engine.area_memory(&job.scene, part, &*sink);
@@ -66,9 +81,9 @@ pub(super) async fn predict(engine: &Engine, job: &AreaJob, part: &Area) -> Resu
     let render = job.render.clone();
     let encoded = tokio::task::spawn_blocking(move || {
         let Prediction { warnings, .. } = &prediction;
-        let bytes = match BlockKind::of(task.task_type) {
-            BlockKind::Raster => encode(&prediction, &task, Format::Tif, &render)?.bytes.to_vec(),
-            BlockKind::Table => encode_geoparquet(&prediction, &task, &render)?,
+        let bytes = match kind {
+            BlockKind::Table if task.task_type != TaskType::Embedding => encode_geoparquet(&prediction, &task, &render)?,
+            _ => encode(&prediction, &task, kind.format(), &render)?.bytes.to_vec(),
         };
         Ok((bytes, warnings.clone()))
     });

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
+use super::block::BlockKind;
 use super::error::AreaError;
 use crate::engine::{AreaRequest, ScenePlan};
 use crate::outputs::RenderOptions;
-use crate::zoo::TaskType;
 
 /// A checked job.
 pub struct AreaJob {
@@ -15,6 +15,8 @@ pub struct AreaJob {
     pub request: AreaRequest,
     /// How answers are filtered.
     pub render: RenderOptions,
+    /// What the blocks are.
+    pub kind: BlockKind,
     /// About how many pixels the sides of a block have.
     pub block_px: usize,
     /// The job as it was written, which plans repeat.
@@ -28,15 +30,15 @@ pub(crate) const BLOCK_PX: usize = 4096;
 const BLOCK_SIDES: std::ops::RangeInclusive<usize> = 512..=16_384;
 
 impl AreaJob {
-    /// A job whose blocks have about `block_px` pixels a side, 4096 by default.
+    /// A job whose blocks have about `block_px` pixels a side, 4096 by default. `scene` is one in cells if the task is `embedding`.
     ///
     /// # Errors
-    /// If the task has no answer in blocks, or the size is out of range.
+    /// If the size is out of range.
     pub fn new(
         scene: ScenePlan,
         request: AreaRequest,
         render: RenderOptions,
-        block_px: Option<usize>,
+        (kind, block_px): (BlockKind, Option<usize>),
         text: Value,
     ) -> Result<Self, AreaError> {
         let block_px = block_px.unwrap_or(BLOCK_PX);
@@ -45,10 +47,13 @@ impl AreaJob {
             let detail = format!("block_px: found {block_px}; a number from {least} to {most} is needed");
             return Err(AreaError::Invalid { detail });
         }
-        if scene.task().task_type == TaskType::Embedding {
-            let detail = "task: found embedding, which has no answer in blocks yet; another task of the model is needed";
-            return Err(AreaError::Invalid { detail: detail.to_owned() });
-        }
-        Ok(Self { scene, request, render, block_px, text })
+        Ok(Self { scene, request, render, kind, block_px, text })
+    }
+
+    /// Most bytes of the values of all blocks' cells, without compression; `None` if the answer has no cells.
+    pub(crate) fn cell_bytes(&self, pixels: u64) -> Option<u64> {
+        let cells = self.scene.cells()?;
+        let values = (pixels / (cells.side_px as u64).pow(2)).saturating_mul(cells.dims as u64);
+        Some(values.saturating_mul(size_of::<f32>() as u64))
     }
 }

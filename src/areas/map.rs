@@ -125,11 +125,15 @@ fn shown(bounds: Bounds) -> Bounds {
 
 impl<'a> ResultMap<'a> {
     fn open(job: &'a AreaJob, folder: &Folder) -> Result<Self, AreaError> {
-        let kind = BlockKind::of(job.scene.task().task_type);
+        let (kind, is_embedding) = (job.kind, job.scene.task().task_type == TaskType::Embedding);
         let mut names: Vec<String> = folder.names_in(kind.folder())?.into_iter().collect();
         names.sort();
-        if kind != BlockKind::Raster || names.is_empty() {
-            let found = if kind == BlockKind::Raster { "no rasters" } else { "objects" };
+        if kind != BlockKind::Raster || is_embedding || names.is_empty() {
+            let found = match kind {
+                _ if is_embedding => "embeddings, which have no colours",
+                BlockKind::Raster => "no rasters",
+                BlockKind::Table => "objects",
+            };
             let needed = "the rasters of a run are needed (GDAL makes vector tiles: ogr2ogr -f PMTiles map.pmtiles features/FILE.parquet)";
             return Err(AreaError::Invalid { detail: format!("the folder holds {found}; {needed}") });
         }

@@ -14,7 +14,7 @@
 //! | `run` | the blocks of a shard, one after the other |
 //! | `archive` | the folder as one file |
 //! | `map`, `pmtiles` | the rasters as map tiles in one file |
-//! | `stac`, `mosaic` | what is written over the blocks |
+//! | `stac`, `stac_embeddings`, `mosaic` | what is written over the blocks |
 
 mod archive;
 mod block;
@@ -29,8 +29,10 @@ mod pmtiles;
 mod run;
 mod shard;
 mod stac;
+mod stac_embeddings;
 
 pub use archive::archive;
+pub use block::BlockKind;
 pub use destination::Destination;
 pub use error::AreaError;
 pub use folder::Folder;

@@ -1,35 +1,70 @@
 //! A mosaic of all blocks as GDAL's virtual raster, which QGIS opens at once.
 
 use super::block::BlockKind;
+use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
-use crate::outputs::{Render, RenderOptions, escaped_xml};
+use crate::engine::CellOptions;
+use crate::outputs::{Render, escaped_xml};
 use crate::prediction::NO_CATEGORY;
 use crate::zoo::{Task, TaskType};
 
+/// Most references to files in a mosaic: some 60 MB of XML. Embeddings have one for each dimension of each block.
+const MAX_REFERENCES: usize = 200_000;
+
+/// True if there is a mosaic over a job's blocks.
+pub(super) fn exists(job: &AreaJob, plan: &AreaPlan) -> bool {
+    job.kind == BlockKind::Raster && bands(job).saturating_mul(plan.blocks.len()) <= MAX_REFERENCES
+}
+
 /// The document over `blocks`.
-pub(super) fn vrt(plan: &AreaPlan, blocks: &[&Block], task: &Task, render: &RenderOptions) -> String {
+pub(super) fn vrt(job: &AreaJob, plan: &AreaPlan, blocks: &[&Block]) -> String {
     let [a, b, c, d, e, f] = plan.transform;
+    let (task, side) = (job.scene.task(), side_px(job));
+    let scale = side as f64;
     let mut text = format!(
         "<VRTDataset rasterXSize=\"{}\" rasterYSize=\"{}\">\n  <SRS dataAxisToSRSAxisMapping=\"1,2\">{}</SRS>\n  \
-         <GeoTransform>{c}, {a}, {b}, {f}, {d}, {e}</GeoTransform>\n",
-        plan.width,
-        plan.height,
-        escaped_xml(&plan.crs)
+         <GeoTransform>{c}, {}, {}, {f}, {}, {}</GeoTransform>\n",
+        plan.width.div_ceil(side),
+        plan.height.div_ceil(side),
+        escaped_xml(&plan.crs),
+        a * scale,
+        b * scale,
+        d * scale,
+        e * scale
     );
-    let is_categories = task.task_type != TaskType::Regress && !matches!(render.render, Render::Probability { .. });
-    let bands = if task.task_type == TaskType::Regress { task.categories.len().max(1) } else { 1 };
-    for band in 1..=if is_categories { 1 } else { bands } {
-        text += &if is_categories { category_band(task) } else { value_band(band) };
+    let is_categories = is_categories(job);
+    for band in 1..=bands(job) {
+        text += &if is_categories { category_band(task) } else { value_band(band, job.scene.cells()) };
         for block in blocks {
-            text += &source(block, band);
+            text += &source(block, band, side);
         }
         text += "  </VRTRasterBand>\n";
     }
     text + "</VRTDataset>\n"
 }
 
-fn value_band(band: usize) -> String {
-    format!("  <VRTRasterBand dataType=\"Float32\" band=\"{band}\">\n    <NoDataValue>nan</NoDataValue>\n")
+/// Pixels of the area along a side of the mosaic's pixels.
+fn side_px(job: &AreaJob) -> usize {
+    job.scene.cells().map_or(1, |cells| cells.side_px)
+}
+
+fn is_categories(job: &AreaJob) -> bool {
+    let is_probability = matches!(job.render.render, Render::Probability { .. });
+    matches!(job.scene.task().task_type, TaskType::Segment | TaskType::BinSegment) && !is_probability
+}
+
+fn bands(job: &AreaJob) -> usize {
+    match (job.scene.cells(), job.scene.task()) {
+        (Some(cells), _) => cells.dims,
+        (None, task) if task.task_type == TaskType::Regress => task.categories.len().max(1),
+        _ => 1,
+    }
+}
+
+fn value_band(band: usize, cells: Option<CellOptions>) -> String {
+    let name = |cells: CellOptions| format!("    <Description>{} {}</Description>\n", cells.layer, band - 1);
+    let description = cells.map_or_else(String::new, name);
+    format!("  <VRTRasterBand dataType=\"Float32\" band=\"{band}\">\n{description}    <NoDataValue>nan</NoDataValue>\n")
 }
 
 fn category_band(task: &Task) -> String {
@@ -48,8 +83,9 @@ fn category_band(task: &Task) -> String {
     text + "    </ColorTable>\n"
 }
 
-fn source(block: &Block, band: usize) -> String {
-    let ([left, right], [top, bottom]) = (block.cols, block.rows);
+fn source(block: &Block, band: usize, side: usize) -> String {
+    let [left, right] = block.cols.map(|col| col.div_ceil(side));
+    let [top, bottom] = block.rows.map(|row| row.div_ceil(side));
     let (width, height) = (right - left, bottom - top);
     format!(
         "    <SimpleSource>\n      <SourceFilename relativeToVRT=\"1\">{}</SourceFilename>\n      \

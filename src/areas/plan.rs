@@ -79,6 +79,7 @@ impl AreaPlan {
         if most > 100 * MAX_BLOCKS {
             return Err(AreaError::TooManyBlocks { found: most, limit: MAX_BLOCKS });
         }
+        check_cells(job, &area)?;
         let (divided, block_px) = (area.clone(), job.block_px);
         let counted = tokio::task::spawn_blocking(move || {
             let parts = divided.blocks(block_px);
@@ -89,6 +90,10 @@ impl AreaPlan {
             Ok((parts, windows))
         });
         let (parts, windows) = counted.await.map_err(|_| EngineError::Panicked)??;
+        if let Some((cols, rows)) = parts.iter().max_by_key(|(cols, rows)| cols.len() * rows.len()) {
+            let sink = dense_sink(job.scene.task(), Format::Tif, &job.render);
+            engine.check_area_size(&job.scene, &area.block(cols.clone(), rows.clone()), &*sink)?;
+        }
         let pixels = parts.iter().map(|(cols, rows)| (cols.len() * rows.len()) as u64).sum();
         let transform = [t.pixel_width, t.row_skew, t.origin_x, t.col_skew, t.pixel_height, t.origin_y];
         let block = |(cols, rows): (std::ops::Range<usize>, std::ops::Range<usize>)| Block {
@@ -123,6 +128,20 @@ impl AreaPlan {
         let seconds_per_window = spent.as_secs_f64();
         self.estimate = Some(Estimate { seconds_per_window, seconds: seconds_per_window * self.windows as f64 });
         Ok(())
+    }
+}
+
+/// Checks that no block's border cuts a cell.
+fn check_cells(job: &AreaJob, area: &Area) -> Result<(), AreaError> {
+    let step = area.block_step_px();
+    match job.scene.cells() {
+        Some(cells) if !step.is_multiple_of(cells.side_px) => {
+            let side = cells.side_px;
+            let detail =
+                format!("cell_px: found {side}; blocks end at multiples of {step} pixels, so a divisor of that is needed");
+            Err(AreaError::Invalid { detail })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::block::{self, BlockKind};
+use super::block;
 use super::destination::Destination;
 use super::error::AreaError;
 use super::job::AreaJob;
@@ -215,7 +215,6 @@ pub(crate) async fn make(
     block: &Block,
     destination: &Destination,
 ) -> Result<Vec<String>, AreaError> {
-    let kind = BlockKind::of(job.scene.task().task_type);
     let part = block.of(area);
     let mut attempt = 1;
     let (bytes, warnings) = loop {
@@ -227,8 +226,8 @@ pub(crate) async fn make(
             answer => break answer?,
         }
     };
-    let item = stac::item(plan, block, area, job.scene.task(), kind, &warnings);
-    destination.put_new(&kind.file(&block.name), bytes).await?;
+    let item = stac::item((job, plan, area), block, &warnings);
+    destination.put_new(&job.kind.file(&block.name), bytes).await?;
     destination.put_new(&stac::item_name(&block.name), item.to_string()).await?;
     destination.remove(&failure_name(&block.name)).await;
     Ok(warnings)
@@ -248,14 +247,13 @@ pub(crate) async fn cover(
     (job, plan, area): (&AreaJob, &AreaPlan, &Area),
     destination: &Destination,
 ) -> Result<usize, AreaError> {
-    let kind = BlockKind::of(job.scene.task().task_type);
     let mut there = done_blocks(destination).await?;
     loop {
         let blocks: Vec<&Block> = plan.blocks.iter().filter(|block| there.contains(&block.name)).collect();
-        let collection = stac::collection(plan, &blocks, area, job.scene.task(), kind);
+        let collection = stac::collection((job, plan, area), &blocks);
         destination.replace("collection.json", collection.to_string()).await?;
-        if kind == BlockKind::Raster {
-            destination.replace("mosaic.vrt", mosaic::vrt(plan, &blocks, job.scene.task(), &job.render)).await?;
+        if mosaic::exists(job, plan) {
+            destination.replace("mosaic.vrt", mosaic::vrt(job, plan, &blocks)).await?;
         }
         // A run beside this one may have come to its end meanwhile, and then been written over.
         let now = done_blocks(destination).await?;

@@ -1,11 +1,13 @@
 //! STAC 1.1: an item per block, and a collection over them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::block::BlockKind;
+use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
+use super::stac_embeddings::{ASSET, EMBEDDINGS, bands};
+use super::{mosaic, stac_embeddings};
 use crate::engine::Area;
-use crate::zoo::Task;
 
 const VERSION: &str = "1.1.0";
 const PROJECTION: &str = "https://stac-extensions.github.io/projection/v2.0.0/schema.json";
@@ -20,15 +22,13 @@ pub(super) fn item_name(block: &str) -> String {
 }
 
 /// The item of a block.
-pub(super) fn item(
-    plan: &AreaPlan,
-    block: &Block,
-    area: &Area,
-    task: &Task,
-    kind: BlockKind,
-    warnings: &[String],
-) -> Value {
-    let georef = block.of(area).georef();
+pub(super) fn item((job, plan, area): (&AreaJob, &AreaPlan, &Area), block: &Block, warnings: &[String]) -> Value {
+    let (task, kind, cells) = (job.scene.task(), job.kind, job.scene.cells());
+    let pixels = block.of(area).georef();
+    let georef = match cells {
+        None => pixels,
+        Some(cells) => pixels.coarsened(cells.side_px),
+    };
     let (t, place) = (georef.transform, block.place(area));
     let (bbox, geometry) = match place {
         Some((bbox, outline)) => (json!(bbox), json!({"type": "Polygon", "coordinates": [outline]})),
@@ -41,6 +41,10 @@ pub(super) fn item(
         "title": task.name,
     });
     let mut extensions = vec![PROJECTION];
+    if let Some(cells) = cells {
+        extensions.push(EMBEDDINGS);
+        data["bands"] = bands(cells).into();
+    }
     if kind == BlockKind::Raster && !task.categories.is_empty() {
         extensions.push(CLASSIFICATION);
         data["classification:classes"] = task
@@ -74,8 +78,11 @@ pub(super) fn item(
             {"rel": "parent", "href": "../collection.json", "type": "application/json"},
             {"rel": "collection", "href": "../collection.json", "type": "application/json"},
         ],
-        "assets": {"data": data},
+        "assets": {if cells.is_some() { ASSET } else { "data" }: data},
     });
+    if let (Some(cells), Some(properties)) = (cells, item["properties"].as_object_mut()) {
+        extend(properties, stac_embeddings::properties(job, cells));
+    }
     if !bbox.is_null() {
         item["bbox"] = bbox;
     }
@@ -83,7 +90,8 @@ pub(super) fn item(
 }
 
 /// The collection over `blocks`.
-pub(super) fn collection(plan: &AreaPlan, blocks: &[&Block], area: &Area, task: &Task, kind: BlockKind) -> Value {
+pub(super) fn collection((job, plan, area): (&AreaJob, &AreaPlan, &Area), blocks: &[&Block]) -> Value {
+    let task = job.scene.task();
     let boxes: Vec<[f64; 4]> = blocks.iter().filter_map(|block| block.place(area)).map(|(bbox, _)| bbox).collect();
     let crosses = boxes.iter().any(|[west, _, east, _]| west > east);
     // Across the antimeridian, western longitudes count as those beyond 180 until the box is known.
@@ -109,7 +117,15 @@ pub(super) fn collection(plan: &AreaPlan, blocks: &[&Block], area: &Area, task: 
         },
         "links": links,
     });
-    if kind == BlockKind::Raster {
+    if let (Some(cells), Some(members)) = (job.scene.cells(), collection.as_object_mut()) {
+        let (own, links) = stac_embeddings::collection(job, plan, cells);
+        extend(members, own);
+        members.insert("stac_extensions".to_owned(), json!([EMBEDDINGS]));
+        if let Some(Value::Array(all)) = members.get_mut("links") {
+            all.extend(links);
+        }
+    }
+    if mosaic::exists(job, plan) {
         collection["assets"] = json!({"mosaic": {
             "href": "./mosaic.vrt",
             "type": "application/xml",
@@ -118,6 +134,13 @@ pub(super) fn collection(plan: &AreaPlan, blocks: &[&Block], area: &Area, task: 
         }});
     }
     collection
+}
+
+/// Adds the members of an object.
+fn extend(members: &mut Map<String, Value>, more: Value) {
+    if let Value::Object(more) = more {
+        members.extend(more);
+    }
 }
 
 fn collection_id(plan: &AreaPlan) -> String {

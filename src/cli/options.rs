@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use crate::engine::{CaptureNumbers, EmbeddingOptions, Layers, PixelOptions, parse_dn_offset, parse_preset};
+use super::CommandError;
+use crate::engine::{CaptureNumbers, EmbeddingOptions, Layers, ModelTask, PixelOptions, parse_dn_offset, parse_preset};
 use crate::outputs::{
-    CategoryNames, Colormap, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_rescale, parse_simplify,
-    parse_threshold,
+    CategoryNames, Colormap, Format, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_rescale,
+    parse_simplify, parse_threshold,
 };
 use crate::prediction::Pool;
 use crate::raster::{BandNumbers, CaptureSelection, Preset};
@@ -50,11 +51,22 @@ pub(super) struct EmbeddingArgs {
     /// Embeddings only: mean or max over space, or none for whole maps [default: mean]
     #[arg(long)]
     pool: Option<Pool>,
+    /// Embeddings as tif or parquet only: side of the cells, each a pixel or a row of the answer, in pixels; a multiple of the layer's
+    /// stride [default: that stride]
+    #[arg(long, value_name = "PIXELS")]
+    cell_px: Option<usize>,
 }
 
 impl EmbeddingArgs {
-    pub(super) fn options(self) -> EmbeddingOptions {
-        EmbeddingOptions { layers: self.layer.unwrap_or_default(), pool: self.pool.unwrap_or_default() }
+    /// The options of an embedding in `format`.
+    pub(super) fn options(self, model: &ModelTask, format: Format) -> Result<EmbeddingOptions, CommandError> {
+        let Self { layer, pool, cell_px } = self;
+        let options = EmbeddingOptions { layers: layer.unwrap_or_default(), pool: pool.unwrap_or_default(), cell_px: None };
+        match cell_px {
+            _ if format.has_cells(model.task.task_type) => Ok(options.in_cells(&model.spec, cell_px)?),
+            Some(_) => Err("--cell-px: only embeddings as tif or parquet have cells; leave it out".into()),
+            None => Ok(options),
+        }
     }
 }
 

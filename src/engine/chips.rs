@@ -196,9 +196,9 @@ impl BatchRun {
         let (width, height) = info.map_or((1, 1), |info| (info.width, info.height));
         let sink = Box::<WholeMap>::default();
         let layout = Layout { size: (width, height), by_columns: false, tiled: false, clips: true };
-        let mut scene = Assembly::new(spec, task, layout, sink, embedding.pool);
+        let mut scene = Assembly::new(spec, task, layout, sink, embedding);
         // Warnings have been collected over all chips.
-        let whole = |answer| SceneWindowAnswer { answer, valid: None, wanted: None, warnings: Vec::new() };
+        let whole = |answer| SceneWindowAnswer { answer, valid: None, valid_width: 0, wanted: None, warnings: Vec::new() };
         let mut answer = answer.map(whole);
         for window in scene_windows(width, height, width.max(height), 0) {
             scene.add(window, answer.take());

@@ -2,7 +2,7 @@
 
 use super::device::FeatureMap;
 use crate::nn::Part;
-use crate::prediction::{Embedding, Pool};
+use crate::prediction::{CellMap, Embedding, Pool};
 use crate::zoo::Layer;
 
 impl FeatureMap {
@@ -23,34 +23,49 @@ impl FeatureMap {
     }
 }
 
-/// One feature map of an answer, pooled cell by cell, so that a pooled map takes the memory of its channels only.
+/// One feature map of an answer, pooled position by position, so that a pooled map takes the memory of its channels only.
+///
+/// Positions are pooled in groups: all of them in one, or squares of them, which are the cells of an answer in cells.
 pub(super) struct PooledMap {
     layer: Layer,
     pool: Pool,
     /// Rows, columns, channels of the whole map.
     shape: [usize; 3],
-    cells: PooledCells,
+    /// Positions along the sides of a group.
+    side: usize,
+    values: PooledValues,
 }
 
-enum PooledCells {
-    /// `[channels, rows, columns]`; 0 where no cell was put.
+enum PooledValues {
+    /// `[channels, rows, columns]`; a fixed value where no position was put.
     Whole(Vec<f32>),
-    /// Sums by channel, and the number of cells in them.
-    Sums(Vec<f64>, usize),
-    /// Maxima by channel.
+    /// `[groups, channels]`: sums, and the number of positions in each group.
+    Sums(Vec<f64>, Vec<u32>),
+    /// `[groups, channels]`: maxima.
     Maxima(Vec<f32>),
 }
 
 impl PooledMap {
-    /// A map of `[rows, columns, channels]` without cells.
+    /// A map of `[rows, columns, channels]` without positions, which is pooled as a whole.
     pub(super) fn new(layer: Layer, shape: [usize; 3], pool: Pool) -> Self {
-        let channels = shape[2];
-        let cells = match pool {
-            Pool::None => PooledCells::Whole(vec![0.0; shape.iter().product()]),
-            Pool::Mean => PooledCells::Sums(vec![0.0; channels], 0),
-            Pool::Max => PooledCells::Maxima(vec![f32::NEG_INFINITY; channels]),
+        Self::in_groups(layer, shape, pool, shape[0].max(shape[1]).max(1), 0.0)
+    }
+
+    /// A map without positions that is pooled in cells of `side` x `side` positions.
+    pub(super) fn in_cells(layer: Layer, shape: [usize; 3], pool: Pool, side: usize) -> Self {
+        let pool = if side == 1 { Pool::None } else { pool };
+        Self::in_groups(layer, shape, pool, side.max(1), f32::NAN)
+    }
+
+    fn in_groups(layer: Layer, shape: [usize; 3], pool: Pool, side: usize, missing: f32) -> Self {
+        let [rows, cols, channels] = shape;
+        let groups = rows.div_ceil(side) * cols.div_ceil(side);
+        let values = match pool {
+            Pool::None => PooledValues::Whole(vec![missing; shape.iter().product()]),
+            Pool::Mean => PooledValues::Sums(vec![0.0; groups * channels], vec![0; groups]),
+            Pool::Max => PooledValues::Maxima(vec![f32::NEG_INFINITY; groups * channels]),
         };
-        Self { layer, pool, shape, cells }
+        Self { layer, pool, shape, side, values }
     }
 
     /// Rows, columns and channels of the whole map.
@@ -58,20 +73,23 @@ impl PooledMap {
         self.shape
     }
 
-    /// Adds the channels of one cell, which must not have been added before.
+    /// Adds the channels of one position, which must not have been added before.
     pub(super) fn put(&mut self, row: usize, col: usize, values: &[f32]) {
-        let [rows, cols, _] = self.shape;
-        match &mut self.cells {
-            PooledCells::Whole(whole) => {
+        let [rows, cols, channels] = self.shape;
+        let group = row / self.side * cols.div_ceil(self.side) + col / self.side;
+        match &mut self.values {
+            PooledValues::Whole(whole) => {
                 let places = whole[row * cols + col..].iter_mut().step_by(rows * cols);
                 places.zip(values).for_each(|(place, value)| *place = *value);
             }
-            PooledCells::Sums(sums, count) => {
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
-                *count += 1;
+            PooledValues::Sums(sums, counts) => {
+                let sums = sums[group * channels..].iter_mut();
+                sums.zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
+                counts[group] += 1;
             }
-            PooledCells::Maxima(maxima) => {
-                maxima.iter_mut().zip(values).for_each(|(most, value)| *most = most.max(*value));
+            PooledValues::Maxima(maxima) => {
+                let maxima = maxima[group * channels..].iter_mut();
+                maxima.zip(values).for_each(|(most, value)| *most = most.max(*value));
             }
         }
     }
@@ -79,15 +97,39 @@ impl PooledMap {
     /// `[channels]` for mean and maximum, `[channels, rows, columns]` without pooling.
     pub(super) fn finish(self) -> Embedding {
         let [rows, cols, channels] = self.shape;
-        let (shape, values) = match self.cells {
-            PooledCells::Whole(values) => (vec![channels, rows, cols], values),
-            PooledCells::Sums(sums, count) => {
-                let count = count.max(1) as f64;
+        let (shape, values) = match self.values {
+            PooledValues::Whole(values) => (vec![channels, rows, cols], values),
+            PooledValues::Sums(sums, counts) => {
+                let count = f64::from(counts.iter().sum::<u32>().max(1));
                 (vec![channels], sums.into_iter().map(|sum| (sum / count) as f32).collect())
             }
-            PooledCells::Maxima(values) => (vec![channels], values),
+            PooledValues::Maxima(values) => (vec![channels], values),
         };
         Embedding { layer: self.layer.to_string(), pool: self.pool, shape, values }
+    }
+
+    /// The vectors of the cells, whose positions have strides of `stride_px` pixels. A cell without positions has none.
+    pub(super) fn finish_cells(self, stride_px: usize) -> CellMap {
+        let ([rows, cols, dims], side) = (self.shape, self.side);
+        let (width, height) = (cols.div_ceil(side), rows.div_ceil(side));
+        let cells = width * height;
+        // [cells, dims] -> [dims, cells]
+        let by_dimension = |value: &dyn Fn(usize, usize) -> f32| {
+            (0..dims).flat_map(|dim| (0..cells).map(move |cell| (cell, dim))).map(|(cell, dim)| value(cell, dim)).collect()
+        };
+        let values = match self.values {
+            PooledValues::Whole(values) => values,
+            PooledValues::Sums(sums, counts) => by_dimension(&|cell, dim| match counts[cell] {
+                0 => f32::NAN,
+                count => (sums[cell * dims + dim] / f64::from(count)) as f32,
+            }),
+            PooledValues::Maxima(maxima) => by_dimension(&|cell, dim| match maxima[cell * dims + dim] {
+                most if most.is_finite() => most,
+                _ => f32::NAN,
+            }),
+        };
+        let (layer, pool, side_px) = (self.layer.to_string(), self.pool, side * stride_px);
+        CellMap { layer, pool, side_px, width, height, dims, values, first_px: (0, 0) }
     }
 }
 
@@ -131,6 +173,26 @@ mod tests {
             map.put(1, 0, &[-3.0]);
             assert_eq!(map.finish().values, values, "{pool:?}");
         }
+    }
+
+    #[test]
+    fn cells_are_pooled_by_themselves_and_some_have_no_data() {
+        let nan = |value: f32| if value.is_nan() { None } else { Some(value) };
+        for (pool, first) in [(Pool::Mean, 2.0), (Pool::Max, 3.0)] {
+            let mut map = PooledMap::in_cells(Layer::Backbone(3), [1, 5, 2], pool, 2);
+            map.put(0, 0, &[1.0, 10.0]);
+            map.put(0, 1, &[3.0, 30.0]);
+            map.put(0, 4, &[5.0, 50.0]);
+            let cells = map.finish_cells(32);
+            assert_eq!((cells.width, cells.height, cells.dims, cells.side_px), (3, 1, 2, 64));
+            let found: Vec<_> = cells.values.into_iter().map(nan).collect();
+            let second = first * 10.0;
+            assert_eq!(found, [Some(first), None, Some(5.0), Some(second), None, Some(50.0)], "{pool:?}");
+        }
+        let mut map = PooledMap::in_cells(Layer::Backbone(3), [1, 2, 1], Pool::Mean, 1);
+        map.put(0, 1, &[7.0]);
+        let cells = map.finish_cells(32);
+        assert_eq!((nan(cells.values[0]), nan(cells.values[1]), cells.side_px), (None, Some(7.0), 32));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub use loaded::LoadedModel;
 pub use model_task::{EMBEDDING, ModelTask};
 pub use models::{ModelOptions, ModelStatus, Models, WeightsState};
 pub use options::{CaptureNumbers, EmbeddingOptions, Layers, ObjectLimit, PixelOptions, parse_dn_offset, parse_preset};
-pub use plan::{ObjectRule, ScenePlan, SceneRequest, TilePlan, TileRequest, zoom_range};
+pub use plan::{CellOptions, ObjectRule, ScenePlan, SceneRequest, TilePlan, TileRequest, zoom_range};
 pub use scene::SceneProgress;
 pub use scene_options::SceneOptions;
 pub use scheduler::BatchOptions;
@@ -205,6 +205,14 @@ impl Engine {
         sink: &dyn DenseSink,
     ) -> impl Future<Output = Result<MemoryGrant, EngineError>> + Send + use<> {
         self.memory_for(scene::bytes(plan, &SceneImagery::Area(area.clone()), sink, &self.scenes))
+    }
+
+    /// Checks whether an area's answer is within the limits, before any of it is predicted.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check_area_size(&self, plan: &ScenePlan, area: &Area, sink: &dyn DenseSink) -> Result<(), EngineError> {
+        scene::bytes(plan, &SceneImagery::Area(area.clone()), sink, &self.scenes).map(drop)
     }
 
     fn memory_for(

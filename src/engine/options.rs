@@ -4,11 +4,12 @@
 
 use std::str::FromStr;
 
+use super::error::EngineError;
 use crate::error::InvalidValue;
 use crate::nn::DETECTIONS;
 use crate::prediction::Pool;
 use crate::raster::{BandNumbers, CaptureSelection, InputOptions, Preset, RasterError, Resampling};
-use crate::zoo::Layer;
+use crate::zoo::{Layer, ModelSpec};
 
 /// Most captures one request may name: more than any model takes, few enough to be cheap.
 const MAX_LISTED: usize = 256;
@@ -87,6 +88,42 @@ pub struct EmbeddingOptions {
     pub layers: Layers,
     /// How each is pooled over space.
     pub pool: Pool,
+    /// Side in pixels of the cells that cover the image, each of which is pooled by itself; `None`: the whole image is pooled.
+    pub cell_px: Option<usize>,
+}
+
+/// Sides that cells may have, in pixels.
+const CELL_SIDES: std::ops::RangeInclusive<usize> = 1..=512;
+
+impl EmbeddingOptions {
+    /// These options for an answer in cells. Without `cell_px`, a cell is a position of the layer.
+    ///
+    /// # Errors
+    /// If there is not one layer that the model has, or a cell is not made of whole positions of it.
+    pub fn in_cells(self, spec: &ModelSpec, cell_px: Option<usize>) -> Result<Self, EngineError> {
+        let invalid = |detail: String| Err(EngineError::Invalid { detail });
+        let [layer] = self.layers.0.as_slice() else {
+            return invalid("layer: found several; cells have the vectors of one layer".to_owned());
+        };
+        if layer.channels(spec).is_none() {
+            return invalid(format!("layer: found {layer}, which model {} does not have; backbone.3 is there", spec.id));
+        }
+        let stride = layer.stride_px(&spec.backbone);
+        let side = cell_px.unwrap_or(stride);
+        if !CELL_SIDES.contains(&side) || !side.is_multiple_of(stride) {
+            let most = CELL_SIDES.end();
+            let id = &spec.id;
+            return invalid(format!(
+                "cell_px: found {side}; a multiple of {stride} up to {most} is needed for {layer} of {id}"
+            ));
+        }
+        if self.pool == Pool::None && side > stride {
+            let detail =
+                format!("pool: found none; cells of {side} pixels hold several positions, so mean or max is needed");
+            return invalid(detail);
+        }
+        Ok(Self { cell_px: Some(side), ..self })
+    }
 }
 
 /// The feature maps of an embedding; written as one layer's name or `all`.

@@ -13,10 +13,11 @@ use super::sources::Sources;
 use super::window::WindowKey;
 use crate::identity::identity_of;
 use crate::nn::Part;
+use crate::prediction::Pool;
 use crate::raster::Source;
 use crate::tiles::{TileCoord, WindowGrid};
 use crate::weights::{WeightsKind, WeightsPlace};
-use crate::zoo::{ModelSpec, Task};
+use crate::zoo::{Layer, ModelSpec, Task, TaskType};
 
 /// What to predict on a tile.
 #[derive(Clone, Debug)]
@@ -179,6 +180,29 @@ impl ScenePlan {
     pub fn weights(&self) -> WeightsKind {
         self.kind
     }
+
+    /// What the cells of the answer are, if it is an embedding in cells.
+    pub fn cells(&self) -> Option<CellOptions> {
+        let (EmbeddingOptions { layers, pool, cell_px }, spec) = (&self.embedding, &self.model.spec);
+        let layer = layers.0.first().filter(|_| self.model.task.task_type == TaskType::Embedding)?;
+        let (side_px, dims) = ((*cell_px)?, layer.channels(spec)?);
+        Some(CellOptions { layer: *layer, pool: *pool, side_px, stride_px: layer.stride_px(&spec.backbone), dims })
+    }
+}
+
+/// The cells of an embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellOptions {
+    /// The feature map that their vectors are made of.
+    pub layer: Layer,
+    /// How the positions of that map in a cell become one vector.
+    pub pool: Pool,
+    /// Side of a cell in pixels.
+    pub side_px: usize,
+    /// Distance of the map's positions in pixels.
+    pub stride_px: usize,
+    /// Values of a vector.
+    pub dims: usize,
 }
 
 #[cfg(test)]

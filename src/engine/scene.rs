@@ -9,6 +9,7 @@ use super::device::{DeviceWorker, ModelQuery};
 use super::error::EngineError;
 use super::model_task::ModelTask;
 use super::models::Models;
+use super::options::EmbeddingOptions;
 use super::plan::ScenePlan;
 use super::reading::Reading;
 use super::scene_imagery::SceneImagery;
@@ -16,7 +17,7 @@ use super::scene_options::SceneOptions;
 use super::strips::strip_bytes;
 use super::window::Timings;
 use crate::prediction::{DenseSink, Output, Pool, Prediction};
-use crate::zoo::TaskType;
+use crate::zoo::{ModelSpec, TaskType};
 
 /// Progress of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(super) async fn predict(
     let windows = imagery.windows((width, height), options);
     let (by_columns, tiled) = (imagery.goes_by_columns((width, height)), windows.len() > 1);
     let layout = Layout { size: (width, height), by_columns, tiled, clips: imagery.is_all_there_is() };
-    let mut scene = Assembly::new(spec, task, layout, sink, embedding.pool);
+    let mut scene = Assembly::new(spec, task, layout, sink, embedding);
     let mut timings = Timings::default();
     let mut progress = SceneProgress { done: 0, total: windows.len() };
     report(progress);
@@ -70,8 +71,10 @@ pub(super) async fn predict(
     }
     let (mut output, mut warnings) =
         tokio::task::spawn_blocking(move || scene.finish()).await.map_err(|_| EngineError::Panicked)?;
-    if let Output::Objects(objects) = &mut output {
-        objects.retain(|object| imagery.owns(object));
+    match &mut output {
+        Output::Objects(objects) => objects.retain(|object| imagery.owns(object)),
+        Output::Cells(cells) => cells.first_px = imagery.first_px(),
+        _ => {}
     }
     imagery.add_warnings(&mut warnings, pixels, is_empty);
     Ok((Prediction { output, width, height, georef: imagery.georef(), warnings }, timings))
@@ -91,11 +94,24 @@ fn size_within(
         let values = (width * height * sink.kept_per_pixel(task.categories.len().max(1))) as u64;
         EngineError::limit("values in the answer (pixels times categories)", values, options.max_values)?;
     }
-    if task.task_type == TaskType::Embedding && embedding.pool == Pool::None {
-        let values = embedding.layers.0.iter().map(|layer| layer.values(spec, width, height) as u64).sum();
+    if task.task_type == TaskType::Embedding {
+        let values = embedding_values(spec, embedding, (width, height)) as u64;
         EngineError::limit("values in the answer (cells of the feature maps times channels)", values, options.max_values)?;
     }
     Ok((width, height))
+}
+
+/// Values of the maps or cells of an embedding; 0 if they are pooled over the whole image.
+fn embedding_values(spec: &ModelSpec, embedding: &EmbeddingOptions, (width, height): (usize, usize)) -> usize {
+    let layers = embedding.layers.0.iter();
+    match (embedding.cell_px, embedding.pool) {
+        (Some(side), _) => {
+            let cells = width.div_ceil(side.max(1)) * height.div_ceil(side.max(1));
+            layers.map(|layer| cells * layer.channels(spec).unwrap_or(0)).sum()
+        }
+        (None, Pool::None) => layers.map(|layer| layer.values(spec, width, height)).sum(),
+        (None, _) => 0,
+    }
 }
 
 /// The bytes that a scene takes until it is encoded.
@@ -120,9 +136,10 @@ pub(super) fn bytes(
             strip_bytes((width, height), imagery.goes_by_columns((width, height)), channels, imagery.window_px(options))
                 + width * height * drawn
         }
-        TaskType::Embedding if embedding.pool == Pool::None => {
-            let values: usize = embedding.layers.0.iter().map(|layer| layer.values(spec, width, height)).sum();
-            2 * values * size_of::<f32>()
+        TaskType::Embedding => {
+            // Sums of cells have twice the size of their means, and an encoder may hold the answer twice more.
+            let held = if embedding.cell_px.is_some() { 4 } else { 2 };
+            held * embedding_values(spec, embedding, (width, height)) * size_of::<f32>()
         }
         _ => 0,
     };

@@ -123,6 +123,14 @@ impl SceneImagery {
         }
     }
 
+    /// Column and row of the first pixel in the area that the scene is a part of.
+    pub(super) fn first_px(&self) -> (usize, usize) {
+        match self {
+            Self::Captures(_) => (0, 0),
+            Self::Area(area) => area.first_px(),
+        }
+    }
+
     /// True if an object belongs to the scene.
     pub(super) fn owns(&self, object: &Object) -> bool {
         let [x0, y0, x1, y1] = object.bbox_px;
@@ -193,14 +201,14 @@ impl SceneImagery {
         timings.infer = reply.ran;
         let mut answer = reply.answer;
         cut_to_data(&mut answer, valid.as_deref(), shape[2]);
-        let (answer, valid) = match parts {
+        let (answer, valid, valid_width) = match parts {
             Some((part, _)) => {
                 let valid = valid.map(|valid| rows(&valid, shape[2], 1, part));
-                (cropped(answer, part), both(valid, wanted.as_deref()))
+                (cropped(answer, part), both(valid, wanted.as_deref()), part.width)
             }
-            None => (answer, valid),
+            None => (answer, valid, shape[2]),
         };
-        Ok((window, Some(SceneWindowAnswer { answer, valid, wanted, warnings }), timings))
+        Ok((window, Some(SceneWindowAnswer { answer, valid, valid_width, wanted, warnings }), timings))
     }
 }
 

@@ -74,6 +74,17 @@ impl GeoTransform {
         )
     }
 
+    /// The transform of a grid with the same first corner, whose pixels have `factor` times the side.
+    fn scaled(&self, factor: f64) -> Self {
+        Self {
+            pixel_width: self.pixel_width * factor,
+            row_skew: self.row_skew * factor,
+            col_skew: self.col_skew * factor,
+            pixel_height: self.pixel_height * factor,
+            ..*self
+        }
+    }
+
     /// The inverse transform, from world to pixels; `None` if it is singular or not finite.
     pub fn inverse(&self) -> Option<GeoTransform> {
         let det = self.pixel_width * self.pixel_height - self.row_skew * self.col_skew;
@@ -112,6 +123,13 @@ pub struct Georef {
 }
 
 impl Georef {
+    /// The grid of squares of `side` x `side` pixels from the first corner on, the last of which may reach beyond these pixels.
+    pub fn coarsened(&self, side: usize) -> Self {
+        let side = side.max(1);
+        let transform = self.transform.scaled(side as f64);
+        Self { crs: self.crs.clone(), transform, width: self.width.div_ceil(side), height: self.height.div_ceil(side) }
+    }
+
     /// The bounding box of the grid's four corners, in the units of its coordinate system.
     pub fn bounds(&self) -> Bounds {
         let (w, h) = (self.width as f64, self.height as f64);

@@ -6,7 +6,7 @@ use super::error::OutputError;
 use super::format::Format;
 use super::options::RenderOptions;
 use super::picture::Picture;
-use super::{classes, draw, geojson, geotiff, json, mvt, npy, picture, png, safetensors, webp};
+use super::{cell_table, classes, draw, geojson, geotiff, json, mvt, npy, picture, png, safetensors, webp};
 use crate::prediction::{Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
@@ -46,6 +46,7 @@ pub fn encode(
         Format::Npy => npy::encode(prediction, task, options)?,
         Format::Json => json::encode(prediction, task, options)?,
         Format::Safetensors => safetensors::encode(prediction, task, options)?,
+        Format::Parquet => cell_table::encode(prediction, task)?,
     };
     Ok(Encoded { bytes: Bytes::from(bytes), media_type: format.media_type() })
 }

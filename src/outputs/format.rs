@@ -9,7 +9,7 @@ pub enum Format {
     Png,
     /// The same picture as lossless WebP.
     Webp,
-    /// GeoTIFF with colour table, nodata and category names.
+    /// GeoTIFF: categories with colour table, nodata and names, or a band per value.
     Tif,
     /// RFC 7946 features.
     Geojson,
@@ -21,23 +21,44 @@ pub enum Format {
     Json,
     /// Named tensors in a `.safetensors` file.
     Safetensors,
+    /// GeoParquet with a row per cell.
+    Parquet,
 }
 
 impl Format {
     /// All formats.
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Png, Self::Webp, Self::Tif, Self::Geojson, Self::Mvt, Self::Npy, Self::Json, Self::Safetensors];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Png,
+        Self::Webp,
+        Self::Tif,
+        Self::Geojson,
+        Self::Mvt,
+        Self::Npy,
+        Self::Json,
+        Self::Safetensors,
+        Self::Parquet,
+    ];
 
     /// The formats of a task type, its default first.
     pub fn of(task_type: TaskType) -> &'static [Format] {
-        use Format::{Geojson, Json, Mvt, Npy, Png, Safetensors, Tif, Webp};
+        use Format::{Geojson, Json, Mvt, Npy, Parquet, Png, Safetensors, Tif, Webp};
         match task_type {
             TaskType::Segment | TaskType::BinSegment => &[Png, Webp, Tif, Geojson, Mvt, Npy],
             TaskType::Regress => &[Png, Webp, Tif, Npy],
             TaskType::Detect | TaskType::Instance => &[Geojson, Mvt, Png, Json, Safetensors],
             TaskType::Classification | TaskType::MultiLabelClassification => &[Json, Geojson],
-            TaskType::Embedding => &[Json, Npy, Safetensors],
+            TaskType::Embedding => &[Json, Npy, Safetensors, Tif, Parquet],
         }
+    }
+
+    /// True if a tile of the task type can be had in this format.
+    pub fn has_tiles(self, task_type: TaskType) -> bool {
+        Self::of(task_type).contains(&self) && !self.has_cells(task_type)
+    }
+
+    /// True if answers of the task type are [cells](crate::prediction::CellMap) in this format.
+    pub fn has_cells(self, task_type: TaskType) -> bool {
+        task_type == TaskType::Embedding && matches!(self, Self::Tif | Self::Parquet)
     }
 
     /// The file extension, also the name that `format=` takes.
@@ -51,6 +72,7 @@ impl Format {
             Self::Npy => "npy",
             Self::Json => "json",
             Self::Safetensors => "safetensors",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -70,6 +92,7 @@ impl Format {
             Self::Npy => "application/x-npy",
             Self::Json => "application/json",
             Self::Safetensors => "application/x-safetensors",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }

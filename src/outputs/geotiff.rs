@@ -3,7 +3,8 @@
 //!
 //! Categories are 8-bit with nodata 255 and the task's colours as colour table. Their names are in GDAL's metadata, once as a raster
 //! attribute table, which GDAL 3.12 and QGIS over it show, and once as items (`CATEGORY_0` …), which older ones give too.
-//! Regressed values (a band for each) and single probabilities are 32-bit floats with nodata NaN.
+//! Regressed values (a band for each), single probabilities and embeddings (a band for each dimension, a pixel for each cell) are 32-bit
+//! floats with nodata NaN.
 
 use super::classes::{self, class_map};
 use super::error::OutputError;
@@ -11,12 +12,16 @@ use super::format::Format;
 use super::geokeys;
 use super::npy::channel;
 use super::options::{Render, RenderOptions};
-use super::tiff_file::{TiffImage, TiffTag, write_tiles};
-use crate::prediction::{NO_CATEGORY, Output, Prediction};
+use super::tiff_file::{TILE_PX, TiffImage, TiffTag, least_tile_px, write_tiles};
+use crate::georef::Georef;
+use crate::prediction::{CellMap, NO_CATEGORY, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
 /// Overviews are added until one has no side longer than this.
 const OVERVIEW_SIDE_PX: usize = 512;
+
+/// From so many bands on, small images have small tiles.
+const MANY_BANDS: usize = 16;
 
 const PHOTOMETRIC_INTERPRETATION: u16 = 262;
 const COLOR_MAP: u16 = 320;
@@ -26,6 +31,9 @@ const GDAL_NODATA: u16 = 42113;
 
 /// Writes categories, all regressed values, or one value of each pixel (`render=probability`).
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
+    if let Output::Cells(cells) = &prediction.output {
+        return encode_cells(cells, prediction.georef.as_ref());
+    }
     let mut tags = prediction.georef.as_ref().map(geokeys::tags).unwrap_or_default();
     let dense = match &prediction.output {
         Output::Dense(dense) => dense,
@@ -65,6 +73,15 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
     }
 }
 
+/// Writes a band per dimension.
+fn encode_cells(cells: &CellMap, georef: Option<&Georef>) -> Result<Vec<u8>, OutputError> {
+    let mut tags = georef.map(|image| geokeys::tags(&cells.georef(image))).unwrap_or_default();
+    let names: Vec<String> = (0..cells.dims).map(|dim| format!("{} {dim}", cells.layer)).collect();
+    tags.extend(value_tags(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    let bands = cells.values.chunks_exact((cells.width * cells.height).max(1)).map(<[f32]>::to_vec);
+    write((cells.width, cells.height), BandSamples::Values(bands.collect()), tags)
+}
+
 /// The pixels of the image or of one overview.
 enum BandSamples {
     Categories(Vec<u8>),
@@ -95,9 +112,11 @@ fn write(size: (usize, usize), samples: BandSamples, tags: Vec<TiffTag>) -> Resu
 impl BandSamples {
     fn image(&self, width: usize, height: usize) -> TiffImage {
         match self {
-            Self::Categories(labels) => TiffImage::new(labels, width, height, NO_CATEGORY, |label| [label]),
+            Self::Categories(labels) => TiffImage::new(labels, (width, height), TILE_PX, NO_CATEGORY, |label| [label]),
             Self::Values(bands) => {
-                let band = |values: &Vec<f32>| TiffImage::new(values, width, height, f32::NAN, f32::to_le_bytes);
+                // Hundreds of bands of a few cells would be padding for the most part.
+                let tile_px = if bands.len() < MANY_BANDS { TILE_PX } else { least_tile_px(width, height) };
+                let band = |values: &Vec<f32>| TiffImage::new(values, (width, height), tile_px, f32::NAN, f32::to_le_bytes);
                 TiffImage::stacked(bands.iter().map(band))
             }
         }

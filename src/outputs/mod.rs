@@ -4,6 +4,7 @@
 //! selects objects, and [`features`] makes the polygons of vector formats.
 
 mod bounds;
+mod cell_table;
 mod chip_table;
 mod choice;
 mod classes;

@@ -8,7 +8,10 @@ use flate2::write::ZlibEncoder;
 use rayon::prelude::*;
 
 /// Side of a tile in pixels.
-const TILE_PX: usize = 256;
+pub(super) const TILE_PX: usize = 256;
+
+/// The sides of tiles are multiples of this (TIFF 6.0, section 15).
+const TILE_STEP_PX: usize = 16;
 
 const HEADER_BYTES: usize = 8;
 const ENTRY_BYTES: usize = 12;
@@ -79,6 +82,7 @@ impl TiffTag {
 pub(super) struct TiffImage {
     width: usize,
     height: usize,
+    tile_px: usize,
     bits: usize,
     bands: usize,
     /// Band by band, row by row, from the top left.
@@ -86,32 +90,32 @@ pub(super) struct TiffImage {
 }
 
 impl TiffImage {
-    /// One band: cuts `[height, width]` samples into tiles, padded with `fill`, and compresses them on all cores.
+    /// One band: cuts `[height, width]` samples into tiles of `tile_px`, padded with `fill`, and compresses them on all cores.
     pub(super) fn new<T: Copy + Sync, const BYTES: usize>(
         samples: &[T],
-        width: usize,
-        height: usize,
+        (width, height): (usize, usize),
+        tile_px: usize,
         fill: T,
         to_bytes: impl Fn(T) -> [u8; BYTES] + Sync,
     ) -> Self {
-        let (columns, rows) = (width.div_ceil(TILE_PX), height.div_ceil(TILE_PX));
+        let (columns, rows) = (width.div_ceil(tile_px), height.div_ceil(tile_px));
         let tile = |index: usize| {
-            let (left, top) = (index % columns * TILE_PX, index / columns * TILE_PX);
-            let mut raw = Vec::with_capacity(TILE_PX * TILE_PX * BYTES);
-            for y in top..top + TILE_PX {
-                let row = if y < height { &samples[y * width + left..y * width + width.min(left + TILE_PX)] } else { &[] };
-                let padding = TILE_PX - row.len();
+            let (left, top) = (index % columns * tile_px, index / columns * tile_px);
+            let mut raw = Vec::with_capacity(tile_px * tile_px * BYTES);
+            for y in top..top + tile_px {
+                let row = if y < height { &samples[y * width + left..y * width + width.min(left + tile_px)] } else { &[] };
+                let padding = tile_px - row.len();
                 raw.extend(row.iter().copied().chain(std::iter::repeat_n(fill, padding)).flat_map(&to_bytes));
             }
             deflate(&raw)
         };
         let tiles = (0..columns * rows).into_par_iter().map(tile).collect();
-        Self { width, height, bits: BYTES * 8, bands: 1, tiles }
+        Self { width, height, tile_px, bits: BYTES * 8, bands: 1, tiles }
     }
 
     /// The bands of `images`, which have one size and type, in one image; empty without any.
     pub(super) fn stacked(images: impl Iterator<Item = Self>) -> Self {
-        let none = Self { width: 0, height: 0, bits: 0, bands: 0, tiles: Vec::new() };
+        let none = Self { width: 0, height: 0, tile_px: TILE_PX, bits: 0, bands: 0, tiles: Vec::new() };
         images.fold(none, |mut stack, image| {
             stack.tiles.extend(image.tiles);
             Self { bands: stack.bands + image.bands, tiles: stack.tiles, ..image }
@@ -132,8 +136,8 @@ impl TiffImage {
             TiffTag::shorts(BITS_PER_SAMPLE, std::iter::repeat_n(self.bits as u16, self.bands)),
             TiffTag::short(COMPRESSION, DEFLATE),
             TiffTag::short(SAMPLES_PER_PIXEL, self.bands as u16),
-            TiffTag::short(TILE_WIDTH, TILE_PX as u16),
-            TiffTag::short(TILE_LENGTH, TILE_PX as u16),
+            TiffTag::short(TILE_WIDTH, self.tile_px as u16),
+            TiffTag::short(TILE_LENGTH, self.tile_px as u16),
             TiffTag::longs(TILE_OFFSETS, offsets),
             TiffTag::longs(TILE_BYTE_COUNTS, self.tiles.iter().map(|tile| tile.len() as u32)),
         ];
@@ -149,6 +153,11 @@ impl TiffImage {
     fn bytes(&self) -> usize {
         self.tiles.iter().map(Vec::len).sum()
     }
+}
+
+/// Side of the smallest tile that holds an image, at most [`TILE_PX`].
+pub(super) fn least_tile_px(width: usize, height: usize) -> usize {
+    width.max(height).next_multiple_of(TILE_STEP_PX).clamp(TILE_STEP_PX, TILE_PX)
 }
 
 /// The file of an image (first in `images`) and its overviews, with further `tags`; `None` if it would exceed 32-bit

@@ -1,5 +1,6 @@
 //! XYZ tile coordinates (tile matrix set WebMercatorQuad): rows are counted from the north.
 
+use super::hilbert::hilbert_position;
 use crate::error::ErrorKind;
 use crate::georef::{Bounds, Crs, GeoTransform, Georef};
 
@@ -104,28 +105,7 @@ impl TileCoord {
     /// ```
     pub fn hilbert_id(&self) -> u64 {
         let before = ((1u64 << (2 * self.z)) - 1) / 3;
-        let (mut x, mut y) = (u64::from(self.x), u64::from(self.y));
-        let mut along = 0;
-        for level in (0..self.z).rev() {
-            let side = 1u64 << level;
-            let (right, below) = (x & side != 0, y & side != 0);
-            let quarter = match (right, below) {
-                (false, false) => 0,
-                (false, true) => 1,
-                (true, true) => 2,
-                (true, false) => 3,
-            };
-            along += quarter << (2 * level);
-            (x, y) = (x & (side - 1), y & (side - 1));
-            // The curve is turned in its first and last quarter, in opposite directions.
-            if !below {
-                if right {
-                    (x, y) = (side - 1 - x, side - 1 - y);
-                }
-                (x, y) = (y, x);
-            }
-        }
-        before + along
+        before + hilbert_position(u32::from(self.z), u64::from(self.x), u64::from(self.y))
     }
 }
 

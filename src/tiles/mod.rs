@@ -2,10 +2,12 @@
 
 mod area;
 mod coord;
+mod hilbert;
 mod scene;
 mod window;
 
 pub use area::{AreaWindow, area_windows, blocks};
 pub use coord::{MAX_ZOOM, TileCoord, TileError, WORLD_M, resolution_m};
+pub use hilbert::hilbert_position;
 pub use scene::{SceneWindow, WindowSpan, scene_windows};
 pub use window::{Window, WindowGrid};

@@ -1,9 +1,13 @@
 //! Predictions on areas of registered sources.
 
-use crate::common::{Reply, get, post, send, shared};
+use std::io::Cursor;
+
+use crate::common::{Reply, fresh, get, post, post_to, send, shared};
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
+use tiff::decoder::Decoder;
+use tiff::tags::Tag;
 
 const JSON: &str = "application/json";
 
@@ -75,6 +79,46 @@ async fn outside_of_a_polygon_there_is_no_data() {
     assert_eq!(labels[cols - 1], 255, "the corner in the north-east");
     let filled = labels.iter().filter(|label| **label != 255).count() as f64 / (rows * cols) as f64;
     assert!((0.3..0.7).contains(&filled), "{filled}");
+}
+
+#[tokio::test]
+async fn embeddings_are_a_raster_of_cells_or_a_table_that_becomes_an_index() {
+    // Tile 4/8/5: 256 x 256 pixels.
+    let bbox = json!([0.0, 40.979_898_069_620_13, 22.5, 55.776_573_018_667_7]);
+    let mut body = json!({"source": "world", "bbox": bbox, "crs": "EPSG:3857", "format": "tif"});
+    let raster = area("world/embedding", &body).await;
+    assert_eq!((raster.status.as_u16(), raster.header("content-type")), (200, "image/tiff; application=geotiff"));
+    let mut file = Decoder::new(Cursor::new(&raster.body)).unwrap();
+    assert_eq!(file.dimensions().unwrap(), (8, 8), "a position of backbone.3 is 32 pixels wide");
+    let scale = file.get_tag_f64_vec(Tag::ModelPixelScaleTag).unwrap();
+    assert!((scale[0] - 2.0 * 20_037_508.342_789_24 / 4096.0 * 32.0).abs() < 1e-3, "{scale:?}");
+    let bands = file.get_tag_u32(Tag::SamplesPerPixel).unwrap();
+    body["cell_px"] = 64.into();
+    let raster = area("world/embedding", &body).await;
+    assert_eq!(Decoder::new(Cursor::new(&raster.body)).unwrap().dimensions().unwrap(), (4, 4));
+    body["format"] = "parquet".into();
+    let table = area("world/embedding", &body).await;
+    assert_eq!((table.status.as_u16(), table.header("content-type")), (200, "application/vnd.apache.parquet"));
+    let router = fresh();
+    let made = post_to(&router, "/v1/indexes?id=cells", "application/vnd.apache.parquet", table.body).await.json();
+    assert_eq!((&made["rows"], &made["dimensions"]), (&json!(16), &json!(bands)), "{made}");
+    let search = json!({"positive": [{"point": [1.0, 55.0]}], "limit": 1}).to_string();
+    let found = post_to(&router, "/v1/indexes/cells/search", JSON, search).await.json();
+    assert_eq!(found["features"][0]["id"], "0-0", "the cell in the north-west");
+    for (name, value, status, word) in [
+        ("cell_px", json!(48), 400, "multiple of 32"),
+        ("layer", json!("all"), 400, "one layer"),
+        ("pool", json!("none"), 400, "mean or max"),
+        ("format", json!("json"), 400, "tif or parquet"),
+        ("format", json!("png"), 406, "tif, parquet"),
+    ] {
+        let mut body = body.clone();
+        body[name] = value;
+        let detail = area("world/embedding", &body).await.problem(status);
+        assert!(detail.contains(word), "{name}: {detail}");
+    }
+    let detail = get("/v1/tiles/world/embedding/4/8/5.tif?source=world").await.problem(406);
+    assert!(detail.ends_with("json, npy, safetensors"), "{detail}");
 }
 
 #[tokio::test]

@@ -54,6 +54,10 @@ pub(crate) struct AreaJobBody {
     /// About how many pixels the sides of a block have.
     #[schema(minimum = 512, maximum = 16384, default = 4096)]
     block_px: Option<u32>,
+    /// Embeddings only: side of the cells, each a pixel of a `tif` or a row of a `parquet`, in pixels of the model. A multiple of the
+    /// layer's stride, which is the default, that divides 256.
+    #[schema(minimum = 1, maximum = 256)]
+    cell_px: Option<u32>,
     #[serde(flatten)]
     area: AreaBody,
 }

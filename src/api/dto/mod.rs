@@ -25,7 +25,9 @@ pub(super) use fit::FitBody;
 pub(super) use index::{IndexDto, IndexList, SimilarRows, SimilarSearch, TableParams};
 pub(super) use job::{JobDto, JobList, JobListParams};
 pub(super) use model::{ModelList, ModelListParams};
-pub(super) use params::{BatchParams, EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, images};
+pub(super) use params::{
+    BatchParams, CellParams, EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, images,
+};
 pub(super) use render::RenderParams;
 pub(super) use source::{SourceDto, SourceList, SourceLocation, SourceReference, UnavailableSourceDto, UploadParams};
 pub(super) use suggest::{SuggestBody, SuggestionsDto};

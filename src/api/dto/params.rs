@@ -180,7 +180,42 @@ impl EmbeddingParams {
         Ok(EmbeddingOptions {
             layers: parsed(&self.layer)?.unwrap_or_default(),
             pool: parsed(&self.pool)?.unwrap_or_default(),
+            cell_px: None,
         })
+    }
+}
+
+/// The cells of embeddings.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CellParams {
+    /// Embeddings as `tif` or `parquet` only: side of the cells, each a pixel or a row of the answer, in pixels of the model. A multiple of
+    /// the layer's stride, which is the default. The positions of the layer in a cell are pooled (`pool`).
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 512)]
+    pub cell_px: Option<String>,
+}
+
+impl CellParams {
+    /// The options of an embedding in `format`, which may be an answer in cells.
+    ///
+    /// # Errors
+    /// If the cells cannot be had, or the answer has none.
+    pub(crate) fn options(
+        &self,
+        embedding: EmbeddingOptions,
+        ModelTask { spec, task }: &ModelTask,
+        format: Format,
+    ) -> Result<EmbeddingOptions, Problem> {
+        let parse =
+            |text: &str| text.parse().map_err(|_| Problem::parameter("cell_px", text, "a number of pixels, such as 64"));
+        let cell_px = self.cell_px.as_deref().map(parse).transpose()?;
+        if format.has_cells(task.task_type) {
+            return Ok(embedding.in_cells(spec, cell_px)?);
+        }
+        match cell_px {
+            Some(_) => Err(Problem::invalid("cell_px: only embeddings as tif or parquet have cells; leave it out")),
+            None => Ok(embedding),
+        }
     }
 }
 
@@ -188,7 +223,7 @@ impl EmbeddingParams {
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PredictParams {
-    /// Format of the result: `png`, `webp`, `tif`, `geojson`, `npy`, `json` or `safetensors`. Default: by the `Accept` header, else
+    /// Format of the result: `png`, `webp`, `tif`, `geojson`, `npy`, `json`, `safetensors` or `parquet`. Default: by the `Accept` header, else
     /// the task's default. Generated clients send an `Accept` header of their own, so they should always give the format.
     #[param(value_type = Option<words::PredictFormat>)]
     pub format: Option<String>,

@@ -50,8 +50,8 @@ fn enumeration(kind: Type, description: String, values: Vec<serde_json::Value>) 
 
 words! {
     /// The format of an answer, as the extension of a file.
-    TileFormat: String = Format::ALL.map(Format::extension);
-    /// The format of a prediction on an upload, as the extension of a file.
+    TileFormat: String = Format::ALL.into_iter().filter(|format| *format != Format::Parquet).map(Format::extension);
+    /// The format of a prediction on an upload or an area, as the extension of a file.
     PredictFormat: String = Format::ALL.into_iter().filter(|format| *format != Format::Mvt).map(Format::extension);
     /// The format of a table of vectors, as the extension of a file.
     TableFormat: String = Table::ALL.map(Table::extension);

@@ -8,8 +8,8 @@ use super::jobs;
 use super::tiles::TaskPath;
 use crate::api::base_url::PathPrefix;
 use crate::api::dto::{
-    AreaBody, AreaParams, EmbeddingParams, FeatureCollection, File, JobDto, JsonPrediction, PixelParams, PredictParams,
-    RenderParams,
+    AreaBody, AreaParams, CellParams, EmbeddingParams, FeatureCollection, File, JobDto, JsonPrediction, PixelParams,
+    PredictParams, RenderParams,
 };
 use crate::api::error::Problem;
 use crate::api::extract::{Path, Query};
@@ -35,7 +35,7 @@ use crate::outputs::Format;
 ///
 /// With `Prefer: respond-async` the response is a job, whose result is fetched later.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}", operation_id = "predict", tag = "predict",
-    params(TaskPath, PredictParams, PixelParams, EmbeddingParams, RenderParams,
+    params(TaskPath, PredictParams, PixelParams, EmbeddingParams, CellParams, RenderParams,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: run the prediction in the background and answer with a job")),
     request_body(description = "The raster or rasters", content(
         (RasterForm = "multipart/form-data"), (inline(File) = "image/tiff"), (inline(File) = "image/png"),
@@ -45,6 +45,7 @@ use crate::outputs::Format;
         (status = 200, description = "The prediction", content(
             (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
             (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
+            (inline(File) = "application/vnd.apache.parquet"),
             (FeatureCollection = "application/geo+json"), (JsonPrediction = "application/json"),
         )),
         (status = 202, description = "The job, with `Prefer: respond-async`", body = JobDto, headers(
@@ -61,13 +62,13 @@ pub(super) async fn predict(
     request: Request,
 ) -> Result<Response, Problem> {
     let (area, options, request) = area_of(request).await?;
-    let Query((params, pixels, embedding, render)) = Options::with(request.uri(), options)?;
+    let Query((params, pixels, embedding, cells, render)) = Options::with(request.uri(), options)?;
     let named = state.engine().models().task(&model, &task)?;
     let layers = embedding.options()?.layers.0.len();
     let can_be = |format| format != Format::Mvt && (format != Format::Npy || layers == 1);
     let format = negotiate::choose(&named.task, params.format.as_deref(), request.headers(), can_be)?;
     let format = format.extension().to_owned();
-    let call = PredictCall { model, task, format, images: params.images, pixels, embedding, render, area };
+    let call = PredictCall { model, task, format, images: params.images, pixels, embedding, cells, render, area };
     // Checked before the body is received, so that an invalid request costs no upload.
     let plan = state.predictor().plan(&call)?;
     let (later, caller) = (preference::is_respond_async(request.headers()), caller.of(Class::Upload));
@@ -89,13 +90,14 @@ pub(super) async fn predict(
 /// Predict on an area of a source
 ///
 /// The body names an area of a registered source (`bbox` or `geometry`). The answer is cut to the area's box on a projected grid and
-/// georeferenced. Outside of a polygon there is no data, and objects belong to the area that holds their centre. Query parameters may
+/// georeferenced. Outside of a polygon there is no data, and objects belong to the area that holds their centre. Embeddings as `tif` have a
+/// band per dimension and a pixel per cell, as `parquet` a row per cell. Query parameters may
 /// be members of the body. The same body is taken by the operation `predict`; this one is for clients that choose the type of a body
 /// by themselves.
 ///
 /// With `Prefer: respond-async` the response is a job, whose result is fetched later.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}/area", operation_id = "predict_area", tag = "predict",
-    params(TaskPath, PredictParams, PixelParams, EmbeddingParams, RenderParams,
+    params(TaskPath, PredictParams, PixelParams, EmbeddingParams, CellParams, RenderParams,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: run the prediction in the background and answer with a job")),
     request_body(content = AreaBody, description = "The area",
         example = json!({"source": "trees", "bbox": [-110.4743, 44.9494, -110.4738, 44.9497]})),
@@ -103,6 +105,7 @@ pub(super) async fn predict(
         (status = 200, description = "The prediction", content(
             (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
             (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
+            (inline(File) = "application/vnd.apache.parquet"),
             (FeatureCollection = "application/geo+json"), (JsonPrediction = "application/json"),
         )),
         (status = 202, description = "The job, with `Prefer: respond-async`", body = JobDto, headers(
@@ -131,7 +134,7 @@ fn is_area(request: &Request) -> bool {
 }
 
 /// The parameters of a prediction.
-type Options = Query<(PredictParams, PixelParams, EmbeddingParams, RenderParams)>;
+type Options = Query<(PredictParams, PixelParams, EmbeddingParams, CellParams, RenderParams)>;
 
 /// Largest body that describes an area: some hundred thousand corners.
 const MAX_AREA_BYTES: usize = 16 << 20;

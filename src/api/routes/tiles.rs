@@ -89,7 +89,7 @@ pub(super) async fn get_tile(
     let engine = state.engine();
     let model = engine.models().task(&path.model, &path.task)?;
     let name = TileName::parse(&path.z, &path.x, &path.tile)?;
-    let format = negotiate::by_extension(&model.task, &name.extension)?;
+    let format = negotiate::for_tile(&model.task, &name.extension)?;
     let render = render.options(&model.task)?;
     let plan = engine.plan_tile(tile.request(model, &name, format, (&pixels, &embedding), &render)?).await?;
     let etag = etag(&(plan.identity(), format, &render));
@@ -129,7 +129,7 @@ pub(super) async fn get_tilejson(
     let engine = state.engine();
     let ModelTask { spec, task } = engine.models().task(&path.model, &path.task)?;
     let extension = tilejson.format.as_deref().unwrap_or(default_extension(task.task_type));
-    let format = negotiate::by_extension(&task, extension)?;
+    let format = negotiate::for_tile(&task, extension)?;
     let source = engine.sources().opened(tile.source()?).await?;
     let size = tile.size(false)?.0;
     // Checked here, so that a map learns of invalid options once and not from every tile.

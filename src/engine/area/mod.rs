@@ -111,6 +111,11 @@ impl Area {
         (self.cols.len(), self.rows.len())
     }
 
+    /// Column and row of the part's first pixel in the whole area.
+    pub(super) fn first_px(&self) -> (usize, usize) {
+        (self.cols.start, self.rows.start)
+    }
+
     /// The version of the source, which changes whenever its pixels do.
     pub fn source_version(&self) -> &str {
         &self.source.version
@@ -123,6 +128,11 @@ impl Area {
         let down = blocks(self.grid.height, block_px, self.windows);
         let all = down.iter().flat_map(|rows| across.iter().map(move |cols| (cols.clone(), rows.clone())));
         all.filter(|(cols, rows)| self.outline.as_ref().is_none_or(|outline| outline.meets(cols, rows))).collect()
+    }
+
+    /// The pixels that all borders of [`Area::blocks`] are multiples of.
+    pub fn block_step_px(&self) -> usize {
+        self.windows.core_px / 2
     }
 
     /// The same area, of which one of its [`Area::blocks`] is predicted on.
