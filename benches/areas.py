@@ -25,7 +25,7 @@ import numpy as np
 import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import Affine
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform
 from rasterio.windows import Window
 
 ARGUMENTS = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
@@ -53,8 +53,15 @@ def write_image(path):
         for band, name in enumerate("rgb", 1):
             file.set_band_description(band, {"r": "red", "g": "green", "b": "blue"}[name])
         bounds = file.bounds
-    inner = (bounds.left + 5, bounds.bottom + 5, bounds.right - 5, bounds.top - 5)
-    return list(transform_bounds(CRS.from_epsg(32631), "EPSG:4326", *inner))
+    return outline(bounds.left + 5, bounds.top - 5, SIDE * 10 - 10)
+
+
+def outline(left, top, length):
+    """A square of the file as GeoJSON; its sides are curves in longitude and latitude, so they have many corners."""
+    steps = [(0, at / 16) for at in range(16)], [(at / 16, 1) for at in range(16)], [(1, 1 - at / 16) for at in range(16)], [(1 - at / 16, 0) for at in range(17)]
+    corners = [(left + x * length, top - y * length) for side in steps for x, y in side]
+    xs, ys = zip(*corners)
+    return {"type": "Polygon", "coordinates": [list(map(list, zip(*transform(CRS.from_epsg(32631), "EPSG:4326", xs, ys))))]}
 
 
 class SlowHost(http.server.BaseHTTPRequestHandler):
@@ -95,14 +102,14 @@ def forward_seconds(server):
     return float(found[1]) if found else 0.0
 
 
-def serve_job(source, bounds, folder):
+def serve_job(source, area, folder):
     """Seconds of an area job, and of these the seconds of forward passes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = f"http://127.0.0.1:{port}"
     command = [BINARY, "serve", "--port", str(port), "--source", f"file={source}", "--weights", "synthetic:7", "--dtype", "f32",
-               "--data-dir", folder, "--allow-host", "127.0.0.1", "--allow-private-hosts", "--log", "error"]
+               "--data-dir", folder, "--allow-host", "127.0.0.1", "--allow-private-hosts", "--log-level", "error"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         for _ in range(200):
@@ -112,11 +119,9 @@ def serve_job(source, bounds, folder):
             except OSError:
                 time.sleep(0.1)
         # The model is loaded and warm; of the file, another part has been looked at than is measured.
-        west, south, east, north = bounds
-        warm = {"model": MODEL, "task": TASK, "source": "file", "bbox": [west, north - (north - south) / 50, west + (east - west) / 50, north]}
-        wait(server, warm)
+        wait(server, {"model": MODEL, "task": TASK, "source": "file", "geometry": outline(500000 + 5, 5000000 - 5, 1000)})
         busy, started = forward_seconds(server), time.monotonic()
-        wait(server, {"model": MODEL, "task": TASK, "source": "file", "bbox": bounds})
+        wait(server, {"model": MODEL, "task": TASK, "source": "file", "geometry": area})
         spent = time.monotonic() - started
         return spent, forward_seconds(server) - busy
     finally:
@@ -165,13 +170,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         image = folder / "image.tif"
-        bounds = write_image(image)
+        area = write_image(image)
         host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowHost)
         host.content = image.read_bytes()
         threading.Thread(target=host.serve_forever, daemon=True).start()
         places = {"a local file": str(image), f"a host {LATENCY_S * 1000:.0f} ms away": f"http://127.0.0.1:{host.server_port}/image.tif"}
         for number, (name, place) in enumerate(places.items()):
-            spent, busy = serve_job(place, bounds, str(folder / f"data{number}"))
+            spent, busy = serve_job(place, area, str(folder / f"data{number}"))
             print(f"{name}: {spent:.1f} s, {spent / megapixels:.3f} s per megapixel, device busy {busy / spent:.2f} of the time", flush=True)
         print(f"requests to the host: {SlowHost.requests}")
         if "--no-loop" not in sys.argv:
