@@ -1,4 +1,5 @@
-//! Area jobs over HTTP: the plan that a dry run shows, and the work of a job, whose result is a zip file of its folder.
+//! Area jobs over HTTP: the plan that a dry run shows, and the work of a job, whose result is a zip file of its folder, or a report if
+//! its files go elsewhere.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::area_job::area_job;
 use super::error::Problem;
+use super::results::Results;
 use super::stored_body;
 use crate::areas::{AreaJob, AreaPlan, Destination, Estimate, Folder, Progress, RunOptions, archive, run};
 use crate::engine::{Area, Caller, Class, Engine};
@@ -25,18 +27,35 @@ const MAX_PIXELS: u64 = MAX_RESULT_BYTES;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct AreaCall {}
 
+/// A checked job.
+pub(super) struct PlannedArea {
+    pub(super) job: AreaJob,
+    pub(super) plan: AreaPlan,
+    area: Area,
+    /// Where its files go, if the server does not keep them.
+    destination: Option<String>,
+}
+
 /// Checks a job and plans its blocks, with an estimate of the time if passes of the model have been measured.
 ///
 /// # Errors
-/// If the job cannot be used, it names a destination, or its result would be too large.
-pub(super) async fn plan(engine: &Engine, text: Map<String, Value>) -> Result<(AreaJob, AreaPlan, Area), Problem> {
-    let way_out = "`satlas-serve run` writes areas of any size to a folder or a bucket";
+/// If the job cannot be used, it names a destination that it may not, or a result without one would be too large.
+pub(super) async fn plan(engine: &Engine, text: Map<String, Value>, results: &Results) -> Result<PlannedArea, Problem> {
     let (job, destination) = area_job(engine, text)?;
-    if destination.is_some() {
-        let detail = format!("destination: the server keeps results of its jobs itself, so leave it out; {way_out}");
-        return Err(Problem::invalid(detail));
-    }
+    let destination = destination.map(|name| results.place(&name)).transpose()?;
     let (mut plan, area) = AreaPlan::new(engine, &job).await?;
+    if destination.is_none() {
+        check_result(&job, &plan)?;
+    }
+    let seconds = engine.area_time(&job.scene, &Caller::patient(Class::Job), &area)?.as_secs_f64();
+    let windows = plan.windows.max(1) as f64;
+    plan.estimate = (seconds > 0.0).then_some(Estimate { seconds_per_window: seconds / windows, seconds });
+    Ok(PlannedArea { job, plan, area, destination })
+}
+
+/// Checks that a result that the server keeps is not too large.
+fn check_result(job: &AreaJob, plan: &AreaPlan) -> Result<(), Problem> {
+    let way_out = "a destination, where the server has a place for results, or `satlas-serve run` has no such limit";
     if plan.pixels > MAX_PIXELS {
         let detail =
             format!("the area has {} pixels; the limit for jobs of a server is {MAX_PIXELS}; {way_out}", plan.pixels);
@@ -48,29 +67,32 @@ pub(super) async fn plan(engine: &Engine, text: Map<String, Value>) -> Result<(A
         );
         return Err(Problem::new(ErrorKind::TooLarge, detail));
     }
-    let seconds = engine.area_time(&job.scene, &Caller::patient(Class::Job), &area)?.as_secs_f64();
-    let windows = plan.windows.max(1) as f64;
-    plan.estimate = (seconds > 0.0).then_some(Estimate { seconds_per_window: seconds / windows, seconds });
-    Ok((job, plan, area))
+    Ok(())
 }
 
 impl AreaCall {
-    /// Runs the job whose text is in the only input. Blocks go to a folder below `place`, where a job that is run again finds them.
+    /// Runs the job whose text is in the only input. Blocks go to the folder `place`, where a job that is run again finds them, or to the
+    /// destination that the job names.
     ///
     /// # Errors
     /// As [`plan`], if no block can be done, or the folder cannot be written.
     pub(super) async fn run(
         self,
         engine: Arc<Engine>,
-        (inputs, place): (Vec<(String, PathBuf)>, PathBuf),
+        (inputs, place, results): (Vec<(String, PathBuf)>, PathBuf, &Results),
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
         let text = tokio::task::spawn_blocking(move || stored_body::read(&inputs)).await.map_err(Problem::internal)??;
-        let (job, plan, area) = plan(&engine, text).await?;
-        let folder = Folder::open(&place)?;
+        let PlannedArea { job, plan, area, destination } = plan(&engine, text, results).await?;
         let show = |Progress { done, failed, total, .. }: Progress| progress.set(done + failed, total);
-        let report =
-            run(&engine, (&job, &plan, &area), &Destination::Folder(folder.clone()), &RunOptions::default(), show).await?;
+        if let Some(named) = destination {
+            let destination = Destination::open(&named)?;
+            let report = run(&engine, (&job, &plan, &area), &destination, &RunOptions::default(), show).await?;
+            return stored_body::outcome(&report);
+        }
+        let folder = Folder::open(&place)?;
+        let files = Destination::Folder(folder.clone());
+        let report = run(&engine, (&job, &plan, &area), &files, &RunOptions::default(), show).await?;
         if let (0, Some(first)) = (report.done, report.failed.first()) {
             return Err(Problem::new(ErrorKind::Unusable, &first.reason));
         }

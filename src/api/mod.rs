@@ -24,6 +24,7 @@ mod openapi;
 mod prediction;
 mod preference;
 mod pulse;
+mod results;
 mod routes;
 mod spool;
 mod state;

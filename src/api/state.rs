@@ -10,6 +10,7 @@ use tokio::sync::SetOnce;
 use super::conditional::cache_control;
 use super::prediction::Predictor;
 use super::pulse::Pulse;
+use super::results::Results;
 use super::spool::Spool;
 use super::tile_cache::TileCache;
 use super::work::JobWork;
@@ -39,6 +40,8 @@ pub struct ApiOptions {
     pub max_age: Duration,
     /// Size of the cache of encoded tiles.
     pub tile_cache_bytes: u64,
+    /// The folder, or prefix of a bucket, below which area jobs may write.
+    pub result_root: Option<String>,
     /// Settings of background predictions.
     pub jobs: JobOptions,
 }
@@ -55,6 +58,7 @@ impl Default for ApiOptions {
             request_timeout: Duration::from_secs(120),
             max_age: Duration::from_secs(3600),
             tile_cache_bytes: 256 << 20,
+            result_root: None,
             jobs: JobOptions::default(),
         }
     }
@@ -90,7 +94,11 @@ impl AppState {
         let engine = Arc::new(engine);
         let limits = Limits { max_bytes: options.max_upload_bytes, max_pixels: options.max_pixels };
         let predictor = Predictor::new(engine.clone(), limits);
-        let work = JobWork { engine: engine.clone(), predictor: predictor.clone() };
+        let work = JobWork {
+            engine: engine.clone(),
+            predictor: predictor.clone(),
+            results: Results::below(options.result_root.clone()),
+        };
         let jobs = Jobs::open(&options.jobs, Arc::new(work))?;
         // Must come after the jobs: their lock ensures that no other process uses the data directory.
         let spool = Spool::new(options.jobs.data_dir.as_deref());
@@ -122,6 +130,11 @@ impl AppState {
     /// Background predictions.
     pub(crate) fn jobs(&self) -> &Jobs {
         &self.shared.jobs
+    }
+
+    /// Where area jobs may put their results.
+    pub(super) fn results(&self) -> Results {
+        Results::below(self.options().result_root.clone())
     }
 
     pub(super) fn spool(&self) -> &Spool {

@@ -11,6 +11,7 @@ use super::error::{Problem, ProblemKind};
 use super::fit::FitCall;
 use super::index_work::IndexCall;
 use super::prediction::{PredictCall, Predictor};
+use super::results::Results;
 use crate::engine::Engine;
 use crate::error::ErrorKind;
 use crate::jobs::{JobFailure, JobOutcome, JobRunner, WorkItem};
@@ -42,11 +43,12 @@ pub(super) enum StoredCall {
 pub(super) struct JobWork {
     pub(super) engine: Arc<Engine>,
     pub(super) predictor: Predictor,
+    pub(super) results: Results,
 }
 
 impl JobRunner for JobWork {
     fn run(&self, item: WorkItem) -> BoxFuture<'static, Result<JobOutcome, JobFailure>> {
-        let (engine, predictor) = (self.engine.clone(), self.predictor.clone());
+        let (engine, predictor, results) = (self.engine.clone(), self.predictor.clone(), self.results.clone());
         Box::pin(async move {
             let WorkItem { request, inputs, folder, progress } = item;
             let call: StoredCall = serde_json::from_str(&request).map_err(|error| JobFailure {
@@ -55,7 +57,7 @@ impl JobRunner for JobWork {
             })?;
             let answered = match call {
                 StoredCall::Fit { fit } => fit.run(engine, inputs, progress).await,
-                StoredCall::Blocks { blocks } => blocks.run(engine, (inputs, folder), progress).await,
+                StoredCall::Blocks { blocks } => blocks.run(engine, (inputs, folder, &results), progress).await,
                 StoredCall::Index { index } => index.run(engine, inputs, progress).await,
                 StoredCall::Predict(call) => predictor.run_job(*call, inputs, progress).await,
             };

@@ -89,6 +89,9 @@ pub struct ServerSettings {
     /// Allow POST /v1/sources to register files under this directory by path
     #[arg(long, value_name = "DIR")]
     pub source_root: Option<PathBuf>,
+    /// Let area jobs over HTTP write below this folder, or prefix of a bucket such as s3://bucket/results: their destination is a name below it
+    #[arg(long, value_name = "PLACE")]
+    pub result_root: Option<String>,
     /// Where imagery may be fetched from
     #[command(flatten)]
     #[serde(flatten)]

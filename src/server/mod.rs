@@ -80,6 +80,7 @@ pub fn api_options(config: &Config) -> ApiOptions {
         request_timeout: config.server.request_timeout.0,
         max_age: config.server.max_age.0,
         tile_cache_bytes: config.server.tile_memory.0,
+        result_root: config.server.result_root.clone(),
         jobs: config.job_options(),
     }
 }

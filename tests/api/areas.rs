@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use crate::common::{Reply, fresh, get, post, post_to, send, shared};
+use crate::common::{Reply, fresh, get, post, post_to, router_with, send, settings, shared};
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
@@ -172,6 +172,38 @@ async fn result_of(location: &str) -> Reply {
 }
 
 #[tokio::test]
+async fn a_job_with_a_destination_writes_below_the_servers_place_for_results() {
+    let root = tempfile::tempdir().unwrap();
+    let (engine, mut server) = settings();
+    server.result_root = Some(root.path().to_string_lossy().into_owned());
+    let router = router_with(engine, server);
+    let mut job =
+        json!({"model": "world", "task": "water", "source": "world", "bbox": [0, 40, 10, 50], "destination": "water/1"});
+    let ended = async |job: &Value| {
+        let reply = post_to(&router, "/v1/jobs", JSON, job.to_string()).await;
+        assert_eq!(reply.status.as_u16(), 202, "{}", String::from_utf8_lossy(&reply.body));
+        let location = reply.header("location").to_owned();
+        loop {
+            let get = |path: &str| send(&router, Request::get(path).body(Body::empty()).unwrap());
+            let job = get(&location).await.json();
+            match job["state"].as_str().unwrap() {
+                "queued" | "running" => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                "done" => return get(&format!("{location}/result")).await.json(),
+                _ => return job,
+            }
+        }
+    };
+    let report = ended(&job).await;
+    assert_eq!((&report["state"], &report["made"]), (&json!("done"), &json!(1)));
+    assert!(root.path().join("water/1/collection.json").exists());
+    assert_eq!(ended(&job).await["made"], json!(0), "a job that is sent again finds its blocks");
+    job["task"] = json!("coast");
+    assert!(ended(&job).await.to_string().contains("results of another job"));
+    job["destination"] = json!("../elsewhere");
+    assert!(post_to(&router, "/v1/jobs", JSON, job.to_string()).await.problem(400).contains("a name such as"));
+}
+
+#[tokio::test]
 async fn an_area_in_blocks_is_a_job_whose_result_is_a_zip_file() {
     let mut job = json!({"model": "world", "task": "water", "source": "world", "bbox": [-10, 25, 60, 44], "block_px": 512});
     let plan = post("/v1/jobs?dry_run=true", JSON, job.to_string()).await.json();
@@ -185,7 +217,7 @@ async fn an_area_in_blocks_is_a_job_whose_result_is_a_zip_file() {
     let count = |folder: &str| names.iter().filter(|name| name.starts_with(folder)).count();
     assert_eq!((count("items/"), count("rasters/"), names.len()), (2, 2, 8), "{names:?}");
     for (name, value, status, word) in [
-        ("destination", json!("/tmp"), 400, "satlas-serve run"),
+        ("destination", json!("water"), 400, "--result-root"),
         ("model", json!("wrld"), 404, "world"),
         ("bbox", json!([-10, 25, 60]), 400, "west, south"),
         ("pixel_size", json!(20), 413, "satlas-serve run"),

@@ -58,6 +58,10 @@ pub(crate) struct AreaJobBody {
     /// layer's stride, which is the default, that divides 256.
     #[schema(minimum = 1, maximum = 256)]
     cell_px: Option<u32>,
+    /// Where the files go: a name below the place that the server has for results, such as `water/2024`. Without it, the result is a zip
+    /// file of them.
+    #[schema(max_length = 200)]
+    destination: Option<String>,
     #[serde(flatten)]
     area: AreaBody,
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use utoipa::IntoParams;
 
 use super::jobs;
-use crate::api::area_work::{self, AreaCall};
+use crate::api::area_work::{self, AreaCall, PlannedArea};
 use crate::api::base_url::PathPrefix;
 use crate::api::dto::{AreaJobBody, JobDto};
 use crate::api::error::Problem;
@@ -42,8 +42,9 @@ impl DryRunParams {
 ///
 /// The area is divided into blocks, each of which becomes a cloud-optimised GeoTIFF (pixels) or a GeoParquet file (objects). Blocks equal
 /// the area in one piece, and no object is in two of them. The result is a zip file with a STAC collection and item per block, and a
-/// mosaic that GDAL and QGIS open. A job that was interrupted goes on with the blocks that are missing. `satlas-serve run` does the
-/// same for areas of any size, into a folder.
+/// mosaic that GDAL and QGIS open. Where the server has a place for results (`--result-root`), a job with a `destination` may be of any
+/// size; its files go there, and its result is a report as JSON. A job that was interrupted goes on with the blocks that are missing.
+/// `satlas-serve run` does the same without a server.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "create_job", tag = "jobs", params(DryRunParams),
     request_body(content = AreaJobBody, description = "Model, task, area and options",
         example = json!({"model": "world", "task": "water", "source": "world", "bbox": [-10, 35, 60, 60]})),
@@ -60,7 +61,7 @@ pub(super) async fn create_job(
 ) -> Result<Response, Problem> {
     let input = stored_body::stored("job.json", &body)?;
     let is_dry = params.is_dry()?;
-    let (job, plan, _) = area_work::plan(state.engine(), body).await?;
+    let PlannedArea { job, plan, .. } = area_work::plan(state.engine(), body, &state.results()).await?;
     if is_dry {
         return Ok(axum::Json(plan).into_response());
     }

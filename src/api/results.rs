@@ -1,0 +1,57 @@
+//! Where area jobs over HTTP may put their results: below one place that the operator names.
+
+use super::error::Problem;
+use crate::error::ErrorKind;
+
+/// Most characters of a name.
+const MAX_NAME: usize = 200;
+
+/// The place below which clients may name destinations.
+#[derive(Clone, Debug)]
+pub(super) struct Results {
+    root: Option<String>,
+}
+
+impl Results {
+    /// Below a folder or a prefix of a bucket; nowhere if it is `None`.
+    pub(super) fn below(root: Option<String>) -> Self {
+        Self { root }
+    }
+
+    /// The place of the name that a client gives.
+    ///
+    /// # Errors
+    /// If this server has no such place, or the name could lead out of it.
+    pub(super) fn place(&self, name: &str) -> Result<String, Problem> {
+        let Some(root) = &self.root else {
+            let detail = "destination: this server keeps results of its jobs itself, so leave it out; its operator can name a place with \
+                          --result-root, and `satlas-serve run` writes to a folder or a bucket";
+            return Err(Problem::invalid(detail));
+        };
+        let is_plain = |part: &str| {
+            let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+            !part.is_empty() && !part.starts_with('.') && part.bytes().all(letters)
+        };
+        if name.len() > MAX_NAME || !name.split('/').all(is_plain) {
+            let needed =
+                "a name such as water/2024 is needed: letters, digits, _, - and . between slashes, none of them first";
+            return Err(Problem::new(ErrorKind::Invalid, format!("destination: found {name:?}; {needed}")));
+        }
+        Ok(format!("{}/{name}", root.trim_end_matches('/')))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_below_the_root() {
+        let results = Results::below(Some("s3://bucket/results/".to_owned()));
+        assert_eq!(results.place("water/2024-06").unwrap(), "s3://bucket/results/water/2024-06");
+        for name in ["", "/etc", "..", "a/../b", "a//b", ".hidden", "a b", "s3://other", "a\\b", &"a".repeat(201)] {
+            assert!(results.place(name).unwrap_err().detail.contains("a name such as"), "{name}");
+        }
+        assert!(Results::below(None).place("water").unwrap_err().detail.contains("--result-root"));
+    }
+}
