@@ -13,6 +13,7 @@ import { addPopups } from "./viewer/popup.js";
 import { keyOf, showsNothing, tilesOf } from "./viewer/result.js";
 import { drawShare, listenToShare } from "./viewer/share.js";
 import { announce, followTraffic, showHint } from "./viewer/status.js";
+import { Search } from "./viewer/search.js";
 import { readFragment, Store, withModel, writeFragment } from "./viewer/store.js";
 import { Teach } from "./viewer/teach.js";
 import { Traffic } from "./viewer/traffic.js";
@@ -57,7 +58,18 @@ class Viewer {
       current: () => ({ ...this.#selection, catalog: this.#catalog }),
       showModel: (id) => this.#showModel(id),
       reload: () => this.#reload(),
+      begins: () => this.search.stop(),
     });
+    this.search = new Search({
+      mapView: this.mapView,
+      current: () => ({ model: this.#baseModel, source: this.#selection.source }),
+      begins: () => this.teach.stop(),
+    });
+  }
+
+  /** The shown model, or if that was fitted here, the one whose features it has. */
+  get #baseModel() {
+    return this.#catalog.models.find(({ id }) => id === this.teach.base) ?? this.#selection.model;
   }
 
   async start() {
@@ -122,6 +134,7 @@ class Viewer {
     drawControls(this.#catalog, this.#selection, state);
     this.#rememberUrl();
     this.teach.follow(this.#selection);
+    this.search.follow();
     const { task, source } = this.#selection;
     if (!task || !source) return;
     drawLegend(task, this.store);

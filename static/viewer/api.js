@@ -104,3 +104,12 @@ export const fitPath = (model) => `${modelPath(model)}/fit`;
 
 /** Path that suggests places to label next. */
 export const suggestPath = (model) => `${modelPath(model)}/suggest`;
+
+/** Path of all indexes, and of one. */
+export const indexPath = (index) => (index === undefined ? "v1/indexes" : `v1/indexes/${encodeURIComponent(index)}`);
+
+/** Path that makes an index of an area. */
+export const INDEX_AREA = "v1/indexes/area";
+
+/** Path that searches an index. */
+export const searchPath = (index) => `${indexPath(index)}/search`;

@@ -50,6 +50,12 @@ export function bytes(count) {
   return `${value.toFixed(value < 10 && power > 0 ? 1 : 0)} ${units[power]}`;
 }
 
+/** `1 label`, `2 labels`. */
+export const plural = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
+
+/** Whether keys pressed there are text for the element and no commands. */
+export const takesText = (target) => target.matches("textarea, select, input:not([type=radio], [type=checkbox], [type=range])");
+
 /** Calls `action` once `delayMs` have passed without another call. */
 export function debounced(action, delayMs) {
   let timer;

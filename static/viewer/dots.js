@@ -1,6 +1,6 @@
 /**
- * Labels on the map: drawn as dots in the colours of their classes, set by a click, moved by a drag, removed by a click on them. Places that
- * the server suggests are hollow dots until they are labelled.
+ * Places on the map, such as labels: drawn as dots in the colours of their classes, set by a click, moved by a drag, removed by a click on
+ * them. Places that the server suggests are hollow dots until they are labelled.
  */
 
 /** Radius of a dot in pixels, and how near a click must be to mean it. */
@@ -13,11 +13,13 @@ const WORLD_PX = 512;
 /** The events of a drag by mouse and by finger. */
 const DRAGS = [["mousedown", "mousemove", "mouseup"], ["touchstart", "touchmove", "touchend"]];
 
-const LAYERS = [
-  { id: "labels-areas", type: "fill", filter: ["==", ["geometry-type"], "Polygon"], paint: { "fill-color": ["get", "color"], "fill-opacity": 0.5 } },
-  { id: "labels-edges", type: "line", filter: ["==", ["geometry-type"], "Polygon"], paint: { "line-color": ["get", "color"], "line-width": 2 } },
+/** Layers for the source of a name, under the ids `name-areas`, `-edges`, `-dots`. */
+const layersOf = (source) => [
+  { source, id: `${source}-areas`, type: "fill", filter: ["==", ["geometry-type"], "Polygon"], paint: { "fill-color": ["get", "color"], "fill-opacity": 0.5 } },
+  { source, id: `${source}-edges`, type: "line", filter: ["==", ["geometry-type"], "Polygon"], paint: { "line-color": ["get", "color"], "line-width": 2 } },
   {
-    id: "labels-dots",
+    source,
+    id: `${source}-dots`,
     type: "circle",
     filter: ["==", ["geometry-type"], "Point"],
     paint: {
@@ -39,15 +41,18 @@ const rounded = (degrees) => Number(degrees.toFixed(6));
 
 const positionOf = ({ lng, lat }) => [lng, lat].map(rounded);
 
-/** The dots. While they are shown, clicks on the map are theirs: `add` gets `[lon, lat]`, `move` an index and a position, `remove` an index. */
+/**
+ * The dots of the map's source `name`. While they are shown, clicks on the map are theirs: `add` gets `[lon, lat]` and whether the shift key
+ * was held, `move` an index and a position, `remove` an index.
+ */
 export class Dots {
   #labels = [];
   #suggested = [];
   #isDragging = false;
 
-  constructor(mapView, { add, move, remove }) {
-    Object.assign(this, { map: mapView.map, mapView, add, move, remove });
-    this.map.on("click", (event) => this.isShown && this.#press(event.point, event.lngLat));
+  constructor(mapView, name, { add, move, remove }) {
+    Object.assign(this, { map: mapView.map, mapView, name, add, move, remove });
+    this.map.on("click", ({ point, lngLat, originalEvent }) => this.isShown && this.#press(point, lngLat, originalEvent.shiftKey));
     for (const [down, moved, up] of DRAGS)
       this.map.on(down, (event) => this.isShown && this.#grab(event, moved, up));
     this.map.on("mousemove", ({ point }) => {
@@ -55,28 +60,31 @@ export class Dots {
     });
   }
 
-  /** Whether the dots are on the map and take its clicks. */
+  /** Whether these dots are on the map and take its clicks. */
   get isShown() {
-    return this.mapView.isLabelling;
+    return this.mapView.clicksFor === this;
   }
 
   /** Shows the dots, or hides them and leaves the clicks to others. */
   setShown(shown) {
-    this.mapView.isLabelling = shown;
+    this.mapView.clicksFor = shown ? this : null;
     this.map.getCanvas().style.cursor = shown ? "crosshair" : "";
     // Two dots set quickly one after the other are no wish to see the map nearer.
     this.map.doubleClickZoom[shown ? "disable" : "enable"]();
-    if (shown && !this.map.getSource("labels")) {
-      this.map.addSource("labels", { type: "geojson", data: this.#data() });
-      for (const layer of LAYERS) this.map.addLayer({ ...layer, source: "labels" });
+    // With the shift key, a press on the map is no corner of a box either.
+    this.map.boxZoom[shown ? "disable" : "enable"]();
+    const layers = layersOf(this.name);
+    if (shown && !this.map.getSource(this.name)) {
+      this.map.addSource(this.name, { type: "geojson", data: this.#data() });
+      for (const layer of layers) this.map.addLayer(layer);
     }
-    for (const { id } of LAYERS) if (this.map.getLayer(id)) this.map.setLayoutProperty(id, "visibility", shown ? "visible" : "none");
+    for (const { id } of layers) if (this.map.getLayer(id)) this.map.setLayoutProperty(id, "visibility", shown ? "visible" : "none");
   }
 
   /** Draws labels, `{ geometry, color }` each. */
   draw(labels) {
     this.#labels = labels;
-    this.map.getSource("labels")?.setData(this.#data());
+    this.map.getSource(this.name)?.setData(this.#data());
   }
 
   /** Shows places `[lon, lat]` to label next, instead of those before. */
@@ -98,22 +106,22 @@ export class Dots {
   }
 
   /** Sets or removes a label at the centre of the map, as a click there would. */
-  pressCentre() {
+  pressCentre(isShifted = false) {
     const centre = this.map.getCenter();
-    this.#press(this.map.project(centre), centre);
+    this.#press(this.map.project(centre), centre, isShifted);
   }
 
-  #press(point, lngLat) {
+  #press(point, lngLat, isShifted) {
     const index = this.#at(point);
     if (index !== undefined) return this.remove(index);
     const open = this.#open;
-    this.add(open[this.#nearest(point, open)] ?? positionOf(lngLat.wrap()));
+    this.add(open[this.#nearest(point, open)] ?? positionOf(lngLat.wrap()), isShifted);
   }
 
   /** The index of the label at a point of the screen: the nearest dot, else an area. */
   #at(point) {
     const places = this.#labels.map(({ geometry }) => (geometry.type === "Point" ? geometry.coordinates : null));
-    return this.#nearest(point, places) ?? this.map.queryRenderedFeatures(point, { layers: ["labels-areas"] })[0]?.properties.index;
+    return this.#nearest(point, places) ?? this.map.queryRenderedFeatures(point, { layers: [`${this.name}-areas`] })[0]?.properties.index;
   }
 
   /** The index of the place that is nearest to a point of the screen and within reach. */
@@ -146,7 +154,7 @@ export class Dots {
       if (!target && Math.hypot(point.x - start.x, point.y - start.y) < REACH_PX / 2) return;
       target = positionOf(lngLat.wrap());
       const there = { ...label, geometry: { type: "Point", coordinates: target } };
-      this.map.getSource("labels").setData(this.#data(this.#labels.with(index, there)));
+      this.map.getSource(this.name).setData(this.#data(this.#labels.with(index, there)));
     };
     const end = () => {
       this.map.off(moved, follow);

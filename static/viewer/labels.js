@@ -1,6 +1,7 @@
 /** Labels of one source: classes and places, with undo and redo, kept in the browser. Nothing here touches the page. */
 
 import { CLASS, readLabelFile } from "./labelfile.js";
+import { Steps } from "./steps.js";
 
 /** Most labels and classes that the server takes for a fit. */
 const MOST_LABELS = 10_000;
@@ -8,9 +9,6 @@ const MOST_CLASSES = 64;
 
 /** Longest name of a class, in UTF-16 units: in no script more bytes than the server takes. */
 export const LONGEST_NAME = 60;
-
-/** Steps that can be undone. */
-const MOST_STEPS = 200;
 
 /** Colours of new classes that can be told apart with every kind of colour vision, after Okabe and Ito (2008). */
 const COLORS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"];
@@ -51,9 +49,7 @@ function flawOf(name, others) {
  * a class and a point or polygon.
  */
 export class Labels extends EventTarget {
-  #now = fresh();
-  #past = [];
-  #future = [];
+  #steps = new Steps(fresh());
   #source = null;
 
   /** Id of the class that the next label gets. */
@@ -69,19 +65,19 @@ export class Labels extends EventTarget {
   }
 
   get classes() {
-    return this.#now.classes;
+    return this.#steps.now.classes;
   }
 
   get labels() {
-    return this.#now.labels;
+    return this.#steps.now.labels;
   }
 
   get canUndo() {
-    return this.#past.length > 0;
+    return this.#steps.canUndo;
   }
 
   get canRedo() {
-    return this.#future.length > 0;
+    return this.#steps.canRedo;
   }
 
   /** How many labels a class has. */
@@ -99,8 +95,7 @@ export class Labels extends EventTarget {
     }
     const isWhole = Array.isArray(kept.classes) && Array.isArray(kept.labels);
     this.#source = source;
-    this.#now = isWhole ? { classes: kept.classes, labels: kept.labels } : fresh();
-    [this.#past, this.#future] = [[], []];
+    this.#steps = new Steps(isWhole ? { classes: kept.classes, labels: kept.labels } : fresh());
     this.active = this.classes[0]?.id ?? 0;
     this.fitted = kept.fitted ?? [];
     this.base = kept.base ?? null;
@@ -109,7 +104,7 @@ export class Labels extends EventTarget {
 
   /** Keeps everything in the browser. Throws if it is full. */
   #keep() {
-    localStorage.setItem(slot(this.#source), JSON.stringify({ ...this.#now, fitted: this.fitted, base: this.base }));
+    localStorage.setItem(slot(this.#source), JSON.stringify({ ...this.#steps.now, fitted: this.fitted, base: this.base }));
   }
 
   /** Remembers models that were fitted to these labels, and on which. */
@@ -119,13 +114,11 @@ export class Labels extends EventTarget {
   }
 
   #step(next) {
-    this.#past = [...this.#past, this.#now].slice(-MOST_STEPS);
-    this.#future = [];
-    this.#set(next);
+    this.#steps.take({ ...this.#steps.now, ...next });
+    this.#changed();
   }
 
-  #set(next) {
-    this.#now = { ...this.#now, ...next };
+  #changed() {
     if (!this.classes.some(({ id }) => id === this.active)) this.active = this.classes[0]?.id ?? 0;
     this.#announce();
     this.#keep();
@@ -137,18 +130,16 @@ export class Labels extends EventTarget {
 
   /** Takes back the last change; false if there is none. */
   undo() {
-    if (!this.canUndo) return false;
-    this.#future.push(this.#now);
-    this.#set(this.#past.pop());
-    return true;
+    const done = this.#steps.undo();
+    if (done) this.#changed();
+    return done;
   }
 
   /** Repeats the last change that was taken back; false if there is none. */
   redo() {
-    if (!this.canRedo) return false;
-    this.#past.push(this.#now);
-    this.#set(this.#future.pop());
-    return true;
+    const done = this.#steps.redo();
+    if (done) this.#changed();
+    return done;
   }
 
   /** Chooses the class of the next label. */

@@ -19,8 +19,8 @@ export class MapView extends EventTarget {
   /** Sets of feature layers on the map: prefix to `{ task, key }`. */
   #features = new Map();
 
-  /** Whether clicks set labels, so that they open no popups. */
-  isLabelling = false;
+  /** The dots that clicks on the map set; while there are none, clicks open popups. */
+  clicksFor = null;
 
   constructor(container, view) {
     super();

@@ -38,7 +38,7 @@ export function addPopups(mapView) {
   const { map } = mapView;
   const popup = new Popup({ maxWidth: "260px", offset: 6 });
   map.on("click", ({ point, lngLat }) => {
-    if (mapView.isLabelling) return;
+    if (mapView.clicksFor) return;
     const [best, ...others] = distinct(mapView.featuresAt(point));
     if (!best) return;
     const content = describe(best.task, best.properties);
@@ -46,7 +46,7 @@ export function addPopups(mapView) {
     popup.setLngLat(lngLat).setDOMContent(content).addTo(map);
   });
   map.on("mousemove", ({ point }) => {
-    if (mapView.isLabelling) return;
+    if (mapView.clicksFor) return;
     map.getCanvas().style.cursor = mapView.featuresAt(point).length > 0 ? "pointer" : "";
   });
   addEventListener("keydown", ({ key }) => key === "Escape" && popup.remove());

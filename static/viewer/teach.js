@@ -1,16 +1,11 @@
 /** Teaching: places are labelled on the map, a head is fitted to them, its map is shown, and the next fit takes its place. */
 
 import { classOfKey, drawClasses, editName } from "./classes.js";
-import { byId, el, swatch } from "./dom.js";
+import { byId, el, plural, swatch, takesText } from "./dom.js";
 import { Dots } from "./dots.js";
 import { fitModel, removeModel, suggestedPlaces } from "./fit.js";
 import { Labels } from "./labels.js";
 import { drawScores } from "./scores.js";
-
-const plural = (number, one) => `${number} ${one}${number === 1 ? "" : "s"}`;
-
-/** Whether keys pressed there are text for the element and no commands. */
-const takesText = (target) => target.matches("textarea, select, input:not([type=radio], [type=checkbox], [type=range])");
 
 /** The panel. */
 export class Teach {
@@ -20,12 +15,12 @@ export class Teach {
 
   /**
    * `current` tells the chosen `{ model, task, source }` and the `catalog`. `showModel` shows a model by its id, or without one the first
-   * choice, and resolves once that is on the map; `reload` reads the catalogue again.
+   * choice, and resolves once that is on the map; `reload` reads the catalogue again. `begins` is called before clicks set labels.
    */
-  constructor({ mapView, current, showModel, reload }) {
-    Object.assign(this, { mapView, current, showModel, reload });
+  constructor({ mapView, current, showModel, reload, begins }) {
+    Object.assign(this, { mapView, current, showModel, reload, begins });
     const change = (action) => (...given) => this.#attempt(() => action(...given));
-    this.dots = new Dots(mapView, {
+    this.dots = new Dots(mapView, "labels", {
       add: change((place) => this.#labels.add(place)),
       move: change((index, place) => this.#labels.move(index, place)),
       remove: change((index) => this.#labels.remove(index)),
@@ -75,20 +70,25 @@ export class Teach {
   }
 
   /** The model on which a head would be put: the shown one, or where that is fitted itself, its own base if this page knows it. */
-  get #base() {
+  get base() {
     const { model } = this.current();
     if (!model.fit) return model.id;
     return this.#labels.fitted.includes(model.id) ? this.#labels.base : null;
   }
 
+  /** Leaves the map's clicks to others. */
+  stop() {
+    if (this.#isOn) this.#turn(false);
+  }
+
   #turn(on) {
+    if (on) this.begins();
     this.dots.setShown(on);
     document.body.classList.toggle("teaching", on);
     byId("teach-start").setAttribute("aria-expanded", String(on));
     byId("teach-start").querySelector("span").textContent = on ? "Stop labelling" : "Label places";
     byId("teach-body").hidden = !on;
     this.#draw();
-    if (!on) byId("teach-start").focus();
   }
 
   /** Commands by keys while labelling. */
@@ -98,7 +98,10 @@ export class Teach {
     const letter = key.toLowerCase();
     const isCommand = ctrlKey || metaKey;
     const chosen = isCommand ? undefined : classOfKey(this.#labels.classes, key);
-    if (key === "Escape") this.#turn(false);
+    if (key === "Escape") {
+      this.#turn(false);
+      byId("teach-start").focus();
+    }
     else if (chosen) this.#labels.choose(chosen.id);
     else if (letter === "y" || (letter === "z" && isCommand && shiftKey)) this.#attempt(() => this.#labels.redo());
     else if (letter === "z") this.#attempt(() => this.#labels.undo());
@@ -144,7 +147,7 @@ export class Teach {
   }
 
   #drawFit() {
-    const base = this.#base;
+    const base = this.base;
     const { catalog, model, source } = this.current();
     byId("teach-suggest").disabled = !this.#labels.fitted.includes(model.id);
     const title = catalog.models.find(({ id }) => id === base)?.title;
@@ -158,7 +161,7 @@ export class Teach {
   async #fit() {
     const labels = this.#labels;
     const { catalog, source } = this.current();
-    const [base, previous] = [this.#base, labels.fitted];
+    const [base, previous] = [this.base, labels.fitted];
     const button = byId("teach-fit");
     let fitted = previous;
     const remember = () => labels.remember(base, fitted);
