@@ -10,7 +10,8 @@
 //!
 //! # The path of a tile request
 //!
-//! 1. `api/routes/tiles.rs`: the handler. It plans, compares ETags, and asks `api/tile_cache.rs` for a finished answer.
+//! 1. `api/routes/tiles.rs`: the handler. It plans, compares ETags, and asks `api/tile_cache.rs` for a finished answer
+//!    (where servers share one, it asks [`shared_cache`]).
 //! 2. `api/dto/params.rs`: query parameters become a typed request.
 //! 3. `engine/mod.rs`: [`engine::Engine`], the facade.
 //! 4. `engine/plan.rs`: checks and looks up everything once; gives the prediction's identity.
@@ -42,6 +43,7 @@ pub mod prediction;
 mod private_file;
 pub mod raster;
 pub mod server;
+pub mod shared_cache;
 pub mod storage;
 mod sync;
 pub mod telemetry;

@@ -26,8 +26,12 @@ pub const MODEL_LOADS_TOTAL: &str = "satlas_model_loads_total";
 pub const MODEL_LOAD_SECONDS: &str = "satlas_model_load_seconds";
 /// Bytes of prepared weights in memory, by model. An unloaded model counts as long as a running request uses it.
 pub const MODEL_BYTES: &str = "satlas_model_bytes";
-/// Cache look-ups, by cache and outcome (`hit`, `miss`).
+/// Cache look-ups, by cache and outcome (`hit`, `miss`; `failed` if the shared cache is away).
 pub const CACHE_LOOKUPS_TOTAL: &str = "satlas_cache_lookups_total";
+/// 1 while the shared cache answers, 0 while it is away.
+pub const SHARED_CACHE_UP: &str = "satlas_shared_cache_up";
+/// Seconds per answer of the shared cache, by call (`read`, `write`, `lease`).
+pub const SHARED_CACHE_SECONDS: &str = "satlas_shared_cache_seconds";
 /// Blocks that a worker has let go of, by outcome (`made`, `there`, `failed`, `lost`, `returned`).
 pub const FLEET_BLOCKS_TOTAL: &str = "satlas_fleet_blocks_total";
 /// Seconds from the lease of a block to its end.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 33] = [
+const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("error", &[]),
     ("identity", &[]),
     ("ip_range", &[]),
@@ -75,7 +75,11 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
     ),
     ("fleet", &["areas", "engine", "error", "storage", "sync", "telemetry"]),
     ("jobs", &["error", "private_file", "sync", "temporary_folder"]),
-    ("config", &["budget", "engine", "ip_range", "jobs", "raster", "storage", "telemetry", "tiles", "weights"]),
+    ("shared_cache", &["storage", "sync", "telemetry"]),
+    (
+        "config",
+        &["budget", "engine", "ip_range", "jobs", "raster", "shared_cache", "storage", "telemetry", "tiles", "weights"],
+    ),
     (
         "api",
         &[
@@ -93,6 +97,7 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
             "prediction",
             "private_file",
             "raster",
+            "shared_cache",
             "sync",
             "telemetry",
             "temporary_folder",
@@ -140,14 +145,15 @@ const RASTER_MAY_IMPORT: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that only some modules may name, because each stands for one concern.
-const CONFINED: [(&str, &[&str]); 11] = [
+const CONFINED: [(&str, &[&str]); 12] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
     ("parquet", &["engine", "outputs"]),
-    ("tokio", &["api", "areas", "server", "engine", "fleet", "jobs", "cli", "storage"]),
+    ("tokio", &["api", "areas", "server", "engine", "fleet", "jobs", "cli", "shared_cache", "storage"]),
     ("rusqlite", &["fleet", "jobs", "raster"]),
     ("tokio_postgres", &["fleet"]),
     ("deadpool_postgres", &["fleet"]),
+    ("redis", &["shared_cache"]),
     ("candle_core", &["nn", "ops", "weights", "engine"]),
     ("ureq", &["storage", "weights"]),
     ("rustix", &["threads"]),

@@ -28,6 +28,7 @@ mod results;
 mod routes;
 mod spool;
 mod state;
+mod stored_answer;
 mod stored_body;
 mod tile_cache;
 mod upload;

@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::ip_range::IpRange;
 use crate::jobs::{JobError, JobOptions, Jobs};
 use crate::raster::Limits;
+use crate::shared_cache::SharedCache;
 
 /// Settings of the API.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct ApiOptions {
     pub tile_cache_bytes: u64,
     /// The folder, or prefix of a bucket, below which area jobs may write.
     pub result_root: Option<String>,
+    /// The cache of encoded tiles that servers share.
+    pub shared_cache: Option<SharedCache>,
     /// Settings of background predictions.
     pub jobs: JobOptions,
 }
@@ -59,6 +62,7 @@ impl Default for ApiOptions {
             max_age: Duration::from_secs(3600),
             tile_cache_bytes: 256 << 20,
             result_root: None,
+            shared_cache: None,
             jobs: JobOptions::default(),
         }
     }
@@ -90,7 +94,7 @@ impl AppState {
     /// # Errors
     /// If the stored jobs cannot be read, or another process uses the same data directory.
     pub fn new(engine: Engine, options: ApiOptions, metrics: Option<PrometheusHandle>) -> Result<Self, JobError> {
-        let tiles = TileCache::new(options.tile_cache_bytes);
+        let tiles = TileCache::new(options.tile_cache_bytes, options.shared_cache.clone());
         let engine = Arc::new(engine);
         let limits = Limits { max_bytes: options.max_upload_bytes, max_pixels: options.max_pixels };
         let predictor = Predictor::new(engine.clone(), limits);

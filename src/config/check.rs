@@ -11,6 +11,8 @@ const MAX_WINDOW_PX: usize = 4096;
 const MAX_HALO_PX: usize = 1024;
 /// A batch of chunks and their compressed bytes must fit into half of it.
 const LEAST_REQUEST_MEMORY: u64 = 256 << 20;
+/// Redis takes no larger value.
+const LARGEST_REDIS_ENTRY: u64 = 512 << 20;
 /// Each holds an answer in memory.
 const MAX_PARALLEL_JOBS: usize = 64;
 
@@ -48,6 +50,15 @@ pub(super) fn check(server: &ServerSettings) -> Result<(), ConfigError> {
     }
     if server.max_connections_per_peer == Some(0) {
         return invalid("max-connections-per-peer", &0, "at least 1");
+    }
+    if !(1..=LARGEST_REDIS_ENTRY).contains(&server.redis_max_entry.0) {
+        return invalid("redis-max-entry", &server.redis_max_entry, "1 byte to 512MiB");
+    }
+    if server.redis_timeout.0.is_zero() {
+        return invalid("redis-timeout", &server.redis_timeout, "a time above 0");
+    }
+    if server.redis_expiry.0.as_millis() == 0 {
+        return invalid("redis-expiry", &server.redis_expiry, "a time above 0");
     }
     if let Some(memory) = server.request_memory.filter(|memory| memory.0 < LEAST_REQUEST_MEMORY) {
         return invalid("request-memory", &memory, "at least 256MiB");

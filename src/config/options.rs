@@ -9,6 +9,7 @@ use crate::budget::{MemoryBudget, memory_of_machine};
 use crate::engine::{BatchOptions, Device, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
 use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits, OpenOptions};
+use crate::shared_cache::{SharedCache, SharedCacheOptions};
 use crate::storage::{Authorities, Client, ClientOptions, ObjectStores, RemotePolicy, is_remote};
 use crate::tiles::WindowGrid;
 use crate::weights::{CheckpointFiles, EmbeddedFiles, HubOptions, WeightsLocator, WeightsMode};
@@ -97,6 +98,17 @@ impl Config {
             retention: self.server.job_retention.0,
             max_bytes: self.server.job_storage.0,
         }
+    }
+
+    /// The cache that this server shares with others. The certificates of its host are checked as those of all others.
+    pub fn shared_cache(&self) -> Option<SharedCache> {
+        let options = SharedCacheOptions {
+            url: self.server.redis_url.clone()?,
+            max_entry_bytes: self.server.redis_max_entry.0,
+            expiry: self.server.redis_expiry.0,
+            patience: self.server.redis_timeout.0,
+        };
+        Some(SharedCache::new(&options, Authorities::from_variables(|name| std::env::var(name).ok())))
     }
 
     /// What an imagery file may hold.

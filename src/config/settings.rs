@@ -12,6 +12,7 @@ use super::units::{ByteSize, Span};
 use super::weights_choice::WeightsChoice;
 use crate::engine::{DeviceChoice, DtypeChoice};
 use crate::ip_range::IpRange;
+use crate::shared_cache::RedisUrl;
 use crate::telemetry::LogFormat;
 
 /// Between the values of one environment variable; flags are repeated instead.
@@ -144,6 +145,18 @@ pub struct ServerSettings {
     /// Memory for encoded tiles
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub tile_memory: ByteSize,
+    /// Share encoded tiles with other servers through the Redis or Valkey at this address: redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<RedisUrl>,
+    /// Largest tile that is shared
+    #[arg(long, default_value = "1MiB", value_name = "SIZE")]
+    pub redis_max_entry: ByteSize,
+    /// How long a tile is shared
+    #[arg(long, default_value = "24h", value_name = "TIME")]
+    pub redis_expiry: Span,
+    /// Longest wait for an answer of the Redis on a tile's way; one on the same network answers within a millisecond
+    #[arg(long, default_value = "50ms", value_name = "TIME")]
+    pub redis_timeout: Span,
     /// Largest request body
     #[arg(long, default_value = "512MiB", value_name = "SIZE")]
     pub max_upload_bytes: ByteSize,

@@ -81,6 +81,7 @@ pub fn api_options(config: &Config) -> ApiOptions {
         max_age: config.server.max_age.0,
         tile_cache_bytes: config.server.tile_memory.0,
         result_root: config.server.result_root.clone(),
+        shared_cache: config.shared_cache(),
         jobs: config.job_options(),
     }
 }
@@ -98,6 +99,9 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     let metrics = telemetry::start_metrics();
     let engine = engine(&config)?;
     let state = AppState::new(engine, api_options(&config), metrics)?;
+    if let Some(shared) = &state.options().shared_cache {
+        shared.connect();
+    }
     let bind = |source| ServerError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     // Before anybody is told the address: whoever knows it may stop the server.

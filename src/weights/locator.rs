@@ -190,8 +190,42 @@ fn file_identity(spec: &str, path: &Path) -> Result<String, WeightsError> {
     let mut identity = spec.to_owned();
     for file in files_to_watch(path).map_err(failed)? {
         let metadata = file.metadata().map_err(failed)?;
-        let modified = metadata.modified().map_err(failed)?;
-        identity += &format!(" {} {} {modified:?}", file.display(), metadata.len());
+        identity += &match hash_in_name(&file) {
+            Some(hash) => format!(" {hash} {}", metadata.len()),
+            None => format!(" {} {} {:?}", file.display(), metadata.len(), metadata.modified().map_err(failed)?),
+        };
     }
     Ok(blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned())
+}
+
+/// The SHA-256 of a link into the hub's cache, whose files are called by it: servers that have fetched a file each agree on it.
+fn hash_in_name(file: &Path) -> Option<String> {
+    let blob = file.read_link().ok()?;
+    let name = blob.file_name()?.to_str()?;
+    let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_hash && blob.parent()?.ends_with("blobs")).then(|| name.to_owned())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn servers_that_fetched_a_file_each_agree_on_it() {
+        let cache = |folder: &Path, name: &str| {
+            fs::create_dir_all(folder.join("blobs")).unwrap();
+            fs::write(folder.join("blobs").join(name), "weights").unwrap();
+            std::os::unix::fs::symlink(Path::new("blobs").join(name), folder.join("model.pth")).unwrap();
+            file_identity("spec", &folder.join("model.pth")).unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (hash, other) = ("0a".repeat(32), "0b".repeat(32));
+        let of = |folder: &str, name: &str| cache(&dir.path().join(folder), name);
+        assert_eq!(of("one", &hash), of("two", &hash));
+        assert_ne!(of("three", &hash), of("four", &other));
+        // Any other link is known by its place and its time.
+        assert_ne!(of("five", "weights"), of("six", "weights"));
+    }
 }
