@@ -207,3 +207,50 @@ async fn loads_that_start_together_hold_no_more_than_the_memory() {
     tokio::select! { () = loads => (), () = watch => () }
     assert!(most > 0 && most as u64 <= budget.0, "{most} bytes of {} were loaded", budget.0);
 }
+
+/// What no request of these tests brings about: a full queue, workers, and a cache that servers share.
+const ELSEWHERE: [&str; 7] = [
+    telemetry::QUEUE_REFUSED_TOTAL,
+    telemetry::QUEUE_DROPPED_TOTAL,
+    telemetry::SHARED_CACHE_UP,
+    telemetry::SHARED_CACHE_SECONDS,
+    telemetry::FLEET_BLOCKS_TOTAL,
+    telemetry::FLEET_BLOCK_SECONDS,
+    telemetry::FLEET_QUEUE_SECONDS,
+];
+
+/// Every `satlas_` metric that a text names, and the labels right behind each.
+fn metrics_named(text: &str) -> Vec<(String, Vec<String>)> {
+    let named = |(at, _): (usize, &str)| {
+        let end = text[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(text.len(), |end| at + end);
+        let labels = text[end..].strip_prefix('{').and_then(|rest| rest.split_once("}[")).map_or("", |(labels, _)| labels);
+        let labels = labels.split("\\\",").filter_map(|label| Some(label.split_once('=')?.0.to_owned()));
+        (text[at..end].to_owned(), labels.collect())
+    };
+    text.match_indices("satlas_").map(named).collect()
+}
+
+#[tokio::test]
+async fn dashboards_and_autoscalers_ask_for_metrics_that_there_are() {
+    let (router, _) = server_with(ByteSize::mib(4096), NEVER);
+    assert_eq!(get(&router, "/v1/tiles/world/water/3/4/3.png?source=world").await.status, 200);
+    let given = String::from_utf8(get(&router, "/metrics").await.body).unwrap();
+    let mut missing = Vec::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, least) in [("deploy/grafana/dashboards/satlas-serve.json", 20), ("deploy/kubernetes/keda.yaml", 1)] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let named = metrics_named(&text);
+        assert!(named.len() >= least, "{file}: {named:?}");
+        for (name, labels) in named {
+            let is_of = |line: &&str| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            let series: Vec<&str> = given.lines().filter(is_of).collect();
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+            let is_known = !series.is_empty() || ELSEWHERE.contains(&family);
+            let has = |label: &String| series.is_empty() || series.iter().any(|line| line.contains(&format!("{label}=\"")));
+            if !is_known || !labels.iter().all(has) {
+                missing.push(format!("{file}: {name} {labels:?}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
