@@ -13,8 +13,9 @@ use axum::http::uri::Authority;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::error::{Problem, ProblemKind};
+use super::error::Problem;
 use super::middleware::Peer;
+use super::problem_kind::ProblemKind;
 use super::state::{ApiOptions, AppState};
 
 /// Headers in which a proxy says what the client asked it.

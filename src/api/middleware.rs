@@ -13,7 +13,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::base_url::PathPrefix;
-use super::error::{PROBLEM_JSON, Problem, ProblemKind};
+use super::error::{PROBLEM_JSON, Problem};
+use super::problem_kind::ProblemKind;
 use super::state::AppState;
 use crate::engine::{Caller, Class, ClientId};
 use crate::error::ErrorKind;

@@ -23,6 +23,7 @@ mod negotiate;
 mod openapi;
 mod prediction;
 mod preference;
+mod problem_kind;
 mod pulse;
 mod results;
 mod routes;
@@ -45,9 +46,9 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub(crate) use area_job::area_job;
 pub(crate) use dto::ModelDto;
-pub use error::{ProblemKind, Row, TABLE};
 pub use middleware::Peer;
 pub use openapi::Document;
+pub use problem_kind::{ProblemKind, Row, TABLE};
 pub use state::{ApiOptions, AppState};
 
 use self::error::Problem;

@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(accept(TaskType::Detect, next).unwrap(), Format::Json);
         assert_eq!(accept(TaskType::Embedding, "application/x-safetensors, application/*;q=0.1").unwrap(), Format::Json);
         let problem = accept(TaskType::Embedding, "application/x-safetensors").unwrap_err();
-        assert!(problem.detail.ends_with("it can be json, npy"), "{}", problem.detail);
+        assert!(problem.detail.ends_with("it can be json, npy, tif, parquet"), "{}", problem.detail);
     }
 
     #[test]

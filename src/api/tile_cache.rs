@@ -8,7 +8,8 @@ use axum::http::HeaderValue;
 use moka::future::Cache;
 
 use super::answer::{EncodedAnswer, SERVER_TIMING};
-use super::error::{Problem, ProblemKind};
+use super::error::Problem;
+use super::problem_kind::ProblemKind;
 use super::stored_answer;
 use crate::error::ErrorKind;
 use crate::shared_cache::{Looked, SharedCache};

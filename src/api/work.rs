@@ -7,10 +7,11 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::area_work::AreaCall;
-use super::error::{Problem, ProblemKind};
+use super::error::Problem;
 use super::fit::FitCall;
 use super::index_work::IndexCall;
 use super::prediction::{PredictCall, Predictor};
+use super::problem_kind::ProblemKind;
 use super::results::Results;
 use crate::engine::Engine;
 use crate::error::ErrorKind;

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::credentials::Variables;
+/// Values of those variables that are set.
+pub(super) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The files take a few kB.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -11,7 +11,7 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKe
 use object_store::{CredentialProvider, RetryConfig, StaticCredentialProvider};
 
 use super::Authorities;
-use super::aws_profile::AwsProfile;
+use super::aws_profile::{AwsProfile, Variables};
 use super::store_http::{CREDENTIALS, StoreConnector};
 use crate::sync::IgnorePoison;
 
@@ -158,9 +158,6 @@ fn retries(is_named: bool) -> RetryConfig {
         ..RetryConfig::default()
     }
 }
-
-/// Values of those variables that are set.
-pub(super) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 fn settings<'a, K: std::str::FromStr>(
     names: &'a [&str],

@@ -7,7 +7,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{RefOr, schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::api::error::TABLE;
+use crate::api::problem_kind::TABLE;
 use crate::jobs::JobState as State;
 use crate::outputs::{Format, TableFormat as Table};
 use crate::zoo::Layer as FeatureMap;

@@ -17,7 +17,8 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use self::document::Document;
 use super::base_url::PathPrefix;
 use super::dto::words;
-use super::error::{ProblemBody, ProblemKind, TABLE};
+use super::error::ProblemBody;
+use super::problem_kind::{ProblemKind, TABLE};
 
 const DESCRIPTION: &str = "Turns satellite and aerial imagery into masks, objects and embeddings with AllenAI's SatlasPretrain models.\n\n\
     Input is either a *source* (imagery registered with the server and read by XYZ tile) or a raster uploaded with the request. \

@@ -5,7 +5,8 @@ use utoipa::openapi::{ContentBuilder, Ref, Response, ResponseBuilder};
 
 use super::headers::header;
 use crate::api::base_url::PathPrefix;
-use crate::api::error::{PROBLEM_JSON, Problem, ProblemBody, ProblemKind};
+use crate::api::error::{PROBLEM_JSON, Problem, ProblemBody};
+use crate::api::problem_kind::ProblemKind;
 use crate::error::ErrorKind::{self, *};
 
 /// Problems of an operation, in addition to [`ALWAYS`].

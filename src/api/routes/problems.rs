@@ -6,8 +6,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::api::dto::words::ProblemCode;
-use crate::api::error::{Problem, TABLE};
+use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path};
+use crate::api::problem_kind::TABLE;
 use crate::error::ErrorKind;
 
 /// Path of a problem's description.
