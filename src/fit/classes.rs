@@ -7,7 +7,7 @@ use super::error::FitError;
 use super::folds::Folds;
 use super::lbfgs::Tolerance;
 use super::linear::{HeldOut, LinearFit, Penalty, check_finite};
-use super::logistic::{Examples, LinearClassifier};
+use super::logistic::{Curvature, Examples, LinearClassifier};
 use super::scores::{log_loss, scores};
 use super::standard::Standard;
 
@@ -123,6 +123,7 @@ pub(super) struct Training {
     /// The class of each label, as an index into `present`.
     classes: Vec<usize>,
     weights: Vec<f64>,
+    curvature: Option<Curvature>,
 }
 
 impl Training {
@@ -135,7 +136,8 @@ impl Training {
         let class = |row: &usize| present.binary_search(&labels.classes[*row]).unwrap_or(0);
         let classes: Vec<usize> = rows.iter().map(class).collect();
         let weights = balanced_weights(&classes, present.len());
-        Self { standard, features, channels: labels.channels, present, classes, weights }
+        let curvature = Curvature::of(&features, labels.channels, &weights);
+        Self { standard, features, channels: labels.channels, present, classes, weights, curvature }
     }
 
     pub(super) fn learn(
@@ -151,6 +153,7 @@ impl Training {
             classes: &self.classes,
             class_count: self.present.len(),
             weights: &self.weights,
+            curvature: self.curvature.as_ref(),
         };
         linear.learn(&examples, c, tolerance, stop)
     }

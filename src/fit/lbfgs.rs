@@ -1,4 +1,5 @@
-//! L-BFGS (Nocedal 1980) with a bisection for the weak Wolfe conditions (Lewis and Overton 2013): minimises smooth convex functions.
+//! L-BFGS (Nocedal 1980) with a bisection for the weak Wolfe conditions (Lewis and Overton 2013): minimises smooth convex functions. The
+//! better the curvature is known beforehand, the fewer steps it takes.
 
 use std::collections::VecDeque;
 
@@ -19,24 +20,32 @@ pub(super) struct Tolerance {
     pub(super) iterations: usize,
 }
 
+/// Steps and changes of the gradient, with the products of both.
+type Pairs = VecDeque<(Vec<f64>, Vec<f64>, f64)>;
+
 /// Moves `point` to the minimum of a function that returns its value and writes its gradient. `None` from the function ends it.
+/// `divide` divides a vector by a guess at the function's curvature; it may leave it as it is.
 pub(super) fn minimise(
     point: &mut Vec<f64>,
     tolerance: Tolerance,
+    divide: impl Fn(&mut [f64]),
     mut function: impl FnMut(&[f64], &mut [f64]) -> Option<f64>,
 ) -> Option<()> {
     let mut gradient = vec![0.0; point.len()];
     let mut value = function(point, &mut gradient)?;
-    let mut pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::with_capacity(MEMORY);
+    let mut pairs = Pairs::with_capacity(MEMORY);
+    // By how much the guess is too small.
+    let mut scale = 1.0;
     for iteration in 0..tolerance.iterations {
         if gradient.iter().all(|entry| entry.abs() <= tolerance.gradient) {
             break;
         }
-        let mut direction = descent(&gradient, &pairs);
+        let mut direction = descent(&gradient, &pairs, scale, &divide);
         let mut slope = dot(&direction, &gradient);
         if slope >= 0.0 {
             // Rounding has spoilt the curvature: begin again with the steepest descent.
             pairs.clear();
+            scale = 1.0;
             direction = gradient.iter().map(|entry| -entry).collect();
             slope = -dot(&gradient, &gradient);
         }
@@ -69,6 +78,9 @@ pub(super) fn minimise(
             if pairs.len() == MEMORY {
                 pairs.pop_front();
             }
+            let mut divided = turned.clone();
+            divide(&mut divided);
+            scale = curvature / dot(&turned, &divided);
             pairs.push_back((moved, turned, curvature));
         }
         (*point, gradient, value) = (next, next_gradient, next_value);
@@ -77,7 +89,7 @@ pub(super) fn minimise(
 }
 
 /// The two-loop recursion: minus the inverse of the curvature, as far as it is known, times the gradient.
-fn descent(gradient: &[f64], pairs: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> Vec<f64> {
+fn descent(gradient: &[f64], pairs: &Pairs, scale: f64, divide: &impl Fn(&mut [f64])) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.iter().map(|entry| -entry).collect();
     let mut factors = Vec::with_capacity(pairs.len());
     for (moved, turned, curvature) in pairs.iter().rev() {
@@ -85,10 +97,8 @@ fn descent(gradient: &[f64], pairs: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> Vec
         add(&mut direction, -factor, turned);
         factors.push(factor);
     }
-    if let Some((_, turned, curvature)) = pairs.back() {
-        let scale = curvature / dot(turned, turned);
-        direction.iter_mut().for_each(|entry| *entry *= scale);
-    }
+    divide(&mut direction);
+    direction.iter_mut().for_each(|entry| *entry *= scale);
     for ((moved, turned, curvature), factor) in pairs.iter().zip(factors.into_iter().rev()) {
         let correction = dot(turned, &direction) / curvature;
         add(&mut direction, factor - correction, moved);
@@ -124,21 +134,31 @@ mod tests {
         // Axes whose curvatures differ by a factor of a hundred.
         let mut point = vec![3.0; 20];
         let curvature = |i: usize| 10f64.powf(i as f64 * 2.0 / 19.0);
-        minimise(&mut point, TOLERANCE, |x, gradient| {
-            gradient.iter_mut().enumerate().for_each(|(i, entry)| *entry = curvature(i) * (x[i] - 1.0));
-            Some((0..20).map(|i| 0.5 * curvature(i) * (x[i] - 1.0).powi(2)).sum())
-        });
+        minimise(
+            &mut point,
+            TOLERANCE,
+            |_| (),
+            |x, gradient| {
+                gradient.iter_mut().enumerate().for_each(|(i, entry)| *entry = curvature(i) * (x[i] - 1.0));
+                Some((0..20).map(|i| 0.5 * curvature(i) * (x[i] - 1.0).powi(2)).sum())
+            },
+        );
         assert!(point.iter().all(|x| (x - 1.0).abs() < 1e-9), "{point:?}");
     }
 
     #[test]
     fn a_function_that_gives_up_ends_it() {
         let mut calls = 0;
-        let ended = minimise(&mut vec![1.5], TOLERANCE, |x, gradient| {
-            calls += 1;
-            gradient[0] = 4.0 * x[0].powi(3);
-            (calls < 4).then(|| x[0].powi(4))
-        });
+        let ended = minimise(
+            &mut vec![1.5],
+            TOLERANCE,
+            |_| (),
+            |x, gradient| {
+                calls += 1;
+                gradient[0] = 4.0 * x[0].powi(3);
+                (calls < 4).then(|| x[0].powi(4))
+            },
+        );
         assert_eq!((ended, calls), (None, 4));
     }
 }

@@ -4,6 +4,7 @@
 //! labels give the same bits on any number of threads.
 
 mod balance;
+mod cholesky;
 mod classes;
 mod error;
 mod folds;

@@ -3,7 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::lbfgs::{add, dot};
+use super::cholesky::{Cholesky, products, turned};
+use super::lbfgs::add;
 
 /// Products that are the same for all penalties.
 pub(super) struct Ridge<'a> {
@@ -19,23 +20,15 @@ pub(super) struct Ridge<'a> {
     side: usize,
 }
 
-/// Rows whose products one thread forms, and values of a row that are multiplied at a time: together they fit a processor's cache.
-const ROWS: usize = 32;
-const VALUES: usize = 128;
-
 impl<'a> Ridge<'a> {
     pub(super) fn of(features: &'a [f64], channels: usize, values: &'a [f64]) -> Self {
         let of_labels = values.len() < channels;
-        let turned: Vec<f64>;
-        let (rows, length) = if of_labels {
-            (features, channels)
+        let (products, side) = if of_labels {
+            (products(features, channels), values.len())
         } else {
-            turned =
-                (0..channels * values.len()).map(|at| features[at % values.len() * channels + at / values.len()]).collect();
-            (&turned[..], values.len())
+            (products(&turned(features, channels), values.len()), channels)
         };
-        let side = if of_labels { values.len() } else { channels };
-        Self { features, channels, values, of_labels, products: products(rows, length), side }
+        Self { features, channels, values, of_labels, products, side }
     }
 
     /// The weights for each of `penalties`, `[channels]`.
@@ -48,7 +41,7 @@ impl<'a> Ridge<'a> {
         }
         let weights = |penalty: &f64| {
             let mut solved = right.clone();
-            solve_in_place(self.products.clone(), self.side, *penalty, &mut solved);
+            Cholesky::of(&self.products, self.side, 1.0, *penalty).solve(&mut [&mut solved]);
             if !self.of_labels {
                 return solved;
             }
@@ -64,52 +57,9 @@ impl<'a> Ridge<'a> {
     }
 }
 
-/// The products of all pairs of rows, `[rows, length]`, as a lower triangle. Sums are formed in an order that depends on the shape alone.
-fn products(rows: &[f64], length: usize) -> Vec<f64> {
-    let count = rows.len() / length.max(1);
-    let mut products = vec![0.0; count * count];
-    let row = |index: usize| &rows[index * length..][..length];
-    products.par_chunks_mut(ROWS * count.max(1)).enumerate().for_each(|(block, products)| {
-        for first in (0..length).step_by(VALUES) {
-            let values = first..(first + VALUES).min(length);
-            for (within, products) in products.chunks_exact_mut(count).enumerate() {
-                let index = block * ROWS + within;
-                for (other, product) in products[..=index].iter_mut().enumerate() {
-                    *product += dot(&row(index)[values.clone()], &row(other)[values.clone()]);
-                }
-            }
-        }
-    });
-    products
-}
-
-/// Solves `(products + penalty) x = right` for a lower triangle of `products`; `right` becomes `x`.
-fn solve_in_place(mut factor: Vec<f64>, side: usize, penalty: f64, right: &mut [f64]) {
-    for i in 0..side {
-        let (above, from_row) = factor.split_at_mut(i * side);
-        let row = &mut from_row[..side];
-        row[i] += penalty;
-        for j in 0..i {
-            let other = &above[j * side..][..=j];
-            row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
-        }
-        // Rounding may take the rest of a tiny penalty.
-        row[i] = (row[i] - dot(&row[..i], &row[..i])).max(f64::MIN_POSITIVE).sqrt();
-    }
-    for i in 0..side {
-        let row = &factor[i * side..][..=i];
-        right[i] = (right[i] - dot(&row[..i], &right[..i])) / row[i];
-    }
-    for i in (0..side).rev() {
-        let row = &factor[i * side..][..=i];
-        right[i] /= row[i];
-        let value = right[i];
-        add(&mut right[..i], -value, &row[..i]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::lbfgs::dot;
     use super::*;
 
     #[test]

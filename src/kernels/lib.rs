@@ -3,7 +3,7 @@
 //! Every kernel is written once over [`simd`]'s vector operations and compiled for each instruction set; the best set that
 //! the processor has is chosen at run time. On processors with tile registers (AMX), matrix products and convolutions use
 //! separate code ([`factors`], [`direct`], `gemm::tiled`). Threads are rayon's. They are a crate of their own, so that a change of the program does
-//! not compile them again; only its modules `ops` and `vectors` call them.
+//! not compile them again; only its modules `ops`, `vectors` and `fit` call them.
 //! Each is tested against a slow reference on odd sizes, with every instruction set of the test machine. The portable form
 //! also runs under Miri, and all forms run under the address sanitizer (whose unoptimised kernels need
 //! RUST_MIN_STACK=268435456).
@@ -13,6 +13,7 @@ mod attention;
 mod bins;
 mod direct;
 mod dot;
+mod double;
 mod elementwise;
 mod factors;
 mod gathered;
@@ -33,6 +34,7 @@ pub use attention::WindowAttentionKernel;
 pub use bins::{BinPixels, WeightedPixel, sum_bins};
 pub use direct::DirectConvolution;
 pub use dot::{dot, dot_codes, largest_query};
+pub use double::{add_scaled, dots};
 pub use elementwise::{sigmoid, softmax};
 pub use gathered::{GatheredConvolution, Walk};
 pub use gemm::PackedMatrix;

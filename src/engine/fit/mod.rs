@@ -40,8 +40,11 @@ pub struct FitRequest {
     pub labels: Vec<Label>,
 }
 
-/// Bytes that a fit takes per value of a feature: float32 as it is, float64 standardised, and again in each fold.
-const BYTES_PER_VALUE: usize = 24;
+/// Bytes that a fit takes per value of a feature: float32 as it is, and as float64 standardised, once more by columns, and those held out.
+const BYTES_PER_VALUE: usize = 32;
+
+/// Bytes that it takes per product of two channels, or of two labels if these are fewer: the products, and a factor for each penalty.
+const BYTES_PER_PRODUCT: usize = 64;
 
 impl Engine {
     /// Checks what can be checked of a fit without running anything; blocks for as long as it takes to find the pixels of its labels.
@@ -76,7 +79,8 @@ impl Engine {
         let (zoom, unit, names) = (base.native_zoom_512, unit_of(task.task_type), task.categories.clone());
         let placed = tokio::task::spawn_blocking(move || place(&labels, zoom, unit, &names));
         let Placed { labels, beyond, warnings } = placed.await.map_err(|_| EngineError::Panicked)??;
-        let bytes = labels.len() * channels * BYTES_PER_VALUE;
+        let side = labels.len().min(channels);
+        let bytes = labels.len() * channels * BYTES_PER_VALUE + side * side * BYTES_PER_PRODUCT;
         let _memory = self.memory().answer("the features of the labels", bytes as u64).await?;
         let (source_id, layers) = (&source, &layers);
         let sampling = Sampling { engine: self, caller, base: &base, source: source_id, pixels: &pixels, layers, unit };
