@@ -1,5 +1,9 @@
 //! Results of a prediction as plain values with their georeference; no tensors, no formats.
 
+mod cells;
+
+pub use cells::{CellMap, CellPrecision, CellScales, NO_VALUE};
+
 use crate::error::InvalidValue;
 use crate::georef::Georef;
 
@@ -103,48 +107,6 @@ pub struct Embedding {
     pub shape: Vec<usize>,
     /// Row-major values.
     pub values: Vec<f32>,
-}
-
-/// The embeddings of square cells on a grid that begins at the image's top left corner. Cells of the last column and row may reach
-/// beyond the image.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CellMap {
-    /// The feature map that they are made from, such as `backbone.3`.
-    pub layer: String,
-    /// How the positions of that map in a cell became one vector.
-    pub pool: Pool,
-    /// Side of a cell in pixels of the image.
-    pub side_px: usize,
-    /// Columns of cells.
-    pub width: usize,
-    /// Rows of cells.
-    pub height: usize,
-    /// Values of a cell.
-    pub dims: usize,
-    /// `[dims, height, width]`, row-major; NaN in cells without data.
-    pub values: Vec<f32>,
-    /// Column and row of the image's first pixel in the area that it is a part of; `(0, 0)` for an image of its own.
-    pub first_px: (usize, usize),
-}
-
-impl CellMap {
-    /// Where the cells lie, for an image that lies at `image`.
-    pub fn georef(&self, image: &Georef) -> Georef {
-        Georef { width: self.width, height: self.height, ..image.coarsened(self.side_px) }
-    }
-
-    /// The vector of a cell; `None` without data.
-    pub fn vector(&self, row: usize, col: usize) -> Option<Vec<f32>> {
-        let vector = self.values.get(row * self.width + col..)?.iter().step_by(self.width * self.height).copied();
-        let vector: Vec<f32> = vector.collect();
-        vector.iter().any(|value| !value.is_nan()).then_some(vector)
-    }
-
-    /// The first pixel of a cell as `column-row`, counted over the whole area.
-    pub fn name(&self, row: usize, col: usize) -> String {
-        let (first_col, first_row) = self.first_px;
-        format!("{}-{}", first_col + col * self.side_px, first_row + row * self.side_px)
-    }
 }
 
 /// How a feature map is pooled over space.
@@ -261,29 +223,6 @@ impl DenseSink for WholeMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cells_have_vectors_names_and_places() {
-        use crate::georef::{Crs, GeoTransform};
-        let nan = f32::NAN;
-        let values = vec![1.0, nan, 3.0, nan, 5.0, nan, 7.0, nan];
-        let cells = CellMap {
-            layer: "backbone.3".into(),
-            pool: Pool::Mean,
-            side_px: 32,
-            width: 2,
-            height: 2,
-            dims: 2,
-            values,
-            first_px: (256, 0),
-        };
-        assert_eq!((cells.vector(1, 0), cells.vector(0, 1)), (Some(vec![3.0, 7.0]), None));
-        assert_eq!(cells.name(1, 1), "288-32");
-        let transform = GeoTransform::north_up(500.0, 900.0, 10.0, 10.0);
-        let image = Georef { crs: Crs::web_mercator(), transform, width: 50, height: 40 };
-        let bounds = cells.georef(&image).bounds();
-        assert_eq!((bounds.min_x, bounds.max_x, bounds.min_y, bounds.max_y), (500.0, 1140.0, 260.0, 900.0));
-    }
 
     #[test]
     fn a_coarse_map_gets_a_value_for_every_pixel_of_the_image() {

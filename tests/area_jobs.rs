@@ -219,6 +219,14 @@ fn cells(folder: &Path) -> BTreeMap<String, Vec<u32>> {
     cells
 }
 
+/// Columns, rows and the first band of a GeoTIFF of 8-bit numbers.
+fn small_values(bytes: &[u8]) -> (usize, usize, Vec<i8>) {
+    let mut file = Decoder::new(Cursor::new(bytes)).expect("a GeoTIFF");
+    let (width, height) = file.dimensions().expect("a size");
+    let DecodingResult::I8(values) = file.read_image().expect("pixels") else { panic!("no 8-bit numbers") };
+    (width as usize, height as usize, values)
+}
+
 #[test]
 fn embeddings_in_blocks_equal_the_whole() {
     let job = |format: &str, block_px: usize| {
@@ -227,6 +235,10 @@ fn embeddings_in_blocks_equal_the_whole() {
         job["format"] = format.into();
         job["cell_px"] = 64.into();
         job["block_px"] = block_px.into();
+        if format == "tif" {
+            // Both are found once for all blocks.
+            (job["precision"], job["pca"]) = ("int8".into(), 8.into());
+        }
         job
     };
     let work = Work::new(&job("tif", 512));
@@ -241,11 +253,11 @@ fn embeddings_in_blocks_equal_the_whole() {
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     let (blocks, whole) = (files(&work.path("rasters/rasters")), files(&work.path("raster/rasters")));
-    let (width, height, expected) = values(whole.values().next().expect("a raster"));
+    let (width, height, expected) = small_values(whole.values().next().expect("a raster"));
     assert_eq!(blocks.len(), 2);
     let mut left = 0;
     for bytes in blocks.values() {
-        let (columns, rows, found) = values(bytes);
+        let (columns, rows, found) = small_values(bytes);
         assert_eq!(rows, height);
         for row in 0..rows {
             assert!(found[row * columns..][..columns] == expected[row * width + left..][..columns], "row {row}");
@@ -262,14 +274,19 @@ fn embeddings_in_blocks_equal_the_whole() {
     };
     let collection = document("rasters/collection.json");
     let dims = whole.values().next().map(Vec::len).expect("a cell");
-    assert_eq!((&collection["emb:dimensions"], &collection["emb:type"]), (&json!(dims), &json!("chip")));
+    assert_eq!((&collection["emb:dimensions"], &collection["emb:type"]), (&json!(8), &json!("chip")));
+    let encoding = document("rasters/encoding.json");
+    let components = encoding["projection"]["components"].as_array().expect("components");
+    assert_eq!((components.len(), components[0].as_array().map(Vec::len)), (8, Some(dims)));
+    assert_eq!(encoding, document("raster/encoding.json"), "it depends on the area alone");
     let (name, _) = files(&work.path("rasters/items")).pop_first().expect("an item");
     let item = document(&format!("rasters/items/{name}"));
     assert_eq!(item["properties"]["emb:runtime_parameters"]["stride_px"], 32);
     assert_eq!(item["properties"]["proj:shape"], json!([height, 4]));
-    assert_eq!(item["assets"]["embeddings"]["bands"].as_array().map(Vec::len), Some(dims));
+    assert_eq!(item["properties"]["emb:quantization"]["scale"].as_array().map(Vec::len), Some(8));
+    assert_eq!(item["assets"]["embeddings"]["bands"].as_array().map(Vec::len), Some(8));
     let vrt = std::fs::read_to_string(work.path("rasters/mosaic.vrt")).expect("a mosaic");
-    assert!(vrt.contains(&format!("rasterXSize=\"{width}\"")) && vrt.matches("<SourceFilename").count() == 2 * dims);
+    assert!(vrt.contains(&format!("rasterXSize=\"{width}\"")) && vrt.matches("<SourceFilename").count() == 2 * 8);
 }
 
 #[test]
@@ -284,6 +301,7 @@ fn jobs_that_cannot_be_are_told_what_can() {
         (with("task", json!(null)), "a job needs model"),
         (with("format", "png".into()), "blocks of elevation are tif"),
         (with("cell_px", 32.into()), "only embeddings"),
+        (with("pca", 8.into()), "only embeddings"),
         (with("block_px", 7.into()), "from 512 to 16384"),
         (with("tresh", 1.into()), "threshold"),
         (with("bbox", json!(null)), "bbox or geometry"),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::dto::{AreaParams, CellParams, EmbeddingParams, PixelParams, RenderParams};
 use super::error::Problem;
 use super::extract::Query;
-use crate::areas::{AreaError, AreaJob, BlockKind};
+use crate::areas::{AreaError, AreaJob, BlockKind, BlockOptions};
 use crate::engine::{Engine, ObjectLimit, SceneRequest};
 use crate::outputs::{Format, least_score};
 
@@ -18,10 +18,11 @@ struct JobMembers {
     block_px: Option<usize>,
     destination: Option<String>,
     format: Option<String>,
+    pca: Option<usize>,
 }
 
 /// Their names.
-const MEMBERS: [&str; 5] = ["model", "task", "block_px", "destination", "format"];
+const MEMBERS: [&str; 6] = ["model", "task", "block_px", "destination", "format", "pca"];
 
 /// Checks a job; returns it and the folder that it names, if it does.
 ///
@@ -32,7 +33,7 @@ pub(crate) fn area_job(engine: &Engine, text: Map<String, Value>) -> Result<(Are
     // The same job at another place has the same results.
     kept.remove("destination");
     let (own, others): (Map<_, _>, Map<_, _>) = text.into_iter().partition(|(name, _)| MEMBERS.contains(&name.as_str()));
-    let JobMembers { model, task, block_px, destination, format } =
+    let JobMembers { model, task, block_px, destination, format, pca } =
         serde_json::from_value(own.into()).map_err(|error| Problem::invalid(format!("the job: {error}")))?;
     let needed =
         |name: &str| Problem::invalid(format!("{name}: found none; a job needs model, task, source and bbox or geometry"));
@@ -41,7 +42,8 @@ pub(crate) fn area_job(engine: &Engine, text: Map<String, Value>) -> Result<(Are
     let Query((pixels, embedding, cells, render)) =
         Query::<(PixelParams, EmbeddingParams, CellParams, RenderParams)>::of(&options)?;
     let model = engine.models().task(&model, &task)?;
-    let render = render.options(&model.task)?;
+    let mut render = render.options(&model.task)?;
+    render.precision = cells.precision()?;
     let pixels = pixels.options(area.datetime()?, area.resampling()?)?;
     let request = area.request()?;
     let kind = BlockKind::of(&model.task, format.as_deref())?;
@@ -49,7 +51,7 @@ pub(crate) fn area_job(engine: &Engine, text: Map<String, Value>) -> Result<(Are
     // Tables show the objects that GeoJSON does.
     let limit = ObjectLimit::new(render.max_detections, least_score(Format::Geojson, &render));
     let scene = engine.plan_scene(SceneRequest { model, pixels, embedding, limit });
-    Ok((AreaJob::new(scene, request, render, (kind, block_px), kept.into())?, destination))
+    Ok((AreaJob::new(scene, request, render, BlockOptions { kind, block_px, pca }, kept.into())?, destination))
 }
 
 impl From<AreaError> for Problem {

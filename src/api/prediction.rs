@@ -70,7 +70,8 @@ impl Predictor {
         if format == Format::Mvt {
             return Err(OutputError::NoTile.into());
         }
-        let (images, render) = (images(call.images.as_deref())?, call.render.options(&model.task)?);
+        let (images, mut render) = (images(call.images.as_deref())?, call.render.options(&model.task)?);
+        render.precision = call.cells.precision()?;
         let embedding = call.cells.options(call.embedding.options()?, &model, format)?;
         let (pixels, area) = match &call.area {
             None => (call.pixels.upload_options()?, None),

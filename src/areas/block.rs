@@ -1,10 +1,12 @@
 //! One block, from imagery to the bytes of its file.
 
+use std::sync::Arc;
+
 use super::error::AreaError;
 use super::job::AreaJob;
-use crate::engine::{Area, Caller, Class, Engine, EngineError};
-use crate::outputs::{Format, dense_sink, encode, encode_geoparquet};
-use crate::prediction::Prediction;
+use crate::engine::{Area, Caller, CellEncoding, Class, Engine, EngineError};
+use crate::outputs::{Format, dense_sink, encode, encode_cells, encode_geoparquet};
+use crate::prediction::Output;
 use crate::zoo::{Task, TaskType};
 
 /// What a block's file is.
@@ -70,7 +72,11 @@ impl BlockKind {
 ///
 /// # Errors
 /// If imagery cannot be read, the network fails, there is no memory, or the answer cannot be encoded.
-pub(super) async fn predict(engine: &Engine, job: &AreaJob, part: &Area) -> Result<(Vec<u8>, Vec<String>), AreaError> {
+pub(super) async fn predict(
+    engine: &Engine,
+    (job, part): (&AreaJob, &Area),
+    encoding: Option<Arc<CellEncoding>>,
+) -> Result<(Vec<u8>, Vec<String>), AreaError> {
     let (task, kind) = (job.scene.task().clone(), job.kind);
     let sink = dense_sink(&task, Format::Tif, &job.render);
     // Held until the answer is encoded.
@@ -80,12 +86,26 @@ pub(super) async fn predict(engine: &Engine, job: &AreaJob, part: &Area) -> Resu
     let (prediction, _) = engine.predict_area(&job.scene, &caller, part, sink, |_| ()).await?;
     let render = job.render.clone();
     let encoded = tokio::task::spawn_blocking(move || {
-        let Prediction { warnings, .. } = &prediction;
-        let bytes = match kind {
-            BlockKind::Table if task.task_type != TaskType::Embedding => encode_geoparquet(&prediction, &task, &render)?,
-            _ => encode(&prediction, &task, kind.format(), &render)?.bytes.to_vec(),
+        let mut prediction = prediction;
+        let output = std::mem::replace(&mut prediction.output, Output::Embedding(Vec::new()));
+        let bytes = match output {
+            Output::Cells(cells) => {
+                let cells = match &encoding {
+                    Some(encoding) => encoding.projected(cells),
+                    None => cells,
+                };
+                let scales = encoding.as_ref().and_then(|encoding| encoding.quantization.as_ref());
+                encode_cells(&cells, &prediction, (kind.format(), render.precision), scales)?
+            }
+            output => {
+                prediction.output = output;
+                match kind {
+                    BlockKind::Raster => encode(&prediction, &task, Format::Tif, &render)?.bytes.to_vec(),
+                    BlockKind::Table => encode_geoparquet(&prediction, &task, &render)?,
+                }
+            }
         };
-        Ok((bytes, warnings.clone()))
+        Ok((bytes, prediction.warnings))
     });
     encoded.await.map_err(|_| EngineError::Panicked)?
 }

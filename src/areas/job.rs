@@ -1,11 +1,15 @@
 //! The job: what to predict on which area, in blocks of which size.
 
+use std::sync::Arc;
+
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::block::BlockKind;
 use super::error::AreaError;
-use crate::engine::{AreaRequest, ScenePlan};
+use crate::engine::{AreaRequest, CellEncoding, CellOptions, ScenePlan};
 use crate::outputs::RenderOptions;
+use crate::prediction::CellPrecision;
 
 /// A checked job.
 pub struct AreaJob {
@@ -17,11 +21,29 @@ pub struct AreaJob {
     pub render: RenderOptions,
     /// What the blocks are.
     pub kind: BlockKind,
+    /// To how many dimensions the vectors of cells are projected.
+    pub pca: Option<usize>,
     /// About how many pixels the sides of a block have.
     pub block_px: usize,
     /// The job as it was written, which plans repeat.
     pub text: Value,
+    /// How cells are stored, once that is known.
+    pub(super) encoding: OnceCell<Arc<CellEncoding>>,
 }
+
+/// How a job's area is divided, and what its blocks are.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockOptions {
+    /// What the blocks are.
+    pub kind: BlockKind,
+    /// About how many pixels the sides of a block have; 4096 by default.
+    pub block_px: Option<usize>,
+    /// To how many dimensions the vectors of cells are projected.
+    pub pca: Option<usize>,
+}
+
+/// Most dimensions that vectors are projected to.
+const MAX_COMPONENTS: usize = 256;
 
 /// The side of blocks in pixels that are asked for nothing else.
 pub(crate) const BLOCK_PX: usize = 4096;
@@ -30,15 +52,15 @@ pub(crate) const BLOCK_PX: usize = 4096;
 const BLOCK_SIDES: std::ops::RangeInclusive<usize> = 512..=16_384;
 
 impl AreaJob {
-    /// A job whose blocks have about `block_px` pixels a side, 4096 by default. `scene` is one in cells if the task is `embedding`.
+    /// A job. `scene` is one in cells if the task is `embedding`.
     ///
     /// # Errors
-    /// If the size is out of range.
+    /// If the size of blocks or the number of dimensions is out of range.
     pub fn new(
         scene: ScenePlan,
         request: AreaRequest,
         render: RenderOptions,
-        (kind, block_px): (BlockKind, Option<usize>),
+        BlockOptions { kind, block_px, pca }: BlockOptions,
         text: Value,
     ) -> Result<Self, AreaError> {
         let block_px = block_px.unwrap_or(BLOCK_PX);
@@ -47,13 +69,32 @@ impl AreaJob {
             let detail = format!("block_px: found {block_px}; a number from {least} to {most} is needed");
             return Err(AreaError::Invalid { detail });
         }
-        Ok(Self { scene, request, render, kind, block_px, text })
+        if let Some(found) = pca {
+            let most = scene.cells().map_or(0, |cells| cells.dims.min(MAX_COMPONENTS));
+            if !(1..=most).contains(&found) {
+                let detail = match most {
+                    0 => "pca: only embeddings have dimensions; leave it out".to_owned(),
+                    most => format!("pca: found {found}; a number of dimensions from 1 to {most} is needed"),
+                };
+                return Err(AreaError::Invalid { detail });
+            }
+        }
+        Ok(Self { scene, request, render, kind, pca, block_px, text, encoding: OnceCell::new() })
+    }
+
+    /// What the cells of the answer are, as they are stored.
+    pub(super) fn cells(&self) -> Option<CellOptions> {
+        let cells = self.scene.cells()?;
+        Some(CellOptions { dims: self.pca.unwrap_or(cells.dims), ..cells })
     }
 
     /// Most bytes of the values of all blocks' cells, without compression; `None` if the answer has no cells.
     pub(crate) fn cell_bytes(&self, pixels: u64) -> Option<u64> {
-        let cells = self.scene.cells()?;
+        let cells = self.cells()?;
         let values = (pixels / (cells.side_px as u64).pow(2)).saturating_mul(cells.dims as u64);
-        Some(values.saturating_mul(size_of::<f32>() as u64))
+        Some(match self.render.precision {
+            CellPrecision::Float32 => values.saturating_mul(size_of::<f32>() as u64),
+            CellPrecision::Int8 => values,
+        })
     }
 }

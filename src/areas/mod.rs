@@ -10,6 +10,7 @@
 //! | `job` | the job: what to predict, where, in blocks of which size |
 //! | `plan` | the blocks, and what they will cost |
 //! | `block` | one block from imagery to the bytes of its file |
+//! | `encoding` | how the cells of embeddings are stored in all blocks |
 //! | `destination`, `folder` | where files go: each put there once |
 //! | `run` | the blocks of a shard, one after the other |
 //! | `archive` | the folder as one file |
@@ -19,6 +20,7 @@
 mod archive;
 mod block;
 mod destination;
+mod encoding;
 mod error;
 mod folder;
 mod job;
@@ -36,7 +38,7 @@ pub use block::BlockKind;
 pub use destination::Destination;
 pub use error::AreaError;
 pub use folder::Folder;
-pub use job::AreaJob;
+pub use job::{AreaJob, BlockOptions};
 pub use map::{MapReport, write_map};
 pub use plan::{AreaPlan, Block, Estimate};
 pub use run::{FailedBlock, Progress, Report, RunOptions, run};

@@ -3,9 +3,9 @@
 use super::block::BlockKind;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
-use crate::engine::CellOptions;
+use crate::engine::{CellEncoding, CellOptions};
 use crate::outputs::{Render, escaped_xml};
-use crate::prediction::NO_CATEGORY;
+use crate::prediction::{NO_CATEGORY, NO_VALUE};
 use crate::zoo::{Task, TaskType};
 
 /// Most references to files in a mosaic: some 60 MB of XML. Embeddings have one for each dimension of each block.
@@ -17,7 +17,7 @@ pub(super) fn exists(job: &AreaJob, plan: &AreaPlan) -> bool {
 }
 
 /// The document over `blocks`.
-pub(super) fn vrt(job: &AreaJob, plan: &AreaPlan, blocks: &[&Block]) -> String {
+pub(super) fn vrt((job, plan): (&AreaJob, &AreaPlan), blocks: &[&Block], encoding: Option<&CellEncoding>) -> String {
     let [a, b, c, d, e, f] = plan.transform;
     let (task, side) = (job.scene.task(), side_px(job));
     let scale = side as f64;
@@ -34,7 +34,7 @@ pub(super) fn vrt(job: &AreaJob, plan: &AreaPlan, blocks: &[&Block]) -> String {
     );
     let is_categories = is_categories(job);
     for band in 1..=bands(job) {
-        text += &if is_categories { category_band(task) } else { value_band(band, job.scene.cells()) };
+        text += &if is_categories { category_band(task) } else { value_band(band, job.cells(), encoding) };
         for block in blocks {
             text += &source(block, band, side);
         }
@@ -54,17 +54,29 @@ fn is_categories(job: &AreaJob) -> bool {
 }
 
 fn bands(job: &AreaJob) -> usize {
-    match (job.scene.cells(), job.scene.task()) {
+    match (job.cells(), job.scene.task()) {
         (Some(cells), _) => cells.dims,
         (None, task) if task.task_type == TaskType::Regress => task.categories.len().max(1),
         _ => 1,
     }
 }
 
-fn value_band(band: usize, cells: Option<CellOptions>) -> String {
-    let name = |cells: CellOptions| format!("    <Description>{} {}</Description>\n", cells.layer, band - 1);
-    let description = cells.map_or_else(String::new, name);
-    format!("  <VRTRasterBand dataType=\"Float32\" band=\"{band}\">\n{description}    <NoDataValue>nan</NoDataValue>\n")
+fn value_band(band: usize, cells: Option<CellOptions>, encoding: Option<&CellEncoding>) -> String {
+    let description = match cells {
+        Some(cells) => format!("    <Description>{} {}</Description>\n", cells.layer, band - 1),
+        None => String::new(),
+    };
+    let scales = encoding.and_then(|encoding| encoding.quantization.as_ref());
+    let scales = scales.and_then(|scales| scales.scale.get(band - 1).zip(scales.offset.get(band - 1)));
+    match scales {
+        None => format!(
+            "  <VRTRasterBand dataType=\"Float32\" band=\"{band}\">\n{description}    <NoDataValue>nan</NoDataValue>\n"
+        ),
+        Some((scale, offset)) => format!(
+            "  <VRTRasterBand dataType=\"Int8\" band=\"{band}\">\n{description}    <NoDataValue>{NO_VALUE}</NoDataValue>\n    \
+             <Offset>{offset}</Offset>\n    <Scale>{scale}</Scale>\n"
+        ),
+    }
 }
 
 fn category_band(task: &Task) -> String {

@@ -13,7 +13,7 @@ use super::error::AreaError;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
 use super::shard::Shard;
-use super::{mosaic, stac};
+use super::{encoding, mosaic, stac};
 use crate::engine::{Area, Engine};
 use crate::error::ErrorKind;
 
@@ -128,7 +128,7 @@ pub async fn run(
         }
         report(progress(made, failed.len()));
     }
-    let done = cover((job, plan, area), destination).await?;
+    let done = cover(engine, (job, plan, area), destination).await?;
     let state = match (done == plan.blocks.len(), failed.is_empty()) {
         (true, _) => "done",
         (false, false) => "done with failures",
@@ -216,9 +216,10 @@ pub(crate) async fn make(
     destination: &Destination,
 ) -> Result<Vec<String>, AreaError> {
     let part = block.of(area);
+    let encoding = encoding::agreed(engine, (job, area), destination).await?;
     let mut attempt = 1;
     let (bytes, warnings) = loop {
-        match block::predict(engine, job, &part).await {
+        match block::predict(engine, (job, &part), encoding.clone()).await {
             Err(error) if attempt < ATTEMPTS && error.kind() != ErrorKind::Unavailable => {
                 tracing::warn!(block = block.name, %error, "a block is tried again");
                 attempt += 1;
@@ -226,7 +227,7 @@ pub(crate) async fn make(
             answer => break answer?,
         }
     };
-    let item = stac::item((job, plan, area), block, &warnings);
+    let item = stac::item((job, plan, area), block, encoding.as_deref(), &warnings);
     destination.put_new(&job.kind.file(&block.name), bytes).await?;
     destination.put_new(&stac::item_name(&block.name), item.to_string()).await?;
     destination.remove(&failure_name(&block.name)).await;
@@ -244,6 +245,7 @@ async fn done_blocks(destination: &Destination) -> Result<HashSet<String>, AreaE
 /// # Errors
 /// If the destination cannot be written.
 pub(crate) async fn cover(
+    engine: &Engine,
     (job, plan, area): (&AreaJob, &AreaPlan, &Area),
     destination: &Destination,
 ) -> Result<usize, AreaError> {
@@ -253,7 +255,8 @@ pub(crate) async fn cover(
         let collection = stac::collection((job, plan, area), &blocks);
         destination.replace("collection.json", collection.to_string()).await?;
         if mosaic::exists(job, plan) {
-            destination.replace("mosaic.vrt", mosaic::vrt(job, plan, &blocks)).await?;
+            let encoding = encoding::agreed(engine, (job, area), destination).await?;
+            destination.replace("mosaic.vrt", mosaic::vrt((job, plan), &blocks, encoding.as_deref())).await?;
         }
         // A run beside this one may have come to its end meanwhile, and then been written over.
         let now = done_blocks(destination).await?;

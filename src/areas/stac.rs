@@ -6,8 +6,8 @@ use super::block::BlockKind;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
 use super::stac_embeddings::{ASSET, EMBEDDINGS, bands};
-use super::{mosaic, stac_embeddings};
-use crate::engine::Area;
+use super::{encoding, mosaic, stac_embeddings};
+use crate::engine::{Area, CellEncoding};
 
 const VERSION: &str = "1.1.0";
 const PROJECTION: &str = "https://stac-extensions.github.io/projection/v2.0.0/schema.json";
@@ -22,8 +22,13 @@ pub(super) fn item_name(block: &str) -> String {
 }
 
 /// The item of a block.
-pub(super) fn item((job, plan, area): (&AreaJob, &AreaPlan, &Area), block: &Block, warnings: &[String]) -> Value {
-    let (task, kind, cells) = (job.scene.task(), job.kind, job.scene.cells());
+pub(super) fn item(
+    (job, plan, area): (&AreaJob, &AreaPlan, &Area),
+    block: &Block,
+    encoding: Option<&CellEncoding>,
+    warnings: &[String],
+) -> Value {
+    let (task, kind, cells) = (job.scene.task(), job.kind, job.cells());
     let pixels = block.of(area).georef();
     let georef = match cells {
         None => pixels,
@@ -81,7 +86,7 @@ pub(super) fn item((job, plan, area): (&AreaJob, &AreaPlan, &Area), block: &Bloc
         "assets": {if cells.is_some() { ASSET } else { "data" }: data},
     });
     if let (Some(cells), Some(properties)) = (cells, item["properties"].as_object_mut()) {
-        extend(properties, stac_embeddings::properties(job, cells));
+        extend(properties, stac_embeddings::properties(job, cells, encoding));
     }
     if !bbox.is_null() {
         item["bbox"] = bbox;
@@ -117,7 +122,7 @@ pub(super) fn collection((job, plan, area): (&AreaJob, &AreaPlan, &Area), blocks
         },
         "links": links,
     });
-    if let (Some(cells), Some(members)) = (job.scene.cells(), collection.as_object_mut()) {
+    if let (Some(cells), Some(members)) = (job.cells(), collection.as_object_mut()) {
         let (own, links) = stac_embeddings::collection(job, plan, cells);
         extend(members, own);
         members.insert("stac_extensions".to_owned(), json!([EMBEDDINGS]));
@@ -125,13 +130,21 @@ pub(super) fn collection((job, plan, area): (&AreaJob, &AreaPlan, &Area), blocks
             all.extend(links);
         }
     }
+    if encoding::options(job).is_some() {
+        collection["assets"]["encoding"] = json!({
+            "href": format!("./{}", encoding::FILE),
+            "type": "application/json",
+            "roles": ["metadata"],
+            "title": "What was done to the vectors before they were stored",
+        });
+    }
     if mosaic::exists(job, plan) {
-        collection["assets"] = json!({"mosaic": {
+        collection["assets"]["mosaic"] = json!({
             "href": "./mosaic.vrt",
             "type": "application/xml",
             "roles": ["data"],
             "title": "All blocks as one raster, for GDAL and QGIS",
-        }});
+        });
     }
     collection
 }

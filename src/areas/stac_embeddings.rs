@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::job::AreaJob;
 use super::plan::AreaPlan;
-use crate::engine::CellOptions;
+use crate::engine::{CellEncoding, CellOptions};
+use crate::prediction::CellPrecision;
 
 /// The extension's schema.
 pub(super) const EMBEDDINGS: &str = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json";
@@ -13,18 +14,31 @@ pub(super) const EMBEDDINGS: &str = "https://stac-extensions.github.io/embedding
 pub(super) const ASSET: &str = "embeddings";
 
 /// The members of an item's properties.
-pub(super) fn properties(job: &AreaJob, cells: CellOptions) -> Value {
+pub(super) fn properties(job: &AreaJob, cells: CellOptions, encoding: Option<&CellEncoding>) -> Value {
     let CellOptions { layer, pool, side_px, stride_px, .. } = cells;
-    json!({
-        "data_type": "float32",
+    let mut properties = json!({
+        "data_type": job.render.precision.name(),
         "emb:runtime_parameters": {
             "model": job.text["model"],
             "layer": layer.to_string(),
             "pool": pool.name(),
             "cell_px": side_px,
             "stride_px": stride_px,
+            "pca": job.pca,
         },
-    })
+    });
+    if job.render.precision == CellPrecision::Int8 {
+        let mut quantization = json!({"original_dtype": "float32", "quantized_dtype": "int8"});
+        match encoding.and_then(|encoding| encoding.quantization.as_ref()) {
+            Some(scales) => {
+                quantization["method"] = "linear for each dimension: value = stored * scale + offset".into();
+                (quantization["scale"], quantization["offset"]) = (json!(scales.scale), json!(scales.offset));
+            }
+            None => quantization["method"] = "linear for each row: value = stored * column scale".into(),
+        }
+        properties["emb:quantization"] = quantization;
+    }
+    properties
 }
 
 /// The members of a collection, and its links.
@@ -35,7 +49,7 @@ pub(super) fn collection(job: &AreaJob, plan: &AreaPlan, cells: CellOptions) -> 
         "emb:type": if side_px == 1 { "pixel" } else { "chip" },
         "emb:dimensions": dims,
         "emb:chip_layout": {"layout_type": "regular_grid", "chip_size": [side_px, side_px], "stride": [side_px, side_px]},
-        "data_type": "float32",
+        "data_type": job.render.precision.name(),
         "item_assets": {ASSET: {
             "type": job.kind.media_type(),
             "roles": ["data"],

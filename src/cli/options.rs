@@ -8,7 +8,7 @@ use crate::outputs::{
     CategoryNames, Colormap, Format, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_rescale,
     parse_simplify, parse_threshold,
 };
-use crate::prediction::Pool;
+use crate::prediction::{CellPrecision, Pool};
 use crate::raster::{BandNumbers, CaptureSelection, Preset};
 
 #[derive(Args)]
@@ -55,17 +55,26 @@ pub(super) struct EmbeddingArgs {
     /// stride [default: that stride]
     #[arg(long, value_name = "PIXELS")]
     cell_px: Option<usize>,
+    /// Embeddings as tif or parquet only: how values are stored, float32 or int8 [default: float32]
+    #[arg(long)]
+    precision: Option<CellPrecision>,
 }
 
 impl EmbeddingArgs {
-    /// The options of an embedding in `format`.
-    pub(super) fn options(self, model: &ModelTask, format: Format) -> Result<EmbeddingOptions, CommandError> {
-        let Self { layer, pool, cell_px } = self;
+    /// The options of an embedding in `format`, and how its values are stored.
+    pub(super) fn options(
+        self,
+        model: &ModelTask,
+        format: Format,
+    ) -> Result<(EmbeddingOptions, CellPrecision), CommandError> {
+        let Self { layer, pool, cell_px, precision } = self;
         let options = EmbeddingOptions { layers: layer.unwrap_or_default(), pool: pool.unwrap_or_default(), cell_px: None };
-        match cell_px {
-            _ if format.has_cells(model.task.task_type) => Ok(options.in_cells(&model.spec, cell_px)?),
-            Some(_) => Err("--cell-px: only embeddings as tif or parquet have cells; leave it out".into()),
-            None => Ok(options),
+        match (cell_px, precision) {
+            _ if format.has_cells(model.task.task_type) => {
+                Ok((options.in_cells(&model.spec, cell_px)?, precision.unwrap_or_default()))
+            }
+            (None, None) => Ok((options, CellPrecision::default())),
+            _ => Err("--cell-px, --precision: only embeddings as tif or parquet have cells; leave them out".into()),
         }
     }
 }

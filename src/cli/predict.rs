@@ -60,8 +60,10 @@ pub(super) fn execute(arguments: PredictArgs) -> Result<(), CommandError> {
     let task = model.task.clone();
     let format = format(&task, arguments.format.as_deref(), &arguments.output)?;
     check_output(&arguments.output)?;
-    let render = arguments.render.choice().resolve(&task)?;
-    let (pixels, embedding) = (arguments.pixels.options(), arguments.embedding.options(&model, format)?);
+    let mut render = arguments.render.choice().resolve(&task)?;
+    let pixels = arguments.pixels.options();
+    let (embedding, precision) = arguments.embedding.options(&model, format)?;
+    render.precision = precision;
     let limit = ObjectLimit::new(render.max_detections, least_score(format, &render));
     let plan = engine.plan_scene(SceneRequest { model, pixels, embedding, limit });
     // Hosts of the addresses on the command line need no --allow-host: naming one is permission to fetch it.

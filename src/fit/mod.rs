@@ -1,7 +1,7 @@
 //! Heads from labels: regularised linear functions of features, and honest scores for them. Numbers in, numbers out.
 //!
 //! [`fit_classes`], [`fit_sets`] and [`fit_values`] are the entry points; [`most_helpful`] says what to label next. Everything is computed in float64 and in an order that depends on the data alone, so the same
-//! labels give the same bits on any number of threads.
+//! labels give the same bits on any number of threads. [`principal_components`] needs no labels.
 
 mod balance;
 mod cholesky;
@@ -14,6 +14,7 @@ mod helpful;
 mod lbfgs;
 mod linear;
 mod logistic;
+mod pca;
 mod ridge;
 mod scores;
 mod sets;
@@ -24,5 +25,6 @@ pub use classes::{ClassLabels, fit_classes};
 pub use error::FitError;
 pub use helpful::{doubt_between, doubt_of_each, most_helpful};
 pub use linear::{HeldOut, LinearFit, Penalty};
+pub use pca::{Components, principal_components};
 pub use sets::{SetLabels, fit_sets};
 pub use values::{ValueLabels, fit_values};

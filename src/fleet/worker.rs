@@ -184,7 +184,7 @@ impl Worker {
 
     async fn make(&self, job: &Arc<PreparedJob>, held: &Lease) -> Result<Made, AreaError> {
         let Some(name) = &held.message.block else {
-            if cover(job.parts(), &job.destination).await? == job.plan.blocks.len() {
+            if cover(&self.engine, job.parts(), &job.destination).await? == job.plan.blocks.len() {
                 job.destination.clean().await;
             }
             return Ok(Made::Made);

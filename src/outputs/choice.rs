@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::options::{Colormap, Render, RenderOptions};
 use crate::error::InvalidValue;
+use crate::prediction::CellPrecision;
 use crate::zoo::{Task, TaskType};
 
 /// Most objects a caller may ask for; one window gives at most 2000.
@@ -55,6 +56,7 @@ impl RenderChoice {
             rescale: self.rescale,
             opacity: self.opacity.unwrap_or(1.0),
             simplify_px: self.simplify_px.unwrap_or(0.0),
+            precision: CellPrecision::default(),
         })
     }
 

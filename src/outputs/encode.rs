@@ -6,8 +6,8 @@ use super::error::OutputError;
 use super::format::Format;
 use super::options::RenderOptions;
 use super::picture::Picture;
-use super::{cell_table, classes, draw, geojson, geotiff, json, mvt, npy, picture, png, safetensors, webp};
-use crate::prediction::{Output, Prediction};
+use super::{cell_raster, cell_table, classes, draw, geojson, geotiff, json, mvt, npy, picture, png, safetensors, webp};
+use crate::prediction::{CellMap, CellPrecision, CellScales, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
 /// An encoded answer.
@@ -46,9 +46,34 @@ pub fn encode(
         Format::Npy => npy::encode(prediction, task, options)?,
         Format::Json => json::encode(prediction, task, options)?,
         Format::Safetensors => safetensors::encode(prediction, task, options)?,
-        Format::Parquet => cell_table::encode(prediction, task)?,
+        Format::Parquet => match &prediction.output {
+            Output::Cells(cells) => encode_cells(cells, prediction, (format, options.precision), None)?,
+            _ => return Err(OutputError::mismatch(format, task.task_type)),
+        },
     };
     Ok(Encoded { bytes: Bytes::from(bytes), media_type: format.media_type() })
+}
+
+/// Writes the cells of an image that lies where `prediction` does, as GeoTIFF or as table. `scales` are those of a raster's dimensions
+/// in 8 bits; without any, they are those of the cells.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_cells(
+    cells: &CellMap,
+    Prediction { georef, width, height, .. }: &Prediction,
+    (format, precision): (Format, CellPrecision),
+    scales: Option<&CellScales>,
+) -> Result<Vec<u8>, OutputError> {
+    let georef = georef.as_ref();
+    match (format, precision) {
+        (Format::Parquet, _) => cell_table::encode(cells, (georef, (*width, *height)), precision),
+        (_, CellPrecision::Float32) => cell_raster::encode(cells, georef, None),
+        (_, CellPrecision::Int8) => match scales {
+            Some(scales) => cell_raster::encode(cells, georef, Some(scales)),
+            None => cell_raster::encode(cells, georef, Some(&CellScales::of(cells))),
+        },
+    }
 }
 
 fn draw_picture(

@@ -3,18 +3,17 @@
 //!
 //! Categories are 8-bit with nodata 255 and the task's colours as colour table. Their names are in GDAL's metadata, once as a raster
 //! attribute table, which GDAL 3.12 and QGIS over it show, and once as items (`CATEGORY_0` …), which older ones give too.
-//! Regressed values (a band for each), single probabilities and embeddings (a band for each dimension, a pixel for each cell) are 32-bit
-//! floats with nodata NaN.
+//! Regressed values (a band for each) and single probabilities are 32-bit floats with nodata NaN.
 
 use super::classes::{self, class_map};
+use super::encode::encode_cells;
 use super::error::OutputError;
 use super::format::Format;
 use super::geokeys;
 use super::npy::channel;
 use super::options::{Render, RenderOptions};
 use super::tiff_file::{TILE_PX, TiffImage, TiffTag, least_tile_px, write_tiles};
-use crate::georef::Georef;
-use crate::prediction::{CellMap, NO_CATEGORY, Output, Prediction};
+use crate::prediction::{CellScales, NO_CATEGORY, NO_VALUE, Output, Prediction};
 use crate::zoo::{Task, TaskType};
 
 /// Overviews are added until one has no side longer than this.
@@ -32,7 +31,7 @@ const GDAL_NODATA: u16 = 42113;
 /// Writes categories, all regressed values, or one value of each pixel (`render=probability`).
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
     if let Output::Cells(cells) = &prediction.output {
-        return encode_cells(cells, prediction.georef.as_ref());
+        return encode_cells(cells, prediction, (Format::Tif, options.precision), None);
     }
     let mut tags = prediction.georef.as_ref().map(geokeys::tags).unwrap_or_default();
     let dense = match &prediction.output {
@@ -73,23 +72,17 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
     }
 }
 
-/// Writes a band per dimension.
-fn encode_cells(cells: &CellMap, georef: Option<&Georef>) -> Result<Vec<u8>, OutputError> {
-    let mut tags = georef.map(|image| geokeys::tags(&cells.georef(image))).unwrap_or_default();
-    let names: Vec<String> = (0..cells.dims).map(|dim| format!("{} {dim}", cells.layer)).collect();
-    tags.extend(value_tags(&names.iter().map(String::as_str).collect::<Vec<_>>()));
-    let bands = cells.values.chunks_exact((cells.width * cells.height).max(1)).map(<[f32]>::to_vec);
-    write((cells.width, cells.height), BandSamples::Values(bands.collect()), tags)
-}
-
 /// The pixels of the image or of one overview.
-enum BandSamples {
+pub(super) enum BandSamples {
     Categories(Vec<u8>),
     /// Each band by itself.
     Values(Vec<Vec<f32>>),
+    /// The same in 8 bits, with [`NO_VALUE`] where there is none.
+    SmallValues(Vec<Vec<i8>>),
 }
 
-fn write(size: (usize, usize), samples: BandSamples, tags: Vec<TiffTag>) -> Result<Vec<u8>, OutputError> {
+/// The file of an image and its overviews.
+pub(super) fn write(size: (usize, usize), samples: BandSamples, tags: Vec<TiffTag>) -> Result<Vec<u8>, OutputError> {
     let (mut width, mut height) = size;
     if width == 0 || height == 0 {
         return Err(OutputError::TooLarge { format: "tif", width, height, limit: "a side has at least 1 pixel" });
@@ -114,9 +107,13 @@ impl BandSamples {
         match self {
             Self::Categories(labels) => TiffImage::new(labels, (width, height), TILE_PX, NO_CATEGORY, |label| [label]),
             Self::Values(bands) => {
-                // Hundreds of bands of a few cells would be padding for the most part.
-                let tile_px = if bands.len() < MANY_BANDS { TILE_PX } else { least_tile_px(width, height) };
-                let band = |values: &Vec<f32>| TiffImage::new(values, (width, height), tile_px, f32::NAN, f32::to_le_bytes);
+                let (size, tile_px) = ((width, height), tile_px(bands.len(), (width, height)));
+                let band = |values: &Vec<f32>| TiffImage::new(values, size, tile_px, f32::NAN, f32::to_le_bytes);
+                TiffImage::stacked(bands.iter().map(band))
+            }
+            Self::SmallValues(bands) => {
+                let (size, tile_px) = ((width, height), tile_px(bands.len(), (width, height)));
+                let band = |values: &Vec<i8>| TiffImage::new(values, size, tile_px, NO_VALUE, i8::to_le_bytes);
                 TiffImage::stacked(bands.iter().map(band))
             }
         }
@@ -129,26 +126,59 @@ impl BandSamples {
         match self {
             Self::Categories(labels) => Self::Categories(cells.map(|(x, y)| labels[y * width + x]).collect()),
             Self::Values(bands) => {
-                let mean = |values: &[f32], (x, y): (usize, usize)| {
-                    let (right, below) = ((x + 1).min(width - 1), (y + 1).min(height - 1));
-                    let four = [(x, y), (right, y), (x, below), (right, below)].map(|(x, y)| values[y * width + x]);
-                    let numbers = four.iter().filter(|value| !value.is_nan());
-                    let (sum, count) = numbers.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
-                    if count == 0 { f32::NAN } else { sum / count as f32 }
-                };
+                let mean = |values: &[f32], at| mean_of_four(at, (width, height), |at| values[at]);
                 Self::Values(bands.iter().map(|band| cells.clone().map(|at| mean(band, at)).collect()).collect())
+            }
+            Self::SmallValues(bands) => {
+                let value = |stored: i8| if stored == NO_VALUE { f32::NAN } else { f32::from(stored) };
+                let mean = |stored: &[i8], at| match mean_of_four(at, (width, height), |at| value(stored[at])) {
+                    mean if mean.is_nan() => NO_VALUE,
+                    mean => mean.round() as i8,
+                };
+                Self::SmallValues(bands.iter().map(|band| cells.clone().map(|at| mean(band, at)).collect()).collect())
             }
         }
     }
 }
 
+/// Side of tiles. Hundreds of bands of a few pixels would be padding for the most part, so their tiles are small.
+fn tile_px(bands: usize, (width, height): (usize, usize)) -> usize {
+    if bands < MANY_BANDS { TILE_PX } else { least_tile_px(width, height) }
+}
+
+/// The mean of up to four pixels from `(x, y)` on, NaN left out.
+fn mean_of_four((x, y): (usize, usize), (width, height): (usize, usize), value: impl Fn(usize) -> f32) -> f32 {
+    let (right, below) = ((x + 1).min(width - 1), (y + 1).min(height - 1));
+    let four = [(x, y), (right, y), (x, below), (right, below)].map(|(x, y)| value(y * width + x));
+    let numbers = four.iter().filter(|value| !value.is_nan());
+    let (sum, count) = numbers.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    if count == 0 { f32::NAN } else { sum / count as f32 }
+}
+
 /// Tags of 32-bit floats, with the description of each band.
-fn value_tags(bands: &[&str]) -> Vec<TiffTag> {
+pub(super) fn value_tags(bands: &[&str]) -> Vec<TiffTag> {
     vec![
         TiffTag::short(PHOTOMETRIC_INTERPRETATION, 1),
         TiffTag::shorts(SAMPLE_FORMAT, bands.iter().map(|_| 3)),
         TiffTag::ascii(GDAL_METADATA, &metadata(bands, "")),
         TiffTag::ascii(GDAL_NODATA, "nan"),
+    ]
+}
+
+/// Tags of 8-bit numbers with the description, scale and offset of each band, as GDAL writes them.
+pub(super) fn small_value_tags(bands: &[&str], scales: &CellScales) -> Vec<TiffTag> {
+    let item = |(band, (scale, offset)): (usize, (&f32, &f32))| {
+        format!(
+            "  <Item name=\"OFFSET\" sample=\"{band}\" role=\"offset\">{offset}</Item>\n  \
+             <Item name=\"SCALE\" sample=\"{band}\" role=\"scale\">{scale}</Item>\n"
+        )
+    };
+    let items: String = scales.scale.iter().zip(&scales.offset).enumerate().map(item).collect();
+    vec![
+        TiffTag::short(PHOTOMETRIC_INTERPRETATION, 1),
+        TiffTag::shorts(SAMPLE_FORMAT, bands.iter().map(|_| 2)),
+        TiffTag::ascii(GDAL_METADATA, &metadata(bands, &items)),
+        TiffTag::ascii(GDAL_NODATA, &NO_VALUE.to_string()),
     ]
 }
 

@@ -4,6 +4,7 @@
 //! selects objects, and [`features`] makes the polygons of vector formats.
 
 mod bounds;
+mod cell_raster;
 mod cell_table;
 mod chip_table;
 mod choice;
@@ -43,7 +44,7 @@ pub use choice::{
     CategoryNames, RenderChoice, RenderMode, parse_max_detections, parse_opacity, parse_rescale, parse_simplify,
     parse_threshold,
 };
-pub use encode::{Encoded, encode};
+pub use encode::{Encoded, encode, encode_cells};
 pub use error::OutputError;
 pub use filter::least_score;
 pub use format::Format;

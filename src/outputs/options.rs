@@ -2,6 +2,8 @@
 
 use std::hash::{Hash, Hasher};
 
+use crate::prediction::CellPrecision;
+
 /// How a prediction is filtered and drawn; the defaults are the API's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RenderOptions {
@@ -22,6 +24,8 @@ pub struct RenderOptions {
     pub opacity: f32,
     /// How far simplified outlines of regions and masks may be from the pixel edges; 0 keeps the exact outlines.
     pub simplify_px: f32,
+    /// How the values of an embedding's cells are stored.
+    pub precision: CellPrecision,
 }
 
 impl Default for RenderOptions {
@@ -35,6 +39,7 @@ impl Default for RenderOptions {
             rescale: None,
             opacity: 1.0,
             simplify_px: 0.0,
+            precision: CellPrecision::default(),
         }
     }
 }
@@ -42,9 +47,10 @@ impl Default for RenderOptions {
 /// Options are part of the identity of an encoded answer. Numbers are hashed by their bits.
 impl Hash for RenderOptions {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { threshold, categories, max_detections, render, colormap, rescale, opacity, simplify_px } = self;
+        let Self { threshold, categories, max_detections, render, colormap, rescale, opacity, simplify_px, precision } =
+            self;
         threshold.map(f32::to_bits).hash(state);
-        (categories, max_detections, render, colormap).hash(state);
+        (categories, max_detections, render, colormap, precision).hash(state);
         rescale.map(|ends| ends.map(f32::to_bits)).hash(state);
         (opacity.to_bits(), simplify_px.to_bits()).hash(state);
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical, ZstdLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -33,6 +33,8 @@ pub(super) enum Column {
     Numbers(Vec<Option<f32>>),
     /// Lists of numbers, some of which may be missing.
     Vectors(Vec<Option<Vec<f32>>>),
+    /// Lists of 8-bit numbers, none of which is missing.
+    SmallVectors(Vec<Vec<i8>>),
     /// Polygons in longitude and latitude, one or several a row, some of which may be missing. Each has its exterior ring first.
     Outlines(Vec<Option<Vec<Vec<Ring>>>>),
 }
@@ -44,6 +46,7 @@ pub(super) enum ColumnKind {
     Texts,
     Numbers,
     Vectors,
+    SmallVectors,
     /// The column is called `geometry`, whatever its name, and is followed by `bbox`.
     Outlines,
 }
@@ -148,6 +151,13 @@ impl Column {
                 }
                 put::<FloatType>(group, &values, Some(&defined), Some(&repeated))
             }
+            Self::SmallVectors(vectors) => {
+                // As above, without missing lists.
+                let repeated = vectors.iter().flat_map(|vector| (0..vector.len()).map(|index| given(index > 0)));
+                let repeated: Vec<i16> = repeated.collect();
+                let values: Vec<i32> = vectors.iter().flatten().copied().map(i32::from).collect();
+                put::<Int32Type>(group, &values, Some(&vec![2; values.len()]), Some(&repeated))
+            }
             Self::Outlines(outlines) => {
                 let levels: Vec<i16> = outlines.iter().map(|outline| given(outline.is_some())).collect();
                 let values: Vec<ByteArray> = outlines.iter().flatten().map(|polygons| write_wkb(polygons).into()).collect();
@@ -188,9 +198,18 @@ fn schema(columns: &[(&str, ColumnKind)]) -> Result<TypePtr, ParquetError> {
                 fields.push(text.with_converted_type(ConvertedType::UTF8).build()?);
             }
             ColumnKind::Numbers => fields.push(plain(Physical::FLOAT, Repetition::OPTIONAL).build()?),
-            ColumnKind::Vectors => {
+            ColumnKind::Vectors | ColumnKind::SmallVectors => {
                 let element =
-                    Type::primitive_type_builder("element", Physical::FLOAT).with_repetition(Repetition::REQUIRED);
+                    |physical| Type::primitive_type_builder("element", physical).with_repetition(Repetition::REQUIRED);
+                let element = match kind {
+                    ColumnKind::SmallVectors => {
+                        let eight_bits = LogicalType::integer(8, true);
+                        element(Physical::INT32)
+                            .with_logical_type(Some(eight_bits))
+                            .with_converted_type(ConvertedType::INT_8)
+                    }
+                    _ => element(Physical::FLOAT),
+                };
                 let list = group("list", Repetition::REPEATED, vec![element.build()?]).build()?;
                 let vector = group(name, Repetition::OPTIONAL, vec![list]).with_logical_type(Some(LogicalType::List));
                 fields.push(vector.with_converted_type(ConvertedType::LIST).build()?);

@@ -96,7 +96,7 @@ async fn embeddings_are_a_raster_of_cells_or_a_table_that_becomes_an_index() {
     body["cell_px"] = 64.into();
     let raster = area("world/embedding", &body).await;
     assert_eq!(Decoder::new(Cursor::new(&raster.body)).unwrap().dimensions().unwrap(), (4, 4));
-    body["format"] = "parquet".into();
+    (body["format"], body["precision"]) = ("parquet".into(), "int8".into());
     let table = area("world/embedding", &body).await;
     assert_eq!((table.status.as_u16(), table.header("content-type")), (200, "application/vnd.apache.parquet"));
     let router = fresh();
@@ -110,6 +110,7 @@ async fn embeddings_are_a_raster_of_cells_or_a_table_that_becomes_an_index() {
         ("layer", json!("all"), 400, "one layer"),
         ("pool", json!("none"), 400, "mean or max"),
         ("format", json!("json"), 400, "tif or parquet"),
+        ("precision", json!("int4"), 400, "float32 or int8"),
         ("format", json!("png"), 406, "tif, parquet"),
     ] {
         let mut body = body.clone();

@@ -58,6 +58,13 @@ pub(crate) struct AreaJobBody {
     /// layer's stride, which is the default, that divides 256.
     #[schema(minimum = 1, maximum = 256)]
     cell_px: Option<u32>,
+    /// Embeddings only: how values are stored.
+    #[schema(value_type = Option<words::CellPrecision>)]
+    precision: Option<String>,
+    /// Embeddings only: project the vectors to so many dimensions, by principal components of a sample of the area. `encoding.json` in the
+    /// result has the projection.
+    #[schema(minimum = 1, maximum = 256)]
+    pca: Option<u32>,
     /// Where the files go: a name below the place that the server has for results, such as `water/2024`. Without it, the result is a zip
     /// file of them.
     #[schema(max_length = 200)]

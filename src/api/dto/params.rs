@@ -13,6 +13,7 @@ use crate::engine::{
     parse_preset,
 };
 use crate::outputs::{Format, RenderOptions, least_score};
+use crate::prediction::CellPrecision;
 use crate::raster::{CaptureSelection, DatetimeRange, Resampling};
 
 /// Source, size, dates and resampling of tiles.
@@ -193,6 +194,10 @@ pub(crate) struct CellParams {
     /// the layer's stride, which is the default. The positions of the layer in a cell are pooled (`pool`).
     #[param(value_type = Option<u32>, minimum = 1, maximum = 512)]
     pub cell_px: Option<String>,
+    /// Embeddings as `tif` or `parquet` only: how values are stored. `float32` (the default), or `int8`: of a `tif`, each band has a scale and
+    /// an offset that GDAL knows, of a `parquet`, each row has a `scale` to multiply with.
+    #[param(value_type = Option<words::CellPrecision>)]
+    pub precision: Option<String>,
 }
 
 impl CellParams {
@@ -212,10 +217,21 @@ impl CellParams {
         if format.has_cells(task.task_type) {
             return Ok(embedding.in_cells(spec, cell_px)?);
         }
-        match cell_px {
-            Some(_) => Err(Problem::invalid("cell_px: only embeddings as tif or parquet have cells; leave it out")),
-            None => Ok(embedding),
+        match (&self.cell_px, &self.precision) {
+            (None, None) => Ok(embedding),
+            (Some(_), _) => Err(Problem::invalid("cell_px: only embeddings as tif or parquet have cells; leave it out")),
+            (None, Some(_)) => {
+                Err(Problem::invalid("precision: only embeddings as tif or parquet have cells; leave it out"))
+            }
         }
+    }
+
+    /// How the values of cells are stored.
+    ///
+    /// # Errors
+    /// If there is no such precision.
+    pub(crate) fn precision(&self) -> Result<CellPrecision, Problem> {
+        Ok(parsed(&self.precision)?.unwrap_or_default())
     }
 }
 

@@ -71,6 +71,7 @@ impl RenderParams {
 mod tests {
     use super::*;
     use crate::outputs::{Colormap, Render};
+    use crate::prediction::CellPrecision;
     use crate::zoo::TaskType;
 
     fn task(categories: &[&str]) -> Task {
@@ -108,6 +109,7 @@ mod tests {
                 rescale: Some([-5.0, 120.0]),
                 opacity: 0.5,
                 simplify_px: 1.5,
+                precision: CellPrecision::Float32,
             }
         );
         assert_eq!(params(&[]).options(&task(&[])).unwrap(), RenderOptions::default());

@@ -65,6 +65,8 @@ words! {
     Layer: String = FeatureMap::ALL.map(|layer| layer.to_string()).into_iter().chain(["all".to_owned()]);
     /// How a feature map is reduced to one value per channel; `none` keeps the map.
     Pool: String = ["mean", "max", "none"];
+    /// How the values of an embedding's cells are stored.
+    CellPrecision: String = ["float32", "int8"];
     /// What the pixels of an image show: the colour of the category, its number, or the probability of one category.
     Render: String = ["color", "index", "probability"];
     /// Colours of continuous values.
@@ -112,6 +114,7 @@ mod tests {
         understood::<Preset, _>(|text| parse_preset(text).map(drop));
         understood::<Layer, _>(parse::<Layers>);
         understood::<Pool, _>(parse::<crate::prediction::Pool>);
+        understood::<CellPrecision, _>(parse::<crate::prediction::CellPrecision>);
         understood::<Render, _>(parse::<crate::outputs::RenderMode>);
         understood::<Colormap, _>(parse::<crate::outputs::Colormap>);
         understood::<JobState, _>(parse::<State>);

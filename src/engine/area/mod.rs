@@ -147,6 +147,36 @@ impl Area {
         self.block(first(&self.cols), first(&self.rows))
     }
 
+    /// At most `most` parts of the whole area that take one forward pass each, spread over it evenly. They depend on the area alone, and
+    /// those that a polygon leaves out are left out.
+    pub(super) fn spread_windows(&self, most: usize) -> Vec<Self> {
+        /// The fractional part of the golden ratio: its multiples are spread over the unit interval at any number of them.
+        const STEP: f64 = 0.618_033_988_749_894_9;
+        let WindowGrid { core_px: core, halo_px: halo } = self.windows;
+        let blend = halo.min(core / 4);
+        let (across, down) = (self.grid.width.div_ceil(core), self.grid.height.div_ceil(core));
+        let total = across * down;
+        let count = most.min(total);
+        let chosen = (0..count).map(|index| match count == total {
+            true => index,
+            false => ((index as f64 + 0.5) * STEP % 1.0 * total as f64) as usize,
+        });
+        // Where no other window is blended in, unless the area ends there.
+        let inner = |index: usize, length: usize| {
+            let (first, last) = (index * core, ((index + 1) * core).min(length));
+            let start = if index == 0 { 0 } else { (first + blend).min(last - 1) };
+            start..(last - blend.min(core / 2)).max(start + 1).min(last)
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        let parts = chosen
+            .filter(|window| seen.insert(*window))
+            .map(|window| (inner(window % across, self.grid.width), inner(window / across, self.grid.height)));
+        let is_wanted = |(cols, rows): &(Range<usize>, Range<usize>)| {
+            self.outline.as_ref().is_none_or(|outline| outline.meets(cols, rows))
+        };
+        parts.filter(is_wanted).map(|(cols, rows)| self.block(cols, rows)).collect()
+    }
+
     /// The number of forward passes, at most: windows without data take none.
     pub fn window_count(&self) -> usize {
         self.windows().len()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
-use parquet::data_type::{ByteArray, DataType, DoubleType, FloatType};
+use parquet::data_type::{ByteArray, DataType, DoubleType, FloatType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::RowGroupReader;
 
@@ -60,6 +60,10 @@ impl Column {
             ColumnReader::FloatColumnReader(reader) => list_values::<FloatType>(reader, count, levels)?,
             ColumnReader::DoubleColumnReader(reader) => {
                 let values = list_values::<DoubleType>(reader, count, levels)?;
+                values.into_iter().map(|value| value as f32).collect()
+            }
+            ColumnReader::Int32ColumnReader(reader) => {
+                let values = list_values::<Int32Type>(reader, count, levels)?;
                 values.into_iter().map(|value| value as f32).collect()
             }
             _ => return Err(unusable("its vectors are no floats")),

@@ -41,7 +41,11 @@ pub(super) fn find_columns(file: &SerializedFileReader<Bytes>, options: &TableOp
     let name = |leaf: usize| leaves[leaf].path().parts().first().map_or("", String::as_str);
     let is_list = |leaf: usize| {
         let column = &leaves[leaf];
-        column.max_rep_level() == 1 && matches!(column.physical_type(), Physical::FLOAT | Physical::DOUBLE)
+        // Vectors in 8 bits have a scale for each row, which changes no direction.
+        let eight_bits = LogicalType::integer(8, true);
+        let is_small = column.physical_type() == Physical::INT32 && column.logical_type_ref() == Some(&eight_bits);
+        let is_float = matches!(column.physical_type(), Physical::FLOAT | Physical::DOUBLE);
+        column.max_rep_level() == 1 && (is_float || is_small)
     };
     let lists: Vec<usize> = (0..leaves.len()).filter(|leaf| is_list(*leaf)).collect();
     let names_of = |leaves: &[usize]| leaves.iter().map(|leaf| name(*leaf)).collect::<Vec<_>>().join(", ");
