@@ -14,7 +14,7 @@ use super::window::WindowKey;
 use crate::identity::identity_of;
 use crate::nn::Part;
 use crate::prediction::Pool;
-use crate::raster::Source;
+use crate::raster::{CaptureSelection, Source};
 use crate::tiles::{TileCoord, WindowGrid};
 use crate::weights::{WeightsKind, WeightsPlace};
 use crate::zoo::{Layer, ModelSpec, Task, TaskType};
@@ -179,6 +179,13 @@ impl ScenePlan {
     /// The kind of the weights that will answer.
     pub fn weights(&self) -> WeightsKind {
         self.kind
+    }
+
+    /// The same plan for other captures.
+    pub(super) fn of_captures(&self, captures: CaptureSelection) -> Self {
+        let mut plan = self.clone();
+        plan.pixels.captures = captures;
+        plan
     }
 
     /// What the cells of the answer are, if it is an embedding in cells.

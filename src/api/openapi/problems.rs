@@ -30,7 +30,7 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "get_tile" => {
             &[Invalid, NotFound, NotAcceptable, TooLarge, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
         }
-        "predict" | "predict_area" | "predict_batch" => &[
+        "predict" | "predict_area" | "predict_change" | "predict_batch" => &[
             Invalid,
             NotFound,
             NotAcceptable,

@@ -2,6 +2,7 @@
 
 mod area_jobs;
 mod batch;
+mod change;
 mod fit;
 mod health;
 mod imagery;
@@ -53,6 +54,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(models::load_model))
         .routes(routes!(models::unload_model))
         .routes(routes!(fit::suggest_labels))
+        .routes(routes!(change::predict_change))
         .routes(routes!(sources::get_source, sources::register_source, sources::delete_source))
         .routes(routes!(imagery::get_imagery_tilejson))
         .routes(routes!(imagery::get_imagery_tile))
