@@ -171,8 +171,8 @@ pub(crate) struct TaskDto {
     /// Lowest and highest value of a regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_range: Option<[f32; 2]>,
-    /// Available formats, the default first.
-    #[schema(value_type = Vec<words::TileFormat>)]
+    /// Available formats, the default first. Tiles have all but `parquet`, other predictions all but `mvt`.
+    #[schema(value_type = Vec<words::AnswerFormat>)]
     pub formats: Vec<String>,
 }
 

@@ -50,6 +50,8 @@ fn enumeration(kind: Type, description: String, values: Vec<serde_json::Value>) 
 
 words! {
     /// The format of an answer, as the extension of a file.
+    AnswerFormat: String = Format::ALL.map(Format::extension);
+    /// The format of a tile, as the extension of a file.
     TileFormat: String = Format::ALL.into_iter().filter(|format| *format != Format::Parquet).map(Format::extension);
     /// The format of a prediction on an upload or an area, as the extension of a file.
     PredictFormat: String = Format::ALL.into_iter().filter(|format| *format != Format::Mvt).map(Format::extension);
