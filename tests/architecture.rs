@@ -78,7 +78,19 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("shared_cache", &["storage", "sync", "telemetry"]),
     (
         "config",
-        &["budget", "engine", "ip_range", "jobs", "raster", "shared_cache", "storage", "telemetry", "tiles", "weights"],
+        &[
+            "budget",
+            "engine",
+            "fleet",
+            "ip_range",
+            "jobs",
+            "raster",
+            "shared_cache",
+            "storage",
+            "telemetry",
+            "tiles",
+            "weights",
+        ],
     ),
     (
         "api",

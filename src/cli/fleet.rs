@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::area::{self, Job};
 use super::{CommandError, engine_config, print, progress_bar, runtime};
 use crate::api;
-use crate::config::{EngineSettings, Given, ServerSettings, Span};
+use crate::config::{Config, EngineSettings, Given, ServerSettings, Span};
 use crate::engine::Engine;
 use crate::fleet::{self, BlockQueue, DatabaseUrl, FleetJob, JobId, Worker, WorkerOptions};
 use crate::server::{self, WorkerServer};
@@ -19,6 +19,7 @@ use crate::server::{self, WorkerServer};
 /// Jobs, and failures of a job, that are listed.
 const MOST_LISTED: u32 = 1000;
 
+/// For commands that run no model.
 #[derive(Args)]
 struct DatabaseArgs {
     /// Where jobs are kept: postgres://USER:PASSWORD@HOST:PORT/DATABASE with pgmq for many machines, or sqlite:FILE for one
@@ -31,8 +32,6 @@ pub(super) struct SubmitArgs {
     /// The job, or a plan that `satlas-serve plan` made of it
     #[arg(value_name = "JOB.json")]
     job: PathBuf,
-    #[command(flatten)]
-    database: DatabaseArgs,
     /// A place for the results that every worker sees under the same name: an absolute path, or a location such as s3://bucket/prefix
     /// [default: the job's destination]
     #[arg(long, value_name = "PLACE")]
@@ -48,8 +47,6 @@ pub(super) struct SubmitArgs {
 
 #[derive(Args)]
 pub(super) struct WorkerArgs {
-    #[command(flatten)]
-    database: DatabaseArgs,
     /// How long a block stays with a worker that has vanished, before another one does it
     #[arg(long, value_name = "TIME", default_value = "2min", env = "SATLAS_LEASE")]
     lease: Span,
@@ -90,8 +87,9 @@ pub(super) fn submit(arguments: SubmitArgs) -> Result<(), CommandError> {
         destination.ok_or("destination: found none; --destination PLACE, which every worker sees, is needed")?;
     let bar = progress_bar(arguments.quiet, "{pos} blocks sent")?;
     let shown = bar.clone();
+    let database = database(&config)?;
     let submitted = runtime()?.block_on(async {
-        let queue = arguments.database.database_url.open().await?;
+        let queue = database.open().await?;
         let progress = Arc::new(move |sent: usize| shown.set_position(sent as u64));
         fleet::submit(&engine, &*queue, &job, &destination, progress).await
     })?;
@@ -104,14 +102,15 @@ pub(super) fn worker(arguments: WorkerArgs) -> Result<(), CommandError> {
     if arguments.lease.0.as_secs() < 1 {
         return Err(format!("lease: found {}; a second or more is needed", arguments.lease).into());
     }
-    let config = crate::config::Config::resolve(arguments.engine, arguments.server)?;
+    let config = Config::resolve(arguments.engine, arguments.server)?;
     crate::telemetry::start_logging(&config.engine.log_level, config.engine.log_format);
+    let database = database(&config)?;
     let runtime = runtime()?;
     // Before the engine starts, so that its first metrics count too.
     let listener = runtime.block_on(WorkerServer::bind(config.address()))?;
     let engine = server::engine(&config)?;
     runtime.block_on(async {
-        let queue = arguments.database.database_url.open().await?;
+        let queue = database.open().await?;
         let options = WorkerOptions { lease: arguments.lease.0 };
         let worker = Worker::new(engine, queue, Box::new(read_stored), options);
         let (stop, stopping) = watch::channel(false);
@@ -126,6 +125,12 @@ pub(super) fn worker(arguments: WorkerArgs) -> Result<(), CommandError> {
     // What was given up may still hold threads; nothing that matters is lost with them.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// The database of a command that needs one.
+fn database(config: &Config) -> Result<&DatabaseUrl, CommandError> {
+    let needed = "database-url: found none; --database-url postgres://… or sqlite:FILE, or SATLAS_DATABASE_URL, is needed";
+    Ok(config.server.database_url.as_ref().ok_or(needed)?)
 }
 
 /// A job from the text that [`submit`] stored.

@@ -104,6 +104,7 @@ impl Config {
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         let mut server = self.server.clone();
         server.api_key.fill("********".to_owned());
+        server.database_url = server.database_url.map(|url| url.hidden());
         server.redis_url = server.redis_url.map(|url| url.hidden());
         let printed = |(id, locations): &(String, Vec<Location>)| {
             locations.iter().map(|location| sources::printed(id, location)).collect::<Vec<_>>()

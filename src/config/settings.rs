@@ -11,6 +11,7 @@ use super::layers::defaults;
 use super::units::{ByteSize, Span};
 use super::weights_choice::WeightsChoice;
 use crate::engine::{DeviceChoice, DtypeChoice};
+use crate::fleet::DatabaseUrl;
 use crate::ip_range::IpRange;
 use crate::shared_cache::RedisUrl;
 use crate::telemetry::LogFormat;
@@ -145,6 +146,9 @@ pub struct ServerSettings {
     /// Memory for encoded tiles
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub tile_memory: ByteSize,
+    /// Share sources by reference and registered models with other servers through this database, or area jobs with workers: postgres://USER:PASSWORD@HOST:PORT/DATABASE; for the workers of one machine sqlite:FILE
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<DatabaseUrl>,
     /// Share encoded tiles with other servers through the Redis or Valkey at this address: redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS
     #[arg(long, value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,

@@ -151,6 +151,12 @@ pub enum EngineError {
         /// What the file system says.
         source: Arc<std::io::Error>,
     },
+    /// The database that servers share does not answer, so that nothing can be registered or removed.
+    #[error("the database that servers share does not answer: {reason}")]
+    Registry {
+        /// What it, or the connection, said.
+        reason: String,
+    },
     /// There is no memory for the answer.
     #[error(transparent)]
     Budget(#[from] BudgetError),
@@ -220,7 +226,9 @@ impl EngineError {
             Self::Chip { source, .. } => source.kind(),
             Self::TooLarge { .. } | Self::TooLong { .. } => ErrorKind::TooLarge,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
-            Self::Stopping | Self::SourceNotOpen { .. } | Self::WeightsReplaced { .. } => ErrorKind::Unavailable,
+            Self::Stopping | Self::Registry { .. } | Self::SourceNotOpen { .. } | Self::WeightsReplaced { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::Panicked | Self::Store { .. } => ErrorKind::Internal,
             Self::Budget(error) => error.kind(),
             Self::Raster(error) => error.kind(),

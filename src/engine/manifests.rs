@@ -104,22 +104,17 @@ enum Kept {
 }
 
 /// The name of the file with the weights of a fitted model's heads, which is removed with the model.
-fn heads_name(id: &str) -> String {
+pub(super) fn heads_name(id: &str) -> String {
     format!("{id}.heads.safetensors")
 }
 
-async fn register_spec(
-    models: &Models,
-    models_dir: Option<&Path>,
-    manifest: Manifest,
-    spec: ModelSpec,
-) -> Result<ModelStatus, EngineError> {
+/// Checks that a model may be registered, and that its weights are here and fit.
+pub(super) async fn check(models: &Models, manifest: &Manifest, spec: &ModelSpec) -> Result<(), EngineError> {
     let limit = |what, found, limit| {
         if found > limit { Err(EngineError::TooLarge { what, found, limit }) } else { Ok(()) }
     };
     limit("bytes of a manifest", manifest.to_toml()?.len() as u64, MAX_SENT_BYTES)?;
     limit("registered models", models.registered() as u64 + 1, MAX_REGISTERED)?;
-    let id = spec.id.clone();
     let (locator, checked) = (models.locator().clone(), spec.clone());
     let given = match &manifest.checkpoint {
         Some(checkpoint) => Some(("checkpoint.path", checkpoint.path.clone())),
@@ -133,7 +128,17 @@ async fn register_spec(
             }
             error => error.into(),
         },
-    )?;
+    )
+}
+
+async fn register_spec(
+    models: &Models,
+    models_dir: Option<&Path>,
+    manifest: Manifest,
+    spec: ModelSpec,
+) -> Result<ModelStatus, EngineError> {
+    check(models, &manifest, &spec).await?;
+    let id = spec.id.clone();
     // Registered first: of two requests for one id the second fails here and writes nothing.
     models.register(spec, models_dir.is_some())?;
     let Some(models_dir) = models_dir else { return models.status(&id) };
@@ -192,7 +197,7 @@ fn is_leftover(path: &Path) -> bool {
     name.starts_with('.') && name.ends_with(UNFINISHED) && age.is_some_and(|age| age > LEFTOVER_AGE)
 }
 
-fn describe(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineError> {
+pub(super) fn describe(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineError> {
     let built_in = |id: &str| {
         let spec = models.spec(id).ok().filter(|spec| spec.origin != ModelOrigin::Registered)?;
         Some(ModelSpec::clone(&spec))

@@ -15,6 +15,7 @@ mod change;
 mod chips;
 mod data_extent;
 mod device;
+mod documents;
 mod embedding;
 mod error;
 mod fit;
@@ -36,14 +37,18 @@ mod scene;
 mod scene_imagery;
 mod scene_options;
 mod scheduler;
+mod shared_models;
 mod sources;
 mod strips;
 mod tile;
 mod window;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 /// The device type of [`Engine::start`].
 pub(crate) use blocking::blocking;
@@ -55,6 +60,7 @@ pub use caller::{Caller, Class, ClientId};
 pub use cell_encoding::{CellEncoding, EncodingOptions, Projection};
 pub use change::{Change, ChangeOptions};
 pub use chips::{ChipAnswers, Chips};
+pub use documents::{Document, DocumentKind, DocumentName, DocumentStore, DocumentStoreError};
 pub use error::EngineError;
 pub use fit::{FitRequest, Label, LabelShape, LabelValue, MAX_LABELS, SuggestRequest, Suggestion, Suggestions};
 pub use hardware::{DeviceChoice, DtypeChoice};
@@ -360,12 +366,64 @@ impl Engine {
         self.reading.source(id, read).await
     }
 
-    /// Adds the model that `manifest` describes and keeps the manifest in the models directory.
+    /// Shares sources by reference and models that are registered from now on with other engines, through `store`.
+    pub fn share(&self, store: Arc<dyn DocumentStore>) {
+        self.sources.documents().share(store);
+    }
+
+    /// Takes over what other engines have registered and removed; does nothing without a store. What cannot be used here is logged.
+    ///
+    /// # Errors
+    /// [`EngineError::Registry`] if the store does not answer.
+    pub async fn follow(&self) -> Result<(), EngineError> {
+        let documents = self.sources.documents();
+        let Some(store) = documents.store() else { return Ok(()) };
+        // Before the store is asked: what is registered here meanwhile is not on its list.
+        let known: BTreeSet<_> = self.sources.shared().into_iter().chain(self.models.shared()).collect();
+        let listed: BTreeSet<_> = store.list().await?.into_iter().collect();
+        documents.forget_refused(&listed);
+        for gone in known.difference(&listed) {
+            match gone.kind {
+                DocumentKind::Source => self.sources.drop_shared(gone),
+                DocumentKind::Model => shared_models::drop_shared(&self.models, gone).await,
+            }
+        }
+        let mut closed = Vec::new();
+        for name in listed.difference(&known).filter(|name| !documents.is_refused(name)) {
+            let adopted = match name.kind {
+                DocumentKind::Source => self.sources.adopt(name, store).await,
+                DocumentKind::Model => shared_models::adopt(&self.models, name, store).await.map(|()| false),
+            };
+            match adopted {
+                Ok(is_closed) => closed.extend(is_closed.then(|| name.id.clone())),
+                Err(error @ EngineError::Registry { .. }) => return Err(error),
+                Err(error) => documents.refuse(name, &error),
+            }
+        }
+        self.sources.open_in_background(closed);
+        Ok(())
+    }
+
+    /// Adds the model that `manifest` describes and keeps the manifest in the models directory, or shares it.
     ///
     /// # Errors
     /// If the manifest is not valid, the id is taken, or the manifest cannot be written.
     pub async fn register_model(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
-        manifests::register(&self.models, self.models_dir.as_deref(), manifest).await
+        match self.sources.documents().store() {
+            Some(store) => shared_models::register(&self.models, store, manifest, None).await,
+            None => manifests::register(&self.models, self.models_dir.as_deref(), manifest).await,
+        }
+    }
+
+    /// The same for a model whose heads were fitted, with their weights. If the same model is there already, it is returned.
+    ///
+    /// # Errors
+    /// As [`Engine::register_model`].
+    async fn register_fitted(&self, manifest: Manifest, heads: Bytes) -> Result<ModelStatus, EngineError> {
+        match self.sources.documents().store() {
+            Some(store) => shared_models::register(&self.models, store, manifest, Some(heads)).await,
+            None => manifests::register_fitted(&self.models, self.models_dir.as_deref(), manifest, heads).await,
+        }
     }
 
     /// Removes a registered model and its manifest; its weights file stays.
@@ -373,6 +431,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownModel`], [`EngineError::BuiltIn`], or if the manifest cannot be deleted.
     pub async fn remove_model(&self, id: &str) -> Result<(), EngineError> {
+        if let Some(store) = self.sources.documents().store()
+            && shared_models::remove(&self.models, store, id).await?
+        {
+            return Ok(());
+        }
         manifests::remove(&self.models, self.models_dir.as_deref(), id).await
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use candle_core::{DType, Device};
 use moka::future::Cache;
 
+use super::documents::{DocumentKind, DocumentName};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_memory::{MIB, ModelMemory};
@@ -93,11 +94,13 @@ struct Known {
     /// A hash of the specification: answers depend on its heads and categories as much as on the weights.
     digest: String,
     persistent: bool,
+    /// The version of the document that servers share about it.
+    shared: Option<i64>,
 }
 
 impl Known {
     fn new(spec: ModelSpec, persistent: bool) -> Self {
-        Self { digest: digest(&spec), spec: Arc::new(spec), persistent }
+        Self { digest: digest(&spec), spec: Arc::new(spec), persistent, shared: None }
     }
 }
 
@@ -253,6 +256,29 @@ impl Models {
         }
         known.insert(spec.id.clone(), Known::new(spec, persistent));
         Ok(())
+    }
+
+    /// Adds a model that servers share, or does nothing if it is there.
+    ///
+    /// # Errors
+    /// [`EngineError::Exists`] if another one has its id.
+    pub(super) fn register_shared(&self, spec: ModelSpec, version: i64) -> Result<(), EngineError> {
+        let mut known = self.shared.known.write().ignore_poison();
+        match known.get(&spec.id) {
+            Some(there) if there.shared == Some(version) => return Ok(()),
+            Some(_) => return Err(EngineError::Exists { what: "model", id: spec.id }),
+            None => {}
+        }
+        known.insert(spec.id.clone(), Known { shared: Some(version), ..Known::new(spec, true) });
+        Ok(())
+    }
+
+    /// The documents of the models that are shared.
+    pub(super) fn shared(&self) -> Vec<DocumentName> {
+        let name = |(id, known): (&String, &Known)| {
+            Some(DocumentName { kind: DocumentKind::Model, id: id.clone(), version: known.shared? })
+        };
+        self.shared.known.read().ignore_poison().iter().filter_map(name).collect()
     }
 
     /// Removes a registered model.

@@ -5,16 +5,27 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::connection::Connection;
+use super::documents::PostgresDocuments;
 use super::postgres::PostgresQueue;
 use super::sqlite::SqliteQueue;
 use super::{BlockQueue, FleetError};
+use crate::engine::DocumentStore;
 use crate::error::InvalidValue;
 use crate::storage::Authorities;
 
-/// `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:FILE`.
+/// `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:FILE`. Serialised with its secrets.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DatabaseUrl {
+    text: String,
+    database: Database,
+}
+
 #[derive(Clone)]
-pub enum DatabaseUrl {
+enum Database {
     /// PostgreSQL with pgmq.
     Postgres(Box<tokio_postgres::Config>),
     /// A file, which is made if it does not exist.
@@ -28,15 +39,16 @@ impl FromStr for DatabaseUrl {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let needed = "postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:FILE";
         let invalid = |found: &str, reason: String| InvalidValue::new("database-url", found, format!("{needed}{reason}"));
+        let of = |database| Self { text: text.to_owned(), database };
         match text.split_once(':') {
-            Some(("sqlite", file)) if !file.is_empty() => Ok(Self::Sqlite(file.trim_start_matches("//").into())),
+            Some(("sqlite", file)) if !file.is_empty() => Ok(of(Database::Sqlite(file.trim_start_matches("//").into()))),
             Some(("postgres" | "postgresql", _)) => {
                 // Certificates and names are always checked, so the stricter modes are this one.
-                let text = ["verify-full", "verify-ca"]
+                let plain = ["verify-full", "verify-ca"]
                     .iter()
                     .fold(text.to_owned(), |text, mode| text.replace(&format!("sslmode={mode}"), "sslmode=require"));
-                let parsed = text.parse().map_err(|error| invalid("postgres://…", format!(" ({error})")))?;
-                Ok(Self::Postgres(Box::new(parsed)))
+                let parsed = plain.parse().map_err(|error| invalid("postgres://…", format!(" ({error})")))?;
+                Ok(of(Database::Postgres(Box::new(parsed))))
             }
             Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 Err(invalid(&format!("{scheme}:…"), String::new()))
@@ -49,26 +61,76 @@ impl FromStr for DatabaseUrl {
 impl fmt::Debug for DatabaseUrl {
     /// Without what may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Postgres(config) => write!(f, "postgres://{:?}/{:?}", config.get_hosts(), config.get_dbname()),
-            Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
+        match &self.database {
+            Database::Postgres(config) => write!(f, "postgres://{:?}/{:?}", config.get_hosts(), config.get_dbname()),
+            Database::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
         }
     }
 }
 
 impl DatabaseUrl {
+    /// What servers share, which is connected to at the first question.
+    ///
+    /// # Errors
+    /// If the database is a file, or there can be no TLS.
+    pub fn documents(&self) -> Result<Arc<dyn DocumentStore>, FleetError> {
+        match &self.database {
+            Database::Postgres(config) => Ok(Arc::new(PostgresDocuments::new(connection(config)?))),
+            Database::Sqlite(_) => {
+                let needed = "database-url: found sqlite:…; postgres://…, which servers can share, is needed";
+                Err(FleetError::Invalid { detail: needed.to_owned() })
+            }
+        }
+    }
+
+    /// The URL without user and password, for people.
+    pub fn hidden(&self) -> Self {
+        let text = match &self.database {
+            Database::Sqlite(_) => self.text.clone(),
+            // The part before the host, and parameters, one of which may be a password.
+            Database::Postgres(_) => {
+                let (scheme, rest) = self.text.split_once("://").unwrap_or(("postgres", &self.text));
+                let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+                let place = place.split_once('?').map_or(place, |(place, _)| place);
+                format!("{scheme}://{}{place}", if rest.contains('@') { "********@" } else { "" })
+            }
+        };
+        Self { text, ..self.clone() }
+    }
+
     /// Connects, and makes the tables that are missing.
     ///
     /// # Errors
     /// If it cannot be reached or used.
     pub async fn open(&self) -> Result<Arc<dyn BlockQueue>, FleetError> {
-        match self {
-            Self::Postgres(config) => {
-                let authorities = Authorities::from_variables(|name| std::env::var(name).ok());
-                Ok(Arc::new(PostgresQueue::open(Connection::new(config, &authorities)?).await?))
-            }
-            Self::Sqlite(file) => Ok(Arc::new(SqliteQueue::open(file.clone()).await?)),
+        match &self.database {
+            Database::Postgres(config) => Ok(Arc::new(PostgresQueue::open(connection(config)?).await?)),
+            Database::Sqlite(file) => Ok(Arc::new(SqliteQueue::open(file.clone()).await?)),
         }
+    }
+}
+
+fn connection(config: &tokio_postgres::Config) -> Result<Connection, FleetError> {
+    Connection::new(config, &Authorities::from_variables(|name| std::env::var(name).ok()))
+}
+
+impl TryFrom<String> for DatabaseUrl {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        text.parse()
+    }
+}
+
+impl From<DatabaseUrl> for String {
+    fn from(url: DatabaseUrl) -> String {
+        url.text
+    }
+}
+
+impl PartialEq for DatabaseUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
     }
 }
 
@@ -78,11 +140,17 @@ mod tests {
 
     #[test]
     fn urls_name_a_database_and_errors_name_no_password() {
-        assert!(matches!("sqlite:a/b.db".parse(), Ok(DatabaseUrl::Sqlite(file)) if file.as_os_str() == "a/b.db"));
-        assert!(matches!("sqlite:///a/b.db".parse(), Ok(DatabaseUrl::Sqlite(file)) if file.as_os_str() == "/a/b.db"));
+        for (text, path) in [("sqlite:a/b.db", "a/b.db"), ("sqlite:///a/b.db", "/a/b.db")] {
+            let url: DatabaseUrl = text.parse().unwrap();
+            assert!(matches!(&url.database, Database::Sqlite(file) if file.as_os_str() == path), "{url:?}");
+            assert!(url.documents().is_err_and(|error| error.to_string().contains("postgres://")));
+        }
         for text in ["postgres://u:secret@h:5433/d?sslmode=require", "postgresql://u:secret@h/d?sslmode=verify-full"] {
             let url: DatabaseUrl = text.parse().unwrap();
             assert!(!format!("{url:?}").contains("secret"), "{url:?}");
+            let hidden = String::from(url.hidden());
+            assert!(hidden.contains("********@h") && !hidden.contains("secret"), "{hidden}");
+            assert_eq!(String::from(url), text);
         }
         for text in ["", "jobs.db", "sqlite:", "mysql://u:secret@h", "postgres://u:secret@h:x", "u:secret@h"] {
             let error = text.parse::<DatabaseUrl>().unwrap_err().to_string();

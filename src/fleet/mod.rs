@@ -11,12 +11,14 @@
 //! | `postgres`, `connection`, `schema` | PostgreSQL with pgmq, for many machines |
 //! | `sqlite` | a file, for the workers of one machine |
 //! | `database_url` | which of them a URL names |
+//! | `documents` | sources and models that servers share |
 //! | `submit` | from a plan to a job in the queue |
 //! | `prepared` | what a worker keeps of the jobs it works on |
 //! | `worker`, `renewal` | leasing, making, acknowledging, giving up |
 
 mod connection;
 mod database_url;
+mod documents;
 mod error;
 mod postgres;
 mod prepared;

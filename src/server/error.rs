@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 use crate::engine::EngineError;
+use crate::fleet::FleetError;
 use crate::jobs::JobError;
 use crate::zoo::CatalogError;
 
@@ -30,6 +31,9 @@ pub enum ServerError {
     /// The stored jobs cannot be used.
     #[error(transparent)]
     Jobs(#[from] JobError),
+    /// The database that servers share cannot be used.
+    #[error(transparent)]
+    Database(#[from] FleetError),
     /// The address cannot be listened on.
     #[error("{address} cannot be listened on: {source}")]
     Bind {

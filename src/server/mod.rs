@@ -1,6 +1,7 @@
 //! Wiring: an engine out of the configuration, a listener, and an orderly end.
 
 mod connections;
+mod documents;
 mod error;
 mod health_check;
 mod stopping;
@@ -98,6 +99,10 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     telemetry::log_panics();
     let metrics = telemetry::start_metrics();
     let engine = engine(&config)?;
+    if let Some(database) = &config.server.database_url {
+        engine.share(database.documents()?);
+        documents::look_first(&engine).await;
+    }
     let state = AppState::new(engine, api_options(&config), metrics)?;
     if let Some(shared) = &state.options().shared_cache {
         shared.connect();
@@ -120,6 +125,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
         served = serving => served?,
         () = follow(stage, &state) => {}
         () = state.keep_pulse() => {}
+        () = documents::follow(state.engine()), if config.server.database_url.is_some() => {}
     }
     // Requests that did not finish hold the state too, so its end would come too late for jobs under way.
     tokio::task::spawn_blocking(move || state.jobs().close()).await.map_err(std::io::Error::other)?;

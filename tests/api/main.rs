@@ -21,5 +21,6 @@ mod indexes;
 mod jobs;
 mod models;
 mod predict;
+mod registrations;
 mod tiles;
 mod warnings;

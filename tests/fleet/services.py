@@ -81,8 +81,10 @@ class Postgres:
                 os.kill(process, 9)
             except ProcessLookupError:
                 pass
-        for process in [postmaster, *map(int, children)]:
-            while os.path.exists(f"/proc/{process}") and state(process) != "Z":
+        # Until somebody has collected the postmaster, its number seems to be in use, and another does not start.
+        end = time.monotonic() + 10
+        for process in [*map(int, children), postmaster]:
+            while os.path.exists(f"/proc/{process}") and (state(process) != "Z" or time.monotonic() < end):
                 time.sleep(0.02)
 
     def stop(self):

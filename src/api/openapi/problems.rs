@@ -15,15 +15,15 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "list_models" | "list_sources" => &[Invalid],
         "get_model" | "unload_model" => &[Invalid, NotFound, Unusable],
         "get_source" | "get_imagery_tilejson" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
-        "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable],
+        "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Unavailable],
         "fit_model" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
         "suggest_labels" => &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable],
         "create_source" | "register_source" => {
-            &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Upstream]
+            &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Upstream, Unavailable]
         }
-        "delete_model" | "delete_source" => &[Invalid, NotFound, Conflict],
+        "delete_model" | "delete_source" => &[Invalid, NotFound, Conflict, Unavailable],
         "load_model" => &[Invalid, NotFound, Unusable, Upstream, NotProvided, Unavailable],
         "get_imagery_tile" => &[Invalid, NotFound, NotAcceptable, Unusable, Upstream, Unavailable],
         "get_tilejson" => &[Invalid, NotFound, NotAcceptable, Unusable, Upstream, Unavailable],

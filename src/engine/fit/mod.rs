@@ -105,7 +105,7 @@ impl Engine {
         }
         let weights = head_file(&fit)?;
         manifest.fit = Some(report);
-        manifests::register_fitted(&self.models, self.models_dir.as_deref(), manifest, weights).await
+        self.register_fitted(manifest, weights).await
     }
 }
 

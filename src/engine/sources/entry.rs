@@ -14,6 +14,8 @@ pub(super) struct SourceEntry {
     pub(super) origin: SourceOrigin,
     /// The directory to remove with the source.
     pub(super) stored: Option<PathBuf>,
+    /// The version of the document that servers share about it.
+    pub(super) shared: Option<i64>,
     pub(super) state: SourceState,
     /// Held while the source is being opened, so that concurrent requests open it once.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
@@ -49,7 +51,7 @@ pub struct UnavailableSource {
 
 impl SourceEntry {
     pub(super) fn closed(built_in: bool, origin: SourceOrigin, stored: Option<PathBuf>) -> Self {
-        Self { built_in, origin, stored, state: SourceState::Closed { failure: None }, turn: Arc::default() }
+        Self { built_in, origin, stored, shared: None, state: SourceState::Closed { failure: None }, turn: Arc::default() }
     }
 
     /// The open source, or the error of an attempt less than `retry_after` ago; `None` if it should be opened now.

@@ -9,6 +9,7 @@ mod open;
 mod registry;
 mod reservations;
 mod root;
+mod shared;
 mod store;
 
 use std::path::Path;
@@ -24,6 +25,7 @@ pub use self::open::SourceOptions;
 use self::registry::{SourceRegistry, exists, unknown};
 use self::reservations::Reservation;
 use self::store::{SourceRecord, StoredPlace, safe_file_name, sources_dir, store_error};
+use super::documents::{DocumentKind, DocumentName, SharedDocuments};
 use super::error::EngineError;
 use crate::georef::Georef;
 use crate::raster::{DatetimeRange, Location, OpenOptions, RasterError, Source};
@@ -67,6 +69,11 @@ impl Sources {
         }
         sources.open_in_background(remote);
         Ok(sources)
+    }
+
+    /// Where servers share what clients register.
+    pub(super) fn documents(&self) -> &SharedDocuments {
+        &self.registry.documents
     }
 
     /// Every source that is open, by id.
@@ -260,6 +267,9 @@ impl Sources {
         bytes: Option<Bytes>,
     ) -> Result<Arc<Source>, EngineError> {
         self.registry.check_room(&id, bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))?;
+        if let (None, Some(store)) = (&bytes, self.registry.documents.store()) {
+            return self.register_shared(store.clone(), (id, taken), record).await;
+        }
         let registry = self.registry.clone();
         let register = move || {
             // Taken until the end, even if the client leaves.
@@ -295,6 +305,11 @@ impl Sources {
     /// [`EngineError::UnknownSource`], [`EngineError::BuiltIn`], or if its files cannot be deleted.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         let taken = self.registry.reservations.wait(id).await;
+        let shared = self.registry.entry(id)?.shared;
+        if let (Some(version), Some(store)) = (shared, self.registry.documents.store()) {
+            let name = DocumentName { kind: DocumentKind::Source, id: id.to_owned(), version };
+            store.remove(&name).await?;
+        }
         let entry = {
             let mut known = self.registry.write();
             if known.get(id).ok_or_else(|| unknown(id, &known))?.built_in {
@@ -315,7 +330,7 @@ impl Sources {
     }
 
     /// Opens sources one after another on a thread of its own.
-    fn open_in_background(&self, ids: Vec<String>) {
+    pub(super) fn open_in_background(&self, ids: Vec<String>) {
         if ids.is_empty() {
             return;
         }

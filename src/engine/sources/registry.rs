@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::entry::{SourceEntry, SourceOrigin, SourceState};
 use super::open::SourceOptions;
 use super::reservations::Reservations;
+use crate::engine::documents::SharedDocuments;
 use crate::engine::error::EngineError;
 use crate::engine::near_match::nearest;
 use crate::raster::Source;
@@ -20,6 +21,8 @@ pub(super) struct SourceRegistry {
     pub(super) options: SourceOptions,
     /// Ids that are being registered or removed.
     pub(super) reservations: Arc<Reservations>,
+    /// Where servers share what clients register.
+    pub(super) documents: SharedDocuments,
     /// Held while this process works on the stored sources.
     _lock: Option<File>,
 }
@@ -27,7 +30,13 @@ pub(super) struct SourceRegistry {
 impl SourceRegistry {
     /// A registry without sources. `lock` is held as long as it lives.
     pub(super) fn new(options: &SourceOptions, lock: Option<File>) -> Self {
-        Self { known: RwLock::default(), options: options.clone(), reservations: Arc::default(), _lock: lock }
+        Self {
+            known: RwLock::default(),
+            options: options.clone(),
+            reservations: Arc::default(),
+            documents: SharedDocuments::default(),
+            _lock: lock,
+        }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, SourceEntry>> {
