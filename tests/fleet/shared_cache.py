@@ -93,15 +93,15 @@ class Server:
         return log.count("the shared cache is away"), log.count("the shared cache is back")
 
 
-def under_load(servers, action):
+def under_load(servers, digit, action):
     """Eight clients that ask both servers for new tiles while something happens; the answers by status."""
     ended, answers, slowest = threading.Event(), [collections.Counter() for _ in range(8)], [0.0] * 8
 
     def ask(client):
         asked = client
         while not ended.is_set():
-            # Each opacity makes tiles of its own, out of windows that were run before.
-            path = TILES[asked % len(TILES)] + f"&opacity=0.{1000 + asked}"
+            # Each opacity makes tiles of its own, out of windows that were run before; `digit` makes those of one load new.
+            path = TILES[asked % len(TILES)] + f"&opacity=0.{digit}{1000 + asked}"
             began = time.monotonic()
             answers[client][servers[asked // 8 % 2].get(path)[0]] += 1
             slowest[client] = max(slowest[client], time.monotonic() - began)
@@ -156,8 +156,8 @@ def main(work):
         for opacity, server in zip((0.5, 0.6), servers):
             for path in TILES:
                 server.get(f"{path}&opacity={opacity}")
-        for name, action in [("killed", signal.SIGKILL), ("frozen", signal.SIGSTOP)]:
-            counts, slowest_s = under_load(servers, lambda: redis.send(action))
+        for digit, name, action in [(1, "killed", signal.SIGKILL), (2, "frozen", signal.SIGSTOP)]:
+            counts, slowest_s = under_load(servers, digit, lambda: redis.send(action))
             print(f"Redis {name} under load: {counts}, the slowest {slowest_s:.2f} s")
             check(list(counts) == [200], f"answers while Redis was {name}: {counts}")
             for server in servers:
