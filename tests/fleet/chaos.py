@@ -7,6 +7,7 @@ Linux, PostgreSQL, pgbouncer and cargo are needed; for the full disk root, for w
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -19,28 +20,15 @@ import time
 import urllib.error
 import urllib.request
 
+import checks
+from checks import check
 from services import Pgbouncer, Postgres
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 JOB = {"model": "world", "task": "elevation", "source": "world", "bbox": [-60, 0, 60, 50], "pixel_size": 5000, "block_px": 512}
 LEASE_S = 3
-# The wait for anything; no result depends on it.
 PATIENCE_S = 120
-
-
-def check(is_true, message):
-    if not is_true:
-        raise SystemExit(f"FAILED: {message}")
-
-
-def until(condition, what):
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise SystemExit(f"FAILED: waited {PATIENCE_S} s for {what}")
+until = functools.partial(checks.until, patience_s=PATIENCE_S)
 
 
 class Fleet:

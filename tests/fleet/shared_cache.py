@@ -17,28 +17,12 @@ import time
 import urllib.error
 import urllib.request
 
+from checks import PATIENCE_S, check, until
 from services import free_port
 
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
-# The wait for anything; no result depends on it.
-PATIENCE_S = 60
 # Sixteen tiles, four to a window of the network.
 TILES = [f"/v1/tiles/world/water/5/{column}/{row}.png?source=world" for column in range(16, 20) for row in range(8, 12)]
-
-
-def check(is_true, message):
-    if not is_true:
-        raise SystemExit(f"FAILED: {message}")
-
-
-def until(condition, what):
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise SystemExit(f"FAILED: waited {PATIENCE_S} s for {what}")
 
 
 class Redis:

@@ -13,27 +13,11 @@ import time
 import urllib.error
 import urllib.request
 
+from checks import PATIENCE_S, check, until
 from services import Postgres
 
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# The wait for anything; no result depends on it.
-PATIENCE_S = 60
-
-
-def check(is_true, message):
-    if not is_true:
-        raise SystemExit(f"FAILED: {message}")
-
-
-def until(condition, what):
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise SystemExit(f"FAILED: waited {PATIENCE_S} s for {what}")
 
 
 class Server:
