@@ -22,6 +22,9 @@ use crate::zoo::{Task, TaskType};
 /// Most categories of a segment task whose changes pixels can tell apart: 15 x 15 and `unchanged`.
 const MAX_CATEGORIES: usize = 15;
 
+/// The same for a bin_segment task, each of whose categories may appear or go.
+const MAX_SWITCHES: usize = 127;
+
 /// The category of pixels without a sure change.
 const UNCHANGED: u8 = 0;
 
@@ -84,11 +87,14 @@ fn check(plan: &ScenePlan) -> Result<(), EngineError> {
     let invalid = |detail: String| Err(EngineError::Invalid { detail });
     match task.task_type {
         TaskType::Embedding if plan.cells().is_some() => Ok(()),
-        TaskType::BinSegment => Ok(()),
-        TaskType::Segment if task.categories.len() <= MAX_CATEGORIES => Ok(()),
-        TaskType::Segment => {
-            let (name, found) = (&task.name, task.categories.len());
-            invalid(format!("task: {name} has {found} categories; changes of at most {MAX_CATEGORIES} can be told apart"))
+        TaskType::Segment | TaskType::BinSegment => {
+            let most = if task.task_type == TaskType::Segment { MAX_CATEGORIES } else { MAX_SWITCHES };
+            match (&task.name, task.categories.len()) {
+                (name, found) if found > most => {
+                    invalid(format!("task: {name} has {found} categories; changes of at most {most} can be told apart"))
+                }
+                _ => Ok(()),
+            }
         }
         _ => invalid(format!(
             "task: found {}; changes are those of embedding and of segment and bin_segment tasks",
@@ -135,24 +141,24 @@ fn distances(before: &CellMap, after: &CellMap, options: ChangeOptions) -> (Outp
     let (width, height) = (before.width, before.height);
     let distance = |(row, col): (usize, usize)| Some(cosine_distance(&before.vector(row, col)?, &after.vector(row, col)?));
     let found: Vec<Option<f32>> = before.places().map(distance).collect();
-    let task = |task_type, categories| Task {
-        name: "change".to_owned(),
-        task_type,
-        categories,
-        colors: Vec::new(),
-        background_invalid: false,
-    };
+    let plain = Task { background_invalid: false, ..change_task(Vec::new(), Vec::new()) };
     if options.as_regions {
         let is_changed = |distance: &Option<f32>| distance.is_some_and(|distance| distance >= options.threshold);
         let labels = found.iter().map(|distance| if is_changed(distance) { 0 } else { NO_CATEGORY }).collect();
         let scores = found.iter().map(|distance| to_steps(distance.unwrap_or(0.0))).collect();
         let map = ClassMap { width, height, labels, scores: Some(scores) };
-        return (Output::Classes(map), task(TaskType::Segment, vec!["changed".to_owned()]));
+        return (Output::Classes(map), Task { categories: vec!["changed".to_owned()], ..plain });
     }
     let valid: Vec<bool> = found.iter().map(Option::is_some).collect();
     let values = found.into_iter().map(Option::unwrap_or_default).collect();
     let valid = valid.contains(&false).then_some(valid);
-    (Output::Dense(Dense { width, height, channels: 1, values, valid }), task(TaskType::Regress, Vec::new()))
+    (Output::Dense(Dense { width, height, channels: 1, values, valid }), Task { task_type: TaskType::Regress, ..plain })
+}
+
+/// The task of a map of changes, whose first category is `unchanged`.
+fn change_task(categories: Vec<String>, colors: Vec<[u8; 3]>) -> Task {
+    let (name, task_type) = ("change".to_owned(), TaskType::Segment);
+    Task { name, task_type, categories, colors, background_invalid: true }
 }
 
 /// 1 less the cosine of the angle; 0 for two vectors without direction, 1 for one of them.
@@ -188,13 +194,9 @@ fn category_task(task: &Task) -> Task {
     let names = &task.categories;
     let pairs = || names.iter().flat_map(|from| names.iter().enumerate().map(move |(to_id, to)| (from, to_id, to)));
     let name = |from: &String, to: &String| if from == to { from.clone() } else { format!("{from} to {to}") };
-    Task {
-        name: "change".to_owned(),
-        task_type: TaskType::Segment,
-        categories: std::iter::once("unchanged".to_owned()).chain(pairs().map(|(from, _, to)| name(from, to))).collect(),
-        colors: std::iter::once([0; 3]).chain(pairs().map(|(_, to_id, _)| task.color(to_id))).collect(),
-        background_invalid: true,
-    }
+    let categories = std::iter::once("unchanged".to_owned()).chain(pairs().map(|(from, _, to)| name(from, to)));
+    let colors = std::iter::once([0; 3]).chain(pairs().map(|(_, to_id, _)| task.color(to_id)));
+    change_task(categories.collect(), colors.collect())
 }
 
 /// Pixels where a category has appeared or gone; of several, the one whose probability has changed most.
@@ -213,7 +215,7 @@ fn appearances(before: &Dense, after: &Dense, threshold: f32) -> ClassMap {
                 let (appeared, gone) = (*to >= on && *from <= 1.0 - on, *from >= on && *to <= 1.0 - on);
                 let difference = (to - from).abs();
                 if (appeared || gone) && difference > most {
-                    (label, most) = ((1 + 2 * category_id + usize::from(gone)).min(254) as u8, difference);
+                    (label, most) = ((1 + 2 * category_id + usize::from(gone)) as u8, difference);
                 }
             }
             (label, to_steps(most))
@@ -233,13 +235,8 @@ fn appearance_task(task: &Task) -> Task {
         // What has gone is darker.
         [color, color.map(|channel| channel / 2)]
     };
-    Task {
-        name: "change".to_owned(),
-        task_type: TaskType::Segment,
-        categories: std::iter::once("unchanged".to_owned()).chain(ids().flat_map(names)).collect(),
-        colors: std::iter::once([0; 3]).chain(ids().flat_map(colors)).collect(),
-        background_invalid: true,
-    }
+    let categories = std::iter::once("unchanged".to_owned()).chain(ids().flat_map(names));
+    change_task(categories.collect(), std::iter::once([0; 3]).chain(ids().flat_map(colors)).collect())
 }
 
 /// A probability as a multiple of 1 / 65535.
@@ -301,5 +298,13 @@ mod tests {
         assert_eq!(task.categories, ["unchanged", "flood appeared", "flood gone", "smoke appeared", "smoke gone"]);
         let of = appearances(&map(vec![0.1, 0.9, 0.3, 0.6]), &map(vec![0.2, 0.0, 0.4, 0.6]), 0.7);
         assert_eq!(of.labels, [4, UNCHANGED]);
+        // The last category that is accepted has a label of its own.
+        let one = |value: f32| {
+            let mut values = vec![0.0; MAX_SWITCHES];
+            values[MAX_SWITCHES - 1] = value;
+            Dense { width: 1, height: 1, channels: MAX_SWITCHES, values, valid: None }
+        };
+        let last = appearances(&one(1.0), &one(0.0), 0.7).labels[0];
+        assert_eq!((usize::from(last), last < NO_CATEGORY), (2 * MAX_SWITCHES, true));
     }
 }
