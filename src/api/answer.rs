@@ -79,9 +79,7 @@ impl EncodedAnswer {
         unmatched: Option<String>,
     ) -> Result<Self, Problem> {
         let started = Instant::now();
-        let pixels = tile.rgba.chunks_exact(4);
-        let rgb: Vec<u8> = pixels.clone().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        let valid: Vec<bool> = pixels.map(|pixel| pixel[3] != 0).collect();
+        let (rgb, valid) = tile.rgb_and_valid();
         let encoded = encode_imagery(&rgb, &valid, tile.width, tile.height)?;
         let timing = server_timing(&Timings { read, ..Timings::default() }, started.elapsed());
         let mut answer = Self::new(encoded, Some(georef), &timing);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::block::BlockKind;
+use super::block_kind::BlockKind;
 use super::destination::Destination;
 use super::error::AreaError;
 use super::job::AreaJob;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::block::BlockKind;
+use super::block_kind::BlockKind;
 use super::error::AreaError;
 use crate::engine::{AreaRequest, CellEncoding, CellOptions, ScenePlan};
 use crate::outputs::RenderOptions;

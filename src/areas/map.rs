@@ -1,6 +1,5 @@
 //! The rasters of a run as map tiles in one file, for web maps that need no server of ours.
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,19 +7,18 @@ use bytes::Bytes;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::block::BlockKind;
+use super::block_kind::BlockKind;
 use super::error::AreaError;
 use super::folder::Folder;
 use super::job::AreaJob;
 use super::pmtiles::{About, PmtilesWriter};
-use crate::georef::Bounds;
 use crate::outputs::{Format, Render, encode, encode_imagery};
 use crate::prediction::{Dense, Output, Prediction};
 use crate::raster::{
     Capture, CaptureSelection, ChunkCache, Extent, Imagery, Limits, Mosaic, OpenOptions, Raster, Resampling, Source, open,
     warp,
 };
-use crate::tiles::{MAX_ZOOM, TileCoord};
+use crate::tiles::{MAX_ZOOM, TileCoord, TileCover};
 use crate::zoo::TaskType;
 
 /// Blocks that are open at a time, each with its file.
@@ -32,8 +30,6 @@ const CHUNK_BYTES: u64 = 256 << 20;
 /// Tiles that are drawn together.
 const PART: usize = 64;
 const TILE_PX: usize = 256;
-/// Latitude where Web Mercator ends, degrees.
-const MAX_LAT: f64 = 85.051_128;
 
 /// What [`write_map`] has written.
 #[derive(Clone, Copy, Debug)]
@@ -78,13 +74,13 @@ pub fn write_map(
         let detail = format!("zooms: found {least} to {greatest}; the least one first is needed, and at most {MAX_ZOOM}");
         return Err(AreaError::Invalid { detail });
     }
-    let grids: Vec<TileGrid> = zooms.clone().flat_map(|zoom| TileGrid::of(&extent.bounds_lon_lat, zoom)).collect();
-    let total: u64 = grids.iter().map(TileGrid::count).sum();
+    let covers: Vec<TileCover> = zooms.clone().flat_map(|zoom| TileCover::of(&extent.bounds_lon_lat, zoom)).collect();
+    let total: u64 = covers.iter().map(TileCover::count).sum();
     if total > MAX_TILES {
         let detail = format!("the map has {total} tiles, and the limit is {MAX_TILES}; a smaller --max-zoom is needed");
         return Err(AreaError::Invalid { detail });
     }
-    let mut tiles: Vec<TileCoord> = grids.iter().flat_map(TileGrid::tiles).collect();
+    let mut tiles: Vec<TileCoord> = covers.iter().flat_map(TileCover::tiles).collect();
     tiles.sort_unstable_by_key(TileCoord::hilbert_id);
     let beside = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || format!("writing {}", output.display());
@@ -108,19 +104,9 @@ pub fn write_map(
         "generator": concat!("satlas-serve ", env!("CARGO_PKG_VERSION")),
         "categories": task.categories,
     });
-    let about = About { bounds: shown(extent.bounds_lon_lat), zooms, metadata };
+    let about = About { bounds: extent.map_bounds(), zooms, metadata };
     archive.finish(output, &about).map_err(AreaError::io(written()))?;
     Ok(MapReport { tiles: count, zooms })
-}
-
-/// As the format has bounds: a west that is less than the east, and both on the Earth.
-fn shown(bounds: Bounds) -> Bounds {
-    let (min_y, max_y) = (bounds.min_y.max(-MAX_LAT), bounds.max_y.min(MAX_LAT));
-    if bounds.max_x > 180.0 {
-        Bounds { min_x: -180.0, min_y, max_x: 180.0, max_y }
-    } else {
-        Bounds { min_y, max_y, ..bounds }
-    }
 }
 
 impl<'a> ResultMap<'a> {
@@ -189,73 +175,10 @@ impl<'a> ResultMap<'a> {
         let target = tile.georef(TILE_PX);
         let wanted = CaptureSelection::default();
         let drawn = self.picture.read_rgba(&wanted, &target, Resampling::Nearest)?;
-        let valid: Vec<bool> = drawn.rgba.chunks_exact(4).map(|pixel| pixel[3] > 0).collect();
+        let (rgb, valid) = drawn.rgb_and_valid();
         if !valid.contains(&true) {
             return Ok(None);
         }
-        let rgb: Vec<u8> = drawn.rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
         Ok(Some(encode_imagery(&rgb, &valid, TILE_PX, TILE_PX)?.bytes))
-    }
-}
-
-/// Tiles of one zoom that a box touches.
-struct TileGrid {
-    zoom: u8,
-    cols: RangeInclusive<u64>,
-    rows: RangeInclusive<u64>,
-}
-
-impl TileGrid {
-    /// Those of `bounds` in degrees; two if they reach over the antimeridian.
-    fn of(bounds: &Bounds, zoom: u8) -> Vec<Self> {
-        let side = (1u64 << zoom) as f64;
-        let last = (1u64 << zoom) - 1;
-        let col = |lon: f64| (((lon + 180.0) / 360.0 * side).floor().max(0.0) as u64).min(last);
-        let row = |lat: f64| {
-            let angle = lat.clamp(-MAX_LAT, MAX_LAT).to_radians();
-            let down = (1.0 - (angle.tan() + 1.0 / angle.cos()).ln() / std::f64::consts::PI) / 2.0 * side;
-            (down.floor().max(0.0) as u64).min(last)
-        };
-        let rows = row(bounds.max_y)..=row(bounds.min_y);
-        let part = |west: f64, east: f64| Self { zoom, cols: col(west)..=col(east), rows: rows.clone() };
-        if bounds.max_x > 180.0 {
-            let (eastern, western) = (part(bounds.min_x, 180.0), part(-180.0, bounds.max_x - 360.0));
-            // At low zooms both may be the same tiles.
-            if western.cols.end() >= eastern.cols.start() { vec![part(-180.0, 180.0)] } else { vec![eastern, western] }
-        } else {
-            vec![part(bounds.min_x, bounds.max_x)]
-        }
-    }
-
-    fn count(&self) -> u64 {
-        (self.cols.end() - self.cols.start() + 1) * (self.rows.end() - self.rows.start() + 1)
-    }
-
-    fn tiles(&self) -> impl Iterator<Item = TileCoord> {
-        let (zoom, rows) = (self.zoom, self.rows.clone());
-        self.cols.clone().flat_map(move |x| rows.clone().filter_map(move |y| TileCoord::try_new(zoom.into(), x, y).ok()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_of_a_box_are_those_it_touches() {
-        let tiles = |min_x, max_x, zoom| -> Vec<(u32, u32)> {
-            let bounds = Bounds { min_x, min_y: -10.0, max_x, max_y: 10.0 };
-            let grids = TileGrid::of(&bounds, zoom);
-            assert_eq!(
-                grids.iter().map(TileGrid::count).sum::<u64>() as usize,
-                grids.iter().flat_map(TileGrid::tiles).count()
-            );
-            grids.iter().flat_map(TileGrid::tiles).map(|tile| (tile.x(), tile.y())).collect()
-        };
-        assert_eq!(tiles(10.0, 20.0, 0), [(0, 0)]);
-        assert_eq!(tiles(10.0, 20.0, 1), [(1, 0), (1, 1)]);
-        assert_eq!(tiles(170.0, 190.0, 2), [(3, 1), (3, 2), (0, 1), (0, 2)]);
-        assert_eq!(tiles(170.0, 190.0, 0), [(0, 0)]);
-        assert_eq!(tiles(-180.0, 180.0, 1).len(), 4);
     }
 }

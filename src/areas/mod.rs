@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `job` | the job: what to predict, where, in blocks of which size |
 //! | `plan` | the blocks, and what they will cost |
+//! | `block_kind` | what the files of blocks are |
 //! | `block` | one block from imagery to the bytes of its file |
 //! | `encoding` | how the cells of embeddings are stored in all blocks |
 //! | `destination`, `folder` | where files go: each put there once |
@@ -19,6 +20,7 @@
 
 mod archive;
 mod block;
+mod block_kind;
 mod destination;
 mod encoding;
 mod error;
@@ -34,7 +36,7 @@ mod stac;
 mod stac_embeddings;
 
 pub use archive::archive;
-pub use block::BlockKind;
+pub use block_kind::BlockKind;
 pub use destination::Destination;
 pub use error::AreaError;
 pub use folder::Folder;

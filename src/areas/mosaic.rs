@@ -1,6 +1,6 @@
 //! A mosaic of all blocks as GDAL's virtual raster, which QGIS opens at once.
 
-use super::block::BlockKind;
+use super::block_kind::BlockKind;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
 use crate::engine::{CellEncoding, CellOptions};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::block::BlockKind;
+use super::block_kind::BlockKind;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
 use super::stac_embeddings::{ASSET, EMBEDDINGS, bands};

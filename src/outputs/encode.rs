@@ -37,19 +37,19 @@ pub fn encode(
     if !Format::of(task.task_type).contains(&format) {
         return Err(OutputError::not_available(task, format));
     }
-    let bytes = match format {
-        Format::Png => png::encode(draw_picture(prediction, task, format, options)?)?,
-        Format::Webp => webp::encode(draw_picture(prediction, task, format, options)?)?,
-        Format::Tif => geotiff::encode(prediction, task, options)?,
-        Format::Geojson => geojson::encode(prediction, task, options)?,
-        Format::Mvt => mvt::encode(prediction, task, options)?,
-        Format::Npy => npy::encode(prediction, task, options)?,
-        Format::Json => json::encode(prediction, task, options)?,
-        Format::Safetensors => safetensors::encode(prediction, task, options)?,
-        Format::Parquet => match &prediction.output {
-            Output::Cells(cells) => encode_cells(cells, prediction, (format, options.precision), None)?,
-            _ => return Err(OutputError::mismatch(format, task.task_type)),
-        },
+    let bytes = match (format, &prediction.output) {
+        (Format::Tif | Format::Parquet, Output::Cells(cells)) => {
+            encode_cells(cells, prediction, (format, options.precision), None)?
+        }
+        (Format::Png, _) => png::encode(draw_picture(prediction, task, format, options)?)?,
+        (Format::Webp, _) => webp::encode(draw_picture(prediction, task, format, options)?)?,
+        (Format::Tif, _) => geotiff::encode(prediction, task, options)?,
+        (Format::Geojson, _) => geojson::encode(prediction, task, options)?,
+        (Format::Mvt, _) => mvt::encode(prediction, task, options)?,
+        (Format::Npy, _) => npy::encode(prediction, task, options)?,
+        (Format::Json, _) => json::encode(prediction, task, options)?,
+        (Format::Safetensors, _) => safetensors::encode(prediction, task, options)?,
+        (Format::Parquet, _) => return Err(OutputError::mismatch(format, task.task_type)),
     };
     Ok(Encoded { bytes: Bytes::from(bytes), media_type: format.media_type() })
 }

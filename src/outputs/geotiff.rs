@@ -6,7 +6,6 @@
 //! Regressed values (a band for each) and single probabilities are 32-bit floats with nodata NaN.
 
 use super::classes::{self, class_map};
-use super::encode::encode_cells;
 use super::error::OutputError;
 use super::format::Format;
 use super::geokeys;
@@ -30,9 +29,6 @@ const GDAL_NODATA: u16 = 42113;
 
 /// Writes categories, all regressed values, or one value of each pixel (`render=probability`).
 pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptions) -> Result<Vec<u8>, OutputError> {
-    if let Output::Cells(cells) = &prediction.output {
-        return encode_cells(cells, prediction, (Format::Tif, options.precision), None);
-    }
     let mut tags = prediction.georef.as_ref().map(geokeys::tags).unwrap_or_default();
     let dense = match &prediction.output {
         Output::Dense(dense) => dense,

@@ -1,13 +1,10 @@
 //! Where rasters lie on the Earth, for web maps and to skip rasters that a grid does not touch.
 
 use crate::georef::{Bounds, Georef};
-use crate::tiles::{MAX_ZOOM, resolution_m};
+use crate::tiles::{MAX_LAT, MAX_ZOOM, resolution_m};
 
 /// Mean radius of the Earth in metres, for pixel sizes.
 const EARTH_RADIUS_M: f64 = 6_371_008.8;
-
-/// Latitude where Web Mercator ends, degrees.
-const MAX_MERCATOR_LAT: f64 = 85.051_128_779_806_6;
 
 /// Side of the tiles that zooms refer to, pixels.
 const TILE_PX: usize = 256;
@@ -40,7 +37,7 @@ impl Extent {
         let (right, below) = (lon_lat(width / 2.0 + 1.0, height / 2.0)?, lon_lat(width / 2.0, height / 2.0 + 1.0)?);
         let resolution_m = (ground_distance_m(middle, right) * ground_distance_m(middle, below)).sqrt();
 
-        let cos_lat = middle.1.clamp(-MAX_MERCATOR_LAT, MAX_MERCATOR_LAT).to_radians().cos();
+        let cos_lat = middle.1.clamp(-MAX_LAT, MAX_LAT).to_radians().cos();
         let zoom = (resolution_m > 0.0).then(|| (resolution_m_at_zoom_0() * cos_lat / resolution_m).log2())?;
         let levels = (georef.width.max(georef.height) as f64 / TILE_PX as f64).log2().ceil().max(0.0);
         let max_zoom = zoom.round().clamp(0.0, f64::from(MAX_ZOOM));
@@ -51,6 +48,14 @@ impl Extent {
             min_zoom: (max_zoom - levels).max(0.0) as u8,
             max_zoom: max_zoom as u8,
         })
+    }
+
+    /// The bounds as map clients take them: on the Web Mercator square, and at all longitudes if they cross the antimeridian. MapLibre
+    /// draws nothing between a west that is greater than the east, and Leaflet what lies outside.
+    pub fn map_bounds(&self) -> Bounds {
+        let Bounds { min_x, min_y, max_x, max_y } = self.bounds_lon_lat;
+        let (min_x, max_x) = if max_x > 180.0 { (-180.0, 180.0) } else { (min_x, max_x) };
+        Bounds { min_x, min_y: min_y.max(-MAX_LAT), max_x, max_y: max_y.min(MAX_LAT) }
     }
 
     /// The same with larger bounds, such as those of all captures of a source.

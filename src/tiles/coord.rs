@@ -7,6 +7,12 @@ use crate::georef::{Bounds, Crs, GeoTransform, Georef};
 /// Side of the Web Mercator square in metres: twice its easternmost x.
 pub const WORLD_M: f64 = 2.0 * 20_037_508.342_789_244;
 
+/// Latitude where the square ends, degrees.
+pub const MAX_LAT: f64 = 85.051_128_779_806_6;
+
+/// The square in degrees.
+pub const WORLD_LON_LAT: Bounds = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
+
 /// The highest zoom accepted. A pixel then has less than a centimetre, far below any imagery.
 pub const MAX_ZOOM: u8 = 24;
 
@@ -54,6 +60,13 @@ impl TileCoord {
             return Err(error);
         }
         Ok(Self { z: z as u8, x: x as u32, y: y as u32 })
+    }
+
+    /// The tile of a zoom that contains a place in degrees, or that is nearest to it; `None` if the zoom exceeds [`MAX_ZOOM`].
+    pub fn at(zoom: u8, lon: f64, lat: f64) -> Option<Self> {
+        let (x, y) = world_position(lon, lat);
+        let side = (1u64 << zoom.min(MAX_ZOOM)) as f64;
+        Self::try_new(zoom.into(), (x * side) as u64, (y * side) as u64).ok()
     }
 
     /// The zoom.
@@ -107,6 +120,13 @@ impl TileCoord {
         let before = ((1u64 << (2 * self.z)) - 1) / 3;
         before + hilbert_position(u32::from(self.z), u64::from(self.x), u64::from(self.y))
     }
+}
+
+/// Where a place in degrees lies in the square: from 0 to just below 1, counted from its north-west corner.
+pub fn world_position(lon: f64, lat: f64) -> (f64, f64) {
+    let (sin, limit) = (lat.to_radians().sin(), 1.0 - f64::EPSILON);
+    let (x, y) = (lon / 360.0 + 0.5, 0.5 - sin.atanh() / (2.0 * std::f64::consts::PI));
+    (x.clamp(0.0, limit), y.clamp(0.0, limit))
 }
 
 /// Web Mercator metres per pixel at `zoom` with tiles of `tile_size_px`.

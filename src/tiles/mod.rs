@@ -2,12 +2,14 @@
 
 mod area;
 mod coord;
+mod cover;
 mod hilbert;
 mod scene;
 mod window;
 
 pub use area::{AreaWindow, area_windows, blocks};
-pub use coord::{MAX_ZOOM, TileCoord, TileError, WORLD_M, resolution_m};
+pub use coord::{MAX_LAT, MAX_ZOOM, TileCoord, TileError, WORLD_LON_LAT, WORLD_M, resolution_m, world_position};
+pub use cover::TileCover;
 pub use hilbert::hilbert_position;
 pub use scene::{SceneWindow, WindowSpan, scene_windows};
 pub use window::{Window, WindowGrid};

@@ -4,8 +4,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::words;
+use crate::georef::Bounds;
 use crate::raster::{Extent, Source};
-use crate::tiles::MAX_ZOOM;
+use crate::tiles::{MAX_ZOOM, WORLD_LON_LAT};
 
 /// A description of a tile set.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,9 +65,6 @@ impl VectorLayer {
     }
 }
 
-/// The latitude at which square Web Mercator maps end.
-const MAX_LAT: f64 = 85.051_128_779_806_6;
-
 /// How far the zooms of imagery tiles extend beyond the zooms [`Extent`] recommends: two levels coarser, which cost nothing with
 /// overviews, and one finer, since the recommended zoom may have pixels up to 1.4 times the source's.
 const COARSER: u8 = 2;
@@ -88,13 +86,9 @@ impl TileJson {
         format: &str,
     ) -> Self {
         let place = source.describe().extent;
-        let [west, south, east, north] = place.map_or([-180.0, -MAX_LAT, 180.0, MAX_LAT], |place| {
-            let b = place.bounds_lon_lat;
-            [b.min_x, b.min_y.max(-MAX_LAT), b.max_x, b.max_y.min(MAX_LAT)]
-        });
+        let Bounds { min_x: west, max_x: east, .. } = place.as_ref().map_or(WORLD_LON_LAT, |place| place.bounds_lon_lat);
+        let shown = place.as_ref().map_or(WORLD_LON_LAT, Extent::map_bounds);
         let middle = f64::midpoint(west, east);
-        // MapLibre draws nothing between a west that is greater than the east, and Leaflet what lies outside.
-        let bounds = if east > 180.0 { [-180.0, south, 180.0, north] } else { [west, south, east, north] };
         let (minzoom, maxzoom) = zooms;
         // The highest zoom at which a tile is at least as wide as the area.
         let fitting = (360.0 / (east - west).max(1e-6)).log2().floor().clamp(f64::from(minzoom), f64::from(maxzoom));
@@ -103,8 +97,12 @@ impl TileJson {
             name,
             tiles: vec![url],
             scheme: "xyz",
-            bounds,
-            center: [if middle > 180.0 { middle - 360.0 } else { middle }, f64::midpoint(south, north), fitting],
+            bounds: [shown.min_x, shown.min_y, shown.max_x, shown.max_y],
+            center: [
+                if middle > 180.0 { middle - 360.0 } else { middle },
+                f64::midpoint(shown.min_y, shown.max_y),
+                fitting,
+            ],
             minzoom,
             maxzoom,
             tile_size,

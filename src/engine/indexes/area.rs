@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::index::{Index, NewRow};
-use super::library::{IndexOrigin, NewIndex};
+use super::library::NewIndex;
+use super::record::IndexOrigin;
 use crate::engine::caller::Caller;
 use crate::engine::error::EngineError;
 use crate::engine::{Area, AreaRequest, Engine, ScenePlan, blocking};

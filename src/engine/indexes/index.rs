@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::library::IndexRecord;
 use super::place::{Place, PlaceWriter, Places, ROWS_AT_ONCE};
+use super::record::IndexRecord;
 use crate::engine::error::EngineError;
 use crate::georef::read_wkb;
 use crate::vectors::{VectorError, VectorStore, VectorWriter};

@@ -8,13 +8,16 @@ mod area;
 mod index;
 mod library;
 mod place;
+mod record;
 mod similar;
 mod table;
 mod table_cells;
 mod table_columns;
+mod table_error;
 
 pub use area::AreaIndexRequest;
 pub use index::Index;
-pub use library::{IndexOrigin, IndexRecord, Indexes};
+pub use library::Indexes;
+pub use record::{IndexOrigin, IndexRecord};
 pub use similar::{Example, Found, SimilarRequest};
-pub use table::TableOptions;
+pub use table_columns::TableOptions;

@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use parquet::data_type::ByteArray;
-use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::index::NewRow;
 use super::table_cells::Column;
-use super::table_columns::find_columns;
+use super::table_columns::{TableOptions, find_columns};
+use super::table_error::{damaged, unusable};
 use crate::budget::MemoryBudget;
 use crate::engine::error::EngineError;
 use crate::raster::{self, ChunkCache, Imagery, Limits, OpenOptions, PixelWindow};
@@ -19,17 +19,6 @@ const ROWS_AT_ONCE: usize = 1024;
 
 /// Bounds of an array: those of the upload, and so many values.
 const MAX_VALUES: u64 = 1 << 31;
-
-/// Which columns of a table are meant, by name.
-#[derive(Clone, Debug, Default)]
-pub struct TableOptions {
-    /// The vectors; `None`: the only column of lists of numbers.
-    pub vectors: Option<String>,
-    /// The names of the rows; `None`: a column `id`, else `name`, else the rows are numbered.
-    pub names: Option<String>,
-    /// Their times; `None`: a column `datetime`, if there is one.
-    pub times: Option<String>,
-}
 
 /// Reads all rows of a table in order. Rows whose vector is missing are left out. Blocks.
 ///
@@ -114,14 +103,4 @@ fn read_parquet(
         }
     }
     Ok(())
-}
-
-pub(super) fn damaged(error: ParquetError) -> EngineError {
-    let text = error.to_string();
-    let way_out = if text.contains("feature") { "; write it with compression snappy, zstd or none" } else { "" };
-    unusable(&format!("{text}{way_out}"))
-}
-
-pub(super) fn unusable(what: &str) -> EngineError {
-    EngineError::Unusable { detail: format!("the table: {what}") }
 }

@@ -10,8 +10,8 @@ use parquet::data_type::{ByteArray, DataType, DoubleType, FloatType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::RowGroupReader;
 
-use super::table::{damaged, unusable};
 use super::table_columns::TimeKind;
+use super::table_error::{damaged, unusable};
 use crate::engine::error::EngineError;
 use crate::raster::DatetimeRange;
 

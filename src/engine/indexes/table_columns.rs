@@ -6,11 +6,22 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use serde_json::Value;
 
-use super::table::{TableOptions, unusable};
+use super::table_error::unusable;
 use crate::engine::error::EngineError;
 
 /// Columns of a table that are looked at.
 const MAX_COLUMNS: usize = 4096;
+
+/// Which columns of a table are meant, by name.
+#[derive(Clone, Debug, Default)]
+pub struct TableOptions {
+    /// The vectors; `None`: the only column of lists of numbers.
+    pub vectors: Option<String>,
+    /// The names of the rows; `None`: a column `id`, else `name`, else the rows are numbered.
+    pub names: Option<String>,
+    /// Their times; `None`: a column `datetime`, if there is one.
+    pub times: Option<String>,
+}
 
 /// The columns of a Parquet file that are read, by their numbers among the leaves of its schema.
 pub(super) struct Columns {

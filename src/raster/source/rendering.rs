@@ -27,6 +27,15 @@ pub struct RgbaTile {
     pub warnings: Vec<String>,
 }
 
+impl RgbaTile {
+    /// Colours, `[height, width, 3]`, and which pixels have data, `[height, width]`.
+    pub fn rgb_and_valid(&self) -> (Vec<u8>, Vec<bool>) {
+        let pixels = self.rgba.chunks_exact(4);
+        let rgb = pixels.clone().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        (rgb, pixels.map(|pixel| pixel[3] != 0).collect())
+    }
+}
+
 /// How a raster is shown: three bands (or one, as grey) and the values that become black and white.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rendering {

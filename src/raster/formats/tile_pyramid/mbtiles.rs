@@ -17,7 +17,7 @@ use crate::georef::Bounds;
 use crate::raster::error::RasterError;
 use crate::raster::formats::cache::ChunkCache;
 use crate::raster::formats::error::{DecodeError, damaged};
-use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore, tile_at};
+use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
 use crate::storage::ReadError;
 use crate::sync::IgnorePoison;
 use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
@@ -186,7 +186,7 @@ fn are_plausible(connection: &Connection, zoom: i64, bounds: Bounds) -> Result<b
     let Ok(TileExtent { max_zoom, bounds_lon_lat: bounds, .. }) = TileExtent::try_new(zoom, zoom, bounds) else {
         return Ok(false);
     };
-    let corner = |lon: f64, lat: f64| tile_at(max_zoom, lon, lat);
+    let corner = |lon: f64, lat: f64| TileCoord::at(max_zoom, lon, lat);
     let (Some(south_west), Some(north_east)) = (corner(bounds.min_x, bounds.min_y), corner(bounds.max_x, bounds.max_y))
     else {
         return Ok(false);

@@ -26,7 +26,7 @@ use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, G
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::samples::Samples;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, SampleType};
-use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
+use crate::tiles::{MAX_LAT, MAX_ZOOM, TileCoord, WORLD_LON_LAT, WORLD_M, world_position};
 
 /// Bytes accepted in one encoded tile.
 const MAX_TILE_BYTES: u64 = 8 << 20;
@@ -39,9 +39,6 @@ const BATCH: usize = 64;
 
 /// Samples per pixel of a decoded tile: red, green, blue and validity.
 const SAMPLES: usize = 4;
-
-/// Latitude where Web Mercator ends, degrees.
-const MAX_LAT: f64 = 85.051_128_779_806_6;
 
 /// A source of encoded tiles.
 pub(crate) trait TileStore: Send + Sync {
@@ -65,7 +62,7 @@ pub(crate) struct TileExtent {
 
 impl TileExtent {
     /// The whole world.
-    pub(crate) const WORLD: Bounds = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
+    pub(crate) const WORLD: Bounds = WORLD_LON_LAT;
 
     /// Checks zooms and bounds.
     ///
@@ -111,22 +108,8 @@ impl TileExtent {
     /// The tile of a zoom that contains the centre of the bounds.
     fn middle(&self, zoom: u8) -> Option<TileCoord> {
         let Bounds { min_x, min_y, max_x, max_y } = self.bounds_lon_lat;
-        tile_at(zoom, (min_x + max_x) / 2.0, (min_y + max_y) / 2.0)
+        TileCoord::at(zoom, (min_x + max_x) / 2.0, (min_y + max_y) / 2.0)
     }
-}
-
-/// The tile of a zoom that contains a position in degrees.
-fn tile_at(zoom: u8, lon: f64, lat: f64) -> Option<TileCoord> {
-    let (x, y) = world_position(lon, lat);
-    let side = f64::from(1u32 << zoom);
-    TileCoord::try_new(zoom.into(), (x * side) as u64, (y * side) as u64).ok()
-}
-
-/// Position in the Web Mercator square, 0 … 1 from its north-west corner.
-fn world_position(lon: f64, lat: f64) -> (f64, f64) {
-    let (sin, limit) = (lat.to_radians().sin(), 1.0 - f64::EPSILON);
-    let (x, y) = (lon / 360.0 + 0.5, 0.5 - sin.atanh() / (2.0 * std::f64::consts::PI));
-    (x.clamp(0.0, limit), y.clamp(0.0, limit))
 }
 
 /// Map tiles as a raster.
