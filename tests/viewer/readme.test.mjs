@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { screenshot } from "./page.mjs";
-import { startBrowser, startServer } from "./server.mjs";
+import { browser, server } from "./stage.mjs";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 
@@ -14,19 +14,6 @@ const WRITTEN_ADDRESS = "http://127.0.0.1:8080";
 
 /** Where the copied page seems to be: a host that does not exist, so that only what the test serves is there. */
 const PAGE = "https://somebody.example/map.html";
-
-let server;
-let browser;
-
-before(async () => {
-  server = await startServer();
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  server?.stop();
-});
 
 /** The page in the README, with the address of the test's server. */
 function readmePage() {

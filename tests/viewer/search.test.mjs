@@ -1,28 +1,15 @@
 /** Search by example in the viewer: a click, what is like it, what is not, keys, and the index that is made once. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { open, screenshot, settled } from "./page.mjs";
-import { startBrowser, startServer } from "./server.mjs";
+import { browser, server } from "./stage.mjs";
 
 /** The north of Africa, in one window of the model. */
 const AFRICA = "#model=world&task=water&view=4.00/21.90000/22.50000";
 
 const DESERT = [12.5, 24];
 const SEA = [18, 34.5];
-
-let server;
-let browser;
-
-before(async () => {
-  server = await startServer();
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  server?.stop();
-});
 
 /** Clicks a place, given in degrees. */
 async function clickPlace(page, place) {

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { open, screenshot, settled, shareOfChangedPixels } from "./page.mjs";
-import { startBrowser, startServer } from "./server.mjs";
+import { browser, server } from "./stage.mjs";
 
 /** The north of Africa: a view in one window of the model, which one forward pass serves, with all the places below. */
 const AFRICA = "#model=world&task=water&view=4.00/21.90000/22.50000";
@@ -15,19 +15,6 @@ const PLACES = {
   desert: [[6, 28], [8, 21], [11, 30], [14, 24], [16, 19], [19, 28], [23, 22], [26, 27], [29, 20], [33, 23]],
   savanna: [[8, 8], [11, 9], [14, 8], [17, 7], [20, 8], [23, 9], [25, 7], [27, 8], [30, 9], [33, 8]],
 };
-
-let server;
-let browser;
-
-before(async () => {
-  server = await startServer();
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  server?.stop();
-});
 
 /** A test with a page at Africa. It fails if the console has a warning or an error at the end, but for answers that it `expects`. */
 const see = (name, check, expected = /^$/) =>

@@ -2,22 +2,9 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { demo, drop, fixture, open, screenshot, settled, shareOfChangedPixels } from "./page.mjs";
-import { startBrowser, startServer } from "./server.mjs";
-
-let server;
-let browser;
-
-before(async () => {
-  server = await startServer();
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  server?.stop();
-});
+import { browser, server } from "./stage.mjs";
 
 /** A test with its own page. It fails if the console has a warning or an error at the end. */
 const see = (name, fragment, check, options) =>
