@@ -95,7 +95,7 @@ impl Engine {
 /// vector has no direction.
 fn add_cells(mut new: NewIndex, answer: &Prediction) -> Result<NewIndex, EngineError> {
     let (Output::Cells(cells), Some(georef)) = (&answer.output, &answer.georef) else { return Ok(new) };
-    for (row, col) in (0..cells.height).flat_map(|row| (0..cells.width).map(move |col| (row, col))) {
+    for (row, col) in cells.places() {
         let Some(vector) = cells.vector(row, col).filter(|vector| vector.iter().any(|value| *value != 0.0)) else {
             continue;
         };
