@@ -5,6 +5,7 @@
 //! network, for which the least recently used models that no request needs are evicted.
 
 mod loading;
+mod slot;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use candle_core::{DType, Device};
 use moka::future::Cache;
 
+use self::slot::Slot;
 use super::documents::{DocumentKind, DocumentName};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
@@ -71,13 +73,20 @@ pub struct Models {
 
 struct Shared {
     known: RwLock<BTreeMap<String, Known>>,
-    loaded: Cache<String, Arc<LoadedModel>>,
+    loaded: Cache<String, Arc<Slot>>,
     loading: Mutex<HashSet<String>>,
     memory: ModelMemory,
     idle: Option<Duration>,
     locator: WeightsLocator,
     device: Device,
     dtype: DType,
+}
+
+impl Shared {
+    /// The models in memory. Unlike a look-up, this is no use of them that would keep them from going idle.
+    fn loaded(&self) -> impl Iterator<Item = Arc<LoadedModel>> + '_ {
+        self.loaded.iter().filter_map(|(_, slot)| slot.model())
+    }
 }
 
 /// What is known of a model's weights without reading them.
@@ -112,9 +121,11 @@ fn digest(spec: &ModelSpec) -> String {
 impl Models {
     /// A registry of `specs` whose networks will run on `device`.
     pub fn new(specs: Vec<ModelSpec>, locator: WeightsLocator, device: Device, options: &ModelOptions) -> Self {
-        let mut loaded = Cache::builder().name("models").eviction_listener(|id, model: Arc<LoadedModel>, cause| {
-            let bytes = model.network.weight_bytes();
-            tracing::info!(model = %id, ?cause, mib = bytes / MIB, "model unloaded");
+        let mut loaded = Cache::builder().name("models").eviction_listener(|id, slot: Arc<Slot>, cause| {
+            if let Some(model) = slot.empty() {
+                let bytes = model.network.weight_bytes();
+                tracing::info!(model = %id, ?cause, mib = bytes / MIB, "model unloaded");
+            }
         });
         if let Some(idle) = options.idle {
             loaded = loaded.time_to_idle(idle);
@@ -171,17 +182,15 @@ impl Models {
     /// The state of a model whose specification has been looked up.
     pub fn status_of(&self, spec: Arc<ModelSpec>) -> ModelStatus {
         let loading = self.shared.loading.lock().ignore_poison().contains(&spec.id);
-        let loaded = self.shared.loaded.contains_key(&spec.id);
+        let loaded = self.shared.loaded().find(|model| model.spec.id == spec.id);
         let place = self.shared.locator.place(&spec);
-        let state = match (loaded, loading, &place) {
+        let state = match (loaded.is_some(), loading, &place) {
             (true, ..) => WeightsState::Loaded,
             (_, true, _) => WeightsState::Loading,
             (_, _, WeightsPlace::Remote) => WeightsState::Remote,
             _ => WeightsState::Cached,
         };
-        // Reading the cached model would count as a use and keep it from going idle.
-        let loaded_bytes =
-            self.shared.loaded.iter().find(|(id, _)| **id == spec.id).map(|(_, model)| model.network.weight_bytes());
+        let loaded_bytes = loaded.map(|model| model.network.weight_bytes());
         let kind = self.shared.locator.kind(&spec);
         let known = self.shared.known.read().ignore_poison();
         let persistent = known.get(&spec.id).is_some_and(|known| known.persistent);
@@ -230,9 +239,9 @@ impl Models {
         self.spec(id)?;
         // Those that stand on it hold its network too.
         let on_it = |model: &LoadedModel| model.base.as_ref().is_some_and(|base| base.spec.id == id);
-        let above: Vec<_> = self.shared.loaded.iter().filter(|(_, model)| on_it(model)).map(|(id, _)| id).collect();
-        for id in above {
-            self.shared.loaded.invalidate(&*id).await;
+        let above: Vec<_> = self.shared.loaded().filter(|model| on_it(model)).collect();
+        for model in above {
+            self.shared.loaded.invalidate(&model.spec.id).await;
         }
         let was_there = self.shared.loaded.remove(id).await.is_some();
         self.shared.loaded.run_pending_tasks().await;

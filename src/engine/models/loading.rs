@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
+use super::slot::Slot;
 use super::{ModelWeights, Models, Shared};
 use crate::engine::blocking;
 use crate::engine::error::EngineError;
@@ -42,10 +43,21 @@ impl Models {
         let (models, spec) = (self.clone(), spec.clone());
         // The spawned task owns the load, which continues if this request is cancelled.
         tokio::spawn(async move {
-            let load = models.load_once(spec.clone());
-            let loaded = models.shared.loaded.try_get_with(spec.id.clone(), load).await;
-            models.shared.loaded.run_pending_tasks().await;
-            loaded.map_err(EngineError::from)
+            loop {
+                let mut read = None;
+                let load = async {
+                    let model = models.load_once(spec.clone()).await?;
+                    // While it is held here, no other load evicts it.
+                    read = Some(model.clone());
+                    Ok::<_, EngineError>(Arc::new(Slot::new(model)))
+                };
+                let slot = models.shared.loaded.try_get_with(spec.id.clone(), load).await?;
+                models.shared.loaded.run_pending_tasks().await;
+                // One that another request read may be evicted already.
+                if let Some(model) = read.or_else(|| slot.model()) {
+                    return Ok(model);
+                }
+            }
         })
         .await
         .unwrap_or(Err(EngineError::Panicked))
@@ -54,9 +66,9 @@ impl Models {
     /// The model with this specification's id, if it is in memory together with the network that its heads stand on. Both count
     /// as used: while a model is used, its base is neither idle nor the first to be evicted.
     async fn in_memory(&self, spec: &ModelSpec) -> Option<Arc<LoadedModel>> {
-        let model = self.shared.loaded.get(&spec.id).await?;
+        let model = self.shared.loaded.get(&spec.id).await?.model()?;
         if let Some(base) = &model.base {
-            let cached = self.shared.loaded.get(&base.spec.id).await;
+            let cached = self.shared.loaded.get(&base.spec.id).await.and_then(|slot| slot.model());
             if !cached.is_some_and(|cached| Arc::ptr_eq(&cached, base)) {
                 self.shared.loaded.invalidate(&spec.id).await;
                 return None;
@@ -175,18 +187,14 @@ impl Models {
     /// be enough. Those in use stay: without them in the cache, their memory would still be taken. Heads on another model's network
     /// hold it; they are kilobytes and go first.
     async fn make_room(&self, mib: u32) {
-        /// The cache's own handle, and that of its iterator.
-        const HANDLES_OF_IDLE: usize = 2;
         let loaded = &self.shared.loaded;
-        let on_base = loaded.iter().filter(|(_, model)| model.base.is_some());
-        let on_base: Vec<_> =
-            on_base.filter(|(_, model)| Arc::strong_count(model) <= HANDLES_OF_IDLE).map(|(id, _)| id).collect();
+        let idle = || loaded.iter().filter_map(|(_, slot)| slot.idle_model());
+        let on_base: Vec<_> = idle().filter(|model| model.base.is_some()).map(|model| model.spec.id.clone()).collect();
         for id in on_base {
-            loaded.invalidate(&*id).await;
+            loaded.invalidate(&id).await;
         }
-        loaded.run_pending_tasks().await;
-        let idle = loaded.iter().filter(|(_, model)| Arc::strong_count(model) <= HANDLES_OF_IDLE);
-        let mut idle: Vec<_> = idle.map(|(id, model)| (model.last_use(), model.reserved_mib(), id.to_string())).collect();
+        let mut idle: Vec<_> =
+            idle().map(|model| (model.last_use(), model.reserved_mib(), model.spec.id.clone())).collect();
         idle.sort();
         if idle.iter().map(|(_, freed, _)| u64::from(*freed)).sum::<u64>() >= mib.into() {
             let mut freed = 0;
