@@ -119,7 +119,9 @@ impl IntoResponse for EncodedAnswer {
             headers.remove(header::CONTENT_TYPE);
             return (StatusCode::NO_CONTENT, headers).into_response();
         }
-        (headers, Body::from(body)).into_response()
+        let mut response = Response::new(Body::from(body));
+        *response.headers_mut() = headers;
+        response
     }
 }
 

@@ -11,8 +11,6 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::Response;
 use futures::{Stream, StreamExt};
 
 /// The longest that the rest of a body is received.
@@ -20,14 +18,14 @@ const MAX_TIME: Duration = Duration::from_secs(30);
 /// The longest pause of the client.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Lets every handler drop the body of its request without losing the client.
-pub(super) async fn drain_unread(request: Request, next: Next) -> Response {
+/// Lets a handler drop the body of its request without losing the client.
+pub(super) fn drain_unread(request: Request) -> Request {
     // A client that waits for `100 Continue` sends no body before it is told to, which reading the body would do.
     let waits = request.headers().get(header::EXPECT).is_some_and(is_continue);
     if request.body().is_end_stream() || waits {
-        return next.run(request).await;
+        return request;
     }
-    next.run(request.map(|body| Body::from_stream(DrainedBody { chunks: body.into_data_stream() }))).await
+    request.map(|body| Body::from_stream(DrainedBody { chunks: body.into_data_stream() }))
 }
 
 fn is_continue(expectation: &HeaderValue) -> bool {

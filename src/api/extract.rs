@@ -8,7 +8,8 @@ use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use utoipa::IntoParams;
 
 use super::error::Problem;
@@ -48,19 +49,43 @@ fn names<T: QueryGroup>() -> &'static [String] {
     NAMES.write().ignore_poison().entry(TypeId::of::<T>()).or_insert_with(|| names.leak())
 }
 
-/// Deserialises the parameters of one group and adds its names to `known`.
-fn group<T: QueryGroup>(pairs: &[(String, String)], known: &mut BTreeSet<&'static str>) -> Result<T, Problem> {
+/// Deserialises the parameters of one group.
+fn group<T: QueryGroup>(pairs: &[(String, String)]) -> Result<T, Problem> {
     let names = names::<T>();
-    let mut own = serde_json::Map::new();
-    for (name, value) in pairs.iter().filter(|(name, _)| names.contains(name)) {
-        if own.insert(name.clone(), value.clone().into()).is_some() {
-            return Err(Problem::invalid(format!("query: found a duplicate {name:?}; one is needed")));
-        }
+    let own = || pairs.iter().filter(|(name, _)| names.contains(name));
+    if let Some((name, _)) = own().enumerate().find_map(|(i, pair)| own().skip(i + 1).find(|(name, _)| *name == pair.0)) {
+        return Err(Problem::invalid(format!("query: found a duplicate {name:?}; one is needed")));
     }
-    let group =
-        T::deserialize(serde_json::Value::Object(own)).map_err(|error| Problem::invalid(format!("query: {error}")))?;
-    known.extend(names.iter().map(String::as_str));
-    Ok(group)
+    let given = MapDeserializer::new(own().map(|(name, value)| (name.as_str(), Given(value))));
+    T::deserialize(given).map_err(|error: serde::de::value::Error| Problem::invalid(format!("query: {error}")))
+}
+
+/// The value of a parameter that is given: `Some` text.
+struct Given<'a>(&'a str);
+
+impl<'de> IntoDeserializer<'de, serde::de::value::Error> for Given<'_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Given<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_str(self.0)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_some(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq
+        tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 macro_rules! query_of_groups {
@@ -88,9 +113,8 @@ macro_rules! query_of_groups {
             /// # Errors
             /// As of a query.
             pub(super) fn of(pairs: &[(String, String)]) -> Result<Self, Problem> {
-                let mut known = BTreeSet::new();
-                let groups = ($(group::<$group>(pairs, &mut known)?,)+);
-                reject_unknown(pairs, &known)?;
+                let groups = ($(group::<$group>(pairs)?,)+);
+                reject_unknown(pairs, &[$(names::<$group>()),+])?;
                 Ok(Self(groups))
             }
         }
@@ -109,11 +133,12 @@ fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
         .map_err(|rejection| Problem::rejected(rejection.status(), rejection.body_text()))
 }
 
-fn reject_unknown(pairs: &[(String, String)], known: &BTreeSet<&str>) -> Result<(), Problem> {
-    match pairs.iter().find(|(name, _)| !known.contains(name.as_str())) {
+fn reject_unknown(pairs: &[(String, String)], groups: &[&[String]]) -> Result<(), Problem> {
+    match pairs.iter().find(|(name, _)| !groups.iter().any(|names| names.contains(name))) {
         None => Ok(()),
         Some((name, _)) => {
-            let known: Vec<&str> = known.iter().copied().collect();
+            let known: BTreeSet<&str> = groups.iter().copied().flatten().map(String::as_str).collect();
+            let known: Vec<&str> = known.into_iter().collect();
             Err(Problem::invalid(format!("query: there is no parameter {name:?}; there are {}", known.join(", "))))
         }
     }

@@ -7,16 +7,14 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderName};
 use axum::http::uri::Authority;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use super::error::Problem;
 use super::middleware::Peer;
 use super::problem_kind::ProblemKind;
-use super::state::{ApiOptions, AppState};
+use super::state::ApiOptions;
 
 /// Headers in which a proxy says what the client asked it.
 static FORWARDED: [HeaderName; 5] = [
@@ -27,25 +25,26 @@ static FORWARDED: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-proto"),
 ];
 
-/// The outermost layer: takes from a request what only a trusted proxy may say. A request without a peer was made in this process.
-pub(super) async fn drop_untrusted(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    if peer(&request).is_some_and(|peer| !is_proxy(peer, state.options())) {
+/// Takes from a request what only a trusted proxy may say. A request without a peer was made in this process.
+pub(super) fn drop_untrusted(request: &mut Request, options: &ApiOptions) {
+    if peer(request).is_some_and(|peer| !is_proxy(peer, options)) {
         FORWARDED.iter().for_each(|name| drop(request.headers_mut().remove(name)));
     }
-    next.run(request).await
 }
 
 /// Refuses requests that name another host than this machine, where the server listens on it alone, and changes by web pages that
 /// are not this server's and that `--cors` does not name.
-pub(super) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let options = state.options();
-    let host = host(&request);
-    let is_direct = peer(&request).is_some_and(|peer| !is_proxy(peer, options));
+///
+/// # Errors
+/// 403, with what would let the request in.
+pub(super) fn check(request: &Request, options: &ApiOptions) -> Result<(), Problem> {
+    let host = host(request);
+    let is_direct = peer(request).is_some_and(|peer| !is_proxy(peer, options));
     if let Some(host) = host.as_ref().filter(|host| options.is_local && is_direct && !is_this_machine(host.host())) {
-        return refused(format!(
+        return Err(refused(format!(
             "found the host {host}; this server listens on this machine alone and has to be asked as localhost or 127.0.0.1, or \
              by a proxy that --trusted-proxy names"
-        ));
+        )));
     }
     if !request.method().is_safe()
         && let Some(origin) = request.headers().get(header::ORIGIN)
@@ -54,16 +53,16 @@ pub(super) async fn check(State(state): State<AppState>, request: Request, next:
         let is_own = host.is_some_and(|host| is_origin_of(&origin, &host, request.headers()));
         if !is_own && !options.cors.as_ref().is_some_and(|allowed| allowed.iter().any(|one| one == "*" || *one == origin)) {
             let shown: String = origin.chars().take(200).collect();
-            return refused(format!(
+            return Err(refused(format!(
                 "pages of {shown} may look, but change nothing here; the server has to be started with --cors {shown}"
-            ));
+            )));
         }
     }
-    next.run(request).await
+    Ok(())
 }
 
-fn refused(detail: String) -> Response {
-    Problem { kind: ProblemKind::Forbidden, detail, retry_after: None }.into_response()
+fn refused(detail: String) -> Problem {
+    Problem { kind: ProblemKind::Forbidden, detail, retry_after: None }
 }
 
 fn peer(request: &Request) -> Option<IpAddr> {

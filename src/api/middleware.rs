@@ -1,7 +1,10 @@
 //! Layers around all handlers: request ids, logs, metrics, problems as JSON, API keys, time limits.
+//!
+//! What can be is a plain function in one of two layers: each layer costs a request several allocations and a copy of all below it.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +19,7 @@ use super::base_url::PathPrefix;
 use super::error::{PROBLEM_JSON, Problem};
 use super::problem_kind::ProblemKind;
 use super::state::AppState;
+use super::{drain, gate};
 use crate::engine::{Caller, Class, ClientId};
 use crate::error::ErrorKind;
 use crate::telemetry;
@@ -39,19 +43,23 @@ pub struct Peer(pub IpAddr);
 pub(super) struct RequestId(pub String);
 
 /// The outermost layer: gives the request its id, logs and measures it, and turns a [`Problem`] into JSON.
-pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let mut request = drain::drain_unread(request);
+    gate::drop_untrusted(&mut request, state.options());
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let route =
-        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let prefix = PathPrefix::of(request.headers());
     let started = Instant::now();
-    let mut response = next.run(request).await;
+    let mut response = match check_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
     let (status, seconds) = (response.status(), started.elapsed().as_secs_f64());
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if status.is_server_error() {
-            tracing::error!(request_id = id, %method, path, status = status.as_u16(), detail = problem.detail, "failed");
+            tracing::error!(request_id = id, %method, path = uri.path(), status = status.as_u16(), detail = problem.detail, "failed");
         }
         response = as_json(&problem, &id, &prefix, response.headers().clone());
     }
@@ -60,7 +68,8 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
         // The length of an empty stream is unknown, so that no `Content-Length: 0` is added, which RFC 9110, 8.6 forbids here.
         *response.body_mut() = Body::from_stream(futures::stream::empty::<Result<Bytes, Infallible>>());
     }
-    tracing::debug!(request_id = id, %method, path, status = status.as_u16(), seconds, "answered");
+    tracing::debug!(request_id = id, %method, path = uri.path(), status = status.as_u16(), seconds, "answered");
+    let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let labels = [("route", route), ("status", status.as_u16().to_string())];
     metrics::counter!(telemetry::HTTP_REQUESTS_TOTAL, &labels).increment(1);
     metrics::histogram!(telemetry::HTTP_REQUEST_SECONDS, &labels[..1]).record(seconds);
@@ -80,13 +89,13 @@ fn complete_headers(headers: &mut HeaderMap, PathPrefix(prefix): &PathPrefix) {
     }
 }
 
-/// Answers 400 to an HTTP/1.1 request without exactly one `Host` header (RFC 9112, 3.2).
-pub(super) async fn require_host(request: Request, next: Next) -> Response {
+/// Refuses an HTTP/1.1 request without exactly one `Host` header (RFC 9112, 3.2).
+fn check_host(request: &Request) -> Result<(), Problem> {
     let count = request.headers().get_all(header::HOST).iter().count();
     if request.version() == Version::HTTP_11 && count != 1 {
-        return Problem::invalid(format!("found {count} Host headers; one is needed")).into_response();
+        return Err(Problem::invalid(format!("found {count} Host headers; one is needed")));
     }
-    next.run(request).await
+    Ok(())
 }
 
 /// The client's id if it is short and safe to log, else a new one.
@@ -102,12 +111,15 @@ fn request_id(headers: &HeaderMap) -> String {
         .map_or_else(new_request_id, str::to_owned)
 }
 
+/// Sixteen hexadecimal digits that no other request of this process has, and hardly one of another process.
 fn new_request_id() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let unique = [now.as_nanos() as u64, COUNT.fetch_add(1, Ordering::Relaxed), u64::from(std::process::id())];
-    let bytes: Vec<u8> = unique.iter().flat_map(|part| part.to_le_bytes()).collect();
-    blake3::hash(&bytes).to_hex()[..16].to_owned()
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let parts = [now.as_nanos() as u64, u64::from(std::process::id())];
+        let hash = blake3::hash(parts.map(u64::to_le_bytes).as_flattened());
+        AtomicU64::new(hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    });
+    format!("{:016x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The JSON response for a problem; headers that inner layers added (CORS, Allow) are kept.
@@ -129,10 +141,9 @@ fn as_json(problem: &Problem, request_id: &str, prefix: &PathPrefix, mut headers
     response
 }
 
-/// Passes on requests that carry one of the API keys, or all requests if no keys are configured.
+/// Passes on requests that carry one of the API keys.
 pub(super) async fn require_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let keys = &state.options().api_keys;
-    if keys.is_empty() || given_key(request.headers()).is_some_and(|given| is_one_of(given, keys)) {
+    if given_key(request.headers()).is_some_and(|given| is_one_of(given, &state.options().api_keys)) {
         return next.run(request).await;
     }
     let detail = "found no valid key; Authorization: Bearer KEY or X-Api-Key: KEY is needed".to_owned();
@@ -153,27 +164,33 @@ fn is_one_of(given: &str, keys: &[String]) -> bool {
     keys.iter().fold(false, |known, key| known | (blake3::hash(key.as_bytes()) == given))
 }
 
-/// Answers 503 to requests that come once the server is closing, except those for its health; those under way go on.
-pub(super) async fn refuse_late(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if state.is_closing() && !path.starts_with("/health/") && path != "/metrics" {
-        return Problem::new(ErrorKind::Unavailable, STOPPING).into_response();
+/// Lets a request in or refuses it, and tells handlers who asks and until when. Answers 504 if they take longer than that, and 503
+/// if the server ends before.
+pub(super) async fn admit(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    if let Err(problem) = gate::check(&request, state.options()).and_then(|()| check_open(&request, &state)) {
+        return problem.into_response();
     }
-    next.run(request).await
-}
-
-/// Tells handlers who asks and until when. Answers 504 if they take longer than that, and 503 if the server ends before.
-pub(super) async fn limit_time(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let limit = state.options().request_timeout;
     let caller = Caller::waiting(Class::Tile, client(&request, &state.options().api_keys), limit);
     request.extensions_mut().insert(caller);
     let answered = tokio::select! {
+        // Most answers are there at once, and nothing else has to be looked at then.
+        biased;
         answered = tokio::time::timeout(limit, next.run(request)) => answered,
         () = state.ended() => return Problem::new(ErrorKind::Unavailable, STOPPING).into_response(),
     };
     answered.unwrap_or_else(|_| {
         Problem::new(ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs_f64())).into_response()
     })
+}
+
+/// Refuses requests that come once the server is closing, except those for its health.
+fn check_open(request: &Request, state: &AppState) -> Result<(), Problem> {
+    let path = request.uri().path();
+    if state.is_closing() && !path.starts_with("/health/") && path != "/metrics" {
+        return Err(Problem::new(ErrorKind::Unavailable, STOPPING));
+    }
+    Ok(())
 }
 
 /// Who shares the device with whom: the holder of an API key if keys are needed, else everybody at one address. Whoever has an IPv6

@@ -76,22 +76,21 @@ pub fn openapi() -> Document {
 /// The service with all routes and layers.
 pub fn router(state: AppState) -> Router {
     let (open, v1) = (routes::open(), routes::v1(state.options()));
-    let v1 = v1.route_layer(axum::middleware::from_fn_with_state(state.clone(), middleware::require_key));
+    let v1 = if state.options().api_keys.is_empty() {
+        v1
+    } else {
+        v1.route_layer(axum::middleware::from_fn_with_state(state.clone(), middleware::require_key))
+    };
     let (routes, document) = open.merge(v1).split_for_parts();
     // One stack, outermost first: layers added one by one are boxed, which costs an allocation per layer and request.
     let layers = ServiceBuilder::new()
-        .layer(axum::middleware::from_fn(drain::drain_unread))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), gate::drop_untrusted))
-        .layer(axum::middleware::from_fn(middleware::observe))
-        .layer(axum::middleware::from_fn(middleware::require_host))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::observe))
         .layer(cors(state.options().cors.as_deref()))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), gate::check))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::admit))
         .map_response(conditional::weaken_if_encoded)
         .map_request(compression::take_identity)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compression::IsText))
-        .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::refuse_late))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::limit_time));
+        .layer(CatchPanicLayer::custom(middleware::panicked));
     routes
         .merge(documentation(document))
         .fallback(|| async { Problem::new(ErrorKind::NotFound, "there is no such route; /docs lists those there are") })

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::middleware::Next;
-use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
+use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
+use tower::Service;
 
 use crate::api::Peer;
 use crate::sync::IgnorePoison;
@@ -183,13 +183,14 @@ impl Connection {
         if self.activity.is_unwanted.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let started = self.activity.idle_since().unwrap_or_else(Instant::now);
-        if started.elapsed() >= self.patience {
-            return Err(io::ErrorKind::TimedOut.into());
+        // Looked at only when the timer fires: to set it anew for each request would cost each request.
+        while self.read_timer.as_mut().poll(context).is_ready() {
+            let end = self.activity.idle_since().unwrap_or_else(Instant::now) + self.patience;
+            if end <= Instant::now() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.read_timer.as_mut().reset(end.into());
         }
-        self.read_timer.as_mut().reset((started + self.patience).into());
-        // Pending, as the time lies ahead: the timer will wake this task.
-        let _ = self.read_timer.as_mut().poll(context);
         Ok(())
     }
 
@@ -264,29 +265,47 @@ impl Connected<IncomingStream<'_, BoundedListener>> for RequestConnection {
 }
 
 /// Counts a request as under way until its answer begins, when the time for reading it starts. Tells handlers who sent it.
-pub(super) async fn count_request(
-    ConnectInfo(RequestConnection(activity)): ConnectInfo<RequestConnection>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    /// Ends the count also if the client leaves.
-    struct UnderWay(Arc<Activity>);
-    impl Drop for UnderWay {
-        fn drop(&mut self) {
-            self.0.touch();
-            self.0.requests.fetch_sub(1, Ordering::Relaxed);
-        }
+#[derive(Clone, Debug)]
+pub(super) struct CountRequests<S>(pub S);
+
+/// Ends the count also if the client leaves.
+struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
-    activity.requests.fetch_add(1, Ordering::Relaxed);
-    request.extensions_mut().insert(Peer(activity.peer));
-    let _under_way = UnderWay(activity);
-    next.run(request).await
+}
+
+impl<S: Service<Request, Future: Send + 'static>> Service<Request> for CountRequests<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let connection = request.extensions().get().map(|ConnectInfo(RequestConnection(activity))| activity.clone());
+        let under_way = connection.map(|activity| {
+            activity.requests.fetch_add(1, Ordering::Relaxed);
+            request.extensions_mut().insert(Peer(activity.peer));
+            UnderWay(activity)
+        });
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            let _under_way = under_way;
+            answer.await
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
     use axum::routing::get;
+    use axum::{Router, ServiceExt};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -302,8 +321,8 @@ mod tests {
         let large = || async { vec![0u8; 64 << 20] };
         let routes =
             Router::new().route("/", get(|| async { "here" })).route("/slow", get(slow)).route("/large", get(large));
-        let routes = routes.layer(axum::middleware::from_fn(count_request));
-        let service = routes.into_make_service_with_connect_info::<RequestConnection>();
+        let service = CountRequests(routes);
+        let service = ServiceExt::<Request>::into_make_service_with_connect_info::<RequestConnection>(service);
         tokio::spawn(async move { axum::serve(listener, service).await });
         address
     }

@@ -10,11 +10,13 @@ mod worker_health;
 use std::io::Write;
 use std::net::SocketAddr;
 
+use axum::ServiceExt;
+use axum::extract::Request;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use self::connections::{BoundedListener, ConnectionLimits, RequestConnection, count_request, most_connections};
+use self::connections::{BoundedListener, ConnectionLimits, CountRequests, RequestConnection, most_connections};
 use self::stopping::{Phase, StopTimes, watch_signals};
 use crate::api::{ApiOptions, AppState, router};
 use crate::assets;
@@ -117,8 +119,8 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
         total: config.server.max_connections.unwrap_or_else(most_connections),
         per_peer: config.server.max_connections_per_peer,
     };
-    let service = router(state.clone()).layer(axum::middleware::from_fn(count_request));
-    let service = service.into_make_service_with_connect_info::<RequestConnection>();
+    let service = CountRequests(router(state.clone()));
+    let service = ServiceExt::<Request>::into_make_service_with_connect_info::<RequestConnection>(service);
     let serving = axum::serve(BoundedListener::new(listener, limits), service);
     let serving = serving.with_graceful_shutdown(closing(stage.clone()));
     tokio::select! {
