@@ -22,7 +22,6 @@ use super::state::AppState;
 use super::{drain, gate};
 use crate::engine::{Caller, Class, ClientId};
 use crate::error::ErrorKind;
-use crate::telemetry;
 
 /// Identifies a request to the client, to proxies and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -69,10 +68,7 @@ pub(super) async fn observe(State(state): State<AppState>, request: Request, nex
         *response.body_mut() = Body::from_stream(futures::stream::empty::<Result<Bytes, Infallible>>());
     }
     tracing::debug!(request_id = id, %method, path = uri.path(), status = status.as_u16(), seconds, "answered");
-    let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let labels = [("route", route), ("status", status.as_u16().to_string())];
-    metrics::counter!(telemetry::HTTP_REQUESTS_TOTAL, &labels).increment(1);
-    metrics::histogram!(telemetry::HTTP_REQUEST_SECONDS, &labels[..1]).record(seconds);
+    state.requests().count(route.as_ref().map_or("none", MatchedPath::as_str), status, seconds);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

@@ -26,6 +26,7 @@ mod preference;
 mod problem_kind;
 mod pulse;
 mod results;
+mod route_metrics;
 mod routes;
 mod spool;
 mod state;

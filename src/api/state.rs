@@ -11,6 +11,7 @@ use super::conditional::cache_control;
 use super::prediction::Predictor;
 use super::pulse::Pulse;
 use super::results::Results;
+use super::route_metrics::RouteMetrics;
 use super::spool::Spool;
 use super::tile_cache::TileCache;
 use super::work::JobWork;
@@ -82,6 +83,7 @@ struct StateParts {
     options: ApiOptions,
     tiles: TileCache,
     metrics: Option<PrometheusHandle>,
+    requests: RouteMetrics,
     stopping: AtomicBool,
     closing: AtomicBool,
     over: SetOnce<()>,
@@ -106,8 +108,21 @@ impl AppState {
         let jobs = Jobs::open(&options.jobs, Arc::new(work))?;
         // Must come after the jobs: their lock ensures that no other process uses the data directory.
         let spool = Spool::new(options.jobs.data_dir.as_deref());
-        let (stopping, closing, over, pulse) = Default::default();
-        let parts = StateParts { engine, predictor, jobs, spool, options, tiles, metrics, stopping, closing, over, pulse };
+        let (requests, stopping, closing, over, pulse) = Default::default();
+        let parts = StateParts {
+            engine,
+            predictor,
+            jobs,
+            spool,
+            options,
+            tiles,
+            metrics,
+            requests,
+            stopping,
+            closing,
+            over,
+            pulse,
+        };
         Ok(Self { shared: Arc::new(parts) })
     }
 
@@ -157,6 +172,11 @@ impl AppState {
     /// `None` if this process records no metrics.
     pub(super) fn metrics(&self) -> Option<&PrometheusHandle> {
         self.shared.metrics.as_ref()
+    }
+
+    /// Counts what was answered.
+    pub(super) fn requests(&self) -> &RouteMetrics {
+        &self.shared.requests
     }
 
     /// The `Cache-Control` header of tiles.

@@ -73,7 +73,7 @@ pub struct Models {
 
 struct Shared {
     known: RwLock<BTreeMap<String, Known>>,
-    loaded: Cache<String, Arc<Slot>>,
+    loaded: Cache<String, Arc<Slot<LoadedModel>>>,
     loading: Mutex<HashSet<String>>,
     memory: ModelMemory,
     idle: Option<Duration>,
@@ -121,7 +121,7 @@ fn digest(spec: &ModelSpec) -> String {
 impl Models {
     /// A registry of `specs` whose networks will run on `device`.
     pub fn new(specs: Vec<ModelSpec>, locator: WeightsLocator, device: Device, options: &ModelOptions) -> Self {
-        let mut loaded = Cache::builder().name("models").eviction_listener(|id, slot: Arc<Slot>, cause| {
+        let mut loaded = Cache::builder().name("models").eviction_listener(|id, slot: Arc<Slot<LoadedModel>>, cause| {
             if let Some(model) = slot.empty() {
                 let bytes = model.network.weight_bytes();
                 tracing::info!(model = %id, ?cause, mib = bytes / MIB, "model unloaded");

@@ -11,6 +11,7 @@ use super::models::Models;
 use super::options::{EmbeddingOptions, ObjectLimit, PixelOptions};
 use super::sources::Sources;
 use super::window::WindowKey;
+use crate::georef::Georef;
 use crate::identity::identity_of;
 use crate::nn::Part;
 use crate::prediction::Pool;
@@ -63,8 +64,8 @@ pub struct TilePlan {
     pub(super) embedding: EmbeddingOptions,
     pub(super) objects: ObjectRule,
     pub(super) limit: ObjectLimit,
-    /// True if the source overlaps the window.
-    pub(super) is_covered: bool,
+    /// The window's grid.
+    target: Georef,
     identity: String,
 }
 
@@ -86,9 +87,8 @@ impl TilePlan {
         let window = grid.window_of(tile, tile_size_px);
         let target = grid.georef(window);
         let source = sources.at(sources.opened(&source).await?, &target, pixels.captures.datetime).await?;
-        let is_covered = source.covers(&target);
         let mut weights = models.weights(&model.spec)?;
-        if weights.place == WeightsPlace::Remote && is_covered {
+        if weights.place == WeightsPlace::Remote && source.covers(&target) {
             // Boxed: loading is rare, and its large state would otherwise be part of every cached tile's future.
             weights.revision = Box::pin(models.load_spec(&model.spec)).await?.revision.clone();
         }
@@ -105,12 +105,17 @@ impl TilePlan {
         };
         let task = &planned.model.task.name;
         let identity = identity_of(&(&key, task, tile, tile_size_px, &embedding, objects, limit.per_window(), grid));
-        Ok(Self { planned, source, key, tile, tile_size_px, area, embedding, objects, limit, is_covered, identity })
+        Ok(Self { planned, source, key, tile, tile_size_px, area, embedding, objects, limit, target, identity })
     }
 
     /// The requested task.
     pub fn task(&self) -> &Arc<Task> {
         &self.planned.model.task
+    }
+
+    /// True if the source overlaps the window. Looked at only when a tile is not cached: the window's edges are projected for it.
+    pub(super) fn is_covered(&self) -> bool {
+        self.source.covers(&self.target)
     }
 
     /// The kind of the weights that will answer.

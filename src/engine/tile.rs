@@ -32,7 +32,7 @@ pub(super) async fn predict(
         georef: Some(plan.tile.georef(size)),
         warnings: plan.source.unmatched(&plan.key.pixels.captures).into_iter().collect(),
     };
-    if !plan.is_covered || !prediction.warnings.is_empty() {
+    if !plan.is_covered() || !prediction.warnings.is_empty() {
         return Ok((prediction, Timings::default()));
     }
     let model = models.load_planned(&plan.planned).await?;

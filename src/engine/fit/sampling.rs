@@ -96,7 +96,7 @@ impl Sampling<'_> {
         };
         let plan = TilePlan::new(request, models, sources, windows.grid()).await?;
         samples.warnings.extend(plan.source.unmatched(&plan.key.pixels.captures));
-        if !plan.is_covered || !samples.warnings.is_empty() {
+        if !plan.is_covered() || !samples.warnings.is_empty() {
             return Ok(samples);
         }
         let model = models.load_planned(&plan.planned).await?;
