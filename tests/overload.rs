@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::time::Instant;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use common::{Reply, router_with, send, settings};
+use common::{Reply, grey_square, post_to, router_with, send, settings};
 use satlas_serve::config::Span;
 
 fn router(queue: usize) -> Router {
@@ -50,4 +52,25 @@ async fn one_window_is_one_place_whatever_the_formats() {
     for reply in futures::future::join_all(paths.iter().map(|path| get(&router, path))).await {
         assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
     }
+}
+
+#[tokio::test]
+async fn a_scene_that_takes_too_long_ends_once_its_first_windows_show_it() {
+    const PATH: &str = "/v1/predict/world/water?format=png";
+    let predict = async |router: &Router, side| {
+        let started = Instant::now();
+        (post_to(router, PATH, "application/x-npy", grey_square(side)).await, started.elapsed())
+    };
+    let measured = router(64);
+    predict(&measured, 640).await;
+    let (_, window) = predict(&measured, 640).await;
+    let (engine, mut server) = settings();
+    // Of 36 windows.
+    server.request_timeout = Span(window * 10);
+    let router = router_with(engine, server);
+    assert_eq!(post_to(&router, "/v1/models/world/load", "", Vec::new()).await.status, 200);
+    let (reply, taken) = predict(&router, 3200).await;
+    let detail = reply.problem(413);
+    assert!(detail.contains("this takes about") && detail.contains("Prefer: respond-async"), "{detail}");
+    assert!(taken < window * 9, "{taken:?}, a window takes {window:?}");
 }

@@ -6,75 +6,17 @@
 Time is that of the whole case in seconds, memory the process's peak (VmHWM). SATLAS_SERVE_BIN names another binary.
 """
 
-import http.client
 import json
 import os
+import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 import inputs
-
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-BINARY = os.environ.get("SATLAS_SERVE_BIN", os.path.join(ROOT, "target", "release", "satlas-serve"))
-PATIENCE_S = 300
-
-
-class Server:
-    """A server of its own, on a free port, with synthetic weights."""
-
-    def __init__(self, *options, nofile=None):
-        command = [BINARY, "serve", "--port", "0", "--weights", "synthetic:1", "--log-level", "error", *options]
-        if nofile:
-            command = ["prlimit", "--nofile=%d" % nofile, *command]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.port = int(self.process.stdout.readline().decode().strip().rsplit(":", 1)[1])
-        self.log = []
-        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        started = time.monotonic()
-        self.process.terminate()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        self.stopped_s = time.monotonic() - started
-
-    def status(self, name, default="?"):
-        try:
-            with open("/proc/%d/status" % self.process.pid) as lines:
-                return next((line.split()[1] for line in lines if line.startswith(name + ":")), default)
-        except OSError:
-            return default
-
-    def send(self, method, path, body=None, media="application/octet-stream", patience=PATIENCE_S):
-        """The status of the answer, or what went wrong instead."""
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience)
-            connection.request(method, path, body, {"Content-Type": media} if body else {})
-            answer = connection.getresponse()
-            self.last = answer.read()
-            return str(answer.status)
-        except OSError as error:
-            return type(error).__name__
-        except http.client.HTTPException as error:
-            return type(error).__name__
-
-    def together(self, count, *request):
-        found = [None] * count
-        def send(index):
-            found[index] = self.send(*request)
-        threads = [threading.Thread(target=send, args=(index,)) for index in range(count)]
-        [thread.start() for thread in threads]
-        [thread.join() for thread in threads]
-        return " ".join(found)
+from server import ROOT, Server
 
 
 def embedding_of_a_large_picture(server):
@@ -142,7 +84,7 @@ def clients_that_do_not_read(server):
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.port))
-        head = "POST /v1/predict/world/water?format=npy HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\n" \
+        head = "POST /v1/predict/world/water?format=npy HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\n" \
             "Content-Length: %d\r\n\r\n" % len(array)
         try:
             client.sendall(head.encode() + array)
@@ -178,11 +120,123 @@ def models_at_once(server):
     return " ".join(found)
 
 
+NPY = "application/x-npy"
+JSON = "application/json"
+
+
+def counted(statuses):
+    """`2 x 413, 200` for a list of statuses."""
+    return ", ".join(("%d x " % statuses.count(one) if statuses.count(one) > 1 else "") + one for one in sorted(set(statuses)))
+
+
+def odd_npys(server):
+    return counted([server.send("POST", "/v1/predict/world/water?format=png", odd, NPY) for odd in inputs.odd_npys()])
+
+
+def npy_of_many_images(server):
+    array = inputs.npy((20_000_000, 1, 1, 1))
+    paths = ["/v1/predict/world/water?format=png", "/v1/predict/world/embedding/batch", "/v1/sources?id=many"]
+    return " ".join(server.send("POST", path, array, NPY) for path in paths)
+
+
+def npys_at_once(server):
+    array = inputs.npy((3, 4000, 4000), "<f8")
+    return counted(server.together(16, "POST", "/v1/predict/world/water?format=png", array, NPY).split())
+
+
+def slow_uploads(server):
+    """Bodies of just below what is kept in memory, whose last bytes come one a second."""
+    clients = []
+    for _ in range(200):
+        client = socket.socket()
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"POST /v1/predict/world/water HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\n"
+                       b"Content-Length: 8000000\r\n\r\n" + bytes(7_900_000))
+        clients.append(client)
+    for _ in range(10):
+        time.sleep(1)
+        for client in clients:
+            try:
+                client.sendall(b"0")
+            except OSError:
+                # It has been answered.
+                pass
+    held = int(server.status("VmRSS", "0")) // 1024
+    found = server.send("GET", "/health/live", patience=20)
+    [client.close() for client in clients]
+    return "%d MiB held by 200 uploads, /health/live %s" % (held, found)
+
+
+def polygon_of_long_edges(server):
+    body = json.dumps({"source": "world", "geometry": inputs.zigzag(), "pixel_size": 100}).encode()
+    other = json.dumps({"source": "world", "geometry": inputs.zigzag(west=-60, east=-20, south=-20, north=20)}).encode()
+    path = "/v1/predict/world/water/area?format=png"
+    return " ".join(server.send("POST", path, text, JSON) for text in (body, other))
+
+
+def odd_tiffs(server):
+    tiffs = [inputs.chained_tiff(), inputs.circular_tiff(), inputs.long_tags_tiff()]
+    return " ".join(server.send("POST", "/v1/predict/world/water?format=png", tiff, "image/tiff") for tiff in tiffs)
+
+
+def compressed_bodies(server):
+    bomb, gzip = inputs.gzip_bomb(), [("Content-Encoding", "gzip")]
+    sent = [("/v1/predict/world/water", "image/tiff"), ("/v1/models", JSON), ("/v1/sources", JSON), ("/v1/indexes?id=a", NPY)]
+    return " ".join(server.send("POST", path, bomb, media, headers=gzip) for path, media in sent)
+
+
+def nested_documents(server):
+    deep = [inputs.nested(500_000), inputs.nested(150_000, b'{"a":', b"}"), inputs.nested(500_000, closing=b"")]
+    paths = ["/v1/models", "/v1/jobs", "/v1/models/world/fit", "/v1/sources", "/v1/indexes/area", "/v1/predict/world/water/area"]
+    return counted([server.send("POST", path, text, JSON) for path in paths for text in deep])
+
+
+def many_labels(server):
+    body = inputs.labels(65_000)
+    return counted(server.together(8, "POST", "/v1/models/world/fit", body, JSON).split())
+
+
+def stac_documents(server):
+    found = []
+    shutil.copy(os.path.join(ROOT, "static", "demo", "trees_osbs.tif"), os.path.join(server.root, "one.tif"))
+    for name, text in (("many", inputs.stac_items(400_000)), ("deep", b'{"type":"Feature","assets":' + inputs.nested(1_000_000) + b"}")):
+        with open(os.path.join(server.root, name + ".json"), "wb") as file:
+            file.write(text)
+        found.append(server.send("POST", "/v1/sources", json.dumps({"id": name, "path": name + ".json"}).encode(), JSON))
+    return " ".join(found)
+
+
+def large_answers_that_nobody_reads(server):
+    """Three clients each that ask for arrays, GeoTIFF and feature maps, and read nothing."""
+    array, clients = inputs.npy((3, 3000, 3000)), []
+    for path in ["water?format=npy", "water?format=tif", "embedding?format=npy&pool=none&layer=fpn.0"]:
+        for _ in range(3):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            head = "POST /v1/predict/world/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\nContent-Length: %d\r\n\r\n"
+            try:
+                client.sendall((head % (path, len(array))).encode() + array)
+            except OSError:
+                # Refused before all of it was read.
+                pass
+            clients.append(client)
+    held = []
+    for _ in range(10):
+        time.sleep(10)
+        held.append(int(server.status("VmRSS", "0")) // 1024)
+    found = server.send("GET", "/health/live", patience=20)
+    [client.close() for client in clients]
+    return "%d MiB held at most, %d after 100 s, /health/live %s" % (max(held), held[-1], found)
+
+
 CASES = [
     (embedding_of_a_large_picture, {}), (unpooled_embedding_of_a_large_picture, {}), (wide_picture, {}),
     (shared_mask_directories, {}), (pictures_as_sources, {}), (one_strip_eight_times, {}), (odd_palette, {}),
     (endless_view, {}), (silent_connections, {"nofile": 1024}), (clients_that_do_not_read, {}), (large_manifests, {}),
-    (models_at_once, {"options": ["--model-memory", "256MiB"]}),
+    (models_at_once, {"options": ["--model-memory", "256MiB"]}), (odd_npys, {}), (npy_of_many_images, {}), (npys_at_once, {}),
+    (slow_uploads, {}), (polygon_of_long_edges, {}), (odd_tiffs, {}), (compressed_bodies, {}), (nested_documents, {}),
+    (many_labels, {}), (stac_documents, {}), (large_answers_that_nobody_reads, {}),
 ]
 
 

@@ -74,3 +74,81 @@ def large_manifest(identity, megabytes=0.94, heads=30, categories=800):
     heads = [{"task": "task_%d" % number, "type": "segment", "categories": names} for number in range(heads)]
     manifest = {"id": identity, "base": "Sentinel2_SwinT_SI_RGB", "seed": 1, "heads": heads}
     return json.dumps(manifest, separators=(",", ":")).encode()
+
+
+def npy(shape, descr="|u1", values=None):
+    """An array of zeros, or of `values`."""
+    text = b"{'descr': '%s', 'fortran_order': False, 'shape': %s, }" % (descr.encode(), str(shape).encode())
+    count = int(descr[2:]) * (1 if values is None else 0)
+    for side in shape:
+        count *= side
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + text.ljust(117) + b"\n" + (bytes(count) if values is None else values)
+
+
+def odd_npys():
+    """Headers of every odd form, and shapes whose product overflows."""
+    head = lambda text: b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    shape = lambda text: head(b"{'descr': '|u1', 'fortran_order': False, 'shape': %s}" % text) + bytes(64)
+    return [
+        head(b"{" * 100), head(b"(" * 9000), head(b"{'shape': " + b"(" * 9000), b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
+        b"\x93NUMPY\x03\x00\xff\xff\xff\x7f" + bytes(100), b"\x93NUMPY", b"\x93NUMPY\x01", head(b"'" * 9999), head(b" " * 9999),
+        head(b"{'descr': '" + b"a" * 9000 + b"', 'fortran_order': False, 'shape': (1, 1)}"), head(b"{'descr': {'descr': {}}}"),
+        head(b"{'descr': '|u1', 'fortran_order': False, 'shape': (1,1), " * 100 + b"}"), shape(b"(%s)" % (b"1," * 4000)),
+        shape(b"(18446744073709551615, 2)"), shape(b"(4294967296, 4294967296)"), shape(b"(2, 2305843009213693952, 2, 2)"),
+        shape(b"(65536, 65536, 65536, 65536)"), shape(b"(1, 1, 1, 18446744073709551616)"), shape(b"(0, 0)"), shape(b"(-1, -1)"),
+        shape(b"(1e9, 1)"), shape(b"()"), shape(b"(64, 1, 1, 1)"), shape(b"(1, 4096, 134217728)"), shape(b"[8, 8]"), shape(b"(8 8)"),
+    ]
+
+
+def zigzag(teeth=15_000, west=-170.0, east=170.0, south=-60.0, north=70.0):
+    """A polygon whose edges all run from one side of the area to the other."""
+    step = (north - south) / teeth
+    corners = [[east if tooth % 2 else west, round(south + tooth * step, 5)] for tooth in range(teeth)]
+    return {"type": "Polygon", "coordinates": [corners + [[west, north], corners[0]]]}
+
+
+def chained_tiff(directories=65_000):
+    """A pixel, and a long chain of directories that share it."""
+    return _tiff([[(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
+                   (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1)]] * directories, b"\0\0")
+
+
+def circular_tiff():
+    """A pixel whose directory comes after itself."""
+    tiff = bytearray(chained_tiff(1))
+    tiff[-4:] = tiff[4:8]
+    return bytes(tiff)
+
+
+def long_tags_tiff(count=120_000_000, tags=60):
+    """A pixel with many tags that all claim the same long array of values."""
+    body = bytes(1 << 20)
+    main = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1),
+            (278, 3, 1, 1), (279, 4, 1, 1)]
+    huge = [(tag, 12, min(count, len(body) // 8), 8) for tag in (33550, 33922, 34264, 34736, 42112)]
+    return _tiff([sorted(main + huge + [(40000 + tag, 2, len(body), 8) for tag in range(tags)])], body)
+
+
+def gzip_bomb(megabytes=1024):
+    """Zeros of so many megabytes, as gzip."""
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join([packer.compress(bytes(1 << 20)) for _ in range(megabytes)] + [packer.flush()])
+
+
+def nested(depth, opening=b"[", closing=b"]"):
+    return opening * depth + b"0" + closing * depth
+
+
+def stac_items(count):
+    """A collection of so many items."""
+    item = {"type": "Feature", "id": "i", "geometry": None, "bbox": [0, 0, 1, 1], "properties": {"datetime": "2024-01-01T00:00:00Z"},
+            "assets": {"B02": {"href": "one.tif"}}}
+    return json.dumps({"type": "FeatureCollection", "features": [dict(item, id="i%d" % n) for n in range(count)]}).encode()
+
+
+def labels(points):
+    """A fit on so many points."""
+    feature = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [8.5, 25]}, "properties": {"class": "a"}}
+    text = json.dumps(feature, separators=(",", ":")).encode()
+    return b'{"id":"p","source":"world","task":"ground","type":"segment","labels":{"type":"FeatureCollection","features":[' + \
+        b",".join([text] * points) + b"]}}"

@@ -26,7 +26,7 @@ async def ask(port, path, source="127.0.0.1", timeout=300, body=None, headers=""
             reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
             method = "GET" if body is None else "POST"
             length = f"Content-Length: {len(body)}\r\n" if body else ""
-            writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{headers}\r\n".encode() + (body or b""))
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}{headers}\r\n".encode() + (body or b""))
             answer = await reader.read()
             head = answer.split(b"\r\n\r\n", 1)[0].decode()
             return int(head[9:12]), time.monotonic() - started, head
@@ -75,7 +75,7 @@ class Server:
 
 async def metrics(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     text = (await reader.read()).decode()
     writer.close()
     return text

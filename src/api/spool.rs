@@ -1,10 +1,10 @@
-//! Receives request bodies: small ones into memory, large ones into temporary files, so that many simultaneous uploads use disk
-//! space instead of memory.
+//! Receives request bodies: small ones into memory as long as there is room for them, others into temporary files, so that many
+//! simultaneous uploads use disk space instead of memory.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -17,14 +17,18 @@ use crate::temporary_folder::TemporaryFolder;
 
 /// Larger bodies are written to a file.
 const IN_MEMORY_BYTES: usize = 8 << 20;
+/// Memory for all bodies that lie in memory, however slowly they come.
+const ROOM_BYTES: usize = 256 << 20;
 /// Size of each write to the file.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 128 << 10;
 
 /// The directory of the temporary files.
 #[derive(Debug)]
 pub(super) struct Spool {
     directory: Arc<Directory>,
     count: AtomicU64,
+    /// Bytes that bodies in memory may still take.
+    room: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -32,6 +36,40 @@ enum Directory {
     /// In the data directory, which no other process uses.
     Own(PathBuf),
     Temporary(TemporaryFolder),
+}
+
+/// A body's part of the room in memory.
+struct Held {
+    room: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes as much room as makes `bytes` in all; false if there is not so much.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let taken = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(more));
+        self.bytes += if taken.is_ok() { more } else { 0 };
+        taken.is_ok()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body in memory, with its part of the room.
+struct Body {
+    bytes: BytesMut,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A complete request body.
@@ -69,7 +107,7 @@ impl Spool {
             Some(data_dir) => Directory::own(data_dir.join("spool")),
             None => Directory::Temporary(TemporaryFolder::new("spool")),
         };
-        Self { directory: Arc::new(directory), count: AtomicU64::new(0) }
+        Self { directory: Arc::new(directory), count: AtomicU64::new(0), room: Arc::new(AtomicUsize::new(ROOM_BYTES)) }
     }
 
     /// Receives a whole body; `failed` converts the stream's errors.
@@ -83,6 +121,7 @@ impl Spool {
         failed: impl Fn(E) -> Problem,
     ) -> Result<Received, Problem> {
         let (mut buffer, mut received, mut spilled) = (BytesMut::new(), 0, None);
+        let mut held = Held { room: self.room.clone(), bytes: 0 };
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(&failed)?;
             received += chunk.len() as u64;
@@ -91,17 +130,24 @@ impl Spool {
                 return Err(Problem::new(ErrorKind::TooLarge, detail));
             }
             buffer.extend_from_slice(&chunk);
-            let most = if spilled.is_some() { PIECE_BYTES } else { IN_MEMORY_BYTES };
+            let most = match &spilled {
+                Some(_) => PIECE_BYTES,
+                None if held.grow(buffer.capacity()) => IN_MEMORY_BYTES,
+                None => 0,
+            };
             if buffer.len() > most {
                 let (_, file) = match &mut spilled {
                     Some(spilled) => spilled,
                     None => spilled.insert(self.create().await.map_err(Problem::internal)?),
                 };
                 file.write_all(&buffer).await.map_err(Problem::internal)?;
-                buffer.clear();
+                buffer = BytesMut::new();
+                held = Held { room: self.room.clone(), bytes: 0 };
             }
         }
-        let Some((path, mut file)) = spilled else { return Ok(Received::Memory(buffer.freeze())) };
+        let Some((path, mut file)) = spilled else {
+            return Ok(Received::Memory(Bytes::from_owner(Body { bytes: buffer, _held: held })));
+        };
         file.write_all(&buffer).await.map_err(Problem::internal)?;
         file.flush().await.map_err(Problem::internal)?;
         Ok(Received::File(Arc::new(path)))
@@ -186,6 +232,18 @@ mod tests {
         assert!(!path.exists());
         drop(spool);
         assert!(!directory.path().join("spool").exists());
+    }
+
+    #[tokio::test]
+    async fn bodies_without_room_in_memory_lie_in_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool { room: Arc::new(AtomicUsize::new(12 << 20)), ..Spool::new(Some(directory.path())) };
+        let Ok(first @ Received::Memory(_)) = receive(&spool, 8, u64::MAX).await else { panic!("there is room") };
+        let Ok(Received::File(second)) = receive(&spool, 8, u64::MAX).await else { panic!("there is none") };
+        assert_eq!(std::fs::metadata((*second).as_ref()).unwrap().len(), 8 << 20);
+        drop((first, second));
+        assert!(matches!(receive(&spool, 8, u64::MAX).await, Ok(Received::Memory(_))), "the first has given its room back");
+        assert_eq!(spool.room.load(Ordering::Relaxed), 12 << 20);
     }
 
     #[tokio::test]

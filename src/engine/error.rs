@@ -123,7 +123,7 @@ pub enum EngineError {
         /// Time until the work that waits now is likely to be done.
         retry_after: Duration,
     },
-    /// The request takes longer than its time even if nobody else asks for anything.
+    /// The request takes longer than its time even if nobody else asks for anything, as is known on arrival or from its first passes.
     #[error("this takes about {} s, and a request has {} s", expected.as_secs(), limit.as_secs())]
     TooLong {
         /// Time for all its passes.

@@ -110,7 +110,7 @@ impl SceneImagery {
                 let windows = area.windows();
                 let most = windows.iter().map(|window| window.width * window.height).max().unwrap_or_default();
                 let pixels = most * area.capture_count(&model.spec, pixels);
-                Workload::images(&model.spec.id, &model.task.name, pixels, windows.len())
+                Workload::images(&model.spec.id, &model.task.name, pixels, area.window_count())
             }
         })
     }

@@ -152,6 +152,11 @@ async fn what_cannot_be_is_told_what_can() {
     }
     let broken = post("/v1/predict/world/water", JSON, "[1, 2").await.problem(400);
     assert!(broken.contains("no JSON object"), "{broken}");
+    let teeth = (0..3000).map(|tooth| [f64::from(tooth % 2) * 300.0 - 150.0, f64::from(tooth) * 0.04 - 60.0]);
+    let ring: Vec<[f64; 2]> = teeth.collect();
+    let long_edges = json!({"source": "world", "geometry": {"type": "Polygon", "coordinates": [ring]}, "pixel_size": 100});
+    let detail = post("/v1/predict/world/water", JSON, long_edges.to_string()).await.problem(413);
+    assert!(detail.contains("pieces of 32 pixels"), "{detail}");
     let doubled = post(
         "/v1/predict/world/water?threshold=0.3",
         JSON,

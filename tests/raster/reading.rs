@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use satlas_serve::budget::MemoryBudget;
 use satlas_serve::error::ErrorKind;
 use satlas_serve::georef::Georef;
 use satlas_serve::raster::{
@@ -369,6 +370,32 @@ fn arrays_that_cannot_be_images_are_refused() {
         assert_eq!(error.kind(), ErrorKind::Unusable, "{error}");
         assert!(error.to_string().contains(reason), "{error}");
     }
-    let huge = upload(npy("|u1", "(4294967295, 4294967295, 4294967295)", &[]), None).err().unwrap();
-    assert_eq!(huge.kind(), ErrorKind::TooLarge);
+    for (shape, values) in [("(4294967295, 4294967295, 4294967295)", 0), ("(16385, 1, 1, 1)", 16_385)] {
+        let huge = upload(npy("|u1", shape, &vec![0; values]), None).err().unwrap();
+        assert_eq!(huge.kind(), ErrorKind::TooLarge, "{huge}");
+    }
+}
+
+#[test]
+fn arrays_are_read_in_parts_and_accounted() {
+    // Rows of a band make several chunks.
+    let (width, height) = (1000usize, 900usize);
+    let value = |band: usize, row: usize, col: usize| ((band * 31 + row) * width + col) as u16;
+    let values: Vec<u8> = (0..2 * 3 * height * width)
+        .flat_map(|at| value(at / width / height, at / width % height, at % width).to_be_bytes())
+        .collect();
+    let array = npy(">u2", "(2, 3, 900, 1000)", &values);
+    let open = |bytes: u64| {
+        let chunks = ChunkCache::within(1 << 20, MemoryBudget::new(bytes));
+        let imagery = Imagery::Bytes { name: "array", bytes: Bytes::from(array.clone()) };
+        raster::open(imagery, None, &OpenOptions { limits: LIMITS, chunks, remote: None }).unwrap()
+    };
+    let window = PixelWindow { col: 990, row: 500, width: 10, height: 400 };
+    let patch = open(64 << 20)[1].raster.read(0, window, &[2, 0]).unwrap();
+    for (pixel, values) in patch.pixels.chunks_exact(2).enumerate() {
+        let (row, col) = (500 + pixel / 10, 990 + pixel % 10);
+        assert_eq!(values, [value(5, row, col), value(3, row, col)].map(f32::from), "{row} {col}");
+    }
+    let refused = open(1 << 20)[0].raster.read(0, window, &[0]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooLarge, "{refused}");
 }

@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use super::super::error::EngineError;
-use super::outline::line_of;
+use super::outline::lines_of;
 use super::shape::AreaShape;
 use crate::error::InvalidValue;
 use crate::georef::{Crs, GeoTransform, Georef};
@@ -154,7 +154,7 @@ fn around(shape: &AreaShape, crs: Crs, side: f64, origin: (f64, f64)) -> Result<
     let (mut min, mut max) = ((f64::INFINITY, f64::INFINITY), (f64::NEG_INFINITY, f64::NEG_INFINITY));
     let place =
         |lon: f64, lat: f64| crs.from_lon_lat(lon, lat).map(|(x, y)| ((x - origin.0) / side, (y - origin.1) / side));
-    for (x, y) in shape.polygons.iter().flatten().flat_map(|ring| line_of(ring, place)) {
+    for (x, y) in lines_of(shape, place)?.into_iter().flatten().flatten() {
         (min, max) = ((min.0.min(x), min.1.min(y)), (max.0.max(x), max.1.max(y)));
     }
     if !(min.0 <= max.0 && min.1 <= max.1) {

@@ -43,6 +43,8 @@ pub struct Area {
     grid: Arc<Georef>,
     /// `None` for a box: everything on the grid is wanted.
     outline: Option<Arc<Outline>>,
+    /// Windows of an area of moderate size that are wanted; `None` where nobody has counted.
+    wanted_windows: Option<usize>,
     cols: Range<usize>,
     rows: Range<usize>,
     windows: WindowGrid,
@@ -77,10 +79,12 @@ impl Area {
         let wanted = spec.clone();
         let placed = move || {
             let grid = grid::grid_of(&shape, &opened, &wanted, (crs, pixel_size))?;
-            let outline = (!shape.is_box).then(|| Outline::of(&shape, &grid));
-            Ok::<_, EngineError>((grid, outline))
+            let outline = if shape.is_box { None } else { Some(Outline::of(&shape, &grid)?) };
+            let wanted = outline.as_ref().and_then(|outline| wanted_windows(outline, &grid, windows));
+            Ok::<_, EngineError>((grid, outline, wanted))
         };
-        let (grid, outline) = tokio::task::spawn_blocking(placed).await.map_err(|_| EngineError::Panicked)??;
+        let (grid, outline, wanted_windows) =
+            tokio::task::spawn_blocking(placed).await.map_err(|_| EngineError::Panicked)??;
         if !source.is_searched() && !source.covers(&grid) {
             return Err(outside(&source, &grid));
         }
@@ -91,7 +95,7 @@ impl Area {
         let warning = shown.and_then(|metres| resolution_warning(metres, spec.native_gsd_m));
         let (cols, rows) = (0..grid.width, 0..grid.height);
         let (grid, outline) = (Arc::new(grid), outline.map(Arc::new));
-        Ok(Self { source, sources: sources.clone(), grid, outline, cols, rows, windows, warning })
+        Ok(Self { source, sources: sources.clone(), grid, outline, wanted_windows, cols, rows, windows, warning })
     }
 
     /// The grid of the whole area.
@@ -137,7 +141,7 @@ impl Area {
 
     /// The same area, of which one of its [`Area::blocks`] is predicted on.
     pub fn block(&self, cols: Range<usize>, rows: Range<usize>) -> Self {
-        Self { cols, rows, ..self.clone() }
+        Self { cols, rows, wanted_windows: None, ..self.clone() }
     }
 
     /// The part of this part that takes one forward pass, to measure one.
@@ -179,7 +183,7 @@ impl Area {
 
     /// The number of forward passes, at most: windows without data take none.
     pub fn window_count(&self) -> usize {
-        self.windows().len()
+        self.wanted_windows.unwrap_or_else(|| self.windows().len())
     }
 
     /// The windows of the part.
@@ -271,6 +275,22 @@ impl Area {
         let unmatched = self.source.unmatched(&pixels.captures).filter(|_| !self.source.is_searched());
         unmatched.unwrap_or_else(|| format!("no capture of source {id} has data in the area")) + "."
     }
+}
+
+/// How many windows of a grid an outline meets; `None` for a grid that is larger than what anybody waits for.
+fn wanted_windows(outline: &Outline, grid: &Georef, windows: WindowGrid) -> Option<usize> {
+    /// Beyond the most pixels that a request may have by default.
+    const MOST: usize = 1024;
+    let (width, height) = (grid.width, grid.height);
+    if width.div_ceil(windows.core_px).saturating_mul(height.div_ceil(windows.core_px)) > MOST {
+        return None;
+    }
+    let meets = |AreaWindow { window, .. }: &AreaWindow| {
+        let span = |start: usize, len: usize| start..start + len;
+        let (cols, rows) = (window.cols, window.rows);
+        outline.meets(&span(cols.start, cols.len), &span(rows.start, rows.len))
+    };
+    Some(area_windows((width, height), (&(0..width), &(0..height)), windows).iter().filter(|window| meets(window)).count())
 }
 
 /// The error for an area that a source does not meet.

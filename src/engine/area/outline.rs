@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::shape::AreaShape;
+use super::super::error::EngineError;
+use super::shape::{AreaShape, MAX_CORNERS};
 use crate::georef::Georef;
 
 /// Edges are projected in pieces of at most this many pixels: straight lines of longitude and latitude are curved on the grid.
@@ -10,6 +11,9 @@ const PIECE_PX: f64 = 32.0;
 
 /// Most pieces of one edge.
 const MAX_PIECES: f64 = 4096.0;
+
+/// Most pieces of all edges: one for each of as many corners as there may be, and as many again for long edges.
+const MAX_PIECES_OF_ALL: usize = 2 * MAX_CORNERS;
 
 /// A position in pixels.
 type Position = (f64, f64);
@@ -23,42 +27,68 @@ pub(super) struct Outline {
 
 impl Outline {
     /// The outline of `shape` on `grid`. Corners that the grid's coordinate system does not cover are left out.
-    pub(super) fn of(shape: &AreaShape, grid: &Georef) -> Self {
+    ///
+    /// # Errors
+    /// [`EngineError::TooLarge`] if its edges have too many pieces.
+    pub(super) fn of(shape: &AreaShape, grid: &Georef) -> Result<Self, EngineError> {
         let to_pixels = grid.transform.inverse();
         let place = |lon: f64, lat: f64| {
             let (x, y) = grid.crs.from_lon_lat(lon, lat)?;
             Some(to_pixels?.apply(x, y))
         };
-        let edges = |ring: &Vec<Position>| {
-            let line = line_of(ring, place);
-            let next = line.iter().copied().skip(1).chain(line.first().copied());
-            line.iter().copied().zip(next).collect::<Vec<_>>()
-        };
-        Self { polygons: shape.polygons.iter().map(|rings| rings.iter().flat_map(edges).collect()).collect() }
+        let mut polygons = Vec::new();
+        for rings in lines_of(shape, place)? {
+            let edges = rings.iter().flat_map(|line| line.iter().copied().zip(line.iter().copied().cycle().skip(1)));
+            polygons.push(edges.collect());
+        }
+        Ok(Self { polygons })
     }
 
     /// `[rows, cols]`: whether each pixel's centre is inside.
     pub(super) fn mask(&self, cols: Range<usize>, rows: Range<usize>) -> Vec<bool> {
+        /// So few that all crossings of the edges with them fit into memory, however many edges there are.
+        const ROWS: usize = 64;
         let mut mask = vec![false; cols.len() * rows.len()];
-        let mut crossings: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
+        for (part, first) in mask.chunks_mut((ROWS * cols.len()).max(1)).zip(rows.clone().step_by(ROWS)) {
+            self.mark(part, &cols, first..(first + ROWS).min(rows.end));
+        }
+        mask
+    }
+
+    /// Sets what is inside in the mask of some rows.
+    fn mark(&self, mask: &mut [bool], cols: &Range<usize>, rows: Range<usize>) {
+        let col = |x: f64| ((x - 0.5).ceil().clamp(cols.start as f64, cols.end as f64)) as usize - cols.start;
+        let mut crossings: Vec<Vec<usize>> = vec![Vec::new(); rows.len()];
         for polygon in &self.polygons {
-            crossings.iter_mut().for_each(Vec::clear);
             for edge in polygon {
                 let (top, bottom) = (edge.0.1.min(edge.1.1), edge.0.1.max(edge.1.1));
                 let first = ((top - 0.5).ceil().max(rows.start as f64)) as usize;
                 for row in (first..rows.end).take_while(|row| *row as f64 + 0.5 <= bottom) {
-                    crossings[row - rows.start].extend(crossing(*edge, row as f64 + 0.5));
+                    if let Some(at) = crossing(*edge, row as f64 + 0.5).map(col).filter(|at| *at < cols.len()) {
+                        let crossings = &mut crossings[row - rows.start];
+                        // Two of them before the columns cancel each other out.
+                        if at == 0 && crossings.first() == Some(&0) {
+                            crossings.swap_remove(0);
+                        } else {
+                            crossings.push(at);
+                            let last = crossings.len() - 1;
+                            if at == 0 {
+                                crossings.swap(0, last);
+                            }
+                        }
+                    }
                 }
             }
-            for (row, at) in crossings.iter_mut().enumerate() {
-                at.sort_by(f64::total_cmp);
-                for span in at.chunks_exact(2) {
-                    let col = |x: f64| ((x - 0.5).ceil().clamp(cols.start as f64, cols.end as f64)) as usize - cols.start;
-                    mask[row * cols.len()..][col(span[0])..col(span[1])].fill(true);
+            for (row, at) in crossings.iter_mut().enumerate().filter(|(_, at)| !at.is_empty()) {
+                at.sort_unstable();
+                for span in at.chunks(2) {
+                    // One that has no other ends beyond the columns.
+                    let end = span.get(1).copied().unwrap_or(cols.len());
+                    mask[row * cols.len()..][span[0]..end].fill(true);
                 }
+                at.clear();
             }
         }
-        mask
     }
 
     /// True if the centre of a pixel of a rectangle is inside.
@@ -95,20 +125,43 @@ fn crossing((a, b): (Position, Position), y: f64) -> Option<f64> {
     crosses.then(|| a.0 + (y - a.1) / (b.1 - a.1) * (b.0 - a.0))
 }
 
-/// A ring of longitudes and latitudes as a line on the grid, in pieces that are short enough to be straight.
-pub(super) fn line_of(ring: &[Position], place: impl Fn(f64, f64) -> Option<Position>) -> Vec<Position> {
+/// The rings of each polygon as lines on the grid, in pieces that are short enough to be straight.
+///
+/// # Errors
+/// [`EngineError::TooLarge`] if there are too many pieces: edges of many pixels are for shapes of few corners.
+pub(super) fn lines_of(
+    shape: &AreaShape,
+    place: impl Fn(f64, f64) -> Option<Position> + Copy,
+) -> Result<Vec<Vec<Vec<Position>>>, EngineError> {
+    let mut left = MAX_PIECES_OF_ALL;
+    let lines = |rings: &Vec<Vec<Position>>| {
+        rings.iter().map(|ring| line_of(ring, place, &mut left)).collect::<Result<Vec<_>, EngineError>>()
+    };
+    shape.polygons.iter().map(lines).collect()
+}
+
+fn line_of(
+    ring: &[Position],
+    place: impl Fn(f64, f64) -> Option<Position>,
+    left: &mut usize,
+) -> Result<Vec<Position>, EngineError> {
     let mut line = Vec::new();
     let next = ring.iter().skip(1).chain(ring.first());
     for ((lon, lat), (next_lon, next_lat)) in ring.iter().zip(next) {
         let ends = place(*lon, *lat).zip(place(*next_lon, *next_lat));
         let length = ends.map_or(f64::INFINITY, |(a, b)| (a.0 - b.0).hypot(a.1 - b.1));
         let pieces = (length / PIECE_PX).ceil().clamp(1.0, MAX_PIECES) as usize;
+        *left = left.checked_sub(pieces).ok_or(EngineError::TooLarge {
+            what: "pieces of 32 pixels in the edges of the geometry",
+            found: (MAX_PIECES_OF_ALL - *left + pieces) as u64,
+            limit: MAX_PIECES_OF_ALL as u64,
+        })?;
         line.extend((0..pieces).filter_map(|piece| {
             let at = piece as f64 / pieces as f64;
             place(lon + at * (next_lon - lon), lat + at * (next_lat - lat))
         }));
     }
-    line
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -121,7 +174,7 @@ mod tests {
     fn outline(coordinates: serde_json::Value) -> Outline {
         let shape = AreaShape::from_geometry(&json!({"type": "MultiPolygon", "coordinates": coordinates})).unwrap();
         let transform = GeoTransform::north_up(0.0, 10.0, 1.0, 1.0);
-        Outline::of(&shape, &Georef { crs: Crs::lon_lat(), transform, width: 20, height: 10 })
+        Outline::of(&shape, &Georef { crs: Crs::lon_lat(), transform, width: 20, height: 10 }).unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::error::EngineError;
 use super::super::near_match::nearest;
 
 /// Most corners of an area.
-const MAX_CORNERS: usize = 200_000;
+pub(super) const MAX_CORNERS: usize = 200_000;
 
 /// A longitude and a latitude in degrees.
 pub(super) type LonLat = (f64, f64);

@@ -49,6 +49,9 @@ impl<P: Pass> Line<P> {
         if self.closing.is_some_and(is_late) {
             return Some(EngineError::Stopping);
         }
+        if let Some(error) = order.too_long(now) {
+            return Some(error);
+        }
         order.caller.deadline.is_some_and(is_late).then(|| self.overloaded(&order.caller, &order.work, now))
     }
 
@@ -80,6 +83,17 @@ impl<P: Pass> Line<P> {
             waiting.min(in_class * other.share() / caller.class.share())
         });
         Duration::from_secs_f64(self.costs.left_s(now) + in_class + others.sum::<f64>())
+    }
+}
+
+impl Order {
+    /// The refusal of a request whose passes that have not begun cannot be done in its time, as those before have shown.
+    fn too_long(&self, now: Instant) -> Option<EngineError> {
+        let deadline = self.caller.deadline.filter(|_| self.work.passes > 1)?;
+        let left = self.pace.at_least(self.work.passes)?;
+        let since_arrival = |at: Instant| at.saturating_duration_since(self.caller.arrived);
+        (now + left > deadline)
+            .then(|| EngineError::TooLong { expected: since_arrival(now) + left, limit: since_arrival(deadline) })
     }
 }
 

@@ -26,6 +26,30 @@ pub(in crate::engine) struct Workload {
     pub(in crate::engine) passes: usize,
 }
 
+/// What the passes of one request have taken so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    ended: usize,
+    fastest: Option<Duration>,
+}
+
+impl Pace {
+    /// The first pass may also fill caches, so one says little.
+    const ENOUGH: usize = 2;
+
+    /// Notes what a pass has cost.
+    pub(super) fn note(&mut self, cost: Duration) {
+        self.ended += 1;
+        self.fastest = Some(self.fastest.map_or(cost, |fastest| fastest.min(cost)));
+    }
+
+    /// The least that so many further passes will take; `None` as long as that is not known.
+    pub(super) fn at_least(&self, passes: usize) -> Option<Duration> {
+        let fastest = self.fastest.filter(|_| self.ended >= Self::ENOUGH)?;
+        Some(fastest.saturating_mul(u32::try_from(passes).unwrap_or(u32::MAX)))
+    }
+}
+
 /// Seconds per unit of size, by kind, and the pass under way.
 #[derive(Default)]
 pub(super) struct Costs {

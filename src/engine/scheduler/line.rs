@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::costs::{Costs, Workload};
+use super::costs::{Costs, Pace, Workload};
 use super::shares::Shares;
 use super::{BatchOptions, Outcome, Pass};
 use crate::engine::caller::{Caller, Class, ClientId};
@@ -21,6 +21,7 @@ pub(super) struct Order {
     pub(super) caller: Caller,
     /// `passes` counts those that have not begun.
     pub(super) work: Workload,
+    pub(super) pace: Pace,
     /// Why it is not served any more.
     refused: Option<EngineError>,
 }
@@ -118,7 +119,7 @@ impl<P: Pass> Line<P> {
         let id = self.new_id();
         self.classes.join(caller.class);
         self.clients(caller.class).join(caller.client);
-        self.orders.push(Order { id, caller, work, refused: None });
+        self.orders.push(Order { id, caller, work, pace: Pace::default(), refused: None });
         self.count();
         Ok(id)
     }

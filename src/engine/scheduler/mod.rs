@@ -16,7 +16,8 @@
 //! 4. **Reading ahead.** Of each class, one batch and two more inputs are read or lie ready. An input that takes longer than half a
 //!    second does not count any more: it waits for a remote host. The device waits for an input of a class that is more interactive
 //!    and has its turn, but no longer than that.
-//! 5. **Lateness.** A pass whose answer would come after the caller's deadline is not begun, unless nobody else waits.
+//! 5. **Lateness.** A pass whose answer would come after the caller's deadline is not begun, unless nobody else waits. A request of
+//!    many passes ends as soon as two of them have shown that the others cannot be done in its time.
 //! 6. **Batches.** A pass takes along what is ready and can share it, up to the batch limit, whatever its class.
 
 mod admission;
@@ -201,8 +202,9 @@ impl<P: Pass> Place<P> {
     /// Waits until the input of the request's next pass may be read.
     ///
     /// # Errors
-    /// [`EngineError::Overloaded`] if the answer would come too late by now or the place went to another client, and
-    /// [`EngineError::Stopping`] if the scheduler stops before.
+    /// [`EngineError::Overloaded`] if the answer would come too late by now or the place went to another client,
+    /// [`EngineError::TooLong`] if the passes so far have shown that the others take too long, and [`EngineError::Stopping`] if the
+    /// scheduler stops before.
     pub(super) fn turn(&self) -> impl Future<Output = Result<Turn<P>, EngineError>> + use<P> {
         let (granted, turn) = oneshot::channel();
         let id = self.desk.change(|line, now| line.ask(self.order, granted, now));

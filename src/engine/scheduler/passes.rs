@@ -13,6 +13,7 @@ pub(super) struct Member<P: Pass> {
     pub(super) request: P::Request,
     pub(super) reply: oneshot::Sender<Outcome<P::Answer>>,
     pub(super) caller: Caller,
+    pub(super) order: u64,
     pub(super) queued: Duration,
     pub(super) reading_since: Instant,
 }
@@ -98,7 +99,7 @@ impl<P: Pass> Line<P> {
             let State::Ready { request, reply, reading_since, since } = state else { continue };
             let queued = reading_since.saturating_duration_since(asked) + now.saturating_duration_since(since);
             works.push(self.orders[at].work);
-            batch.push(Member { request, reply, caller: self.orders[at].caller, queued, reading_since });
+            batch.push(Member { request, reply, caller: self.orders[at].caller, order, queued, reading_since });
             self.one_less(order);
         }
         if !batch.is_empty() {
@@ -114,11 +115,14 @@ impl<P: Pass> Line<P> {
         batch
     }
 
-    /// The pass under way has ended; its members were of these classes, and the first input was asked for at `begun`.
-    pub(super) fn ended(&mut self, members: &[Class], begun: Instant, now: Instant) {
-        let cost = self.costs.end(now, begun).as_secs_f64();
-        for class in members {
-            self.classes.charge(*class, cost / members.len() as f64 / class.share());
+    /// The pass under way has ended; its members were of these orders and classes, and the first input was asked for at `begun`.
+    pub(super) fn ended(&mut self, members: &[(u64, Class)], begun: Instant, now: Instant) {
+        let cost = self.costs.end(now, begun) / u32::try_from(members.len().max(1)).unwrap_or(u32::MAX);
+        for (order, class) in members {
+            self.classes.charge(*class, cost.as_secs_f64() / class.share());
+            if let Some(order) = self.orders.iter_mut().find(|known| known.id == *order) {
+                order.pace.note(cost);
+            }
         }
     }
 }

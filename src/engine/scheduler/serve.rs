@@ -16,14 +16,14 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(super) fn serve<P: Pass>(desk: &Desk<P>) {
     while let Some((batch, started)) = next_batch(desk) {
         metrics::histogram!(telemetry::BATCH_SIZE).record(batch.len() as f64);
-        let classes: Vec<_> = batch.iter().map(|member| member.caller.class).collect();
+        let members: Vec<_> = batch.iter().map(|member| (member.order, member.caller.class)).collect();
         let begun = batch.iter().map(|member| member.reading_since).min().unwrap_or(started);
         let (requests, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Member { request, reply, queued, .. }| (request, (reply, queued))).unzip();
         let outcome = catch_unwind(AssertUnwindSafe(|| desk.pass.run(requests)));
         let now = desk.pass.now();
         let ran = now.saturating_duration_since(started);
-        desk.lock().ended(&classes, begun, now);
+        desk.lock().ended(&members, begun, now);
         metrics::histogram!(telemetry::FORWARD_SECONDS).record(ran.as_secs_f64());
         let failure = match outcome {
             Ok(Ok(answers)) if answers.len() == callers.len() => {

@@ -1,4 +1,4 @@
-//! Rasters in memory (arrays), and single captures of a stack.
+//! Rasters of computed pixels, and single captures of a stack.
 
 use std::sync::Arc;
 
@@ -7,38 +7,15 @@ use crate::raster::error::RasterError;
 use crate::raster::formats::samples::{Run, Samples};
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo};
 
-/// A raster whose samples are all in memory.
+/// A raster of computed pixels, `[height, width, bands]`.
 #[derive(Clone, Debug)]
 pub struct MemoryRaster {
     info: RasterInfo,
     samples: Arc<Samples>,
-    /// Index of the first sample, and the distances between neighbouring pixels of a row and between bands.
-    start: usize,
-    pixel_step: usize,
-    band_step: usize,
 }
 
 impl MemoryRaster {
-    /// The `[bands, height, width]` array that starts at sample `start` of a longer one.
-    pub(crate) fn from_planes(
-        samples: Arc<Samples>,
-        start: usize,
-        (bands, height, width): (usize, usize, usize),
-        is_normalised: bool,
-    ) -> Self {
-        let info = RasterInfo {
-            width,
-            height,
-            bands: vec![BandInfo::default(); bands],
-            sample_type: samples.sample_type(),
-            georef: None,
-            is_normalised,
-            overviews: Vec::new(),
-        };
-        Self { info, samples, start, pixel_step: 1, band_step: width * height }
-    }
-
-    /// A raster of computed pixels: `[height, width, bands]`.
+    /// A raster of the given pixels.
     ///
     /// # Errors
     /// [`RasterError::BandMismatch`] if the number of values is not a multiple of the number of pixels.
@@ -60,18 +37,7 @@ impl MemoryRaster {
             is_normalised: false,
             overviews: Vec::new(),
         };
-        Ok(Self { info, samples: Arc::new(samples), start: 0, pixel_step: bands, band_step: 1 })
-    }
-
-    /// Calls `put(index in the window, value, has_data)` for every sample of a band that lies in the window, as [`Run::for_each`].
-    fn for_each(&self, window: PixelWindow, band: usize, nodata: Option<f64>, mut put: impl FnMut(usize, f32, bool)) {
-        let (cols, rows) = (window.cols_within(self.info.width), window.rows_within(self.info.height));
-        for row in rows {
-            let to = window.index_of(cols.start, row);
-            let start = self.start + band * self.band_step + (row * self.info.width + cols.start) * self.pixel_step;
-            let run = Run { samples: &self.samples, start, step: self.pixel_step, len: cols.len() };
-            run.for_each(nodata, |offset, value, has_data| put(to + offset, value, has_data));
-        }
+        Ok(Self { info, samples: Arc::new(samples) })
     }
 }
 
@@ -81,24 +47,26 @@ impl Raster for MemoryRaster {
     }
 
     fn read(&self, level: usize, window: PixelWindow, bands: &[usize]) -> Result<Patch, RasterError> {
+        let step = self.info.bands.len();
         if level > 0 {
             return Err(RasterError::NoSuchPart { what: "overview", index: level, count: 1 });
         }
-        if let Some(band) = bands.iter().find(|band| **band >= self.info.bands.len()) {
-            return Err(RasterError::NoSuchBand { band: band + 1, count: self.info.bands.len() });
+        if let Some(band) = bands.iter().find(|band| **band >= step) {
+            return Err(RasterError::NoSuchBand { band: band + 1, count: step });
         }
         let mut patch = Patch::empty(window.width, window.height, bands.len());
-        for (slot, band) in bands.iter().enumerate() {
-            let Patch { pixels, valid, .. } = &mut patch;
-            self.for_each(window, *band, None, |index, value, _| {
-                pixels[index * bands.len() + slot] = value;
-                valid[index] = true;
-            });
-        }
-        if let Some(alpha) = self.info.bands.iter().position(|band| band.is_alpha) {
-            let mut covered = vec![false; patch.valid.len()];
-            self.for_each(window, alpha, Some(0.0), |index, _, has_data| covered[index] = has_data);
-            patch.mask(&covered);
+        let Patch { pixels, valid, .. } = &mut patch;
+        let cols = window.cols_within(self.info.width);
+        for row in window.rows_within(self.info.height) {
+            let to = window.index_of(cols.start, row);
+            for (slot, band) in bands.iter().enumerate() {
+                let start = band + (row * self.info.width + cols.start) * step;
+                let run = Run { samples: &self.samples, start, step, len: cols.len() };
+                run.for_each(None, |offset, value, _| {
+                    pixels[(to + offset) * bands.len() + slot] = value;
+                    valid[to + offset] = true;
+                });
+            }
         }
         Ok(patch)
     }

@@ -94,7 +94,7 @@ impl ImageFile {
         })
     }
 
-    /// The images of a picture, which is decoded when it is looked at, or of an array in memory: one per capture.
+    /// The images of a picture, which is decoded when it is looked at, or of an array: one per capture.
     ///
     /// # Errors
     /// [`RasterError::TooLarge`] beyond the limits, [`RasterError::UnsupportedMedia`] for another format, and what the format's
@@ -105,7 +105,8 @@ impl ImageFile {
             FileFormat::Png => true,
             FileFormat::Jpeg => false,
             FileFormat::Npy => {
-                let rasters = open_npy(&self.name, &self.whole(options)?, limits)?;
+                limits.check_bytes(&self.name, self.bytes.len())?;
+                let rasters = open_npy(&self.name, self.bytes.clone(), limits, &options.chunks)?;
                 return Ok(rasters.into_iter().map(|raster| Arc::new(raster) as Arc<dyn Raster>).collect());
             }
             _ => {
@@ -116,12 +117,6 @@ impl ImageFile {
         limits.check_bytes(&self.name, self.bytes.len())?;
         let picture = PictureFile::open(&self.name, self.bytes.clone(), is_png, limits, &options.chunks)?;
         Ok(vec![Arc::new(picture.beside(&self.name, &self.beside)?)])
-    }
-
-    /// All of its bytes, if they are within the limits.
-    fn whole(&self, options: &OpenOptions) -> Result<bytes::Bytes, RasterError> {
-        options.limits.check_bytes(&self.name, self.bytes.len())?;
-        self.read(self.bytes.len())
     }
 
     /// Its first `len` bytes, or fewer if it is shorter.

@@ -135,6 +135,35 @@ fn an_answer_that_would_come_too_late_is_refused_on_arrival_with_the_time_that_o
 }
 
 #[test]
+fn what_cannot_be_done_in_its_time_ends_as_soon_as_its_first_passes_show_it() {
+    let run = |seconds: &[u64], passes, limit: Option<u64>| {
+        let rig = Rig::new(64, 1, Duration::ZERO);
+        let deadline = limit.map(|limit| rig.now() + Duration::from_secs(limit));
+        let caller = Caller { deadline, ..rig.caller(Class::Upload, rig.client) };
+        let place = rig.scheduler.enter(&caller, Rig::work(passes)).expect("nothing is known of its passes");
+        for (number, seconds) in seconds.iter().enumerate() {
+            let mut asking: Asking = Box::pin(block_on(place.turn()).expect("its turn").run(alone(number as u32)));
+            assert!((&mut asking).now_or_never().is_none());
+            assert_eq!(rig.next_pass(), [number as u32]);
+            rig.pass_time(Duration::from_secs(*seconds));
+            rig.end(End::Answers);
+            block_on(asking).expect("an answer");
+        }
+        block_on(place.turn()).map(drop)
+    };
+    let refused = run(&[5, 5], 100, Some(120)).expect_err("500 s are needed");
+    assert!(
+        matches!(refused, EngineError::TooLong { expected, limit }
+        if (expected, limit) == (Duration::from_secs(500), Duration::from_secs(120))),
+        "{refused}"
+    );
+    assert!(run(&[5], 100, Some(120)).is_ok(), "one pass says little");
+    assert!(run(&[30, 1], 80, Some(120)).is_ok(), "the first was slower than the others will be");
+    assert!(run(&[5, 5], 24, Some(120)).is_ok(), "there is just time");
+    assert!(run(&[5, 5], 100, None).is_ok(), "nobody waits for it");
+}
+
+#[test]
 fn a_free_device_tries_what_was_slow_once() {
     let rig = Rig::new(64, 1, Duration::ZERO);
     rig.measure(1000);
