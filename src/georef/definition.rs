@@ -63,6 +63,11 @@ impl Datum {
         Self { ellipsoid, meridian_deg: 0.0, shifts: Vec::new(), epsg: None }
     }
 
+    /// True if its longitudes and latitudes are taken as WGS 84's.
+    pub(super) fn is_wgs84(&self) -> bool {
+        self.ellipsoid.is_modern() && self.meridian_deg == 0.0 && self.shifts.first().is_none_or(Shift::is_null)
+    }
+
     /// True if nothing says how its longitudes and latitudes relate to WGS 84, and they may differ by more than metres. Those on a
     /// sphere are WGS 84's by custom, as in Web Mercator and MODIS.
     pub(super) fn is_unplaced(&self) -> bool {

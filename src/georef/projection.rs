@@ -130,10 +130,10 @@ impl Projection {
         let ProjectionParameters { parallel_1, parallel_2, .. } = *parameters;
         let origin = parameters.latitude.unwrap_or(0.0);
         let scale = parameters.scale.unwrap_or(1.0);
-        let parallel = parallel_1.unwrap_or(origin);
+        let parallel = parallel_1.unwrap_or(0.0);
         let (lat, k) = (format!("lat_0={origin}"), format!("k_0={scale}"));
         let true_scale = format!("lat_ts={parallel}");
-        let two_parallels = format!("lat_1={parallel} lat_2={}", parallel_2.unwrap_or(parallel));
+        let two_parallels = format!("lat_1={parallel} lat_2={}", parallel_2.unwrap_or(0.0));
         let azimuth = parameters.azimuth.unwrap_or(0.0);
         let oblique = format!("alpha={azimuth} gamma={} {k}", parameters.rectification.unwrap_or(azimuth));
         let height = format!("h={}", parameters.height.unwrap_or(0.0));
@@ -154,9 +154,11 @@ impl Projection {
             P::Krovak => format!("proj=krovak {lat} alpha={azimuth} {k}"),
             P::LambertAzimuthalEqualArea => format!("proj=laea {lat}"),
             P::LambertConformal if parallel_2.is_some() => format!("proj=lcc {lat} {two_parallels} {k}"),
-            P::LambertConformal => format!("proj=lcc {lat} lat_1={parallel} {k}"),
+            P::LambertConformal => format!("proj=lcc {lat} lat_1={} {k}", parallel_1.unwrap_or(origin)),
             P::LambertConformalOneParallel => format!("proj=lcc {lat} lat_1={origin} {k}"),
             P::Mercator if parallel_1.is_some() => format!("proj=merc {true_scale}"),
+            // As GDAL always did: a latitude of origin is that of true scale.
+            P::Mercator if origin != 0.0 && scale == 1.0 => format!("proj=merc lat_ts={origin}"),
             P::Mercator => format!("proj=merc {k}"),
             P::MercatorOnSphere => "proj=webmerc".to_owned(),
             P::MillerCylindrical => "proj=mill R_A".to_owned(),

@@ -53,7 +53,7 @@ impl Shift {
     }
 
     /// The shift that applies at a longitude and latitude: the most accurate of those whose area it lies in, the first of several
-    /// that are as good, and the first of all where none has it (the rule of GDAL).
+    /// that are as good (the rule of GDAL), and the first of all where none has it, because datums do not end there.
     pub(super) fn at(place: (f64, f64), shifts: &[Self]) -> Option<&Self> {
         let mut best: Option<&Self> = None;
         for shift in shifts.iter().filter(|shift| shift.covers(place)) {

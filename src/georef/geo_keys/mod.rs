@@ -1,13 +1,13 @@
 //! The coordinate system that the GeoKeys of a GeoTIFF describe (OGC GeoTIFF 1.1, annex B): by an EPSG code, by the parameters of
-//! a user-defined projection, or by the WKT that Esri's software puts into a citation. Keys of units override those of a code, as
-//! in GDAL.
+//! a user-defined projection, or by the WKT that Esri's software puts into a citation. Keys of units and of the
+//! geographic system override those of a code, as in GDAL.
 
 mod write;
 
 use std::collections::BTreeMap;
 
 use crate::georef::crs::{Crs, CrsError};
-use crate::georef::definition::{Datum, Definition, Ellipsoid};
+use crate::georef::definition::{Datum, Definition, Ellipsoid, value_of};
 use crate::georef::epsg;
 use crate::georef::projection::{Projection, ProjectionParameters};
 use crate::georef::shift::Shift;
@@ -181,16 +181,30 @@ impl Crs {
     }
 }
 
-/// The system of an EPSG code, in the linear unit that the keys state.
+/// The system of an EPSG code, in the linear unit and on the datum that the keys state.
 fn of_projected_code(keys: &GeoKeys, code: u16) -> Result<Crs, CrsError> {
     let crs = Crs::from_epsg(code.into())?;
-    let stated = linear_unit(keys)?;
-    match epsg::definition(code).zip(stated) {
-        Some((definition, unit)) if definition.projection.is_some() && differ(unit, definition.unit) => {
-            Crs::from_definition(Definition { unit, ..definition })
-        }
-        _ => Ok(crs),
+    let unit = linear_unit(keys)?;
+    let Some(known) = epsg::definition(code).filter(|definition| definition.projection.is_some()) else { return Ok(crs) };
+    let unit = unit.filter(|unit| differ(*unit, known.unit));
+    let datum = other_datum(keys, &known);
+    if unit.is_none() && datum.is_none() {
+        return Ok(crs);
     }
+    Crs::from_definition(Definition {
+        unit: unit.unwrap_or(known.unit),
+        datum: datum.unwrap_or(known.datum.clone()),
+        ..known
+    })
+}
+
+/// The datum of the geographic system that the keys state beside the code of a projected one, if it puts pixels elsewhere.
+fn other_datum(keys: &GeoKeys, known: &Definition) -> Option<Datum> {
+    let stated = epsg::definition(keys.epsg(key::GEOGRAPHIC)?).filter(|definition| definition.projection.is_none())?.datum;
+    let agree = stated.epsg == known.datum.epsg || (stated.is_wgs84() && known.datum.is_wgs84());
+    // GDAL knows Web Mercator by its code alone.
+    let is_web_mercator = known.projection.as_deref().and_then(|words| value_of(words, "proj")) == Some("webmerc");
+    (!agree && !is_web_mercator).then_some(stated)
 }
 
 /// A geographic system: that of an EPSG code, in degrees if the keys state them (GDAL heeds no other unit beside a code), or a
@@ -227,11 +241,18 @@ fn esri_text(keys: &GeoKeys) -> Option<&str> {
 /// The datum: that of a code of a system or datum, else the ellipsoid and prime meridian that the keys state; in any case with the
 /// shift to WGS 84 that they state.
 fn datum(keys: &GeoKeys) -> Result<Datum, CrsError> {
-    let from_datum = keys.epsg(key::DATUM).and_then(epsg::geographic_of_datum);
-    let known = keys.epsg(key::GEOGRAPHIC).into_iter().chain(from_datum).find_map(epsg::definition);
-    let mut datum = match known {
-        Some(definition) => definition.datum,
-        None => Datum { meridian_deg: meridian_deg(keys)?, ..Datum::on(ellipsoid(keys)?) },
+    let of_code = |code| epsg::definition(code).map(|definition| definition.datum);
+    let of_system = keys.epsg(key::GEOGRAPHIC).and_then(of_code);
+    let of_datum = || keys.epsg(key::DATUM).and_then(epsg::geographic_of_datum).and_then(of_code);
+    let mut datum = match of_system {
+        Some(datum) => datum,
+        None => {
+            let datum = of_datum().map_or_else(|| ellipsoid(keys).map(Datum::on), Ok)?;
+            match meridian_deg(keys)? {
+                Some(stated) if stated != datum.meridian_deg => Datum { meridian_deg: stated, epsg: None, ..datum },
+                _ => datum,
+            }
+        }
     };
     if let Some(shift) = keys.doubles.get(&key::TO_WGS84).and_then(|values| Shift::stated(values)) {
         datum.shifts = vec![shift];
@@ -254,12 +275,14 @@ fn ellipsoid(keys: &GeoKeys) -> Result<Ellipsoid, CrsError> {
     }
 }
 
-fn meridian_deg(keys: &GeoKeys) -> Result<f64, CrsError> {
+/// Degrees of the prime meridian; `None` if the keys state none.
+fn meridian_deg(keys: &GeoKeys) -> Result<Option<f64>, CrsError> {
     if let Some(code) = keys.epsg(key::PRIME_MERIDIAN) {
-        return epsg::meridian_deg(code)
-            .ok_or_else(|| keys.unsupported(format!("prime meridian EPSG:{code} is not known")));
+        let known = epsg::meridian_deg(code);
+        return known.map(Some).ok_or_else(|| keys.unsupported(format!("prime meridian EPSG:{code} is not known")));
     }
-    Ok(keys.number(key::PRIME_MERIDIAN_LONGITUDE).unwrap_or(0.0) * angular_unit(keys)?.unwrap_or(1.0))
+    let degrees = angular_unit(keys)?.unwrap_or(1.0);
+    Ok(keys.number(key::PRIME_MERIDIAN_LONGITUDE).map(|longitude| longitude * degrees))
 }
 
 /// Metres of the linear unit; `None` if the keys state none.
@@ -331,7 +354,8 @@ fn projection(keys: &GeoKeys) -> Result<(String, Option<String>), CrsError> {
         easting: length(&[key::FALSE_EASTING, key::FALSE_ORIGIN_EASTING, key::CENTER_EASTING]),
         northing: length(&[key::FALSE_NORTHING, key::FALSE_ORIGIN_NORTHING, key::CENTER_NORTHING]),
         azimuth: angle(&[key::AZIMUTH]),
-        rectification: angle(&[key::RECTIFIED_GRID_ANGLE]),
+        // GDAL takes a grid that is not stated to be turned by a right angle.
+        rectification: angle(&[key::RECTIFIED_GRID_ANGLE]).or(Some(90.0)),
         height: None,
     };
     match keys.short(key::COORDINATE_TRANSFORMATION) {

@@ -38,7 +38,10 @@ fn names(projection: &str) -> Option<(&'static str, WktNames)> {
                 ("k", "scale_factor"),
             ],
         ),
-        "geos" => ("Geostationary_Satellite", &[("lon_0", "central_meridian"), ("h", "satellite_height")]),
+        // WKT has no word for the axis that an instrument sweeps.
+        "geos" if value_of(projection, "sweep") != Some("x") => {
+            ("Geostationary_Satellite", &[("lon_0", "central_meridian"), ("h", "satellite_height")])
+        }
         "lcc" => (
             "Lambert_Conformal_Conic",
             &[
