@@ -48,7 +48,7 @@ fn read(raster: &dyn Raster, level: usize, side: usize) -> (usize, Vec<f32>) {
 #[test]
 fn files_beside_an_image_mean_what_gdal_makes_of_them() {
     let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(fixtures().join("sidecars.json")).unwrap()).unwrap();
-    assert_eq!(cases.len(), 20);
+    assert_eq!(cases.len(), 22);
     for case in cases {
         let name = case["file"].as_str().unwrap();
         let raster = raster(&fixtures().join("sidecars").join(name));
@@ -117,6 +117,29 @@ fn a_system_beside_an_image_that_is_not_understood_is_refused_rather_than_overru
     std::fs::write(folder.path().join("scene.tif.aux.xml"), "<PAMDataset><SRS>LOCAL_CS[\"x\"]</SRS></PAMDataset>").unwrap();
     let error = source(&image).unwrap_err();
     assert!(error.kind() == ErrorKind::Unusable && error.to_string().contains("LOCAL_CS"), "{error}");
+}
+
+#[test]
+fn positions_that_are_none_are_refused_rather_than_guessed() {
+    let place = |body: &str| {
+        let (folder, image) = copied("world");
+        std::fs::remove_file(folder.path().join("scene.tfw")).unwrap();
+        std::fs::write(folder.path().join("scene.tif.aux.xml"), format!("<PAMDataset>{body}</PAMDataset>")).unwrap();
+        let refused = source(&image).unwrap_err();
+        let opened = open(Imagery::input(&image.to_string_lossy()), None, &options()).unwrap().remove(0).raster;
+        assert!(opened.info().georef.is_none());
+        (refused.to_string(), opened.warnings().join("\n"))
+    };
+    for (body, said) in [
+        (
+            "<GCPList Projection=\"EPSG:4326\"><GCP Pixel=\"0\" Line=\"0\" X=\"7\" Y=\"50\"/></GCPList>",
+            "ground control points",
+        ),
+        ("<SRS>EPSG:4326</SRS><GeoTransform>500000,10,0,5200000,0,-10</GeoTransform>", "no place on the Earth"),
+    ] {
+        let (refused, warning) = place(body);
+        assert!(refused.contains(said) && warning.contains(said) && warning.contains("gdalwarp"), "{refused} {warning}");
+    }
 }
 
 #[test]

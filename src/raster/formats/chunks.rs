@@ -122,7 +122,7 @@ pub(crate) trait ChunkedImage: Sync {
     }
 }
 
-/// What tells which pixels have data, apart from the "no data" values of bands.
+/// What tells which pixels have data. "No data" values of bands count too, unless it is an image of its own.
 pub(crate) enum Mask<'a> {
     None,
     /// A sample of each pixel, which is 0 where there is no data.
@@ -177,8 +177,10 @@ impl ChunkReader {
         let Patch { pixels, valid, .. } = &mut patch;
         self.visit(image, window, &slots, |to, slot, run| match bands.get(slot) {
             Some(band) => {
+                // A mask that is an image of its own counts in place of "no data", as in GDAL.
+                let nodata = infos[*band].nodata.filter(|_| !matches!(mask, Mask::Image(_)));
                 let without_data = infos[*band].value_without_data();
-                run.for_each(infos[*band].nodata, |offset, value, has_data| {
+                run.for_each(nodata, |offset, value, has_data| {
                     pixels[(to + offset) * bands.len() + slot] = if has_data { value } else { without_data };
                     valid[to + offset] |= has_data;
                 });

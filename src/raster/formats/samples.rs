@@ -108,6 +108,10 @@ const HUGE: f64 = 1e30;
 /// True if two floats differ in the last digits only: by four times `epsilon` relative to them, as in GDAL, or in the sixth digit of
 /// a [`HUGE`] one, which is often written as `-3.40282e+38`.
 fn is_close(value: f64, nodata: f64, epsilon: f64) -> bool {
+    if nodata.is_infinite() {
+        // No number is near it.
+        return value == nodata;
+    }
     let tolerance = if nodata.abs() > HUGE { 1e-5 } else { 4.0 * epsilon };
     (value - nodata).abs() <= tolerance * nodata.abs()
 }
@@ -144,6 +148,20 @@ impl Run<'_> {
             Samples::I32(samples) => each(samples, self, nodata, put),
             Samples::F32(samples) => each(samples, self, nodata, put),
             Samples::F64(samples) => each(samples, self, nodata, put),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_near_a_finite_nodata_value_equal_it_and_none_an_infinite_one() {
+        assert!((-3.402_823_5e38_f32).is(-3.402_82e38) && 0.1_f32.is(0.1) && !0.2_f32.is(0.1));
+        for nodata in [f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(!1.0_f32.is(nodata) && !1e300_f64.is(nodata) && !7_u8.is(nodata));
+            assert!((nodata as f32).is(nodata) && nodata.is(nodata) && !(-nodata).is(nodata));
         }
     }
 }

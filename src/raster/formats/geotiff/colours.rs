@@ -6,6 +6,7 @@
 
 use super::ifd::{ImageDirectory, tag};
 use super::jpeg::ycbcr_to_rgb;
+use crate::raster::formats::band_item::nodata_number;
 use crate::raster::formats::error::{DecodeError, damaged, unsupported};
 use crate::raster::formats::samples::Samples;
 use crate::raster::pixels::BandColour;
@@ -229,8 +230,7 @@ pub(super) fn nodata_of(
         return Ok(shared.nodata);
     }
     let of = if directory.has(tag::GDAL_NODATA) { directory } else { shared.directory };
-    let text = of.text(source, tag::GDAL_NODATA)?;
-    Ok(text.trim().parse::<f64>().ok().filter(|nodata| !nodata.is_nan()))
+    Ok(nodata_number(&of.text(source, tag::GDAL_NODATA)?))
 }
 
 /// A level of `0..=max`, spread over 0 to 255 if it has fewer bits.

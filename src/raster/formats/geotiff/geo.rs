@@ -1,7 +1,7 @@
 //! The georeference of a GeoTIFF (OGC GeoTIFF 1.1): where its pixels lie, and in which coordinate system.
 
 use super::ifd::{FORMAT, ImageDirectory, tag};
-use crate::georef::{Crs, GeoKeys, GeoTransform};
+use crate::georef::{Crs, CrsError, GeoKeys, GeoTransform};
 use crate::raster::error::RasterError;
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::sidecar::{Placement, Sidecars};
@@ -27,7 +27,20 @@ pub(super) fn read(
     let shift = if is_point { -0.5 } else { 0.0 };
     let transform = transform(source, directory).map_err(failed)?.map(|transform| transform.shifted(shift, shift));
     let crs = keys.map_or(Ok(None), |keys| Crs::from_geo_keys(&keys));
-    beside.place(name, crs, transform, size)
+    let placement = beside.place(name, crs, transform, size)?;
+    if placement.georef.is_none() && placement.unknown_crs.is_none() {
+        let is_warped = beside.pam.has_control_points || has_control_points(source, directory).map_err(failed)?;
+        return Ok(Placement { unknown_crs: is_warped.then(control_points), ..placement });
+    }
+    Ok(placement)
+}
+
+/// Why an image that states where some of its pixels lie is not placed.
+fn control_points() -> CrsError {
+    CrsError::Unsupported {
+        definition: "ground control points".to_owned(),
+        reason: "an image is placed by a transform of all its pixels".to_owned(),
+    }
 }
 
 /// `ModelTransformation`, else `ModelPixelScale` with one tiepoint.
@@ -44,6 +57,12 @@ fn transform(source: &dyn ByteSource, directory: &ImageDirectory) -> Result<Opti
         }
         _ => Ok(None),
     }
+}
+
+/// True if several tiepoints, without a transform, tell where single pixels lie.
+fn has_control_points(source: &dyn ByteSource, directory: &ImageDirectory) -> Result<bool, DecodeError> {
+    const NUMBERS_A_POINT: usize = 6;
+    Ok(directory.floats(source, tag::MODEL_TIEPOINT)?.len() > NUMBERS_A_POINT)
 }
 
 /// The GeoKey directory, with the numbers and texts that its entries refer to.

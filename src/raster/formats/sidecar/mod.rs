@@ -38,6 +38,19 @@ pub(crate) struct Placement {
     pub(crate) unknown_crs: Option<CrsError>,
 }
 
+/// True if any part of a grid is a place on the Earth: coordinates in metres, for example, are none in a system of degrees.
+fn is_on_earth(georef: &Georef) -> bool {
+    const STEPS: usize = 8;
+    let place = |step: usize| {
+        let share = |index: usize, len: usize| index as f64 / STEPS as f64 * len as f64;
+        let (x, y) =
+            georef.transform.apply(share(step % (STEPS + 1), georef.width), share(step / (STEPS + 1), georef.height));
+        georef.crs.to_lon_lat(x, y)
+    };
+    let is_place = |(lon, lat): (f64, f64)| lon.abs() <= 720.0 && lat.abs() <= 90.0;
+    (0..(STEPS + 1) * (STEPS + 1)).filter_map(place).any(is_place)
+}
+
 impl Sidecars {
     /// Where an image of `size` (columns and rows) lies that itself states a coordinate system and a transform.
     ///
@@ -70,6 +83,11 @@ impl Sidecars {
         let finite = [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].iter().all(|edge| edge.is_finite());
         if !finite || transform.inverse().is_none_or(|inverse| !inverse.apply(0.0, 0.0).0.is_finite()) {
             return Err(bad(format!("found {transform:?}; finite numbers and an invertible transform are needed")));
+        }
+        if !is_on_earth(&georef) {
+            let reason = format!("the middle of the raster, {x}, {y}, is no place on the Earth in it");
+            let unknown_crs = Some(CrsError::Unsupported { definition: georef.crs.to_string(), reason });
+            return Ok(Placement { georef: None, unknown_crs });
         }
         Ok(Placement { georef: Some(georef), unknown_crs: None })
     }

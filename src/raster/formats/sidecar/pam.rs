@@ -4,7 +4,7 @@
 use roxmltree::Node;
 
 use crate::georef::{Crs, CrsError, GeoTransform};
-use crate::raster::formats::band_item::BandItem;
+use crate::raster::formats::band_item::{BandItem, nodata_number};
 use crate::raster::formats::xml;
 use crate::raster::pixels::BandInfo;
 
@@ -14,6 +14,8 @@ pub(crate) struct Pam {
     /// The coordinate system, or why it is not understood.
     pub(crate) crs: Option<Result<Crs, CrsError>>,
     pub(crate) transform: Option<GeoTransform>,
+    /// True if it tells where some pixels lie.
+    pub(crate) has_control_points: bool,
     /// Properties of bands.
     pub(crate) items: Vec<BandItem>,
     /// "No data" values and the samples that they belong to, which are numbered from 0.
@@ -34,6 +36,7 @@ impl Pam {
         let mut pam = Self {
             crs: child(root, "SRS").map(xml::text_of).filter(|text| !text.is_empty()).map(Crs::from_text),
             transform: child(root, "GeoTransform").and_then(|element| transform_of(xml::text_of(element))),
+            has_control_points: child(root, "GCPList").is_some(),
             ..Self::default()
         };
         for element in root.children().filter(|child| child.has_tag_name("PAMRasterBand")) {
@@ -45,8 +48,8 @@ impl Pam {
                 let stated = child(element, name).map(xml::text_of);
                 pam.items.extend(stated.map(|text| BandItem { sample, role: role.to_owned(), text: text.to_owned() }));
             }
-            let nodata = child(element, "NoDataValue").and_then(|value| xml::text_of(value).parse::<f64>().ok());
-            pam.nodata.extend(nodata.filter(|nodata| !nodata.is_nan()).map(|nodata| (sample, nodata)));
+            let nodata = child(element, "NoDataValue").and_then(|value| nodata_number(xml::text_of(value)));
+            pam.nodata.extend(nodata.map(|nodata| (sample, nodata)));
         }
         Ok(pam)
     }
