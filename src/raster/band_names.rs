@@ -68,9 +68,11 @@ pub(crate) fn role_of_file(stem: &str) -> FileRole {
     let lower = stem.to_ascii_lowercase();
     let parts: Vec<&str> = lower.split(['_', '-', '.', ' ']).collect();
     if let Some((scene, rest)) = landsat_product(&parts) {
-        // Surface reflectance is `sr_b4`; `st_b10` is a temperature, not the radiance of band 10.
+        // Surface reflectance is `sr_b4`; `st_b10` is a temperature, not the radiance of band 10, and `b6_vcid_1` is band 6 twice. Others
+        // put words behind a band (`b4_clip`).
         let band = match rest {
-            [band] | ["sr", band] if is_code(band) => vec![band.to_uppercase()],
+            [band, "vcid", ..] if is_code(band) => Vec::new(),
+            [band, ..] | ["sr", band, ..] if is_code(band) => vec![band.to_uppercase()],
             _ => Vec::new(),
         };
         return FileRole { is_auxiliary: band.is_empty() && !rest.is_empty(), bands: band, scene };
@@ -92,27 +94,45 @@ pub(crate) fn role_of_file(stem: &str) -> FileRole {
         name if is_band_name(&squeeze(name)) => vec![name.to_uppercase()],
         _ => Vec::new(),
     };
-    if !bands.is_empty() {
+    let is_auxiliary = parts.last().is_some_and(|part| AUXILIARY.contains(part));
+    if !bands.is_empty() || is_auxiliary {
         parts.pop();
     }
-    FileRole { bands, scene: parts.join("_"), is_auxiliary: false }
+    FileRole { bands, scene: parts.join("_"), is_auxiliary }
 }
 
-/// The product that a file of Landsat Collection 2 belongs to, and what follows its identifier of seven parts
+/// Names of what products hold beside their bands: flags, masks, angles, aerosol, water vapour.
+const AUXILIARY: [&str; 20] = [
+    "aot", "wvp", "scl", "pvi", "fmask", "cld", "snw", "bqa", "qa", "qa60", "pixel", "radsat", "lineage", "mask", "saa",
+    "sza", "vaa", "vza", "cldprb", "snwprb",
+];
+
+/// True if a name is that of a Landsat product as a whole.
+pub(crate) fn is_landsat_product(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let parts: Vec<&str> = lower.split('_').collect();
+    landsat_product(&parts).is_some_and(|(_, rest)| rest.is_empty())
+}
+
+/// The product that a file of Landsat Collection 2 belongs to, and what follows its identifier
 /// (`LC08_L1TP_173059_20220706_20220722_02_T1`: sensor, level, path and row, acquired, processed, collection, tier).
 fn landsat_product<'a, 'b>(parts: &'b [&'a str]) -> Option<(String, &'b [&'a str])> {
-    let [sensor, level, path_row, acquired, processed, collection, tier, rest @ ..] = parts else { return None };
+    let [sensor, level, path_row, acquired, processed, collection, rest @ ..] = parts else { return None };
     let are_digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_product = sensor.len() == 4
-        && sensor.starts_with('l')
-        && are_digits(&sensor[2..], 2)
-        && level.starts_with('l')
+    let is_sensor = sensor.len() == 4 && sensor.starts_with('l') && sensor.is_ascii() && are_digits(&sensor[2..], 2);
+    let is_product = is_sensor
         && are_digits(path_row, 6)
         && are_digits(acquired, 8)
         && are_digits(processed, 8)
-        && are_digits(collection, 2)
-        && matches!(*tier, "t1" | "t2" | "rt");
-    is_product.then(|| (parts[..7].join("_"), rest))
+        && are_digits(collection, 2);
+    // The tiles of the United States' archive have a region in place of a level, and no tier.
+    match rest {
+        ["t1" | "t2" | "rt" | "a1" | "a2", rest @ ..] if is_product && level.starts_with('l') => {
+            Some((parts[..7].join("_"), rest))
+        }
+        rest if is_product && matches!(*level, "cu" | "ak" | "hi") => Some((parts[..6].join("_"), rest)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +164,9 @@ mod tests {
             ("_ST_B10", &[], true),
             ("_QA_PIXEL", &[], true),
             ("_SAA", &[], true),
+            ("_B4_clip", &["B4"], false),
+            ("_B6_VCID_1", &[], true),
+            ("_GM_B1", &[], true),
             ("", &[], false),
         ] {
             let role = role_of_file(&format!("{landsat}{rest}"));
@@ -158,6 +181,17 @@ mod tests {
             role_of_file(&format!("s1a-iw-grd-{polarisation}-20240601t051234-20240601t051259-054123-069abc-{number}"))
         });
         assert_eq!((&vv.bands[0], &vh.bands[0], &vv.scene), (&"VV".to_owned(), &"VH".to_owned(), &vh.scene));
+        let tile = role_of_file("LC08_CU_025010_20210101_20210112_02_SR_B4");
+        assert_eq!((tile.bands, tile.scene.as_str()), (vec!["B4".to_owned()], "lc08_cu_025010_20210101_20210112_02"));
+        assert!(role_of_file("LC08_CU_025010_20210101_20210112_02_QA_PIXEL").is_auxiliary);
+        assert!(
+            is_landsat_product(landsat) && !is_landsat_product("LC08") && !is_landsat_product(&format!("{landsat}_B1"))
+        );
+        for stem in
+            ["T31UFU_20240601T104021_SCL_20m", "T31UFU_20240601T104021_AOT_10m", "HLS.S30.T31UFU.2024153T104021.v2.0.Fmask"]
+        {
+            assert!(role_of_file(stem).is_auxiliary, "{stem}");
+        }
         assert_eq!(role_of_file("x_B05_20m").scene, "x");
         assert!(role_of_file("é_é_é").bands.is_empty());
     }

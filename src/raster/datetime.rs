@@ -101,9 +101,10 @@ pub(crate) fn from_tiff_tag(text: &str) -> Option<Timestamp> {
 }
 
 /// The time in a name: the first date with a time of day (`T31UFU_20240601T104021_B02.jp2`, `s1a-…-20240601t051234-…`,
-/// `20240601104021`), else the first date (`20240601`, `2024-06-01`, `2024_06_01`), whose day begins in UTC.
+/// `20240601_104021_…`, `2024-06-01T10-40-21`, `2024153T104021`), else the first date (`20240601`, `2024-06-01`, `2024_06_01`,
+/// `A2024153`), whose day begins in UTC.
 pub(crate) fn from_name(name: &str) -> Option<Timestamp> {
-    let dates: Vec<(Option<Timestamp>, bool)> = runs_of_digits(name).map(|start| date_at(&name[start..])).collect();
+    let dates: Vec<(Option<Timestamp>, bool)> = runs_of_digits(name).map(|start| date_at(name, start)).collect();
     let first = |timed: bool| dates.iter().filter(|(_, has_time)| *has_time == timed).find_map(|(datetime, _)| *datetime);
     first(true).or_else(|| first(false))
 }
@@ -114,21 +115,59 @@ fn runs_of_digits(name: &str) -> impl Iterator<Item = usize> {
     (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit() && (*at == 0 || !bytes[at - 1].is_ascii_digit()))
 }
 
-/// The date that a run of digits starts, and true if it has a time of day.
-fn date_at(text: &str) -> (Option<Timestamp>, bool) {
+/// The date that the run of digits at `start` begins, and true if it has a time of day.
+fn date_at(name: &str, start: usize) -> (Option<Timestamp>, bool) {
+    let text = &name[start..];
     let bytes = text.as_bytes();
     let digits = |from: usize| bytes.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
     let is = |at: usize, accepted: &[u8]| bytes.get(at).is_some_and(|byte| accepted.contains(byte));
-    let at_midnight = |date: String| from_digits(&format!("{date}000000"));
-    match digits(0) {
-        14 => (from_digits(&text[..14]), true),
-        8 if is(8, b"Tt") && digits(9) >= 6 => (from_digits(&[&text[..8], &text[9..15]].concat()), true),
-        8 => (at_midnight(text[..8].to_owned()), false),
-        4 if is(4, b"-_") && digits(5) == 2 && bytes.get(7) == bytes.get(4) && digits(8) == 2 => {
-            (at_midnight([&text[..4], &text[5..7], &text[8..10]].concat()), false)
+    let (date, end) = match digits(0) {
+        14 => return (from_digits(&text[..14]), true),
+        12 => return (from_digits(&format!("{}00", &text[..12])), true),
+        8 => (text[..8].to_owned(), 8),
+        // A year and the number of a day, which other numbers of seven digits are not: MODIS writes an A before it, others a time behind.
+        7 => {
+            let is_marked = start.checked_sub(1).is_some_and(|before| matches!(name.as_bytes()[before], b'A' | b'a'));
+            match day_of_year(&text[..7]).filter(|_| is_marked || (is(7, b"Tt") && digits(8) >= 6)) {
+                Some(date) => (date, 7),
+                None => return (None, false),
+            }
         }
-        _ => (None, false),
+        4 if is(4, b"-_.") && digits(5) == 2 && bytes.get(7) == bytes.get(4) && digits(8) == 2 => {
+            ([&text[..4], &text[5..7], &text[8..10]].concat(), 10)
+        }
+        _ => return (None, false),
+    };
+    match time_at(&text[end..]).and_then(|time| from_digits(&[&date[..], &time].concat())) {
+        Some(datetime) => (Some(datetime), true),
+        None => (from_digits(&format!("{date}000000")), false),
     }
+}
+
+/// The time of day that follows a date, as six digits: `T104021`, `_104021`, `T10-40-21`, `_10_40_21`.
+fn time_at(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let digits = |from: usize| bytes.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
+    let is_marked = matches!(bytes.first(), Some(b'T' | b't'));
+    if !is_marked && !matches!(bytes.first(), Some(b'_' | b'-' | b' ')) {
+        return None;
+    }
+    match digits(1) {
+        6 => Some(text[1..7].to_owned()),
+        // Fractions of a second may follow a time that is marked.
+        6.. if is_marked => Some(text[1..7].to_owned()),
+        2 if digits(4) == 2 && digits(7) == 2 && bytes.get(3) == bytes.get(6) && matches!(bytes[3], b'-' | b'_' | b':') => {
+            Some([&text[1..3], &text[4..6], &text[7..9]].concat())
+        }
+        _ => None,
+    }
+}
+
+/// `YYYYMMDD` of a year and the number of a day in it, `YYYYDDD`.
+fn day_of_year(digits: &str) -> Option<String> {
+    let (year, day) = (digits.get(..4)?.parse().ok()?, digits.get(4..)?.parse::<i64>().ok()?);
+    let date = Date::new(year, 1, 1).ok()?.checked_add(jiff::Span::new().try_days(day - 1).ok()?).ok()?;
+    (date.year() == year).then(|| format!("{:04}{:02}{:02}", date.year(), date.month(), date.day()))
 }
 
 /// Years in which imagery was taken; a number of eight digits outside them is no date.
@@ -213,6 +252,19 @@ mod tests {
             ("harbour_20240601.tif", "2024-06-01T00:00:00Z"),
             ("harbour-2024-06-01.tif", "2024-06-01T00:00:00Z"),
             ("2024_06_01_harbour.tif", "2024-06-01T00:00:00Z"),
+            ("2024.06.01.tif", "2024-06-01T00:00:00Z"),
+            ("20240601_104021_12_24b5_3B_AnalyticMS.tif", "2024-06-01T10:40:21Z"),
+            ("20240601-104021.tif", "2024-06-01T10:40:21Z"),
+            ("x_2024-06-01T104021Z.tif", "2024-06-01T10:40:21Z"),
+            ("x_2024-06-01T10:40:21Z.tif", "2024-06-01T10:40:21Z"),
+            ("x_2024-06-01_10-40-21.tif", "2024-06-01T10:40:21Z"),
+            ("x_2024_06_01_10_40_21.tif", "2024-06-01T10:40:21Z"),
+            ("202406011040.tif", "2024-06-01T10:40:00Z"),
+            ("HLS.S30.T31UFU.2024153T104021.v2.0.B02.tif", "2024-06-01T10:40:21Z"),
+            ("MOD09GA.A2024153.h18v04.061.tif", "2024-06-01T00:00:00Z"),
+            ("20240531_20240601.tif", "2024-05-31T00:00:00Z"),
+            ("20240601_991234.tif", "2024-06-01T00:00:00Z"),
+            ("S2B_31UFU_20240601_0_L2A.tif", "2024-06-01T00:00:00Z"),
             ("é20240601.tif", "2024-06-01T00:00:00Z"),
         ] {
             assert_eq!(from_name(name), Some(instant(wanted)), "{name}");
@@ -227,6 +279,9 @@ mod tests {
             "120240601",
             "2024-06-011",
             "31101234",
+            "m_3807708_ne.tif",
+            "A2024367.tif",
+            "2024153.tif",
         ] {
             assert_eq!(from_name(name), None, "{name}");
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::raster::band_names::{FileRole, role_of_file, squeeze};
+use crate::raster::band_names::{FileRole, is_landsat_product, role_of_file, squeeze};
 use crate::raster::datetime::{Timestamp, from_name};
 use crate::raster::error::RasterError;
 use crate::raster::open::capture::Capture;
@@ -43,20 +43,24 @@ fn open_files(directory: &Path, options: &OpenOptions) -> Result<Vec<Capture>, R
     let (files, products) = rasters_of(directory, &name)?;
     if !products.is_empty() {
         if let Some(file) = files.first() {
-            return Err(two_kinds(&name, "SAFE folders", &products[0], file));
+            return Err(two_kinds(&name, "products", &products[0], file));
         }
         let captures = products.iter().map(|path| open_directory(path, options)).collect::<Result<Vec<_>, _>>()?;
         return Ok(captures.into_iter().flatten().collect());
     }
     let role = |path: &PathBuf| path.file_stem().map(|stem| role_of_file(&stem.to_string_lossy()));
-    let files: Vec<(PathBuf, FileRole)> = files
-        .into_iter()
-        .filter_map(|path| role(&path).map(|role| (path, role)))
-        .filter(|(_, role)| !role.is_auxiliary)
-        .collect();
+    let mut files: Vec<(PathBuf, FileRole)> =
+        files.into_iter().filter_map(|path| role(&path).map(|role| (path, role))).collect();
+    // A file that is called a mask may be all there is.
+    if files.iter().any(|(_, role)| !role.bands.is_empty()) {
+        files.retain(|(_, role)| !role.is_auxiliary);
+    }
     let (of_bands, scenes): (Vec<_>, Vec<_>) = files.iter().partition(|(_, role)| !role.bands.is_empty());
     match (&of_bands[..], &scenes[..]) {
-        ([], []) => Err(RasterError::NoSuchPart { what: "raster file", index: 0, count: 0 }),
+        ([], []) => Err(RasterError::BandMismatch {
+            found: format!("{name} holds no image"),
+            needed: "a directory with GeoTIFF or JPEG 2000 files, or with products, is needed".to_owned(),
+        }),
         ([], scenes) => {
             let captures = scenes.iter().map(|(path, _)| open_path(path, options)).collect::<Result<Vec<_>, _>>()?;
             Ok(captures.into_iter().flatten().collect())
@@ -99,7 +103,7 @@ fn two_kinds(name: &str, kind: &str, one: &Path, other: &Path) -> RasterError {
     }
 }
 
-/// The GeoTIFF and JPEG 2000 files of a directory and its SAFE folders, sorted by name.
+/// The GeoTIFF and JPEG 2000 files of a directory, and the folders in it that are products, sorted by name.
 fn rasters_of(directory: &Path, name: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf>), RasterError> {
     let io = |source| RasterError::of_io(name, source);
     let (mut files, mut products) = (Vec::new(), Vec::new());
@@ -107,7 +111,8 @@ fn rasters_of(directory: &Path, name: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf
         let path = entry.map_err(io)?.path();
         let is_raster = |extension: &std::ffi::OsStr| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known));
         if path.is_dir() {
-            if safe::is_product(&path) || path.join(MEASUREMENT).is_dir() {
+            let is_landsat = path.file_name().is_some_and(|name| is_landsat_product(&name.to_string_lossy()));
+            if is_landsat || safe::is_product(&path) || path.join(MEASUREMENT).is_dir() {
                 products.push(path);
             }
         } else if path.extension().is_some_and(is_raster) {
