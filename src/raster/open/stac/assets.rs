@@ -85,17 +85,23 @@ impl<'a> BandAsset<'a> {
 
 /// True if an asset is a GeoTIFF or JPEG 2000 file, by its media type or else its extension.
 fn is_raster(asset: &Asset) -> bool {
-    match &asset.media_type {
+    match media_type(asset) {
         Some(media_type) => media_type.contains("tiff") || is_jpeg2000(asset),
         None => is_jpeg2000(asset) || matches!(extension(&asset.href).as_str(), "tif" | "tiff"),
     }
 }
 
 fn is_jpeg2000(asset: &Asset) -> bool {
-    match &asset.media_type {
+    match media_type(asset) {
         Some(media_type) => media_type.contains("jp2"),
         None => matches!(extension(&asset.href).as_str(), "jp2" | "j2k"),
     }
+}
+
+/// The media type in lower case; `None` for one that says no more than that there are bytes.
+fn media_type(asset: &Asset) -> Option<String> {
+    let media_type = asset.media_type.as_deref()?.trim().to_ascii_lowercase();
+    (!media_type.is_empty() && !media_type.ends_with("/octet-stream")).then_some(media_type)
 }
 
 fn file_name(href: &str) -> &str {
@@ -187,5 +193,13 @@ mod tests {
                             "thumbnail": {"href": "scene.png"}});
         assert_eq!(names(assets), ["red"]);
         assert!(kept(json!({"a": {"href": "a.tif", "type": "application/json"}, "b": {"href": "b.nc"}})).is_empty());
+    }
+
+    #[test]
+    fn media_types_are_read_in_any_case_and_those_of_mere_bytes_passed_over() {
+        for media_type in ["IMAGE/TIFF; APPLICATION=GEOTIFF", "application/octet-stream", "binary/octet-stream", " "] {
+            let assets = json!({"a": {"href": "a.tif", "type": media_type, "eo:bands": [{"name": "red"}]}});
+            assert_eq!(names(assets), ["red"], "{media_type}");
+        }
     }
 }

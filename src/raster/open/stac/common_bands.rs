@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::oddities::Oddities;
 use super::{Scene, SceneRaster, listed};
+use crate::raster::band_names::is_sensor_band;
 use crate::raster::error::RasterError;
 use crate::raster::pixels::Raster;
 use crate::raster::warp::Composite;
@@ -22,6 +23,11 @@ impl OpenScene {
         !self.scene.item.assets.unreadable.is_empty()
     }
 
+    /// True if a band has the name of some sensor's, not just that of its asset.
+    fn names_bands(&self) -> bool {
+        self.bands.iter().any(|band| is_sensor_band(band))
+    }
+
     fn shares_a_band_with(&self, other: &Self) -> bool {
         self.bands.iter().any(|band| other.bands.contains(band))
     }
@@ -36,8 +42,9 @@ pub(super) fn restrict(
     oddities: &mut Oddities,
 ) -> Result<Vec<SceneRaster>, RasterError> {
     let sharing = |scene: &OpenScene| scenes.iter().filter(|other| scene.shares_a_band_with(other)).count();
-    // Of equals, the last is taken: the newest.
-    let Some(usual) = scenes.iter().rev().max_by_key(|scene| (!scene.is_damaged(), sharing(scene))) else {
+    // Of equals, one that says which bands it has, and of those the last: the newest.
+    let Some(usual) = scenes.iter().rev().max_by_key(|scene| (!scene.is_damaged(), sharing(scene), scene.names_bands()))
+    else {
         return Ok(Vec::new());
     };
     let (usual, from) = (usual.bands.clone(), usual.scene.item.id.clone());
