@@ -196,6 +196,7 @@ fn the_tiles_of_an_archive_decide_where_it_lies() {
     let tiles = [((3, 6, 2), png(256, [200, 0, 0, 255]))];
     for (index, metadata) in [
         &[("bounds", "90,-66,135,-41.5")][..],
+        &[("bounds", "100,-60,120,-50")],
         &[("bounds", "170,-60,-170,-41"), ("minzoom", "0"), ("maxzoom", "9")],
         &[("bounds", "-10,35,30,60")],
         &[("bounds", "90,41,135,66")],

@@ -144,7 +144,7 @@ fn describe(connection: &Connection) -> Result<(TileExtent, Bytes), DecodeError>
         Some(bounds) if are_plausible(connection, max_zoom, bounds)? => bounds,
         _ => bounds_of_tiles(connection, max_zoom)?,
     };
-    Ok((TileExtent::try_new(min_zoom, max_zoom, bounds).map_err(damaged)?, sample))
+    Ok((TileExtent::try_new(min_zoom, max_zoom, bounds).map_err(damaged)?.of_whole_tiles(), sample))
 }
 
 /// The metadata table; empty if there is none.

@@ -98,6 +98,26 @@ impl TileExtent {
             .or_else(|_| Self::try_new(min_zoom, max_zoom, Self::WORLD))
     }
 
+    /// With bounds that end where tiles of the deepest zoom do: those that files state may cut them.
+    pub(super) fn of_whole_tiles(self) -> Self {
+        // Edges that are rounded to the next tile stay where they are.
+        const SLACK: f64 = 1e-6;
+        let side = f64::from(1u32 << self.max_zoom);
+        let Bounds { min_x, min_y, max_x, max_y } = self.bounds_lon_lat;
+        let ((west, north), (east, south)) = (world_position(min_x, max_y), world_position(max_x, min_y));
+        let before = |share: f64| (share * side + SLACK).floor() / side;
+        let behind = |share: f64| ((share * side - SLACK).ceil() / side).min(1.0);
+        let lon = |share: f64| share * 360.0 - 180.0;
+        let lat = |share: f64| (std::f64::consts::PI * (1.0 - 2.0 * share)).sinh().atan().to_degrees();
+        let bounds_lon_lat = Bounds {
+            min_x: lon(before(west)),
+            min_y: lat(behind(south)),
+            max_x: lon(behind(east)),
+            max_y: lat(before(north)),
+        };
+        Self { bounds_lon_lat, ..self }
+    }
+
     /// Bounds as `west,south,east,north`.
     pub(super) fn parse_bounds(text: &str) -> Option<Bounds> {
         let values = text.split(',').map(|part| part.trim().parse().ok()).collect::<Option<Vec<f64>>>()?;

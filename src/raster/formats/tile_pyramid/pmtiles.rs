@@ -84,7 +84,7 @@ impl Pmtiles {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let store = Self::read(file).map_err(failed)?;
         let sample = store.any_tile().map_err(failed)?;
-        let extent = store.header.extent;
+        let extent = store.extent().map_err(failed)?;
         TilePyramid::new(name, Arc::new(store), &extent, Some(&sample), cache)
     }
 
@@ -129,6 +129,17 @@ impl Pmtiles {
         let Section { offset, len } = self.header.tiles.part(offset, len)?;
         let packed = self.file.read_at(offset, len as usize)?;
         unpacked(packed, self.header.tiles_packed, MAX_TILE_BYTES)
+    }
+
+    /// The zooms, and the bounds in the header, unless there is no tile in their middle at any zoom: then tiles may lie anywhere.
+    fn extent(&self) -> Result<TileExtent, DecodeError> {
+        let extent = self.header.extent;
+        for tile in (extent.min_zoom..=extent.max_zoom).filter_map(|zoom| extent.middle(zoom)) {
+            if self.tile(tile)?.is_some() {
+                return Ok(extent.of_whole_tiles());
+            }
+        }
+        Ok(TileExtent { bounds_lon_lat: TileExtent::WORLD, ..extent })
     }
 
     /// A tile that is no placeholder, if there is one beside it.
