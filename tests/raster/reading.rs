@@ -399,3 +399,21 @@ fn arrays_are_read_in_parts_and_accounted() {
     let refused = open(1 << 20)[0].raster.read(0, window, &[0]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::TooLarge, "{refused}");
 }
+
+/// A file whose overviews are averages is shown smaller as an exact average of the area under every pixel.
+#[test]
+fn coarser_tiles_are_averages_of_the_area_where_overviews_are() {
+    let tiff = open("averages.tif").unwrap();
+    let (full, source) = (whole(&tiff), tiff.info().georef.clone().unwrap());
+    for factor in [2, 4, 8] {
+        let grid = source.coarsened(factor);
+        let shown = warp(&tiff, &grid, &[0], Resampling::Bilinear).unwrap();
+        for (at, found) in shown.pixels.iter().enumerate() {
+            let (row, col) = (at / grid.width * factor, at % grid.width * factor);
+            let under = (0..factor * factor).map(|at| full.pixels[(row + at / factor) * full.width + col + at % factor]);
+            let average = under.sum::<f32>() / (factor * factor) as f32;
+            // Each overview is made of the one before, rounded.
+            assert!((found - average).abs() <= 1.5, "{factor}: pixel {at} is {found}, not {average}");
+        }
+    }
+}
