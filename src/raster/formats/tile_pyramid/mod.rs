@@ -100,8 +100,8 @@ impl TileExtent {
 
     /// With bounds that end where tiles of the deepest zoom do: those that files state may cut them.
     pub(super) fn of_whole_tiles(self) -> Self {
-        // Edges that are rounded to the next tile stay where they are.
-        const SLACK: f64 = 1e-6;
+        // Part of a tile by which rounded edges may reach into the next one.
+        const SLACK: f64 = 0.01;
         let side = f64::from(1u32 << self.max_zoom);
         let Bounds { min_x, min_y, max_x, max_y } = self.bounds_lon_lat;
         let ((west, north), (east, south)) = (world_position(min_x, max_y), world_position(max_x, min_y));
