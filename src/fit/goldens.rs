@@ -9,6 +9,7 @@ struct Goldens {
     classes: Vec<ClassGolden>,
     sets: SetGolden,
     values: Vec<ValueGolden>,
+    nearest: Vec<NearestGolden>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +50,21 @@ pub(super) struct ValueGolden {
     pub(super) errors: [f64; 3],
 }
 
+#[derive(Deserialize)]
+pub(super) struct NearestGolden {
+    pub(super) name: String,
+    pub(super) channels: usize,
+    pub(super) groups: Vec<usize>,
+    /// What each label says.
+    pub(super) values: Vec<Vec<f64>>,
+    /// What so many neighbours in three folds of four say of the labels in the other one.
+    pub(super) held_out: BTreeMap<String, Vec<Vec<f64>>>,
+    /// The number of neighbours with the least squares.
+    pub(super) best: usize,
+    /// What five neighbours among all labels say of each.
+    pub(super) predictions: Vec<Vec<f64>>,
+}
+
 fn goldens() -> Goldens {
     serde_json::from_str(include_str!("../../tests/fixtures/fit/sklearn.json")).unwrap()
 }
@@ -63,6 +79,10 @@ pub(super) fn sets() -> SetGolden {
 
 pub(super) fn values() -> Vec<ValueGolden> {
     goldens().values
+}
+
+pub(super) fn nearest() -> Vec<NearestGolden> {
+    goldens().nearest
 }
 
 impl SetGolden {

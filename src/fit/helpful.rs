@@ -5,22 +5,31 @@ use super::logistic::softmax;
 use super::scores::likeliest;
 use super::standard::Standard;
 
-/// How unsure the logits of classes are, one of which is there, and the likeliest: from 0 to 1, where two are equally likely.
-pub fn doubt_between(logits: &[f64]) -> (f64, usize) {
-    let mut probabilities = logits.to_vec();
-    softmax(&mut probabilities);
+/// How unsure the probabilities of classes are, one of which is there, and the likeliest: from 0 to 1, where two are equally likely.
+pub fn doubt_between(mut probabilities: Vec<f64>) -> (f64, usize) {
     let best = likeliest(&probabilities);
     let most = std::mem::take(&mut probabilities[best]);
     (1.0 - (most - probabilities[likeliest(&probabilities)]), best)
 }
 
-/// How unsure the logits of categories are, each of which may be there, and the likeliest one that is: from 0 to 1, where the chances
-/// of one are even.
-pub fn doubt_of_each(logits: &[f64]) -> (f64, Option<usize>) {
+/// How unsure the probabilities of categories are, each of which may be there, and the likeliest one that is: from 0 to 1, where the
+/// chances of one are even.
+pub fn doubt_of_each(probabilities: &[f64]) -> (f64, Option<usize>) {
     // 1 less the distance of its probability from that of its absence.
-    let doubt = |logit: &f64| 1.0 - (logit / 2.0).tanh().abs();
-    let best = likeliest(logits);
-    (logits.iter().map(doubt).fold(0.0, f64::max), (logits[best] >= 0.0).then_some(best))
+    let doubt = |probability: &f64| 1.0 - (2.0 * probability - 1.0).abs();
+    let best = likeliest(probabilities);
+    (probabilities.iter().map(doubt).fold(0.0, f64::max), (probabilities[best] >= 0.5).then_some(best))
+}
+
+/// The probabilities of classes, one of which is there, that a linear head gives with these logits.
+pub fn chances_between(mut logits: Vec<f64>) -> Vec<f64> {
+    softmax(&mut logits);
+    logits
+}
+
+/// The probabilities of categories, each of which may be there, that a linear head gives with these logits.
+pub fn chances_of_each(logits: &[f64]) -> Vec<f64> {
+    logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
 }
 
 /// The indices of up to `count` candidates with `features`, `[candidates, channels]`, whose labels would help most, the most helpful
@@ -68,12 +77,12 @@ mod tests {
 
     #[test]
     fn even_chances_are_the_least_sure() {
-        let (doubt, best) = doubt_between(&[1.0, 1.0, -9.0]);
+        let (doubt, best) = doubt_between(chances_between(vec![1.0, 1.0, -9.0]));
         assert!(doubt > 0.999, "{doubt}");
         assert_eq!(best, 0);
-        assert!(doubt_between(&[0.0, 9.0]).0 < 0.01);
-        let (doubt, best) = doubt_of_each(&[-8.0, -0.1]);
+        assert!(doubt_between(chances_between(vec![0.0, 9.0])).0 < 0.01);
+        let (doubt, best) = doubt_of_each(&chances_of_each(&[-8.0, -0.1]));
         assert!(doubt > 0.9, "{doubt}");
-        assert_eq!((best, doubt_of_each(&[-8.0, 3.0]).1), (None, Some(1)));
+        assert_eq!((best, doubt_of_each(&chances_of_each(&[-8.0, 3.0])).1), (None, Some(1)));
     }
 }

@@ -34,9 +34,7 @@ pub fn fit_sets(labels: &SetLabels<'_>, stop: &AtomicBool) -> Result<LinearFit, 
     let SetLabels { features, channels, sets, categories, places } = *labels;
     check_finite(features, channels)?;
     let presence: Vec<Vec<usize>> = (0..categories.len()).map(|category| presence(sets, category)).collect();
-    let groups: Vec<Vec<usize>> = (0..sets.len())
-        .map(|label| presence.iter().enumerate().map(|(category, there)| 2 * category + there[label]).collect())
-        .collect();
+    let groups = groups(sets, categories.len());
     let names = ["absent", "present"].map(str::to_owned);
     let of_category = |there| ClassLabels { features, channels, classes: there, categories: &names, places };
     let (c, held) = match Folds::of(places, &groups, 2 * categories.len()) {
@@ -82,6 +80,12 @@ pub fn fit_sets(labels: &SetLabels<'_>, stop: &AtomicBool) -> Result<LinearFit, 
         fit.push(training.standard.unfold(&weights, bias));
     }
     Ok(fit)
+}
+
+/// The groups of each label, of which every fold should have a share: for each category those with it and those without it.
+pub(super) fn groups(sets: &[Vec<usize>], categories: usize) -> Vec<Vec<usize>> {
+    let of_set = |set: &Vec<usize>| (0..categories).map(|id| 2 * id + usize::from(set.contains(&id))).collect();
+    sets.iter().map(of_set).collect()
 }
 
 /// For each label 1 if it has the category, else 0.

@@ -27,14 +27,14 @@ pub(super) fn pyramid(root: &Loader<'_>, spec: &ModelSpec) -> Result<(Option<Fpn
     Ok((Some(fpn), upsample))
 }
 
-/// The maps that a head can read. A linear head names any of the model's; others count in a list: decoder, pyramid, backbone (if
+/// The maps that a head can read. A linear or nearest head names any of the model's; others count in a list: decoder, pyramid, backbone (if
 /// `prepend` is set), or the backbone's alone if there is no pyramid.
 pub(super) fn readable_maps(spec: &ModelSpec, head: &Head) -> Vec<MapSpec> {
     let (backbone, above): (Vec<Layer>, Vec<Layer>) =
         Layer::ALL.into_iter().partition(|layer| matches!(layer, Layer::Backbone(_)));
     let (decoder, fpn): (Vec<Layer>, Vec<Layer>) = above.into_iter().partition(|layer| *layer == Layer::Upsample);
     let with_backbone = match (&head.kind, spec.fpn) {
-        (HeadKind::Linear { .. }, _) | (_, None) => true,
+        (HeadKind::Linear { .. } | HeadKind::Nearest { .. }, _) | (_, None) => true,
         (_, Some(fpn)) => fpn.prepend,
     };
     let listed = decoder.into_iter().chain(fpn).chain(backbone.into_iter().filter(|_| with_backbone));

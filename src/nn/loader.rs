@@ -90,6 +90,12 @@ impl<'a> Loader<'a> {
         tensor.to_dtype(DType::F32).map_err(|source| self.device_error(source))
     }
 
+    /// The values of a tensor that no operator prepares.
+    pub(super) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        let values = self.tensor(name, shape)?.flatten_all().and_then(|values| values.to_vec1::<f32>());
+        self.counted(values, |values| size_of_val(values.as_slice()))
+    }
+
     pub(super) fn linear(&self, inputs: usize, outputs: usize, activation: LayerActivation) -> Result<Linear, LoadError> {
         let (weight, bias) = (self.tensor("weight", &[outputs, inputs])?, self.tensor("bias", &[outputs])?);
         self.linear_from(&weight, &bias, activation)

@@ -22,4 +22,4 @@ pub use features::{Features, Part};
 pub use heads::{DETECTIONS, HeadOutput};
 pub use model::Network;
 
-pub(crate) use crate::ops::bilinear_cell;
+pub(crate) use crate::ops::{Neighbours, bilinear_cell};

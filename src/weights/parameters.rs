@@ -216,6 +216,11 @@ impl List {
                 let inputs = layers.iter().filter_map(|layer| layer.channels(spec)).sum();
                 self.layer(prefix, &[outputs, inputs]);
             }
+            HeadKind::Nearest { layers, examples, .. } => {
+                let inputs = layers.iter().filter_map(|layer| layer.channels(spec)).sum();
+                self.layer(prefix, &[*examples, inputs]);
+                self.add(format!("{prefix}.values"), &[*examples, outputs]);
+            }
             HeadKind::Frcnn { use_layers, .. } => {
                 let level = use_layers.first().and_then(|layer| maps.get(*layer)).copied().unwrap_or(0);
                 self.frcnn(prefix, level, outputs, head.task.task_type == TaskType::Instance);

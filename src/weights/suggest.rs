@@ -107,6 +107,11 @@ fn of_head(head: &Head) -> ManifestHead {
             (HeadNetwork::Frcnn, None, Some(use_layers.clone()), Some(anchor_sizes.clone()))
         }
         HeadKind::Linear { activation, .. } => (HeadNetwork::Linear, Some(*activation), None, None),
+        HeadKind::Nearest { .. } => (HeadNetwork::Nearest, None, None, None),
+    };
+    let (examples, neighbours) = match head.kind {
+        HeadKind::Nearest { examples, neighbours, .. } => (Some(examples), Some(neighbours)),
+        _ => (None, None),
     };
     ManifestHead {
         task: task.name.clone(),
@@ -118,7 +123,9 @@ fn of_head(head: &Head) -> ManifestHead {
         activation,
         use_layers,
         anchor_sizes,
-        layers: if let HeadKind::Linear { layers, .. } = &head.kind { layers.clone() } else { Vec::new() },
+        layers: head.kind.named_layers().to_vec(),
+        examples,
+        neighbours,
     }
 }
 
@@ -231,5 +238,7 @@ fn heads_of(shapes: &Shapes, start: &str, task: &str) -> Option<ManifestHead> {
         use_layers: None,
         anchor_sizes: None,
         layers: Vec::new(),
+        examples: None,
+        neighbours: None,
     })
 }

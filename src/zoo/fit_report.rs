@@ -20,6 +20,9 @@ pub struct FitReport {
     /// Strength of the penalty on large weights, as scikit-learn's `alpha`; chosen by the held-out labels. Of values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
+    /// Number of the most similar labels that are asked; chosen by the held-out labels. Of the method `knn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<usize>,
     /// What is doubtful about the labels or the imagery under them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -16,6 +16,6 @@ pub use fit_report::{CategoryScores, ErrorPoint, FitReport, HeldOutErrors, HeldO
 pub use layer::{Layer, ParseLayer};
 pub use manifest::{BackboneChoice, Checkpoint, HeadNetwork, Manifest, ManifestError, ManifestHead};
 pub use spec::{
-    Activation, ArchiveMember, Band, FIRST_NEW_HEAD, FpnSpec, Head, HeadKind, HeadsFile, Layout, ModelOrigin, ModelSpec,
-    Task, TaskType, TensorChoice, UpsampleSpec, WeightsSpec,
+    Activation, ArchiveMember, Band, FIRST_NEW_HEAD, FpnSpec, Head, HeadKind, HeadsFile, Layout, MAX_EXAMPLES,
+    MAX_NEIGHBOURS, ModelOrigin, ModelSpec, Task, TaskType, TensorChoice, UpsampleSpec, WeightsSpec,
 };

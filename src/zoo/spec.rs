@@ -173,7 +173,32 @@ pub enum HeadKind {
         /// What follows the layer.
         activation: Activation,
     },
+    /// The mean of what the most similar of some examples say, at every pixel; for classification, of the mean of the maps. Similarities
+    /// are the outputs of a linear layer as in [`HeadKind::Linear`], one for each example.
+    Nearest {
+        /// The maps it reads, in the order of the layer's weights.
+        layers: Vec<Layer>,
+        /// Number of examples.
+        examples: usize,
+        /// How many of them are asked, the most similar.
+        neighbours: usize,
+    },
 }
+
+impl HeadKind {
+    /// The maps that the head reads by name; none if it reads maps by their place in a list.
+    pub fn named_layers(&self) -> &[Layer] {
+        match self {
+            Self::Linear { layers, .. } | Self::Nearest { layers, .. } => layers,
+            Self::Simple { .. } | Self::Classify { .. } | Self::Frcnn { .. } => &[],
+        }
+    }
+}
+
+/// Most examples of a [`HeadKind::Nearest`]: each is compared with every pixel.
+pub const MAX_EXAMPLES: usize = 500;
+/// Most of them that are asked.
+pub const MAX_NEIGHBOURS: usize = 32;
 
 /// What turns the last layer of a dense or classification head into its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

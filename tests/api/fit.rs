@@ -99,15 +99,39 @@ fn npy(reply: &Reply) -> (Vec<usize>, Vec<f32>) {
     (shape, reply.body[header_end..].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// Weights and bias of the model `probe`.
-fn head_of(models_dir: &Path) -> (Vec<f32>, Vec<f32>) {
+/// A tensor of the head of the model `probe`.
+fn tensor_of(models_dir: &Path, name: &str) -> Vec<f32> {
     let file = std::fs::read(models_dir.join("probe.heads.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&file).unwrap();
-    let values = |name: &str| -> Vec<f32> {
-        let bytes = tensors.tensor(name).unwrap().data().to_vec();
-        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-    };
-    (values("heads.0.weight"), values("heads.0.bias"))
+    let bytes = tensors.tensor(&format!("heads.0.{name}")).unwrap().data().to_vec();
+    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// Weights and bias of the model `probe`.
+fn head_of(models_dir: &Path) -> (Vec<f32>, Vec<f32>) {
+    (tensor_of(models_dir, "weight"), tensor_of(models_dir, "bias"))
+}
+
+/// The joined features of some layers of `world` at a pixel of the tile 4/8/6, interpolated.
+async fn features_at(router: &Router, layers: &[(&str, f64)], [col, row]: [usize; 2]) -> Vec<f32> {
+    let mut features = Vec::new();
+    for (layer, stride) in layers {
+        let path = format!("/v1/tiles/world/embedding/4/8/6.npy?source=world&layer={layer}&pool=none");
+        let (shape, map) = npy(&ask(router, "GET", &path).await);
+        let [_, rows, cols] = shape[..] else { panic!("{shape:?}") };
+        let between = |at: usize| {
+            let at = (at as f64 + 0.5) / stride - 0.5;
+            (at as usize, at.fract() as f32)
+        };
+        let ((top, down), (left, across)) = (between(row), between(col));
+        for channel in map.chunks(rows * cols) {
+            let at = |row: usize, col: usize| channel[row * cols + col];
+            let mix = |a: f32, b: f32, part: f32| a + (b - a) * part;
+            let [upper, lower] = [top, top + 1].map(|row| mix(at(row, left), at(row, left + 1), across));
+            features.push(mix(upper, lower, down));
+        }
+    }
+    features
 }
 
 async fn tile(router: &Router, model: &str, task: &str, place: &str) -> Vec<f32> {
@@ -159,23 +183,7 @@ async fn the_map_says_what_the_weights_say_of_the_features() {
     let channels = weights.len() / 2;
 
     let [col, row] = [201, 77];
-    let mut features = Vec::new();
-    for (layer, stride) in [("backbone.1", 8.0), ("fpn.0", 4.0)] {
-        let path = format!("/v1/tiles/world/embedding/4/8/6.npy?source=world&layer={layer}&pool=none");
-        let (shape, map) = npy(&ask(&router, "GET", &path).await);
-        let [_, rows, cols] = shape[..] else { panic!("{shape:?}") };
-        let between = |at: usize| {
-            let at = (at as f64 + 0.5) / stride - 0.5;
-            (at as usize, at.fract() as f32)
-        };
-        let ((top, down), (left, across)) = (between(row), between(col));
-        for channel in map.chunks(rows * cols) {
-            let at = |row: usize, col: usize| channel[row * cols + col];
-            let mix = |a: f32, b: f32, part: f32| a + (b - a) * part;
-            let [upper, lower] = [top, top + 1].map(|row| mix(at(row, left), at(row, left + 1), across));
-            features.push(mix(upper, lower, down));
-        }
-    }
+    let features = features_at(&router, &[("backbone.1", 8.0), ("fpn.0", 4.0)], [col, row]).await;
     assert_eq!(features.len(), channels);
     let logit = |class: usize| -> f32 {
         bias[class] + weights[class * channels..][..channels].iter().zip(&features).map(|(a, b)| a * b).sum::<f32>()
@@ -307,6 +315,108 @@ async fn tiles_are_classified_as_the_weights_say_of_their_means() {
 }
 
 #[tokio::test]
+async fn the_nearest_labels_say_what_is_at_every_pixel() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut request = ten_a_class("probe");
+    request["method"] = "knn".into();
+    request["layers"] = json!(["backbone.1", "fpn.0"]);
+    let mut files = Vec::new();
+    for dir in &dirs {
+        fitted(&router_over(dir.path()), &request).await;
+        files.push(std::fs::read(dir.path().join("probe.heads.safetensors")).unwrap());
+    }
+    assert!(files[0] == files[1], "the same labels give the same bytes");
+
+    let router = router_over(dirs[0].path());
+    let model = ask(&router, "GET", "/v1/models/probe").await.json();
+    let fit = &model["fit"];
+    assert!(fit["held_out"]["accuracy"].as_f64().unwrap() >= 0.9 && fit["c"].is_null(), "{fit}");
+    let neighbours = fit["neighbours"].as_u64().unwrap() as usize;
+    let ((weights, bias), says) = (head_of(dirs[0].path()), tensor_of(dirs[0].path(), "values"));
+    assert_eq!((bias.len(), says.len()), (20, 40));
+    let channels = weights.len() / bias.len();
+    let found = tile(&router, "probe", "ground", "8/6").await;
+    for [col, row] in [[201, 77], [12, 130], [90, 201], [150, 150]] {
+        let features = features_at(&router, &[("backbone.1", 8.0), ("fpn.0", 4.0)], [col, row]).await;
+        assert_eq!(features.len(), channels);
+        let similarity = |example: usize| -> f32 {
+            let weights = weights[example * channels..][..channels].iter();
+            bias[example] + weights.zip(&features).map(|(a, b)| a * b).sum::<f32>()
+        };
+        let mut nearest: Vec<usize> = (0..bias.len()).collect();
+        nearest.sort_by(|a, b| similarity(*b).total_cmp(&similarity(*a)));
+        let water = nearest[..neighbours].iter().map(|example| says[2 * example + 1]).sum::<f32>() / neighbours as f32;
+        let found = found[256 * 256 + row * 256 + col];
+        assert!((found - water).abs() < 1e-6, "{col} {row}: {found} {water}");
+    }
+    let truth = tile(&router, "world", "water", ELSEWHERE[0]).await;
+    let found = tile(&router, "probe", "ground", ELSEWHERE[0]).await;
+    let is_water = |values: &[f32], at: usize| values[256 * 256 + at] > values[at];
+    let agreed = (0..256 * 256).filter(|at| is_water(&found, *at) == is_water(&truth, *at)).count();
+    println!("agrees with the trained head on {:.3} of the pixels of another tile", agreed as f64 / 65536.0);
+    assert!(agreed as f64 > 0.9 * 65536.0, "{agreed}");
+
+    let picture = ask(&router, "GET", "/v1/tiles/probe/ground/4/8/6.png?source=world").await;
+    assert_eq!((picture.status.as_u16(), picture.header("content-type")), (200, "image/png"));
+    let upload = post_to(&router, "/v1/predict/probe/ground?format=npy", "application/x-npy", grey_square(101)).await;
+    assert_eq!(npy(&upload).0, [2, 101, 101]);
+    let area = json!({"source": "world", "bbox": [0.0, 20.0, 20.0, 30.0], "format": "geojson"});
+    let polygons = post_to(&router, "/v1/predict/probe/ground", "application/json", area.to_string()).await.json();
+    assert!(!polygons["features"].as_array().unwrap().is_empty(), "{polygons}");
+    let area = json!({"source": "world", "bbox": [-60.0, 0.0, 40.0, 40.0], "count": 3});
+    let places = post_to(&router, "/v1/models/probe/suggest", "application/json", area.to_string()).await.json();
+    assert_eq!(places["features"].as_array().unwrap().len(), 3, "{places}");
+    assert!((0.0..=1.0).contains(&places["features"][0]["properties"]["score"].as_f64().unwrap()));
+}
+
+#[tokio::test]
+async fn the_nearest_labels_say_numbers_and_sets_and_kinds_of_tiles() {
+    let router = fresh();
+    let labelled = |id: &str, kind: &str, land: Value, water: Value| {
+        let with = |places: [[f64; 2]; 10], value: Value| {
+            places.map(|place| {
+                json!({"type": "Feature", "geometry": {"type": "Point", "coordinates": place}, "properties": {"class": value}})
+            })
+        };
+        let mut request = body(id, [with(LAND, land), with(WATER, water)].concat());
+        request["type"] = kind.into();
+        request["method"] = "knn".into();
+        request
+    };
+    let heights = fitted(&router, &labelled("heights", "regress", 50.into(), (-50).into())).await;
+    assert!(heights["fit"]["held_out_errors"]["r2"].as_f64().unwrap() > 0.8, "{heights}");
+    let found = tile(&router, "heights", "ground", "8/6").await;
+    assert!(found.len() == 256 * 256 && found.iter().all(|height| (-50.0..=50.0).contains(height)));
+    let sets = fitted(&router, &labelled("sets", "bin_segment", json!(["dry"]), json!(["wet", "deep"]))).await;
+    assert!(sets["fit"]["held_out"]["accuracy"].as_f64().unwrap() > 0.8, "{sets}");
+    let found = tile(&router, "sets", "ground", "8/6").await;
+    // What is deep is wet.
+    assert!(found.len() == 3 * 256 * 256 && found[..256 * 256] == found[2 * 256 * 256..]);
+    let kinds = fitted(&router, &labelled("kinds", "classification", "land".into(), "water".into())).await;
+    assert_eq!(kinds["fit"]["labels"], 6, "{kinds}");
+    let found = ask(&router, "GET", "/v1/tiles/kinds/ground/4/8/6.json?source=world").await.json();
+    let sum: f64 = ["land", "water"].iter().map(|name| found["scores"][name].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{found}");
+
+    let many = (0..501).map(|i| point([-60.0 + f64::from(i % 100), f64::from(i / 100) * 3.0], ["a", "b"][i as usize % 2]));
+    let mut many = body("many", many.collect());
+    many["method"] = "knn".into();
+    let told = submit(&router, "world", &many).await.problem(413);
+    assert!(told.contains("501") && told.contains("500") && told.contains("knn"), "{told}");
+    let own = |examples: u32, neighbours: u32| {
+        json!({"id": "own", "base": "world", "seed": 1, "heads": [{"task": "mine", "type": "segment", "categories": ["a", "b"],
+            "layers": ["fpn.0"], "network": "nearest", "examples": examples, "neighbours": neighbours}]})
+    };
+    for (examples, neighbours, told) in [(501, 5, "examples"), (3, 5, "1 to 3"), (100, 33, "1 to 32"), (0, 1, "examples")] {
+        let reply = post_to(&router, "/v1/models", "application/json", own(examples, neighbours).to_string()).await;
+        let found = reply.problem(400);
+        assert!(found.contains(told), "{found}");
+    }
+    assert_eq!(post_to(&router, "/v1/models", "application/json", own(9, 3).to_string()).await.status, 201);
+    assert_eq!(tile(&router, "own", "mine", "8/6").await.len(), 2 * 256 * 256);
+}
+
+#[tokio::test]
 async fn places_that_the_model_is_unsure_of_are_suggested() {
     let router = fresh();
     fitted(&router, &ten_a_class("probe")).await;
@@ -351,6 +461,7 @@ async fn a_fit_that_cannot_be_is_refused_with_what_is_needed() {
     for (status, request, told) in [
         (422, with("type", "detect".into()), "segment, bin_segment"),
         (422, with("type", "regress".into()), "a number is needed"),
+        (422, with("method", "svm".into()), "auto, linear, knn"),
         (404, with("source", "moon".into()), "moon"),
         (400, with("layers", json!(["backbone.9"])), "backbone.3"),
         (400, with("layers", json!([])), "layers"),

@@ -10,7 +10,7 @@ use super::imagery_body::imagery_body;
 use super::said::{LabelKind, Said, short};
 use super::words;
 use crate::api::error::Problem;
-use crate::engine::{FitRequest, Label, LabelShape, MAX_LABELS};
+use crate::engine::{FitMethod, FitRequest, Label, LabelShape, MAX_LABELS};
 use crate::error::ErrorKind;
 use crate::zoo::{Layer, Manifest, ModelSpec, Task};
 
@@ -57,6 +57,10 @@ imagery_body! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<Vec<String>>, example = json!(["fpn.0"]))]
         pub layers: Option<Vec<Layer>>,
+        /// How the head is made of the labels. `knn` takes at most 500 pixels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<words::FitMethod>, default = "auto", example = "auto")]
+        pub method: Option<String>,
     }
 }
 
@@ -112,7 +116,15 @@ impl FitBody {
             background_invalid: false,
         };
         let manifest = Manifest { title: Some(title), ..Manifest::linear(&self.id, &base.id, task, layers) };
-        Ok(FitRequest { manifest, source: self.source.clone(), pixels: self.pixels()?, labels })
+        Ok(FitRequest { manifest, source: self.source.clone(), method: self.method()?, pixels: self.pixels()?, labels })
+    }
+
+    fn method(&self) -> Result<FitMethod, Problem> {
+        match self.method.as_deref() {
+            None | Some("auto" | "linear") => Ok(FitMethod::Linear),
+            Some("knn") => Ok(FitMethod::Nearest),
+            Some(found) => Err(unusable(format!("method: found {found:?}; one of auto, linear, knn is needed"))),
+        }
     }
 
     /// The colour of each category; none if the request has none.

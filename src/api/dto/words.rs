@@ -84,6 +84,9 @@ words! {
     WeightsKind: String = ["pretrained", "fine-tuned", "untrained-heads", "fitted-heads", "demo", "synthetic"];
     /// The kinds of tasks that a head is fitted for: categories or a number per pixel, or categories per tile or image.
     FitType: String = ["segment", "bin_segment", "regress", "classification", "multi_label_classification"];
+    /// How a head is made of labels: a regularised linear layer (`linear`), or the labels themselves, of which the most similar ones are
+    /// asked (`knn`). `auto` is `linear`.
+    FitMethod: String = ["auto", "linear", "knn"];
     /// The type of a raster's values.
     SampleType: String = ["uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"];
     /// The family of a backbone.

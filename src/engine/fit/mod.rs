@@ -12,7 +12,8 @@ mod usable;
 
 use std::sync::Arc;
 
-use self::fitting::Fitting;
+pub use self::fitting::FitMethod;
+use self::fitting::{Fitted, Fitting};
 use self::head_file::head_file;
 pub use self::labels::{Label, LabelShape, LabelValue, MAX_LABELS};
 use self::labels::{LabelUnit, Placed, WorldPixel, place};
@@ -24,14 +25,16 @@ use super::error::EngineError;
 use super::models::ModelStatus;
 use super::options::PixelOptions;
 use super::{Engine, manifests};
-use crate::fit::{HeldOut, Penalty};
-use crate::zoo::{FitReport, Head, HeadKind, Layer, Manifest, ModelSpec, Task, TaskType};
+use crate::fit::{HeldOut, LinearFit, Penalty};
+use crate::zoo::{FitReport, Head, HeadKind, HeadNetwork, Layer, MAX_EXAMPLES, Manifest, ModelSpec, Task, TaskType};
 
 /// What to fit.
 #[derive(Clone, Debug)]
 pub struct FitRequest {
-    /// The model to register: one linear head over a base model. Weights and report are filled in.
+    /// The model to register: one linear head over a base model. What the method makes of it, weights and report are filled in.
     pub manifest: Manifest,
+    /// How the head is made of the labels.
+    pub method: FitMethod,
     /// Id of the source that the labels are about.
     pub source: String,
     /// Bands, scaling, captures.
@@ -50,14 +53,15 @@ impl Engine {
     /// Checks what can be checked of a fit without running anything; blocks for as long as it takes to find the pixels of its labels.
     ///
     /// # Errors
-    /// If the id is taken, the manifest describes no such model, or labels contradict each other.
+    /// If the id is taken, the manifest describes no such model, labels contradict each other, or there are more than the method takes.
     pub fn check_fit(&self, request: &FitRequest) -> Result<(), EngineError> {
-        let FitRequest { manifest, labels, .. } = request;
+        let FitRequest { manifest, labels, method, .. } = request;
         if self.models.spec(&manifest.id).is_ok() {
             return Err(EngineError::Exists { what: "model", id: manifest.id.clone() });
         }
         let FitPlan { base, task, .. } = FitPlan::of(manifests::describe_fitted(manifest, &self.models)?)?;
-        place(labels, base.native_zoom_512, unit_of(task.task_type), &task.categories).map(drop)
+        let placed = place(labels, base.native_zoom_512, unit_of(task.task_type), &task.categories)?;
+        method.check(placed.labels.len())
     }
 
     /// Fits a head and registers the model that has it. `report` is called with the windows that are done and all there are.
@@ -74,11 +78,12 @@ impl Engine {
         caller: &Caller,
         report: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<ModelStatus, EngineError> {
-        let FitRequest { mut manifest, source, pixels, labels } = request;
+        let FitRequest { mut manifest, method, source, pixels, labels } = request;
         let FitPlan { base, layers, task, channels } = FitPlan::of(manifests::describe_fitted(&manifest, &self.models)?)?;
         let (zoom, unit, names) = (base.native_zoom_512, unit_of(task.task_type), task.categories.clone());
         let placed = tokio::task::spawn_blocking(move || place(&labels, zoom, unit, &names));
         let Placed { labels, beyond, warnings } = placed.await.map_err(|_| EngineError::Panicked)??;
+        method.check(labels.len())?;
         let side = labels.len().min(channels);
         let bytes = labels.len() * channels * BYTES_PER_VALUE + side * side * BYTES_PER_PRODUCT;
         let _memory = self.memory().answer("the features of the labels", bytes as u64).await?;
@@ -90,12 +95,19 @@ impl Engine {
 
         let mut report = FitReport { source, labels: usable.labels.len(), warnings, ..FitReport::default() };
         report.warnings.extend(usable.warnings.iter().cloned());
-        let fit = Fitting { usable, channels, task }.run().await?;
-        match fit.penalty {
-            Penalty::C(c) => report.c = Some(c),
-            Penalty::Alpha(alpha) => report.alpha = Some(alpha),
+        let fit = Fitting { usable, channels, task, method }.run().await?;
+        match &fit {
+            Fitted::Linear(LinearFit { penalty: Penalty::C(c), .. }) => report.c = Some(*c),
+            Fitted::Linear(LinearFit { penalty: Penalty::Alpha(alpha), .. }) => report.alpha = Some(*alpha),
+            Fitted::Nearest(fit) => {
+                report.neighbours = Some(fit.neighbours);
+                for head in &mut manifest.heads {
+                    head.network = Some(HeadNetwork::Nearest);
+                    (head.examples, head.neighbours) = (Some(fit.bias.len()), Some(fit.neighbours));
+                }
+            }
         }
-        match &fit.held_out {
+        match fit.held_out() {
             Some(HeldOut::Scores(scores)) => report.held_out = Some(scores.clone()),
             Some(HeldOut::Errors(errors)) => report.held_out_errors = Some(errors.clone()),
             None => report.warnings.push(
@@ -106,6 +118,17 @@ impl Engine {
         let weights = head_file(&fit)?;
         manifest.fit = Some(report);
         self.register_fitted(manifest, weights).await
+    }
+}
+
+impl FitMethod {
+    /// # Errors
+    /// [`EngineError::TooLarge`] if there are more labels than the method takes.
+    fn check(self, labels: usize) -> Result<(), EngineError> {
+        match self {
+            Self::Linear => Ok(()),
+            Self::Nearest => EngineError::limit("labelled pixels of the method knn", labels as u64, MAX_EXAMPLES as u64),
+        }
     }
 }
 

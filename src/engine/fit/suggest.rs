@@ -11,11 +11,11 @@ use crate::engine::Engine;
 use crate::engine::caller::Caller;
 use crate::engine::error::EngineError;
 use crate::engine::options::PixelOptions;
-use crate::fit::{doubt_between, doubt_of_each, most_helpful};
+use crate::fit::{chances_between, chances_of_each, doubt_between, doubt_of_each, most_helpful};
 use crate::georef::Bounds;
-use crate::nn::NnError;
+use crate::nn::{Neighbours, NnError};
 use crate::weights::WeightsLocator;
-use crate::zoo::{Activation, Head, HeadKind, Layer, ModelSpec};
+use crate::zoo::{Activation, Head, HeadKind, ModelSpec, TaskType};
 
 /// Where labels are wanted.
 #[derive(Clone, Debug)]
@@ -65,7 +65,8 @@ impl Engine {
     pub async fn suggest_labels(&self, request: SuggestRequest, caller: &Caller) -> Result<Suggestions, EngineError> {
         let SuggestRequest { model, source, area, count, pixels } = request;
         let spec = self.models.spec(&model)?;
-        let (head, layers, _) = fitted_head(&spec)?;
+        let head = fitted_head(&spec)?;
+        let layers = head.kind.named_layers();
         let base = spec.base().unwrap_or(&spec);
         let opened = self.sources.opened(&source).await?;
         let of_source = opened.describe().extent.map(|extent| extent.bounds_lon_lat);
@@ -88,7 +89,7 @@ impl Engine {
 /// The choice among candidates.
 struct Ranking {
     locator: WeightsLocator,
-    /// Of a model that has been found to have one linear head on a base model.
+    /// Of a model that has been found to have one fitted head on a base model.
     spec: Arc<ModelSpec>,
     places: Vec<WorldPixel>,
     /// `[places, channels]`
@@ -100,8 +101,9 @@ impl Ranking {
     /// Reads the head's weights; blocks.
     fn run(self) -> Result<Vec<Suggestion>, EngineError> {
         let Self { locator, spec, places, features, count } = self;
-        let (head, layers, activation) = fitted_head(&spec)?;
-        let channels = layers.iter().filter_map(|layer| layer.channels(spec.base().unwrap_or(&spec))).sum();
+        let head = fitted_head(&spec)?;
+        let channels =
+            head.kind.named_layers().iter().filter_map(|layer| layer.channels(spec.base().unwrap_or(&spec))).sum();
         let weights = locator.open(&spec, &mut |_| ())?;
         let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>, EngineError> {
             let tensor = weights.get(&format!("heads.{}.{name}", head.index), shape, &Device::Cpu)?;
@@ -109,18 +111,36 @@ impl Ranking {
             Ok(values.map_err(NnError::from)?)
         };
         let outputs = head.task.categories.len();
-        let (matrix, bias) = (values("weight", &[outputs, channels])?, values("bias", &[outputs])?);
+        let neighbours = match head.kind {
+            HeadKind::Nearest { examples, neighbours: count, .. } => {
+                Some(Neighbours { values: values("values", &[examples, outputs])?, outputs, count })
+            }
+            _ => None,
+        };
+        let rows = neighbours.as_ref().map_or(outputs, Neighbours::examples);
+        let (matrix, bias) = (values("weight", &[rows, channels])?, values("bias", &[rows])?);
+        let one_is_there = match &head.kind {
+            HeadKind::Linear { activation, .. } => *activation != Activation::Sigmoid,
+            _ => matches!(head.task.task_type, TaskType::Segment | TaskType::Classification),
+        };
         let judged = |features: &[f32]| {
             let logit = |(weights, bias): (&[f32], &f32)| {
                 f64::from(*bias) + weights.iter().zip(features).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>()
             };
             let logits: Vec<f64> = matrix.chunks_exact(channels).zip(&bias).map(logit).collect();
-            match activation {
-                Activation::Sigmoid => doubt_of_each(&logits),
-                _ => {
-                    let (doubt, best) = doubt_between(&logits);
-                    (doubt, Some(best))
+            let chances = match &neighbours {
+                Some(neighbours) => {
+                    let similarities: Vec<f32> = logits.iter().map(|logit| *logit as f32).collect();
+                    neighbours.mean(&similarities).into_iter().map(f64::from).collect()
                 }
+                None if one_is_there => chances_between(logits),
+                None => chances_of_each(&logits),
+            };
+            if one_is_there {
+                let (doubt, best) = doubt_between(chances);
+                (doubt, Some(best))
+            } else {
+                doubt_of_each(&chances)
             }
         };
         let judged: Vec<(f64, Option<usize>)> = features.chunks_exact(channels).map(judged).collect();
@@ -139,20 +159,22 @@ impl Ranking {
     }
 }
 
-/// The linear head of a model that was fitted to labels of categories, with the layers it reads.
+/// The head of a model that was fitted to labels of categories.
 ///
 /// # Errors
 /// If it has none.
-fn fitted_head(spec: &ModelSpec) -> Result<(&Head, &[Layer], Activation), EngineError> {
+fn fitted_head(spec: &ModelSpec) -> Result<&Head, EngineError> {
     let unfit = |found: &str| EngineError::Unusable {
         detail: format!("model {:?}: found {found}; a head that was fitted to labels of categories is needed", spec.id),
     };
     let head = spec.head_variants.first().and_then(|heads| heads.first());
     let (Some(_), Some(head)) = (spec.base(), head) else { return Err(unfit("no fitted head")) };
     match &head.kind {
-        HeadKind::Linear { activation: Activation::Identity, .. } => Err(unfit("a head that gives numbers")),
-        HeadKind::Linear { layers, activation } => Ok((head, layers, *activation)),
-        _ => Err(unfit("no linear head")),
+        HeadKind::Linear { .. } | HeadKind::Nearest { .. } if head.task.task_type == TaskType::Regress => {
+            Err(unfit("a head that gives numbers"))
+        }
+        HeadKind::Linear { .. } | HeadKind::Nearest { .. } => Ok(head),
+        _ => Err(unfit("no head that was fitted")),
     }
 }
 

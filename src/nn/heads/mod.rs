@@ -5,6 +5,7 @@ mod dense;
 mod faster_rcnn;
 mod linear;
 mod mask_rcnn;
+mod nearest;
 mod on_demand;
 
 use candle_core::{DType, Result, Tensor};
@@ -14,6 +15,7 @@ pub(super) use self::dense::DenseHead;
 pub use self::faster_rcnn::DETECTIONS;
 use self::faster_rcnn::FasterRcnn;
 use self::linear::LinearHead;
+use self::nearest::NearestHead;
 pub(super) use self::on_demand::HeadOnDemand;
 use super::LoadError;
 use super::detect::ImageSize;
@@ -66,6 +68,9 @@ pub(super) enum PreparedHead {
     Linear(LinearHead),
     /// The same over the mean of an image.
     PooledLinear(LinearHead),
+    Nearest(NearestHead),
+    /// The same over the mean of an image.
+    PooledNearest(NearestHead),
     Objects(Box<FasterRcnn>),
 }
 
@@ -83,7 +88,7 @@ pub(super) fn inputs(loader: &Loader<'_>, head: &Head, maps: &[MapSpec]) -> std:
     match &head.kind {
         HeadKind::Simple { .. } => Ok(vec![map(0)?]),
         HeadKind::Classify { .. } => Ok(vec![map(maps.len().wrapping_sub(1))?]),
-        HeadKind::Linear { layers, .. } => {
+        HeadKind::Linear { layers, .. } | HeadKind::Nearest { layers, .. } => {
             let named = |layer: &Layer| {
                 let found = maps.iter().find(|map| map.layer == *layer).copied();
                 found.ok_or_else(|| loader.specification(format!("head {} reads {layer}, which is no map", head.task.name)))
@@ -118,6 +123,10 @@ impl PreparedHead {
                 let head = LinearHead::load(loader, inputs, outputs.max(1), *activation)?;
                 Ok(if task_type.is_label() { Self::PooledLinear(head) } else { Self::Linear(head) })
             }
+            (HeadKind::Nearest { examples, neighbours, .. }, task_type) => {
+                let head = NearestHead::load(loader, inputs, *examples, *neighbours, outputs.max(1))?;
+                Ok(if task_type.is_label() { Self::PooledNearest(head) } else { Self::Nearest(head) })
+            }
             (HeadKind::Classify { activation }, _) => {
                 Ok(Self::MeanPooled(MeanPooledHead::load(loader, channels, outputs, *activation)?))
             }
@@ -148,14 +157,17 @@ impl PreparedHead {
         match self {
             Self::Dense(head) => head.forward(ops, first),
             Self::Linear(head) => head.forward(ops, maps, image),
-            Self::MaxPooled(_) | Self::MeanPooled(_) | Self::PooledLinear(_) => self.classify(ops, maps, None),
+            Self::Nearest(head) => head.forward(maps, image),
+            Self::MaxPooled(_) | Self::MeanPooled(_) | Self::PooledLinear(_) | Self::PooledNearest(_) => {
+                self.classify(ops, maps, None)
+            }
             Self::Objects(head) => head.forward(ops, maps, image, detections),
         }
     }
 
     /// Whether the head pools its maps to one answer per image.
     pub(super) fn is_pooled(&self) -> bool {
-        matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_) | Self::PooledLinear(_))
+        matches!(self, Self::MaxPooled(_) | Self::MeanPooled(_) | Self::PooledLinear(_) | Self::PooledNearest(_))
     }
 
     /// The scores for a part of the images, or for all of them; only for heads that [`PreparedHead::is_pooled`].
@@ -164,6 +176,7 @@ impl PreparedHead {
             (Self::MaxPooled(head), Some(map)) => scores(&head.forward(ops, map, crop)?),
             (Self::MeanPooled(head), Some(map)) => scores(&head.forward(ops, map, crop)?),
             (Self::PooledLinear(head), _) => scores(&head.pooled(ops, maps, crop.map(|crop| crop.part))?),
+            (Self::PooledNearest(head), _) => head.pooled(maps, crop.map(|crop| crop.part)),
             _ => candle_core::bail!("a head without scores was asked for some"),
         }
     }

@@ -150,10 +150,18 @@ pub struct ManifestHead {
     /// Anchor side in pixels for each of these maps; default 32, 64, 128, 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor_sizes: Option<Vec<f32>>,
-    /// The maps that a `linear` head reads, joined in this order: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`.
+    /// The maps that a `linear` or `nearest` head reads, joined in this order: `backbone.0` … `backbone.3`, `fpn.0` … `fpn.3`, `upsample`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, example = json!(["fpn.0"]))]
     pub layers: Vec<Layer>,
+    /// Number of examples of a `nearest` head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 500)]
+    pub examples: Option<usize>,
+    /// How many of them it asks, the most similar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 32)]
+    pub neighbours: Option<usize>,
 }
 
 /// The network of a head.
@@ -168,6 +176,8 @@ pub enum HeadNetwork {
     Frcnn,
     /// One linear layer over the maps of `layers`, at every pixel; for classification, over their means.
     Linear,
+    /// The mean of what those of some examples say that are most similar to a pixel; for classification, to the means of the maps.
+    Nearest,
 }
 
 /// A manifest that does not describe a usable model.
@@ -220,6 +230,8 @@ impl Manifest {
             use_layers: None,
             anchor_sizes: None,
             layers,
+            examples: None,
+            neighbours: None,
         };
         Self {
             id: id.to_owned(),

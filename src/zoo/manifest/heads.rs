@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::check::{MAX_TEXT_LEN, check, check_name, field};
 use super::document::{HeadNetwork, ManifestError, ManifestHead};
 use crate::zoo::layer::Layer;
-use crate::zoo::spec::{Activation, FIRST_NEW_HEAD, Head, HeadKind, Layout, ModelSpec, Task, TaskType, WeightsSpec};
+use crate::zoo::spec::{
+    Activation, FIRST_NEW_HEAD, Head, HeadKind, Layout, MAX_EXAMPLES, MAX_NEIGHBOURS, ModelSpec, Task, TaskType,
+    WeightsSpec,
+};
 
 const MAX_HEADS: usize = 32;
 const MAX_CATEGORIES: usize = 1000;
@@ -71,6 +74,7 @@ impl ManifestHead {
         let is_detection = matches!(self.task_type, TaskType::Detect | TaskType::Instance);
         let is_label = self.task_type.is_label();
         let network = self.network.unwrap_or(match (is_detection, is_label && !package) {
+            _ if self.examples.is_some() => HeadNetwork::Nearest,
             _ if !self.layers.is_empty() => HeadNetwork::Linear,
             (true, _) => HeadNetwork::Frcnn,
             (false, true) => HeadNetwork::Classify,
@@ -80,7 +84,7 @@ impl ManifestHead {
             HeadNetwork::Frcnn => is_detection,
             HeadNetwork::Classify => is_label && !package,
             HeadNetwork::Simple => !is_detection,
-            HeadNetwork::Linear => !is_detection,
+            HeadNetwork::Linear | HeadNetwork::Nearest => !is_detection,
         };
         check(
             fits,
@@ -113,6 +117,11 @@ impl ManifestHead {
         }
         let for_detection = self.use_layers.is_some() || self.anchor_sizes.is_some();
         check(!for_detection, at("use_layers"), "a value", "none: only detection chooses maps and anchors")?;
+        if network == HeadNetwork::Nearest {
+            return self.nearest(at, spec);
+        }
+        let examples = self.examples.or(self.neighbours);
+        check(examples.is_none(), at("examples"), "a value", "none, or network = \"nearest\"")?;
         let is_linear = network == HeadNetwork::Linear;
         let activation = self.activation.unwrap_or(match self.task_type {
             TaskType::MultiLabelClassification => Activation::Sigmoid,
@@ -135,9 +144,26 @@ impl ManifestHead {
             _ => HeadKind::Simple { activation },
         })
     }
+
+    fn nearest(&self, at: &impl Fn(&str) -> String, spec: &ModelSpec) -> Result<HeadKind, ManifestError> {
+        check(
+            self.activation.is_none(),
+            at("activation"),
+            "a value",
+            "none: a nearest head answers what its examples say",
+        )?;
+        let number = |name: &str, value: Option<usize>, most: usize| {
+            let found = value.map_or("none".to_owned(), |value| value.to_string());
+            let known = value.filter(|value| (1..=most).contains(value));
+            known.ok_or_else(|| field(at(name), found, format!("1 to {most}")))
+        };
+        let examples = number("examples", self.examples, MAX_EXAMPLES)?;
+        let neighbours = number("neighbours", self.neighbours, examples.min(MAX_NEIGHBOURS))?;
+        Ok(HeadKind::Nearest { layers: layers(&self.layers, at, spec)?, examples, neighbours })
+    }
 }
 
-/// The maps of a linear head, which the model must have, each once.
+/// The maps of a linear or nearest head, which the model must have, each once.
 fn layers(given: &[Layer], at: &impl Fn(&str) -> String, spec: &ModelSpec) -> Result<Vec<Layer>, ManifestError> {
     let there: Vec<String> =
         Layer::ALL.iter().filter(|layer| layer.channels(spec).is_some()).map(Layer::to_string).collect();
