@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::error::Problem;
 use crate::engine::Timings;
 use crate::georef::Georef;
+use crate::jobs::JobOutcome;
 use crate::outputs::{Encoded, Format, RenderOptions, encode, encode_imagery};
 use crate::prediction::Prediction;
 use crate::raster::RgbaTile;
@@ -109,6 +110,13 @@ fn bbox(georef: &Georef) -> String {
     // Adding 0 turns -0 into 0.
     let rounded = |value: f64| ((value * decimals).round() / decimals + 0.0).to_string();
     [bounds.min_x, bounds.min_y, bounds.max_x, bounds.max_y].map(rounded).join(",")
+}
+
+impl From<EncodedAnswer> for JobOutcome {
+    fn from(answer: EncodedAnswer) -> Self {
+        let header = |(name, value): (&HeaderName, &HeaderValue)| Some((name.to_string(), value.to_str().ok()?.to_owned()));
+        Self { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body }
+    }
 }
 
 impl IntoResponse for EncodedAnswer {

@@ -8,6 +8,7 @@ mod area_work;
 mod base_url;
 mod batch;
 mod byte_range;
+mod change;
 mod compression;
 mod conditional;
 mod drain;

@@ -149,10 +149,6 @@ impl Predictor {
     ) -> Result<JobOutcome, Problem> {
         let files = inputs.into_iter().map(|(name, path)| UploadedFile::on_disk(name, path)).collect();
         let report = |SceneProgress { done, total }| progress.set(done, total);
-        let answer = self.answer(self.plan(&call)?, &Caller::patient(Class::Job), files, report).await?;
-        let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
-            Some((name.to_string(), value.to_str().ok()?.to_owned()))
-        };
-        Ok(JobOutcome { headers: answer.headers.iter().filter_map(header).collect(), body: answer.body })
+        Ok(self.answer(self.plan(&call)?, &Caller::patient(Class::Job), files, report).await?.into())
     }
 }

@@ -1,4 +1,4 @@
-//! What jobs run: predictions on uploads and areas, areas in blocks, fits and indexes.
+//! What jobs run: predictions on uploads and areas, comparisons, areas in blocks, fits and indexes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::area_work::AreaCall;
+use super::change::ChangeWork;
 use super::error::Problem;
 use super::fit::FitCall;
 use super::index_work::IndexCall;
@@ -36,6 +37,11 @@ pub(super) enum StoredCall {
         /// Everything is in the input.
         index: IndexCall,
     },
+    /// A comparison of two dates.
+    Change {
+        /// Everything is in the input.
+        change: ChangeWork,
+    },
     /// A prediction, whose inputs are the uploads.
     Predict(Box<PredictCall>),
 }
@@ -60,6 +66,7 @@ impl JobRunner for JobWork {
                 StoredCall::Fit { fit } => fit.run(engine, inputs, progress).await,
                 StoredCall::Blocks { blocks } => blocks.run(engine, (inputs, folder, &results), progress).await,
                 StoredCall::Index { index } => index.run(engine, inputs, progress).await,
+                StoredCall::Change { change } => change.run(engine, inputs, progress).await,
                 StoredCall::Predict(call) => predictor.run_job(*call, inputs, progress).await,
             };
             answered.map_err(failure)

@@ -6,11 +6,11 @@
 //! - `bin_segment`: pixels where a category has appeared or gone: its probability reaches the wanted one on one side, and is at most
 //!   1 less that on the other.
 
-use super::area::AreaRequest;
+use super::area::{Area, AreaRequest};
 use super::caller::Caller;
 use super::error::EngineError;
 use super::plan::ScenePlan;
-use super::scene;
+use super::scene::{self, SceneProgress};
 use super::scene_imagery::SceneImagery;
 use super::window::Timings;
 use super::{Engine, blocking};
@@ -50,8 +50,35 @@ pub struct Change {
 }
 
 impl Engine {
+    /// Checks that an area can be compared, before that becomes a job.
+    ///
+    /// # Errors
+    /// If answers of the task are not compared, the source is not known or does not fit, or the grid cannot be had.
+    pub async fn check_change(
+        &self,
+        plan: &ScenePlan,
+        request: &AreaRequest,
+        captures: &[CaptureSelection; 2],
+    ) -> Result<(), EngineError> {
+        self.plan_change(plan, request, captures.clone()).await.map(drop)
+    }
+
+    /// The area before and after.
+    async fn plan_change(
+        &self,
+        plan: &ScenePlan,
+        request: &AreaRequest,
+        [before, after]: [CaptureSelection; 2],
+    ) -> Result<[(ScenePlan, Area); 2], EngineError> {
+        check(plan)?;
+        let plans = [plan.of_captures(before), plan.of_captures(after)];
+        let areas = [self.plan_area(&plans[0], request.clone()).await?, self.plan_area(&plans[1], request.clone()).await?];
+        let ([first, second], [before, after]) = (plans, areas);
+        Ok([(first, before), (second, after)])
+    }
+
     /// Compares what a planned scene says of an area before and after. `sink` makes a sink for each of the two answers: one that keeps
-    /// categories with their probabilities for a segment task, every value for others.
+    /// categories with their probabilities for a segment task, every value for others. `report` is called with the windows of both.
     ///
     /// # Errors
     /// As [`Engine::predict_area`], and if answers of the task are not compared.
@@ -59,18 +86,18 @@ impl Engine {
         &self,
         plan: &ScenePlan,
         (request, caller): (AreaRequest, &Caller),
-        [before, after]: [CaptureSelection; 2],
-        sink: impl Fn() -> Box<dyn DenseSink>,
+        captures: [CaptureSelection; 2],
+        (sink, report): (impl Fn() -> Box<dyn DenseSink>, impl Fn(SceneProgress)),
         options: ChangeOptions,
     ) -> Result<Change, EngineError> {
-        check(plan)?;
-        let plans = [plan.of_captures(before), plan.of_captures(after)];
-        let areas = [self.plan_area(&plans[0], request.clone()).await?, self.plan_area(&plans[1], request).await?];
+        let [(before, area_before), (after, area_after)] = self.plan_change(plan, &request, captures).await?;
         // Both at once: of several requests that each hold one, none would get its second.
-        let bytes = scene::bytes(&plans[0], &SceneImagery::Area(areas[0].clone()), &*sink(), &self.scenes);
+        let bytes = scene::bytes(&before, &SceneImagery::Area(area_before.clone()), &*sink(), &self.scenes);
         let memory = self.memory_for(bytes.map(|bytes| 2 * bytes)).await?;
-        let (first, mut timings) = self.predict_area(&plans[0], caller, &areas[0], sink(), |_| ()).await?;
-        let (second, spent) = self.predict_area(&plans[1], caller, &areas[1], sink(), |_| ()).await?;
+        let first_half = |SceneProgress { done, total }| report(SceneProgress { done, total: 2 * total });
+        let (first, mut timings) = self.predict_area(&before, caller, &area_before, sink(), first_half).await?;
+        let second_half = |SceneProgress { done, total }| report(SceneProgress { done: done + total, total: 2 * total });
+        let (second, spent) = self.predict_area(&after, caller, &area_after, sink(), second_half).await?;
         timings.add(&spent);
         let task = plan.task().clone();
         let (prediction, task) = blocking(move || compare(&task, [first, second], options)).await?;

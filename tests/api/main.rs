@@ -14,6 +14,7 @@ mod common;
 mod areas;
 mod batch;
 mod catalogue;
+mod change;
 mod cors;
 mod fit;
 mod gate;

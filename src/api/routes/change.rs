@@ -2,30 +2,25 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+use super::jobs;
 use super::tiles::TaskPath;
-use crate::api::answer::EncodedAnswer;
+use crate::api::base_url::PathPrefix;
+use crate::api::change::{ChangeCall, ChangeWork};
 use crate::api::dto::{
-    AreaParams, CellParams, ChangeBody, ChangeParams, EmbeddingParams, FeatureCollection, File, PixelParams, RenderParams,
-    take_captures,
+    CellParams, ChangeBody, ChangeParams, EmbeddingParams, FeatureCollection, File, JobDto, PixelParams, RenderParams,
 };
 use crate::api::error::Problem;
-use crate::api::extract::{Json, Path, Query};
-use crate::api::negotiate;
+use crate::api::extract::{Json, Path};
+use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
-use crate::engine::{Caller, ChangeOptions, Class, ObjectLimit, SceneRequest};
-use crate::outputs::{Format, RenderOptions, dense_sink};
-use crate::prediction::{DenseSink, WholeMap};
-use crate::zoo::{Task, TaskType};
-
-/// The least probability of categories and the least distance of cells that are asked for nothing else.
-const THRESHOLD: f32 = 0.5;
-
-/// Ends of the colour map of distances.
-const DISTANCES: [f32; 2] = [0.0, 1.0];
+use crate::api::work::StoredCall;
+use crate::api::{preference, stored_body};
+use crate::engine::{Caller, Class};
+use crate::jobs::NewJob;
 
 /// Find what has changed on an area
 ///
@@ -35,8 +30,11 @@ const DISTANCES: [f32; 2] = [0.0, 1.0];
 /// afterwards, both with a probability of at least `threshold`; categories are `unchanged` and, for example, `forest to water`. Of a
 /// `bin_segment` task, a category has `appeared` or `gone` where its probability reaches `threshold` on one side and is at most
 /// 1 - `threshold` on the other. Places without data on either side have none.
+///
+/// With `Prefer: respond-async` the response is a job, whose result is fetched later.
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}/change", operation_id = "predict_change", tag = "predict",
-    params(TaskPath, ChangeParams, PixelParams, EmbeddingParams, CellParams, RenderParams),
+    params(TaskPath, ChangeParams, PixelParams, EmbeddingParams, CellParams, RenderParams,
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: run the comparison in the background and answer with a job")),
     request_body(content = ChangeBody, description = "The area, and what is compared",
         example = json!({"source": "world", "bbox": [-10, 35, 20, 60], "before": "1", "after": "1"})),
     responses(
@@ -44,79 +42,30 @@ const DISTANCES: [f32; 2] = [0.0, 1.0];
             (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
             (inline(File) = "application/x-npy"), (FeatureCollection = "application/geo+json"),
         )),
+        (status = 202, description = "The job, with `Prefer: respond-async`", body = JobDto, headers(
+            ("Location" = String, description = "The job's address"),
+            ("Preference-Applied" = String, description = "`respond-async`"),
+        )),
     ))]
 pub(super) async fn predict_change(
     State(state): State<AppState>,
     Path(TaskPath { model, task }): Path<TaskPath>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
     Extension(caller): Extension<Caller>,
-    uri: Uri,
-    headers: HeaderMap,
-    Json(mut body): Json<Map<String, Value>>,
+    prefix: PathPrefix,
+    Parts { uri, headers, .. }: Parts,
+    Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, Problem> {
-    let captures = take_captures(&mut body)?;
-    let (area, options) = AreaParams::split(body)?;
-    let Query((params, pixels, embedding, cells, render)) =
-        Query::<(ChangeParams, PixelParams, EmbeddingParams, CellParams, RenderParams)>::with(&uri, options)?;
-    let engine = state.engine();
-    let model = engine.models().task(&model, &task)?;
-    let task = model.task.clone();
-    let is_embedding = task.task_type == TaskType::Embedding;
-    let format = format(&task, params.format.as_deref(), &headers)?;
-    let mut drawn = render.options(&task)?;
-    check(&pixels, &cells, &drawn)?;
-    // Embeddings are always compared in cells, whatever is made of that.
-    let cells_in = if is_embedding { Format::Tif } else { format };
-    let embedding = cells.options(embedding.options()?, &model, cells_in)?;
-    let pixels = pixels.options(None, area.resampling()?)?;
-    let scene = engine.plan_scene(SceneRequest { model, pixels, embedding, limit: ObjectLimit::default() });
-    let threshold = drawn.threshold.take().unwrap_or(THRESHOLD);
-    let sink = || -> Box<dyn DenseSink> {
-        match task.task_type {
-            // Categories and their probabilities.
-            TaskType::Segment => dense_sink(&task, Format::Geojson, &RenderOptions::default()),
-            _ => Box::<WholeMap>::default(),
-        }
-    };
-    let options = ChangeOptions { threshold, as_regions: is_embedding && format == Format::Geojson };
-    let caller = caller.of(Class::Upload);
-    let change = engine.predict_change(&scene, (area.request()?, &caller), captures, sink, options).await?;
-    if is_embedding {
-        drawn.rescale.get_or_insert(DISTANCES);
+    let query = uri.query().unwrap_or_default().to_owned();
+    let mut call = ChangeCall { model, task, query, body, format: None };
+    let plan = call.plan(state.engine(), &headers)?;
+    if !preference::is_respond_async(&headers) {
+        return Ok(plan.answer(state.engine(), &caller.of(Class::Upload), |_| ()).await?.into_response());
     }
-    // Held until the answer is encoded.
-    let _memory = change.memory;
-    let (prediction, task) = (change.prediction, change.task.into());
-    Ok(EncodedAnswer::encode(prediction, task, format, drawn, scene.weights(), change.timings).await?.into_response())
-}
-
-/// The format of a comparison, which is that of a regression of distances or of a segmentation of changes.
-fn format(task: &Task, wanted: Option<&str>, headers: &HeaderMap) -> Result<Format, Problem> {
-    let is_embedding = task.task_type == TaskType::Embedding;
-    if is_embedding && wanted == Some(Format::Geojson.extension()) {
-        return Ok(Format::Geojson);
-    }
-    let task_type = if is_embedding { TaskType::Regress } else { TaskType::Segment };
-    let comparison = Task { name: "change".to_owned(), task_type, ..task.clone() };
-    let can_be = |format| is_embedding || !matches!(format, Format::Mvt | Format::Npy);
-    let format = negotiate::choose(&comparison, wanted, headers, can_be)?;
-    if can_be(format) {
-        Ok(format)
-    } else {
-        Err(Problem::parameter("format", format.extension(), "png, webp, tif or geojson"))
-    }
-}
-
-/// Refuses options that mean nothing for a comparison.
-fn check(pixels: &PixelParams, cells: &CellParams, drawn: &RenderOptions) -> Result<(), Problem> {
-    let given = [
-        ("captures", pixels.captures.is_some(), "before and after say which captures are meant"),
-        ("precision", cells.precision.is_some(), "the answer is no embedding"),
-        ("categories", drawn.categories.is_some(), "all categories are compared"),
-        ("render", drawn.render != RenderOptions::default().render, "a comparison has one picture"),
-        ("max_detections", drawn.max_detections.is_some(), "a comparison has no objects"),
-    ];
-    match given.iter().find(|(_, is_given, _)| *is_given) {
-        Some((name, _, reason)) => Err(Problem::invalid(format!("{name}: {reason}; leave it out"))),
-        None => Ok(()),
-    }
+    plan.check(state.engine()).await?;
+    call.format = Some(plan.format.extension().to_owned());
+    let request = serde_json::to_string(&StoredCall::Change { change: ChangeWork {} }).map_err(Problem::internal)?;
+    let input = stored_body::stored("change.json", &call)?;
+    let new = NewJob { model: call.model, task: call.task, request, request_id };
+    Ok(jobs::applied(jobs::submit_new(&state, new, vec![input], &prefix).await?))
 }

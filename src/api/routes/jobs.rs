@@ -157,8 +157,12 @@ pub(super) async fn submit(
     let request = serde_json::to_string(call).map_err(Problem::internal)?;
     let new = NewJob { model: call.model.clone(), task: call.task.clone(), request, request_id };
     let inputs = files.into_iter().map(UploadedFile::into_input).collect();
-    let accepted = submit_new(state, new, inputs, &prefix).await?;
-    Ok(([(PREFERENCE_APPLIED, RESPOND_ASYNC)], accepted).into_response())
+    Ok(applied(submit_new(state, new, inputs, &prefix).await?))
+}
+
+/// The answer to a request that preferred a job and got it.
+pub(super) fn applied(accepted: Response) -> Response {
+    ([(PREFERENCE_APPLIED, RESPOND_ASYNC)], accepted).into_response()
 }
 
 /// Stores a job and answers 202 with its description and address.
