@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use super::answer::{INPUT_WARNINGS, MODEL_WEIGHTS, insert};
 use super::error::Problem;
 use super::upload::{self, UploadedFile};
+use super::zip_files::{MAGIC_BYTES, Zipped, is_zip};
+use crate::budget::MemoryGrant;
 use crate::engine::{Caller, ChipAnswers, Chips, Engine, ScenePlan};
 use crate::outputs::{ChipTable, ChipTableOptions, TableFormat};
 use crate::raster::Limits;
@@ -25,6 +27,8 @@ pub(super) struct BatchCall {
     pub(super) format: TableFormat,
     /// Captures stacked in the bands of each chip.
     pub(super) images: usize,
+    /// Most bytes that the files of a zip file may have.
+    pub(super) unpacked_bytes: u64,
 }
 
 /// Answers the chips in `files`. All of them are looked at, and the first are answered, before the response begins; what goes wrong
@@ -39,7 +43,8 @@ pub(super) async fn answer(
     caller: &Caller,
     files: Vec<UploadedFile>,
 ) -> Result<Response, Problem> {
-    let BatchCall { plan, format, images } = call;
+    let BatchCall { plan, format, images, unpacked_bytes } = call;
+    let (files, unpacked) = unpacked(engine, files, unpacked_bytes).await?;
     let names = (files.len() > 1).then(|| files.iter().map(|file| file.name.clone()).collect());
     let chunks = upload::chunk_cache(engine.memory());
     let (of, planned) = (engine.clone(), plan.clone());
@@ -55,7 +60,7 @@ pub(super) async fn answer(
     let (more, pieces) = mpsc::channel(PIECES);
     tokio::spawn(async move {
         // The chips are read from the files until the last one is answered.
-        let _files = files;
+        let _files = (files, unpacked);
         let mut answered = Some(first);
         while let Some(rows) = answered {
             let (grown, bytes) = match add(table, rows).await {
@@ -87,6 +92,35 @@ pub(super) async fn answer(
         insert(headers, INPUT_WARNINGS, &warnings);
     }
     Ok(response)
+}
+
+/// The files in a zip file, by path, if one was sent in place of files; with their memory, which is to be held as long as they are.
+///
+/// # Errors
+/// If the zip file cannot be used.
+async fn unpacked(
+    engine: &Engine,
+    mut files: Vec<UploadedFile>,
+    limit: u64,
+) -> Result<(Vec<UploadedFile>, Option<MemoryGrant>), Problem> {
+    if files.len() != 1 {
+        return Ok((files, None));
+    }
+    let open = move || {
+        let Some(file) = files.pop() else { return Ok(Err(files)) };
+        if !is_zip(&file.beginning(MAGIC_BYTES)?) {
+            return Ok(Err(vec![file]));
+        }
+        Ok::<_, Problem>(Ok(Zipped::open(file.into_bytes()?, limit)?))
+    };
+    let zipped = match engine.read_upload(open).await? {
+        Ok(zipped) => zipped,
+        Err(files) => return Ok((files, None)),
+    };
+    let memory = zipped.memory(engine.memory()).await?;
+    let files = engine.read_upload(move || zipped.unpack()).await?;
+    let files = files.into_iter().map(|file| UploadedFile::unpacked(file.name, file.bytes)).collect();
+    Ok((files, Some(memory)))
 }
 
 fn table(plan: &ScenePlan, format: TableFormat, chips: &Chips, names: Option<Vec<String>>) -> Result<ChipTable, Problem> {

@@ -21,6 +21,19 @@ const RASTER_TYPES: [&str; 11] = [
     "binary/octet-stream",
 ];
 
+/// The same for chips, which may also come as one zip file.
+const CHIP_TYPES: [&str; 13] = {
+    let mut types = [""; 13];
+    let mut at = 0;
+    while at < RASTER_TYPES.len() {
+        types[at] = RASTER_TYPES[at];
+        at += 1;
+    }
+    types[at] = "application/zip";
+    types[at + 1] = "application/x-zip-compressed";
+    types
+};
+
 /// The same for tables.
 const TABLE_TYPES: [&str; 7] = [
     "application/vnd.apache.parquet",
@@ -56,7 +69,7 @@ pub(super) struct TableForm {
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
 pub(super) struct ChipForm {
-    /// The chips in order, one file each; or one npy file with all of them.
+    /// The chips in order, one file each; or one npy or zip file with all of them.
     #[schema(value_type = Vec<String>, format = Binary)]
     chip: Vec<Vec<u8>>,
 }
@@ -124,7 +137,8 @@ impl FormParts {
     /// Accepted media types of raw bodies, the most usual first.
     pub(super) fn types(self) -> &'static [&'static str] {
         match self {
-            Self::Captures | Self::Chips(_) => &RASTER_TYPES,
+            Self::Captures => &RASTER_TYPES,
+            Self::Chips(_) => &CHIP_TYPES,
             Self::Table => &TABLE_TYPES,
         }
     }
@@ -132,7 +146,10 @@ impl FormParts {
     /// The most usual ones, in words.
     pub(super) fn needed_types(self) -> &'static str {
         match self {
-            Self::Captures | Self::Chips(_) => {
+            Self::Chips(_) => {
+                "application/x-npy, application/zip, image/tiff, image/jp2, image/png, image/jpeg, application/octet-stream or multipart/form-data"
+            }
+            Self::Captures => {
                 "image/tiff, image/jp2, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data"
             }
             Self::Table => {
@@ -154,7 +171,9 @@ impl FormParts {
             Self::Captures => Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")),
             Self::Table => Problem::invalid("found more than one table"),
             Self::Chips(most) => {
-                let detail = format!("found more than {most} parts; one npy file of [N, C, H, W] may hold more chips");
+                let detail = format!(
+                    "found more than {most} parts; one npy file of [N, C, H, W] or one zip file may hold more chips"
+                );
                 Problem::new(ErrorKind::TooLarge, detail)
             }
         }

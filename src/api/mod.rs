@@ -36,6 +36,7 @@ mod stored_body;
 mod tile_cache;
 mod upload;
 mod work;
+mod zip_files;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, header};

@@ -1,5 +1,7 @@
 //! Reads rasters from request bodies: raw bytes, or the parts of a multipart form.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,6 +64,27 @@ impl UploadedFile {
         match self.content {
             Content::Memory(bytes) => Ok(bytes),
             Content::Disk(path) => std::fs::read((*path).as_ref()).map(Bytes::from).map_err(Problem::internal),
+        }
+    }
+
+    /// A file that was in another one.
+    pub(super) fn unpacked(name: String, bytes: Bytes) -> Self {
+        Self { file_name: Some(name.clone()), name, content: Content::Memory(bytes) }
+    }
+
+    /// The first bytes of the file, at most `count`; blocks.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(super) fn beginning(&self, count: usize) -> Result<Bytes, Problem> {
+        match &self.content {
+            Content::Memory(bytes) => Ok(bytes.slice(..count.min(bytes.len()))),
+            Content::Disk(path) => {
+                let mut bytes = Vec::new();
+                let file = File::open((**path).as_ref()).map_err(Problem::internal)?;
+                file.take(count as u64).read_to_end(&mut bytes).map_err(Problem::internal)?;
+                Ok(bytes.into())
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Batches over HTTP: a row for each chip, as if every chip had been sent alone.
 
+use std::io::Write;
+
 use crate::common::{demo, form, fresh, post, post_to};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{ListAccessor, Row, RowAccessor};
@@ -110,6 +112,39 @@ async fn files_keep_their_names_places_and_sizes() {
     assert_eq!((rows.len(), rows[1].get_string(1).unwrap().as_str()), (3, "chip.tif"));
     assert!(rows[0].get_group(4).is_err(), "an array lies nowhere");
     assert_eq!(rows[1].get_group(4).unwrap().get_double(0).unwrap(), bbox[0]);
+}
+
+/// A zip file of stored files.
+fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        zip.start_file(*name, options).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn a_zip_file_holds_a_chip_in_each_file() {
+    let chips = chips(3).into_iter().map(|chip| npy(&[3, SIDE, SIDE], &chip)).collect::<Vec<_>>();
+    // The order is that of the paths.
+    let files = zipped(&[("b/1.npy", &chips[1]), ("b/2.npy", &chips[2]), ("a.npy", &chips[0]), (".DS_Store", b"?")]);
+    let (content_type, parts) = form(&[("chip", &chips[0]), ("chip", &chips[1]), ("chip", &chips[2])]);
+    let expected = array(&post(BATCH, &content_type, parts).await.body);
+    assert_eq!(array(&post(BATCH, "application/zip", files.clone()).await.body), expected);
+    let (content_type, part) = form(&[("chip", &files)]);
+    assert_eq!(array(&post(BATCH, &content_type, part).await.body), expected);
+    let lines = post(&format!("{BATCH}?format=jsonl"), "application/octet-stream", files).await.body;
+    let lines = String::from_utf8(lines).unwrap();
+    let names: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone()).collect();
+    assert_eq!(names, ["a.npy", "b/1.npy", "b/2.npy"]);
+
+    let bad = zipped(&[("a.npy", &chips[0]), ("notes.txt", b"no raster")]);
+    assert!(post(BATCH, "application/zip", bad).await.problem(422).contains("notes.txt"));
+    let truncated = zipped(&[("a.npy", &chips[0])])[..500].to_vec();
+    assert!(post(BATCH, "application/zip", truncated).await.problem(422).contains("zip file is damaged"));
 }
 
 #[tokio::test]

@@ -33,7 +33,8 @@ pub(super) struct BatchPath {
 
 /// Predict on many chips
 ///
-/// The body is one npy file `[N, C, H, W]` of N chips, or a form whose parts named `chip` are a raster each. The response is a table
+/// The body is one npy file `[N, C, H, W]` of N chips, a zip file with a raster for each chip, which count in the order of their paths, or a
+/// form whose parts named `chip` are a raster each. The response is a table
 /// with a row for each chip, in order, sent as it grows: `npy` (float32 `[N, D]`), `jsonl` (a line of JSON for each chip) or `parquet`
 /// (with the chips' outlines, where they have some, GeoParquet). Embeddings have one layer, pooled; classifications the scores of all
 /// categories. A chip without data has a row of NaN or null.
@@ -44,7 +45,8 @@ pub(super) struct BatchPath {
 #[utoipa::path(post, path = "/v1/predict/{model}/{task}/batch", operation_id = "predict_batch", tag = "predict",
     params(BatchPath, BatchParams, PixelParams, EmbeddingParams),
     request_body(description = "The chips", content(
-        (ChipForm = "multipart/form-data"), (inline(File) = "application/x-npy"), (inline(File) = "application/octet-stream"),
+        (ChipForm = "multipart/form-data"), (inline(File) = "application/x-npy"), (inline(File) = "application/zip"),
+        (inline(File) = "application/octet-stream"),
     )),
     responses(
         (status = 200, description = "A row for each chip", content(
@@ -69,6 +71,6 @@ pub(super) async fn predict_batch(
     state.engine().check_batch(&plan, &caller)?;
     let limit = state.options().max_upload_bytes;
     let files = upload::read_as(FormParts::Chips(MAX_FILES), request, state.spool(), limit).await?;
-    let call = BatchCall { plan, format, images };
+    let call = BatchCall { plan, format, images, unpacked_bytes: limit };
     batch::answer(state.shared_engine(), state.limits(), call, &caller, files).await
 }
