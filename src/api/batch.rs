@@ -12,8 +12,7 @@ use tokio::sync::mpsc;
 use super::answer::{INPUT_WARNINGS, MODEL_WEIGHTS, insert};
 use super::error::Problem;
 use super::upload::{self, UploadedFile};
-use super::zip_files::{MAGIC_BYTES, Zipped, is_zip};
-use crate::budget::MemoryGrant;
+use super::zip_files::unpacked;
 use crate::engine::{Caller, ChipAnswers, Chips, Engine, ScenePlan};
 use crate::outputs::{ChipTable, ChipTableOptions, TableFormat};
 use crate::raster::Limits;
@@ -92,35 +91,6 @@ pub(super) async fn answer(
         insert(headers, INPUT_WARNINGS, &warnings);
     }
     Ok(response)
-}
-
-/// The files in a zip file, by path, if one was sent in place of files; with their memory, which is to be held as long as they are.
-///
-/// # Errors
-/// If the zip file cannot be used.
-async fn unpacked(
-    engine: &Engine,
-    mut files: Vec<UploadedFile>,
-    limit: u64,
-) -> Result<(Vec<UploadedFile>, Option<MemoryGrant>), Problem> {
-    if files.len() != 1 {
-        return Ok((files, None));
-    }
-    let open = move || {
-        let Some(file) = files.pop() else { return Ok(Err(files)) };
-        if !is_zip(&file.beginning(MAGIC_BYTES)?) {
-            return Ok(Err(vec![file]));
-        }
-        Ok::<_, Problem>(Ok(Zipped::open(file.into_bytes()?, limit)?))
-    };
-    let zipped = match engine.read_upload(open).await? {
-        Ok(zipped) => zipped,
-        Err(files) => return Ok((files, None)),
-    };
-    let memory = zipped.memory(engine.memory()).await?;
-    let files = engine.read_upload(move || zipped.unpack()).await?;
-    let files = files.into_iter().map(|file| UploadedFile::unpacked(file.name, file.bytes)).collect();
-    Ok((files, Some(memory)))
 }
 
 fn table(plan: &ScenePlan, format: TableFormat, chips: &Chips, names: Option<Vec<String>>) -> Result<ChipTable, Problem> {

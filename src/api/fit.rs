@@ -7,17 +7,34 @@ use serde::{Deserialize, Serialize};
 
 use super::dto::{FitBody, ModelDto};
 use super::error::Problem;
-use super::stored_body;
+use super::{chip_fit, stored_body};
 use crate::engine::{Caller, Class, Engine, FitRequest};
 use crate::error::ErrorKind;
 use crate::jobs::{JobOutcome, JobProgress};
-use crate::zoo::ModelOrigin;
+use crate::raster::Limits;
+use crate::zoo::{ModelOrigin, ModelSpec};
 
 /// What a job keeps of a fit beside its input, which is the request's body.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct FitCall {
     /// Id of the base model.
     pub base: String,
+    /// Whether there is a second input with the chips that it is fitted to.
+    #[serde(default)]
+    pub chips: bool,
+}
+
+/// A model that heads can be put on.
+///
+/// # Errors
+/// If there is no such built-in model.
+pub(super) fn built_in(engine: &Engine, id: &str) -> Result<Arc<ModelSpec>, Problem> {
+    let base = engine.models().spec(id)?;
+    if base.origin == ModelOrigin::Registered {
+        let detail = format!("model {id:?} was registered; a built-in model is needed to put a head on");
+        return Err(Problem::new(ErrorKind::Unusable, detail));
+    }
+    Ok(base)
 }
 
 impl FitCall {
@@ -26,24 +43,22 @@ impl FitCall {
     /// # Errors
     /// If the body cannot be used or there is no such built-in model.
     pub(super) fn plan(&self, engine: &Engine, body: &FitBody) -> Result<FitRequest, Problem> {
-        let base = engine.models().spec(&self.base)?;
-        if base.origin == ModelOrigin::Registered {
-            let detail = format!("model {:?} was registered; a built-in model is needed to put a head on", self.base);
-            return Err(Problem::new(ErrorKind::Unusable, detail));
-        }
-        body.request(&base)
+        body.request(&*built_in(engine, &self.base)?)
     }
 
-    /// Runs the fit whose body is in the only input.
+    /// Runs the fit whose body is in the first input.
     ///
     /// # Errors
     /// As [`FitCall::plan`], and if imagery cannot be read, the network fails, or the labels do not suffice.
     pub(super) async fn run(
         self,
-        engine: Arc<Engine>,
+        (engine, limits): (Arc<Engine>, Limits),
         inputs: Vec<(String, PathBuf)>,
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
+        if self.chips {
+            return chip_fit::run((engine, limits), &self.base, inputs, progress).await;
+        }
         let planner = engine.clone();
         let plan = move || self.plan(&planner, &stored_body::read(&inputs)?);
         let request = tokio::task::spawn_blocking(plan).await.map_err(Problem::internal)??;

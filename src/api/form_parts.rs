@@ -2,7 +2,7 @@
 
 use utoipa::ToSchema;
 
-use super::dto::MAX_IMAGES;
+use super::dto::{ChipFitBody, MAX_IMAGES};
 use super::error::Problem;
 use crate::error::ErrorKind;
 
@@ -54,6 +54,8 @@ pub(super) enum FormParts {
     Chips(usize),
     /// One table, called `table`.
     Table,
+    /// What to fit (`fit`), and the chips to fit it to (`chips`).
+    Fit,
 }
 
 /// A table as the part of a form.
@@ -63,6 +65,17 @@ pub(super) struct TableForm {
     /// A Parquet or npy file.
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     table: Vec<u8>,
+}
+
+/// A fit to chips as the parts of a form.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
+pub(super) struct ChipFitForm {
+    /// What to fit, as JSON.
+    fit: ChipFitBody,
+    /// The chips: an npy file `[N, C, H, W]`, or a zip file of rasters.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    chips: Vec<u8>,
 }
 
 /// Chips as the parts of a form.
@@ -109,6 +122,11 @@ impl FormParts {
     pub(super) fn position(self, field: &str) -> Result<usize, Problem> {
         match self {
             Self::Captures => position(field),
+            Self::Fit => match field {
+                "fit" => Ok(1),
+                "chips" => Ok(2),
+                _ => Err(Problem::invalid(format!("found a part named {field:?}; the parts fit and chips are needed"))),
+            },
             Self::Chips(_) | Self::Table if field == self.name() => Ok(1),
             Self::Chips(_) | Self::Table => {
                 let needed = self.name();
@@ -123,6 +141,7 @@ impl FormParts {
             Self::Captures => "image",
             Self::Chips(_) => "chip",
             Self::Table => "table",
+            Self::Fit => "fit",
         }
     }
 
@@ -131,6 +150,7 @@ impl FormParts {
         match self {
             Self::Captures | Self::Chips(_) => "raster",
             Self::Table => "table",
+            Self::Fit => "file",
         }
     }
 
@@ -140,6 +160,7 @@ impl FormParts {
             Self::Captures => &RASTER_TYPES,
             Self::Chips(_) => &CHIP_TYPES,
             Self::Table => &TABLE_TYPES,
+            Self::Fit => &[],
         }
     }
 
@@ -152,6 +173,7 @@ impl FormParts {
             Self::Captures => {
                 "image/tiff, image/jp2, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data"
             }
+            Self::Fit => "application/json or multipart/form-data",
             Self::Table => {
                 "application/vnd.apache.parquet, application/x-npy, application/octet-stream or multipart/form-data"
             }
@@ -163,6 +185,7 @@ impl FormParts {
             Self::Captures => MAX_IMAGES,
             Self::Chips(most) => most,
             Self::Table => 1,
+            Self::Fit => 2,
         }
     }
 
@@ -170,6 +193,7 @@ impl FormParts {
         match self {
             Self::Captures => Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")),
             Self::Table => Problem::invalid("found more than one table"),
+            Self::Fit => Problem::invalid("found more than two parts; one part fit and one part chips are needed"),
             Self::Chips(most) => {
                 let detail = format!(
                     "found more than {most} parts; one npy file of [N, C, H, W] or one zip file may hold more chips"

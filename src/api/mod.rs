@@ -9,6 +9,7 @@ mod base_url;
 mod batch;
 mod byte_range;
 mod change;
+mod chip_fit;
 mod compression;
 mod conditional;
 mod drain;

@@ -60,6 +60,11 @@ impl Predictor {
         Self { engine, limits }
     }
 
+    /// Those of every uploaded raster.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Checks everything that can be checked without the rasters.
     ///
     /// # Errors

@@ -47,6 +47,15 @@ impl UploadedFile {
         Self { name, file_name: None, content: Content::Disk(Arc::new(path)) }
     }
 
+    /// The same file once more; it exists as long as either value.
+    pub(super) fn shared(&self) -> Self {
+        let content = match &self.content {
+            Content::Memory(bytes) => Content::Memory(bytes.clone()),
+            Content::Disk(path) => Content::Disk(path.clone()),
+        };
+        Self { name: self.name.clone(), file_name: self.file_name.clone(), content }
+    }
+
     /// The file as input of a job.
     pub(super) fn into_input(self) -> JobInput {
         let content = match self.content {

@@ -63,7 +63,7 @@ impl JobRunner for JobWork {
                 detail: format!("the stored request cannot be read: {error}"),
             })?;
             let answered = match call {
-                StoredCall::Fit { fit } => fit.run(engine, inputs, progress).await,
+                StoredCall::Fit { fit } => fit.run((engine, predictor.limits()), inputs, progress).await,
                 StoredCall::Blocks { blocks } => blocks.run(engine, (inputs, folder, &results), progress).await,
                 StoredCall::Index { index } => index.run(engine, inputs, progress).await,
                 StoredCall::Change { change } => change.run(engine, inputs, progress).await,

@@ -9,24 +9,52 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::Problem;
+use super::upload::UploadedFile;
 use crate::budget::{MemoryBudget, MemoryGrant};
-use crate::engine::EngineError;
+use crate::engine::{Engine, EngineError};
 use crate::error::ErrorKind;
 
 /// The first bytes of a zip archive with files in it.
 const MAGIC: &[u8] = b"PK\x03\x04";
-/// How many bytes tell a zip archive.
-pub(super) const MAGIC_BYTES: usize = MAGIC.len();
 /// What each entry of the archive's list begins with.
 const ENTRY: &[u8] = b"PK\x01\x02";
 /// Most entries of an archive.
 const MAX_ENTRIES: usize = 32_768;
 
+/// The files in a zip file, by path, if one was sent in place of files; with their memory, which is to be held as long as they are.
+///
+/// # Errors
+/// If the zip file cannot be used.
+pub(super) async fn unpacked(
+    engine: &Engine,
+    mut files: Vec<UploadedFile>,
+    limit: u64,
+) -> Result<(Vec<UploadedFile>, Option<MemoryGrant>), Problem> {
+    if files.len() != 1 {
+        return Ok((files, None));
+    }
+    let open = move || {
+        let Some(file) = files.pop() else { return Ok(Err(files)) };
+        if !is_zip(&file.beginning(MAGIC.len())?) {
+            return Ok(Err(vec![file]));
+        }
+        Ok::<_, Problem>(Ok(Zipped::open(file.into_bytes()?, limit)?))
+    };
+    let zipped = match engine.read_upload(open).await? {
+        Ok(zipped) => zipped,
+        Err(files) => return Ok((files, None)),
+    };
+    let memory = zipped.memory(engine.memory()).await?;
+    let files = engine.read_upload(move || zipped.unpack()).await?;
+    let files = files.into_iter().map(|file| UploadedFile::unpacked(file.name, file.bytes)).collect();
+    Ok((files, Some(memory)))
+}
+
 /// A file of an archive.
-pub(super) struct ZippedFile {
+struct ZippedFile {
     /// Its path in the archive.
-    pub(super) name: String,
-    pub(super) bytes: Bytes,
+    name: String,
+    bytes: Bytes,
 }
 
 /// Whether a file is a zip archive.
@@ -35,7 +63,7 @@ pub(super) fn is_zip(bytes: &[u8]) -> bool {
 }
 
 /// An archive whose list of files has been read.
-pub(super) struct Zipped {
+struct Zipped {
     archive: ZipArchive<Cursor<Bytes>>,
     /// Number and path of each file, by path.
     files: Vec<(usize, String)>,
@@ -48,7 +76,7 @@ impl Zipped {
     ///
     /// # Errors
     /// If the archive is damaged or encrypted, its files are packed in a way that is not read, or they are too many or more than `limit` bytes.
-    pub(super) fn open(bytes: Bytes, limit: u64) -> Result<Self, Problem> {
+    fn open(bytes: Bytes, limit: u64) -> Result<Self, Problem> {
         // Before the list is read: an entry takes far more memory than bytes of the archive.
         let entries = bytes.windows(ENTRY.len()).filter(|window| *window == ENTRY).count();
         if entries > MAX_ENTRIES {
@@ -85,7 +113,7 @@ impl Zipped {
     ///
     /// # Errors
     /// If that is more than the server has for all requests.
-    pub(super) async fn memory(&self, memory: &MemoryBudget) -> Result<MemoryGrant, Problem> {
+    async fn memory(&self, memory: &MemoryBudget) -> Result<MemoryGrant, Problem> {
         Ok(memory.answer("the files of the zip file", self.total).await.map_err(EngineError::from)?)
     }
 
@@ -93,7 +121,7 @@ impl Zipped {
     ///
     /// # Errors
     /// If a file is damaged, or has other bytes than the archive says.
-    pub(super) fn unpack(mut self) -> Result<Vec<ZippedFile>, Problem> {
+    fn unpack(mut self) -> Result<Vec<ZippedFile>, Problem> {
         let files = std::mem::take(&mut self.files);
         files.into_iter().map(|(index, name)| self.file(index, name)).collect()
     }
@@ -177,7 +205,7 @@ mod tests {
             of_file.extend(value.to_le_bytes());
         }
         of_file.extend([5, 0, 0, 0]);
-        let mut zip = [&MAGIC[..], &of_file, b"a.bin", &packed].concat();
+        let mut zip = [MAGIC, &of_file, b"a.bin", &packed].concat();
         let list = zip.len() as u32;
         zip.extend([ENTRY, &[20, 0], &of_file, &[0; 14][..], b"a.bin"].concat());
         let bytes = zip.len() as u32 - list;

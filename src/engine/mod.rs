@@ -62,7 +62,10 @@ pub use change::{Change, ChangeOptions};
 pub use chips::{ChipAnswers, Chips};
 pub use documents::{Document, DocumentKind, DocumentName, DocumentStore, DocumentStoreError};
 pub use error::EngineError;
-pub use fit::{FitMethod, FitRequest, Label, LabelShape, LabelValue, MAX_LABELS, SuggestRequest, Suggestion, Suggestions};
+pub use fit::{
+    ChipFitRequest, FitMethod, FitRequest, Label, LabelShape, LabelValue, MAX_LABELS, SuggestRequest, Suggestion,
+    Suggestions,
+};
 pub use hardware::{DeviceChoice, DtypeChoice};
 pub use indexes::{
     AreaIndexRequest, Example, Found, Index, IndexOrigin, IndexRecord, Indexes, SimilarRequest, TableOptions,

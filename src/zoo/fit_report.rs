@@ -7,9 +7,10 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FitReport {
-    /// Id of the source whose pixels the labels are about.
+    /// Id of the source whose pixels the labels are about; missing where chips were sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "world")]
-    pub source: String,
+    pub source: Option<String>,
     /// Number of labels that were learnt from.
     #[schema(example = 40)]
     pub labels: usize,

@@ -115,7 +115,7 @@ function parts(fit, task) {
   const colorOf = (name) => task?.categories.find((category) => category.name === name)?.color ?? "transparent";
   const { warnings = [], labels, source } = fit;
   const scores = fit.held_out ?? fit.held_out_errors;
-  const learnt = el("p", { className: "quiet" }, `Learnt from ${labels} labels on ${source}.`);
+  const learnt = el("p", { className: "quiet" }, source ? `Learnt from ${labels} labels on ${source}.` : `Learnt from ${labels} labelled chips.`);
   if (!scores) return [learnt, ...warnings.map(warning)];
   const how = `Measured on labels that were held out, in ${scores.folds} parts at least ${Math.round(scores.apart_px)} pixels apart.`;
   const { categories = [], confusion, learning_curve: curve } = scores;

@@ -15,6 +15,7 @@ mod areas;
 mod batch;
 mod catalogue;
 mod change;
+mod chip_fit;
 mod cors;
 mod fit;
 mod gate;

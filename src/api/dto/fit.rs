@@ -100,6 +100,46 @@ impl FitBody {
     pub(crate) fn request(&self, base: &ModelSpec) -> Result<FitRequest, Problem> {
         let kind = LabelKind::of(&self.task_type)?;
         let (categories, labels) = self.labels.read(self.property.as_deref().unwrap_or("class"), kind)?;
+        let Self { id, task, title, layers, colors, .. } = self;
+        let manifest = HeadWords { id, task, title, layers, colors }.manifest(base, kind, categories, &self.source)?;
+        let method = method(self.method.as_deref())?;
+        Ok(FitRequest { manifest, source: self.source.clone(), method, pixels: self.pixels()?, labels })
+    }
+}
+
+/// How a head is made of labels.
+///
+/// # Errors
+/// If there is no such method.
+pub(super) fn method(name: Option<&str>) -> Result<FitMethod, Problem> {
+    match name {
+        None | Some("auto" | "linear") => Ok(FitMethod::Linear),
+        Some("knn") => Ok(FitMethod::Nearest),
+        Some(found) => Err(unusable(format!("method: found {found:?}; one of auto, linear, knn is needed"))),
+    }
+}
+
+/// What a request says of the new model and its head.
+pub(super) struct HeadWords<'a> {
+    pub(super) id: &'a str,
+    pub(super) task: &'a Option<String>,
+    pub(super) title: &'a Option<String>,
+    pub(super) layers: &'a Option<Vec<Layer>>,
+    pub(super) colors: &'a BTreeMap<String, [u8; 3]>,
+}
+
+impl HeadWords<'_> {
+    /// The manifest of the model with a head on `base` that tells `categories`; `learnt_on` says in its usual title from what.
+    ///
+    /// # Errors
+    /// If not every category has a colour while some have, or there are others.
+    pub(super) fn manifest(
+        &self,
+        base: &ModelSpec,
+        kind: LabelKind,
+        categories: Vec<String>,
+        learnt_on: &str,
+    ) -> Result<Manifest, Problem> {
         // The finest map of the pyramid, in which every coarser one has a part; of whole images the most abstract map.
         let usual = match (kind.task_type.is_label(), base.fpn) {
             (true, _) => Layer::Backbone(3),
@@ -107,7 +147,7 @@ impl FitBody {
             (false, None) => Layer::Backbone(0),
         };
         let layers = self.layers.clone().unwrap_or_else(|| vec![usual]);
-        let title = self.title.clone().unwrap_or_else(|| format!("{} with a head fitted on {}", base.id, self.source));
+        let title = self.title.clone().unwrap_or_else(|| format!("{} with a head fitted on {learnt_on}", base.id));
         let task = Task {
             name: self.task.clone().unwrap_or_else(|| "fit".to_owned()),
             task_type: kind.task_type,
@@ -115,16 +155,7 @@ impl FitBody {
             categories,
             background_invalid: false,
         };
-        let manifest = Manifest { title: Some(title), ..Manifest::linear(&self.id, &base.id, task, layers) };
-        Ok(FitRequest { manifest, source: self.source.clone(), method: self.method()?, pixels: self.pixels()?, labels })
-    }
-
-    fn method(&self) -> Result<FitMethod, Problem> {
-        match self.method.as_deref() {
-            None | Some("auto" | "linear") => Ok(FitMethod::Linear),
-            Some("knn") => Ok(FitMethod::Nearest),
-            Some(found) => Err(unusable(format!("method: found {found:?}; one of auto, linear, knn is needed"))),
-        }
+        Ok(Manifest { title: Some(title), ..Manifest::linear(self.id, &base.id, task, layers) })
     }
 
     /// The colour of each category; none if the request has none.
@@ -147,8 +178,28 @@ impl FitBody {
     }
 }
 
-fn unusable(detail: String) -> Problem {
+pub(super) fn unusable(detail: String) -> Problem {
     Problem::new(ErrorKind::Unusable, detail)
+}
+
+/// The categories of all labels, in alphabetical order; `place` says where they were found.
+///
+/// # Errors
+/// If they are too few or too many.
+pub(super) fn categories_of<'a>(
+    said: impl Iterator<Item = &'a Said>,
+    place: &str,
+    kind: LabelKind,
+) -> Result<Vec<String>, Problem> {
+    let mut categories: Vec<String> = said.flat_map(|said| said.names().iter().cloned()).collect();
+    categories.sort_unstable();
+    categories.dedup();
+    let needed = kind.category_count();
+    if needed.contains(&categories.len()) {
+        return Ok(categories);
+    }
+    let (found, least, most) = (categories.len(), needed.start(), needed.end());
+    Err(unusable(format!("labels: found {found} categories in {place}; {least} to {most} are needed")))
 }
 
 impl LabelCollection {
@@ -175,16 +226,7 @@ impl LabelCollection {
         }
         let read = |(index, feature): (usize, &LabelFeature)| feature.read(index, property, kind);
         let said: Vec<(Said, Vec<LabelShape>)> = self.features.iter().enumerate().map(read).collect::<Result<_, _>>()?;
-        let mut categories: Vec<String> = said.iter().flat_map(|(said, _)| said.names().iter().cloned()).collect();
-        categories.sort_unstable();
-        categories.dedup();
-        let needed = kind.category_count();
-        if !needed.contains(&categories.len()) {
-            let (found, least, most) = (categories.len(), needed.start(), needed.end());
-            return Err(unusable(format!(
-                "labels: found {found} categories in {property:?}; {least} to {most} are needed"
-            )));
-        }
+        let categories = categories_of(said.iter().map(|(said, _)| said), &format!("{property:?}"), kind)?;
         if said.is_empty() {
             return Err(unusable("labels: found no feature; some are needed".to_owned()));
         }

@@ -3,6 +3,7 @@
 mod answer;
 mod area;
 mod change;
+mod chip_fit;
 mod fit;
 mod imagery_body;
 mod index;
@@ -23,6 +24,7 @@ pub(crate) use model::ModelDto;
 pub(super) use answer::{FeatureCollection, File, JsonPrediction};
 pub(super) use area::{AreaBody, AreaIndexBody, AreaJobBody, AreaParams};
 pub(super) use change::{ChangeBody, ChangeParams, take_captures};
+pub(super) use chip_fit::ChipFitBody;
 pub(super) use fit::FitBody;
 pub(super) use index::{IndexDto, IndexList, SimilarRows, SimilarSearch, TableParams};
 pub(super) use job::{JobDto, JobList, JobListParams};

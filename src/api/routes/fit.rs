@@ -1,7 +1,7 @@
 //! Heads fitted to labels.
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -9,14 +9,16 @@ use utoipa::IntoParams;
 use super::jobs;
 use super::models::ModelPath;
 use crate::api::base_url::PathPrefix;
+use crate::api::chip_fit::{self, ChipFit};
 use crate::api::dto::{FitBody, JobDto, SuggestBody, SuggestionsDto};
 use crate::api::error::Problem;
 use crate::api::extract::{Json, NoQuery, Path};
 use crate::api::fit::FitCall;
+use crate::api::form_parts::{ChipFitForm, FormParts};
 use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
-use crate::api::stored_body;
 use crate::api::work::StoredCall;
+use crate::api::{stored_body, upload};
 use crate::engine::{Caller, Class};
 use crate::jobs::NewJob;
 
@@ -25,14 +27,19 @@ use crate::jobs::NewJob;
 /// Learns a new task from labelled places: one linear layer over feature maps of a built-in model, regularised, its penalty chosen by
 /// spatially blocked folds. The answer is a job; its result is the description of the new model, whose `fit` holds the scores on
 /// held-out labels, and whose task is served like any other. The same labels give the same weights.
+///
+/// With a form, a classification is learnt from chips that are sent, in place of places on a source.
 #[utoipa::path(post, path = "/v1/models/{model}/fit", operation_id = "fit_model", tag = "models", params(ModelPath),
-    request_body(content = FitBody, description = "What to fit", example = json!({
-        "id": "probe", "task": "ground", "type": "segment", "source": "world",
-        "labels": {"type": "FeatureCollection", "features": [
-            {"type": "Feature", "geometry": {"type": "Point", "coordinates": [8.5, 25.0]}, "properties": {"class": "desert"}},
-            {"type": "Feature", "geometry": {"type": "Point", "coordinates": [23.0, 0.5]}, "properties": {"class": "forest"}}
-        ]}
-    })),
+    request_body(description = "What to fit", content(
+        (FitBody = "application/json", example = json!({
+            "id": "probe", "task": "ground", "type": "segment", "source": "world",
+            "labels": {"type": "FeatureCollection", "features": [
+                {"type": "Feature", "geometry": {"type": "Point", "coordinates": [8.5, 25.0]}, "properties": {"class": "desert"}},
+                {"type": "Feature", "geometry": {"type": "Point", "coordinates": [23.0, 0.5]}, "properties": {"class": "forest"}}
+            ]}
+        })),
+        (ChipFitForm = "multipart/form-data"),
+    )),
     responses((status = 202, description = "The job", body = JobDto,
         headers(("Location" = String, description = "The job's address")))))]
 pub(super) async fn fit_model(
@@ -41,13 +48,17 @@ pub(super) async fn fit_model(
     _: NoQuery,
     Extension(RequestId(request_id)): Extension<RequestId>,
     prefix: PathPrefix,
-    Json(body): Json<FitBody>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    if upload::essence(request.headers()).as_deref() == Some("multipart/form-data") {
+        return fit_chips(&state, model, request, (request_id, prefix)).await;
+    }
+    let Json(body) = Json::<FitBody>::from_request(request, &state).await?;
     state.engine().sources().opened(&body.source).await?;
     let checking = state.clone();
     // A mistake is told at once and not by a job.
     let check = move || {
-        let call = FitCall { base: model };
+        let call = FitCall { base: model, chips: false };
         let request = call.plan(checking.engine(), &body)?;
         checking.engine().check_fit(&request)?;
         let task = request.manifest.heads.first().map(|head| head.task.clone()).unwrap_or_default();
@@ -57,6 +68,28 @@ pub(super) async fn fit_model(
     };
     let (new, input) = tokio::task::spawn_blocking(check).await.map_err(Problem::internal)??;
     jobs::submit_new(&state, new, vec![input], &prefix).await
+}
+
+/// Submits a fit to the chips in a form.
+async fn fit_chips(
+    state: &AppState,
+    base: String,
+    mut request: Request,
+    (request_id, prefix): (String, PathPrefix),
+) -> Result<Response, Problem> {
+    let limit = state.options().max_upload_bytes;
+    // More than labels may have.
+    DefaultBodyLimit::max(usize::try_from(limit).unwrap_or(usize::MAX)).apply(&mut request);
+    let files = upload::read_as(FormParts::Fit, request, state.spool(), limit).await?;
+    let engine = state.shared_engine();
+    let (body, chips, input) = engine.read_upload(move || chip_fit::parts(files)).await?;
+    // A mistake is told at once and not by a job.
+    let fit = ChipFit::open(engine, state.limits(), &base, body, chips.shared()).await?;
+    let (id, task) = fit.check(engine).await?;
+    let call = StoredCall::Fit { fit: FitCall { base, chips: true } };
+    let stored = serde_json::to_string(&call).map_err(Problem::internal)?;
+    let new = NewJob { model: id, task, request: stored, request_id };
+    jobs::submit_new(state, new, vec![input, chips.into_input()], &prefix).await
 }
 
 /// Path of a model that was fitted.

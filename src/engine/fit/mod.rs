@@ -3,6 +3,7 @@
 //! Labels lie on the pixels of the model's native zoom. Their features come from the windows from which tiles are cut, by way of the
 //! same caches, and are interpolated as the head does it on the map: at a label's pixel the map says what the fit has said.
 
+mod chips;
 mod fitting;
 mod head_file;
 mod labels;
@@ -12,6 +13,7 @@ mod usable;
 
 use std::sync::Arc;
 
+pub use self::chips::ChipFitRequest;
 pub use self::fitting::FitMethod;
 use self::fitting::{Fitted, Fitting};
 use self::head_file::head_file;
@@ -19,7 +21,7 @@ pub use self::labels::{Label, LabelShape, LabelValue, MAX_LABELS};
 use self::labels::{LabelUnit, Placed, WorldPixel, place};
 use self::sampling::Sampling;
 pub use self::suggest::{SuggestRequest, Suggestion, Suggestions};
-use self::usable::Usable;
+use self::usable::{Lost, Usable};
 use super::caller::Caller;
 use super::error::EngineError;
 use super::models::ModelStatus;
@@ -78,22 +80,32 @@ impl Engine {
         caller: &Caller,
         report: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<ModelStatus, EngineError> {
-        let FitRequest { mut manifest, method, source, pixels, labels } = request;
-        let FitPlan { base, layers, task, channels } = FitPlan::of(manifests::describe_fitted(&manifest, &self.models)?)?;
+        let FitRequest { manifest, method, source, pixels, labels } = request;
+        let plan = FitPlan::of(manifests::describe_fitted(&manifest, &self.models)?)?;
+        let FitPlan { base, layers, task, .. } = &plan;
         let (zoom, unit, names) = (base.native_zoom_512, unit_of(task.task_type), task.categories.clone());
         let placed = tokio::task::spawn_blocking(move || place(&labels, zoom, unit, &names));
         let Placed { labels, beyond, warnings } = placed.await.map_err(|_| EngineError::Panicked)??;
         method.check(labels.len())?;
-        let side = labels.len().min(channels);
-        let bytes = labels.len() * channels * BYTES_PER_VALUE + side * side * BYTES_PER_PRODUCT;
-        let _memory = self.memory().answer("the features of the labels", bytes as u64).await?;
-        let (source_id, layers) = (&source, &layers);
-        let sampling = Sampling { engine: self, caller, base: &base, source: source_id, pixels: &pixels, layers, unit };
+        let _memory = self.memory().answer("the features of the labels", plan.bytes(labels.len())).await?;
+        let sampling = Sampling { engine: self, caller, base, source: &source, pixels: &pixels, layers, unit };
         let places: Vec<WorldPixel> = labels.iter().map(|label| label.place).collect();
         let samples = sampling.run(&places, &report).await?;
-        let usable = Usable::of(labels, samples, beyond, &task)?;
+        let labels = labels.into_iter().map(|label| (label.says, label.place.at.map(|at| at as f64)));
+        let usable = Usable::of(labels, samples, (Lost::Places, beyond), task)?;
+        let report = FitReport { source: Some(source), warnings, ..FitReport::default() };
+        self.finish_fit(manifest, plan, usable, (method, report)).await
+    }
 
-        let mut report = FitReport { source, labels: usable.labels.len(), warnings, ..FitReport::default() };
+    /// Makes a head of features with labels, and registers the model that has it.
+    async fn finish_fit(
+        &self,
+        mut manifest: Manifest,
+        FitPlan { task, channels, .. }: FitPlan,
+        usable: Usable,
+        (method, mut report): (FitMethod, FitReport),
+    ) -> Result<ModelStatus, EngineError> {
+        report.labels = usable.labels.len();
         report.warnings.extend(usable.warnings.iter().cloned());
         let fit = Fitting { usable, channels, task, method }.run().await?;
         match &fit {
@@ -138,6 +150,7 @@ fn unit_of(task_type: TaskType) -> LabelUnit {
 }
 
 /// What is fitted.
+#[derive(Clone)]
 struct FitPlan {
     base: Arc<ModelSpec>,
     layers: Vec<Layer>,
@@ -147,6 +160,12 @@ struct FitPlan {
 }
 
 impl FitPlan {
+    /// What a fit to so many labels takes.
+    fn bytes(&self, labels: usize) -> u64 {
+        let side = labels.min(self.channels);
+        (labels * self.channels * BYTES_PER_VALUE + side * side * BYTES_PER_PRODUCT) as u64
+    }
+
     /// # Errors
     /// If the model is not one linear head on a base model.
     fn of(spec: ModelSpec) -> Result<Self, EngineError> {

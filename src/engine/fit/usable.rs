@@ -1,9 +1,25 @@
 //! The labels that can be learnt from: those with data under them, if they suffice.
 
-use super::labels::{LabelValue, PlacedLabel};
+use super::labels::LabelValue;
 use super::sampling::PlaceFeatures;
 use crate::engine::error::EngineError;
 use crate::zoo::{Task, TaskType};
+
+/// What is missing where a label has no features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    Places,
+    Chips,
+}
+
+impl Lost {
+    fn told(self, count: usize) -> String {
+        match self {
+            Self::Places => format!("{count} of the labels lie outside the source or where it has no data"),
+            Self::Chips => format!("{count} of the chips have no data"),
+        }
+    }
+}
 
 /// The labels that can be learnt from.
 #[derive(Default)]
@@ -17,28 +33,28 @@ pub(super) struct Usable {
 }
 
 impl Usable {
-    /// Takes the labels that have features; `beyond` others lie beyond the map.
+    /// Takes the labels, each with its place in pixels, that have features; `beyond` others have been left out.
     ///
     /// # Errors
     /// If what is left does not tell categories or values apart.
     pub(super) fn of(
-        labels: Vec<PlacedLabel>,
+        labels: impl Iterator<Item = (LabelValue, [f64; 2])>,
         samples: PlaceFeatures,
-        beyond: usize,
+        (lost, beyond): (Lost, usize),
         task: &Task,
     ) -> Result<Self, EngineError> {
         let mut usable = Self::default();
         let mut missing = beyond;
-        for (label, features) in labels.into_iter().zip(samples.features) {
+        for ((says, place), features) in labels.zip(samples.features) {
             let Some(features) = features else {
                 missing += 1;
                 continue;
             };
             usable.features.extend(features);
-            usable.labels.push(label.says);
-            usable.places.push(label.place.at.map(|at| at as f64));
+            usable.labels.push(says);
+            usable.places.push(place);
         }
-        let lost = format!("{missing} of the labels lie outside the source or where it has no data");
+        let lost = lost.told(missing);
         if let Some(lacking) = usable.lacking(task) {
             let detail = if missing > 0 { format!("labels: {lacking} ({lost})") } else { format!("labels: {lacking}") };
             return Err(EngineError::Unusable { detail });
