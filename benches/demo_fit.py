@@ -1,11 +1,12 @@
 """What ten labels a class teach the demo: tree crowns on the image that its model never saw, beside scikit-learn on the same features.
 
     satlas-serve &
-    python benches/demo_fit.py [http://127.0.0.1:8080]        (scikit-learn 1.9.1, numpy)
+    python benches/demo_fit.py [http://127.0.0.1:8080] [linear | knn] [LABELS]        (scikit-learn 1.9.1, numpy)
 
-Labels are the centres of annotated crowns (static/demo/trees.geojson) and as many places outside of all crowns. For each of ten seeds, ten of
-each class are drawn at random and fitted by the server; the map that it then serves is compared with all labels that were not drawn.
-scikit-learn gets the feature vectors of the same pixels, a StandardScaler, the same penalties, and chooses one by folds of its own.
+Labels are the centres of annotated crowns (static/demo/trees.geojson) and as many places outside of all crowns. For each of ten seeds, LABELS
+(ten) of each class are drawn at random and fitted by the server; the map that it then serves is compared with all labels that were not drawn.
+scikit-learn gets the feature vectors of the same pixels, a StandardScaler, the same penalties (knn: numbers of neighbours), and chooses one by folds of its
+own.
 """
 
 import io
@@ -21,17 +22,20 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 BASE = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
 DEMO = pathlib.Path(__file__).parent.parent / "static" / "demo"
-SEEDS, LABELS = 10, 10
+METHOD = sys.argv[2] if len(sys.argv) > 2 else "linear"
+SEEDS, LABELS = 10, int(sys.argv[3]) if len(sys.argv) > 3 else 10
 # Tiles of 256 pixels of about the size that the model was trained on.
 ZOOM, TILE_PX = 20, 256
 # Features stand for squares of so many pixels.
 STRIDE = 4
 PENALTIES = [1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2]
+NEIGHBOURS = [25, 15, 9, 7, 5, 3, 1]
 CLASSES = ["ground", "tree"]
 # Between crowns and places without, in degrees of latitude: half a metre.
 MARGIN = 4.5e-6
@@ -109,7 +113,7 @@ def fit(model, places, classes):
         for place, one in zip(places, classes)
     ]
     collection = {"type": "FeatureCollection", "features": features}
-    body = {"id": model, "task": "ground", "type": "segment", "source": "trees", "labels": collection}
+    body = {"id": model, "task": "ground", "type": "segment", "source": "trees", "labels": collection, "method": METHOD}
     job = json.loads(ask("/v1/models/trees/fit", body))
     while job["state"] not in ("done", "failed", "cancelled"):
         time.sleep(0.1)
@@ -118,8 +122,22 @@ def fit(model, places, classes):
     return json.loads(ask(f"/v1/models/{model}"))
 
 
+def asked(x, y):
+    """scikit-learn's nearest neighbours, as many as meet held-out labels best."""
+
+    def model(count):
+        return make_pipeline(StandardScaler(), KNeighborsClassifier(count, metric="cosine", algorithm="brute"))
+
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    counts = [count for count in NEIGHBOURS if count <= len(y) * 4 // 5]
+    squares = [((cross_val_predict(model(k), x, y, cv=folds, method="predict_proba")[:, 1] - y) ** 2).sum() for k in counts]
+    return model(counts[int(np.argmin(squares))]).fit(x, y)
+
+
 def learnt(x, y):
     """scikit-learn's classifier, with the penalty under which held-out labels are likeliest."""
+    if METHOD == "knn":
+        return asked(x, y)
 
     def model(c):
         return make_pipeline(StandardScaler(), LogisticRegression(C=c, class_weight="balanced", max_iter=10_000))
