@@ -142,7 +142,7 @@ async fn a_zip_file_holds_a_chip_in_each_file() {
     assert_eq!(names, ["a.npy", "b/1.npy", "b/2.npy"]);
 
     let bad = zipped(&[("a.npy", &chips[0]), ("notes.txt", b"no raster")]);
-    assert!(post(BATCH, "application/zip", bad).await.problem(422).contains("notes.txt"));
+    assert!(post(BATCH, "application/zip", bad).await.problem(415).contains("notes.txt"));
     let truncated = zipped(&[("a.npy", &chips[0])])[..500].to_vec();
     assert!(post(BATCH, "application/zip", truncated).await.problem(422).contains("zip file is damaged"));
 }

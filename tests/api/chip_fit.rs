@@ -135,7 +135,7 @@ async fn what_cannot_be_learnt_from_is_told_before_there_is_a_job() {
         (400, fit(json!({"layers": ["fpn.9"]})), array(), "fpn"),
         (400, fit(json!({"colour": 1})), array(), "colour"),
         (409, fit(json!({"id": "trees"})), array(), "trees"),
-        (422, fit(json!({})), b"no raster".to_vec(), "chips"),
+        (415, fit(json!({})), b"no raster".to_vec(), "chips"),
         (422, fit(json!({"labels": null})), folders(|index| format!("{index}.npy")), "found no folder"),
         (422, fit(json!({})), npy(&[16, 4, 1, 1], &[7; 64]), "4 bands"),
         (422, fit(json!({})), folders(|index| format!("{index}.npy"))[..9000].to_vec(), "zip file is damaged"),
