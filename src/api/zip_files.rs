@@ -87,7 +87,7 @@ impl Zipped {
         for index in 0..archive.len() {
             let file = archive.by_index_raw(index).map_err(|error| damaged(&error))?;
             let name = file.name().map_err(|error| damaged(&error))?.into_owned();
-            let is_hidden = name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX");
+            let is_hidden = name.split('/').any(|part| (part.starts_with('.') && part != ".") || part == "__MACOSX");
             if file.is_dir() || is_hidden {
                 continue;
             }

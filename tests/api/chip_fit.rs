@@ -137,7 +137,7 @@ async fn what_cannot_be_learnt_from_is_told_before_there_is_a_job() {
         (409, fit(json!({"id": "trees"})), array(), "trees"),
         (415, fit(json!({})), b"no raster".to_vec(), "chips"),
         (422, fit(json!({"labels": null})), folders(|index| format!("{index}.npy")), "found no folder"),
-        (422, fit(json!({})), npy(&[16, 4, 1, 1], &[7; 64]), "4 bands"),
+        (422, fit(json!({})), npy(&[16, 4, 8, 8], &[7; 16 * 4 * 8 * 8]), "4 bands"),
         (422, fit(json!({})), folders(|index| format!("{index}.npy"))[..9000].to_vec(), "zip file is damaged"),
     ] {
         let found = submit(&router, "world", &fit, &chips).await.problem(status);
