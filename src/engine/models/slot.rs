@@ -46,9 +46,10 @@ mod tests {
         let handle = Arc::new(Slot::new(model.clone()));
         cache.insert(1, handle.clone()).await;
         assert!(handle.model().is_some() && handle.idle_model().is_none(), "it is held here, too");
-        let model = Arc::downgrade(&model);
+        let weak = Arc::downgrade(&model);
+        drop(model);
         assert!(handle.idle_model().is_some(), "only the cache holds it");
         cache.invalidate(&1).await;
-        assert!(handle.model().is_none() && model.upgrade().is_none());
+        assert!(handle.model().is_none() && weak.upgrade().is_none());
     }
 }
