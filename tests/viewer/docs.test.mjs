@@ -72,7 +72,7 @@ test("the_first_click_on_every_operation_works", { timeout: 300_000 }, async () 
     }
     // Another example names what this one makes.
     const made = { fit_model: "models/probe", index_area: "indexes/greece" }[id];
-    if (made) while (!(await fetch(`${server.address}/v1/${made}`)).ok);
+    if (made && failed.length === 0) while (!(await fetch(`${server.address}/v1/${made}`)).ok);
     await block.locator(".opblock-summary-control").first().click();
   }
   assert.deepEqual(failed, []);

@@ -53,7 +53,8 @@ impl Serialize for Document {
     }
 }
 
-/// Writes the keys of objects in the order of [`FIRST`], the alphabet and [`LAST`].
+/// Writes the keys of objects in the order of [`FIRST`], the alphabet and [`LAST`]; a body of JSON with an example is how an operation is
+/// meant, and comes before its other forms.
 struct InOrder<'a>(&'a Value);
 
 impl Serialize for InOrder<'_> {
@@ -61,7 +62,8 @@ impl Serialize for InOrder<'_> {
         match self.0 {
             Value::Object(members) => {
                 let mut members: Vec<_> = members.iter().map(|(key, value)| (key, InOrder(value))).collect();
-                members.sort_by_cached_key(|(key, _)| (place(key), (*key).clone()));
+                let is_meant = |key: &str, value: &Value| key == "application/json" && value.get("example").is_some();
+                members.sort_by_cached_key(|(key, InOrder(value))| (!is_meant(key, value), place(key), (*key).clone()));
                 serializer.collect_map(members)
             }
             Value::Array(items) => serializer.collect_seq(items.iter().map(InOrder)),
@@ -110,6 +112,9 @@ mod tests {
         let content = json!({"application/json": 1, "application/x-npy": 2, "image/png": 3, "multipart/form-data": 4});
         let text = serde_json::to_string(&InOrder(&content)).unwrap();
         assert_eq!(text, r#"{"multipart/form-data":4,"image/png":3,"application/x-npy":2,"application/json":1}"#);
+        let content = json!({"application/json": {"example": 1}, "multipart/form-data": 2});
+        let text = serde_json::to_string(&InOrder(&content)).unwrap();
+        assert_eq!(text, r#"{"application/json":{"example":1},"multipart/form-data":2}"#);
     }
 
     #[test]
