@@ -82,7 +82,7 @@ impl AreaCall {
         (inputs, place, results): (Vec<(String, PathBuf)>, PathBuf, &Results),
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
-        let text = tokio::task::spawn_blocking(move || stored_body::read(&inputs)).await.map_err(Problem::internal)??;
+        let text = stored_body::read(inputs).await?;
         let PlannedArea { job, plan, area, destination } = plan(&engine, text, results).await?;
         let show = |Progress { done, failed, total, .. }: Progress| progress.set(done + failed, total);
         if let Some(named) = destination {

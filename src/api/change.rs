@@ -132,8 +132,7 @@ impl ChangeWork {
         inputs: Vec<(String, PathBuf)>,
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
-        let read = move || stored_body::read::<ChangeCall>(&inputs);
-        let call = tokio::task::spawn_blocking(read).await.map_err(Problem::internal)??;
+        let call: ChangeCall = stored_body::read(inputs).await?;
         let plan = call.plan(&engine, &HeaderMap::new())?;
         let report = |SceneProgress { done, total }| progress.set(done, total);
         Ok(plan.answer(&engine, &Caller::patient(Class::Job), report).await?.into())

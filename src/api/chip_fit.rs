@@ -8,7 +8,7 @@ use super::error::Problem;
 use super::fit::built_in;
 use super::stored_body;
 use super::upload::{self, UploadedFile};
-use super::zip_files::{is_zip, unpacked};
+use super::zip_files::unpacked;
 use crate::budget::MemoryGrant;
 use crate::engine::{Caller, ChipFitRequest, Class, Engine};
 use crate::jobs::{JobInput, JobOutcome, JobProgress};
@@ -37,9 +37,8 @@ impl ChipFit {
         file: UploadedFile,
     ) -> Result<Self, Problem> {
         let base = built_in(engine, base)?;
-        let first = move || Ok::<_, Problem>((is_zip(&file.beginning(4)?), file));
-        let (in_folders, file) = engine.read_upload(first).await?;
         let (files, memory) = unpacked(engine, vec![file], limits.max_bytes).await?;
+        let in_folders = memory.is_some();
         let chunks = upload::chunk_cache(engine.memory());
         let open = move || {
             let paths: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
@@ -91,8 +90,7 @@ pub(super) async fn run(
     progress: JobProgress,
 ) -> Result<JobOutcome, Problem> {
     let (name, path) = inputs.pop().ok_or_else(|| Problem::internal("a job without its chips"))?;
-    let read = move || stored_body::read::<ChipFitBody>(&inputs);
-    let body = tokio::task::spawn_blocking(read).await.map_err(Problem::internal)??;
+    let body = stored_body::read(inputs).await?;
     let fit = ChipFit::open(&engine, limits, base, body, UploadedFile::on_disk(name, path)).await?;
     let ChipFit { request, chips, _files, _memory } = fit;
     let report = |done, total| progress.set(done, total);

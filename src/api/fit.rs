@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::dto::{FitBody, ModelDto};
 use super::error::Problem;
-use super::{chip_fit, stored_body};
+use super::stored_body;
 use crate::engine::{Caller, Class, Engine, FitRequest};
 use crate::error::ErrorKind;
 use crate::jobs::{JobOutcome, JobProgress};
-use crate::raster::Limits;
 use crate::zoo::{ModelOrigin, ModelSpec};
 
 /// What a job keeps of a fit beside its input, which is the request's body.
@@ -46,21 +45,18 @@ impl FitCall {
         body.request(&*built_in(engine, &self.base)?)
     }
 
-    /// Runs the fit whose body is in the first input.
+    /// Runs the fit to places whose body is in the only input.
     ///
     /// # Errors
     /// As [`FitCall::plan`], and if imagery cannot be read, the network fails, or the labels do not suffice.
     pub(super) async fn run(
         self,
-        (engine, limits): (Arc<Engine>, Limits),
+        engine: Arc<Engine>,
         inputs: Vec<(String, PathBuf)>,
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
-        if self.chips {
-            return chip_fit::run((engine, limits), &self.base, inputs, progress).await;
-        }
-        let planner = engine.clone();
-        let plan = move || self.plan(&planner, &stored_body::read(&inputs)?);
+        let (planner, body) = (engine.clone(), stored_body::read(inputs).await?);
+        let plan = move || self.plan(&planner, &body);
         let request = tokio::task::spawn_blocking(plan).await.map_err(Problem::internal)??;
         let report = |done, total| progress.set(done, total);
         let model = engine.fit_model(request, &Caller::patient(Class::Job), report).await?;

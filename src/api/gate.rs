@@ -12,9 +12,12 @@ use axum::http::header::{self, HeaderMap, HeaderName};
 use axum::http::uri::Authority;
 
 use super::error::Problem;
-use super::middleware::Peer;
 use super::problem_kind::ProblemKind;
 use super::state::ApiOptions;
+
+/// The address that a request came from, as an extension that the server adds.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// Headers in which a proxy says what the client asked it.
 static FORWARDED: [HeaderName; 5] = [
@@ -65,7 +68,8 @@ fn refused(detail: String) -> Problem {
     Problem { kind: ProblemKind::Forbidden, detail, retry_after: None }
 }
 
-fn peer(request: &Request) -> Option<IpAddr> {
+/// The address that a request came from.
+pub(super) fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get().map(|Peer(address)| address.to_canonical())
 }
 

@@ -63,7 +63,7 @@ impl IndexCall {
         inputs: Vec<(String, PathBuf)>,
         progress: JobProgress,
     ) -> Result<JobOutcome, Problem> {
-        let text = tokio::task::spawn_blocking(move || stored_body::read(&inputs)).await.map_err(Problem::internal)??;
+        let text = stored_body::read(inputs).await?;
         let request = area_index(&engine, text)?;
         let report = |done, total| progress.set(done, total);
         let index = engine.index_area(request, &Caller::patient(Class::Job), report).await?;

@@ -33,10 +33,6 @@ const STOPPING: &str = "the server is stopping";
 /// Longest request id accepted from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// The address that a request came from, as an extension that the server adds.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
-
 /// The request's id, as an extension for handlers.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub String);
@@ -195,8 +191,7 @@ fn client(request: &Request, keys: &[String]) -> ClientId {
     if let Some(key) = given_key(request.headers()).filter(|_| !keys.is_empty()) {
         return ClientId::named(key);
     }
-    let peer = request.extensions().get().map(|Peer(address)| address.to_canonical());
-    ClientId::named(peer.map(|address| match address {
+    ClientId::named(gate::peer(request).map(|address| match address {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
     }))
@@ -210,6 +205,7 @@ pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::http::Resp
 
 #[cfg(test)]
 mod tests {
+    use super::super::gate::Peer;
     use super::*;
 
     #[test]

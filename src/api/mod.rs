@@ -50,7 +50,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub(crate) use area_job::area_job;
 pub(crate) use dto::ModelDto;
-pub use middleware::Peer;
+pub use gate::Peer;
 pub use openapi::Document;
 pub use problem_kind::{ProblemKind, Row, TABLE};
 pub use state::{ApiOptions, AppState};

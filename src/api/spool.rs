@@ -4,11 +4,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Problem;
 use crate::error::ErrorKind;
@@ -28,7 +29,7 @@ pub(super) struct Spool {
     directory: Arc<Directory>,
     count: AtomicU64,
     /// Bytes that bodies in memory may still take.
-    room: Arc<AtomicUsize>,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -38,32 +39,10 @@ enum Directory {
     Temporary(TemporaryFolder),
 }
 
-/// A body's part of the room in memory.
-struct Held {
-    room: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Held {
-    /// Takes as much room as makes `bytes` in all; false if there is not so much.
-    fn grow(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let taken = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(more));
-        self.bytes += if taken.is_ok() { more } else { 0 };
-        taken.is_ok()
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.room.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// A body in memory, with its part of the room.
 struct Body {
     bytes: BytesMut,
-    _held: Held,
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for Body {
@@ -107,7 +86,19 @@ impl Spool {
             Some(data_dir) => Directory::own(data_dir.join("spool")),
             None => Directory::Temporary(TemporaryFolder::new("spool")),
         };
-        Self { directory: Arc::new(directory), count: AtomicU64::new(0), room: Arc::new(AtomicUsize::new(ROOM_BYTES)) }
+        Self { directory: Arc::new(directory), count: AtomicU64::new(0), room: Arc::new(Semaphore::new(ROOM_BYTES)) }
+    }
+
+    /// Takes as much more of the room as makes `bytes` in all; false if there is not so much.
+    fn grow(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        let more = u32::try_from(more).ok().and_then(|more| self.room.clone().try_acquire_many_owned(more).ok());
+        let Some(more) = more else { return false };
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        true
     }
 
     /// Receives a whole body; `failed` converts the stream's errors.
@@ -121,7 +112,7 @@ impl Spool {
         failed: impl Fn(E) -> Problem,
     ) -> Result<Received, Problem> {
         let (mut buffer, mut received, mut spilled) = (BytesMut::new(), 0, None);
-        let mut held = Held { room: self.room.clone(), bytes: 0 };
+        let mut held = None;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(&failed)?;
             received += chunk.len() as u64;
@@ -132,7 +123,7 @@ impl Spool {
             buffer.extend_from_slice(&chunk);
             let most = match &spilled {
                 Some(_) => PIECE_BYTES,
-                None if held.grow(buffer.capacity()) => IN_MEMORY_BYTES,
+                None if self.grow(&mut held, buffer.capacity()) => IN_MEMORY_BYTES,
                 None => 0,
             };
             if buffer.len() > most {
@@ -142,7 +133,7 @@ impl Spool {
                 };
                 file.write_all(&buffer).await.map_err(Problem::internal)?;
                 buffer = BytesMut::new();
-                held = Held { room: self.room.clone(), bytes: 0 };
+                held = None;
             }
         }
         let Some((path, mut file)) = spilled else {
@@ -237,13 +228,13 @@ mod tests {
     #[tokio::test]
     async fn bodies_without_room_in_memory_lie_in_files() {
         let directory = tempfile::tempdir().unwrap();
-        let spool = Spool { room: Arc::new(AtomicUsize::new(12 << 20)), ..Spool::new(Some(directory.path())) };
+        let spool = Spool { room: Arc::new(Semaphore::new(12 << 20)), ..Spool::new(Some(directory.path())) };
         let Ok(first @ Received::Memory(_)) = receive(&spool, 8, u64::MAX).await else { panic!("there is room") };
         let Ok(Received::File(second)) = receive(&spool, 8, u64::MAX).await else { panic!("there is none") };
         assert_eq!(std::fs::metadata((*second).as_ref()).unwrap().len(), 8 << 20);
         drop((first, second));
         assert!(matches!(receive(&spool, 8, u64::MAX).await, Ok(Received::Memory(_))), "the first has given its room back");
-        assert_eq!(spool.room.load(Ordering::Relaxed), 12 << 20);
+        assert_eq!(spool.room.available_permits(), 12 << 20);
     }
 
     #[tokio::test]

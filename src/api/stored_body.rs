@@ -17,14 +17,17 @@ pub(super) fn stored(name: &str, body: &impl Serialize) -> Result<JobInput, Prob
     Ok(JobInput { name: name.to_owned(), content: InputContent::Memory(text.into()) })
 }
 
-/// The body again, when the job runs. Blocks.
+/// The body again, when the job runs: the first of its inputs.
 ///
 /// # Errors
 /// If it is not there any more.
-pub(super) fn read<T: DeserializeOwned>(inputs: &[(String, PathBuf)]) -> Result<T, Problem> {
-    let (_, path) = inputs.first().ok_or_else(|| Problem::internal("a job without its input"))?;
-    let text = std::fs::read(path).map_err(Problem::internal)?;
-    serde_json::from_slice(&text).map_err(Problem::internal)
+pub(super) async fn read<T: DeserializeOwned + Send + 'static>(inputs: Vec<(String, PathBuf)>) -> Result<T, Problem> {
+    let read = move || {
+        let (_, path) = inputs.first().ok_or_else(|| Problem::internal("a job without its input"))?;
+        let text = std::fs::read(path).map_err(Problem::internal)?;
+        serde_json::from_slice(&text).map_err(Problem::internal)
+    };
+    tokio::task::spawn_blocking(read).await.map_err(Problem::internal)?
 }
 
 /// A document as a job's result.

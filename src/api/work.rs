@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::area_work::AreaCall;
 use super::change::ChangeWork;
+use super::chip_fit;
 use super::error::Problem;
 use super::fit::FitCall;
 use super::index_work::IndexCall;
@@ -63,7 +64,10 @@ impl JobRunner for JobWork {
                 detail: format!("the stored request cannot be read: {error}"),
             })?;
             let answered = match call {
-                StoredCall::Fit { fit } => fit.run((engine, predictor.limits()), inputs, progress).await,
+                StoredCall::Fit { fit } if fit.chips => {
+                    chip_fit::run((engine, predictor.limits()), &fit.base, inputs, progress).await
+                }
+                StoredCall::Fit { fit } => fit.run(engine, inputs, progress).await,
                 StoredCall::Blocks { blocks } => blocks.run(engine, (inputs, folder, &results), progress).await,
                 StoredCall::Index { index } => index.run(engine, inputs, progress).await,
                 StoredCall::Change { change } => change.run(engine, inputs, progress).await,

@@ -21,7 +21,7 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 /// Most entries of an archive.
 const MAX_ENTRIES: usize = 32_768;
 
-/// The files in a zip file, by path, if one was sent in place of files; with their memory, which is to be held as long as they are.
+/// The files in a zip file, by path, if one was sent in place of files; then with their memory, which is to be held as long as they are.
 ///
 /// # Errors
 /// If the zip file cannot be used.
@@ -46,19 +46,11 @@ pub(super) async fn unpacked(
     };
     let memory = zipped.memory(engine.memory()).await?;
     let files = engine.read_upload(move || zipped.unpack()).await?;
-    let files = files.into_iter().map(|file| UploadedFile::unpacked(file.name, file.bytes)).collect();
-    Ok((files, Some(memory)))
-}
-
-/// A file of an archive.
-struct ZippedFile {
-    /// Its path in the archive.
-    name: String,
-    bytes: Bytes,
+    Ok((files.into_iter().map(|(name, bytes)| UploadedFile::unpacked(name, bytes)).collect(), Some(memory)))
 }
 
 /// Whether a file is a zip archive.
-pub(super) fn is_zip(bytes: &[u8]) -> bool {
+fn is_zip(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
@@ -117,23 +109,21 @@ impl Zipped {
         Ok(memory.answer("the files of the zip file", self.total).await.map_err(EngineError::from)?)
     }
 
-    /// Unpacks the files, by path. Blocks.
+    /// Unpacks the files: the path and the bytes of each, by path. Blocks.
     ///
     /// # Errors
     /// If a file is damaged, or has other bytes than the archive says.
-    fn unpack(mut self) -> Result<Vec<ZippedFile>, Problem> {
+    fn unpack(mut self) -> Result<Vec<(String, Bytes)>, Problem> {
         let files = std::mem::take(&mut self.files);
-        files.into_iter().map(|(index, name)| self.file(index, name)).collect()
+        files.into_iter().map(|(index, name)| Ok((name.clone(), self.file(index, &name)?))).collect()
     }
 
-    fn file(&mut self, index: usize, name: String) -> Result<ZippedFile, Problem> {
+    fn file(&mut self, index: usize, name: &str) -> Result<Bytes, Problem> {
         let packed = self.archive.by_index_raw(index).map_err(|error| damaged(&error))?;
         let (size, crc) = (packed.size(), packed.crc32());
-        let deflated = CompressionMethod::DEFLATE;
-        let method = packed.compression();
-        let bytes = match method {
-            CompressionMethod::Stored => read(packed, size),
-            method if method == deflated => read(DeflateDecoder::new(packed), size),
+        let bytes = match packed.compression() {
+            CompressionMethod::STORE => read(packed, size),
+            CompressionMethod::DEFLATE => read(DeflateDecoder::new(packed), size),
             other => {
                 return Err(unusable(format!("{name}: found a file packed by {other}; deflate or no packing is needed")));
             }
@@ -144,7 +134,7 @@ impl Zipped {
         if found.sum() != crc {
             return Err(unusable(format!("{name}: the zip file is damaged: the checksum of the file differs")));
         }
-        Ok(ZippedFile { name, bytes: bytes.into() })
+        Ok(bytes.into())
     }
 }
 
@@ -218,7 +208,7 @@ mod tests {
     fn unpacked(zip: Vec<u8>) -> Result<Vec<(String, Vec<u8>)>, String> {
         let zipped = Zipped::open(zip.into(), 1 << 20).map_err(|problem| problem.detail)?;
         let files = zipped.unpack().map_err(|problem| problem.detail)?;
-        Ok(files.into_iter().map(|file| (file.name, file.bytes.to_vec())).collect())
+        Ok(files.into_iter().map(|(name, bytes)| (name, bytes.to_vec())).collect())
     }
 
     #[test]

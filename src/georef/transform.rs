@@ -130,6 +130,14 @@ impl Georef {
         Self { crs: self.crs.clone(), transform, width: self.width.div_ceil(side), height: self.height.div_ceil(side) }
     }
 
+    /// The world coordinates of a lattice over the grid, row by row, with so many steps along each side.
+    pub fn lattice(&self, steps: usize) -> impl Iterator<Item = (f64, f64)> + use<> {
+        let Self { transform, width, height, .. } = *self;
+        let at = move |step: usize, len: usize| len as f64 * step as f64 / steps as f64;
+        let along = move || 0..=steps;
+        along().flat_map(move |row| along().map(move |col| transform.apply(at(col, width), at(row, height))))
+    }
+
     /// The bounding box of the grid's four corners, in the units of its coordinate system.
     pub fn bounds(&self) -> Bounds {
         let (w, h) = (self.width as f64, self.height as f64);

@@ -120,12 +120,10 @@ fn resolution_m_at_zoom_0() -> f64 {
 
 /// The box around a lattice of points of the grid, because the edges of projected rasters are curved.
 fn bounds_lon_lat(georef: &Georef, middle_lon: f64) -> Option<Bounds> {
-    // Few points are enough where edges are straight. Every tile that is asked for takes this way, cached or not.
+    // Few points are enough where edges are straight. Every tile that is not cached takes this way.
     let steps = if georef.crs.is_cylindrical() { 4 } else { 20 };
     let mut bounds: Option<Bounds> = None;
-    for step in 0..(steps + 1) * (steps + 1) {
-        let at = |index: usize, len: usize| len as f64 * index as f64 / steps as f64;
-        let (x, y) = georef.transform.apply(at(step % (steps + 1), georef.width), at(step / (steps + 1), georef.height));
+    for (x, y) in georef.lattice(steps) {
         let Some((lon, lat)) = georef.crs.to_lon_lat(x, y) else { continue };
         // Within 180 degrees of the centre, so that a raster across the antimeridian is not torn apart.
         let lon = lon + 360.0 * ((middle_lon - lon) / 360.0).round();

@@ -129,6 +129,11 @@ pub fn world_position(lon: f64, lat: f64) -> (f64, f64) {
     (x.clamp(0.0, limit), y.clamp(0.0, limit))
 }
 
+/// The place in degrees at a position in the square: the inverse of [`world_position`].
+pub fn world_place(x: f64, y: f64) -> (f64, f64) {
+    (x * 360.0 - 180.0, (std::f64::consts::PI * (1.0 - 2.0 * y)).sinh().atan().to_degrees())
+}
+
 /// Web Mercator metres per pixel at `zoom` with tiles of `tile_size_px`.
 pub fn resolution_m(zoom: u8, tile_size_px: usize) -> f64 {
     WORLD_M / (f64::from(1u32 << zoom) * tile_size_px as f64)

@@ -8,7 +8,9 @@ mod scene;
 mod window;
 
 pub use area::{AreaWindow, area_windows, blocks};
-pub use coord::{MAX_LAT, MAX_ZOOM, TileCoord, TileError, WORLD_LON_LAT, WORLD_M, resolution_m, world_position};
+pub use coord::{
+    MAX_LAT, MAX_ZOOM, TileCoord, TileError, WORLD_LON_LAT, WORLD_M, resolution_m, world_place, world_position,
+};
 pub use cover::TileCover;
 pub use hilbert::hilbert_position;
 pub use scene::{SceneWindow, WindowSpan, scene_windows};

@@ -2,23 +2,13 @@
 
 use std::io::Write;
 
-use crate::common::{demo, form, fresh, post, post_to};
+use crate::common::{demo, form, fresh, npy, post, post_to};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{ListAccessor, Row, RowAccessor};
 use serde_json::{Value, json};
 
 const BATCH: &str = "/v1/predict/world/embedding/batch";
 const SIDE: usize = 64;
-
-/// An npy file of bytes.
-fn npy(shape: &[usize], values: &[u8]) -> Vec<u8> {
-    let shape: String = shape.iter().map(|side| format!("{side}, ")).collect();
-    let description = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}");
-    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
-    bytes.extend(format!("{description:<117}\n").bytes());
-    bytes.extend(values);
-    bytes
-}
 
 /// Chips that all differ: `[chips, 3, SIDE, SIDE]`.
 fn chips(count: usize) -> Vec<Vec<u8>> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use crate::common::{Reply, form, post_to, router_with, send, settings};
+use crate::common::{Reply, form, npy, post_to, router_with, send, settings};
 
 const SIDE: usize = 64;
 /// Chips of each of two categories.
@@ -22,16 +22,6 @@ fn chip(index: usize) -> Vec<u8> {
     let color = if index < EACH { [40, 110, 50] } else { [10, 40, 160] };
     let value = |(at, channel): (usize, usize)| color[channel] + ((at * (index + 3) / 5) % 40) as u8;
     (0..3).flat_map(|channel| (0..SIDE * SIDE).map(move |at| (at, channel))).map(value).collect()
-}
-
-/// An npy file of bytes.
-fn npy(shape: &[usize], values: &[u8]) -> Vec<u8> {
-    let shape: String = shape.iter().map(|side| format!("{side}, ")).collect();
-    let description = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}");
-    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
-    bytes.extend(format!("{description:<117}\n").bytes());
-    bytes.extend(values);
-    bytes
 }
 
 fn array() -> Vec<u8> {
@@ -55,7 +45,7 @@ fn folders(name: impl Fn(usize) -> String) -> Vec<u8> {
 
 async fn submit(router: &Router, base: &str, fit: &Value, chips: &[u8]) -> Reply {
     let (content_type, body) = form(&[("fit", fit.to_string().as_bytes()), ("chips", chips)]);
-    post_to(router, &format!("/v1/models/{base}/fit"), &content_type, body).await
+    post_to(router, &format!("/v1/models/{base}/fit/chips"), &content_type, body).await
 }
 
 async fn ask(router: &Router, path: &str) -> Value {

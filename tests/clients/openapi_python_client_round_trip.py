@@ -10,14 +10,17 @@ import httpx
 import numpy as np
 from satlas import AuthenticatedClient
 from satlas.api.jobs import get_job, get_job_result
-from satlas.api.models import create_model, delete_model, get_model, list_models
+from satlas.api.models import create_model, delete_model, fit_chips, get_model, list_models
 from satlas.api.predict import predict
 from satlas.api.sources import create_source, delete_source, get_imagery_tile, get_source
 from satlas.api.tiles import get_tile, get_tilejson
 from satlas.models import (
+    ChipFit,
+    ChipFitForm,
     Detections,
     Embedding,
     FeatureCollection,
+    FitType,
     Job,
     JobState,
     Manifest,
@@ -108,12 +111,28 @@ delete_source.sync_detailed("opc", client=client)
 # A job, from 202 to its result.
 submitted = predict.sync_detailed("trees", "tree_crown", client=client, body=upload(), prefer="respond-async", format_=PredictFormat.JSON)
 assert submitted.status_code == 202, submitted
-job = wanted(Job, submitted.parsed)
-while job.state in (JobState.QUEUED, JobState.RUNNING):
-    time.sleep(0.1)
-    job = wanted(Job, get_job.sync(job.id, client=client))
-assert job.state == JobState.DONE, job
+
+
+def done(job: Job) -> Job:
+    """The job after it has ended well."""
+    while job.state in (JobState.QUEUED, JobState.RUNNING):
+        time.sleep(0.1)
+        job = wanted(Job, get_job.sync(job.id, client=client))
+    assert job.state == JobState.DONE, job
+    return job
+
+
+job = done(wanted(Job, submitted.parsed))
 assert Detections.from_dict(json.loads(content(get_job_result.sync(job.id, client=client)))) == found
+
+# A head fitted to chips.
+chips = io.BytesIO()
+np.save(chips, np.random.default_rng(0).integers(0, 255, (8, 3, 64, 64), dtype=np.uint8))
+chips.seek(0)
+fit = ChipFit(id="opc-chips", type_=FitType.CLASSIFICATION, labels=["a", "b"] * 4)
+done(wanted(Job, fit_chips.sync("world", client=client, body=ChipFitForm(fit=fit, chips=File(chips, file_name="chips.npy")))))
+assert wanted(Model, get_model.sync("opc-chips", client=client)).tasks[0].categories == ["a", "b"]
+delete_model.sync_detailed("opc-chips", client=client)
 
 # Problems are typed.
 assert wanted(Problem, get_model.sync("word", client=client)).code == ProblemCode.NOT_FOUND

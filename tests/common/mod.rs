@@ -136,13 +136,19 @@ pub(crate) fn demo(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/static/demo/{name}", env!("CARGO_MANIFEST_DIR"))).expect("the demo bundle is complete")
 }
 
-/// A grey square as npy: `[3, side, side]` bytes.
-pub(crate) fn grey_square(side: usize) -> Vec<u8> {
-    let description = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': (3, {side}, {side}), }}");
+/// An npy file of bytes.
+pub(crate) fn npy(shape: &[usize], values: &[u8]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|side| format!("{side}, ")).collect();
+    let description = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}");
     let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
     bytes.extend(format!("{description:<117}\n").bytes());
-    bytes.resize(bytes.len() + 3 * side * side, 127);
+    bytes.extend(values);
     bytes
+}
+
+/// A grey square as npy: `[3, side, side]` bytes.
+pub(crate) fn grey_square(side: usize) -> Vec<u8> {
+    npy(&[3, side, side], &vec![127; 3 * side * side])
 }
 
 /// Every status that a test sees on a documented route must be in the documentation.

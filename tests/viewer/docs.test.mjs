@@ -1,7 +1,7 @@
 /** The page /docs: what somebody gets who opens an operation, clicks "Try it out" and then "Execute". */
 
 import assert from "node:assert/strict";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -10,6 +10,13 @@ import { startBrowser, startServer } from "./server.mjs";
 
 const RASTER = join(import.meta.dirname, "..", "..", "static", "demo", "trees_osbs.tif");
 const TABLE = join(import.meta.dirname, "..", "fixtures", "indexes", "cells.parquet");
+
+/** Four chips as an npy file. */
+function chips() {
+  const header = "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 3, 64, 64), }";
+  const values = Buffer.from({ length: 4 * 3 * 64 * 64 }, (_, at) => (at * 7) % 251);
+  return Buffer.concat([Buffer.from("\x93NUMPY\x01\x00\x76\x00" + header.padEnd(117) + "\n", "latin1"), values]);
+}
 
 let root;
 let server;
@@ -20,6 +27,7 @@ before(async () => {
   root = mkdtempSync(join(tmpdir(), "satlas-docs-"));
   mkdirSync(join(root, "2024"));
   copyFileSync(RASTER, join(root, "2024", "harbour.tif"));
+  writeFileSync(join(root, "chips.npy"), chips());
   server = await startServer(["--source-root", root]);
   browser = await startBrowser();
 });
@@ -60,7 +68,8 @@ test("the_first_click_on_every_operation_works", { timeout: 300_000 }, async () 
     await block.locator(".try-out__btn").click();
     // Only a file and a job cannot be filled in beforehand.
     const file = block.locator("input[type=file]").first();
-    if (await file.count()) await file.setInputFiles(id === "create_index" ? TABLE : RASTER);
+    const files = { create_index: TABLE, fit_chips: join(root, "chips.npy") };
+    if (await file.count()) await file.setInputFiles(files[id] ?? RASTER);
     const jobField = block.locator("input[placeholder=job]");
     if (await jobField.count()) await jobField.fill(job);
     await block.locator(".execute").click();

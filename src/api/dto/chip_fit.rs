@@ -7,58 +7,51 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::fit::{HeadWords, categories_of, method, unusable};
+use super::imagery_body::pixel_body;
 use super::said::{LabelKind, Said, short};
-use super::{PixelParams, words};
+use super::words;
 use crate::api::error::Problem;
 use crate::engine::ChipFitRequest;
 use crate::zoo::{Layer, ModelSpec};
 
-/// A fit of a new head to chips, as the part `fit` of a form whose part `chips` holds them.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = ChipFit)]
-pub(crate) struct ChipFitBody {
-    /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
-    #[schema(example = "kinds")]
-    pub id: String,
-    /// Kind of the head: `classification`, or `multi_label_classification` for chips with any number of categories.
-    #[serde(rename = "type")]
-    #[schema(value_type = words::FitType, example = "classification")]
-    pub task_type: String,
-    /// What each chip shows, in order: a category, or a list of them. Default: the names of the folders that the files of a zip file are in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!(["forest", "desert"]))]
-    pub labels: Option<Vec<Value>>,
-    /// Red, green and blue of each category. Default: eight distinct colours in turn.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub colors: BTreeMap<String, [u8; 3]>,
-    /// Name of the task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(default = "fit", example = "kind")]
-    pub task: Option<String>,
-    /// Short description of the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// Feature maps of the base model whose means the head reads, joined. Default: `backbone.3`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["backbone.3"]))]
-    pub layers: Option<Vec<Layer>>,
-    /// How the head is made of the labels. `knn` takes at most 500 chips.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<words::FitMethod>, default = "auto", example = "auto")]
-    pub method: Option<String>,
-    /// 1-based bands of the chips, in the order of the model's bands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "3,2,1")]
-    pub bands: Option<String>,
-    /// Scaling of pixel values: `auto`, `tci` or `reflectance`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "auto")]
-    pub preset: Option<String>,
-    /// Added to every pixel value before scaling.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0)]
-    pub dn_offset: Option<i32>,
+pixel_body! {
+    /// A fit of a new head to chips, as the part `fit` of a form whose part `chips` holds them.
+    #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+    #[serde(deny_unknown_fields)]
+    #[schema(as = ChipFit, example = json!({
+        "id": "kinds", "type": "classification", "labels": ["forest", "forest", "desert", "desert"]
+    }))]
+    pub(crate) struct ChipFitBody {
+        /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
+        #[schema(example = "kinds")]
+        pub id: String,
+        /// Kind of the head: `classification`, or `multi_label_classification` for chips with any number of categories.
+        #[serde(rename = "type")]
+        #[schema(value_type = words::FitType, example = "classification")]
+        pub task_type: String,
+        /// What each chip shows, in order: a category, or a list of them. Default: the names of the folders that the files of a zip file are in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(example = json!(["forest", "desert"]))]
+        pub labels: Option<Vec<Value>>,
+        /// Red, green and blue of each category. Default: eight distinct colours in turn.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pub colors: BTreeMap<String, [u8; 3]>,
+        /// Name of the task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(default = "fit", example = "kind")]
+        pub task: Option<String>,
+        /// Short description of the model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub title: Option<String>,
+        /// Feature maps of the base model whose means the head reads, joined. Default: `backbone.3`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Vec<String>>, example = json!(["backbone.3"]))]
+        pub layers: Option<Vec<Layer>>,
+        /// How the head is made of the labels. `knn` takes at most 500 chips.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<words::FitMethod>, default = "auto", example = "auto")]
+        pub method: Option<String>,
+    }
 }
 
 impl ChipFitBody {
@@ -98,13 +91,7 @@ impl ChipFitBody {
         let Self { id, task, title, layers, colors, .. } = self;
         let words = HeadWords { id, task, title, layers, colors };
         let manifest = words.manifest(base, kind, categories, "chips")?;
-        let pixels = PixelParams {
-            bands: self.bands.clone(),
-            preset: self.preset.clone(),
-            dn_offset: self.dn_offset.map(|offset| offset.to_string()),
-            captures: None,
-        };
         let method = method(self.method.as_deref())?;
-        Ok(ChipFitRequest { manifest, method, pixels: pixels.upload_options()?, labels })
+        Ok(ChipFitRequest { manifest, method, pixels: self.pixel_params(None).upload_options()?, labels })
     }
 }

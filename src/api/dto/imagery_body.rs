@@ -1,21 +1,13 @@
 //! The options for reading imagery, as members of a JSON body.
 
-/// Defines a body that has these members after its own, and `pixels()`, which reads them. A flattened struct would not do: serde then
-/// cannot refuse unknown members.
-macro_rules! imagery_body {
+/// Defines a body that has members for what pixel values mean after its own, and `pixel_params()`, which has them with the meaning of
+/// the query parameters of their names. A flattened struct would not do: serde then cannot refuse unknown members.
+macro_rules! pixel_body {
     ($(#[$attribute:meta])* pub(crate) struct $name:ident { $($members:tt)* }) => {
         $(#[$attribute])*
         pub(crate) struct $name {
             $($members)*
-            /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(example = "2024-06-01/2024-08-31")]
-            pub datetime: Option<String>,
-            /// 1-based numbers of the captures to use.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(example = "1")]
-            pub captures: Option<String>,
-            /// 1-based bands of the source, in the order of the model's bands.
+            /// 1-based bands of the imagery, in the order of the model's bands.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schema(example = "3,2,1")]
             pub bands: Option<String>,
@@ -27,10 +19,42 @@ macro_rules! imagery_body {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schema(example = 0)]
             pub dn_offset: Option<i32>,
-            /// How the imagery is resampled: `nearest`, `bilinear`, `cubic` or `average`.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(default = "bilinear", example = "bilinear")]
-            pub resampling: Option<String>,
+        }
+
+        impl $name {
+            /// The members as query parameters, with these captures.
+            fn pixel_params(&self, captures: Option<String>) -> super::PixelParams {
+                super::PixelParams {
+                    bands: self.bands.clone(),
+                    preset: self.preset.clone(),
+                    dn_offset: self.dn_offset.map(|offset| offset.to_string()),
+                    captures,
+                }
+            }
+        }
+    };
+}
+
+/// The same with members for the captures of a source and for resampling, and `pixels()`, which reads all of them.
+macro_rules! imagery_body {
+    ($(#[$attribute:meta])* pub(crate) struct $name:ident { $($members:tt)* }) => {
+        super::imagery_body::pixel_body! {
+            $(#[$attribute])*
+            pub(crate) struct $name {
+                $($members)*
+                /// Use only captures taken at this instant, on this day or in this interval (RFC 3339; `..` for an open end).
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                #[schema(example = "2024-06-01/2024-08-31")]
+                pub datetime: Option<String>,
+                /// 1-based numbers of the captures to use.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                #[schema(example = "1")]
+                pub captures: Option<String>,
+                /// How the imagery is resampled: `nearest`, `bilinear`, `cubic` or `average`.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                #[schema(default = "bilinear", example = "bilinear")]
+                pub resampling: Option<String>,
+            }
         }
 
         impl $name {
@@ -39,16 +63,11 @@ macro_rules! imagery_body {
             /// # Errors
             /// If a value is malformed or out of range.
             fn pixels(&self) -> Result<$crate::engine::PixelOptions, $crate::api::error::Problem> {
-                let pixels = super::PixelParams {
-                    bands: self.bands.clone(),
-                    preset: self.preset.clone(),
-                    dn_offset: self.dn_offset.map(|offset| offset.to_string()),
-                    captures: self.captures.clone(),
-                };
+                let pixels = self.pixel_params(self.captures.clone());
                 pixels.options(super::parsed(&self.datetime)?, super::parsed(&self.resampling)?.unwrap_or_default())
             }
         }
     };
 }
 
-pub(super) use imagery_body;
+pub(super) use {imagery_body, pixel_body};

@@ -16,7 +16,7 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "get_model" | "unload_model" => &[Invalid, NotFound, Unusable],
         "get_source" | "get_imagery_tilejson" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
         "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Unavailable],
-        "fit_model" => {
+        "fit_model" | "fit_chips" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
         "suggest_labels" => &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable],

@@ -28,18 +28,15 @@ use crate::jobs::NewJob;
 /// spatially blocked folds. The answer is a job; its result is the description of the new model, whose `fit` holds the scores on
 /// held-out labels, and whose task is served like any other. The same labels give the same weights.
 ///
-/// With a form, a classification is learnt from chips that are sent, in place of places on a source.
+/// A form is read as in `/v1/models/{model}/fit/chips`.
 #[utoipa::path(post, path = "/v1/models/{model}/fit", operation_id = "fit_model", tag = "models", params(ModelPath),
-    request_body(description = "What to fit", content(
-        (FitBody = "application/json", example = json!({
-            "id": "probe", "task": "ground", "type": "segment", "source": "world",
-            "labels": {"type": "FeatureCollection", "features": [
-                {"type": "Feature", "geometry": {"type": "Point", "coordinates": [8.5, 25.0]}, "properties": {"class": "desert"}},
-                {"type": "Feature", "geometry": {"type": "Point", "coordinates": [23.0, 0.5]}, "properties": {"class": "forest"}}
-            ]}
-        })),
-        (ChipFitForm = "multipart/form-data"),
-    )),
+    request_body(content = FitBody, description = "What to fit", example = json!({
+        "id": "probe", "task": "ground", "type": "segment", "source": "world",
+        "labels": {"type": "FeatureCollection", "features": [
+            {"type": "Feature", "geometry": {"type": "Point", "coordinates": [8.5, 25.0]}, "properties": {"class": "desert"}},
+            {"type": "Feature", "geometry": {"type": "Point", "coordinates": [23.0, 0.5]}, "properties": {"class": "forest"}}
+        ]}
+    })),
     responses((status = 202, description = "The job", body = JobDto,
         headers(("Location" = String, description = "The job's address")))))]
 pub(super) async fn fit_model(
@@ -51,7 +48,7 @@ pub(super) async fn fit_model(
     request: Request,
 ) -> Result<Response, Problem> {
     if upload::essence(request.headers()).as_deref() == Some("multipart/form-data") {
-        return fit_chips(&state, model, request, (request_id, prefix)).await;
+        return submit_chips(&state, model, request, (request_id, prefix)).await;
     }
     let Json(body) = Json::<FitBody>::from_request(request, &state).await?;
     state.engine().sources().opened(&body.source).await?;
@@ -70,15 +67,34 @@ pub(super) async fn fit_model(
     jobs::submit_new(&state, new, vec![input], &prefix).await
 }
 
+/// Fit a head to chips
+///
+/// Learns a new classification, as `/v1/models/{model}/fit` does, from chips that are sent in place of places on a source.
+// A path of its own for clients: generators make one function of an operation, for the first of its media types.
+#[utoipa::path(post, path = "/v1/models/{model}/fit/chips", operation_id = "fit_chips", tag = "models", params(ModelPath),
+    request_body(content = ChipFitForm, description = "What to fit, and the chips", content_type = "multipart/form-data"),
+    responses((status = 202, description = "The job", body = JobDto,
+        headers(("Location" = String, description = "The job's address")))))]
+pub(super) async fn fit_chips(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    prefix: PathPrefix,
+    request: Request,
+) -> Result<Response, Problem> {
+    submit_chips(&state, model, request, (request_id, prefix)).await
+}
+
 /// Submits a fit to the chips in a form.
-async fn fit_chips(
+async fn submit_chips(
     state: &AppState,
     base: String,
     mut request: Request,
     (request_id, prefix): (String, PathPrefix),
 ) -> Result<Response, Problem> {
     let limit = state.options().max_upload_bytes;
-    // More than labels may have.
+    // More than JSON may have.
     DefaultBodyLimit::max(usize::try_from(limit).unwrap_or(usize::MAX)).apply(&mut request);
     let files = upload::read_as(FormParts::Fit, request, state.spool(), limit).await?;
     let engine = state.shared_engine();

@@ -47,7 +47,10 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(indexes::list_indexes, indexes::create_index))
         .routes(routes!(sources::list_sources, sources::create_source))
         .layer(DefaultBodyLimit::max(max_upload));
-    let labels = OpenApiRouter::new().routes(routes!(fit::fit_model)).layer(DefaultBodyLimit::max(MAX_LABELS_BYTES));
+    let labels = OpenApiRouter::new()
+        .routes(routes!(fit::fit_model))
+        .routes(routes!(fit::fit_chips))
+        .layer(DefaultBodyLimit::max(MAX_LABELS_BYTES));
     OpenApiRouter::new()
         .routes(routes!(models::list_models, models::create_model))
         .routes(routes!(models::get_model, models::delete_model))

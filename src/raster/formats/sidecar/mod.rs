@@ -41,14 +41,8 @@ pub(crate) struct Placement {
 /// True if any part of a grid is a place on the Earth: coordinates in metres, for example, are none in a system of degrees.
 fn is_on_earth(georef: &Georef) -> bool {
     const STEPS: usize = 8;
-    let place = |step: usize| {
-        let share = |index: usize, len: usize| index as f64 / STEPS as f64 * len as f64;
-        let (x, y) =
-            georef.transform.apply(share(step % (STEPS + 1), georef.width), share(step / (STEPS + 1), georef.height));
-        georef.crs.to_lon_lat(x, y)
-    };
     let is_place = |(lon, lat): (f64, f64)| lon.abs() <= 720.0 && lat.abs() <= 90.0;
-    (0..(STEPS + 1) * (STEPS + 1)).filter_map(place).any(is_place)
+    georef.lattice(STEPS).filter_map(|(x, y)| georef.crs.to_lon_lat(x, y)).any(is_place)
 }
 
 impl Sidecars {

@@ -20,7 +20,7 @@ use crate::raster::formats::error::{DecodeError, damaged};
 use crate::raster::formats::tile_pyramid::{TileExtent, TilePyramid, TileStore};
 use crate::storage::ReadError;
 use crate::sync::IgnorePoison;
-use crate::tiles::{MAX_ZOOM, TileCoord, WORLD_M};
+use crate::tiles::{MAX_ZOOM, TileCoord, world_place};
 
 const FORMAT: &str = "MBTiles";
 
@@ -217,13 +217,10 @@ fn bounds_of_tiles(connection: &Connection, zoom: i64) -> Result<Bounds, DecodeE
         return Err(damaged(format!("it has no tiles of zoom {zoom}")));
     };
     let side = f64::from(1u32 << zoom);
-    let lon = |column: f64| column / side * 360.0 - 180.0;
-    // Rows are counted from the south, as metres are.
-    let lat = |row: f64| {
-        let (metres, radius) = ((row / side - 0.5) * WORLD_M, WORLD_M / (2.0 * std::f64::consts::PI));
-        (metres / radius).sinh().atan().to_degrees()
-    };
-    Ok(Bounds { min_x: lon(west), min_y: lat(south), max_x: lon(east + 1.0), max_y: lat(north + 1.0) })
+    // Rows are counted from the south.
+    let (min_x, min_y) = world_place(west / side, 1.0 - south / side);
+    let (max_x, max_y) = world_place((east + 1.0) / side, 1.0 - (north + 1.0) / side);
+    Ok(Bounds { min_x, min_y, max_x, max_y })
 }
 
 /// What SQLite says: except for a failure of the disk, it is the file's fault.

@@ -26,7 +26,7 @@ use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, G
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::samples::Samples;
 use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, SampleType};
-use crate::tiles::{MAX_LAT, MAX_ZOOM, TileCoord, WORLD_LON_LAT, WORLD_M, world_position};
+use crate::tiles::{MAX_LAT, MAX_ZOOM, TileCoord, WORLD_LON_LAT, WORLD_M, world_place, world_position};
 
 /// Bytes accepted in one encoded tile.
 const MAX_TILE_BYTES: u64 = 8 << 20;
@@ -107,15 +107,9 @@ impl TileExtent {
         let ((west, north), (east, south)) = (world_position(min_x, max_y), world_position(max_x, min_y));
         let before = |share: f64| (share * side + SLACK).floor() / side;
         let behind = |share: f64| ((share * side - SLACK).ceil() / side).min(1.0);
-        let lon = |share: f64| share * 360.0 - 180.0;
-        let lat = |share: f64| (std::f64::consts::PI * (1.0 - 2.0 * share)).sinh().atan().to_degrees();
-        let bounds_lon_lat = Bounds {
-            min_x: lon(before(west)),
-            min_y: lat(behind(south)),
-            max_x: lon(behind(east)),
-            max_y: lat(before(north)),
-        };
-        Self { bounds_lon_lat, ..self }
+        let (min_x, max_y) = world_place(before(west), before(north));
+        let (max_x, min_y) = world_place(behind(east), behind(south));
+        Self { bounds_lon_lat: Bounds { min_x, min_y, max_x, max_y }, ..self }
     }
 
     /// Bounds as `west,south,east,north`.
