@@ -25,6 +25,6 @@ pub use extent::Extent;
 pub use formats::{ChunkCache, GeoTiff, Jpeg2000, Limits, MemoryRaster};
 pub use input::{BandNumbers, InputOptions, InputPlan, Preset, resolution_warning};
 pub use open::{Capture, Imagery, Location, OpenOptions, open, split};
-pub use pixels::{BandColour, BandInfo, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
+pub use pixels::{BandColour, BandInfo, Overview, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
 pub use source::{BandSummary, CaptureSelection, NewestCaptures, RgbaTile, Source, SourceInfo};
 pub use warp::{Composite, Mosaic, warp};

@@ -110,8 +110,40 @@ pub struct RasterInfo {
     pub georef: Option<Georef>,
     /// True if the samples are already network input (a float array) and need no scaling.
     pub is_normalised: bool,
-    /// Sizes of the reduced-resolution copies, largest first.
-    pub overviews: Vec<(usize, usize)>,
+    /// The reduced-resolution copies, largest first.
+    pub overviews: Vec<Overview>,
+}
+
+/// A reduced-resolution copy of a raster. The position (`x`, `y`) on the raster is `x * factor.0 + shift.0` and
+/// `y * factor.1 + shift.1` on the overview; (0, 0) is the outer corner of the first pixel of each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Overview {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns and rows per column and row of the raster, below 1.
+    pub factor: (f64, f64),
+    /// Columns and rows; 0 if each pixel stands for the area that it covers.
+    pub shift: (f64, f64),
+}
+
+impl Overview {
+    /// An overview whose pixels divide a raster of `full` columns and rows among them.
+    pub(crate) fn of_areas((width, height): (usize, usize), full: (usize, usize)) -> Self {
+        let factor = (width as f64 / full.0 as f64, height as f64 / full.1 as f64);
+        Self { width, height, factor, shift: (0.0, 0.0) }
+    }
+
+    /// Columns and rows.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    /// Whether each pixel stands for the area that it covers, and not for a place in it.
+    pub(crate) fn is_of_areas(&self) -> bool {
+        self.shift == (0.0, 0.0)
+    }
 }
 
 /// A rectangle of pixels. It may reach beyond the raster; pixels there are invalid.

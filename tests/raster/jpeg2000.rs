@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use satlas_serve::error::ErrorKind;
+use satlas_serve::georef::{GeoTransform, Georef};
 use satlas_serve::raster::{
-    self, ChunkCache, Imagery, Jpeg2000, Limits, OpenOptions, Patch, PixelWindow, Raster, RasterError, SampleType,
+    self, ChunkCache, Imagery, Jpeg2000, Limits, OpenOptions, Overview, Patch, PixelWindow, Raster, RasterError,
+    Resampling, SampleType,
 };
 use serde_json::Value;
 
@@ -28,7 +30,7 @@ fn open(name: &str, bytes: Vec<u8>) -> Result<Jpeg2000, RasterError> {
 
 fn whole(raster: &dyn Raster, level: usize) -> Result<Patch, RasterError> {
     let info = raster.info();
-    let (width, height) = if level == 0 { (info.width, info.height) } else { info.overviews[level - 1] };
+    let (width, height) = if level == 0 { (info.width, info.height) } else { info.overviews[level - 1].size() };
     let bands: Vec<usize> = (0..info.bands.len()).collect();
     raster.read(level, PixelWindow { col: 0, row: 0, width, height }, &bands)
 }
@@ -84,7 +86,7 @@ fn sample_types_are_those_of_the_file() {
 #[test]
 fn overviews_are_what_gdal_reads_of_them() {
     let raster = open("overviews", bytes_of("jpeg2000/special_overviews.jp2")).unwrap();
-    assert_eq!(raster.info().overviews, [(145, 135), (73, 68), (37, 34)]);
+    assert_eq!(raster.info().overviews.iter().map(Overview::size).collect::<Vec<_>>(), [(145, 135), (73, 68), (37, 34)]);
     let golden = image::open(fixture("jpeg2000/special_overviews.png")).unwrap().into_rgb8();
     let patch = whole(&raster, 1).unwrap();
     // The file is lossy; the two decoders round the wavelets' results, each in its own arithmetic.
@@ -93,6 +95,37 @@ fn overviews_are_what_gdal_reads_of_them() {
     // Coarser ones are still the same image.
     let mean = |patch: &Patch| patch.pixels.iter().sum::<f32>() / patch.pixels.len() as f32;
     assert!((mean(&whole(&raster, 3).unwrap()) - mean(&patch)).abs() < 4.0);
+}
+
+#[test]
+fn coarser_resolutions_lie_where_the_image_does() {
+    let raster = open("overviews", bytes_of("jpeg2000/special_overviews.jp2")).unwrap();
+    let full = whole(&raster, 0).unwrap();
+    let georef = raster.info().georef.clone().unwrap();
+    // Without regard to where they lie it was 2.7, 8 and 19: the image rises by 5.5 grey levels a pixel.
+    for (halvings, most) in [(1, 0.5), (2, 1.2), (3, 3.0)] {
+        let step = 1usize << halvings;
+        let (width, height) = (full.width / step, full.height / step);
+        let t = georef.transform;
+        let transform = GeoTransform {
+            pixel_width: t.pixel_width * step as f64,
+            pixel_height: t.pixel_height * step as f64,
+            row_skew: t.row_skew * step as f64,
+            col_skew: t.col_skew * step as f64,
+            ..t
+        };
+        let target = Georef { transform, width, height, ..georef.clone() };
+        let shown = raster::warp(&raster, &target, &[0], Resampling::Bilinear).unwrap();
+        assert!(shown.valid.iter().all(|valid| *valid), "{halvings} halvings");
+        let mut off = 0.0;
+        for (index, value) in shown.pixels.iter().enumerate() {
+            let (row, col) = (index / width * step, index % width * step);
+            let under = (0..step * step).map(|at| (row + at / step) * full.width + col + at % step);
+            let mean = under.map(|at| full.pixels[at * full.bands]).sum::<f32>() / (step * step) as f32;
+            off += (value - mean).abs() / shown.pixels.len() as f32;
+        }
+        assert!(off < most, "{halvings} halvings: {off} grey levels from the average of what lies under a pixel");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use satlas_serve::error::ErrorKind;
-use satlas_serve::raster::{ChunkCache, GeoTiff, PixelWindow, Raster, RasterError};
+use satlas_serve::raster::{ChunkCache, GeoTiff, Overview, PixelWindow, Raster, RasterError};
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -75,7 +75,7 @@ fn what_cannot_be_read_is_refused_by_name_when_it_is_opened() {
 #[test]
 fn a_mask_without_overviews_hides_pixels_of_overviews_too() {
     let tiff = open("pixels/mask_without_overviews.tif").unwrap();
-    assert_eq!(tiff.info().overviews, [(9, 7)]);
+    assert_eq!(tiff.info().overviews.iter().map(Overview::size).collect::<Vec<_>>(), [(9, 7)]);
     let window = PixelWindow { col: -1, row: 0, width: 10, height: 7 };
     let patch = tiff.read(1, window, &[0]).unwrap();
     for (at, valid) in patch.valid.iter().enumerate() {

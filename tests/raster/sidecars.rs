@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use satlas_serve::error::ErrorKind;
 use satlas_serve::georef::GeoTransform;
-use satlas_serve::raster::{ChunkCache, Imagery, Limits, OpenOptions, PixelWindow, Raster, RasterError, Source, open};
+use satlas_serve::raster::{
+    ChunkCache, Imagery, Limits, OpenOptions, Overview, PixelWindow, Raster, RasterError, Source, open,
+};
 use serde_json::Value;
 
 fn fixtures() -> PathBuf {
@@ -58,7 +60,11 @@ fn files_beside_an_image_mean_what_gdal_makes_of_them() {
         let transform = [pixel_width, row_skew, origin_x, col_skew, pixel_height, origin_y];
         assert_eq!(serde_json::json!(transform), case["transform"], "{name}");
         assert_eq!(serde_json::json!(georef.crs.epsg().unwrap_or(32633)), case["epsg"], "{name}");
-        assert_eq!(serde_json::json!(info.overviews), case["overviews"], "{name}");
+        assert_eq!(
+            serde_json::json!(info.overviews.iter().map(Overview::size).collect::<Vec<_>>()),
+            case["overviews"],
+            "{name}"
+        );
         assert_eq!(read(&*raster, 0, 32).0, case["valid"].as_u64().unwrap() as usize, "{name}");
         if name.contains("palette") {
             continue;

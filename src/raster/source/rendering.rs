@@ -1,7 +1,7 @@
 //! Imagery as a picture: which bands are red, green and blue, and how values become 8-bit.
 
 use crate::raster::error::RasterError;
-use crate::raster::pixels::{BandColour, Patch, PixelWindow, Raster, SampleType};
+use crate::raster::pixels::{BandColour, Overview, Patch, PixelWindow, Raster, SampleType};
 
 /// Percentiles that become black and white.
 const STRETCH: (f64, f64) = (0.02, 0.98);
@@ -104,8 +104,8 @@ fn visible_bands(raster: &dyn Raster) -> Vec<usize> {
 /// Percentiles of each band in the coarsest overview, or in windows spread over a raster without overviews.
 fn stretch(raster: &dyn Raster, bands: &[usize]) -> Result<Vec<(f32, f32)>, RasterError> {
     let info = raster.info();
-    let (level, (width, height)) =
-        (info.overviews.len(), info.overviews.last().copied().unwrap_or((info.width, info.height)));
+    let level = info.overviews.len();
+    let (width, height) = info.overviews.last().map_or((info.width, info.height), Overview::size);
     let mut values = vec![Vec::new(); bands.len()];
     let side = PROBES * PROBE_PX;
     let probes = if width <= side && height <= side {

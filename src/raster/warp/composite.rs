@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::project::warp;
 use crate::georef::{GeoTransform, Georef};
 use crate::raster::error::RasterError;
-use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
+use crate::raster::pixels::{BandInfo, Overview, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
 
 /// The bands of several rasters as those of one.
 pub struct Composite {
@@ -130,17 +130,20 @@ pub(crate) fn widest(parts: &[Arc<dyn Raster>]) -> SampleType {
 }
 
 /// As many halved sizes as the part with the most overviews has. Each part chooses its own level when it is warped.
-pub(crate) fn overviews_of(width: usize, height: usize, parts: &[Arc<dyn Raster>]) -> Vec<(usize, usize)> {
+pub(crate) fn overviews_of(width: usize, height: usize, parts: &[Arc<dyn Raster>]) -> Vec<Overview> {
     let levels = parts.iter().map(|part| part.info().overviews.len()).max().unwrap_or(0);
     let halved = |size: usize, level: usize| size.div_ceil(1usize.checked_shl(level as u32).unwrap_or(usize::MAX)).max(1);
-    (1..=levels).map(|level| (halved(width, level), halved(height, level))).collect()
+    (1..=levels).map(|level| Overview::of_areas((halved(width, level), halved(height, level)), (width, height))).collect()
 }
 
 /// The grid of a window of a level, for rasters that can only be read on grids.
 pub(crate) fn window_grid(info: &RasterInfo, level: usize, window: PixelWindow) -> Result<Georef, RasterError> {
     let missing = || RasterError::NoSuchPart { what: "overview", index: level, count: info.overviews.len() + 1 };
     let full = (info.width, info.height);
-    let size = if level == 0 { full } else { *info.overviews.get(level - 1).ok_or_else(missing)? };
+    let size = match level.checked_sub(1) {
+        Some(index) => info.overviews.get(index).map(Overview::size).ok_or_else(missing)?,
+        None => full,
+    };
     let grid = info.georef.as_ref().ok_or_else(missing)?;
     let (across, down) = (full.0 as f64 / size.0 as f64, full.1 as f64 / size.1 as f64);
     let t = grid.transform.shifted(window.col as f64 * across, window.row as f64 * down);

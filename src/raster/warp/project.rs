@@ -8,7 +8,7 @@ use super::readers::on_readers;
 use super::resample::{Sampler, margin};
 use crate::georef::{Crs, Georef};
 use crate::raster::error::RasterError;
-use crate::raster::pixels::{Patch, PixelWindow, Raster, RasterInfo, Resampling};
+use crate::raster::pixels::{Overview, Patch, PixelWindow, Raster, RasterInfo, Resampling};
 
 /// Side of the blocks that are warped in parallel.
 const BLOCK_PX: usize = 128;
@@ -45,7 +45,7 @@ fn warp_here(raster: &dyn Raster, target: &Georef, bands: &[usize], resampling: 
     if let Some(window) = aligned_window(source, target) {
         return raster.read(0, window, bands);
     }
-    let level = OverviewLevel::choose(info, source, target);
+    let level = Level::choose(info, source, target);
     project(raster, source, target, level, bands, resampling)
 }
 
@@ -57,7 +57,7 @@ fn project(
     raster: &dyn Raster,
     source: &Georef,
     target: &Georef,
-    level: OverviewLevel,
+    level: Level,
     bands: &[usize],
     resampling: Resampling,
 ) -> Result<Patch, RasterError> {
@@ -110,20 +110,19 @@ fn aligned_window(source: &Georef, target: &Georef) -> Option<PixelWindow> {
 }
 
 /// One resolution of a raster.
-struct OverviewLevel {
+struct Level {
+    /// 0 is full resolution, the others are overviews.
     index: usize,
-    width: usize,
-    height: usize,
-    /// Pixels of this level per pixel of full resolution.
-    factor: (f64, f64),
+    pixels: Overview,
+    /// Columns and rows of full resolution.
+    full: (usize, usize),
 }
 
-impl OverviewLevel {
-    /// OverviewLevel 0 is full resolution, the others are overviews.
+impl Level {
     fn new(info: &RasterInfo, index: usize) -> Self {
         let full = (info.width, info.height);
-        let (width, height) = if index == 0 { full } else { info.overviews[index - 1] };
-        Self { index, width, height, factor: (width as f64 / full.0 as f64, height as f64 / full.1 as f64) }
+        let pixels = if index == 0 { Overview::of_areas(full, full) } else { info.overviews[index - 1] };
+        Self { index, pixels, full }
     }
 
     /// The coarsest level that is not coarser than the target. It depends only on the whole raster and the target's pixel size, so
@@ -131,12 +130,25 @@ impl OverviewLevel {
     fn choose(info: &RasterInfo, source: &Georef, target: &Georef) -> Self {
         let (width, height) = pixel_size(target);
         let scale = native_resolution(source, target).map_or(1.0, |native| (width * height).sqrt() / native);
-        // Half a percent of slack for overview sizes that were rounded.
+        let is_fine = |level: &Self| {
+            let factor = (level.pixels.factor.0 * level.pixels.factor.1).sqrt();
+            // A pixel that stands for a place is no average of what lies around it; an output pixel takes in several of them.
+            let least = if level.pixels.is_of_areas() { 1.0 } else { 2.0 };
+            // Half a percent of slack for overview sizes that were rounded.
+            least <= scale.max(1.0) * factor * 1.005
+        };
         let levels = (0..=info.overviews.len()).map(|index| Self::new(info, index));
-        levels
-            .filter(|level| 1.0 / (level.factor.0 * level.factor.1).sqrt() <= scale.max(1.0) * 1.005)
-            .min_by_key(|level| level.width)
-            .unwrap_or_else(|| Self::new(info, 0))
+        levels.filter(is_fine).min_by_key(|level| level.pixels.width).unwrap_or_else(|| Self::new(info, 0))
+    }
+
+    /// A position at full resolution as one on this level; beyond the raster it is nowhere.
+    fn position(&self, (x, y): Position) -> Position {
+        let Overview { width, height, factor, shift } = self.pixels;
+        let on = |at: f64, full: usize, factor: f64, shift: f64, size: usize| {
+            // Half a pixel at the edge may lie beyond the places that the level's pixels stand for.
+            if at >= 0.0 && at < full as f64 { (at * factor + shift).clamp(0.0, size as f64) } else { f64::NAN }
+        };
+        (on(x, self.full.0, factor.0, shift.0, width), on(y, self.full.1, factor.1, shift.1, height))
     }
 }
 
@@ -188,7 +200,7 @@ fn mercator_rows(source: &Georef, target: &Georef) -> (f64, f64) {
 struct BlockWarp<'a> {
     raster: &'a dyn Raster,
     mapping: Mapping<'a>,
-    level: OverviewLevel,
+    level: Level,
     bands: &'a [usize],
     resampling: Resampling,
 }
@@ -197,11 +209,11 @@ impl BlockWarp<'_> {
     /// One block of the output; `None` if it has no data.
     fn run(&self, block: Block) -> Result<Option<Patch>, RasterError> {
         let Some(scale) = self.mapping.scale(block) else { return Ok(None) };
-        let factor = self.level.factor;
+        let factor = self.level.pixels.factor;
         let mut positions = self.mapping.positions(block, scale);
         let scale = (scale.0 * factor.0, scale.1 * factor.1);
         for position in &mut positions {
-            *position = (position.0 * factor.0, position.1 * factor.1);
+            *position = self.level.position(*position);
         }
         let Some(window) = self.window(&positions, scale) else { return Ok(None) };
         let pixels = window.width as u64 * window.height as u64;
@@ -217,21 +229,17 @@ impl BlockWarp<'_> {
         let mut sampler = Sampler::new(&source, self.resampling, scale);
         let outputs = part.pixels.chunks_exact_mut(self.bands.len().max(1)).zip(&mut part.valid);
         for ((x, y), (pixel, valid)) in positions.into_iter().zip(outputs) {
-            if self.is_inside((x, y)) {
+            if is_somewhere((x, y)) {
                 *valid = sampler.sample(x - window.col as f64, y - window.row as f64, pixel);
             }
         }
         Ok(Some(part))
     }
 
-    fn is_inside(&self, (x, y): Position) -> bool {
-        x >= 0.0 && y >= 0.0 && x < self.level.width as f64 && y < self.level.height as f64
-    }
-
     /// The pixels of the level that the kernels at `positions` reach.
     fn window(&self, positions: &[Position], scale: (f64, f64)) -> Option<PixelWindow> {
         let (mut min, mut max) = ((f64::INFINITY, f64::INFINITY), (f64::NEG_INFINITY, f64::NEG_INFINITY));
-        for &(x, y) in positions.iter().filter(|position| self.is_inside(**position)) {
+        for &(x, y) in positions.iter().filter(|position| is_somewhere(**position)) {
             min = (min.0.min(x), min.1.min(y));
             max = (max.0.max(x), max.1.max(y));
         }
@@ -240,8 +248,8 @@ impl BlockWarp<'_> {
             let (start, end) = ((min - margin).floor().max(0.0), (max + margin).ceil().min(size as f64));
             (start < end).then_some((start as i64, (end - start) as usize))
         };
-        let (col, width) = range(min.0, max.0, scale.0, self.level.width)?;
-        let (row, height) = range(min.1, max.1, scale.1, self.level.height)?;
+        let (col, width) = range(min.0, max.0, scale.0, self.level.pixels.width)?;
+        let (row, height) = range(min.1, max.1, scale.1, self.level.pixels.height)?;
         Some(PixelWindow { col, row, width, height })
     }
 
@@ -272,6 +280,10 @@ impl BlockWarp<'_> {
         }
         Ok(Some(whole))
     }
+}
+
+fn is_somewhere((x, y): Position) -> bool {
+    !x.is_nan() && !y.is_nan()
 }
 
 /// Copies a block into a patch.

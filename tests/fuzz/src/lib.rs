@@ -130,7 +130,7 @@ fn read_corners(raster: &dyn Raster) -> usize {
     let bands: Vec<usize> = (0..info.bands.len().min(MAX_BANDS)).collect();
     let mut reads = 0;
     for level in 0..=info.overviews.len().min(MAX_LEVELS) {
-        let (width, height) = if level == 0 { (info.width, info.height) } else { info.overviews[level - 1] };
+        let (width, height) = if level == 0 { (info.width, info.height) } else { info.overviews[level - 1].size() };
         for (col, row) in [(-4, -4), (width as i64 / 2, height as i64 / 2), (width as i64 - 8, height as i64 - 8)] {
             let window = PixelWindow { col, row, width: 16, height: 16 };
             if let Ok(patch) = raster.read(level, window, &bands) {

@@ -33,7 +33,7 @@ use crate::raster::formats::cache::ChunkCache;
 use crate::raster::formats::chunks::{ChunkReader, Mask};
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::sidecar::Sidecars;
-use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo};
+use crate::raster::pixels::{BandInfo, Overview, Patch, PixelWindow, Raster, RasterInfo};
 use crate::storage::{ByteSource, FileBytes};
 
 /// `NewSubfileType` bits.
@@ -161,7 +161,10 @@ impl GeoTiff {
             sample_type: pixels.sample_type(),
             georef: placement.georef,
             is_normalised: false,
-            overviews: overviews.iter().map(|(overview, ..)| (overview.width, overview.height)).collect(),
+            overviews: overviews
+                .iter()
+                .map(|(image, ..)| Overview::of_areas((image.width, image.height), full_size))
+                .collect(),
         };
         let stored = |(image, _, file): StoredLevel, number: usize| StoredImage::new(image, number as u32, file);
         let masks: Vec<((usize, usize), Arc<StoredImage>)> = masks

@@ -294,6 +294,11 @@ impl Codestream {
         (widest(&self.columns) * widest(&self.rows)) as usize * self.components
     }
 
+    /// Column and row of the reference grid at which the image begins.
+    pub(super) fn origin(&self) -> (u32, u32) {
+        (self.area.left, self.area.top)
+    }
+
     /// Columns and rows of the whole image.
     pub(super) fn size(&self) -> (usize, usize) {
         ((self.area.right - self.area.left) as usize, (self.area.bottom - self.area.top) as usize)

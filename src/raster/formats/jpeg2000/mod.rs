@@ -66,7 +66,7 @@ impl Jpeg2000 {
             sample_type: stream.sample_type(),
             georef,
             is_normalised: false,
-            overviews: levels[1..].iter().map(|level| level.size()).collect(),
+            overviews: levels[1..].iter().map(Resolution::overview).collect(),
         };
         Ok(Self { reader: ChunkReader::new(name, FORMAT, cache), info, levels })
     }

@@ -10,6 +10,7 @@ use super::codestream::Codestream;
 use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkedImage, Grid, SampleOrder};
 use crate::raster::formats::error::{DecodeError, damaged};
 use crate::raster::formats::samples::Samples;
+use crate::raster::pixels::Overview;
 use crate::storage::ByteSource;
 
 /// Decoded samples held at once while a window is read.
@@ -38,9 +39,24 @@ impl Resolution {
         Self { stream, reduction, source, columns, rows, grid }
     }
 
-    /// Columns and rows of the image at this resolution.
-    pub(super) fn size(&self) -> (usize, usize) {
-        (self.grid.columns.len(), self.grid.rows.len())
+    /// This resolution as an overview of the image.
+    ///
+    /// Its pixels are no averages of areas: a low-pass filter of the wavelet lies centred on every 2nd, 4th … row and column of the
+    /// reference grid (ISO/IEC 15444-1, annexes B.5 and F.3), so that three halvings shift them by 3.5 pixels of the image.
+    pub(super) fn overview(&self) -> Overview {
+        let step = f64::from(1u32 << self.reduction);
+        let (left, top) = self.stream.origin();
+        let shift = |first: u32| {
+            // The first row or column of the reference grid that is kept, counted from the image's own first one.
+            let kept = u64::from(first).next_multiple_of(1 << self.reduction) - u64::from(first);
+            0.5 - (kept as f64 + 0.5) / step
+        };
+        Overview {
+            width: self.grid.columns.len(),
+            height: self.grid.rows.len(),
+            factor: (1.0 / step, 1.0 / step),
+            shift: (shift(left), shift(top)),
+        }
     }
 
     /// Decodes one tile, given as a codestream and its size at full resolution, to `pixels` samples of each band.

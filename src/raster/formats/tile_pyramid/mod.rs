@@ -25,7 +25,7 @@ use crate::raster::formats::cache::ChunkCache;
 use crate::raster::formats::chunks::{Axis, ChunkAt, ChunkReader, ChunkedImage, Grid, Mask, SampleOrder};
 use crate::raster::formats::error::DecodeError;
 use crate::raster::formats::samples::Samples;
-use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, SampleType};
+use crate::raster::pixels::{BandInfo, Overview, Patch, PixelWindow, Raster, RasterInfo, SampleType};
 use crate::tiles::{MAX_LAT, MAX_ZOOM, TileCoord, WORLD_LON_LAT, WORLD_M, world_place, world_position};
 
 /// Bytes accepted in one encoded tile.
@@ -173,19 +173,20 @@ impl TilePyramid {
         let resolution = WORLD_M / world_px as f64;
         let (x, y) = (origin.0 as f64 * resolution - WORLD_M / 2.0, WORLD_M / 2.0 - origin.1 as f64 * resolution);
         let named = |name: &str| BandInfo { description: Some(name.to_owned()), ..BandInfo::default() };
+        let full = (width as usize, height as usize);
         let info = RasterInfo {
-            width: width as usize,
-            height: height as usize,
+            width: full.0,
+            height: full.1,
             bands: ["red", "green", "blue"].map(named).to_vec(),
             sample_type: SampleType::U8,
             georef: Some(Georef {
                 crs: Crs::web_mercator(),
                 transform: GeoTransform::north_up(x, y, resolution, resolution),
-                width: width as usize,
-                height: height as usize,
+                width: full.0,
+                height: full.1,
             }),
             is_normalised: false,
-            overviews: (1..=levels).map(|level| ((width >> level) as usize, (height >> level) as usize)).collect(),
+            overviews: (1..=levels).map(|level| Overview::of_areas((full.0 >> level, full.1 >> level), full)).collect(),
         };
         // Chunks are counted from the north-west corner of the world, as tiles are.
         let axis = |level: u8, before: u64, len: u64| Axis::Even {

@@ -9,7 +9,7 @@ use super::item::{BandNotes, Item};
 use crate::georef::{Crs, GeoTransform, Georef};
 use crate::raster::error::RasterError;
 use crate::raster::open::names::OpenOptions;
-use crate::raster::pixels::{BandInfo, Patch, PixelWindow, Raster, RasterInfo, Resampling};
+use crate::raster::pixels::{BandInfo, Overview, Patch, PixelWindow, Raster, RasterInfo, Resampling};
 use crate::raster::warp::warp;
 use crate::sync::IgnorePoison;
 
@@ -74,9 +74,10 @@ impl AssetFile {
         for (band, notes) in bands.iter_mut().zip(&self.notes) {
             notes.complete(band);
         }
-        let levels = known.overviews.len();
-        let overviews = (1..=levels).map(|level| ((grid.width >> level).max(1), (grid.height >> level).max(1))).collect();
         let (width, height) = (grid.width, grid.height);
+        let halved = |level: usize| ((width >> level).max(1), (height >> level).max(1));
+        let levels = 1..=known.overviews.len();
+        let overviews = levels.map(|level| Overview::of_areas(halved(level), (width, height))).collect();
         let info = RasterInfo { width, height, bands, georef: Some(grid), overviews, ..known.clone() };
         Some(AssetRaster { info, file: self.clone(), opened: Mutex::default() })
     }
