@@ -21,7 +21,8 @@ impl<P: Pass> Line<P> {
         let Some(deadline) = caller.deadline else { return Ok(()) };
         let time = deadline.saturating_duration_since(caller.arrived);
         let usable = time - time / SPARE;
-        if work.passes > 1 && alone > usable {
+        // A guess refuses nobody for ever: the request's own first passes show whether it can be done.
+        if work.passes > 1 && alone > usable && self.costs.is_sure(work.kind, now) {
             return Err(EngineError::TooLong { expected: alone, limit: time });
         }
         // A free device tries it: otherwise an estimate that is wrong would never be measured again.

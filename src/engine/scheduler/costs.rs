@@ -50,10 +50,21 @@ impl Pace {
     }
 }
 
-/// Seconds per unit of size, by kind, and the pass under way.
+/// What the passes of a kind have cost.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    /// Seconds per unit of size, averaged.
+    average: f64,
+    /// How many were measured.
+    passes: u32,
+    /// When the latest one ended.
+    latest: Instant,
+}
+
+/// Costs by kind, and the pass under way.
 #[derive(Default)]
 pub(super) struct Costs {
-    measured: HashMap<Kind, f64>,
+    measured: HashMap<Kind, Measured>,
     /// Over all kinds, for those that have not been measured.
     overall: Option<f64>,
     under_way: Option<(Instant, Vec<Workload>)>,
@@ -64,6 +75,10 @@ pub(super) struct Costs {
 impl Costs {
     /// The weight of the latest pass in an average: high enough to follow a change within a few passes.
     const LATEST: f64 = 0.25;
+    /// One pass says little: it may have filled caches, or met a machine that did something else.
+    const SURE_PASSES: u32 = 2;
+    /// Averages that are older may be of a machine that was busier than it is now.
+    const SURE_FOR: Duration = Duration::from_secs(300);
     /// Kinds that are remembered. There are as many as tasks in use; models that come and go must not add up.
     const MOST_KINDS: usize = 4096;
 
@@ -81,16 +96,28 @@ impl Costs {
         if let Some((_, batch)) = self.under_way.take() {
             let size: f64 = batch.iter().map(|work| work.size).sum();
             let latest = cost.as_secs_f64() / size.max(f64::MIN_POSITIVE);
-            let follow = |average: f64| average + Self::LATEST * (latest - average);
-            self.overall = Some(self.overall.map_or(latest, follow));
+            let follow = |average: f64, weight: f64| average + weight * (latest - average);
+            self.overall = Some(self.overall.map_or(latest, |average| follow(average, Self::LATEST)));
             if self.measured.len() >= Self::MOST_KINDS {
                 self.measured.clear();
             }
             if let Some(Workload { kind, .. }) = batch.first() {
-                self.measured.entry(*kind).and_modify(|average| *average = follow(*average)).or_insert(latest);
+                let before =
+                    self.measured.get(kind).copied().unwrap_or(Measured { average: latest, passes: 0, latest: at });
+                let passes = before.passes.saturating_add(1);
+                // The first few count alike.
+                let average = follow(before.average, Self::LATEST.max(1.0 / f64::from(passes)));
+                self.measured.insert(*kind, Measured { average, passes, latest: at });
             }
         }
         cost
+    }
+
+    /// Whether what is said of a kind is no guess: it has been measured more than once, and lately.
+    pub(super) fn is_sure(&self, kind: Kind, now: Instant) -> bool {
+        self.measured.get(&kind).is_some_and(|measured| {
+            measured.passes >= Self::SURE_PASSES && now.saturating_duration_since(measured.latest) < Self::SURE_FOR
+        })
     }
 
     /// How long the pass under way has run.
@@ -118,7 +145,7 @@ impl Costs {
     }
 
     fn usual_s(&self, work: &Workload) -> f64 {
-        self.measured.get(&work.kind).copied().or(self.overall).unwrap_or(0.0) * work.size
+        self.measured.get(&work.kind).map(|measured| measured.average).or(self.overall).unwrap_or(0.0) * work.size
     }
 }
 
@@ -156,6 +183,19 @@ mod tests {
         let now = start + seconds(8.0);
         assert_eq!((costs.left_s(now), costs.running(now)), (4.0, Some(seconds(2.0))));
         assert_eq!(costs.pass_s(&work("b", 1.0), start + seconds(20.0)), 6.0, "it says nothing about other kinds");
+    }
+
+    #[test]
+    fn a_kind_is_sure_after_two_passes_and_for_a_while() {
+        let (mut costs, start) = (Costs::default(), Instant::now());
+        let kind = Kind::of("a");
+        for (at, sure) in [(1.0, false), (2.0, true)] {
+            costs.start(start + seconds(at - 1.0), vec![work("a", 1.0)]);
+            costs.end(start + seconds(at), start + seconds(at - 1.0));
+            assert_eq!(costs.is_sure(kind, start + seconds(at)), sure);
+        }
+        assert!(!costs.is_sure(Kind::of("b"), start + seconds(2.0)));
+        assert!(!costs.is_sure(kind, start + seconds(302.0)));
     }
 
     #[test]

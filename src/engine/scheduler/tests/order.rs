@@ -110,7 +110,7 @@ fn only_so_many_inputs_are_read_ahead() {
 #[test]
 fn an_answer_that_would_come_too_late_is_refused_on_arrival_with_the_time_that_others_take() {
     let rig = Rig::new(64, 1, Duration::ZERO);
-    rig.measure(2);
+    (0..2).for_each(|_| rig.measure(2));
     let _under_way = rig.occupy(1);
     let within = |seconds: u64| Caller {
         deadline: Some(rig.now() + Duration::from_secs(seconds)),
