@@ -205,6 +205,50 @@ fn objects_at_the_border_of_blocks_are_there_once() {
     assert_eq!(blocks, whole);
 }
 
+/// The area of all polygons in a folder of tables, in square degrees.
+fn polygon_area(folder: &Path) -> f64 {
+    let mut area = 0.0;
+    for bytes in files(folder).into_values() {
+        let file = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a Parquet file");
+        for row in file.get_row_iter(None).expect("rows").map(|row| row.expect("a row")) {
+            // Holes go round the other way, so signed areas add up.
+            let wkb = row.get_bytes(0).expect("an outline").data();
+            let count = |at: usize| u32::from_le_bytes(wkb[at..at + 4].try_into().expect("four bytes")) as usize;
+            let number = |at: usize| f64::from_le_bytes(wkb[at..at + 8].try_into().expect("eight bytes"));
+            assert_eq!((wkb[0], count(1)), (1, 3), "a polygon");
+            let mut at = 9;
+            for _ in 0..count(5) {
+                let corners: Vec<[f64; 2]> =
+                    (0..count(at)).map(|corner| at + 4 + 16 * corner).map(|at| [number(at), number(at + 8)]).collect();
+                at += 4 + 16 * corners.len();
+                area += corners.windows(2).map(|pair| pair[0][0] * pair[1][1] - pair[1][0] * pair[0][1]).sum::<f64>() / 2.0;
+            }
+        }
+    }
+    area
+}
+
+#[test]
+fn polygons_of_masks_in_blocks_cover_what_the_whole_covers() {
+    let job = |block_px: usize| {
+        let mut job = job();
+        job["task"] = "water".into();
+        job["format"] = "parquet".into();
+        job["categories"] = "water".into();
+        job["block_px"] = block_px.into();
+        job
+    };
+    let work = Work::new(&job(512));
+    let output = work.run("blocks", &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    std::fs::write(work.path("job.json"), job(4096).to_string()).expect("room on disk");
+    assert!(work.run("whole", &[]).status.success());
+    assert_eq!(files(&work.path("blocks/features")).len(), 2);
+    let (blocks, whole) = (polygon_area(&work.path("blocks/features")), polygon_area(&work.path("whole/features")));
+    // Of the area's 1330 square degrees; much of it is sea.
+    assert!(whole > 200.0 && (blocks - whole).abs() < 1e-6 * whole, "{blocks} {whole}");
+}
+
 /// The names and vectors of the cells in a folder of tables.
 fn cells(folder: &Path) -> BTreeMap<String, Vec<u32>> {
     let mut cells = BTreeMap::new();

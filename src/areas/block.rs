@@ -19,7 +19,9 @@ pub(super) async fn predict(
     encoding: Option<Arc<CellEncoding>>,
 ) -> Result<(Vec<u8>, Vec<String>), AreaError> {
     let (task, kind) = (job.scene.task().clone(), job.kind);
-    let sink = dense_sink(&task, Format::Tif, &job.render);
+    // The polygons of a table are those of GeoJSON.
+    let needed = if kind == BlockKind::Raster { Format::Tif } else { Format::Geojson };
+    let sink = dense_sink(&task, needed, &job.render);
     // Held until the answer is encoded.
     let memory = engine.area_memory(&job.scene, part, &*sink);
     let _memory = memory.await?;

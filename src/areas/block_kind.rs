@@ -20,8 +20,8 @@ impl BlockKind {
     /// If the task's blocks cannot be of that kind.
     pub fn of(task: &Task, format: Option<&str>) -> Result<Self, AreaError> {
         let kinds: &[Self] = match task.task_type {
-            TaskType::Segment | TaskType::BinSegment | TaskType::Regress => &[Self::Raster],
-            TaskType::Embedding => &[Self::Raster, Self::Table],
+            TaskType::Regress => &[Self::Raster],
+            TaskType::Segment | TaskType::BinSegment | TaskType::Embedding => &[Self::Raster, Self::Table],
             _ => &[Self::Table],
         };
         let Some(format) = format else { return Ok(kinds[0]) };
