@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::RwLock;
 
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
@@ -13,6 +13,9 @@ use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use utoipa::IntoParams;
 
 use super::error::Problem;
+use super::state::AppState;
+use super::upload;
+use crate::error::ErrorKind;
 use crate::sync::IgnorePoison;
 
 /// Path parameters, as `axum::extract::Path`.
@@ -54,10 +57,10 @@ fn group<T: QueryGroup>(pairs: &[(String, String)]) -> Result<T, Problem> {
     let names = names::<T>();
     let own = || pairs.iter().filter(|(name, _)| names.contains(name));
     if let Some((name, _)) = own().enumerate().find_map(|(i, pair)| own().skip(i + 1).find(|(name, _)| *name == pair.0)) {
-        return Err(Problem::invalid(format!("query: found a duplicate {name:?}; one is needed")));
+        return Err(Problem::invalid(format!("parameter {name:?}: found it twice; once is needed")));
     }
     let given = MapDeserializer::new(own().map(|(name, value)| (name.as_str(), Given(value))));
-    T::deserialize(given).map_err(|error: serde::de::value::Error| Problem::invalid(format!("query: {error}")))
+    T::deserialize(given).map_err(|error: serde::de::value::Error| Problem::invalid(format!("parameters: {error}")))
 }
 
 /// The value of a parameter that is given: `Some` text.
@@ -139,7 +142,7 @@ fn reject_unknown(pairs: &[(String, String)], groups: &[&[String]]) -> Result<()
         Some((name, _)) => {
             let known: BTreeSet<&str> = groups.iter().copied().flatten().map(String::as_str).collect();
             let known: Vec<&str> = known.into_iter().collect();
-            Err(Problem::invalid(format!("query: there is no parameter {name:?}; there are {}", known.join(", "))))
+            Err(Problem::invalid(format!("there is no parameter {name:?}; there are {}", known.join(", "))))
         }
     }
 }
@@ -153,34 +156,43 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match pairs(&parts.uri)?.first() {
             None => Ok(Self),
-            Some((name, _)) => Err(Problem::invalid(format!("query: there is no parameter {name:?}; there are none here"))),
+            Some((name, _)) => Err(Problem::invalid(format!("there is no parameter {name:?}; there are none here"))),
         }
     }
 }
 
-/// A JSON request body.
-pub(super) struct Json<T>(pub T);
+/// Largest accepted JSON body.
+const MAX_JSON_BYTES: u64 = 1 << 20;
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+/// A JSON request body of at most `MAX_BYTES`.
+pub(super) struct Json<T, const MAX_BYTES: u64 = MAX_JSON_BYTES>(pub T);
+
+impl<T: DeserializeOwned, const MAX_BYTES: u64> FromRequest<AppState> for Json<T, MAX_BYTES> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match axum::Json::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
-            // JSON of the wrong shape is 400 rather than axum's 422, which this API keeps for unusable rasters and weights.
-            Err(JsonRejection::JsonDataError(error)) => Err(Problem::invalid(error.body_text())),
-            Err(rejection) => Err(Problem::rejected(rejection.status(), rejection.body_text())),
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        match upload::essence(request.headers()) {
+            Some(essence) if essence == "application/json" || essence.ends_with("+json") => {}
+            found => {
+                let found = found.as_deref().unwrap_or("none");
+                let detail = format!("Content-Type: found {found}; application/json is needed");
+                return Err(Problem::new(ErrorKind::UnsupportedMedia, detail));
+            }
         }
+        upload::check_declared_length(request.headers(), MAX_BYTES)?;
+        let broken = |error: axum::Error| Problem::invalid(format!("the body broke off: {error}"));
+        let text = state.spool().receive_in_memory(request.into_body().into_data_stream(), MAX_BYTES, broken).await?;
+        // JSON of the wrong shape is 400 rather than axum's 422, which this API keeps for unusable rasters and weights.
+        let axum::Json(value) =
+            axum::Json::from_bytes(&text).map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+        Ok(Self(value))
     }
 }
 
 /// The problem for a form part that could not be read.
 pub(super) fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64) -> Problem {
     if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(
-            crate::error::ErrorKind::TooLarge,
-            format!("the body is larger than the limit of {limit} bytes"),
-        );
+        return Problem::new(ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes"));
     }
     Problem::rejected(error.status(), format!("the multipart form is malformed: {}", error.body_text()))
 }
@@ -212,6 +224,6 @@ mod tests {
         assert_eq!(query("/").await.unwrap(), None);
         let unknown = query("/?b=1&bb=2").await.unwrap_err();
         assert!(unknown.detail.contains("\"bb\"") && unknown.detail.contains("a, b"), "{}", unknown.detail);
-        assert!(query("/?b=1&b=2").await.unwrap_err().detail.contains("duplicate"));
+        assert!(query("/?b=1&b=2").await.unwrap_err().detail.contains("twice"));
     }
 }

@@ -87,6 +87,15 @@ pub(super) struct ChipForm {
     chip: Vec<Vec<u8>>,
 }
 
+/// A raster as the part of a form.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
+pub(super) struct SourceForm {
+    /// The raster.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    image: Vec<u8>,
+}
+
 /// Rasters as the parts of a form, in time order.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]

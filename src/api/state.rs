@@ -107,7 +107,7 @@ impl AppState {
         };
         let jobs = Jobs::open(&options.jobs, Arc::new(work))?;
         // Must come after the jobs: their lock ensures that no other process uses the data directory.
-        let spool = Spool::new(options.jobs.data_dir.as_deref());
+        let spool = Spool::new(options.jobs.data_dir.as_deref(), options.max_upload_bytes);
         let (requests, stopping, closing, over, pulse) = Default::default();
         let parts = StateParts {
             engine,

@@ -151,7 +151,7 @@ pub(super) async fn read_as(
 }
 
 /// Refuses a body by its `Content-Length`, before it is received.
-fn check_declared_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
+pub(super) fn check_declared_length(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match declared {
         Some(length) if length > limit => {

@@ -162,7 +162,7 @@ async fn what_cannot_be_is_told_what_can() {
         JSON,
         json!({"source": "world", "bbox": bbox, "threshold": 0.4}).to_string(),
     );
-    assert!(doubled.await.problem(400).contains("duplicate"));
+    assert!(doubled.await.problem(400).contains("found it twice"));
 }
 
 /// The result of the job at `location`, once it is done.

@@ -35,6 +35,7 @@ from satlas.models import (
     RasterForm,
     SampleType,
     Source,
+    SourceForm,
     TaskType,
     TileFormat,
     TileJson,
@@ -103,7 +104,7 @@ assert wanted(Model, create_model.sync(client=client, body=manifest)).tasks[0].n
 delete_model.sync_detailed("opc", client=client)
 
 # A source by upload.
-source = wanted(Source, create_source.sync(client=client, body=RasterForm(image=upload()), id="opc", title="Crowns"))
+source = wanted(Source, create_source.sync(client=client, body=SourceForm(image=upload()), id="opc", title="Crowns"))
 assert source.sample_type == SampleType.UINT8
 assert wanted(Source, get_source.sync("opc", client=client)).title == "Crowns"
 delete_source.sync_detailed("opc", client=client)

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "documents what crate::outputs writes")]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use utoipa::openapi::schema::{Discriminator, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
@@ -9,6 +10,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::words::{Layer, Pool};
+use super::{IndexDto, ModelDto};
 
 /// The bytes of a file. Client generators know `format: binary`; OpenAPI 3.1 alone would leave such a schema empty.
 pub(crate) struct File;
@@ -31,9 +33,9 @@ macro_rules! one_of {
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
                 let lines: &[&str] = &[$($line.trim_ascii()),+];
-                let names = [$(stringify!($variant)),+];
+                let names = [$($variant::name()),+];
                 let builder = OneOfBuilder::new().description(Some(lines.join(" ")));
-                let builder = names.into_iter().fold(builder, |builder, name| builder.item(Ref::from_schema_name(name)));
+                let builder = names.iter().fold(builder, |builder, name| builder.item(Ref::from_schema_name(&**name)));
                 $(let builder = builder.discriminator(Some(discriminator($discriminator, &names)));)?
                 Schema::OneOf(builder.build()).into()
             }
@@ -42,7 +44,7 @@ macro_rules! one_of {
         impl ToSchema for $name {
             fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
                 $(
-                    schemas.push((stringify!($variant).to_owned(), $variant::schema()));
+                    schemas.push(($variant::name().into_owned(), $variant::schema()));
                     $variant::schemas(schemas);
                 )+
             }
@@ -51,8 +53,9 @@ macro_rules! one_of {
 }
 
 /// Names the property that tells schemas apart, with a mapping, as some generators do not derive it from the names.
-fn discriminator(property: &str, names: &[&str]) -> Discriminator {
-    Discriminator::with_mapping(property, names.iter().map(|name| (*name, Ref::from_schema_name(*name).ref_location)))
+fn discriminator(property: &str, names: &[Cow<'static, str>]) -> Discriminator {
+    let mapping = names.iter().map(|name| (&**name, Ref::from_schema_name(&**name).ref_location));
+    Discriminator::with_mapping(property, mapping)
 }
 
 /// GeoJSON (RFC 7946): what was found, as features.
@@ -125,6 +128,40 @@ one_of! {
     /// A prediction as JSON: `Detections` of detect and instance tasks, `Classification` of classification tasks, `Embedding` of the
     /// task `embedding`, or `EmbeddingList` with `layer=all`.
     JsonPrediction = Detections | Classification | Embedding | EmbeddingList
+}
+
+one_of! {
+    /// What a job has made, as JSON: a prediction, the model of a fit, the index of an area, or a report of results that lie elsewhere.
+    JsonResult = Detections | Classification | Embedding | EmbeddingList | ModelDto | IndexDto | AreaReport
+}
+
+/// How an area job ended whose results lie at its destination.
+#[derive(ToSchema)]
+pub(crate) struct AreaReport {
+    /// `done` or `done with failures`.
+    #[schema(example = "done")]
+    state: String,
+    /// Blocks of the plan.
+    blocks: u64,
+    /// Blocks that are there.
+    done: u64,
+    /// Blocks that this run has made.
+    made: u64,
+    /// Blocks that could not be done.
+    failed: Vec<FailedBlock>,
+    /// Seconds that the run took.
+    seconds: f64,
+    /// Warnings about the imagery.
+    warnings: Vec<String>,
+}
+
+/// A block that could not be done.
+#[derive(ToSchema)]
+pub(crate) struct FailedBlock {
+    /// Name of the block.
+    block: String,
+    /// Why it failed.
+    reason: String,
 }
 
 /// The objects of a raster: lists of the same length, the best object first.

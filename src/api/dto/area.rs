@@ -9,16 +9,16 @@ use crate::api::error::Problem;
 use crate::engine::{AreaRequest, AreaShape};
 use crate::raster::{DatetimeRange, Resampling};
 
-/// An area of a registered source to predict on: `bbox` or `geometry`. The operation's query parameters may be members, too.
+/// An area of a registered source: `bbox` or `geometry`.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = AreaRequest, example = json!({"source": "world", "bbox": [-10, 35, 20, 60], "format": "tif"}))]
-#[allow(dead_code, reason = "documents the body, whose members are read with those that the query has")]
-pub(crate) struct AreaBody {
+#[schema(as = Area)]
+#[allow(dead_code, reason = "documents members that are read as AreaParams")]
+pub(crate) struct AreaMembers {
     /// Id of the imagery to run on, as in `GET /v1/sources`.
     #[schema(example = "world")]
     source: String,
     /// West, south, east, north in degrees; west is greater than east in a box that crosses the antimeridian.
-    #[schema(example = json!([-10, 35, 20, 60]))]
+    #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4, example = json!([-10, 35, 20, 60]))]
     bbox: Option<[f64; 4]>,
     /// A GeoJSON Polygon or MultiPolygon in longitude and latitude. What lies outside has no data.
     #[schema(value_type = Option<Object>)]
@@ -33,11 +33,20 @@ pub(crate) struct AreaBody {
     crs: Option<String>,
     /// Side of a pixel in units of that system. Default: what the model was trained on, or the source's own if that is near.
     pixel_size: Option<f64>,
+    /// 1-based numbers of the captures to use.
+    captures: Option<Vec<u32>>,
+}
+
+/// An area of a registered source to predict on. The operation's query parameters may be members, too.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AreaRequest, example = json!({"source": "world", "bbox": [-10, 35, 20, 60], "format": "tif"}))]
+#[allow(dead_code, reason = "documents the body, whose members are read with those that the query has")]
+pub(crate) struct AreaBody {
     /// Format of the result.
     #[schema(value_type = Option<words::PredictFormat>)]
     format: Option<String>,
-    /// 1-based numbers of the captures to use.
-    captures: Option<Vec<u32>>,
+    #[serde(flatten)]
+    area: AreaMembers,
 }
 
 /// An area of a registered source to predict on in blocks. The parameters of `POST /v1/predict` may be members, too.
@@ -93,7 +102,7 @@ pub(crate) struct AreaIndexBody {
     #[schema(minimum = 8, maximum = 512, default = 64)]
     cell_px: Option<u32>,
     #[serde(flatten)]
-    area: AreaBody,
+    area: AreaMembers,
 }
 
 /// The members of a body that say which area is meant, as the client sent them. Jobs store them.

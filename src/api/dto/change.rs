@@ -18,7 +18,7 @@ pub(crate) struct ChangeBody {
     #[schema(example = "world")]
     source: String,
     /// West, south, east, north in degrees; west is greater than east in a box that crosses the antimeridian.
-    #[schema(example = json!([-10, 35, 20, 60]))]
+    #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4, example = json!([-10, 35, 20, 60]))]
     bbox: Option<[f64; 4]>,
     /// A GeoJSON Polygon or MultiPolygon in longitude and latitude. What lies outside has no data.
     #[schema(value_type = Option<Object>)]

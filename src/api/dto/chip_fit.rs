@@ -23,7 +23,7 @@ pixel_body! {
     }))]
     pub(crate) struct ChipFitBody {
         /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
-        #[schema(example = "kinds")]
+        #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$", example = "kinds")]
         pub id: String,
         /// Kind of the head: `classification`, or `multi_label_classification` for chips with any number of categories.
         #[serde(rename = "type")]

@@ -21,7 +21,7 @@ imagery_body! {
     #[schema(as = Fit)]
     pub(crate) struct FitBody {
         /// Id of the model to register: at most 64 letters, digits, `_`, `.`, `-`.
-        #[schema(example = "probe")]
+        #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$", example = "probe")]
         pub id: String,
         /// Kind of the head: `segment` gives one category per pixel, `bin_segment` any number of them, `regress` a number;
         /// `classification` and `multi_label_classification` give categories per tile or image.

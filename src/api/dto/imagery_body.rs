@@ -17,7 +17,7 @@ macro_rules! pixel_body {
             pub preset: Option<String>,
             /// Added to every pixel value before scaling.
             #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(example = 0)]
+            #[schema(minimum = -65535, maximum = 65535, example = 0)]
             pub dn_offset: Option<i32>,
         }
 

@@ -109,7 +109,7 @@ pub(crate) struct SimilarSearch {
     #[serde(default)]
     pub negative: Vec<ExampleDto>,
     /// Only rows that touch west, south, east, north in degrees. West may be greater than east, across the antimeridian.
-    #[schema(value_type = Option<Vec<f64>>)]
+    #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4)]
     pub bbox: Option<[f64; 4]>,
     /// Only rows of this time: a date, an instant, or two of them separated by a slash, one of which may be `..`.
     #[schema(example = "2024-06-01/..")]
@@ -130,10 +130,10 @@ pub(crate) struct ExampleDto {
     /// A vector, such as an embedding of the same model and layer.
     pub vector: Option<Vec<f32>>,
     /// Longitude and latitude of a place in a row.
-    #[schema(value_type = Option<Vec<f64>>)]
+    #[schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2)]
     pub point: Option<[f64; 2]>,
     /// West, south, east, north: all rows with their centre in it.
-    #[schema(value_type = Option<Vec<f64>>)]
+    #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4)]
     pub bbox: Option<[f64; 4]>,
 }
 

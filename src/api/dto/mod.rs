@@ -21,7 +21,7 @@ pub(super) mod words;
 
 pub(crate) use model::ModelDto;
 
-pub(super) use answer::{FeatureCollection, File, JsonPrediction};
+pub(super) use answer::{FeatureCollection, File, JsonPrediction, JsonResult};
 pub(super) use area::{AreaBody, AreaIndexBody, AreaJobBody, AreaParams};
 pub(super) use change::{ChangeBody, ChangeParams, take_captures};
 pub(super) use chip_fit::ChipFitBody;

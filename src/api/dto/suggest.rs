@@ -23,7 +23,7 @@ imagery_body! {
         pub source: String,
         /// Where to look: west, south, east, north in degrees. Default: the whole source.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(example = json!([-20.0, 0.0, 40.0, 40.0]))]
+        #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4, example = json!([-20.0, 0.0, 40.0, 40.0]))]
         pub bbox: Option<[f64; 4]>,
         /// How many places, at most.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,13 +15,13 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "list_models" | "list_sources" => &[Invalid],
         "get_model" | "unload_model" => &[Invalid, NotFound, Unusable],
         "get_source" | "get_imagery_tilejson" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
-        "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Unavailable],
+        "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Unavailable],
         "fit_model" | "fit_chips" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
         "suggest_labels" => &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable],
         "create_source" | "register_source" => {
-            &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Upstream, Unavailable]
+            &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
         "delete_model" | "delete_source" => &[Invalid, NotFound, Conflict, Unavailable],
         "load_model" => &[Invalid, NotFound, Unusable, Upstream, NotProvided, Unavailable],
@@ -48,10 +48,10 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "index_area" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
-        "create_index" => &[Invalid, Conflict, TooLarge, UnsupportedMedia, Unusable],
+        "create_index" => &[Invalid, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded],
         "list_indexes" => &[Invalid],
         "get_index" | "delete_index" => &[Invalid, NotFound],
-        "search_index" => &[Invalid, NotFound, TooLarge, UnsupportedMedia],
+        "search_index" => &[Invalid, NotFound, TooLarge, UnsupportedMedia, Overloaded],
         "list_jobs" => &[Invalid],
         "get_job" | "delete_job" => &[Invalid, NotFound],
         "get_job_result" => &[Invalid, NotFound, Conflict],

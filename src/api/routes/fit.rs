@@ -1,7 +1,7 @@
 //! Heads fitted to labels.
 
 use axum::Extension;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -21,6 +21,9 @@ use crate::api::work::StoredCall;
 use crate::api::{stored_body, upload};
 use crate::engine::{Caller, Class};
 use crate::jobs::NewJob;
+
+/// Largest accepted JSON body with labels: room for as many as a fit takes, with properties of their own.
+const MAX_LABELS_BYTES: u64 = 8 << 20;
 
 /// Fit a head to labels
 ///
@@ -50,7 +53,7 @@ pub(super) async fn fit_model(
     if upload::essence(request.headers()).as_deref() == Some("multipart/form-data") {
         return submit_chips(&state, model, request, (request_id, prefix)).await;
     }
-    let Json(body) = Json::<FitBody>::from_request(request, &state).await?;
+    let Json(body) = Json::<FitBody, MAX_LABELS_BYTES>::from_request(request, &state).await?;
     state.engine().sources().opened(&body.source).await?;
     let checking = state.clone();
     // A mistake is told at once and not by a job.
@@ -90,13 +93,10 @@ pub(super) async fn fit_chips(
 async fn submit_chips(
     state: &AppState,
     base: String,
-    mut request: Request,
+    request: Request,
     (request_id, prefix): (String, PathPrefix),
 ) -> Result<Response, Problem> {
-    let limit = state.options().max_upload_bytes;
-    // More than JSON may have.
-    DefaultBodyLimit::max(usize::try_from(limit).unwrap_or(usize::MAX)).apply(&mut request);
-    let files = upload::read_as(FormParts::Fit, request, state.spool(), limit).await?;
+    let files = upload::read_as(FormParts::Fit, request, state.spool(), state.options().max_upload_bytes).await?;
     let engine = state.shared_engine();
     let (body, chips, input) = engine.read_upload(move || chip_fit::parts(files)).await?;
     // A mistake is told at once and not by a job.

@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 use crate::api::base_url::PathPrefix;
 use crate::api::byte_range::{self, BodyPart};
 use crate::api::conditional;
-use crate::api::dto::{FeatureCollection, File, JobDto, JobList, JobListParams, JsonPrediction};
+use crate::api::dto::{FeatureCollection, File, JobDto, JobList, JobListParams, JsonResult};
 use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::prediction::PredictCall;
@@ -73,12 +73,13 @@ pub(super) async fn get_job(
         ("If-Range" = Option<String>, Header, description = "ETag of the result that the range belongs to"),
     ),
     responses(
-        (status = 200, description = "The prediction", content(
+        (status = 200, description = "The prediction; of an area job, a zip file of its folder", content(
             (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
             (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
-            (FeatureCollection = "application/geo+json"), (JsonPrediction = "application/json"),
+            (inline(File) = "application/vnd.apache.parquet"), (inline(File) = "application/zip"),
+            (FeatureCollection = "application/geo+json"), (JsonResult = "application/json"),
         )),
-        (status = 206, description = "The requested bytes of the prediction", body = inline(File), content_type = "application/octet-stream"),
+        (status = 206, description = "The requested bytes of the result", body = inline(File), content_type = "application/octet-stream"),
         (status = 304, description = "The cached result is up to date"),
     ))]
 pub(super) async fn get_job_result(

@@ -21,11 +21,6 @@ use utoipa_axum::routes;
 
 use super::state::{ApiOptions, AppState};
 
-/// Largest accepted JSON body.
-const MAX_JSON_BYTES: usize = 1 << 20;
-/// The same with labels: room for as many as a fit takes, with properties of their own.
-const MAX_LABELS_BYTES: usize = 8 << 20;
-
 /// Routes that never need an API key: health, metrics, map viewer, descriptions of problems.
 pub(super) fn open() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -44,13 +39,11 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(predict::predict))
         .routes(routes!(predict::predict_area))
         .routes(routes!(batch::predict_batch))
+        .routes(routes!(fit::fit_model))
+        .routes(routes!(fit::fit_chips))
         .routes(routes!(indexes::list_indexes, indexes::create_index))
         .routes(routes!(sources::list_sources, sources::create_source))
         .layer(DefaultBodyLimit::max(max_upload));
-    let labels = OpenApiRouter::new()
-        .routes(routes!(fit::fit_model))
-        .routes(routes!(fit::fit_chips))
-        .layer(DefaultBodyLimit::max(MAX_LABELS_BYTES));
     OpenApiRouter::new()
         .routes(routes!(models::list_models, models::create_model))
         .routes(routes!(models::get_model, models::delete_model))
@@ -69,9 +62,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::list_jobs, area_jobs::create_job))
         .routes(routes!(jobs::get_job, jobs::delete_job))
         .routes(routes!(jobs::get_job_result))
-        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .merge(uploads)
-        .merge(labels)
 }
 
 /// All routes, for the OpenAPI document.

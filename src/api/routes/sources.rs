@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use crate::api::dto::{File, SourceDto, SourceList, SourceLocation, SourceReference, UnavailableSourceDto, UploadParams};
 use crate::api::error::Problem;
 use crate::api::extract::{Json, NoQuery, Path, Query};
-use crate::api::form_parts::RasterForm;
+use crate::api::form_parts::SourceForm;
 use crate::api::state::AppState;
 use crate::api::upload;
 use crate::engine::Sources;
@@ -43,7 +43,7 @@ pub(super) async fn list_sources(State(state): State<AppState>, _: NoQuery) -> a
 /// Registers a raster (GeoTIFF, JPEG 2000, PNG or JPEG) that is sent as the part `image` of a form, or as the body.
 #[utoipa::path(post, path = "/v1/sources", operation_id = "create_source", tag = "sources", params(UploadParams),
     request_body(description = "The raster", content(
-        (RasterForm = "multipart/form-data"), (inline(File) = "image/tiff"), (inline(File) = "image/png"),
+        (SourceForm = "multipart/form-data"), (inline(File) = "image/tiff"), (inline(File) = "image/png"),
         (inline(File) = "image/jpeg"), (inline(File) = "application/octet-stream"),
     )),
     responses((status = 201, description = "The source", body = SourceDto,
@@ -56,7 +56,7 @@ pub(super) async fn create_source(
     let sources = state.engine().sources();
     // The same as PUT, which the documentation shows: generated clients have one type of body per operation.
     if upload::essence(request.headers()).as_deref() == Some("application/json") {
-        let Json(reference) = Json::<SourceReference>::from_request(request, &()).await?;
+        let Json(reference) = Json::<SourceReference>::from_request(request, &state).await?;
         let (id, location) = reference.split();
         return Ok(created(register(sources, id, location).await?));
     }
