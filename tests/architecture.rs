@@ -160,7 +160,7 @@ const RASTER_MAY_IMPORT: [(&str, &[&str]); 10] = [
 const CONFINED: [(&str, &[&str]); 12] = [
     ("axum", &["api", "server"]),
     ("utoipa", &["api", "server", "zoo"]),
-    ("parquet", &["engine", "outputs"]),
+    ("parquet", &["areas", "engine", "outputs"]),
     ("tokio", &["api", "areas", "server", "engine", "fleet", "jobs", "cli", "shared_cache", "storage"]),
     ("rusqlite", &["fleet", "jobs", "raster"]),
     ("tokio_postgres", &["fleet"]),

@@ -6,10 +6,11 @@
 mod process;
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use flate2::read::GzDecoder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{ListAccessor, RowAccessor};
 use process::{command, run, text};
@@ -203,6 +204,29 @@ fn objects_at_the_border_of_blocks_are_there_once() {
     let (blocks, whole) = (rows(&work.path("blocks/features")), rows(&work.path("whole/features")));
     assert!(whole.len() > 20, "{}", whole.len());
     assert_eq!(blocks, whole);
+
+    // As vector tiles, of which the first has all of them.
+    let (out, map) = (work.path("blocks"), work.path("trees.pmtiles"));
+    let drawn = report(&run(&[
+        "tiles",
+        &out.to_string_lossy(),
+        "-o",
+        &map.to_string_lossy(),
+        "--min-zoom",
+        "14",
+        "--max-zoom",
+        "18",
+        "--quiet",
+    ]));
+    assert!(drawn["tiles"].as_u64().is_some_and(|tiles| tiles > 4), "{drawn}");
+    let bytes = std::fs::read(map).expect("a map");
+    let offset = u64::from_le_bytes(bytes[56..64].try_into().expect("eight bytes")) as usize;
+    let mut tile = Vec::new();
+    GzDecoder::new(&bytes[offset..]).read_to_end(&mut tile).expect("a packed tile");
+    let tile = mvt_reader::Reader::new(tile).expect("a vector tile");
+    assert_eq!(tile.get_layer_names().expect("names"), ["tree_crown"]);
+    let features = tile.get_features(0).expect("features");
+    assert!(features.len() > 3 && features.len() <= whole.len(), "{}", features.len());
 }
 
 /// The area of all polygons in a folder of tables, in square degrees.

@@ -15,7 +15,7 @@
 //! | `destination`, `folder` | where files go: each put there once |
 //! | `run` | the blocks of a shard, one after the other |
 //! | `archive` | the folder as one file |
-//! | `map`, `pmtiles` | the rasters as map tiles in one file |
+//! | `map`, `map_rasters`, `map_features`, `pmtiles` | results as map tiles in one file |
 //! | `stac`, `stac_embeddings`, `mosaic` | what is written over the blocks |
 
 mod archive;
@@ -27,6 +27,8 @@ mod error;
 mod folder;
 mod job;
 mod map;
+mod map_features;
+mod map_rasters;
 mod mosaic;
 mod plan;
 mod pmtiles;

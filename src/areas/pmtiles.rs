@@ -24,10 +24,18 @@ const LEAF_ENTRIES: usize = 4096;
 /// Tiles whose bytes are remembered, to find equal ones.
 const REMEMBERED: usize = 1 << 20;
 
-/// The specification's codes for gzip, for no compression, and for PNG tiles.
+/// The specification's codes for gzip and for no compression.
 const GZIP: u8 = 2;
 const UNPACKED: u8 = 1;
-const PNG: u8 = 2;
+
+/// What the tiles of an archive are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TileKind {
+    /// Pictures.
+    Png,
+    /// Mapbox Vector Tiles, which are packed with gzip.
+    Mvt,
+}
 
 /// Tiles that share bytes: those numbered from `id` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +56,9 @@ pub(super) struct About {
     pub(super) metadata: Value,
 }
 
-/// An archive of PNG tiles that is being written.
+/// An archive that is being written.
 pub(super) struct PmtilesWriter {
+    kind: TileKind,
     /// The bytes of tiles.
     tiles: File,
     scratch: PathBuf,
@@ -65,23 +74,28 @@ impl PmtilesWriter {
     ///
     /// # Errors
     /// If a file cannot be made there.
-    pub(super) fn new(beside: &Path) -> io::Result<Self> {
+    pub(super) fn new(beside: &Path, kind: TileKind) -> io::Result<Self> {
         let scratch = beside.join(private_file::unfinished_name("tiles"));
         let tiles = File::options().read(true).write(true).create_new(true).open(&scratch)?;
-        Ok(Self { tiles, scratch, written: 0, entries: Vec::new(), addressed: 0, contents: 0, known: HashMap::new() })
+        let (entries, known) = (Vec::new(), HashMap::new());
+        Ok(Self { kind, tiles, scratch, written: 0, entries, addressed: 0, contents: 0, known })
     }
 
     /// Adds a tile; tiles must come in the order of [`TileCoord::hilbert_id`].
     ///
     /// # Errors
     /// If there is no room.
-    pub(super) fn add(&mut self, tile: TileCoord, png: &[u8]) -> io::Result<()> {
-        let (id, hash) = (tile.hilbert_id(), blake3::hash(png));
+    pub(super) fn add(&mut self, tile: TileCoord, bytes: &[u8]) -> io::Result<()> {
+        let (id, hash) = (tile.hilbert_id(), blake3::hash(bytes));
         let (offset, len) = match self.known.get(&hash) {
             Some(place) => *place,
             None => {
-                let place = (self.written, png.len() as u64);
-                self.tiles.write_all(png)?;
+                let stored = match self.kind {
+                    TileKind::Png => bytes,
+                    TileKind::Mvt => &packed(bytes)?,
+                };
+                let place = (self.written, stored.len() as u64);
+                self.tiles.write_all(stored)?;
                 self.written += place.1;
                 self.contents += 1;
                 if self.known.len() < REMEMBERED {
@@ -140,7 +154,11 @@ impl PmtilesWriter {
         let Bounds { min_x, min_y, max_x, max_y } = about.bounds;
         let (least, greatest) = about.zooms;
         let clustered = 1;
-        header.extend([clustered, GZIP, UNPACKED, PNG, least, greatest]);
+        let (packing, kind) = match self.kind {
+            TileKind::Png => (UNPACKED, 2),
+            TileKind::Mvt => (GZIP, 1),
+        };
+        header.extend([clustered, GZIP, packing, kind, least, greatest]);
         let degrees = |value: f64| ((value * 1e7).round() as i32).to_le_bytes();
         header.extend([min_x, min_y, max_x, max_y].map(degrees).as_flattened());
         header.push(least);
@@ -231,7 +249,7 @@ mod tests {
     /// An archive of zooms 0 to `deepest` is read back by the reader of sources.
     fn written(deepest: u32) -> (Vec<u8>, Source) {
         let folder = tempfile::tempdir().unwrap();
-        let mut archive = PmtilesWriter::new(folder.path()).unwrap();
+        let mut archive = PmtilesWriter::new(folder.path(), TileKind::Png).unwrap();
         let mut tiles: Vec<TileCoord> = (0..=deepest)
             .flat_map(|z| (0..1u64 << z).flat_map(move |x| (0..1u64 << z).map(move |y| (z, x, y))))
             .map(|(z, x, y)| TileCoord::try_new(z, x, y).unwrap())

@@ -52,7 +52,7 @@ enum Command {
     Plan(area::PlanArgs),
     /// Run a model on an area of a source in blocks, or go on with what an earlier run has left
     Run(area::RunArgs),
-    /// Write the rasters of a run as map tiles into one file (PMTiles), which web maps read without a server
+    /// Write what a run has made as map tiles into one file (PMTiles), which web maps read without a server
     Tiles(tiles::TilesArgs),
     /// Submit an area job to a database, for workers on any number of machines, and print its number
     Submit(fleet::SubmitArgs),

@@ -1,4 +1,4 @@
-//! `satlas-serve tiles`: the rasters of a run as map tiles in one file.
+//! `satlas-serve tiles`: what a run has made as map tiles in one file.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub(super) struct TilesArgs {
     /// Coarsest zoom of the map [default: that at which all of it is on about one tile]
     #[arg(long, value_name = "ZOOM")]
     min_zoom: Option<u8>,
-    /// Finest zoom of the map [default: that of the rasters' resolution]
+    /// Finest zoom of the map [default: that of the rasters' resolution; of features, that at which half of them are two pixels or more]
     #[arg(long, value_name = "ZOOM")]
     max_zoom: Option<u8>,
     /// Show no progress bar (there is none anyway if stderr is not a terminal)

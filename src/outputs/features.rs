@@ -15,17 +15,17 @@ use crate::zoo::{Task, TaskType};
 
 /// The corners of a ring in pixels of the image; the first is not repeated. With rows counted downwards, exterior rings
 /// have a positive shoelace area.
-pub(super) type PixelRing = Vec<[f64; 2]>;
+pub(crate) type PixelRing = Vec<[f64; 2]>;
 
 /// One or more polygons of one category.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct PixelFeature {
+pub(crate) struct PixelFeature {
     /// Each has its exterior ring first, then its holes. An object's mask may have several parts.
-    pub(super) polygons: Vec<Vec<PixelRing>>,
+    pub(crate) polygons: Vec<Vec<PixelRing>>,
     /// Index into the task's categories.
-    pub(super) category_id: usize,
+    pub(crate) category_id: usize,
     /// The object's score, or the mean probability of the region's pixels.
-    pub(super) score: f32,
+    pub(crate) score: f32,
 }
 
 impl PixelFeature {

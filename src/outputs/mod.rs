@@ -46,11 +46,13 @@ pub use choice::{
 };
 pub use encode::{Encoded, encode, encode_cells};
 pub use error::OutputError;
+pub(crate) use features::{PixelFeature, PixelRing};
 pub use filter::least_score;
 pub use format::Format;
 pub use geoparquet::encode_geoparquet;
 pub(crate) use geotiff::escaped_xml;
 pub use imagery::encode_imagery;
+pub(crate) use mvt::encode_features_tile;
 pub use options::{Colormap, Render, RenderOptions};
 pub use polygonize::{Region, polygonize};
 pub use reduce::dense_sink;

@@ -30,8 +30,16 @@ pub(super) fn encode(prediction: &Prediction, task: &Task, options: &RenderOptio
     let georef = prediction.georef.as_ref().filter(|georef| is_tile(georef)).ok_or(OutputError::NoTile)?;
     let canvas = PixelRect::around(georef.width, georef.height, georef.width.div_ceil(BUFFER_PARTS));
     let found = features(prediction, task, Format::Mvt, options, canvas)?;
-    let scale = f64::from(EXTENT) / georef.width as f64;
-    write(&found, scale, task).map_err(|e| OutputError::encode(Format::Mvt, e))
+    encode_features_tile(&found, georef.width, task)
+}
+
+/// Writes features in the pixels of a tile of `tile_px`; without features the result is empty.
+///
+/// # Errors
+/// If they cannot be encoded.
+pub(crate) fn encode_features_tile(found: &[PixelFeature], tile_px: usize, task: &Task) -> Result<Vec<u8>, OutputError> {
+    let scale = f64::from(EXTENT) / tile_px as f64;
+    write(found, scale, task).map_err(|e| OutputError::encode(Format::Mvt, e))
 }
 
 fn write(found: &[PixelFeature], scale: f64, task: &Task) -> Result<Vec<u8>, mvt::Error> {

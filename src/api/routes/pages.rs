@@ -40,7 +40,7 @@ pub(super) async fn get_viewer(headers: HeaderMap) -> Result<Response, Problem> 
 /// Get a file of the map viewer
 #[utoipa::path(get, path = "/static/{*path}", operation_id = "get_static_file", tag = "viewer", params(StaticPath),
     responses((status = 200, description = "The file", content((String = "text/css"), (String = "text/javascript"),
-        (String = "text/html"), (String = "text/plain"), (String = "image/svg+xml"))),
+        (String = "text/html"), (String = "text/plain"))),
         (status = 304, description = "The cached file is up to date")))]
 pub(super) async fn get_static_file(
     Path(StaticPath { path }): Path<StaticPath>,
