@@ -52,6 +52,11 @@ impl Problem {
         Self::invalid(format!("{name}: found {found:?}; {needed} is needed"))
     }
 
+    /// For a body that has turned out to have more than `limit` bytes.
+    pub(super) fn body_too_large(limit: u64) -> Self {
+        Self::new(ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes"))
+    }
+
     /// For a fault of the server; the detail is only logged.
     pub(super) fn internal(detail: impl Display) -> Self {
         Self::new(ErrorKind::Internal, detail)

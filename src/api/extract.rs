@@ -4,8 +4,8 @@ use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::RwLock;
 
+use axum::extract::FromRequestParts;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::de::value::MapDeserializer;
@@ -13,9 +13,6 @@ use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use utoipa::IntoParams;
 
 use super::error::Problem;
-use super::state::AppState;
-use super::upload;
-use crate::error::ErrorKind;
 use crate::sync::IgnorePoison;
 
 /// Path parameters, as `axum::extract::Path`.
@@ -161,38 +158,10 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// Largest accepted JSON body.
-const MAX_JSON_BYTES: u64 = 1 << 20;
-
-/// A JSON request body of at most `MAX_BYTES`.
-pub(super) struct Json<T, const MAX_BYTES: u64 = MAX_JSON_BYTES>(pub T);
-
-impl<T: DeserializeOwned, const MAX_BYTES: u64> FromRequest<AppState> for Json<T, MAX_BYTES> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        match upload::essence(request.headers()) {
-            Some(essence) if essence == "application/json" || essence.ends_with("+json") => {}
-            found => {
-                let found = found.as_deref().unwrap_or("none");
-                let detail = format!("Content-Type: found {found}; application/json is needed");
-                return Err(Problem::new(ErrorKind::UnsupportedMedia, detail));
-            }
-        }
-        upload::check_declared_length(request.headers(), MAX_BYTES)?;
-        let broken = |error: axum::Error| Problem::invalid(format!("the body broke off: {error}"));
-        let text = state.spool().receive_in_memory(request.into_body().into_data_stream(), MAX_BYTES, broken).await?;
-        // JSON of the wrong shape is 400 rather than axum's 422, which this API keeps for unusable rasters and weights.
-        let axum::Json(value) =
-            axum::Json::from_bytes(&text).map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-        Ok(Self(value))
-    }
-}
-
 /// The problem for a form part that could not be read.
 pub(super) fn form_problem(error: &axum::extract::multipart::MultipartError, limit: u64) -> Problem {
     if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes"));
+        return Problem::body_too_large(limit);
     }
     Problem::rejected(error.status(), format!("the multipart form is malformed: {}", error.body_text()))
 }

@@ -20,6 +20,7 @@ mod fit;
 mod form_parts;
 mod gate;
 mod index_work;
+mod json_body;
 mod middleware;
 mod negotiate;
 mod openapi;

@@ -211,10 +211,7 @@ fn grow(semaphore: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, cou
 }
 
 fn check_length(bytes: u64, limit: u64) -> Result<(), Problem> {
-    if bytes <= limit {
-        return Ok(());
-    }
-    Err(Problem::new(ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes")))
+    if bytes <= limit { Ok(()) } else { Err(Problem::body_too_large(limit)) }
 }
 
 impl Directory {

@@ -14,7 +14,8 @@ use crate::api::dto::{
     CellParams, ChangeBody, ChangeParams, EmbeddingParams, FeatureCollection, File, JobDto, PixelParams, RenderParams,
 };
 use crate::api::error::Problem;
-use crate::api::extract::{Json, Path};
+use crate::api::extract::Path;
+use crate::api::json_body::Json;
 use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
 use crate::api::work::StoredCall;

@@ -12,9 +12,10 @@ use crate::api::base_url::PathPrefix;
 use crate::api::chip_fit::{self, ChipFit};
 use crate::api::dto::{FitBody, JobDto, SuggestBody, SuggestionsDto};
 use crate::api::error::Problem;
-use crate::api::extract::{Json, NoQuery, Path};
+use crate::api::extract::{NoQuery, Path};
 use crate::api::fit::FitCall;
 use crate::api::form_parts::{ChipFitForm, FormParts};
+use crate::api::json_body::Json;
 use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
 use crate::api::work::StoredCall;
@@ -45,13 +46,14 @@ const MAX_LABELS_BYTES: u64 = 8 << 20;
 pub(super) async fn fit_model(
     State(state): State<AppState>,
     Path(ModelPath { model }): Path<ModelPath>,
-    _: NoQuery,
+    no_query: NoQuery,
     Extension(RequestId(request_id)): Extension<RequestId>,
     prefix: PathPrefix,
     request: Request,
 ) -> Result<Response, Problem> {
     if upload::essence(request.headers()).as_deref() == Some("multipart/form-data") {
-        return submit_chips(&state, model, request, (request_id, prefix)).await;
+        let (model, request_id) = (Path(ModelPath { model }), Extension(RequestId(request_id)));
+        return fit_chips(State(state), model, no_query, request_id, prefix, request).await;
     }
     let Json(body) = Json::<FitBody, MAX_LABELS_BYTES>::from_request(request, &state).await?;
     state.engine().sources().opened(&body.source).await?;
@@ -80,21 +82,11 @@ pub(super) async fn fit_model(
         headers(("Location" = String, description = "The job's address")))))]
 pub(super) async fn fit_chips(
     State(state): State<AppState>,
-    Path(ModelPath { model }): Path<ModelPath>,
+    Path(ModelPath { model: base }): Path<ModelPath>,
     _: NoQuery,
     Extension(RequestId(request_id)): Extension<RequestId>,
     prefix: PathPrefix,
     request: Request,
-) -> Result<Response, Problem> {
-    submit_chips(&state, model, request, (request_id, prefix)).await
-}
-
-/// Submits a fit to the chips in a form.
-async fn submit_chips(
-    state: &AppState,
-    base: String,
-    request: Request,
-    (request_id, prefix): (String, PathPrefix),
 ) -> Result<Response, Problem> {
     let files = upload::read_as(FormParts::Fit, request, state.spool(), state.options().max_upload_bytes).await?;
     let engine = state.shared_engine();
@@ -105,7 +97,7 @@ async fn submit_chips(
     let call = StoredCall::Fit { fit: FitCall { base, chips: true } };
     let stored = serde_json::to_string(&call).map_err(Problem::internal)?;
     let new = NewJob { model: id, task, request: stored, request_id };
-    jobs::submit_new(state, new, vec![input, chips.into_input()], &prefix).await
+    jobs::submit_new(&state, new, vec![input, chips.into_input()], &prefix).await
 }
 
 /// Path of a model that was fitted.

@@ -8,7 +8,8 @@ use utoipa::IntoParams;
 
 use crate::api::dto::{ModelDto, ModelList, ModelListParams};
 use crate::api::error::Problem;
-use crate::api::extract::{Json, NoQuery, Path, Query};
+use crate::api::extract::{NoQuery, Path, Query};
+use crate::api::json_body::Json;
 use crate::api::state::AppState;
 use crate::zoo::Manifest;
 

@@ -10,8 +10,9 @@ use utoipa::IntoParams;
 
 use crate::api::dto::{File, SourceDto, SourceList, SourceLocation, SourceReference, UnavailableSourceDto, UploadParams};
 use crate::api::error::Problem;
-use crate::api::extract::{Json, NoQuery, Path, Query};
+use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::form_parts::SourceForm;
+use crate::api::json_body::Json;
 use crate::api::state::AppState;
 use crate::api::upload;
 use crate::engine::Sources;
