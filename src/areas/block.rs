@@ -6,7 +6,7 @@ use super::block_kind::BlockKind;
 use super::error::AreaError;
 use super::job::AreaJob;
 use crate::engine::{Area, Caller, CellEncoding, Class, Engine, EngineError};
-use crate::outputs::{Format, dense_sink, encode, encode_cells, encode_geoparquet};
+use crate::outputs::{Format, encode, encode_cells, encode_geoparquet};
 use crate::prediction::Output;
 
 /// The bytes of a block's file, and warnings about its imagery.
@@ -19,9 +19,7 @@ pub(super) async fn predict(
     encoding: Option<Arc<CellEncoding>>,
 ) -> Result<(Vec<u8>, Vec<String>), AreaError> {
     let (task, kind) = (job.scene.task().clone(), job.kind);
-    // The polygons of a table are those of GeoJSON.
-    let needed = if kind == BlockKind::Raster { Format::Tif } else { Format::Geojson };
-    let sink = dense_sink(&task, needed, &job.render);
+    let sink = job.sink();
     // Held until the answer is encoded.
     let memory = engine.area_memory(&job.scene, part, &*sink);
     let _memory = memory.await?;

@@ -8,8 +8,8 @@ use tokio::sync::OnceCell;
 use super::block_kind::BlockKind;
 use super::error::AreaError;
 use crate::engine::{AreaRequest, CellEncoding, CellOptions, ScenePlan};
-use crate::outputs::RenderOptions;
-use crate::prediction::CellPrecision;
+use crate::outputs::{Format, RenderOptions, dense_sink};
+use crate::prediction::{CellPrecision, DenseSink};
 
 /// A checked job.
 pub struct AreaJob {
@@ -80,6 +80,16 @@ impl AreaJob {
             }
         }
         Ok(Self { scene, request, render, kind, pca, block_px, text, encoding: OnceCell::new() })
+    }
+
+    /// Collects what a block's file needs of a mask.
+    pub(super) fn sink(&self) -> Box<dyn DenseSink> {
+        let needed = match self.kind {
+            BlockKind::Raster => Format::Tif,
+            // The polygons of a table are those of GeoJSON.
+            BlockKind::Table => Format::Geojson,
+        };
+        dense_sink(self.scene.task(), needed, &self.render)
     }
 
     /// What the cells of the answer are, as they are stored.

@@ -53,7 +53,7 @@ pub fn write_map(
         let detail = format!("the folder holds {found}; the rasters, objects or polygons of a run are needed");
         return Err(AreaError::Invalid { detail });
     }
-    let mut map = MapWriter { output, wanted: zooms, report };
+    let map = MapWriter { output, wanted: zooms, report };
     match job.kind {
         BlockKind::Raster => {
             let rasters = RasterMap::open(job, folder, (within, &names))?;
@@ -124,7 +124,7 @@ impl<R: Fn(u64, u64)> MapWriter<'_, R> {
 
     /// Draws `tiles`, which are in the order of their numbers, and writes those with something on them.
     fn write<T: Sync>(
-        &mut self,
+        &self,
         kind: TileKind,
         tiles: &[T],
         (bounds, zooms, metadata): (Bounds, RangeInclusive<u8>, Value),

@@ -145,17 +145,12 @@ impl<'a> FeatureMap<'a> {
                 *best = best.max(*score);
                 continue;
             }
-            let cut = |rings: &Vec<Vec<[f64; 2]>>| {
-                let rings = rings.iter().enumerate();
-                let rings: Vec<PixelRing> = rings
-                    .filter_map(|(number, ring)| {
-                        let ring = cut(ring.iter().map(|at| pixel(*at)).collect());
-                        (ring.len() >= 3).then(|| turned(ring, number == 0))
-                    })
-                    .collect();
-                rings
+            let on_tile = |(number, ring): (usize, &Vec<[f64; 2]>)| {
+                let ring = cut(ring.iter().map(|at| pixel(*at)).collect());
+                (ring.len() >= 3).then(|| turned(ring, number == 0))
             };
-            let polygons: Vec<Vec<PixelRing>> = polygons.iter().map(cut).filter(|rings| !rings.is_empty()).collect();
+            let polygons = polygons.iter().map(|rings| rings.iter().enumerate().filter_map(on_tile).collect());
+            let polygons: Vec<Vec<PixelRing>> = polygons.filter(|rings: &Vec<PixelRing>| !rings.is_empty()).collect();
             if !polygons.is_empty() {
                 found.push(PixelFeature { polygons, category_id: *category_id, score: *score });
             }

@@ -11,7 +11,6 @@ use super::job::AreaJob;
 use crate::engine::{Area, Caller, Class, Engine, EngineError};
 use crate::georef::Georef;
 use crate::identity::identity_of;
-use crate::outputs::{Format, dense_sink};
 use crate::raster::Extent;
 
 /// Most blocks of a plan.
@@ -91,8 +90,7 @@ impl AreaPlan {
         });
         let (parts, windows) = counted.await.map_err(|_| EngineError::Panicked)??;
         if let Some((cols, rows)) = parts.iter().max_by_key(|(cols, rows)| cols.len() * rows.len()) {
-            let sink = dense_sink(job.scene.task(), Format::Tif, &job.render);
-            engine.check_area_size(&job.scene, &area.block(cols.clone(), rows.clone()), &*sink)?;
+            engine.check_area_size(&job.scene, &area.block(cols.clone(), rows.clone()), &*job.sink())?;
         }
         let pixels = parts.iter().map(|(cols, rows)| (cols.len() * rows.len()) as u64).sum();
         let transform = [t.pixel_width, t.row_skew, t.origin_x, t.col_skew, t.pixel_height, t.origin_y];
@@ -119,7 +117,7 @@ impl AreaPlan {
         let mut spent = Duration::ZERO;
         for _ in 0..2 {
             let started = Instant::now();
-            let sink = dense_sink(job.scene.task(), Format::Tif, &job.render);
+            let sink = job.sink();
             let memory = engine.area_memory(&job.scene, &window, &*sink);
             let _memory = memory.await?;
             engine.predict_area(&job.scene, &Caller::patient(Class::Job), &window, sink, |_| ()).await?;
