@@ -102,7 +102,7 @@ fn coarser_resolutions_lie_where_the_image_does() {
     let raster = open("overviews", bytes_of("jpeg2000/special_overviews.jp2")).unwrap();
     let full = whole(&raster, 0).unwrap();
     let georef = raster.info().georef.clone().unwrap();
-    // Without regard to where they lie it was 2.7, 8 and 19: the image rises by 5.5 grey levels a pixel.
+    // The image rises by 5.5 grey levels a pixel, so half a pixel, one and a half and three and a half off would be about 3, 8 and 19.
     for (halvings, most) in [(1, 0.5), (2, 1.2), (3, 3.0)] {
         let step = 1usize << halvings;
         let (width, height) = (full.width / step, full.height / step);

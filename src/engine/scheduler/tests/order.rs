@@ -135,6 +135,17 @@ fn an_answer_that_would_come_too_late_is_refused_on_arrival_with_the_time_that_o
 }
 
 #[test]
+fn one_slow_pass_refuses_nobody_for_its_length() {
+    let rig = Rig::new(64, 1, Duration::ZERO);
+    let caller = Caller { deadline: Some(rig.now() + 100 * SECOND), ..rig.caller(Class::Upload, rig.client) };
+    rig.measure(2);
+    assert!(rig.scheduler.check(&caller, &Rig::work(60)).is_ok(), "its own first passes will show it");
+    rig.measure(2);
+    let refused = rig.scheduler.check(&caller, &Rig::work(60)).expect_err("the second one confirms it");
+    assert!(matches!(refused, EngineError::TooLong { expected, .. } if expected == 120 * SECOND), "{refused}");
+}
+
+#[test]
 fn what_cannot_be_done_in_its_time_ends_as_soon_as_its_first_passes_show_it() {
     let run = |seconds: &[u64], passes, limit: Option<u64>| {
         let rig = Rig::new(64, 1, Duration::ZERO);
