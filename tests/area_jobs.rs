@@ -268,6 +268,9 @@ fn polygons_of_masks_in_blocks_cover_what_the_whole_covers() {
     std::fs::write(work.path("job.json"), job(4096).to_string()).expect("room on disk");
     assert!(work.run("whole", &[]).status.success());
     assert_eq!(files(&work.path("blocks/features")).len(), 2);
+    let (out, map) = (work.path("blocks"), work.path("water.pmtiles"));
+    let drawn = report(&run(&["tiles", &out.to_string_lossy(), "-o", &map.to_string_lossy(), "--quiet"]));
+    assert_eq!((&drawn["min_zoom"], &drawn["max_zoom"]), (&json!(2), &json!(4)), "as of the mask");
     let (blocks, whole) = (polygon_area(&work.path("blocks/features")), polygon_area(&work.path("whole/features")));
     // Of the area's 1330 square degrees; much of it is sea.
     assert!(whole > 200.0 && (blocks - whole).abs() < 1e-6 * whole, "{blocks} {whole}");

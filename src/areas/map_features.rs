@@ -24,8 +24,6 @@ const MAX_PLACES: usize = 10_000_000;
 const TILE_PX: usize = 256;
 /// Features are cut where they are so far outside of a tile, so that maps do not draw the cut; in pixels.
 const BUFFER_PX: f64 = 4.0;
-/// On the greatest zoom, half of the features are at least so large.
-const CLEAR_PX: f64 = 2.0;
 
 /// A feature on the square of the world.
 struct MapFeature {
@@ -35,6 +33,19 @@ struct MapFeature {
     bounds: [[f64; 2]; 2],
     category_id: usize,
     score: f32,
+}
+
+impl MapFeature {
+    /// Infinite if it has no edges.
+    fn shortest_edge(&self) -> f64 {
+        let edges = self.polygons.iter().flatten().flat_map(|ring| ring.windows(2));
+        edges.map(|ends| length(ends[0], ends[1])).filter(|edge| *edge > 0.0).fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// The longer side of the box between two corners.
+fn length(a: [f64; 2], b: [f64; 2]) -> f64 {
+    (b[0] - a[0]).abs().max((b[1] - a[1]).abs())
 }
 
 /// The features of a run.
@@ -84,15 +95,15 @@ impl<'a> FeatureMap<'a> {
         Bounds { min_x, min_y: min_y.max(-MAX_LAT), max_x, max_y: max_y.min(MAX_LAT) }
     }
 
-    /// The zoom at which all features are on about one tile, and that at which half of them are no smaller than two pixels.
+    /// The zoom at which all features are on about one tile, and that at which half of them have no edge shorter than a pixel: for
+    /// polygons of a mask, whose edges are its pixels, about that of the mask.
     pub(super) fn zooms(&self) -> (u8, u8) {
-        let longer = |[least, greatest]: [[f64; 2]; 2]| (greatest[0] - least[0]).max(greatest[1] - least[1]);
         let zoom = |side: f64| (-side.max(f64::MIN_POSITIVE).log2()).clamp(0.0, f64::from(MAX_ZOOM));
-        let mut sides: Vec<f64> = self.features.iter().map(|feature| longer(feature.bounds)).collect();
-        let middle = sides.len() / 2;
-        let median = *sides.select_nth_unstable_by(middle, f64::total_cmp).1;
-        let least = zoom(longer(self.bounds)).floor() as u8;
-        let greatest = zoom(median * TILE_PX as f64 / CLEAR_PX).ceil() as u8;
+        let least = zoom(length(self.bounds[0], self.bounds[1])).floor() as u8;
+        let mut edges: Vec<f64> = self.features.iter().map(MapFeature::shortest_edge).collect();
+        let middle = edges.len() / 2;
+        let median = *edges.select_nth_unstable_by(middle, f64::total_cmp).1;
+        let greatest = zoom(median * TILE_PX as f64).round() as u8;
         (least.min(greatest), greatest)
     }
 

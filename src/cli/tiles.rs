@@ -21,7 +21,7 @@ pub(super) struct TilesArgs {
     /// Coarsest zoom of the map [default: that at which all of it is on about one tile]
     #[arg(long, value_name = "ZOOM")]
     min_zoom: Option<u8>,
-    /// Finest zoom of the map [default: that of the rasters' resolution; of features, that at which half of them are two pixels or more]
+    /// Finest zoom of the map [default: that of the rasters' resolution; of features, that at which half of them have no edge shorter than a pixel]
     #[arg(long, value_name = "ZOOM")]
     max_zoom: Option<u8>,
     /// Show no progress bar (there is none anyway if stderr is not a terminal)
