@@ -12,6 +12,7 @@ the log, and a peak of memory beyond the budgets that the server was started wit
 import collections
 import glob
 import http.client
+import io
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 import zlib
 from urllib.parse import quote
 
@@ -100,6 +102,15 @@ def picture(side=40):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def folders(chip, count=6):
+    """A zip file of chips, each in the folder of its category."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for index in range(count):
+            file.writestr("%s/%d.npy" % ("ab"[index % 2], index), chip)
+    return packed.getvalue()
+
+
 class Seeds:
     """What is sound, to be spoilt."""
 
@@ -115,6 +126,7 @@ class Seeds:
             "static/demo/trees_osbs.tif", "tests/fixtures/raster/layouts/*", "tests/fixtures/raster/places/*",
             "tests/fixtures/raster/jpeg2000/*", "tests/fixtures/raster/pixels/*", "tests/fuzz/corpus/tiff/*",
             "tests/fuzz/corpus/jpeg2000/*", "tests/fuzz/corpus/npy/*", most=1 << 18)]
+        self.chips = [folders(npy((3, 40, 40))), folders(picture()), npy((6, 3, 40, 40)), npy((6, 3, 32, 32), "<f4"), folders(b"", 300)]
         self.tables = [data for _, data in files("tests/fixtures/indexes/*.parquet", "tests/fixtures/indexes/*.npy")]
         self.on_disk = files(
             "tests/fixtures/tiles/*tiles", "tests/fixtures/raster/layouts/*", "tests/fixtures/raster/places/*",
@@ -167,6 +179,11 @@ def nodes(value, path=()):
             yield from nodes(value[index], path + (index,))
 
 
+def repeated(value, times):
+    """The value so many times, fewer if it is long: texts of gigabytes would keep this script busy, not the server."""
+    return [value] * max(1, min(times, (1 << 20) // len(json.dumps(value))))
+
+
 def odd_value(rng, depth=0):
     kind = rng.randrange(8)
     if kind == 0:
@@ -176,7 +193,7 @@ def odd_value(rng, depth=0):
     if kind <= 4:
         return rng.choice(ODD_TEXTS)
     if kind == 5 and depth < 3:
-        return [odd_value(rng, depth + 1)] * rng.choice([1, 3, 1000])
+        return repeated(odd_value(rng, depth + 1), rng.choice([1, 3, 1000]))
     if kind == 6 and depth < 3:
         return {rng.choice(ODD_TEXTS): odd_value(rng, depth + 1), "type": rng.choice(["Point", "Polygon", "Feature", "segment"])}
     return rng.choice([[8.5, 25.0], [-10, 35, 20, 60], {"type": "Point", "coordinates": [8.5, 25.0]}])
@@ -184,8 +201,9 @@ def odd_value(rng, depth=0):
 
 def spoilt_document(rng, value):
     """The document with a few of its values exchanged, left out, added or repeated, as bytes."""
-    value = json.loads(json.dumps(value))
     for _ in range(rng.choice([0, 1, 1, 1, 2, 4])):
+        # What is repeated must not be one and the same, or the next fault is in all of it.
+        value = json.loads(json.dumps(value))
         path = rng.choice(list(nodes(value)))
         if not path:
             continue
@@ -196,7 +214,7 @@ def spoilt_document(rng, value):
         if kind == 0:
             del parent[path[-1]]
         elif kind == 1 and isinstance(parent, list):
-            parent[path[-1]:path[-1]] = [parent[path[-1]]] * rng.choice([1, 100])
+            parent[path[-1]:path[-1]] = repeated(parent[path[-1]], rng.choice([1, 100]))
         elif kind == 2 and isinstance(parent, dict):
             parent[rng.choice(ODD_TEXTS)] = parent[path[-1]]
         else:
@@ -276,17 +294,24 @@ class Client:
         if "json" in media:
             document = content[media].get("example") or {"id": "disk", "path": "one.tif"}
             return spoilt_document(rng, self.document(template, document)), media
-        pool = self.seeds.tables if "indexes" in template else self.seeds.rasters
+        of_chips = template.endswith(("/batch", "/chips")) and rng.random() < 0.7
+        pool = self.seeds.tables if "indexes" in template else self.seeds.chips if of_chips else self.seeds.rasters
         parts = [rng.choice(pool) for _ in range(rng.choice([1, 1, 2, 9]) if media.startswith("multipart") else 1)]
         parts = [spoilt(rng, part, pool) if rng.random() < 0.8 else part for part in parts]
         if template == "/v1/sources" and rng.random() < 0.5:
             return spoilt_document(rng, {"id": "disk", "path": self.disk_name()}), "application/json"
         if not media.startswith("multipart"):
             return parts[0], media
-        name = "chip" if template.endswith("/batch") else "table" if "indexes" in template else "image"
+        names = {"batch": "chip", "indexes": "table", "chips": "chips"}
+        name = names.get(template.rsplit("/", 1)[1], "image")
+        parts = [(name, part) for part in parts]
+        if name == "chips":
+            labels = [rng.choice(["a", "b", 3, None]) for _ in range(6)] if rng.random() < 0.5 else None
+            fit = {"id": "mine", "task": "ground", "type": "classification", **({"labels": labels} if labels else {})}
+            parts.insert(0, ("fit", spoilt_document(rng, fit) if rng.random() < 0.5 else json.dumps(fit).encode()))
         boundary = b"edge"
         form = b"".join(b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n\r\n%s\r\n' % (
-            boundary, name.encode(), quoted(rng.choice(["a.tif", *ODD_TEXTS[:8]])).encode(), part) for part in parts)
+            boundary, name.encode(), quoted(rng.choice(["a.tif", *ODD_TEXTS[:8]])).encode(), part) for name, part in parts)
         form += b"--%s--\r\n" % boundary
         return spoilt(rng, form, [form]) if rng.random() < 0.1 else form, media + "; boundary=edge"
 
@@ -366,7 +391,8 @@ class Fuzz:
             self.slowest[operation] = max(self.slowest[operation], taken)
             done = sum(sum(counts.values()) for counts in self.counts.values())
             if done % 2000 == 0:
-                print("%d requests, VmHWM %s kB, %d findings" % (done, self.server.status("VmHWM"), len(self.findings)), file=sys.stderr, flush=True)
+                print("%d requests, VmHWM %s kB, VmRSS %s kB, %d findings" % (
+                    done, self.server.status("VmHWM"), self.server.status("VmRSS"), len(self.findings)), file=sys.stderr, flush=True)
             if status == "202" and answer.getheader("Location"):
                 self.jobs.append(answer.getheader("Location").rsplit("/", 1)[1])
             is_refusal = status == "503" and answer.getheader("Retry-After") or status == "502"

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,68 +29,155 @@ const UNFINISHED: &str = ".toml-part";
 /// How long ago an unfinished manifest must have been written for its writer to be taken for dead: processes may share a directory.
 const LEFTOVER_AGE: Duration = Duration::from_secs(600);
 
-/// Adds the model that `manifest` describes, whose checkpoint must be there and fit, and keeps the manifest in `models_dir`, if
-/// there is one.
-pub(super) async fn register(
-    models: &Models,
-    models_dir: Option<&Path>,
-    manifest: Manifest,
-) -> Result<ModelStatus, EngineError> {
-    let spec = describe(&manifest, models)?;
-    register_spec(models, models_dir, manifest, spec).await
+/// Users' own models with their files, which are changed together.
+#[derive(Clone)]
+pub(super) struct Manifests {
+    models: Models,
+    /// Where manifests are kept; without it they are forgotten when the process ends.
+    directory: Option<PathBuf>,
+    /// Held while a model and its files change: a model that is removed while it is being added has no file afterwards.
+    changing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Manifests {
+    /// The models of the manifests in `directory`, which are added to `models`.
+    pub(super) fn open(models: Models, directory: Option<PathBuf>) -> Self {
+        if let Some(directory) = &directory {
+            register_stored(&models, directory);
+        }
+        Self { models, directory, changing: Arc::default() }
+    }
+
+    /// Adds the model that `manifest` describes, whose checkpoint must be there and fit, and keeps the manifest.
+    ///
+    /// # Errors
+    /// If it does not, the id is taken, there are too many, or the manifest cannot be written.
+    pub(super) async fn register(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
+        let spec = describe(&manifest, &self.models)?;
+        check(&self.models, &manifest, &spec).await?;
+        self.change(|this| async move { this.add(manifest, spec).await }).await
+    }
+
+    /// Adds the model that `manifest` describes, and keeps it and the file `heads` with the weights of its heads. If the same model with
+    /// the same weights is there already, it is returned.
+    ///
+    /// # Errors
+    /// As [`Manifests::register`].
+    pub(super) async fn register_fitted(&self, manifest: Manifest, heads: Bytes) -> Result<ModelStatus, EngineError> {
+        let manifest = Manifest { head_weights: Some(heads_name(&manifest.id)), ..manifest };
+        self.change(|this| async move { this.add_fitted(manifest, heads).await }).await
+    }
+
+    /// Removes a registered model, its manifest, and the weights that were fitted for it; another weights file stays.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`], [`EngineError::BuiltIn`], or if a file cannot be deleted: then the model stays.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let id = id.to_owned();
+        self.change(|this| async move {
+            let spec = this.models.removable(&id)?;
+            this.delete_files(&spec).await?;
+            this.models.remove(&id).await.map(drop)
+        })
+        .await
+    }
+
+    /// Runs one change after the other, each to its end, whether or not its client still waits.
+    async fn change<T: Send + 'static, F: Future<Output = Result<T, EngineError>> + Send + 'static>(
+        &self,
+        change: impl FnOnce(Self) -> F + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let this = self.clone();
+        let alone = async move {
+            let _held = this.changing.clone().lock_owned().await;
+            change(this).await
+        };
+        tokio::spawn(alone).await.map_err(|_| EngineError::Panicked)?
+    }
+
+    async fn add(&self, manifest: Manifest, spec: ModelSpec) -> Result<ModelStatus, EngineError> {
+        let id = spec.id.clone();
+        self.models.register(spec, self.directory.is_some())?;
+        let Some(directory) = self.directory.clone() else { return self.models.status(&id) };
+        let name = id.clone();
+        let written = tokio::task::spawn_blocking(move || write(&manifest, &directory, &name))
+            .await
+            .unwrap_or(Err(EngineError::Panicked));
+        if let Err(error) = written {
+            self.models.remove(&id).await?;
+            return Err(error);
+        }
+        self.models.status(&id)
+    }
+
+    async fn add_fitted(&self, manifest: Manifest, heads: Bytes) -> Result<ModelStatus, EngineError> {
+        let mut spec = describe(&manifest, &self.models)?;
+        let (known, id) = (self.models.spec(&spec.id).ok(), spec.id.clone());
+        let Some(directory) = self.directory.clone() else {
+            if let WeightsSpec::OnBase { heads: file, .. } = &mut spec.weights {
+                *file = HeadsFile::Memory(heads);
+            }
+            return match known {
+                Some(known) if *known == spec => self.models.status(&id),
+                _ => self.add_checked(manifest, spec).await,
+            };
+        };
+        let path = directory.join(heads_name(&id));
+        let kept = {
+            let (path, id) = (path.clone(), id.clone());
+            let keep = move || match std::fs::read(&path) {
+                Ok(there) if there == heads => Ok(Kept::Before),
+                Ok(_) => Ok(Kept::Other),
+                Err(_) => write_file(&directory, &heads_name(&id), &heads)
+                    .map(|()| Kept::Now)
+                    .map_err(|source| store_error(&id, source)),
+            };
+            tokio::task::spawn_blocking(keep).await.map_err(|_| EngineError::Panicked)??
+        };
+        match (kept, known) {
+            (Kept::Before, Some(known)) if *known == spec => self.models.status(&id),
+            (_, Some(_)) => Err(EngineError::Exists { what: "model", id }),
+            (Kept::Other, None) => Err(EngineError::Exists { what: "a file of the models directory", id: heads_name(&id) }),
+            (kept, None) => {
+                let registered = self.add_checked(manifest, spec).await;
+                if registered.is_err() && matches!(kept, Kept::Now) {
+                    // The error of the registration is the one to report.
+                    let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+                }
+                registered
+            }
+        }
+    }
+
+    async fn add_checked(&self, manifest: Manifest, spec: ModelSpec) -> Result<ModelStatus, EngineError> {
+        check(&self.models, &manifest, &spec).await?;
+        self.add(manifest, spec).await
+    }
+
+    async fn delete_files(&self, spec: &ModelSpec) -> Result<(), EngineError> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let mut paths = vec![directory.join(format!("{}.toml", spec.id))];
+        match &spec.weights {
+            WeightsSpec::OnBase { heads: HeadsFile::Path(path), .. } if *path == directory.join(heads_name(&spec.id)) => {
+                paths.push(path.clone());
+            }
+            _ => {}
+        }
+        let delete = move || {
+            paths.iter().map(std::fs::remove_file).try_for_each(|deleted| match deleted {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
+                _ => Ok(()),
+            })
+        };
+        let deleted = tokio::task::spawn_blocking(delete).await.map_err(|_| EngineError::Panicked)?;
+        deleted.map_err(|source| store_error(&spec.id, source))
+    }
 }
 
 /// What a fit would be registered as.
 pub(super) fn describe_fitted(manifest: &Manifest, models: &Models) -> Result<ModelSpec, EngineError> {
     let head_weights = Some(heads_name(&manifest.id));
     describe(&Manifest { head_weights, ..manifest.clone() }, models)
-}
-
-/// Adds the model that `manifest` describes, and keeps it and the file `heads` with the weights of its heads: in `models_dir`, if there
-/// is one, else in memory. If the same model with the same weights is there already, it is returned.
-pub(super) async fn register_fitted(
-    models: &Models,
-    models_dir: Option<&Path>,
-    manifest: Manifest,
-    heads: Bytes,
-) -> Result<ModelStatus, EngineError> {
-    let manifest = Manifest { head_weights: Some(heads_name(&manifest.id)), ..manifest };
-    let mut spec = describe(&manifest, models)?;
-    let (known, id) = (models.spec(&spec.id).ok(), spec.id.clone());
-    let Some(models_dir) = models_dir else {
-        if let WeightsSpec::OnBase { heads: file, .. } = &mut spec.weights {
-            *file = HeadsFile::Memory(heads);
-        }
-        return match known {
-            Some(known) if *known == spec => models.status(&id),
-            _ => register_spec(models, None, manifest, spec).await,
-        };
-    };
-    let path = models_dir.join(heads_name(&id));
-    let kept = {
-        let (models_dir, path, id, heads) = (models_dir.to_owned(), path.clone(), id.clone(), heads.clone());
-        let keep = move || match std::fs::read(&path) {
-            Ok(there) if there == heads => Ok(Kept::Before),
-            Ok(_) => Ok(Kept::Other),
-            Err(_) => write_file(&models_dir, &heads_name(&id), &heads)
-                .map(|()| Kept::Now)
-                .map_err(|source| store_error(&id, source)),
-        };
-        tokio::task::spawn_blocking(keep).await.map_err(|_| EngineError::Panicked)??
-    };
-    match (kept, known) {
-        (Kept::Before, Some(known)) if *known == spec => models.status(&id),
-        (_, Some(_)) => Err(EngineError::Exists { what: "model", id }),
-        (Kept::Other, None) => Err(EngineError::Exists { what: "a file of the models directory", id: heads_name(&id) }),
-        (kept, None) => {
-            let registered = register_spec(models, Some(models_dir), manifest, spec).await;
-            if registered.is_err() && matches!(kept, Kept::Now) {
-                // The error of the registration is the one to report.
-                let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
-            }
-            registered
-        }
-    }
 }
 
 /// How a file came to be where it is to be kept.
@@ -131,51 +218,8 @@ pub(super) async fn check(models: &Models, manifest: &Manifest, spec: &ModelSpec
     )
 }
 
-async fn register_spec(
-    models: &Models,
-    models_dir: Option<&Path>,
-    manifest: Manifest,
-    spec: ModelSpec,
-) -> Result<ModelStatus, EngineError> {
-    check(models, &manifest, &spec).await?;
-    let id = spec.id.clone();
-    // Registered first: of two requests for one id the second fails here and writes nothing.
-    models.register(spec, models_dir.is_some())?;
-    let Some(models_dir) = models_dir else { return models.status(&id) };
-    let (name, models_dir) = (id.clone(), models_dir.to_owned());
-    let written = tokio::task::spawn_blocking(move || write(&manifest, &models_dir, &name))
-        .await
-        .unwrap_or(Err(EngineError::Panicked));
-    if let Err(error) = written {
-        models.remove(&id).await?;
-        return Err(error);
-    }
-    models.status(&id)
-}
-
-/// Removes a registered model, its manifest, and the weights that were fitted for it; another weights file stays.
-pub(super) async fn remove(models: &Models, models_dir: Option<&Path>, id: &str) -> Result<(), EngineError> {
-    let spec = models.remove(id).await?;
-    let Some(models_dir) = models_dir else { return Ok(()) };
-    let mut paths = vec![models_dir.join(format!("{id}.toml"))];
-    match &spec.weights {
-        WeightsSpec::OnBase { heads: HeadsFile::Path(path), .. } if *path == models_dir.join(heads_name(id)) => {
-            paths.push(path.clone());
-        }
-        _ => {}
-    }
-    let remove = move || {
-        paths.iter().map(std::fs::remove_file).try_for_each(|removed| match removed {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
-            _ => Ok(()),
-        })
-    };
-    let removed = tokio::task::spawn_blocking(remove).await.map_err(|_| EngineError::Panicked)?;
-    removed.map_err(|source| store_error(id, source))
-}
-
 /// Registers every manifest of the models directory; one that cannot be used is logged and skipped.
-pub(super) fn register_stored(models: &Models, models_dir: &Path) {
+fn register_stored(models: &Models, models_dir: &Path) {
     let Ok(entries) = std::fs::read_dir(models_dir) else { return };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.iter().filter(|path| is_leftover(path)).for_each(|path| drop(std::fs::remove_file(path)));

@@ -84,9 +84,10 @@ pub use window::{Timings, WindowOptions};
 use crate::budget::{MemoryBudget, MemoryGrant};
 use crate::prediction::{DenseSink, Prediction};
 use crate::raster::Raster;
-use crate::weights::WeightsLocator;
+use crate::weights::{WeightsLocator, WeightsPlace};
 use crate::zoo::{Manifest, ModelSpec};
 use device::DeviceWorker;
+use manifests::Manifests;
 use reading::Reading;
 use scene_imagery::SceneImagery;
 use window::Windows;
@@ -111,13 +112,13 @@ pub struct EngineOptions {
 /// Models, sources, caches and the device.
 pub struct Engine {
     models: Models,
+    manifests: Manifests,
     sources: Sources,
     indexes: Arc<Indexes>,
     windows: Windows,
     worker: Arc<DeviceWorker>,
     reading: Arc<Reading>,
     scenes: SceneOptions,
-    models_dir: Option<PathBuf>,
 }
 
 impl Engine {
@@ -138,11 +139,9 @@ impl Engine {
         let worker = DeviceWorker::start(device.clone(), options.batches).map_err(store("the device thread"))?;
         let worker = Arc::new(worker);
         let models = Models::new(specs, locator, device, &options.models);
-        if let Some(models_dir) = &options.models_dir {
-            manifests::register_stored(&models, models_dir);
-        }
         let reading = Arc::new(Reading::new());
         Ok(Self {
+            manifests: Manifests::open(models.clone(), options.models_dir.clone()),
             models,
             sources: Sources::open(&options.sources)?,
             // After the sources, whose lock ensures that no other process uses the data directory.
@@ -151,7 +150,6 @@ impl Engine {
             worker,
             reading,
             scenes: options.scenes.clone(),
-            models_dir: options.models_dir.clone(),
         })
     }
 
@@ -277,11 +275,15 @@ impl Engine {
         scene::predict((plan, caller), &imagery, sink, report, parts).await
     }
 
-    /// Changes whenever the weights of a planned scene do. They are loaded to know it.
+    /// Changes whenever the weights of a planned scene do. Those that are not on this machine are fetched to know it.
     ///
     /// # Errors
     /// If they cannot be had.
     pub async fn weights_revision(&self, plan: &ScenePlan) -> Result<Arc<str>, EngineError> {
+        let here = self.models.weights(&plan.model.spec)?;
+        if here.place != WeightsPlace::Remote {
+            return Ok(here.revision);
+        }
         Ok(self.models.load_spec(&plan.model.spec).await?.revision.clone())
     }
 
@@ -414,7 +416,7 @@ impl Engine {
     pub async fn register_model(&self, manifest: Manifest) -> Result<ModelStatus, EngineError> {
         match self.sources.documents().store() {
             Some(store) => shared_models::register(&self.models, store, manifest, None).await,
-            None => manifests::register(&self.models, self.models_dir.as_deref(), manifest).await,
+            None => self.manifests.register(manifest).await,
         }
     }
 
@@ -425,7 +427,7 @@ impl Engine {
     async fn register_fitted(&self, manifest: Manifest, heads: Bytes) -> Result<ModelStatus, EngineError> {
         match self.sources.documents().store() {
             Some(store) => shared_models::register(&self.models, store, manifest, Some(heads)).await,
-            None => manifests::register_fitted(&self.models, self.models_dir.as_deref(), manifest, heads).await,
+            None => self.manifests.register_fitted(manifest, heads).await,
         }
     }
 
@@ -439,7 +441,7 @@ impl Engine {
         {
             return Ok(());
         }
-        manifests::remove(&self.models, self.models_dir.as_deref(), id).await
+        self.manifests.remove(id).await
     }
 
     /// Requests waiting for the device.

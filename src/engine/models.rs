@@ -290,15 +290,24 @@ impl Models {
         self.shared.known.read().ignore_poison().iter().filter_map(name).collect()
     }
 
+    /// The specification of a model that may be removed.
+    ///
+    /// # Errors
+    /// As [`Models::remove`].
+    pub(super) fn removable(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
+        let spec = self.spec(id)?;
+        if spec.origin != ModelOrigin::Registered {
+            return Err(EngineError::BuiltIn { what: "model", id: id.to_owned() });
+        }
+        Ok(spec)
+    }
+
     /// Removes a registered model.
     ///
     /// # Errors
     /// [`EngineError::UnknownModel`], or [`EngineError::BuiltIn`] for the catalogue's own.
     pub async fn remove(&self, id: &str) -> Result<Arc<ModelSpec>, EngineError> {
-        let spec = self.spec(id)?;
-        if spec.origin != ModelOrigin::Registered {
-            return Err(EngineError::BuiltIn { what: "model", id: id.to_owned() });
-        }
+        let spec = self.removable(id)?;
         self.shared.known.write().ignore_poison().remove(id);
         self.shared.loaded.invalidate(id).await;
         Ok(spec)

@@ -215,3 +215,21 @@ async fn indexes_outlive_the_server_and_go_when_they_are_removed() {
     request(&router, "GET", &path).await.problem(404);
     assert_eq!(std::fs::read_dir(directory.path().join("indexes")).unwrap().count(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_removals_at_once_one_removes_and_the_others_find_nothing() {
+    let router = fresh();
+    for _ in 0..10 {
+        let path = "/v1/indexes?id=cells";
+        let made = post_to(&router, path, "application/vnd.apache.parquet", table("cells.parquet")).await;
+        assert_eq!(made.status.as_u16(), 201, "{}", String::from_utf8_lossy(&made.body));
+        let mut removals = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let router = router.clone();
+            removals.spawn(async move { request(&router, "DELETE", "/v1/indexes/cells").await.status.as_u16() });
+        }
+        let mut answers = removals.join_all().await;
+        answers.sort_unstable();
+        assert_eq!(answers, [204, 404, 404, 404, 404, 404]);
+    }
+}

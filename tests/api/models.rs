@@ -73,6 +73,31 @@ async fn a_registered_model_survives_a_restart_until_it_is_removed() {
     send_plain(&router_over(dir.path()), "GET", "/v1/models/kept").await.problem(404);
 }
 
+/// Whatever the order: a model that is there has a manifest, and one that is not has none, so both are the same after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_removed_while_it_is_registered_is_there_with_its_manifest_or_gone_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = router_over(dir.path());
+    let manifest = new_head("brief", "segment", &["a", "b"]);
+    for round in 0..30 {
+        let mut changes = tokio::task::JoinSet::new();
+        for change in 0..6 {
+            let (router, manifest) = (router.clone(), manifest.clone());
+            changes.spawn(async move {
+                let reply = match change % 2 {
+                    0 => register(&router, &manifest).await,
+                    _ => send_plain(&router, "DELETE", "/v1/models/brief").await,
+                };
+                reply.status.as_u16()
+            });
+        }
+        let answers = changes.join_all().await;
+        assert!(answers.iter().all(|status| [201, 204, 404, 409].contains(status)), "round {round}: {answers:?}");
+        let is_there = send_plain(&router, "GET", "/v1/models/brief").await.status == 200;
+        assert_eq!(dir.path().join("brief.toml").exists(), is_there, "round {round}: {answers:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_checkpoint_of_ones_own_is_served_from_the_models_directory() {
     let dir = tempfile::tempdir().unwrap();

@@ -87,10 +87,7 @@ impl Indexes {
     /// [`EngineError::UnknownIndex`].
     pub fn get(&self, id: &str) -> Result<Arc<Index>, EngineError> {
         let open = self.open.lock().ignore_poison();
-        open.get(id).cloned().ok_or_else(|| EngineError::UnknownIndex {
-            id: id.to_owned(),
-            suggestion: nearest(id, open.keys().map(String::as_str)),
-        })
+        open.get(id).cloned().ok_or_else(|| unknown(id, &open))
     }
 
     /// Makes an index of a table: a Parquet file, or an array of numpy. Without an id it gets one from the table's bytes. Blocks.
@@ -168,11 +165,17 @@ impl Indexes {
     /// # Errors
     /// [`EngineError::UnknownIndex`], and those of the file system.
     pub fn remove(&self, id: &str) -> Result<(), EngineError> {
-        self.get(id)?;
         let hidden = self.root.path().join(private_file::unfinished_name(id));
-        // Once it has its hidden name, it is gone, whatever happens then.
-        std::fs::rename(self.root.path().join(id), &hidden).map_err(store(id))?;
-        self.open.lock().ignore_poison().remove(id);
+        {
+            // Of two requests for one id, the second finds none; and one that is made as soon as the name is free is not taken for it.
+            let mut open = self.open.lock().ignore_poison();
+            if !open.contains_key(id) {
+                return Err(unknown(id, &open));
+            }
+            // Once it has its hidden name, it is gone, whatever happens then.
+            std::fs::rename(self.root.path().join(id), &hidden).map_err(store(id))?;
+            open.remove(id);
+        }
         private_file::sync_names(self.root.path()).map_err(store(id))?;
         std::fs::remove_dir_all(hidden).map_err(store(id))
     }
@@ -204,6 +207,11 @@ impl Drop for Unfinished {
         // What is left of it is of no use, and removed at the next start at the latest.
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The error of an id that none of the indexes has.
+fn unknown(id: &str, open: &BTreeMap<String, Arc<Index>>) -> EngineError {
+    EngineError::UnknownIndex { id: id.to_owned(), suggestion: nearest(id, open.keys().map(String::as_str)) }
 }
 
 /// For `map_err`: the error of storing an index.
