@@ -27,7 +27,8 @@ RUN --mount=type=cache,target=/root/.cargo/registry --mount=type=cache,target=/b
     && cp target/release/satlas-serve /satlas-serve
 
 FROM ${RUN_IMAGE}
-RUN useradd --system --uid 10001 --create-home --home-dir /data satlas
+# /results is for a volume that servers and workers share; it takes the owner of the folder.
+RUN useradd --system --uid 10001 --create-home --home-dir /data satlas && install --directory --owner=satlas /results
 COPY --from=build /satlas-serve /usr/local/bin/satlas-serve
 USER satlas
 WORKDIR /data

@@ -100,6 +100,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
             "budget",
             "engine",
             "error",
+            "fleet",
             "georef",
             "identity",
             "ip_range",

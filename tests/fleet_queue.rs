@@ -207,6 +207,35 @@ fn attempts_are_capped_and_a_failed_block_is_tried_again_alone() {
 }
 
 #[test]
+fn a_job_that_has_ended_can_be_forgotten() {
+    on_each(async |queue| {
+        let queue = &*queue;
+        let conflict = async |id: JobId| matches!(queue.remove(id).await, Err(FleetError::Conflict { .. }));
+        // Done, done with failures, cancelled.
+        let ids = [submit(queue, 1).await, submit(queue, 1).await, submit(queue, 1).await];
+        for id in ids {
+            assert!(conflict(id).await, "it is running");
+        }
+        assert!(queue.complete(&claim(queue, ids[0], LONG).await).await.unwrap());
+        assert!(queue.bury(&claim(queue, ids[1], LONG).await, "no imagery").await.unwrap());
+        for id in &ids[..2] {
+            assert!(conflict(*id).await, "the collection is missing");
+            assert!(queue.complete(&claim(queue, *id, LONG).await).await.unwrap());
+        }
+        queue.cancel(ids[2]).await.unwrap();
+        for id in ids {
+            let job = found(queue, id).await;
+            assert_eq!((job.model.as_str(), job.task.as_str(), job.last_done_s.is_some()), ("world", "", id == ids[0]));
+            queue.remove(id).await.unwrap();
+            assert_eq!(queue.jobs(Some(id), 1).await.unwrap(), []);
+            assert_eq!(queue.failures(id, 10).await.unwrap(), []);
+            assert!(matches!(queue.remove(id).await, Err(FleetError::UnknownJob { .. })));
+            assert_eq!(queue.claim(id, LONG).await.unwrap(), None);
+        }
+    });
+}
+
+#[test]
 fn a_cancelled_job_takes_its_leases_with_it() {
     on_each(async |queue| {
         let queue = &*queue;

@@ -33,7 +33,7 @@ pub(super) struct PlannedArea {
     pub(super) plan: AreaPlan,
     area: Area,
     /// Where its files go, if the server does not keep them.
-    destination: Option<String>,
+    pub(super) destination: Option<String>,
 }
 
 /// Checks a job and plans its blocks, with an estimate of the time if passes of the model have been measured.

@@ -1,8 +1,16 @@
 //! `Range` and `If-Range` (RFC 9110, section 14): the part of a stored body that a client asks for.
 
+use std::io;
 use std::ops::RangeInclusive;
 
-use axum::http::{HeaderMap, Method, header};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::Stream;
+
+use super::error::Problem;
+use super::problem_kind::ProblemKind;
 
 /// What of a body to send.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +39,35 @@ pub(super) fn wanted(method: &Method, headers: &HeaderMap, len: u64, etag: &str)
         Some(Spec::From(first, last)) => BodyPart::Bytes(first..=last.min(len - 1)),
         Some(Spec::Last(count)) => BodyPart::Bytes(len.saturating_sub(count)..=len - 1),
     }
+}
+
+/// A response with a part of a body of `bytes` bytes. `read` gives, from a position on, a stream of so many bytes, which are read while
+/// they are sent.
+///
+/// # Errors
+/// Those of `read`.
+pub(super) fn send<S: Stream<Item = io::Result<Bytes>> + Send + 'static>(
+    bytes: u64,
+    part: BodyPart,
+    read: impl FnOnce(u64, u64) -> Result<S, Problem>,
+) -> Result<Response, Problem> {
+    let (status, first, length) = match part {
+        BodyPart::Whole => (StatusCode::OK, 0, bytes),
+        BodyPart::Bytes(range) => (StatusCode::PARTIAL_CONTENT, *range.start(), range.end() - range.start() + 1),
+        BodyPart::Unsatisfiable => {
+            let detail = format!("Range: found one that begins behind the end of the {bytes} bytes of the result");
+            let problem = Problem { kind: ProblemKind::UnsatisfiableRange, detail, retry_after: None };
+            return Ok(([(header::CONTENT_RANGE, format!("bytes */{bytes}"))], problem).into_response());
+        }
+    };
+    let mut response = (status, Body::from_stream(read(first, length)?)).into_response();
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if status == StatusCode::PARTIAL_CONTENT {
+        let range = format!("bytes {first}-{}/{bytes}", first + length - 1);
+        response.headers_mut().insert(header::CONTENT_RANGE, range.parse().map_err(Problem::internal)?);
+    }
+    Ok(response)
 }
 
 /// One range as it is written.

@@ -31,6 +31,7 @@ mod pulse;
 mod results;
 mod route_metrics;
 mod routes;
+mod shared_jobs;
 mod spool;
 mod state;
 mod stored_answer;

@@ -28,17 +28,27 @@ impl Results {
                           --result-root, and `satlas-serve run` writes to a folder or a bucket";
             return Err(Problem::invalid(detail));
         };
-        let is_plain = |part: &str| {
-            let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-            !part.is_empty() && !part.starts_with('.') && part.bytes().all(letters)
-        };
-        if name.len() > MAX_NAME || !name.split('/').all(is_plain) {
+        if !is_plain(name) {
             let needed =
                 "a name such as water/2024 is needed: letters, digits, _, - and . between slashes, none of them first";
             return Err(Problem::new(ErrorKind::Invalid, format!("destination: found {name:?}; {needed}")));
         }
         Ok(format!("{}/{name}", root.trim_end_matches('/')))
     }
+
+    /// True if a place is one that [`place`](Self::place) gives: this server can read it if it sees the place at all.
+    pub(super) fn has(&self, place: &str) -> bool {
+        let root = self.root.as_deref().map(|root| root.trim_end_matches('/'));
+        let name = root.and_then(|root| place.strip_prefix(root)?.strip_prefix('/'));
+        name.is_some_and(is_plain)
+    }
+}
+
+/// True if a name leads nowhere but below what it is a name in: letters, digits, `_`, `-` and `.` between slashes, none of them first.
+pub(super) fn is_plain(name: &str) -> bool {
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(letters);
+    name.len() <= MAX_NAME && name.split('/').all(part)
 }
 
 #[cfg(test)]
@@ -52,6 +62,16 @@ mod tests {
         for name in ["", "/etc", "..", "a/../b", "a//b", ".hidden", "a b", "s3://other", "a\\b", &"a".repeat(201)] {
             assert!(results.place(name).unwrap_err().detail.contains("a name such as"), "{name}");
         }
+        for (place, is_there) in [
+            ("s3://bucket/results/water/2024-06", true),
+            ("s3://bucket/results", false),
+            ("s3://bucket/results-of-others/water", false),
+            ("s3://bucket/results/../others", false),
+            ("/bucket/results/water", false),
+        ] {
+            assert_eq!(results.has(place), is_there, "{place}");
+        }
+        assert!(!Results::below(None).has("/water"));
         assert!(Results::below(None).place("water").unwrap_err().detail.contains("--result-root"));
     }
 }

@@ -12,10 +12,12 @@ use super::prediction::Predictor;
 use super::pulse::Pulse;
 use super::results::Results;
 use super::route_metrics::RouteMetrics;
+use super::shared_jobs::SharedJobs;
 use super::spool::Spool;
 use super::tile_cache::TileCache;
 use super::work::JobWork;
 use crate::engine::Engine;
+use crate::fleet::DatabaseUrl;
 use crate::ip_range::IpRange;
 use crate::jobs::{JobError, JobOptions, Jobs};
 use crate::raster::Limits;
@@ -46,6 +48,8 @@ pub struct ApiOptions {
     pub result_root: Option<String>,
     /// The cache of encoded tiles that servers share.
     pub shared_cache: Option<SharedCache>,
+    /// The database through which servers and workers share area jobs.
+    pub database_url: Option<DatabaseUrl>,
     /// Settings of background predictions.
     pub jobs: JobOptions,
 }
@@ -64,6 +68,7 @@ impl Default for ApiOptions {
             tile_cache_bytes: 256 << 20,
             result_root: None,
             shared_cache: None,
+            database_url: None,
             jobs: JobOptions::default(),
         }
     }
@@ -79,6 +84,7 @@ struct StateParts {
     engine: Arc<Engine>,
     predictor: Predictor,
     jobs: Jobs,
+    shared_jobs: Option<SharedJobs>,
     spool: Spool,
     options: ApiOptions,
     tiles: TileCache,
@@ -108,11 +114,14 @@ impl AppState {
         let jobs = Jobs::open(&options.jobs, Arc::new(work))?;
         // Must come after the jobs: their lock ensures that no other process uses the data directory.
         let spool = Spool::new(options.jobs.data_dir.as_deref(), options.max_upload_bytes);
+        let results = Results::below(options.result_root.clone());
+        let shared_jobs = options.database_url.clone().map(|url| SharedJobs::new(url, results));
         let (requests, stopping, closing, over, pulse) = Default::default();
         let parts = StateParts {
             engine,
             predictor,
             jobs,
+            shared_jobs,
             spool,
             options,
             tiles,
@@ -149,6 +158,11 @@ impl AppState {
     /// Background predictions.
     pub(crate) fn jobs(&self) -> &Jobs {
         &self.shared.jobs
+    }
+
+    /// Area jobs that workers do, if this server shares any.
+    pub(super) fn shared_jobs(&self) -> Option<&SharedJobs> {
+        self.shared.shared_jobs.as_ref()
     }
 
     /// Where area jobs may put their results.

@@ -46,6 +46,11 @@ impl Destination {
         is_remote(place) || Path::new(place).is_absolute()
     }
 
+    /// False if the place is a folder that is not there, such as one of another machine.
+    pub fn exists(place: &str) -> bool {
+        is_remote(place) || Path::new(place).is_dir()
+    }
+
     /// True if there is a file of this name.
     pub(super) async fn has(&self, name: &str) -> Result<bool, AreaError> {
         match self {

@@ -13,6 +13,7 @@
 //! | `block` | one block from imagery to the bytes of its file |
 //! | `encoding` | how the cells of embeddings are stored in all blocks |
 //! | `destination`, `folder` | where files go: each put there once |
+//! | `result_file` | one of those files, read in pieces |
 //! | `run` | the blocks of a shard, one after the other |
 //! | `archive` | the folder as one file |
 //! | `map`, `map_rasters`, `map_features`, `pmtiles` | results as map tiles in one file |
@@ -32,6 +33,7 @@ mod map_rasters;
 mod mosaic;
 mod plan;
 mod pmtiles;
+mod result_file;
 mod run;
 mod shard;
 mod stac;
@@ -45,6 +47,7 @@ pub use folder::Folder;
 pub use job::{AreaJob, BlockOptions};
 pub use map::{MapReport, write_map};
 pub use plan::{AreaPlan, Block, Estimate};
+pub use result_file::ResultFile;
 pub use run::{FailedBlock, Progress, Report, RunOptions, run};
 pub(crate) use run::{agreed, cover, is_made, make, note_failure};
 pub use shard::Shard;

@@ -81,14 +81,17 @@ pub(super) struct JobsArgs {
 pub(super) fn submit(arguments: SubmitArgs) -> Result<(), CommandError> {
     let config = engine_config(arguments.engine, arguments.server)?;
     let engine = server::engine(&config)?;
+    let database = database(&config)?;
+    let runtime = runtime()?;
+    // The job's model or source may be one that a server has registered.
+    runtime.block_on(server::share_registrations(&engine, database))?;
     let Job { job, named_destination, .. } = area::read(&engine, &arguments.job)?;
     let destination = arguments.destination.or(named_destination);
     let destination =
         destination.ok_or("destination: found none; --destination PLACE, which every worker sees, is needed")?;
     let bar = progress_bar(arguments.quiet, "{pos} blocks sent")?;
     let shown = bar.clone();
-    let database = database(&config)?;
-    let submitted = runtime()?.block_on(async {
+    let submitted = runtime.block_on(async {
         let queue = database.open().await?;
         let progress = Arc::new(move |sent: usize| shown.set_position(sent as u64));
         fleet::submit(&engine, &*queue, &job, &destination, progress).await
@@ -108,19 +111,22 @@ pub(super) fn worker(arguments: WorkerArgs) -> Result<(), CommandError> {
     let runtime = runtime()?;
     // Before the engine starts, so that its first metrics count too.
     let listener = runtime.block_on(WorkerServer::bind(config.address()))?;
-    let engine = server::engine(&config)?;
+    let engine = Arc::new(server::engine(&config)?);
     runtime.block_on(async {
+        server::share_registrations(&engine, database).await?;
         let queue = database.open().await?;
         let options = WorkerOptions { lease: arguments.lease.0 };
-        let worker = Worker::new(engine, queue, Box::new(read_stored), options);
+        let worker = Worker::new(engine.clone(), queue, Box::new(read_stored), options);
         let (stop, stopping) = watch::channel(false);
         let serving = async {
             let served = listener.serve(worker.status()).await;
             stop.send_replace(true);
             served
         };
-        let ((), served) = tokio::join!(worker.work(stopping), serving);
-        Ok::<_, CommandError>(served?)
+        tokio::select! {
+            ((), served) = async { tokio::join!(worker.work(stopping), serving) } => Ok::<_, CommandError>(served?),
+            () = server::follow_registrations(&engine) => Ok(()),
+        }
     })?;
     // What was given up may still hold threads; nothing that matters is lost with them.
     runtime.shutdown_background();

@@ -91,7 +91,7 @@ pub struct ServerSettings {
     /// Allow POST /v1/sources to register files under this directory by path
     #[arg(long, value_name = "DIR")]
     pub source_root: Option<PathBuf>,
-    /// Let area jobs over HTTP write below this folder, or prefix of a bucket such as s3://bucket/results: their destination is a name below it
+    /// Let area jobs over HTTP write below this folder, or prefix of a bucket such as s3://bucket/results: their destination is a name below it. With --database-url, workers do these jobs, if the folder is an absolute path or it is a bucket
     #[arg(long, value_name = "PLACE")]
     pub result_root: Option<String>,
     /// Where imagery may be fetched from
@@ -146,7 +146,7 @@ pub struct ServerSettings {
     /// Memory for encoded tiles
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub tile_memory: ByteSize,
-    /// Share sources by reference and registered models with other servers through this database, or area jobs with workers: postgres://USER:PASSWORD@HOST:PORT/DATABASE; for the workers of one machine sqlite:FILE
+    /// Share sources by reference, registered models and area jobs that have a destination with other servers and workers through this database: postgres://USER:PASSWORD@HOST:PORT/DATABASE; sqlite:FILE shares jobs with the workers of one machine
     #[arg(long, value_name = "URL", hide_env_values = true)]
     pub database_url: Option<DatabaseUrl>,
     /// Share encoded tiles with other servers through the Redis or Valkey at this address: redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS

@@ -1,6 +1,7 @@
 //! What can go wrong between a database and its workers. A block that fails is no error of the fleet.
 
 use crate::areas::AreaError;
+use crate::error::ErrorKind;
 
 /// An error of submitting, leasing or looking at jobs.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,18 @@ pub enum FleetError {
 }
 
 impl FleetError {
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::UnknownJob { .. } => ErrorKind::NotFound,
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Unusable { .. } => ErrorKind::NotProvided,
+            Self::Database { .. } => ErrorKind::Unavailable,
+            Self::Area(error) => error.kind(),
+        }
+    }
+
     /// For errors of a database: the texts of an error and of its causes, which PostgreSQL's own message is one of.
     pub(super) fn database(error: &dyn std::error::Error) -> Self {
         let mut reason = error.to_string();

@@ -1,4 +1,4 @@
-//! Area jobs that many machines share through a database.
+//! Area jobs that servers and workers share through a database.
 //!
 //! [`submit`] plans a job and puts a message for each of its blocks into a [`BlockQueue`]; any number of [`Worker`]s lease messages,
 //! make the blocks with [`areas`](crate::areas) and acknowledge them. Whoever acknowledges the last block puts one more message into
@@ -36,5 +36,5 @@ pub use queue::{
     BlockQueue, FleetJob, FleetJobState, JobId, Lease, MAX_ATTEMPTS, Message, NewFleetJob, SendProgress, StoredJob, fail,
     hand_back,
 };
-pub use submit::{Submitted, submit};
+pub use submit::{Submitted, submit, submit_plan};
 pub use worker::{Worker, WorkerOptions, WorkerStatus};

@@ -129,13 +129,16 @@ impl BlockQueue for PostgresQueue {
     async fn jobs(&self, only: Option<JobId>, most: u32) -> Result<Vec<FleetJob>, FleetError> {
         const SELECT: &str =
             "SELECT id, state, blocks, done, failed, destination, extract(epoch FROM submitted_at)::float8,
-            extract(epoch FROM first_done_at)::float8, extract(epoch FROM last_done_at)::float8
+            extract(epoch FROM first_done_at)::float8, extract(epoch FROM last_done_at)::float8,
+            coalesce(job::json->>'model', ''), coalesce(job::json->>'task', '')
             FROM satlas.jobs WHERE $2::bigint IS NULL OR id = $2 ORDER BY id DESC LIMIT $1";
         let mut jobs = Vec::new();
         for row in self.connection.rows(SELECT, &[(&i64::from(most), Type::INT8), (&only, Type::INT8)]).await? {
             let done = count(&row, 3);
             let mut job = FleetJob {
                 id: row.get(0),
+                model: row.get(9),
+                task: row.get(10),
                 state: FleetJobState::stored(row.get(1))?,
                 blocks: count(&row, 2),
                 done,
@@ -143,6 +146,7 @@ impl BlockQueue for PostgresQueue {
                 in_work: 0,
                 rate: FleetJob::rate(done, row.get(7), row.get(8)),
                 submitted_s: row.get(6),
+                last_done_s: row.get(8),
                 destination: row.get(5),
             };
             if job.state == FleetJobState::Running {
@@ -279,5 +283,21 @@ impl BlockQueue for PostgresQueue {
         transaction.execute_typed(go_on, &[(&id, Type::INT8), (&count, Type::INT8)]).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(messages.len() as u64)
+    }
+
+    async fn remove(&self, id: JobId) -> Result<(), FleetError> {
+        const REMOVE: &str = "DELETE FROM satlas.jobs WHERE id = $1 AND state <> 'running' RETURNING state";
+        self.stored(id).await?;
+        let failed = |error: tokio_postgres::Error| FleetError::database(&error);
+        let mut client = self.connection.take().await?;
+        let transaction = client.transaction().await.map_err(failed)?;
+        // The row goes first, which is in order: nobody holds a lease of a job that has ended.
+        let rows = transaction.query_typed(REMOVE, &[(&id, Type::INT8)]).await.map_err(failed)?;
+        let Some(row) = rows.first() else { return Err(super::queue::still_running(id)) };
+        // Every other end has taken the queue along.
+        if FleetJobState::stored(row.get(0))? == FleetJobState::DoneWithFailures {
+            transaction.execute_typed("SELECT pgmq.drop_queue($1)", &[(&queue(id), Type::TEXT)]).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
     }
 }

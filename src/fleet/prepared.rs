@@ -128,7 +128,14 @@ impl PreparedJobs {
 /// Why this worker cannot do the job, or would do another one.
 async fn prepare(engine: &Engine, read: &JobReader, stored: &StoredJob) -> Result<PreparedJob, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let job = read(engine, &stored.text)?;
+    let job = match read(engine, &stored.text) {
+        Ok(job) => job,
+        // What a server has registered a moment ago is known here once that has been looked at; if it cannot be, the first reason stands.
+        Err(reason) => {
+            engine.follow().await.map_err(|_| reason)?;
+            read(engine, &stored.text)?
+        }
+    };
     let (plan, area) = AreaPlan::new(engine, &job).await.map_err(|error| text(&error))?;
     if plan.identity != stored.identity {
         let differs = "the job was submitted with another version of its source, its model or this program";

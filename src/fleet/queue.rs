@@ -95,6 +95,10 @@ impl fmt::Display for FleetJobState {
 pub struct FleetJob {
     /// Its number.
     pub id: JobId,
+    /// Its model.
+    pub model: String,
+    /// Its task.
+    pub task: String,
     /// How far it is.
     pub state: FleetJobState,
     /// Blocks of its plan.
@@ -109,6 +113,8 @@ pub struct FleetJob {
     pub rate: f64,
     /// When it was submitted, in seconds since 1970.
     pub submitted_s: f64,
+    /// When the last block so far was done, in seconds since 1970.
+    pub last_done_s: Option<f64>,
     /// Where its results are.
     pub destination: String,
 }
@@ -260,6 +266,12 @@ pub trait BlockQueue: Send + Sync {
     /// # Errors
     /// [`FleetError::Conflict`] if it has no such failure.
     async fn retry(&self, id: JobId, block: Option<&str>) -> Result<u64, FleetError>;
+
+    /// Forgets a job that has ended. Its results stay where they are.
+    ///
+    /// # Errors
+    /// [`FleetError::Conflict`] if it is running.
+    async fn remove(&self, id: JobId) -> Result<(), FleetError>;
 }
 
 /// Ends a lease without counting it as an attempt.
@@ -287,6 +299,11 @@ pub async fn fail(queue: &dyn BlockQueue, held: &Lease, reason: &str) -> Result<
 /// For jobs that have ended.
 pub(super) fn not_running(id: JobId) -> FleetError {
     FleetError::Conflict { detail: format!("job {id} has ended; a running job is needed") }
+}
+
+/// For jobs that have not ended.
+pub(super) fn still_running(id: JobId) -> FleetError {
+    FleetError::Conflict { detail: format!("job {id} is running; a job that has ended is needed") }
 }
 
 /// For jobs without the failure that is to be tried again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::queue::{SendProgress, not_running, nothing_to_retry};
+use super::queue::{SendProgress, not_running, nothing_to_retry, still_running};
 use super::{BlockQueue, FleetError, FleetJob, FleetJobState, JobId, Lease, Message, NewFleetJob, StoredJob, schema};
 use crate::sync::IgnorePoison;
 
@@ -144,7 +144,8 @@ impl BlockQueue for SqliteQueue {
         self.with(move |transaction| {
             let sql = "SELECT id, state, blocks, done, failed, destination, submitted_s, first_done_s, last_done_s,
                 (SELECT count(*) FROM messages WHERE messages.job = jobs.id AND visible_s > unixepoch('subsec')
-                    AND coalesce(message ->> 'ended', 0) < reads)
+                    AND coalesce(message ->> 'ended', 0) < reads),
+                coalesce(job ->> 'model', ''), coalesce(job ->> 'task', '')
                 FROM jobs WHERE ?2 IS NULL OR id = ?2 ORDER BY id DESC LIMIT ?1";
             let mut statement = transaction.prepare_cached(sql)?;
             let rows = statement.query_map(params![most, only], |row| {
@@ -152,6 +153,8 @@ impl BlockQueue for SqliteQueue {
                 let done = count(3)?;
                 let job = FleetJob {
                     id: row.get(0)?,
+                    model: row.get(10)?,
+                    task: row.get(11)?,
                     state: FleetJobState::Running,
                     blocks: count(2)?,
                     done,
@@ -159,6 +162,7 @@ impl BlockQueue for SqliteQueue {
                     in_work: count(9)?,
                     rate: FleetJob::rate(done, row.get(7)?, row.get(8)?),
                     submitted_s: row.get(6)?,
+                    last_done_s: row.get(8)?,
                     destination: row.get(5)?,
                 };
                 Ok((job, row.get::<_, String>(1)?))
@@ -314,6 +318,17 @@ impl BlockQueue for SqliteQueue {
             let sql = "UPDATE jobs SET state = 'running', failed = failed - ?2 WHERE id = ?1";
             transaction.execute(sql, params![id, i64::try_from(blocks.len()).unwrap_or(i64::MAX)])?;
             Ok(blocks.len().max(1) as u64)
+        })
+        .await
+    }
+    async fn remove(&self, id: JobId) -> Result<(), FleetError> {
+        self.with(move |transaction| {
+            if is_running(transaction, id)? {
+                return Err(still_running(id));
+            }
+            transaction.execute("DELETE FROM failures WHERE job = ?1", [id])?;
+            transaction.execute("DELETE FROM jobs WHERE id = ?1", [id])?;
+            Ok(())
         })
         .await
     }

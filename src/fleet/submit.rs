@@ -25,6 +25,20 @@ pub async fn submit(
     destination: &str,
     progress: SendProgress,
 ) -> Result<Submitted, FleetError> {
+    let (plan, _) = AreaPlan::new(engine, job).await?;
+    submit_plan(queue, (job, &plan), destination, progress).await
+}
+
+/// Puts the plan of a job into its destination, and submits the job.
+///
+/// # Errors
+/// If the plan has no block, the destination is relative, cannot be written or holds another job, or the database fails.
+pub async fn submit_plan(
+    queue: &dyn BlockQueue,
+    (job, plan): (&AreaJob, &AreaPlan),
+    destination: &str,
+    progress: SendProgress,
+) -> Result<Submitted, FleetError> {
     if !Destination::is_shared(destination) {
         let detail = format!(
             "destination: found {destination:?}; a place that every worker sees under the same name is needed: an absolute path such as \
@@ -32,16 +46,19 @@ pub async fn submit(
         );
         return Err(FleetError::Invalid { detail });
     }
-    let (plan, _) = AreaPlan::new(engine, job).await?;
     if plan.blocks.is_empty() {
         return Err(FleetError::Invalid {
             detail: "the area has no block; one that meets the source is needed".to_owned(),
         });
     }
-    let plan = agreed(&plan, &Destination::open(destination)?).await?;
+    let text = job.text.to_string();
+    if text.contains("\\u0000") {
+        return Err(FleetError::Invalid { detail: "the job holds the character NUL, which no database stores".to_owned() });
+    }
+    let plan = agreed(plan, &Destination::open(destination)?).await?;
     let blocks: Vec<String> = plan.blocks.into_iter().map(|block| block.name).collect();
     let count = blocks.len();
-    let (text, identity, destination) = (job.text.to_string(), plan.identity, destination.to_owned());
+    let (text, identity, destination) = (text, plan.identity, destination.to_owned());
     let id = queue.submit(NewFleetJob { text, identity, destination, blocks }, progress).await?;
     Ok(Submitted { id, blocks: count })
 }

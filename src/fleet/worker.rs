@@ -53,7 +53,7 @@ impl WorkerStatus {
 
 /// A worker.
 pub struct Worker {
-    engine: Engine,
+    engine: Arc<Engine>,
     queue: Arc<dyn BlockQueue>,
     read: JobReader,
     options: WorkerOptions,
@@ -71,7 +71,7 @@ enum Made {
 
 impl Worker {
     /// A worker on `queue`. `read` reads the texts of jobs.
-    pub fn new(engine: Engine, queue: Arc<dyn BlockQueue>, read: JobReader, options: WorkerOptions) -> Self {
+    pub fn new(engine: Arc<Engine>, queue: Arc<dyn BlockQueue>, read: JobReader, options: WorkerOptions) -> Self {
         let jobs = Mutex::new(PreparedJobs::default());
         Self { engine, queue, read, options, status: Arc::default(), jobs }
     }

@@ -26,6 +26,7 @@ use crate::raster::{Limits, Source};
 use crate::telemetry;
 use crate::zoo::{CatalogError, ModelSpec, demo_models, pretrained_models};
 
+pub use documents::{follow_registrations, share_registrations};
 pub use error::ServerError;
 pub use health_check::check_health;
 pub use worker_health::WorkerServer;
@@ -85,6 +86,7 @@ pub fn api_options(config: &Config) -> ApiOptions {
         tile_cache_bytes: config.server.tile_memory.0,
         result_root: config.server.result_root.clone(),
         shared_cache: config.shared_cache(),
+        database_url: config.server.database_url.clone(),
         jobs: config.job_options(),
     }
 }
@@ -102,8 +104,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     let metrics = telemetry::start_metrics();
     let engine = engine(&config)?;
     if let Some(database) = &config.server.database_url {
-        engine.share(database.documents()?);
-        documents::look_first(&engine).await;
+        share_registrations(&engine, database).await?;
     }
     let state = AppState::new(engine, api_options(&config), metrics)?;
     if let Some(shared) = &state.options().shared_cache {
@@ -127,7 +128,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
         served = serving => served?,
         () = follow(stage, &state) => {}
         () = state.keep_pulse() => {}
-        () = documents::follow(state.engine()), if config.server.database_url.is_some() => {}
+        () = follow_registrations(state.engine()), if config.server.database_url.is_some() => {}
     }
     // Requests that did not finish hold the state too, so its end would come too late for jobs under way.
     tokio::task::spawn_blocking(move || state.jobs().close()).await.map_err(std::io::Error::other)?;

@@ -3,6 +3,7 @@
 //! so that of two writers one is told.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +91,29 @@ impl Bucket {
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(name, &error)),
         }
+    }
+
+    /// The size of an object and what tells it from another of its name, if there is one.
+    ///
+    /// # Errors
+    /// If the store does not answer, or refuses.
+    pub async fn look_up(&self, name: &str) -> Result<Option<(u64, String)>, BucketError> {
+        match self.store.head(&self.at(name)).await {
+            Ok(object) => {
+                let version = object.e_tag.unwrap_or_else(|| object.last_modified.to_rfc3339());
+                Ok(Some((object.size, version)))
+            }
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    /// A part of an object.
+    ///
+    /// # Errors
+    /// If there is no such part, or the store does not answer, or refuses.
+    pub async fn read_part(&self, name: &str, part: Range<u64>) -> Result<Bytes, BucketError> {
+        self.store.get_range(&self.at(name), part).await.map_err(|error| self.failed(name, &error))
     }
 
     /// Puts an object where none is; returns false if one is there already, which stays.

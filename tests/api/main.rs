@@ -24,5 +24,6 @@ mod jobs;
 mod models;
 mod predict;
 mod registrations;
+mod shared_jobs;
 mod tiles;
 mod warnings;

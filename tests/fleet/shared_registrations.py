@@ -6,40 +6,16 @@ python3 tests/fleet/shared_registrations.py target/release/satlas-serve         
 import json
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 
-from checks import PATIENCE_S, check, until
+from checks import check, until
+from servers import Server
 from services import Postgres
 
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-class Server:
-    def __init__(self, work, url):
-        arguments = ["--port", "0", "--database-url", url, "--source-root", work / "imagery", "--stop-grace", "0s"]
-        log = tempfile.NamedTemporaryFile("w", dir=work, suffix=".log", delete=False)
-        self.process = subprocess.Popen([PROGRAM, "serve", *arguments], stdout=subprocess.PIPE, stderr=log)
-        self.log = pathlib.Path(log.name)
-        self.address = self.process.stdout.readline().decode().strip().rsplit(" ", 1)[-1]
-
-    def ask(self, method, path, body=None):
-        """Status and body."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
-    def status(self, method, path, body=None):
-        return self.ask(method, path, body)[0]
 
 
 def main(work):
@@ -47,7 +23,8 @@ def main(work):
     shutil.copy(ROOT / "static/demo/trees_osbs.tif", work / "imagery/forest.tif")
     postgres = Postgres(work)
     url = postgres.url + "?sslmode=disable"
-    servers = [Server(work, url) for _ in range(2)]
+    arguments = ["--database-url", url, "--source-root", work / "imagery"]
+    servers = [Server(PROGRAM, work, *arguments) for _ in range(2)]
     one, two = servers
     try:
         check(one.status("PUT", "/v1/sources/forest", {"path": "forest.tif", "title": "Forest"}) == 201, "a source is registered")
@@ -65,7 +42,7 @@ def main(work):
         until(lambda: one.status("GET", tile) == 200, "a tile of the model at the other server")
         check(one.ask("GET", tile)[1] == two.ask("GET", tile)[1], "the same tile at both")
 
-        late = Server(work, url)
+        late = Server(PROGRAM, work, *arguments)
         servers.append(late)
         check(late.status("GET", "/v1/sources/forest") == 200 and late.status("GET", tile) == 200, "a server that starts later knows all")
 
@@ -73,7 +50,7 @@ def main(work):
         check(one.status("GET", tile) == 200 and two.status("GET", "/v1/sources/forest") == 200, "what is known is served without the database")
         check(one.status("PUT", "/v1/sources/other", {"path": "forest.tif"}) == 503, "nothing is registered without it")
         check(one.status("DELETE", "/v1/sources/forest") == 503, "nothing is removed without it")
-        alone = Server(work, url)
+        alone = Server(PROGRAM, work, *arguments)
         servers.append(alone)
         check(alone.status("GET", "/v1/sources/world") == 200, "a server starts without the database")
         postgres.start()

@@ -7,6 +7,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::{limit, words};
 use crate::api::base_url::PathPrefix;
 use crate::api::error::{Problem, ProblemBody};
+use crate::api::shared_jobs::SharedJob;
+use crate::error::ErrorKind;
 use crate::jobs::{Job, JobState};
 
 /// Jobs, the newest first.
@@ -14,6 +16,9 @@ use crate::jobs::{Job, JobState};
 pub(crate) struct JobList {
     /// At most `limit` jobs, in the wanted state.
     pub jobs: Vec<JobDto>,
+    /// Why the jobs that workers share are not in the list: their database does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
 }
 
 /// A prediction or a fit that runs in the background.
@@ -52,8 +57,68 @@ pub(crate) struct JobDto {
     /// Size of the result in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_bytes: Option<u64>,
+    /// The blocks of an area job that workers do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<JobBlocks>,
+    /// Where the files of such a job lie: a folder that workers see, or a prefix of a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "s3://bucket/results/water/2024")]
+    pub destination: Option<String>,
+    /// What a job waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Related addresses.
     pub links: JobLinks,
+}
+
+/// Blocks of an area job that workers do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobBlocks {
+    /// All of them.
+    pub total: u64,
+    /// Those that are there.
+    pub done: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that a worker has now.
+    pub in_work: u64,
+    /// Blocks done per second, of all workers together; 0 before the second.
+    pub per_second: f64,
+    /// Time left at that rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<f64>,
+    /// Why blocks failed, at most 100 of them; left out in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<Vec<BlockFailure>>,
+}
+
+/// Why a block failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BlockFailure {
+    /// The block; left out if it was the collection over all blocks that could not be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "block-0004096-0008192")]
+    pub block: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What an area job that workers did has ended in: its result.
+#[derive(Debug, Serialize)]
+pub(crate) struct AreaReport {
+    /// `done` or `done with failures`.
+    pub state: &'static str,
+    /// Blocks of the plan.
+    pub blocks: u64,
+    /// Blocks that are there.
+    pub done: u64,
+    /// Blocks that failed, at most 100 of them.
+    pub failed: Vec<BlockFailure>,
+    /// Where the files lie.
+    pub destination: String,
+    /// The address of the STAC collection over them, if this server reads them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collection: Option<String>,
 }
 
 /// Addresses of a job and its result.
@@ -67,7 +132,14 @@ pub(crate) struct JobLinks {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/v1/jobs/9f2c51d07ab34e86c1d05a7e/result")]
     pub result: Option<String>,
+    /// The STAC collection over the files of an area job that workers did, if this server reads them. Its links lead to the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/v1/jobs/shared-7/files/collection.json")]
+    pub collection: Option<String>,
 }
+
+/// What a job without a worker waits for.
+const WAITS: &str = "waits for a worker: `satlas-serve worker` with the same database, model and source does its blocks";
 
 impl JobDto {
     /// The job as a client sees it that reaches the server under `prefix`.
@@ -86,9 +158,72 @@ impl JobDto {
             finished: job.finished_ms.map(rfc_3339),
             error: job.failure.map(|failure| Problem::new(failure.kind, failure.detail).body(&request_id, prefix)),
             result_bytes: job.result_bytes,
-            links: JobLinks { this, result },
+            blocks: None,
+            destination: None,
+            note: None,
+            links: JobLinks { this, result, collection: None },
         }
     }
+
+    /// The same of a job that workers share.
+    pub(crate) fn shared(shared: SharedJob, prefix: &PathPrefix) -> Self {
+        let (id, state) = (shared.id(), shared.state());
+        let this = format!("{}/v1/jobs/{id}", prefix.0);
+        let is_done = state == JobState::Done;
+        let collection = (is_done && shared.is_readable).then(|| collection(&this));
+        let SharedJob { job, failures, .. } = shared;
+        let failures: Option<Vec<BlockFailure>> =
+            failures.map(|failures| failures.into_iter().map(block_failure).collect());
+        let first = failures.as_ref().and_then(|failures| failures.first()).filter(|_| state == JobState::Failed);
+        let error = first.map(|first| Problem::new(ErrorKind::Unusable, &first.reason).body(&id, prefix));
+        let left = job.blocks.saturating_sub(job.done + job.failed);
+        let is_over = !matches!(state, JobState::Queued | JobState::Running);
+        let seconds_left = (job.rate > 0.0 && !is_over).then(|| left as f64 / job.rate);
+        let milliseconds = |seconds: f64| rfc_3339((seconds * 1000.0) as i64);
+        Self {
+            state: state.as_str(),
+            progress: if is_done { 1.0 } else { (job.done + job.failed) as f64 / job.blocks.max(1) as f64 },
+            model: job.model,
+            task: job.task,
+            created: milliseconds(job.submitted_s),
+            started: None,
+            finished: job.last_done_s.filter(|_| is_over && state != JobState::Cancelled).map(milliseconds),
+            error,
+            result_bytes: None,
+            blocks: Some(JobBlocks {
+                total: job.blocks,
+                done: job.done,
+                failed: job.failed,
+                in_work: job.in_work,
+                per_second: job.rate,
+                seconds_left,
+                failures,
+            }),
+            destination: Some(job.destination),
+            note: (state == JobState::Queued).then(|| WAITS.to_owned()),
+            links: JobLinks { result: is_done.then(|| format!("{this}/result")), this, collection },
+            id,
+        }
+    }
+}
+
+impl AreaReport {
+    /// The result of a shared job that is done.
+    pub(crate) fn of(shared: SharedJob, prefix: &PathPrefix) -> Self {
+        let collection = shared.is_readable.then(|| collection(&format!("{}/v1/jobs/{}", prefix.0, shared.id())));
+        let SharedJob { job, failures, .. } = shared;
+        let failed = failures.unwrap_or_default().into_iter().map(block_failure).collect();
+        let (state, destination) = (job.state.as_str(), job.destination);
+        Self { state, blocks: job.blocks, done: job.done, failed, destination, collection }
+    }
+}
+
+fn collection(job: &str) -> String {
+    format!("{job}/files/collection.json")
+}
+
+fn block_failure((block, reason): (Option<String>, String)) -> BlockFailure {
+    BlockFailure { block, reason }
 }
 
 fn rfc_3339(milliseconds: i64) -> String {

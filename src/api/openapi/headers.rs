@@ -32,7 +32,7 @@ const HEADERS: [(&str, &str, &str, &[&str]); 8] = [
     ),
     ("X-Input-Warnings", "Warnings about suspicious input, separated by |", "band 1 holds zeros only", UPLOADS),
 ];
-const TILES: &[&str] = &["get_tile", "get_imagery_tile", "get_job_result"];
+const TILES: &[&str] = &["get_tile", "get_imagery_tile", "get_job_result", "get_job_file"];
 const PIXELS: &[&str] = &["get_tile", "get_imagery_tile", "predict", "predict_area", "predict_change", "get_job_result"];
 const PREDICTIONS: &[&str] = &["get_tile", "predict", "predict_area", "predict_change", "predict_batch", "get_job_result"];
 const UPLOADS: &[&str] =

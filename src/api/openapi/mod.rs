@@ -84,7 +84,8 @@ fn completed(mut item: PathItem, keyed: bool) -> PathItem {
         headers::add_headers(operation, &id);
         let kinds = problems::problems_of(&id).iter().chain(&problems::ALWAYS).map(|kind| ProblemKind::Domain(*kind));
         let kinds = kinds.chain(keyed.then_some(ProblemKind::Unauthorized)).chain([ProblemKind::Forbidden]);
-        let kinds = kinds.chain((id == "get_job_result").then_some(ProblemKind::UnsatisfiableRange));
+        let kinds = kinds
+            .chain(matches!(id.as_str(), "get_job_result" | "get_job_file").then_some(ProblemKind::UnsatisfiableRange));
         for row in kinds.map(ProblemKind::row) {
             let response = RefOr::Ref(Ref::from_response_name(row.code));
             operation.responses.responses.insert(row.status.as_u16().to_string(), response);

@@ -42,9 +42,18 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
             NotProvided,
             Unavailable,
         ],
-        "create_job" => {
-            &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
-        }
+        "create_job" => &[
+            Invalid,
+            NotFound,
+            Conflict,
+            TooLarge,
+            UnsupportedMedia,
+            Unusable,
+            Overloaded,
+            Upstream,
+            NotProvided,
+            Unavailable,
+        ],
         "index_area" => {
             &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, Unavailable]
         }
@@ -53,8 +62,9 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "get_index" | "delete_index" => &[Invalid, NotFound],
         "search_index" => &[Invalid, NotFound, TooLarge, UnsupportedMedia, Overloaded],
         "list_jobs" => &[Invalid],
-        "get_job" | "delete_job" => &[Invalid, NotFound],
-        "get_job_result" => &[Invalid, NotFound, Conflict],
+        "get_job" | "delete_job" => &[Invalid, NotFound, NotProvided, Unavailable],
+        "get_job_result" | "retry_job" => &[Invalid, NotFound, Conflict, NotProvided, Unavailable],
+        "get_job_file" => &[Invalid, NotFound, Upstream, NotProvided, Unavailable],
         "get_liveness" | "get_readiness" => &[Unavailable],
         "get_problem" => &[Invalid, NotFound],
         "get_viewer" | "get_static_file" => &[NotFound],

@@ -18,6 +18,7 @@ use crate::api::middleware::RequestId;
 use crate::api::state::AppState;
 use crate::api::stored_body;
 use crate::api::work::StoredCall;
+use crate::areas::Destination;
 use crate::jobs::NewJob;
 
 /// Whether a job is only planned.
@@ -45,6 +46,8 @@ impl DryRunParams {
 /// the area in one piece, and no object is in two of them. The result is a zip file with a STAC collection and item per block, and a
 /// mosaic that GDAL and QGIS open. Where the server has a place for results (`--result-root`), a job with a `destination` may be of any
 /// size; its files go there, and its result is a report as JSON. A job that was interrupted goes on with the blocks that are missing.
+/// Where the server has a database too (`--database-url`), workers do the jobs with a destination, and every server of that database
+/// shows them, serves their files, cancels them and tries failed blocks again; without a worker they wait.
 /// `satlas-serve run` does the same without a server.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "create_job", tag = "jobs", params(DryRunParams),
     request_body(content = AreaJobBody, description = "Model, task, area and options",
@@ -62,9 +65,15 @@ pub(super) async fn create_job(
 ) -> Result<Response, Problem> {
     let input = stored_body::stored("job.json", &body)?;
     let is_dry = params.is_dry()?;
-    let PlannedArea { job, plan, .. } = area_work::plan(state.engine(), body, &state.results()).await?;
+    let PlannedArea { job, plan, destination, .. } = area_work::plan(state.engine(), body, &state.results()).await?;
     if is_dry {
         return Ok(axum::Json(plan).into_response());
+    }
+    let place = destination.filter(|place| Destination::is_shared(place));
+    if let (Some(shared), Some(place)) = (state.shared_jobs(), place) {
+        let submitted = shared.submit(state.engine(), (&job, &plan), &place).await?;
+        tracing::info!(job = submitted.id(), request_id, blocks = submitted.job.blocks, "shared with workers");
+        return Ok(jobs::accepted(JobDto::shared(submitted, &prefix)));
     }
     let member = |name: &str| job.text[name].as_str().unwrap_or_default().to_owned();
     let request = serde_json::to_string(&StoredCall::Blocks { blocks: AreaCall {} }).map_err(Problem::internal)?;

@@ -1,28 +1,29 @@
 //! Background predictions: list, describe, fetch, cancel.
 
-use std::io::{self, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::io::AsyncReadExt;
 use utoipa::IntoParams;
 
 use crate::api::base_url::PathPrefix;
-use crate::api::byte_range::{self, BodyPart};
+use crate::api::byte_range;
 use crate::api::conditional;
-use crate::api::dto::{FeatureCollection, File, JobDto, JobList, JobListParams, JsonResult};
+use crate::api::dto::{AreaReport, FeatureCollection, File, JobDto, JobList, JobListParams, JsonResult};
 use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::prediction::PredictCall;
 use crate::api::preference::{PREFERENCE_APPLIED, RESPOND_ASYNC};
-use crate::api::problem_kind::ProblemKind;
+use crate::api::shared_jobs::{self, SharedJobs};
 use crate::api::state::AppState;
 use crate::api::upload::UploadedFile;
+use crate::error::ErrorKind;
+use crate::fleet::JobId;
 use crate::jobs::{JobAnswer, JobError, JobInput, Jobs, NewJob};
 
 /// Path of a job.
@@ -31,12 +32,12 @@ use crate::jobs::{JobAnswer, JobError, JobInput, Jobs, NewJob};
 pub(super) struct JobPath {
     /// Job id, as in `GET /v1/jobs`.
     #[param(example = "9f2c51d07ab34e86c1d05a7e")]
-    job: String,
+    pub(super) job: String,
 }
 
 /// List jobs
 ///
-/// The newest first.
+/// The newest first: those of this server, and those that workers share.
 #[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(JobListParams),
     responses((status = 200, description = "The jobs", body = JobList)))]
 pub(super) async fn list_jobs(
@@ -45,8 +46,19 @@ pub(super) async fn list_jobs(
     prefix: PathPrefix,
 ) -> Result<axum::Json<JobList>, Problem> {
     let (wanted, limit) = (params.state()?, params.limit()?);
-    let jobs = off_the_runtime(&state, move |jobs| jobs.list(wanted, limit)).await?;
-    Ok(axum::Json(JobList { jobs: jobs.into_iter().map(|job| JobDto::of(job, &prefix)).collect() }))
+    let own = off_the_runtime(&state, move |jobs| jobs.list(wanted, limit)).await?;
+    let mut jobs: Vec<JobDto> = own.into_iter().map(|job| JobDto::of(job, &prefix)).collect();
+    let mut unavailable = None;
+    if let Some(shared) = state.shared_jobs() {
+        match shared.list(wanted, limit).await {
+            Ok(shared) => jobs.extend(shared.into_iter().map(|job| JobDto::shared(job, &prefix))),
+            Err(error) => unavailable = Some(error.to_string()),
+        }
+        // Times of one format and zone sort as texts.
+        jobs.sort_by(|a, b| b.created.cmp(&a.created));
+        jobs.truncate(limit);
+    }
+    Ok(axum::Json(JobList { jobs, unavailable }))
 }
 
 /// Describe a job
@@ -58,14 +70,16 @@ pub(super) async fn get_job(
     _: NoQuery,
     prefix: PathPrefix,
 ) -> Result<axum::Json<JobDto>, Problem> {
-    let job = off_the_runtime(&state, move |jobs| jobs.get(&job)).await?;
-    Ok(axum::Json(JobDto::of(job, &prefix)))
+    Ok(axum::Json(match shared(&state, &job)? {
+        Some((shared, number)) => JobDto::shared(shared.get(number).await?, &prefix),
+        None => JobDto::of(off_the_runtime(&state, move |jobs| jobs.get(&job)).await?, &prefix),
+    }))
 }
 
 /// Get the result of a job
 ///
 /// The same bytes and headers that a synchronous request would have got. 409 if the job has no result (yet). With `Range`, a
-/// download that broke off is continued.
+/// download that broke off is continued. That of an area job that workers did is a report that says where the files lie.
 #[utoipa::path(get, path = "/v1/jobs/{job}/result", operation_id = "get_job_result", tag = "jobs",
     params(JobPath,
         ("If-None-Match" = Option<String>, Header, description = "ETag of the cached result"),
@@ -88,11 +102,16 @@ pub(super) async fn get_job_result(
     _: NoQuery,
     method: Method,
     headers: HeaderMap,
+    prefix: PathPrefix,
 ) -> Result<Response, Problem> {
+    // A result can be removed, and that of a job whose blocks are tried again changes, so caches must ask.
+    let cache_control = "private, no-cache";
+    if let Some((shared, number)) = shared(&state, &job)? {
+        let report = AreaReport::of(shared.done(number).await?, &prefix);
+        return Ok(([(header::CACHE_CONTROL, cache_control)], axum::Json(report)).into_response());
+    }
     let JobAnswer { headers: stored, hash, bytes, file } = off_the_runtime(&state, move |jobs| jobs.result(&job)).await?;
     let etag = format!("\"{hash}\"");
-    // A result does not change, but it can be removed, so caches must ask.
-    let cache_control = "private, no-cache";
     let stored: HeaderMap =
         stored.into_iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect();
     if conditional::is_known(&headers, &etag) {
@@ -100,37 +119,19 @@ pub(super) async fn get_job_result(
         return Ok(conditional::not_modified(&headers, &etag, cache_control, media_type));
     }
     let part = byte_range::wanted(&method, &headers, bytes, &etag);
-    let mut response = send(file, bytes, part).await?;
+    let mut response = byte_range::send(bytes, part, |first, length| {
+        let mut file = file;
+        file.seek(SeekFrom::Start(first)).map_err(Problem::internal)?;
+        Ok(chunks(tokio::fs::File::from_std(file), length))
+    })?;
     response.headers_mut().extend(stored);
-    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     Ok(conditional::with_validators(response, &etag, cache_control))
-}
-
-/// A response with a part of a file of `bytes` bytes, which is read while it is sent.
-async fn send(file: std::fs::File, bytes: u64, part: BodyPart) -> Result<Response, Problem> {
-    let (status, first, length) = match part {
-        BodyPart::Whole => (StatusCode::OK, 0, bytes),
-        BodyPart::Bytes(range) => (StatusCode::PARTIAL_CONTENT, *range.start(), range.end() - range.start() + 1),
-        BodyPart::Unsatisfiable => {
-            let detail = format!("Range: found one that begins behind the end of the {bytes} bytes of the result");
-            let problem = Problem { kind: ProblemKind::UnsatisfiableRange, detail, retry_after: None };
-            return Ok(([(header::CONTENT_RANGE, format!("bytes */{bytes}"))], problem).into_response());
-        }
-    };
-    let mut file = tokio::fs::File::from_std(file);
-    file.seek(SeekFrom::Start(first)).await.map_err(Problem::internal)?;
-    let mut response = (status, Body::from_stream(chunks(file, length))).into_response();
-    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    if status == StatusCode::PARTIAL_CONTENT {
-        let range = format!("bytes {first}-{}/{bytes}", first + length - 1);
-        response.headers_mut().insert(header::CONTENT_RANGE, range.parse().map_err(Problem::internal)?);
-    }
-    Ok(response)
 }
 
 /// Cancel or remove a job
 ///
-/// A queued or running job is cancelled and stays in the list. A job that has ended is removed together with its result.
+/// A queued or running job is cancelled and stays in the list. A job that has ended is removed together with its result; files at a
+/// destination stay there.
 #[utoipa::path(delete, path = "/v1/jobs/{job}", operation_id = "delete_job", tag = "jobs", params(JobPath),
     responses((status = 200, description = "The job was cancelled", body = JobDto), (status = 204, description = "The job was removed")))]
 pub(super) async fn delete_job(
@@ -139,8 +140,12 @@ pub(super) async fn delete_job(
     _: NoQuery,
     prefix: PathPrefix,
 ) -> Result<Response, Problem> {
-    Ok(match off_the_runtime(&state, move |jobs| jobs.cancel_or_remove(&job)).await? {
-        Some(cancelled) => axum::Json(JobDto::of(cancelled, &prefix)).into_response(),
+    let cancelled = match shared(&state, &job)? {
+        Some((shared, number)) => shared.cancel_or_remove(number).await?.map(|job| JobDto::shared(job, &prefix)),
+        None => off_the_runtime(&state, move |jobs| jobs.cancel_or_remove(&job)).await?.map(|job| JobDto::of(job, &prefix)),
+    };
+    Ok(match cancelled {
+        Some(cancelled) => axum::Json(cancelled).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
@@ -177,12 +182,30 @@ pub(super) async fn submit_new(
     prefix: &PathPrefix,
 ) -> Result<Response, Problem> {
     let job = off_the_runtime(state, move |jobs| jobs.submit(&new, inputs)).await?;
+    Ok(accepted(JobDto::of(job, prefix)))
+}
+
+/// The answer to a request that has become a job: 202 with the job's description and address.
+pub(super) fn accepted(job: JobDto) -> Response {
     let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
-    Ok((StatusCode::ACCEPTED, location, axum::Json(JobDto::of(job, prefix))).into_response())
+    (StatusCode::ACCEPTED, location, axum::Json(job)).into_response()
+}
+
+/// The shared job that an id names; `None` if it names one of this server's own.
+///
+/// # Errors
+/// If the id is that of a shared job, and this server shares none.
+pub(super) fn shared<'a>(state: &'a AppState, id: &str) -> Result<Option<(&'a SharedJobs, JobId)>, Problem> {
+    let Some(number) = shared_jobs::number_of(id) else { return Ok(None) };
+    let shared = state.shared_jobs().ok_or_else(|| {
+        let detail = format!("there is no job {id:?}: this server shares none, for which it needs --database-url");
+        Problem::new(ErrorKind::NotFound, detail)
+    })?;
+    Ok(Some((shared, number)))
 }
 
 /// Runs a blocking call on a blocking thread: jobs read and write a database and files.
-async fn off_the_runtime<T: Send + 'static>(
+pub(super) async fn off_the_runtime<T: Send + 'static>(
     state: &AppState,
     ask: impl FnOnce(&Jobs) -> Result<T, JobError> + Send + 'static,
 ) -> Result<T, Problem> {

@@ -7,6 +7,7 @@ mod fit;
 mod health;
 mod imagery;
 mod indexes;
+mod job_files;
 mod jobs;
 mod models;
 mod pages;
@@ -62,6 +63,8 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::list_jobs, area_jobs::create_job))
         .routes(routes!(jobs::get_job, jobs::delete_job))
         .routes(routes!(jobs::get_job_result))
+        .routes(routes!(job_files::get_job_file))
+        .routes(routes!(job_files::retry_job))
         .merge(uploads)
 }
 

@@ -172,6 +172,11 @@ impl Sources {
         self.registry.read().get(id).is_some_and(|entry| entry.built_in)
     }
 
+    /// True if a client gave the source to this server alone: it was uploaded, or nothing was shared when it was registered.
+    pub fn is_here_alone(&self, id: &str) -> bool {
+        self.registry.read().get(id).is_some_and(|entry| !entry.built_in && entry.shared.is_none())
+    }
+
     /// Adds a source that belongs to the server's own set-up.
     ///
     /// # Errors
