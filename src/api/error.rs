@@ -138,7 +138,12 @@ impl From<EngineError> for Problem {
         let mut problem = Self::new(error.kind(), &error);
         let list = match error {
             EngineError::UnknownModel { .. } => "; GET /v1/models lists them",
-            EngineError::UnknownSource { .. } => "; GET /v1/sources lists those there are",
+            EngineError::UnknownSource { .. } => {
+                "; GET /v1/sources lists those there are, and an uploaded one is known to the server alone that took it"
+            }
+            EngineError::UnknownIndex { .. } => {
+                "; GET /v1/indexes lists those of this server, and an index is known to the server alone that made it"
+            }
             EngineError::TooLong { .. } => "; with Prefer: respond-async it runs in the background",
             _ => "",
         };

@@ -9,8 +9,11 @@ use crate::error::ErrorKind;
 /// An error of submitting or managing jobs.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// There is no such job, or it has expired.
-    #[error("there is no job {id:?}; GET /v1/jobs lists those there are")]
+    /// There is no such job here, or it has expired.
+    #[error(
+        "there is no job {id:?} at this server; GET /v1/jobs lists those it knows, and a job is known to the server alone that took it, \
+             unless its id begins with shared-"
+    )]
     Unknown {
         /// The id that was asked for.
         id: String,

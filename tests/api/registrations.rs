@@ -15,7 +15,7 @@ use satlas_serve::engine::{Document, DocumentKind, DocumentName, DocumentStore, 
 use satlas_serve::server;
 use serde_json::{Value, json};
 
-use crate::common::{Reply, demo, send, settings};
+use crate::common::{Reply, demo, grey_square, send, settings};
 
 /// A store in memory that can be away.
 #[derive(Default)]
@@ -178,4 +178,27 @@ async fn without_the_store_what_is_known_is_served_and_nothing_is_changed() {
     assert_eq!(one.status("GET", "/v1/sources/forest", None).await, 200);
     store.is_away.store(false, Ordering::Relaxed);
     assert_eq!(one.status("DELETE", "/v1/sources/forest", None).await, 204);
+}
+
+#[tokio::test]
+async fn what_one_server_keeps_for_itself_the_others_say_is_with_it_alone() {
+    let (_store, _imagery, [one, two]) = servers();
+    let request = Request::post("/v1/sources?id=mine").header("content-type", "image/tiff");
+    let upload = send(&one.router, request.body(demo("trees_osbs.tif").into()).unwrap()).await;
+    assert_eq!(upload.status.as_u16(), 201, "{}", String::from_utf8_lossy(&upload.body));
+    let predict = Request::post("/v1/predict/world/water?format=png").header("prefer", "respond-async");
+    let job =
+        send(&one.router, predict.header("content-type", "application/x-npy").body(grey_square(64).into()).unwrap()).await;
+    assert_eq!(job.status.as_u16(), 202, "{}", String::from_utf8_lossy(&job.body));
+    let cells = json!({"id": "cells", "model": "world", "source": "world", "bbox": [0, 40, 5, 45]});
+    assert_eq!(one.status("POST", "/v1/indexes/area", Some(&cells)).await, 202);
+    two.follow().await;
+    for (path, word) in [
+        ("/v1/sources/mine", "known to the server alone that took it"),
+        (job.header("location"), "known to the server alone that took it"),
+        ("/v1/indexes/cells", "known to the server alone that made it"),
+    ] {
+        let detail = two.ask("GET", path, None).await.problem(404);
+        assert!(detail.contains(word), "{path}: {detail}");
+    }
 }
