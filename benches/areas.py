@@ -2,10 +2,10 @@
 
     benches/peers/run.sh --only none                        # makes the Python environment
     target/peers/venv/bin/pip install rasterio
-    target/peers/venv/bin/python benches/areas.py target/release/satlas-serve [SIDE]
+    target/peers/venv/bin/python benches/areas.py target/release/satlas-serve [SIDE] [--window=1024]
 
 The file has SIDE x SIDE pixels (4096 by default), is read from the disk and from a host on this machine that answers after 50 ms.
-Prints seconds per megapixel, and the share of the time in which the device was busy. `--no-loop` leaves the loop out.
+Prints seconds per megapixel, and the share of the time in which the device was busy. `--no-loop` leaves the loop out; other options are passed to the server.
 """
 
 import http.server
@@ -31,8 +31,9 @@ from rasterio.windows import Window
 ARGUMENTS = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
 BINARY = os.path.abspath(ARGUMENTS[0])
 SIDE = int(ARGUMENTS[1]) if len(ARGUMENTS) > 1 else 4096
+SERVER_OPTIONS = [option for option in sys.argv[1:] if option.startswith("--") and option != "--no-loop"]
 MODEL, TASK = "Sentinel2_SwinT_SI_RGB", "land_cover"
-# What the server's windows have: 512 px, and 64 more on each side for context.
+# What the server's windows have, if it is given no options: 512 px, and 64 more on each side for context.
 CORE, HALO = 512, 64
 LATENCY_S = 0.05
 
@@ -109,7 +110,7 @@ def serve_job(source, area, folder):
         port = probe.getsockname()[1]
     server = f"http://127.0.0.1:{port}"
     command = [BINARY, "serve", "--port", str(port), "--source", f"file={source}", "--weights", "synthetic:7", "--dtype", "f32",
-               "--data-dir", folder, "--allow-host", "127.0.0.1", "--allow-private-hosts", "--log-level", "error"]
+               "--data-dir", folder, "--allow-host", "127.0.0.1", "--allow-private-hosts", "--log-level", "error", *SERVER_OPTIONS]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         for _ in range(200):

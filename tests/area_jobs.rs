@@ -361,6 +361,22 @@ fn embeddings_in_blocks_equal_the_whole() {
 }
 
 #[test]
+fn runs_with_windows_of_another_size_do_not_mix() {
+    let mut job = job();
+    job["bbox"] = json!([0, 40, 5, 45]);
+    let work = Work::new(&job);
+    let first = report(&work.run("out", &[]));
+    assert_eq!((&first["state"], &first["made"]), (&json!("done"), &json!(1)));
+    for options in [["--window", "1024"], ["--halo", "128"]] {
+        let output = work.run("out", &options);
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains("another job"), "{options:?}: {error}");
+    }
+    assert_eq!(report(&work.run("out", &["--window", "512"]))["made"], 0);
+    assert_eq!(report(&work.run("large", &["--window", "1024"]))["made"], 1);
+}
+
+#[test]
 fn jobs_that_cannot_be_are_told_what_can() {
     let with = |name: &str, value: Value| {
         let mut job = job();

@@ -19,7 +19,8 @@ const MAX_BLOCKS: usize = 200_000;
 /// What a job will do, block by block.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AreaPlan {
-    /// Changes whenever the results would: with the job, the model's weights, the source's pixels and the version of this program.
+    /// Changes whenever the results would: with the job, the model's weights, the source's pixels, the size of windows and the version of
+    /// this program.
     pub identity: String,
     /// When the plan was made (RFC 3339).
     pub created: String,
@@ -101,7 +102,7 @@ impl AreaPlan {
             rows: [rows.start, rows.end],
         };
         let blocks: Vec<Block> = parts.into_iter().map(block).collect();
-        let identity = identity_of(&(job.text.to_string(), &*weights, area.source_version(), block_px));
+        let identity = identity_of(&(job.text.to_string(), &*weights, area.source_version(), block_px, area.window_grid()));
         let created = format!("{:.0}", Timestamp::now());
         let (job, crs) = (job.text.clone(), crs.to_string());
         Ok((Self { identity, created, job, crs, transform, width, height, pixels, windows, estimate: None, blocks }, area))

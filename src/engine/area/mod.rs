@@ -134,6 +134,11 @@ impl Area {
         all.filter(|(cols, rows)| self.outline.as_ref().is_none_or(|outline| outline.meets(cols, rows))).collect()
     }
 
+    /// The size of its windows.
+    pub fn window_grid(&self) -> WindowGrid {
+        self.windows
+    }
+
     /// The pixels that all borders of [`Area::blocks`] are multiples of.
     pub fn block_step_px(&self) -> usize {
         self.windows.core_px / 2
