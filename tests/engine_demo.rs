@@ -46,7 +46,7 @@ fn engine_of(specs: Vec<ModelSpec>) -> Engine {
 fn engine_with_delay(specs: Vec<ModelSpec>, max_delay: Duration) -> Engine {
     let chunks = ChunkCache::new(64 << 20);
     let options = EngineOptions {
-        models: ModelOptions { memory_mib: 1024, idle: None, dtype: DType::F32 },
+        models: ModelOptions { memory_mib: 1024, idle: None, dtype: DType::F32, plain_ops: false },
         windows: WindowOptions { grid: WindowGrid::default(), features_mib: 256, answers_mib: 256 },
         batches: BatchOptions { queue_capacity: 64, max_batch: 4, max_delay },
         scenes: SceneOptions::default(),

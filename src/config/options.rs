@@ -39,6 +39,7 @@ impl Config {
                 memory_mib: self.engine.model_memory.as_mib(),
                 idle: Some(self.engine.model_idle.0).filter(|idle| !idle.is_zero()),
                 dtype: self.engine.dtype.on(device),
+                plain_ops: self.engine.plain_ops,
             },
             windows: WindowOptions {
                 grid: WindowGrid { core_px: self.server.window, halo_px: self.server.halo },

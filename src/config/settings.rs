@@ -39,6 +39,9 @@ pub struct EngineSettings {
     /// Number type of networks: auto (f32 on the CPU, bf16 on GPUs), f32, bf16 or f16
     #[arg(long, default_value = "auto")]
     pub dtype: DtypeChoice,
+    /// On a GPU, run networks in plain operations instead of fused kernels, to compare the two
+    #[arg(long, default_value_t = false, action = ArgAction::Set, hide_default_value = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    pub plain_ops: bool,
     /// Where weights come from: auto (this machine, else a download), offline (this machine only) or synthetic:SEED (made-up
     /// numbers for tests and benchmarks)
     #[arg(long, default_value = "auto")]

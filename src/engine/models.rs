@@ -63,6 +63,8 @@ pub struct ModelOptions {
     pub idle: Option<Duration>,
     /// The number type networks run in.
     pub dtype: DType,
+    /// Run networks on a GPU without fused kernels.
+    pub plain_ops: bool,
 }
 
 /// The registry and the cache.
@@ -80,6 +82,7 @@ struct Shared {
     locator: WeightsLocator,
     device: Device,
     dtype: DType,
+    plain_ops: bool,
 }
 
 impl Shared {
@@ -140,6 +143,7 @@ impl Models {
             locator,
             device,
             dtype: options.dtype,
+            plain_ops: options.plain_ops,
         };
         Self { shared: Arc::new(shared) }
     }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use super::fused::FusedOps;
 use crate::kernels::{Precision, most_weight_bytes};
 
 /// The device, the floating-point type and the form (kernels or candle operations) that operators are prepared for.
@@ -11,11 +12,13 @@ pub struct OpsContext {
     dtype: DType,
     /// The precision of CPU kernels; `None` to use plain candle operations.
     kernels: Option<Precision>,
+    /// What a GPU runs as one kernel, once it has been compared with the plain operations.
+    fused: Option<FusedOps>,
 }
 
 impl OpsContext {
     /// Operators on `device` that compute in `dtype` (float32, bfloat16 or float16), in their fastest form: kernels on the
-    /// CPU, candle's operations elsewhere.
+    /// CPU, candle's operations elsewhere, with fused kernels where there are some for the GPU.
     ///
     /// Kernels keep activations in float32 whatever the type. In bfloat16, both factors of a matrix product are rounded,
     /// because CPUs have instructions for that. CPUs have none for float16, so it is computed in float32.
@@ -24,7 +27,8 @@ impl OpsContext {
     /// If `dtype` is not one of those.
     pub fn new(device: &Device, dtype: DType) -> Result<Self> {
         let precision = if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
-        Ok(Self { kernels: device.is_cpu().then_some(precision), ..Self::plain(device, dtype)? })
+        let kernels = device.is_cpu().then_some(precision);
+        Ok(Self { kernels, fused: FusedOps::on(device), ..Self::plain(device, dtype)? })
     }
 
     /// Operators in plain candle operations on any device: the reference that kernels are compared with.
@@ -35,7 +39,19 @@ impl OpsContext {
         if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
             candle_core::bail!("networks run in f32, bf16 or f16, not in {dtype:?}");
         }
-        Ok(Self { device: device.clone(), dtype, kernels: None })
+        Ok(Self { device: device.clone(), dtype, kernels: None, fused: None })
+    }
+
+    /// The same without fused kernels: on a GPU, plain operations.
+    #[must_use]
+    pub fn without_fusion(self) -> Self {
+        Self { fused: None, ..self }
+    }
+
+    /// Plain operations on the CPU, and the kernels for GPUs as the tests' emulator runs them.
+    #[cfg(test)]
+    pub(crate) fn emulated(dtype: DType) -> Result<Self> {
+        Ok(Self { fused: Some(FusedOps::default()), ..Self::plain(&Device::Cpu, dtype)? })
     }
 
     /// The device that the operators run on.
@@ -56,6 +72,11 @@ impl OpsContext {
     /// The precision of the kernels to use, if any.
     pub(super) fn kernels(&self) -> Option<Precision> {
         self.kernels
+    }
+
+    /// The fused operators that may be used, if any.
+    pub(super) fn fused(&self) -> Option<&FusedOps> {
+        self.fused.as_ref()
     }
 
     /// The type that candle's convolutions run in. On the CPU they do not support bfloat16, and float16 is slow.

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::fused::{self, Subject};
 use super::{OpsContext, kernel};
 use crate::kernels;
 
@@ -14,8 +15,19 @@ pub(crate) struct LayerNorm(LayerNormForm);
 
 #[derive(Debug)]
 enum LayerNormForm {
-    Plain { weight: Tensor, bias: Tensor },
-    Kernel { weight: Vec<f32>, bias: Vec<f32> },
+    Plain {
+        weight: Tensor,
+        bias: Tensor,
+    },
+    /// As `Plain`, in one kernel with what stands before and after it.
+    Fused {
+        weight: Tensor,
+        bias: Tensor,
+    },
+    Kernel {
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+    },
 }
 
 impl LayerNorm {
@@ -27,16 +39,31 @@ impl LayerNorm {
         if weight.elem_count() == 0 || weight.dims() != bias.dims() {
             candle_core::bail!("a layer norm cannot have {:?} weights and {:?} biases", weight.dims(), bias.dims());
         }
-        Ok(Self(match ops.kernels() {
-            Some(_) => LayerNormForm::Kernel { weight: kernel::values(weight)?, bias: kernel::values(bias)? },
-            None => LayerNormForm::Plain { weight: ops.place(weight)?, bias: ops.place(bias)? },
-        }))
+        match ops.kernels() {
+            Some(_) => Ok(Self(LayerNormForm::Kernel { weight: kernel::values(weight)?, bias: kernel::values(bias)? })),
+            None => Self::plain_or_fused(ops, ops.place(weight)?, ops.place(bias)?),
+        }
+    }
+
+    fn plain_or_fused(ops: &OpsContext, weight: Tensor, bias: Tensor) -> Result<Self> {
+        let width = weight.elem_count();
+        let plain = Self(LayerNormForm::Plain { weight: weight.clone(), bias: bias.clone() });
+        let Some(fused) = ops.fused().filter(|_| fused::norm_fits(width, ops.dtype())) else { return Ok(plain) };
+        let sample = fused::sample(&[2, 7, width], ops.device(), ops.dtype())?;
+        let (residual, branch) = (sample.narrow(0, 0, 1)?, sample.narrow(0, 1, 1)?);
+        // Alone, and at the end of a branch.
+        let run =
+            |norm: &Self| Tensor::cat(&[norm.forward(&branch)?, norm.forward_branch(&residual, &branch, Some(&bias))?], 0);
+        let layer = Self(LayerNormForm::Fused { weight, bias: bias.clone() });
+        fused.choose(Subject { operator: "layer norm", sizes: vec![width] }, plain, layer, run)
     }
 
     /// Bytes of the prepared weights.
     pub(crate) fn bytes(&self) -> usize {
         match &self.0 {
-            LayerNormForm::Plain { weight, bias } => OpsContext::bytes([weight, bias]),
+            LayerNormForm::Plain { weight, bias } | LayerNormForm::Fused { weight, bias } => {
+                OpsContext::bytes([weight, bias])
+            }
             LayerNormForm::Kernel { weight, bias } => size_of_val(&weight[..]) + size_of_val(&bias[..]),
         }
     }
@@ -48,6 +75,7 @@ impl LayerNorm {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
             LayerNormForm::Plain { weight, bias } => candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, EPSILON),
+            LayerNormForm::Fused { weight, bias } => fused::residual_norm(x, None, None, (weight, bias), EPSILON),
             LayerNormForm::Kernel { weight, bias } => {
                 self.fits(x.dims())?;
                 kernel::map("layer_norm", x, x.shape(), |x| kernels::layer_norm(x, None, weight, bias, EPSILON))
@@ -55,13 +83,18 @@ impl LayerNorm {
         }
     }
 
-    /// `x + norm(branch)`: Swin v2 normalises a branch's output instead of its input.
+    /// `x + norm(branch + branch_bias)`: Swin v2 normalises a branch's output instead of its input. `branch_bias [C]` is what the
+    /// branch's last layer has left to be added, if anything.
     ///
     /// # Errors
     /// If the shapes do not match.
-    pub(crate) fn forward_residual(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_branch(&self, x: &Tensor, branch: &Tensor, branch_bias: Option<&Tensor>) -> Result<Tensor> {
+        if let LayerNormForm::Fused { weight, bias } = &self.0 {
+            return fused::residual_norm(branch, branch_bias, Some(x), (weight, bias), EPSILON);
+        }
+        let branch = &branch_bias.map_or_else(|| Ok(branch.clone()), |bias| branch.broadcast_add(bias))?;
         match &self.0 {
-            LayerNormForm::Plain { .. } => x + self.forward(branch)?,
+            LayerNormForm::Plain { .. } | LayerNormForm::Fused { .. } => x + self.forward(branch)?,
             LayerNormForm::Kernel { weight, bias } => {
                 self.fits(branch.dims())?;
                 if x.dims() != branch.dims() {
@@ -74,17 +107,22 @@ impl LayerNorm {
         }
     }
 
+    /// Whether [`LayerNorm::forward_branch`] adds a branch's bias at no cost.
+    pub(super) fn takes_bias(&self) -> bool {
+        matches!(self.0, LayerNormForm::Fused { .. })
+    }
+
     /// Weight, bias and epsilon, if the layer runs as a kernel.
     pub(super) fn kernel(&self) -> Option<(&[f32], &[f32], f32)> {
         match &self.0 {
-            LayerNormForm::Plain { .. } => None,
+            LayerNormForm::Plain { .. } | LayerNormForm::Fused { .. } => None,
             LayerNormForm::Kernel { weight, bias } => Some((weight, bias, EPSILON)),
         }
     }
 
     pub(super) fn fits(&self, shape: &[usize]) -> Result<()> {
         let width = match &self.0 {
-            LayerNormForm::Plain { weight, .. } => weight.elem_count(),
+            LayerNormForm::Plain { weight, .. } | LayerNormForm::Fused { weight, .. } => weight.elem_count(),
             LayerNormForm::Kernel { weight, .. } => weight.len(),
         };
         match shape.last() {

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::activation::activate;
+use super::fused::{self, Subject};
 use super::{LayerActivation, OpsContext, kernel};
 use crate::kernels::PackedMatrix;
 
@@ -19,6 +20,11 @@ enum LinearForm {
     Plain {
         weight: Tensor,
         bias: Option<Tensor>,
+    },
+    /// As `Plain`, with bias and GELU in one kernel.
+    FusedGelu {
+        weight: Tensor,
+        bias: Tensor,
     },
     Kernel(PackedMatrix),
 }
@@ -48,16 +54,34 @@ impl Linear {
             }
             None => {
                 let bias = bias.map(|bias| ops.place(bias)).transpose()?;
-                LinearForm::Plain { weight: ops.place(&weight.t()?)?, bias }
+                let weight = ops.place(&weight.t()?)?;
+                return Self::plain_or_fused(ops, weight, bias, activation);
             }
         };
         Ok(Self { form, activation })
+    }
+
+    fn plain_or_fused(ops: &OpsContext, weight: Tensor, bias: Option<Tensor>, activation: LayerActivation) -> Result<Self> {
+        let (inputs, outputs) = weight.dims2()?;
+        let fused = match (ops.fused(), &bias) {
+            (Some(fused), Some(bias)) if activation == LayerActivation::Gelu && fused::gelu_fits(outputs, ops.dtype()) => {
+                let form = LinearForm::FusedGelu { weight: weight.clone(), bias: bias.clone() };
+                Some((fused, Self { form, activation }))
+            }
+            _ => None,
+        };
+        let plain = Self { form: LinearForm::Plain { weight, bias }, activation };
+        let Some((fused, layer)) = fused else { return Ok(plain) };
+        let sample = fused::sample(&[3, 5, inputs], ops.device(), ops.dtype())?;
+        let subject = Subject { operator: "bias and GELU", sizes: vec![outputs] };
+        fused.choose(subject, plain, layer, |layer| layer.forward(&sample))
     }
 
     /// Bytes of the prepared weights.
     pub(crate) fn bytes(&self) -> usize {
         match &self.form {
             LinearForm::Plain { weight, bias } => OpsContext::bytes([weight].into_iter().chain(bias)),
+            LinearForm::FusedGelu { weight, bias } => OpsContext::bytes([weight, bias]),
             LinearForm::Kernel(matrix) => matrix.bytes(),
         }
     }
@@ -65,16 +89,29 @@ impl Linear {
     /// The shape of the result for an input of the given shape.
     pub(super) fn output_shape(&self, shape: &[usize]) -> Result<Vec<usize>> {
         let (inputs, outputs) = match &self.form {
-            LinearForm::Plain { weight, .. } => weight.dims2()?,
+            LinearForm::Plain { weight, .. } | LinearForm::FusedGelu { weight, .. } => weight.dims2()?,
             LinearForm::Kernel(matrix) => (matrix.inputs(), matrix.outputs()),
         };
         output_shape(shape, inputs, outputs)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_fused(&self) -> bool {
+        matches!(self.form, LinearForm::FusedGelu { .. })
+    }
+
+    /// How many values the layer reads at a time.
+    pub(super) fn inputs(&self) -> Result<usize> {
+        Ok(match &self.form {
+            LinearForm::Plain { weight, .. } | LinearForm::FusedGelu { weight, .. } => weight.dims2()?.0,
+            LinearForm::Kernel(matrix) => matrix.inputs(),
+        })
+    }
+
     /// The packed matrix and its activation, if the layer runs as a kernel.
     pub(super) fn kernel(&self) -> Option<(&PackedMatrix, LayerActivation)> {
         match &self.form {
-            LinearForm::Plain { .. } => None,
+            LinearForm::Plain { .. } | LinearForm::FusedGelu { .. } => None,
             LinearForm::Kernel(matrix) => Some((matrix, self.activation)),
         }
     }
@@ -86,10 +123,24 @@ impl Linear {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.form {
             LinearForm::Plain { weight, bias } => activate(product(x, weight, bias.as_ref())?, self.activation),
+            LinearForm::FusedGelu { weight, bias } => fused::bias_gelu(&product(x, weight, None)?, bias),
             LinearForm::Kernel(matrix) => {
                 let shape = output_shape(x.dims(), matrix.inputs(), matrix.outputs())?;
                 kernel::map("linear", x, shape, |x| matrix.forward(x, None, self.activation))
             }
+        }
+    }
+
+    /// As [`Linear::forward`], but for the bias where the layer can leave it to what follows: then returns it, to be added.
+    ///
+    /// # Errors
+    /// If the last dimension is not `in`.
+    pub(super) fn forward_leaving_bias(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
+        match &self.form {
+            LinearForm::Plain { weight, bias } if self.activation == LayerActivation::None => {
+                Ok((product(x, weight, None)?, bias.as_ref()))
+            }
+            _ => Ok((self.forward(x)?, None)),
         }
     }
 
@@ -102,6 +153,7 @@ impl Linear {
             LinearForm::Plain { weight, bias } => {
                 activate((product(x, weight, bias.as_ref())? + residual)?, self.activation)
             }
+            LinearForm::FusedGelu { weight, bias } => fused::bias_gelu(&(product(x, weight, None)? + residual)?, bias),
             LinearForm::Kernel(matrix) => {
                 let shape = output_shape(x.dims(), matrix.inputs(), matrix.outputs())?;
                 if residual.dims() != shape {

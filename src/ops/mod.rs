@@ -9,6 +9,8 @@ mod context;
 mod conv2d;
 mod conv_transpose2d;
 mod flat;
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "this build has no kernels for a GPU"))]
+mod fused;
 mod kernel;
 mod layer_norm;
 mod linear;
@@ -24,6 +26,8 @@ pub(crate) use activation::{sigmoid, softmax};
 pub use context::OpsContext;
 pub(crate) use conv_transpose2d::{ConvTranspose2d, TransposeShape};
 pub(crate) use conv2d::{Conv2d, ConvShape};
+#[cfg(test)]
+pub(crate) use fused::kernels_can_be_emulated;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
 pub(crate) use nearest::{Neighbours, SimilarityMap};

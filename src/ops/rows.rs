@@ -133,15 +133,20 @@ fn result_shape(x: &Tensor, layers: &[RowLayer<'_>]) -> Result<Vec<usize>> {
 /// Runs the layers one by one.
 fn one_by_one(x: &Tensor, layers: Vec<RowLayer<'_>>, then: Option<&Linear>) -> Result<(Tensor, Option<Tensor>)> {
     let (mut now, mut normed) = (x.clone(), None);
-    for layer in layers {
+    // What the last layer has left for the next norm to add.
+    let mut bias = None;
+    let mut layers = layers.into_iter().peekable();
+    while let Some(layer) = layers.next() {
+        let leaves_bias = matches!(layers.peek(), Some(RowLayer::AddNorm(norm, _)) if norm.takes_bias());
         match layer {
+            RowLayer::Linear(linear) if leaves_bias => (now, bias) = linear.forward_leaving_bias(&now)?,
             RowLayer::Linear(linear) => now = linear.forward(&now)?,
             RowLayer::LinearAdd(linear, residual) => now = linear.forward_add(&now, &residual)?,
             RowLayer::AddNorm(norm, residual) => {
                 let Some(residual) = residual.or(normed) else {
                     candle_core::bail!("the first norm needs a residual");
                 };
-                now = norm.forward_residual(&residual, &now)?;
+                now = norm.forward_branch(&residual, &now, bias.take())?;
                 normed = Some(now.clone());
             }
         }

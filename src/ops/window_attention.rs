@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use candle_core::{D, DType, Result, Tensor};
 
+use super::fused::{self, FusedAttention, Subject};
 use super::{LayerActivation, Linear, OpsContext, kernel, pad_to_multiple};
 use crate::kernels::{self, Maps};
 use crate::sync::IgnorePoison;
@@ -61,6 +62,8 @@ enum AttentionForm {
         /// The mask of the last map, which usually has the size of the next one.
         mask: Mutex<Option<AttentionMask>>,
     },
+    /// On a GPU, where it gives what `Plain` gives.
+    Fused(FusedAttention),
     Kernel(kernels::WindowAttentionKernel),
 }
 
@@ -105,7 +108,8 @@ impl WindowAttention {
             0,
         )?;
         let scale = weights.logit_scale.reshape((1, heads, 1, 1))?.minimum(f64::from(MAX_SCALE.ln()))?.exp()?;
-        let position_bias = position_bias(weights, window, heads)?;
+        let offset_bias = offset_bias(weights, window, heads)?;
+        let position_bias = position_bias(&offset_bias, window, heads)?;
         let form = match ops.kernels() {
             Some(precision) => AttentionForm::Kernel(kernels::WindowAttentionKernel {
                 window,
@@ -121,25 +125,49 @@ impl WindowAttention {
                 mask: Mutex::default(),
             },
         };
-        Ok(Self {
+        let attention = Self {
             window,
             shift,
             heads,
             qkv: Linear::new(ops, &weights.qkv_weight, Some(&no_key_bias), LayerActivation::None)?,
             proj: Linear::new(ops, &weights.proj_weight, Some(&weights.proj_bias), LayerActivation::None)?,
             form,
-        })
+        };
+        attention.fused_if_trusted(ops, &scale, offset_bias)
+    }
+
+    /// With the fused form in place of the plain one, if this device has it and it gives the same.
+    fn fused_if_trusted(mut self, ops: &OpsContext, scale: &Tensor, offset_bias: Vec<f32>) -> Result<Self> {
+        let Some(fused) = ops.fused() else { return Ok(self) };
+        let (window, inputs, side) = (self.window, self.qkv.inputs()?, 2 * self.window - 1);
+        let offset_bias = Tensor::from_vec(offset_bias, (self.heads, side, side), &candle_core::Device::Cpu)?;
+        let Some(layer) = FusedAttention::new(ops, window, inputs / self.heads, scale, &offset_bias)? else {
+            return Ok(self);
+        };
+        // With padding on both sides, and four windows to shift between.
+        let sample = fused::sample(&[1, window + 1, window + 2, inputs], ops.device(), ops.dtype())?;
+        let subject = Subject { operator: "window attention", sizes: vec![window, self.shift, self.heads, inputs] };
+        if fused.trusts(subject, || self.gather(&sample, None), || self.gather_fused(&sample, &layer))? {
+            self.form = AttentionForm::Fused(layer);
+        }
+        Ok(self)
     }
 
     /// Bytes of the prepared weights, without the plain form's mask, whose size depends on the map.
     pub(crate) fn bytes(&self) -> usize {
         let own = match &self.form {
             AttentionForm::Plain { scale, position_bias, .. } => OpsContext::bytes([scale, position_bias]),
+            AttentionForm::Fused(layer) => layer.bytes(),
             AttentionForm::Kernel(kernels::WindowAttentionKernel { scale, position_bias, padding, .. }) => {
                 [scale, position_bias, padding].into_iter().map(|values| size_of_val(&values[..])).sum()
             }
         };
         own + self.qkv.bytes() + self.proj.bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_fused(&self) -> bool {
+        matches!(self.form, AttentionForm::Fused(_))
     }
 
     /// The layer that computes queries, keys and values, if it can be run apart from [`WindowAttention::gather`].
@@ -161,7 +189,7 @@ impl WindowAttention {
         match &self.form {
             AttentionForm::Kernel(layer) => {
                 let (count, height, width, channels) = x.dims4()?;
-                let shift = [height, width].map(|side| self.shift_of(side.next_multiple_of(self.window)));
+                let shift = self.shifts(height, width);
                 let maps = Maps { count, height, width };
                 let qkv = read.map_or_else(|| self.qkv.forward(x), Ok)?;
                 if qkv.dims() != [count, height, width, 3 * channels] {
@@ -169,14 +197,28 @@ impl WindowAttention {
                 }
                 kernel::map("window_attention", &qkv, x.shape(), |qkv| layer.forward(qkv, maps, shift))
             }
+            AttentionForm::Fused(layer) => self.gather_fused(x, layer),
             AttentionForm::Plain { scale, position_bias, mask } => self.gather_plain(x, scale, position_bias, mask),
         }
+    }
+
+    /// The shift along the rows and columns of a map.
+    fn shifts(&self, height: usize, width: usize) -> [usize; 2] {
+        [height, width].map(|side| self.shift_of(side.next_multiple_of(self.window)))
     }
 
     /// The shift along a side of a padded map.
     fn shift_of(&self, side: usize) -> usize {
         // As in torchvision: a window that covers the whole side has no neighbour to exchange tokens with.
         if self.window >= side { 0 } else { self.shift }
+    }
+
+    fn gather_fused(&self, x: &Tensor, layer: &FusedAttention) -> Result<Tensor> {
+        let (_, height, width, _) = x.dims4()?;
+        match self.qkv.forward_leaving_bias(x)? {
+            (qkv, Some(bias)) => layer.forward(&qkv, bias, self.shifts(height, width)),
+            (_, None) => candle_core::bail!("the bias of queries and values is needed for the padding"),
+        }
     }
 
     fn gather_plain(
@@ -286,10 +328,11 @@ fn unit(x: &Tensor) -> Result<Tensor> {
     x.broadcast_div(&norm)
 }
 
-/// The continuous position bias `16 sigmoid(mlp(offset))` of every pair of tokens, `[1, heads, T, T]`.
+/// The continuous position bias `16 sigmoid(mlp(offset))` of every offset of two tokens, `[heads, side, side]` with
+/// `side = 2 window - 1`: by the rows and columns of the query after the key.
 ///
 /// It depends on the weights alone, so it is computed once, in float64.
-fn position_bias(weights: &WindowAttentionWeights, window: usize, heads: usize) -> Result<Tensor> {
+fn offset_bias(weights: &WindowAttentionWeights, window: usize, heads: usize) -> Result<Vec<f32>> {
     let hidden_weight = weights.position_hidden_weight.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let hidden_bias = weights.position_hidden_bias.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let out_weight = weights.position_out_weight.to_dtype(DType::F64)?.to_vec2::<f64>()?;
@@ -311,14 +354,19 @@ fn position_bias(weights: &WindowAttentionWeights, window: usize, heads: usize) 
             }
         }
     }
-    let tokens = window * window;
+    Ok(table)
+}
+
+/// [`offset_bias`] of every pair of tokens, `[1, heads, T, T]`.
+fn position_bias(offset_bias: &[f32], window: usize, heads: usize) -> Result<Tensor> {
+    let (side, tokens) = (2 * window - 1, window * window);
     let mut bias = Vec::with_capacity(heads * tokens * tokens);
     for head in 0..heads {
         for from in 0..tokens {
             for to in 0..tokens {
                 let row = from / window + window - 1 - to / window;
                 let col = from % window + window - 1 - to % window;
-                bias.push(table[(head * side + row) * side + col]);
+                bias.push(offset_bias[(head * side + row) * side + col]);
             }
         }
     }

@@ -166,7 +166,7 @@ impl Models {
         before: ModelWeights,
         reservation: Reservation,
     ) -> Result<LoadedModel, EngineError> {
-        let Shared { locator, device, dtype, .. } = &*self.shared;
+        let Shared { locator, device, dtype, plain_ops, .. } = &*self.shared;
         let weights: Weights = locator.open(&spec, &mut |_| ())?;
         let ModelWeights { revision, .. } = self.weights(&spec)?;
         // Before a download there was no file to compare with.
@@ -177,7 +177,8 @@ impl Models {
             Some(base) => (base.network.with_heads(weights, &spec)?, locator.kind(&spec)),
             None => {
                 let kind = weights.kind();
-                (Network::load(weights, &spec, device, *dtype)?, kind)
+                let load = if *plain_ops { Network::load_unfused } else { Network::load };
+                (load(weights, &spec, device, *dtype)?, kind)
             }
         };
         Ok(LoadedModel::new(spec, network, kind, revision, base, reservation))

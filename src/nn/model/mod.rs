@@ -51,6 +51,17 @@ impl Network {
         Self::load_with(weights, spec, variant, ops)
     }
 
+    /// As [`Network::load`], on a GPU without fused kernels: in plain operations, which they are compared with.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn load_unfused(weights: Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
+        let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
+        let ops = OpsContext::new(device, dtype).map_err(device_error)?.without_fusion();
+        let variant = weights.fit(spec).variant;
+        Self::load_with(weights, spec, variant, ops)
+    }
+
     /// As [`Network::load`], with the head variant and the form of the operators chosen by the caller.
     ///
     /// # Errors

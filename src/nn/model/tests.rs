@@ -153,6 +153,29 @@ fn heads_are_prepared_when_first_asked_for_and_counted() {
 }
 
 #[test]
+fn a_network_of_fused_operators_is_as_exact_as_one_of_plain_operations() {
+    if !crate::ops::kernels_can_be_emulated() {
+        return;
+    }
+    let mut spec = demo_models(DEMO).unwrap().swap_remove(0);
+    // Heads of 24 channels, which the kernels are made for.
+    spec.backbone =
+        Backbone::SwinV2 { patch_size: 4, embed_dim: 24, depths: [2, 1, 1, 1], num_heads: [1, 2, 4, 8], window_size: 8 };
+    let maps = |ops: OpsContext| {
+        let network = Network::load_with(Weights::synthetic(3), &spec, 0, ops).unwrap();
+        let features = network.features(&images(1, 64, 72), 1).unwrap();
+        (0..4).map(|map| network.embedding(&features, Layer::Backbone(map)).unwrap()).collect::<Vec<_>>()
+    };
+    let fused = maps(OpsContext::emulated(DType::BF16).unwrap());
+    let plain = maps(OpsContext::plain(&Device::Cpu, DType::BF16).unwrap());
+    let exact = maps(OpsContext::plain(&Device::Cpu, DType::F32).unwrap());
+    for ((fused, plain), exact) in fused.iter().zip(&plain).zip(&exact) {
+        let gap = |map: &Tensor| (map - exact).unwrap().abs().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(gap(fused) > 0.0 && gap(fused) < 1.1 * gap(plain), "{} {}", gap(fused), gap(plain));
+    }
+}
+
+#[test]
 fn no_kind_of_head_takes_more_memory_than_foreseen() {
     let demo = &demo_models(DEMO).unwrap()[1];
     // Every kind of head, over a backbone whose synthetic weights are quickly made.
