@@ -140,8 +140,30 @@ fn open_cuda(number: usize) -> candle_core::Result<Device> {
         unsafe {
             device.as_cuda_device()?.disable_event_tracking();
         }
+        if let Err(error) = keep_freed_memory(number) {
+            tracing::warn!(%error, "freed memory of the GPU goes back to the driver after every pass, which takes time");
+        }
     }
     Ok(device)
+}
+
+/// Lets the device's memory pool keep what tensors have given back: by default it returns all of it whenever the stream has
+/// been waited for, and the next pass asks the driver again.
+#[cfg(feature = "cuda")]
+fn keep_freed_memory(number: usize) -> candle_core::Result<()> {
+    use candle_core::cuda_backend::WrapErr;
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+
+    let device = result::device::get(i32::try_from(number).map_err(candle_core::Error::wrap)?).w()?;
+    let mut kept_bytes = u64::MAX;
+    #[expect(unsafe_code, reason = "calls of the driver")]
+    // SAFETY: `device` is what the driver gave for this number, the pool what it gave for the device; the attribute is a number of
+    // 64 bits, which it copies.
+    unsafe {
+        let pool = result::device::get_mem_pool(device).w()?;
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, threshold, (&raw mut kept_bytes).cast()).w()
+    }
 }
 
 impl DtypeChoice {
