@@ -78,8 +78,8 @@ def write_scene(path, side):
 
 class Server:
     def __init__(self, options, scene, folder):
-        command = [options.binary, "serve", "--port", "0", "--source", f"scene={scene}", "--weights", "synthetic:7", "--device", options.device,
-                   "--data-dir", folder, "--no-demo", "--log-level", "error", "--queue", "4096"]
+        command = [options.binary, "serve", "--port", "0", "--source", f"scene={scene}", "--weights", "synthetic:7",
+                   "--device", options.device, "--data-dir", folder, "--no-demo", "--log-level", "error", "--queue", "4096"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().split()[-1].rstrip("/")
 

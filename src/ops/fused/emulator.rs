@@ -28,12 +28,13 @@ const FLAGS: [&str; 11] = [
     "-DSATLAS_EMULATED",
 ];
 
-/// Whether this machine can run kernels on its CPU; says so where it cannot. In CI it must.
+/// Whether this machine can run kernels on its CPU; says so where it cannot. In CI, on Linux, it must.
 pub(crate) fn kernels_can_be_emulated() -> bool {
     match program() {
         Ok(_) => true,
         Err(reason) => {
-            assert!(std::env::var_os("CI").is_none(), "the kernels cannot be tested: {reason}");
+            let must = cfg!(target_os = "linux") && std::env::var_os("CI").is_some();
+            assert!(!must, "the kernels cannot be tested: {reason}");
             eprintln!("SKIPPED: the kernels for GPUs, as {reason}");
             false
         }

@@ -100,7 +100,7 @@ fn attention_is_that_of_plain_operations() {
     if !kernels_can_be_emulated() {
         return;
     }
-    // Window, shift, heads, channels of a head, and maps: with padding on either side or none, windows that cover a side, and
+    // Window, shift, heads, channels of a head, and maps: with padding on either side or none, windows that cover one side or both, and
     // tokens and channels that do not fill the kernel's tiles.
     let cases = [
         (8, 4, 2, 32, [1, 19, 9]),
@@ -108,6 +108,7 @@ fn attention_is_that_of_plain_operations() {
         (8, 4, 1, 8, [1, 8, 3]),
         (7, 3, 2, 16, [1, 13, 15]),
         (4, 2, 1, 24, [2, 5, 12]),
+        (4, 2, 1, 8, [1, 4, 9]),
         (2, 1, 2, 32, [1, 3, 5]),
     ];
     for (window, shift, heads, head_channels, [count, height, width]) in cases {
