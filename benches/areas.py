@@ -99,8 +99,7 @@ def get(url, body=None):
 
 
 def forward_seconds(server):
-    found = re.search(r"^satlas_forward_seconds_sum(?:{.*})? (\S+)$", get(f"{server}/metrics").decode(), re.M)
-    return float(found[1]) if found else 0.0
+    return sum(map(float, re.findall(r"^satlas_forward_seconds_sum(?:{.*})? (\S+)$", get(f"{server}/metrics").decode(), re.M)))
 
 
 def serve_job(source, area, folder):

@@ -17,7 +17,7 @@
 //! 4. `engine/plan.rs`: checks and looks up everything once; gives the prediction's identity.
 //! 5. `engine/tile.rs`: runs the plan and cuts the tile from its window.
 //! 6. `engine/window.rs`: the caches of windows. On a miss, `engine/pixels.rs` reads the pixels with [`raster`].
-//! 7. `engine/device.rs`: forward passes, which `engine/scheduler` puts in order and runs in batches on the device thread.
+//! 7. `engine/device.rs`: forward passes, which `engine/scheduler` puts in order and runs in batches on the devices' threads.
 //! 8. `nn/model/mod.rs`: the network, over [`ops`] and [`kernels`].
 //! 9. `api/answer.rs`: encodes the [`prediction`] with [`outputs`] and sets the headers.
 

@@ -10,7 +10,7 @@ use tracing_subscriber::filter::LevelFilter;
 pub const HTTP_REQUESTS_TOTAL: &str = "satlas_http_requests_total";
 /// Seconds from the head of a request to the head of its response, by route.
 pub const HTTP_REQUEST_SECONDS: &str = "satlas_http_request_seconds";
-/// Requests waiting for the device.
+/// Requests waiting for a device.
 pub const QUEUE_DEPTH: &str = "satlas_queue_depth";
 /// Requests refused on arrival, because their answer would have come too late or the queue was full.
 pub const QUEUE_REFUSED_TOTAL: &str = "satlas_queue_refused_total";
@@ -18,7 +18,7 @@ pub const QUEUE_REFUSED_TOTAL: &str = "satlas_queue_refused_total";
 pub const QUEUE_DROPPED_TOTAL: &str = "satlas_queue_dropped_total";
 /// Items per forward pass.
 pub const BATCH_SIZE: &str = "satlas_batch_size";
-/// Seconds per forward pass.
+/// Seconds per forward pass, by device (`cpu`, `cuda:0`).
 pub const FORWARD_SECONDS: &str = "satlas_forward_seconds";
 /// Models loaded, by model and outcome (`ok`, `error`).
 pub const MODEL_LOADS_TOTAL: &str = "satlas_model_loads_total";

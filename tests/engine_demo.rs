@@ -64,7 +64,7 @@ fn engine_with_delay(specs: Vec<ModelSpec>, max_delay: Duration) -> Engine {
     let hub = HubOptions { offline: true, ..HubOptions::from_variables(|_| None) };
     let files = CheckpointFiles::new(nowhere.clone(), nowhere, hub);
     let locator = WeightsLocator { mode: WeightsMode::Offline, files, embedded };
-    let engine = Engine::start(specs, locator, Device::Cpu, &options).unwrap();
+    let engine = Engine::start(specs, locator, Device::Cpu.into(), &options).unwrap();
     let world = Bytes::from_static(include_bytes!("../static/demo/world.tif"));
     let trees = Bytes::from_static(include_bytes!("../static/demo/trees.tif"));
     for (id, bytes) in [("world", world), ("trees", trees)] {

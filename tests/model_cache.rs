@@ -150,7 +150,7 @@ async fn eviction_leaves_a_running_request_its_model() {
     let held = models.load("held").await.unwrap();
     models.unload("held").await.unwrap();
     assert_eq!(state_of(&router, "held").await, "cached");
-    assert_eq!(memory(&router, "held").await, held.network.weight_bytes() as f64, "what is held is counted");
+    assert_eq!(memory(&router, "held").await, held.weight_bytes() as f64, "what is held is counted");
     assert_eq!(held.head("mine").unwrap(), 0);
     drop(held);
     wait_until_freed(&router, "held").await;

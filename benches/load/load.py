@@ -70,7 +70,7 @@ class Server:
 
     async def passes(self):
         text = (await metrics(self.port)).splitlines()
-        return next((float(line.split()[-1]) for line in text if line.startswith("satlas_forward_seconds_count")), 0)
+        return sum(float(line.split()[-1]) for line in text if line.startswith("satlas_forward_seconds_count"))
 
 
 async def metrics(port):

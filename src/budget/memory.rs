@@ -114,6 +114,11 @@ impl MemoryBudget {
         granted.await.map_err(|_| BudgetError::Busy { what, needed: bytes })
     }
 
+    /// The bytes of the answers' share, free or not.
+    pub fn most_for_answers(&self) -> u64 {
+        self.answers.limit
+    }
+
     /// Memory of the answers' share if that much is free now.
     pub fn spare(&self, bytes: u64) -> Option<MemoryGrant> {
         let mut state = self.answers.state.lock().ignore_poison();

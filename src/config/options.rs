@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Config, EngineSettings};
 use crate::budget::{MemoryBudget, memory_of_machine};
-use crate::engine::{BatchOptions, Device, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
+use crate::engine::{BatchOptions, Devices, EngineOptions, ModelOptions, SceneOptions, SourceOptions, WindowOptions};
 use crate::jobs::JobOptions;
 use crate::raster::{ChunkCache, Limits, OpenOptions};
 use crate::shared_cache::{SharedCache, SharedCacheOptions};
@@ -25,9 +25,9 @@ const MEMORY_SHARE: u64 = 4;
 const SOURCE_RETRY: Duration = Duration::from_secs(5);
 
 impl Config {
-    /// Options of an engine on `device`.
-    pub fn engine_options(&self, device: &Device) -> EngineOptions {
-        let is_cpu = device.is_cpu();
+    /// Options of an engine on `devices`.
+    pub fn engine_options(&self, devices: &Devices) -> EngineOptions {
+        let is_cpu = devices.first().is_cpu();
         let max_batch = self.server.max_batch.unwrap_or(if is_cpu { 1 } else { GPU_BATCH });
         let max_delay = self.server.batch_delay.map(|delay| delay.0);
         let max_delay = max_delay.unwrap_or(if is_cpu { Duration::ZERO } else { GPU_BATCH_DELAY });
@@ -38,7 +38,7 @@ impl Config {
             models: ModelOptions {
                 memory_mib: self.engine.model_memory.as_mib(),
                 idle: Some(self.engine.model_idle.0).filter(|idle| !idle.is_zero()),
-                dtype: self.engine.dtype.on(device),
+                dtype: self.engine.dtype.on(devices.first()),
                 plain_ops: self.engine.plain_ops,
             },
             windows: WindowOptions {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::layers::defaults;
 use super::units::{ByteSize, Span};
 use super::weights_choice::WeightsChoice;
-use crate::engine::{DeviceChoice, DtypeChoice};
+use crate::engine::{DeviceChoices, DtypeChoice};
 use crate::fleet::DatabaseUrl;
 use crate::ip_range::IpRange;
 use crate::shared_cache::RedisUrl;
@@ -33,9 +33,9 @@ pub struct EngineSettings {
     /// Directory for everything that outlives a restart: uploaded sources, jobs and quick-loading copies of checkpoints; without it, uploads live in memory and jobs in a temporary directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where networks run: auto, cpu, cuda, cuda:N or metal
+    /// Where networks run: auto, cpu, cuda, cuda:N or metal; several of one kind, separated by commas, run side by side
     #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
+    pub device: DeviceChoices,
     /// Number type of networks: auto (f32 on the CPU, bf16 on GPUs), f32, bf16 or f16
     #[arg(long, default_value = "auto")]
     pub dtype: DtypeChoice,
@@ -46,7 +46,7 @@ pub struct EngineSettings {
     /// numbers for tests and benchmarks)
     #[arg(long, default_value = "auto")]
     pub weights: WeightsChoice,
-    /// Memory for loaded models; the least recently used is unloaded to make room
+    /// Memory for loaded models, on each GPU or for all CPUs; the least recently used is unloaded to make room
     #[arg(long, default_value = "4GiB", value_name = "SIZE")]
     pub model_memory: ByteSize,
     /// Unload a model that has not been used for so long; 0 keeps it
@@ -119,7 +119,7 @@ pub struct ServerSettings {
     /// Believe what this proxy says of its clients in X-Forwarded-Host, -Proto and -Prefix: an address or a range such as 10.0.0.0/8 (repeatable)
     #[arg(long, value_name = "ADDRESS", value_delimiter = SEPARATOR)]
     pub trusted_proxy: Vec<IpRange>,
-    /// Requests that may wait for the device; further ones are answered with 429
+    /// Requests that may wait for a device; further ones are answered with 429
     #[arg(long, default_value = "256", value_name = "REQUESTS")]
     pub queue: usize,
     /// Most images in one forward pass [default: 1 on the CPU, 16 on GPUs]

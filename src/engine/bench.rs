@@ -28,7 +28,7 @@ pub struct BenchRequest {
 const MAX_SIZE_PX: usize = 8192;
 const MAX_BATCH: usize = 64;
 
-/// A model with its input. [`Bench::pass`] can be called any number of times.
+/// A model on the first device with its input. [`Bench::pass`] can be called any number of times.
 #[derive(Debug)]
 pub struct Bench<'a> {
     network: &'a Network,
@@ -58,7 +58,7 @@ impl<'a> Bench<'a> {
         let head = if task == EMBEDDING { None } else { Some(model.head(task)?) };
         let shape = (batch * images, *size_px, *size_px, model.spec.bands.len());
         let values = synthetic_image(batch * images * size_px * size_px * model.spec.bands.len());
-        let network = &model.network;
+        let network = model.network(0);
         let input = Tensor::from_vec(values, shape, &Device::Cpu)
             .and_then(|input| input.to_device(network.device()))
             .map_err(NnError::from)?;

@@ -10,7 +10,7 @@ use super::area::{Area, AreaRequest};
 use super::caller::Caller;
 use super::error::EngineError;
 use super::plan::ScenePlan;
-use super::scene::{self, SceneProgress};
+use super::scene::SceneProgress;
 use super::scene_imagery::SceneImagery;
 use super::window::Timings;
 use super::{Engine, blocking};
@@ -92,8 +92,8 @@ impl Engine {
     ) -> Result<Change, EngineError> {
         let [(before, area_before), (after, area_after)] = self.plan_change(plan, &request, captures).await?;
         // Both at once: of several requests that each hold one, none would get its second.
-        let bytes = scene::bytes(&before, &SceneImagery::Area(area_before.clone()), &*sink(), &self.scenes);
-        let memory = self.memory_for(bytes.map(|bytes| 2 * bytes)).await?;
+        let needed = self.memory_of(&before, &SceneImagery::Area(area_before.clone()), &*sink());
+        let memory = self.memory_for(needed.map(|needed| needed.bytes(2))).await?;
         let first_half = |SceneProgress { done, total }| report(SceneProgress { done, total: 2 * total });
         let (first, mut timings) = self.predict_area(&before, caller, &area_before, sink(), first_half).await?;
         let second_half = |SceneProgress { done, total }| report(SceneProgress { done: done + total, total: 2 * total });

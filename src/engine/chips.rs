@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use super::assembly::{Assembly, Layout, SceneWindowAnswer};
 use super::caller::Caller;
-use super::device::{DevicePlace, DeviceWorker, Input, ModelAnswer, ModelQuery};
+use super::device::{DevicePlace, DeviceWorkers, Input, ModelAnswer, ModelQuery};
 use super::error::EngineError;
 use super::loaded::LoadedModel;
 use super::model_task::ModelTask;
@@ -31,9 +31,6 @@ const MAX_BATCH: usize = 64;
 
 /// Most different warnings about the chips of one request; a thousand chips with the same fault need one sentence.
 const MAX_WARNINGS: usize = 8;
-
-/// Batches that are being read, waiting or running at the same time.
-const BATCHES_IN_FLIGHT: usize = 2;
 
 /// The answers of consecutive chips.
 pub type ChipAnswers = BoxStream<'static, Result<Vec<Prediction>, EngineError>>;
@@ -117,14 +114,14 @@ pub(super) fn check(
 pub(super) async fn predict(
     (plan, caller): (&ScenePlan, &Caller),
     chips: Chips,
-    (models, worker, reading): (&Models, &DeviceWorker, &Arc<Reading>),
+    (models, workers, reading): (&Models, &DeviceWorkers, &Arc<Reading>),
 ) -> Result<ChipAnswers, EngineError> {
     let ModelTask { spec, task } = &plan.model;
     let sizes: Vec<usize> = chips.batches.iter().filter_map(Batch::pixels).collect();
     // Batches of other sizes than the average cost as much as they are larger.
     let size = sizes.iter().sum::<usize>() / sizes.len().max(1);
     let work = Workload::chips(&spec.id, &task.name, size, sizes.len());
-    let place = Arc::new(worker.scheduler().enter(caller, work)?);
+    let place = Arc::new(workers.scheduler().enter(caller, work)?);
     let model = models.load_spec(spec).await?;
     let query = ModelQuery::new(&model, task, (&plan.embedding, plan.limit))?;
     let (plan, chips_of, reading) = (Arc::new(plan.clone()), chips.chips, reading.clone());
@@ -132,7 +129,8 @@ pub(super) async fn predict(
         let run = BatchRun { plan: plan.clone(), chips: chips_of.clone(), model: model.clone(), query: query.clone() };
         run.answer(batch, place.clone(), reading.clone())
     });
-    Ok(answers.buffered(BATCHES_IN_FLIGHT).boxed())
+    // While each device runs one, the next is read.
+    Ok(answers.buffered(workers.count() + 1).boxed())
 }
 
 impl Batch {

@@ -1,4 +1,4 @@
-//! The device and its forward passes: what a network is asked, what it answers, and how a batch of such requests runs.
+//! The devices and their forward passes: what a network is asked, what it answers, and how a batch of such requests runs.
 //!
 //! [`super::scheduler`] decides who runs when, and with whom.
 
@@ -8,13 +8,15 @@ use std::time::Duration;
 use candle_core::{Device, Tensor};
 
 use super::error::EngineError;
+use super::hardware::Devices;
 use super::loaded::LoadedModel;
 use super::model_task::EMBEDDING;
 use super::options::{EmbeddingOptions, ObjectLimit};
 use super::scheduler::{BatchOptions, Kind, Pass, Place, Scheduler, Turn, Workload};
-use crate::nn::{DETECTIONS, Features, HeadOutput, NnError, Part};
+use crate::allocator;
+use crate::nn::{DETECTIONS, Features, HeadOutput, Network, NnError, Part};
+use crate::threads::{self, Team};
 use crate::zoo::{Layer, Task, TaskType};
-use crate::{allocator, threads};
 
 /// A question to a model: one head, or feature maps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +75,7 @@ impl ModelQuery {
     /// The name of the task of `model` that it asks for.
     pub(super) fn task_name<'a>(&self, model: &'a LoadedModel) -> &'a str {
         match self {
-            Self::Head { head, .. } => model.network.heads().nth(*head).map_or("", |head| &head.task.name),
+            Self::Head { head, .. } => model.heads().nth(*head).map_or("", |head| &head.task.name),
             Self::Embedding(_) => EMBEDDING,
         }
     }
@@ -98,7 +100,20 @@ pub(super) enum Input {
         shape: [usize; 4],
     },
     /// Feature maps of an earlier pass.
-    Features(Arc<Features>),
+    Features(Arc<DeviceFeatures>),
+}
+
+/// Feature maps, and the device whose memory they lie in.
+pub(super) struct DeviceFeatures {
+    features: Features,
+    device: usize,
+}
+
+impl DeviceFeatures {
+    /// Bytes of the maps.
+    pub(super) fn bytes(&self) -> usize {
+        self.features.bytes()
+    }
 }
 
 /// The answer to a [`ModelQuery`].
@@ -128,7 +143,7 @@ pub(super) struct FeatureMap {
 /// What a forward pass brings back.
 pub(super) struct Reply {
     /// The feature maps of the item, or of the whole batch, for further heads.
-    pub(super) features: Arc<Features>,
+    pub(super) features: Arc<DeviceFeatures>,
     /// The answer.
     pub(super) answer: ModelAnswer,
     /// Time spent in the queue.
@@ -137,26 +152,33 @@ pub(super) struct Reply {
     pub(super) ran: Duration,
 }
 
-/// A device and the thread that owns its forward passes.
-pub(super) struct DeviceWorker {
+/// The devices, each with a thread that owns its forward passes.
+pub(super) struct DeviceWorkers {
     scheduler: Scheduler<ForwardPass>,
     max_batch: usize,
+    devices: usize,
 }
 
-/// A request's place in the device's queue.
+/// A request's place in the devices' queue.
 pub(super) type DevicePlace = Place<ForwardPass>;
 /// The turn to read the input of a pass and to have it run.
 pub(super) type DeviceTurn = Turn<ForwardPass>;
 
-impl DeviceWorker {
-    /// Starts the thread, and those of the kernels.
+impl DeviceWorkers {
+    /// Starts the threads, and those of the kernels.
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub(super) fn start(device: Device, options: BatchOptions) -> std::io::Result<Self> {
-        threads::start();
-        let scheduler = Scheduler::start("device", ForwardPass { device }, options)?;
-        Ok(Self { scheduler, max_batch: options.max_batch })
+    pub(super) fn start(devices: &Devices, options: BatchOptions) -> std::io::Result<Self> {
+        let on_cpu = if devices.first().is_cpu() { devices.iter().len() } else { 1 };
+        let mut teams = Team::divide(on_cpu)?.into_iter();
+        let device = |device: &Device| match device {
+            Device::Cpu => PassDevice { device: Device::Cpu, team: teams.next() },
+            gpu => PassDevice { device: gpu.clone(), team: None },
+        };
+        let pass = ForwardPass { devices: devices.iter().map(device).collect() };
+        let scheduler = Scheduler::start(&devices.names(), pass, options)?;
+        Ok(Self { scheduler, max_batch: options.max_batch, devices: devices.iter().len() })
     }
 
     /// Most requests in one pass.
@@ -164,7 +186,17 @@ impl DeviceWorker {
         self.max_batch
     }
 
-    /// Who gets the device when.
+    /// How many devices there are.
+    pub(super) fn count(&self) -> usize {
+        self.devices
+    }
+
+    /// How many requests of one image must be under way so that each device finds a full batch when its pass ends.
+    pub(super) fn in_flight(&self) -> usize {
+        2 * self.max_batch * self.devices
+    }
+
+    /// Who gets a device when.
     pub(super) fn scheduler(&self) -> &Scheduler<ForwardPass> {
         &self.scheduler
     }
@@ -204,7 +236,7 @@ impl Workload {
     }
 }
 
-/// Runs on a thread of the kernels if the device is the CPU, and on the calling thread, which owns the context, if it is a GPU.
+/// Runs on a thread of the kernels if the device is the CPU, and on the calling thread if it is a GPU.
 pub(super) fn run<T: Send>(device: &Device, pass: impl FnOnce() -> T + Send) -> T {
     if device.is_cpu() { threads::run(pass) } else { pass() }
 }
@@ -216,13 +248,19 @@ pub(super) struct Forward {
     query: ModelQuery,
 }
 
-/// Forward passes on one device.
+/// Forward passes on the devices.
 pub(super) struct ForwardPass {
+    devices: Vec<PassDevice>,
+}
+
+/// A device with the threads that its kernels run on; a GPU has none.
+struct PassDevice {
     device: Device,
+    team: Option<Team>,
 }
 
 /// An item's feature maps, and the answer made from them.
-pub(super) type FeaturesAndAnswer = (Arc<Features>, ModelAnswer);
+pub(super) type FeaturesAndAnswer = (Arc<DeviceFeatures>, ModelAnswer);
 
 impl Pass for ForwardPass {
     type Request = Forward;
@@ -238,8 +276,20 @@ impl Pass for ForwardPass {
         same_shape && Arc::ptr_eq(&first.model, &other.model) && first.query == other.query
     }
 
-    fn run(&self, requests: Vec<Forward>) -> Result<Vec<FeaturesAndAnswer>, EngineError> {
-        run(&self.device, || forward(requests, &self.device))
+    fn can_run(&self, device: usize, request: &Forward) -> bool {
+        match &request.input {
+            Input::Features(features) => features.device == device,
+            Input::Images { .. } | Input::Batch { .. } => true,
+        }
+    }
+
+    fn run(&self, index: usize, requests: Vec<Forward>) -> Result<Vec<FeaturesAndAnswer>, EngineError> {
+        let PassDevice { device, team } = &self.devices[index];
+        match team {
+            Some(team) => team.run(|| forward(requests, (index, device))),
+            // On the thread that owns the context.
+            None => forward(requests, (index, device)),
+        }
     }
 
     /// Gives the memory that the allocator keeps between passes back to the system.
@@ -251,8 +301,9 @@ impl Pass for ForwardPass {
     }
 }
 
-/// One pass over requests of which each can share with the first.
-fn forward(requests: Vec<Forward>, device: &Device) -> Result<Vec<FeaturesAndAnswer>, EngineError> {
+/// One pass over requests of which each can share with the first, on the device of this number.
+fn forward(requests: Vec<Forward>, (index, device): (usize, &Device)) -> Result<Vec<FeaturesAndAnswer>, EngineError> {
+    let on_device = |features| Arc::new(DeviceFeatures { features, device: index });
     let items = requests.len();
     let mut images = Vec::new();
     let mut shared: Option<(Arc<LoadedModel>, ModelQuery, [usize; 4])> = None;
@@ -265,9 +316,9 @@ fn forward(requests: Vec<Forward>, device: &Device) -> Result<Vec<FeaturesAndAns
             Input::Batch { values, items, shape: [captures, height, width, bands] } => {
                 let batch = Tensor::from_vec(values, (items * captures, height, width, bands), &Device::Cpu);
                 let batch = batch.and_then(|batch| batch.to_device(device)).map_err(NnError::from)?;
-                let features = model.network.features(&batch, captures)?;
+                let features = on_device(model.network(index).features(&batch, captures)?);
                 let answers = ask_network(&model, &features, &query)?;
-                return Ok(vec![(Arc::new(features), ModelAnswer::Batch(answers))]);
+                return Ok(vec![(features, ModelAnswer::Batch(answers))]);
             }
             Input::Images { values, shape } => {
                 images.push(Tensor::from_vec(values, &shape, &Device::Cpu).map_err(NnError::from)?);
@@ -281,42 +332,46 @@ fn forward(requests: Vec<Forward>, device: &Device) -> Result<Vec<FeaturesAndAns
         several => Tensor::cat(several, 0).map_err(NnError::from)?,
     };
     let batch = batch.to_device(device).map_err(NnError::from)?;
-    let features = model.network.features(&batch, captures)?;
+    let features = on_device(model.network(index).features(&batch, captures)?);
     let answers = ask_network(&model, &features, &query)?;
     if items == 1 {
-        let features = Arc::new(features);
         return Ok(answers.into_iter().map(|answer| (features.clone(), answer)).collect());
     }
-    answers.into_iter().enumerate().map(|(item, answer)| Ok((Arc::new(features.item(item)?), answer))).collect()
+    let item = |(item, answer)| Ok((on_device(features.features.item(item)?), answer));
+    answers.into_iter().enumerate().map(item).collect()
 }
 
-fn ask_network(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
-    let answers = answers(model, features, query);
+fn ask_network(
+    model: &LoadedModel,
+    on_device: &DeviceFeatures,
+    query: &ModelQuery,
+) -> Result<Vec<ModelAnswer>, EngineError> {
+    let answers = answers(model.network(on_device.device), &on_device.features, query);
     // A head that was asked for the first time takes memory from now on.
     model.count();
     answers
 }
 
 /// One answer per item of the feature maps.
-fn answers(model: &LoadedModel, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
+fn answers(network: &Network, features: &Features, query: &ModelQuery) -> Result<Vec<ModelAnswer>, EngineError> {
     match query {
         ModelQuery::Head { head, crop: None, detections } => {
             let at_image_size = |answer| match answer {
                 HeadOutput::Dense(dense) => {
-                    HeadOutput::Dense(dense.enlarged(model.network.dense_stride_px(), features.width(), features.height()))
+                    HeadOutput::Dense(dense.enlarged(network.dense_stride_px(), features.width(), features.height()))
                 }
                 other => other,
             };
-            let answers = model.network.predict_at_most(features, *head, *detections)?.into_iter();
+            let answers = network.predict_at_most(features, *head, *detections)?.into_iter();
             Ok(answers.map(|answer| ModelAnswer::Head(at_image_size(answer))).collect())
         }
         ModelQuery::Head { head, crop: Some(part), .. } => {
-            Ok(model.network.classify_part(features, *head, *part)?.into_iter().map(ModelAnswer::Head).collect())
+            Ok(network.classify_part(features, *head, *part)?.into_iter().map(ModelAnswer::Head).collect())
         }
         ModelQuery::Embedding(layers) => {
             let maps = layers
                 .iter()
-                .map(|layer| Ok((*layer, model.network.embedding(features, *layer)?)))
+                .map(|layer| Ok((*layer, network.embedding(features, *layer)?)))
                 .collect::<Result<Vec<(Layer, Tensor)>, NnError>>()?;
             let items = maps.first().map_or(0, |(_, map)| map.dims().first().copied().unwrap_or(0));
             (0..items)

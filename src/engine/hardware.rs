@@ -1,19 +1,17 @@
-//! Which device networks run on and in which number type.
+//! Which devices networks run on and in which number type.
 
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, DeviceLocation};
 use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
 
-/// Where networks run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// Where a network runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA or Metal if available, else the CPU.
-    #[default]
     Auto,
     /// The CPU.
     Cpu,
@@ -49,6 +47,87 @@ impl fmt::Display for DeviceChoice {
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::Metal => f.write_str("metal"),
         }
+    }
+}
+
+/// Where networks run side by side: choices of one kind, separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceChoices(Vec<DeviceChoice>);
+
+impl FromStr for DeviceChoices {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let choices = text.split(',').map(|choice| choice.trim().parse()).collect::<Result<Vec<DeviceChoice>, _>>()?;
+        let kind = std::mem::discriminant(&choices[0]);
+        // Answers must not depend on the device that was free.
+        if choices.iter().any(|choice| std::mem::discriminant(choice) != kind) {
+            return Err(format!("found {text:?}; devices side by side must be of one kind, such as cuda:0,cuda:1"));
+        }
+        if choices.len() > 1 && choices[0] == DeviceChoice::Auto {
+            return Err(format!("found {text:?}; auto stands alone"));
+        }
+        Ok(Self(choices))
+    }
+}
+
+impl fmt::Display for DeviceChoices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, choice) in self.0.iter().enumerate() {
+            let separator = if index > 0 { "," } else { "" };
+            write!(f, "{separator}{choice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl DeviceChoices {
+    /// Opens the devices.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::open`].
+    pub fn open(&self) -> Result<Devices, EngineError> {
+        Ok(Devices(self.0.iter().map(|choice| choice.open()).collect::<Result<_, _>>()?))
+    }
+}
+
+/// The devices that networks run on side by side: at least one, all of one kind.
+#[derive(Clone, Debug)]
+pub struct Devices(Vec<Device>);
+
+impl From<Device> for Devices {
+    fn from(device: Device) -> Self {
+        Self(vec![device])
+    }
+}
+
+impl Devices {
+    /// What all of them have in common can be asked of this one.
+    pub fn first(&self) -> &Device {
+        &self.0[0]
+    }
+
+    /// Each of them.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Device> {
+        self.0.iter()
+    }
+
+    /// How many of them share one memory, at most: all CPUs share the machine's, every GPU has its own.
+    pub(super) fn per_memory(&self) -> usize {
+        let shared = |place: DeviceLocation| self.0.iter().filter(|device| device.location() == place).count();
+        self.0.iter().map(|device| shared(device.location())).max().unwrap_or(1)
+    }
+
+    /// The name of each in metrics: `cpu`, `cuda:1`, `metal`; CPUs side by side are numbered.
+    pub(super) fn names(&self) -> Vec<String> {
+        let name = |(index, device): (usize, &Device)| match device.location() {
+            DeviceLocation::Cpu if self.0.len() > 1 => format!("cpu:{index}"),
+            DeviceLocation::Cpu => "cpu".to_owned(),
+            DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            DeviceLocation::Metal { .. } => "metal".to_owned(),
+        };
+        self.0.iter().enumerate().map(name).collect()
     }
 }
 
@@ -197,7 +276,7 @@ macro_rules! as_text {
     };
 }
 
-as_text!(DeviceChoice, DtypeChoice);
+as_text!(DeviceChoices, DtypeChoice);
 
 #[cfg(test)]
 mod tests {
@@ -205,8 +284,8 @@ mod tests {
 
     #[test]
     fn choices_are_printed_as_they_are_read() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:3", "metal"] {
-            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        for text in ["auto", "cpu", "cuda:0", "cuda:3", "metal", "cpu,cpu", "cuda:0,cuda:2"] {
+            assert_eq!(text.parse::<DeviceChoices>().unwrap().to_string(), text);
         }
         for text in ["auto", "f32", "bf16", "f16"] {
             assert_eq!(text.parse::<DtypeChoice>().unwrap().to_string(), text);
@@ -217,7 +296,20 @@ mod tests {
     fn a_wrong_choice_is_told_what_there_is() {
         assert!("tpu".parse::<DeviceChoice>().unwrap_err().contains("cuda:N"));
         assert!("cuda:-1".parse::<DeviceChoice>().is_err());
+        assert!("cuda:0,".parse::<DeviceChoices>().unwrap_err().contains("cuda:N"));
+        assert!("cuda:0,cpu".parse::<DeviceChoices>().unwrap_err().contains("of one kind"));
+        assert!("auto,auto".parse::<DeviceChoices>().unwrap_err().contains("alone"));
         assert!("int8".parse::<DtypeChoice>().unwrap_err().contains("bf16"));
+    }
+
+    #[test]
+    fn cpus_side_by_side_share_memory_and_have_names_of_their_own() {
+        let devices = |text: &str| text.parse::<DeviceChoices>().unwrap().open().unwrap();
+        assert_eq!((devices("cpu").per_memory(), devices("cpu").names()), (1, vec!["cpu".to_owned()]));
+        assert_eq!(
+            (devices("cpu,cpu").per_memory(), devices("cpu,cpu").names()),
+            (2, ["cpu:0", "cpu:1"].map(str::to_owned).to_vec())
+        );
     }
 
     #[test]

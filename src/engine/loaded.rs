@@ -9,7 +9,7 @@ use super::model_task::EMBEDDING;
 use crate::nn::Network;
 use crate::telemetry;
 use crate::weights::WeightsKind;
-use crate::zoo::ModelSpec;
+use crate::zoo::{Head, ModelSpec};
 
 /// Names a backbone with its pyramid and decoder: the model that they belong to, and its revision.
 #[derive(Clone, Debug)]
@@ -22,8 +22,8 @@ pub(super) struct TrunkId {
 pub struct LoadedModel {
     /// The model's specification.
     pub spec: Arc<ModelSpec>,
-    /// The prepared network.
-    pub network: Network,
+    /// The prepared network, in the memory of each device.
+    networks: Vec<Network>,
     /// Where its weights came from.
     pub kind: WeightsKind,
     /// Names the specification and the weights it was loaded from.
@@ -42,10 +42,11 @@ pub struct LoadedModel {
 static USES: AtomicU64 = AtomicU64::new(0);
 
 impl LoadedModel {
-    /// Wraps a network and adds its bytes to the gauge. `base` is the model whose network it shares.
+    /// Wraps a network, of which every device has a copy, and adds its bytes to the gauge. `base` is the model whose network it
+    /// shares, `per_memory` the most copies in one memory.
     pub(super) fn new(
         spec: Arc<ModelSpec>,
-        network: Network,
+        (networks, per_memory): (Vec<Network>, usize),
         kind: WeightsKind,
         revision: Arc<str>,
         base: Option<Arc<LoadedModel>>,
@@ -53,13 +54,28 @@ impl LoadedModel {
     ) -> Self {
         // What it shares is the other model's reservation.
         if base.is_none() {
-            memory.settle(network.most_weight_bytes());
+            memory.settle(per_memory * networks.iter().map(Network::most_weight_bytes).max().unwrap_or(0));
         }
         let (counted_bytes, last_use) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let model = Self { spec, network, kind, revision, base, counted_bytes, memory, last_use };
+        let model = Self { spec, networks, kind, revision, base, counted_bytes, memory, last_use };
         model.count();
         model.note_use();
         model
+    }
+
+    /// The network in the memory of a device.
+    pub(super) fn network(&self, device: usize) -> &Network {
+        &self.networks[device]
+    }
+
+    /// The heads of the loaded variant.
+    pub(super) fn heads(&self) -> impl ExactSizeIterator<Item = &Head> {
+        self.networks[0].heads()
+    }
+
+    /// Bytes of the weights prepared so far, on all devices.
+    pub fn weight_bytes(&self) -> usize {
+        self.networks.iter().map(Network::weight_bytes).sum()
     }
 
     /// The backbone, pyramid and decoder that its heads stand on: their feature maps are the same for all models that share them.
@@ -86,7 +102,7 @@ impl LoadedModel {
 
     /// Updates the gauge: a network grows when one of its heads is first used.
     pub(super) fn count(&self) {
-        let now = self.network.weight_bytes();
+        let now = self.weight_bytes();
         let before = self.counted_bytes.fetch_max(now, Ordering::Relaxed);
         if now > before {
             memory(&self.spec).increment((now - before) as f64);
@@ -98,11 +114,10 @@ impl LoadedModel {
     /// # Errors
     /// [`EngineError::UnknownTask`] with the tasks of the loaded head variant.
     pub fn head(&self, task: &str) -> Result<usize, EngineError> {
-        let mut heads = self.network.heads();
-        heads.position(|head| head.task.name == task).ok_or_else(|| EngineError::UnknownTask {
+        self.heads().position(|head| head.task.name == task).ok_or_else(|| EngineError::UnknownTask {
             model: self.spec.id.clone(),
             task: task.to_owned(),
-            available: self.network.heads().map(|head| head.task.name.clone()).chain([EMBEDDING.to_owned()]).collect(),
+            available: self.heads().map(|head| head.task.name.clone()).chain([EMBEDDING.to_owned()]).collect(),
         })
     }
 }

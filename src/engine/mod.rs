@@ -2,7 +2,7 @@
 //!
 //! A request becomes a plan, in which everything is looked up and checked once ([`Engine::plan_tile`],
 //! [`Engine::plan_scene`]); the plan is then run ([`Engine::predict_tile`], [`Engine::predict_scene`]). The engine owns the
-//! model cache, the sources, the window caches and the device thread.
+//! model cache, the sources, the window caches and the devices' threads.
 
 mod area;
 mod assembly;
@@ -50,9 +50,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// The device type of [`Engine::start`].
 pub(crate) use blocking::blocking;
-pub use candle_core::Device;
 
 pub use area::{Area, AreaCrs, AreaRequest, AreaShape};
 pub use bench::{Bench, BenchRequest};
@@ -66,7 +64,7 @@ pub use fit::{
     ChipFitRequest, FitMethod, FitRequest, Label, LabelShape, LabelValue, MAX_LABELS, SuggestRequest, Suggestion,
     Suggestions,
 };
-pub use hardware::{DeviceChoice, DtypeChoice};
+pub use hardware::{DeviceChoice, DeviceChoices, Devices, DtypeChoice};
 pub use indexes::{
     AreaIndexRequest, Example, Found, Index, IndexOrigin, IndexRecord, Indexes, SimilarRequest, TableOptions,
 };
@@ -86,9 +84,10 @@ use crate::prediction::{DenseSink, Prediction};
 use crate::raster::Raster;
 use crate::weights::{WeightsLocator, WeightsPlace};
 use crate::zoo::{Manifest, ModelSpec};
-use device::DeviceWorker;
+use device::DeviceWorkers;
 use manifests::Manifests;
 use reading::Reading;
+use scene::SceneMemory;
 use scene_imagery::SceneImagery;
 use window::Windows;
 
@@ -109,36 +108,36 @@ pub struct EngineOptions {
     pub models_dir: Option<PathBuf>,
 }
 
-/// Models, sources, caches and the device.
+/// Models, sources, caches and the devices.
 pub struct Engine {
     models: Models,
     manifests: Manifests,
     sources: Sources,
     indexes: Arc<Indexes>,
     windows: Windows,
-    worker: Arc<DeviceWorker>,
+    workers: Arc<DeviceWorkers>,
     reading: Arc<Reading>,
     scenes: SceneOptions,
 }
 
 impl Engine {
-    /// An engine over `specs` whose forward passes run on `device`.
+    /// An engine over `specs` whose forward passes run on `devices`.
     ///
     /// # Errors
-    /// If the device thread cannot be started or stored sources cannot be listed.
+    /// If the devices' threads cannot be started or stored sources cannot be listed.
     pub fn start(
         specs: Vec<ModelSpec>,
         locator: WeightsLocator,
-        device: Device,
+        devices: Devices,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
         let store = |what: &str| {
             let what = what.to_owned();
             move |source: std::io::Error| EngineError::Store { what, source: Arc::new(source) }
         };
-        let worker = DeviceWorker::start(device.clone(), options.batches).map_err(store("the device thread"))?;
-        let worker = Arc::new(worker);
-        let models = Models::new(specs, locator, device, &options.models);
+        let workers = DeviceWorkers::start(&devices, options.batches).map_err(store("the devices' threads"))?;
+        let workers = Arc::new(workers);
+        let models = Models::new(specs, locator, devices, &options.models);
         let reading = Arc::new(Reading::new());
         Ok(Self {
             manifests: Manifests::open(models.clone(), options.models_dir.clone()),
@@ -146,8 +145,8 @@ impl Engine {
             sources: Sources::open(&options.sources)?,
             // After the sources, whose lock ensures that no other process uses the data directory.
             indexes: Arc::new(Indexes::open(options.sources.data_dir.as_deref())),
-            windows: Windows::new(worker.clone(), reading.clone(), &options.windows),
-            worker,
+            windows: Windows::new(workers.clone(), reading.clone(), &options.windows),
+            workers,
             reading,
             scenes: options.scenes.clone(),
         })
@@ -202,7 +201,8 @@ impl Engine {
     ) -> impl Future<Output = Result<MemoryGrant, EngineError>> + Send + use<> {
         // Computed at once: a sink is not shared between threads, as a future may be.
         let imagery = SceneImagery::of_captures(captures, &plan.pixels);
-        self.memory_for(imagery.and_then(|imagery| scene::bytes(plan, &imagery, sink, &self.scenes)))
+        let needed = imagery.and_then(|imagery| self.memory_of(plan, &imagery, sink));
+        self.memory_for(needed.map(|needed| needed.bytes(1)))
     }
 
     /// The same for an area of a source.
@@ -215,7 +215,8 @@ impl Engine {
         area: &Area,
         sink: &dyn DenseSink,
     ) -> impl Future<Output = Result<MemoryGrant, EngineError>> + Send + use<> {
-        self.memory_for(scene::bytes(plan, &SceneImagery::Area(area.clone()), sink, &self.scenes))
+        let needed = self.memory_of(plan, &SceneImagery::Area(area.clone()), sink);
+        self.memory_for(needed.map(|needed| needed.bytes(1)))
     }
 
     /// Checks whether an area's answer is within the limits, before any of it is predicted.
@@ -223,7 +224,16 @@ impl Engine {
     /// # Errors
     /// If it is not.
     pub fn check_area_size(&self, plan: &ScenePlan, area: &Area, sink: &dyn DenseSink) -> Result<(), EngineError> {
-        scene::bytes(plan, &SceneImagery::Area(area.clone()), sink, &self.scenes).map(drop)
+        self.memory_of(plan, &SceneImagery::Area(area.clone()), sink).map(drop)
+    }
+
+    fn memory_of(
+        &self,
+        plan: &ScenePlan,
+        imagery: &SceneImagery,
+        sink: &dyn DenseSink,
+    ) -> Result<SceneMemory, EngineError> {
+        scene::memory(plan, imagery, sink, (&self.scenes, self.workers.in_flight()))
     }
 
     fn memory_for(
@@ -245,13 +255,13 @@ impl Engine {
     /// [`EngineError::Overloaded`] if its answer would come too late, and [`EngineError::Stopping`].
     pub fn check_room(&self, plan: &ScenePlan, caller: &Caller) -> Result<(), EngineError> {
         let window_px = self.scenes.window_px;
-        self.worker.scheduler().check(caller, &self.scenes.work(plan, (window_px, window_px), 1))
+        self.workers.scheduler().check(caller, &self.scenes.work(plan, (window_px, window_px), 1))
     }
 
     /// Time until a planned scene that comes now would be answered, from measured passes and everything that waits; 0 while
     /// nothing has been measured. `size` is the raster's width and height, `captures` their number.
     pub fn expected_time(&self, plan: &ScenePlan, caller: &Caller, size: (usize, usize), captures: usize) -> Duration {
-        self.worker.scheduler().expected(caller, &self.scenes.work(plan, size, captures))
+        self.workers.scheduler().expected(caller, &self.scenes.work(plan, size, captures))
     }
 
     /// Predicts a planned scene for `caller` on `captures`: one raster per capture, in time order. Those that are used must have one size.
@@ -271,7 +281,7 @@ impl Engine {
         report: impl Fn(SceneProgress),
     ) -> Result<(Prediction, Timings), EngineError> {
         let imagery = SceneImagery::of_captures(captures, &plan.pixels)?;
-        let parts = (&self.models, &*self.worker, &*self.reading, &self.scenes);
+        let parts = (&self.models, &*self.workers, &*self.reading, &self.scenes);
         scene::predict((plan, caller), &imagery, sink, report, parts).await
     }
 
@@ -293,7 +303,7 @@ impl Engine {
     /// None for areas of [`Engine::plan_area`].
     pub fn area_time(&self, plan: &ScenePlan, caller: &Caller, area: &Area) -> Result<Duration, EngineError> {
         let work = SceneImagery::Area(area.clone()).work(plan, &self.scenes)?;
-        Ok(self.worker.scheduler().expected(caller, &work))
+        Ok(self.workers.scheduler().expected(caller, &work))
     }
 
     /// Checks a request for an area that a planned scene is to run on, opens its source and chooses its grid.
@@ -318,7 +328,7 @@ impl Engine {
         sink: Box<dyn DenseSink>,
         report: impl Fn(SceneProgress),
     ) -> Result<(Prediction, Timings), EngineError> {
-        let parts = (&self.models, &*self.worker, &*self.reading, &self.scenes);
+        let parts = (&self.models, &*self.workers, &*self.reading, &self.scenes);
         scene::predict((plan, caller), &SceneImagery::Area(area.clone()), sink, report, parts).await
     }
 
@@ -336,7 +346,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Chip`] with the first chip that cannot be answered, or if the chips as a whole cannot be.
     pub fn check_chips(&self, plan: &ScenePlan, chips: Vec<Vec<Arc<dyn Raster>>>) -> Result<Chips, EngineError> {
-        chips::check(plan, chips, (&self.scenes, self.worker.max_batch()))
+        chips::check(plan, chips, (&self.scenes, self.workers.max_batch()))
     }
 
     /// Predicts chips for `caller` in full batches: the answers of consecutive chips, in order, as they come. A chip without data
@@ -345,7 +355,7 @@ impl Engine {
     /// # Errors
     /// If the answers would come too late, or the model cannot be loaded; the stream's are those of reading and of the network.
     pub async fn predict_chips(&self, plan: &ScenePlan, caller: &Caller, chips: Chips) -> Result<ChipAnswers, EngineError> {
-        chips::predict((plan, caller), chips, (&self.models, &self.worker, &self.reading)).await
+        chips::predict((plan, caller), chips, (&self.models, &self.workers, &self.reading)).await
     }
 
     /// Runs blocking work that opens or reads uploads, on a bounded number of threads. Dropping the future ends it.
@@ -444,28 +454,28 @@ impl Engine {
         self.manifests.remove(id).await
     }
 
-    /// Requests waiting for the device.
+    /// Requests waiting for a device.
     pub fn waiting(&self) -> usize {
-        self.worker.scheduler().waiting()
+        self.workers.scheduler().waiting()
     }
 
-    /// Time until what waits for the device now is likely to be done, at least a second.
+    /// Time until what waits for a device now is likely to be done, at least a second.
     pub fn busy_for(&self) -> Duration {
-        self.worker.scheduler().busy_for()
+        self.workers.scheduler().busy_for()
     }
 
-    /// How long the forward pass under way has run; `None` between passes.
+    /// How long the forward pass under way has run, of several the longest; `None` between passes.
     pub fn pass_under_way(&self) -> Option<Duration> {
-        self.worker.scheduler().running()
+        self.workers.scheduler().running()
     }
 
     /// Refuses predictions that will not be done by `at` with [`EngineError::Stopping`], of those that wait and those to come.
     pub fn close(&self, at: Instant) {
-        self.worker.scheduler().close(at);
+        self.workers.scheduler().close(at);
     }
 
     /// Refuses all predictions that wait and come.
     pub fn stop(&self) {
-        self.worker.scheduler().stop();
+        self.workers.scheduler().stop();
     }
 }

@@ -12,12 +12,13 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use moka::future::Cache;
 
 use self::slot::Slot;
 use super::documents::{DocumentKind, DocumentName};
 use super::error::EngineError;
+use super::hardware::Devices;
 use super::loaded::LoadedModel;
 use super::model_memory::{MIB, ModelMemory};
 use super::model_task::ModelTask;
@@ -57,7 +58,7 @@ pub struct ModelStatus {
 /// Options of the model cache.
 #[derive(Clone, Debug)]
 pub struct ModelOptions {
-    /// Memory for loaded weights, MiB.
+    /// Memory for loaded weights in the memory of each device, MiB; CPUs share the machine's.
     pub memory_mib: u64,
     /// A model is unloaded after so long without a request; `None` keeps it.
     pub idle: Option<Duration>,
@@ -80,7 +81,7 @@ struct Shared {
     memory: ModelMemory,
     idle: Option<Duration>,
     locator: WeightsLocator,
-    device: Device,
+    devices: Devices,
     dtype: DType,
     plain_ops: bool,
 }
@@ -122,11 +123,11 @@ fn digest(spec: &ModelSpec) -> String {
 }
 
 impl Models {
-    /// A registry of `specs` whose networks will run on `device`.
-    pub fn new(specs: Vec<ModelSpec>, locator: WeightsLocator, device: Device, options: &ModelOptions) -> Self {
+    /// A registry of `specs` whose networks will run on `devices`.
+    pub fn new(specs: Vec<ModelSpec>, locator: WeightsLocator, devices: Devices, options: &ModelOptions) -> Self {
         let mut loaded = Cache::builder().name("models").eviction_listener(|id, slot: Arc<Slot<LoadedModel>>, cause| {
             if let Some(model) = slot.empty() {
-                let bytes = model.network.weight_bytes();
+                let bytes = model.weight_bytes();
                 tracing::info!(model = %id, ?cause, mib = bytes / MIB, "model unloaded");
             }
         });
@@ -141,7 +142,7 @@ impl Models {
             memory: ModelMemory::new(options.memory_mib),
             idle: options.idle,
             locator,
-            device,
+            devices,
             dtype: options.dtype,
             plain_ops: options.plain_ops,
         };
@@ -194,7 +195,7 @@ impl Models {
             (_, _, WeightsPlace::Remote) => WeightsState::Remote,
             _ => WeightsState::Cached,
         };
-        let loaded_bytes = loaded.map(|model| model.network.weight_bytes());
+        let loaded_bytes = loaded.map(|model| model.weight_bytes());
         let kind = self.shared.locator.kind(&spec);
         let known = self.shared.known.read().ignore_poison();
         let persistent = known.get(&spec.id).is_some_and(|known| known.persistent);

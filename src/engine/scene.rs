@@ -5,7 +5,7 @@ use futures::StreamExt;
 
 use super::assembly::{Assembly, Layout};
 use super::caller::Caller;
-use super::device::{DeviceWorker, ModelQuery};
+use super::device::{DeviceWorkers, ModelQuery};
 use super::error::EngineError;
 use super::model_task::ModelTask;
 use super::models::Models;
@@ -13,7 +13,7 @@ use super::options::EmbeddingOptions;
 use super::plan::ScenePlan;
 use super::reading::Reading;
 use super::scene_imagery::SceneImagery;
-use super::scene_options::SceneOptions;
+use super::scene_options::{LEAST_IN_FLIGHT, SceneOptions};
 use super::strips::strip_bytes;
 use super::window::Timings;
 use crate::prediction::{DenseSink, Output, Pool, Prediction};
@@ -28,22 +28,20 @@ pub struct SceneProgress {
     pub total: usize,
 }
 
-/// Windows that are being read, waiting or running at the same time.
-const WINDOWS_IN_FLIGHT: usize = 2;
-
 /// Predicts a scene: see [`super::Engine::predict_scene`] and [`super::Engine::predict_area`].
 pub(super) async fn predict(
     (plan, caller): (&ScenePlan, &Caller),
     imagery: &SceneImagery,
     sink: Box<dyn DenseSink>,
     report: impl Fn(SceneProgress),
-    (models, worker, reading, options): (&Models, &DeviceWorker, &Reading, &SceneOptions),
+    (models, workers, reading, options): (&Models, &DeviceWorkers, &Reading, &SceneOptions),
 ) -> Result<(Prediction, Timings), EngineError> {
     let ScenePlan { model: ModelTask { spec, task }, pixels, embedding, limit, .. } = plan;
     let (width, height) = size_within(plan, imagery, &*sink, options)?;
-    let place = worker.scheduler().enter(caller, imagery.work(plan, options)?)?;
+    let place = workers.scheduler().enter(caller, imagery.work(plan, options)?)?;
     let model = models.load_spec(spec).await?;
     let query = ModelQuery::new(&model, task, (embedding, *limit))?;
+    let in_flight = memory(plan, imagery, &*sink, (options, workers.in_flight()))?.in_flight;
     let windows = imagery.windows((width, height), options);
     let (by_columns, tiled) = (imagery.goes_by_columns((width, height)), windows.len() > 1);
     let layout = Layout { size: (width, height), by_columns, tiled, clips: imagery.is_all_there_is() };
@@ -54,7 +52,7 @@ pub(super) async fn predict(
     let mut is_empty = true;
     let mut answers = futures::stream::iter(windows)
         .map(|window| imagery.answer(window, plan, (&model, &query), (&place, reading)))
-        .buffered(WINDOWS_IN_FLIGHT);
+        .buffered(in_flight);
     while let Some(answered) = answers.next().await {
         let (window, answer, spent) = answered?;
         timings.add(&spent);
@@ -114,11 +112,55 @@ fn embedding_values(spec: &ModelSpec, embedding: &EmbeddingOptions, (width, heig
     }
 }
 
-/// The bytes that a scene takes until it is encoded.
+/// What a scene takes of the memory for answers.
+pub(super) struct SceneMemory {
+    /// Bytes of its answer until that is encoded.
+    answer: u64,
+    /// Bytes of the windows that are under way beyond the least.
+    ahead: u64,
+    /// Its windows that are read, waiting or running at the same time.
+    in_flight: usize,
+}
+
+impl SceneMemory {
+    /// The bytes of so many answers that are made one after the other and encoded together.
+    pub(super) fn bytes(&self, answers: u64) -> u64 {
+        answers.saturating_mul(self.answer).saturating_add(self.ahead)
+    }
+}
+
+/// The memory that a scene takes. For full batches, as many windows are under way as `most_in_flight`, or as fit into the memory.
 ///
 /// # Errors
 /// If the rasters do not fit the model or the scene exceeds the limits.
-pub(super) fn bytes(
+pub(super) fn memory(
+    plan: &ScenePlan,
+    imagery: &SceneImagery,
+    sink: &dyn DenseSink,
+    (options, most_in_flight): (&SceneOptions, usize),
+) -> Result<SceneMemory, EngineError> {
+    let answer = answer_bytes(plan, imagery, sink, options)?;
+    let window_bytes = window_bytes(plan, imagery, options)?;
+    let in_flight = options.windows_in_flight(most_in_flight, window_bytes, answer);
+    let ahead = (in_flight - LEAST_IN_FLIGHT) as u64 * window_bytes;
+    Ok(SceneMemory { answer, ahead, in_flight })
+}
+
+/// The bytes of a window's input and of its answer.
+fn window_bytes(plan: &ScenePlan, imagery: &SceneImagery, options: &SceneOptions) -> Result<u64, EngineError> {
+    let ScenePlan { model: ModelTask { spec, task }, embedding, .. } = plan;
+    let side = imagery.window_px(options);
+    let answer = match task.task_type {
+        task_type if is_dense(task_type) => side * side * task.categories.len().max(1),
+        TaskType::Embedding => embedding.layers.0.iter().map(|layer| layer.values(spec, side, side)).sum(),
+        _ => 0,
+    };
+    let input = imagery.work(plan, options)?.size as usize * spec.bands.len();
+    Ok(((input + answer) * size_of::<f32>()) as u64)
+}
+
+/// The bytes that a scene's answer takes until it is encoded.
+fn answer_bytes(
     plan: &ScenePlan,
     imagery: &SceneImagery,
     sink: &dyn DenseSink,

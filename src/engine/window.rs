@@ -2,7 +2,7 @@
 //!
 //! There are two caches: answers by window and query, and feature maps by window, so that a second head of the same model
 //! does not run the backbone again. Concurrent requests for one entry share its computation. A window without data is not
-//! run. Whoever computes an entry takes a place in the device's queue before it reads anything.
+//! run. Whoever computes an entry takes a place in the devices' queue before it reads anything.
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use moka::future::Cache;
 
 use super::caller::Caller;
 use super::data_extent::cut_to_data;
-use super::device::{DeviceWorker, Input, ModelAnswer, ModelQuery};
+use super::device::{DeviceFeatures, DeviceWorkers, Input, ModelAnswer, ModelQuery};
 use super::error::EngineError;
 use super::loaded::{LoadedModel, TrunkId};
 use super::options::PixelOptions;
 use super::pixels::{WindowPixels, read_source_window};
 use super::reading::Reading;
 use super::scheduler::Workload;
-use crate::nn::{Features, HeadOutput};
+use crate::nn::HeadOutput;
 use crate::prediction::Object;
 use crate::raster::Source;
 use crate::sync::IgnorePoison;
@@ -64,7 +64,7 @@ impl WindowKey {
 pub struct Timings {
     /// Reading, warping and scaling pixels.
     pub read: Duration,
-    /// Waiting for the device.
+    /// Waiting for a device.
     pub queue: Duration,
     /// The forward pass.
     pub infer: Duration,
@@ -95,7 +95,7 @@ pub(super) struct WindowAnswer {
 
 /// A window's feature maps.
 struct WindowFeatures {
-    features: Option<Arc<Features>>,
+    features: Option<Arc<DeviceFeatures>>,
     valid: Option<Arc<[bool]>>,
     warnings: Vec<String>,
     /// The answer from the pass that made the maps, to be taken by the request that started it.
@@ -104,12 +104,12 @@ struct WindowFeatures {
     spent: Timings,
 }
 
-/// The caches and the device behind them.
+/// The caches and the devices behind them.
 #[derive(Clone)]
 pub(super) struct Windows {
     features: Cache<WindowKey, Arc<WindowFeatures>>,
     answers: Cache<(WindowKey, ModelQuery), Arc<WindowAnswer>>,
-    device: Arc<DeviceWorker>,
+    workers: Arc<DeviceWorkers>,
     reading: Arc<Reading>,
     grid: WindowGrid,
 }
@@ -117,8 +117,8 @@ pub(super) struct Windows {
 const KIB: usize = 1 << 10;
 
 impl Windows {
-    /// Empty caches over `device`.
-    pub(super) fn new(device: Arc<DeviceWorker>, reading: Arc<Reading>, options: &WindowOptions) -> Self {
+    /// Empty caches over `workers`.
+    pub(super) fn new(workers: Arc<DeviceWorkers>, reading: Arc<Reading>, options: &WindowOptions) -> Self {
         let features = Cache::builder()
             .name("features")
             .max_capacity(options.features_mib * KIB as u64)
@@ -133,7 +133,7 @@ impl Windows {
                 kib(window.answer.as_ref().map_or(0, ModelAnswer::bytes) + valid_bytes(&window.valid))
             })
             .build();
-        Self { features, answers, device, reading, grid: options.grid }
+        Self { features, answers, workers, reading, grid: options.grid }
     }
 
     /// The grid of the windows.
@@ -171,7 +171,7 @@ impl Windows {
         let answer = match (taken, &window.features) {
             (None, Some(features)) => {
                 let work = Workload::head(&asked.model.spec.id, query.task_name(asked.model), self.size(key, asked));
-                let place = self.device.scheduler().enter(asked.caller, work)?;
+                let place = self.workers.scheduler().enter(asked.caller, work)?;
                 let input = Input::Features(features.clone());
                 let reply = place.turn().await?.forward(asked.model.clone(), input, query.clone()).await?;
                 spent.queue += reply.queued;
@@ -199,7 +199,7 @@ impl Windows {
         metrics::counter!(telemetry::CACHE_LOOKUPS_TOTAL, "cache" => "features", "outcome" => "miss").increment(1);
         let size = self.size(key, Asked { model, source, caller });
         let work = Workload::images(&model.spec.id, query.task_name(model), size, 1);
-        let place = self.device.scheduler().enter(caller, work)?;
+        let place = self.workers.scheduler().enter(caller, work)?;
         let turn = place.turn().await?;
         let started = Instant::now();
         let (source, spec) = (source.clone(), model.spec.clone());

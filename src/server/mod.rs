@@ -55,10 +55,10 @@ pub fn models(config: &Config) -> Result<Vec<ModelSpec>, CatalogError> {
 /// # Errors
 /// A device that is not there, sources that cannot be read.
 pub fn engine(config: &Config) -> Result<Engine, ServerError> {
-    let device = config.engine.device.open()?;
-    let options = config.engine_options(&device);
+    let devices = config.engine.device.open()?;
+    let options = config.engine_options(&devices);
     let chunks = options.sources.open.chunks.clone();
-    let engine = Engine::start(models(config)?, config.weights_locator(assets::demo_file), device, &options)?;
+    let engine = Engine::start(models(config)?, config.weights_locator(assets::demo_file), devices, &options)?;
     for (id, title, file) in DEMO_SOURCES.into_iter().filter(|_| !config.server.no_demo) {
         let bytes = Bytes::from_static(assets::demo_file(file).unwrap_or_default());
         let source = Source::from_bytes(id, title, bytes, None, &Limits::NONE, &chunks)

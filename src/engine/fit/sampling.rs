@@ -16,9 +16,6 @@ use crate::engine::{EMBEDDING, Engine, ModelTask};
 use crate::nn::bilinear_cell;
 use crate::zoo::{Layer, ModelSpec};
 
-/// Windows that are being read, waiting or running at the same time.
-const WINDOWS_IN_FLIGHT: usize = 2;
-
 /// What is sampled.
 pub(super) struct Sampling<'a> {
     pub(super) engine: &'a Engine,
@@ -61,7 +58,7 @@ impl Sampling<'_> {
             let sampled = self.tile(places, &indices).await?;
             Ok::<_, EngineError>((sampled, indices))
         });
-        let mut tiles = futures::stream::iter(tiles).buffered(WINDOWS_IN_FLIGHT);
+        let mut tiles = futures::stream::iter(tiles).buffered(self.in_flight());
         let mut done = 0;
         while let Some(tile) = tiles.next().await {
             let (PlaceFeatures { features, warnings }, indices) = tile?;
@@ -77,6 +74,15 @@ impl Sampling<'_> {
             report(done, total);
         }
         Ok(samples)
+    }
+
+    /// Windows that are being read, waiting or running at the same time.
+    fn in_flight(&self) -> usize {
+        let Engine { scenes, workers, windows, .. } = self.engine;
+        let side = windows.grid().input_px();
+        let input = side * side * self.base.bands.len() * self.base.max_images;
+        let maps: usize = self.layers.iter().map(|layer| layer.values(self.base, side, side)).sum();
+        scenes.windows_in_flight(workers.in_flight(), ((input + maps) * size_of::<f32>()) as u64, 0)
     }
 
     /// The features of those labels that lie on one tile of the native zoom.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
 use futures::future::BoxFuture;
 
 use super::slot::Slot;
@@ -106,7 +107,8 @@ impl Models {
         let seconds = started.elapsed().as_secs_f64();
         match &loaded {
             Ok(model) => {
-                let (mib, budget_mib) = (model.network.most_weight_bytes().div_ceil(MIB), self.shared.memory.total_mib());
+                let bytes = self.shared.devices.per_memory() * model.network(0).most_weight_bytes();
+                let (mib, budget_mib) = (bytes.div_ceil(MIB), self.shared.memory.total_mib());
                 tracing::info!(model = id, mib, seconds, "model loaded");
                 if mib > budget_mib as usize {
                     tracing::warn!(
@@ -146,14 +148,17 @@ impl Models {
     /// Downloads a model's weights if need be, waits for memory, and loads them. Heads on the network of `base` take kilobytes, which
     /// are not waited for.
     async fn read(&self, spec: Arc<ModelSpec>, base: Option<Arc<LoadedModel>>) -> Result<LoadedModel, EngineError> {
-        let Shared { locator, device, dtype, memory, .. } = &*self.shared;
+        let Shared { locator, devices, dtype, memory, .. } = &*self.shared;
         let before = self.weights(&spec)?;
         if before.place == WeightsPlace::Remote {
             // Downloads hold no memory that others could use.
             let (locator, wanted) = (locator.clone(), spec.clone());
             blocking(move || locator.fetch(&wanted).map_err(EngineError::from)).await?;
         }
-        let most_bytes = if base.is_some() { 0 } else { Network::most_bytes(&spec, device, *dtype)? };
+        let most_bytes = match base {
+            Some(_) => 0,
+            None => devices.per_memory() * Network::most_bytes(&spec, devices.first(), *dtype)?,
+        };
         let reservation = memory.reserve(most_bytes, |mib| self.make_room(mib)).await;
         let models = self.clone();
         blocking(move || models.read_into(spec, base, before, reservation)).await
@@ -166,22 +171,21 @@ impl Models {
         before: ModelWeights,
         reservation: Reservation,
     ) -> Result<LoadedModel, EngineError> {
-        let Shared { locator, device, dtype, plain_ops, .. } = &*self.shared;
-        let weights: Weights = locator.open(&spec, &mut |_| ())?;
+        let Shared { locator, devices, dtype, plain_ops, .. } = &*self.shared;
+        let opened = devices.iter().map(|_| locator.open(&spec, &mut |_| ())).collect::<Result<Vec<Weights>, _>>()?;
         let ModelWeights { revision, .. } = self.weights(&spec)?;
         // Before a download there was no file to compare with.
         if before.place != WeightsPlace::Remote && before.revision != revision {
             return Err(EngineError::WeightsReplaced { id: spec.id.clone() });
         }
-        let (network, kind) = match &base {
-            Some(base) => (base.network.with_heads(weights, &spec)?, locator.kind(&spec)),
-            None => {
-                let kind = weights.kind();
-                let load = if *plain_ops { Network::load_unfused } else { Network::load };
-                (load(weights, &spec, device, *dtype)?, kind)
-            }
+        let kind = opened.first().filter(|_| base.is_none()).map_or_else(|| locator.kind(&spec), Weights::kind);
+        let load = if *plain_ops { Network::load_unfused } else { Network::load };
+        let copy = |(index, (weights, device)): (usize, (Weights, &Device))| match &base {
+            Some(base) => base.network(index).with_heads(weights, &spec),
+            None => load(weights, &spec, device, *dtype),
         };
-        Ok(LoadedModel::new(spec, network, kind, revision, base, reservation))
+        let networks = opened.into_iter().zip(devices.iter()).enumerate().map(copy).collect::<Result<Vec<_>, _>>()?;
+        Ok(LoadedModel::new(spec, (networks, devices.per_memory()), kind, revision, base, reservation))
     }
 
     /// Unloads the models that were not used for longest, until they have given back so many MiB; none if all of them would not

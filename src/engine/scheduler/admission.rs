@@ -26,7 +26,7 @@ impl<P: Pass> Line<P> {
             return Err(EngineError::TooLong { expected: alone, limit: time });
         }
         // A free device tries it: otherwise an estimate that is wrong would never be measured again.
-        let is_free = self.depth() == 0 && self.costs.running(now).is_none();
+        let is_free = self.depth() == 0 && self.costs.is_one_free();
         if is_free || now + total <= caller.arrived + usable { Ok(()) } else { Err(self.overloaded(caller, work, now)) }
     }
 
@@ -38,8 +38,8 @@ impl<P: Pass> Line<P> {
 
     /// Time until all that waits now will be done.
     pub(super) fn busy_for(&self, now: Instant) -> Duration {
-        let waiting = self.orders().map(|Order { work, .. }| self.costs.pass_s(work, now) * work.passes as f64);
-        whole_seconds(self.costs.left_s(now) + waiting.sum::<f64>())
+        let waiting = self.orders().map(|Order { work, .. }| self.costs.device_s(work, now));
+        whole_seconds(self.costs.free_after_s(waiting.sum(), now))
     }
 
     /// Why the next pass of an order is not worth beginning; `None` if it is.
@@ -50,15 +50,20 @@ impl<P: Pass> Line<P> {
         if self.closing.is_some_and(is_late) {
             return Some(EngineError::Stopping);
         }
-        if let Some(error) = order.too_long(now) {
+        if let Some(error) = order.too_long(self.costs.devices(), now) {
             return Some(error);
         }
         order.caller.deadline.is_some_and(is_late).then(|| self.overloaded(&order.caller, &order.work, now))
     }
 
-    /// Time that a request takes on a device of its own.
+    /// Time that a request takes where no other is.
     fn alone(&self, work: &Workload, now: Instant) -> Duration {
-        Duration::from_secs_f64(self.costs.pass_s(work, now) * work.passes as f64)
+        Duration::from_secs_f64(self.costs.alone_s(work, now))
+    }
+
+    /// Time until a request is answered that comes after so many seconds of others.
+    pub(super) fn after(&self, ahead_s: f64, work: &Workload, now: Instant) -> Duration {
+        Duration::from_secs_f64(self.costs.free_after_s(ahead_s, now) + self.costs.alone_s(work, now))
     }
 
     /// Time until a request that comes now would be answered, after all that goes before it.
@@ -68,30 +73,31 @@ impl<P: Pass> Line<P> {
     pub(super) fn expected(&self, caller: &Caller, work: &Workload, now: Instant) -> Duration {
         let mut clients: Vec<(Class, _, f64)> = Vec::new();
         for Order { caller, work, .. } in self.orders() {
-            let seconds = self.costs.pass_s(work, now) * work.passes as f64;
+            let seconds = self.costs.device_s(work, now);
             match clients.iter_mut().find(|(class, client, _)| (*class, *client) == (caller.class, caller.client)) {
                 Some((.., waiting)) => *waiting += seconds,
                 None => clients.push((caller.class, caller.client, seconds)),
             }
         }
         let same_class = || clients.iter().filter(|(class, ..)| *class == caller.class);
-        let own = same_class().filter(|(_, client, _)| *client == caller.client).map(|(.., waiting)| waiting).sum::<f64>()
-            + self.costs.pass_s(work, now) * work.passes as f64;
+        let before: f64 = same_class().filter(|(_, client, _)| *client == caller.client).map(|(.., waiting)| waiting).sum();
+        let own = before + self.costs.device_s(work, now);
         let beside = same_class().filter(|(_, client, _)| *client != caller.client).map(|(.., waiting)| waiting.min(own));
-        let in_class = own + beside.sum::<f64>();
+        let beside: f64 = beside.sum();
+        let in_class = own + beside;
         let others = Class::ALL.into_iter().filter(|class| *class != caller.class).map(|other| {
             let waiting: f64 = clients.iter().filter(|(class, ..)| *class == other).map(|(.., waiting)| waiting).sum();
             waiting.min(in_class * other.share() / caller.class.share())
         });
-        Duration::from_secs_f64(self.costs.left_s(now) + in_class + others.sum::<f64>())
+        self.after(before + beside + others.sum::<f64>(), work, now)
     }
 }
 
 impl Order {
     /// The refusal of a request whose passes that have not begun cannot be done in its time, as those before have shown.
-    fn too_long(&self, now: Instant) -> Option<EngineError> {
+    fn too_long(&self, devices: usize, now: Instant) -> Option<EngineError> {
         let deadline = self.caller.deadline.filter(|_| self.work.passes > 1)?;
-        let left = self.pace.at_least(self.work.passes)?;
+        let left = self.pace.at_least(self.work.passes.div_ceil(devices))?;
         let since_arrival = |at: Instant| at.saturating_duration_since(self.caller.arrived);
         (now + left > deadline)
             .then(|| EngineError::TooLong { expected: since_arrival(now) + left, limit: since_arrival(deadline) })

@@ -61,15 +61,33 @@ struct Measured {
     latest: Instant,
 }
 
-/// Costs by kind, and the pass under way.
+/// A pass that has not ended.
+struct UnderWay {
+    started: Instant,
+    batch: Vec<Workload>,
+}
+
+impl UnderWay {
+    fn elapsed_s(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.started).as_secs_f64()
+    }
+}
+
+/// What a device does.
 #[derive(Default)]
+struct Running {
+    under_way: Option<UnderWay>,
+    /// End of the latest pass.
+    ended: Option<Instant>,
+}
+
+/// Costs by kind, and the passes under way.
 pub(super) struct Costs {
     measured: HashMap<Kind, Measured>,
     /// Over all kinds, for those that have not been measured.
     overall: Option<f64>,
-    under_way: Option<(Instant, Vec<Workload>)>,
-    /// End of the latest pass.
-    ended: Option<Instant>,
+    /// Of each device.
+    devices: Vec<Running>,
 }
 
 impl Costs {
@@ -82,18 +100,29 @@ impl Costs {
     /// Kinds that are remembered. There are as many as tasks in use; models that come and go must not add up.
     const MOST_KINDS: usize = 4096;
 
-    /// Notes that a pass over these requests starts.
-    pub(super) fn start(&mut self, at: Instant, batch: Vec<Workload>) {
-        self.under_way = Some((at, batch));
+    /// Nothing measured yet, on so many devices: at least one.
+    pub(super) fn new(devices: usize) -> Self {
+        let devices = (0..devices).map(|_| Running::default()).collect();
+        Self { measured: HashMap::new(), overall: None, devices }
     }
 
-    /// Notes the end of the pass under way, whose input was asked for at `begun`. Returns what it cost: the time since then, or
-    /// since the last pass ended if that was later. It includes waiting for input, which keeps others waiting too.
-    pub(super) fn end(&mut self, at: Instant, begun: Instant) -> Duration {
-        let from = self.ended.map_or(begun, |ended| ended.max(begun));
+    /// How many devices there are.
+    pub(super) fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Notes that a device starts a pass over these requests.
+    pub(super) fn start(&mut self, device: usize, at: Instant, batch: Vec<Workload>) {
+        self.devices[device].under_way = Some(UnderWay { started: at, batch });
+    }
+
+    /// Notes the end of a device's pass, whose input was asked for at `begun`. Returns what it cost: the time since then, or since
+    /// the device's last pass ended if that was later. It includes waiting for input, which keeps others waiting too.
+    pub(super) fn end(&mut self, device: usize, at: Instant, begun: Instant) -> Duration {
+        let running = &mut self.devices[device];
+        let from = running.ended.replace(at).map_or(begun, |ended| ended.max(begun));
         let cost = at.saturating_duration_since(from);
-        self.ended = Some(at);
-        if let Some((_, batch)) = self.under_way.take() {
+        if let Some(UnderWay { batch, .. }) = running.under_way.take() {
             let size: f64 = batch.iter().map(|work| work.size).sum();
             let latest = cost.as_secs_f64() / size.max(f64::MIN_POSITIVE);
             let follow = |average: f64, weight: f64| average + weight * (latest - average);
@@ -120,28 +149,60 @@ impl Costs {
         })
     }
 
-    /// How long the pass under way has run.
+    /// How long the longest pass under way has run.
     pub(super) fn running(&self, now: Instant) -> Option<Duration> {
-        self.under_way.as_ref().map(|(started, _)| now.saturating_duration_since(*started))
+        self.under_way().map(|pass| now.saturating_duration_since(pass.started)).max()
+    }
+
+    /// True if a device has nothing to do.
+    pub(super) fn is_one_free(&self) -> bool {
+        self.under_way().count() < self.devices()
+    }
+
+    fn under_way(&self) -> impl Iterator<Item = &UnderWay> {
+        self.devices.iter().filter_map(|device| device.under_way.as_ref())
+    }
+
+    /// Seconds of a device for all passes of this work.
+    pub(super) fn device_s(&self, work: &Workload, now: Instant) -> f64 {
+        self.pass_s(work, now) * work.passes as f64
+    }
+
+    /// Seconds until all passes of this work are done, where nothing else is: the devices run them side by side.
+    pub(super) fn alone_s(&self, work: &Workload, now: Instant) -> f64 {
+        self.pass_s(work, now) * work.passes.div_ceil(self.devices()) as f64
     }
 
     /// Seconds for one pass of this work; 0 before anything has been measured.
     pub(super) fn pass_s(&self, work: &Workload, now: Instant) -> f64 {
-        let usual = self.usual_s(work);
-        let Some((started, batch)) = &self.under_way else { return usual };
-        if batch.iter().all(|running| running.kind != work.kind) {
-            return usual;
-        }
+        let alike = self.under_way().filter(|pass| pass.batch.iter().any(|running| running.kind == work.kind));
         // A pass that has already taken longer than usual says more about those who wait than the average does.
-        let size: f64 = batch.iter().map(|running| running.size).sum();
-        usual.max(now.saturating_duration_since(*started).as_secs_f64() / size.max(f64::MIN_POSITIVE) * work.size)
+        let so_far = alike.map(|pass| {
+            let size: f64 = pass.batch.iter().map(|running| running.size).sum();
+            pass.elapsed_s(now) / size.max(f64::MIN_POSITIVE) * work.size
+        });
+        so_far.fold(self.usual_s(work), f64::max)
     }
 
-    /// Seconds until the pass under way ends.
-    pub(super) fn left_s(&self, now: Instant) -> f64 {
-        let Some((started, batch)) = &self.under_way else { return 0.0 };
-        let usual: f64 = batch.iter().map(|work| self.usual_s(work)).sum();
-        (usual - now.saturating_duration_since(*started).as_secs_f64()).max(0.0)
+    /// Seconds until a device is free that has nothing else to do once the devices together have spent `waiting_s` on what waits.
+    pub(super) fn free_after_s(&self, waiting_s: f64, now: Instant) -> f64 {
+        let left = |device: &Running| {
+            let Some(pass) = &device.under_way else { return 0.0 };
+            let usual: f64 = pass.batch.iter().map(|work| self.usual_s(work)).sum();
+            (usual - pass.elapsed_s(now)).max(0.0)
+        };
+        let mut left: Vec<f64> = self.devices.iter().map(left).collect();
+        left.sort_by(f64::total_cmp);
+        // Those that are free first take what waits until the next one is free as well.
+        let (mut busy, mut free_after) = (0.0, f64::INFINITY);
+        for (before, left) in left.iter().enumerate() {
+            if *left >= free_after {
+                break;
+            }
+            busy += left;
+            free_after = (busy + waiting_s) / (before + 1) as f64;
+        }
+        free_after
     }
 
     fn usual_s(&self, work: &Workload) -> f64 {
@@ -163,35 +224,38 @@ mod tests {
 
     #[test]
     fn a_pass_costs_by_its_kind_and_size_and_is_divided_among_those_who_shared_it() {
-        let (mut costs, start) = (Costs::default(), Instant::now());
-        costs.start(start, vec![work("a", 1.0); 4]);
-        costs.end(start + seconds(8.0), start);
+        let (mut costs, start) = (Costs::new(1), Instant::now());
+        costs.start(0, start, vec![work("a", 1.0); 4]);
+        costs.end(0, start + seconds(8.0), start);
         assert_eq!(costs.pass_s(&work("a", 3.0), start), 6.0);
         assert_eq!(costs.pass_s(&work("b", 1.0), start), 2.0, "what is not known costs like the rest");
-        costs.start(start + seconds(8.0), vec![work("b", 1.0)]);
-        costs.end(start + seconds(9.0), start);
+        costs.start(0, start + seconds(8.0), vec![work("b", 1.0)]);
+        costs.end(0, start + seconds(9.0), start);
         assert_eq!([costs.pass_s(&work("a", 1.0), start), costs.pass_s(&work("b", 1.0), start)], [2.0, 1.0]);
     }
 
     #[test]
     fn a_pass_that_takes_longer_than_usual_changes_what_is_expected() {
-        let (mut costs, start) = (Costs::default(), Instant::now());
-        costs.start(start, vec![work("a", 1.0)]);
-        assert_eq!((costs.left_s(start + seconds(5.0)), costs.pass_s(&work("a", 2.0), start + seconds(5.0))), (0.0, 10.0));
-        costs.end(start + seconds(6.0), start);
-        costs.start(start + seconds(6.0), vec![work("a", 1.0)]);
+        let (mut costs, start) = (Costs::new(1), Instant::now());
+        costs.start(0, start, vec![work("a", 1.0)]);
+        assert_eq!(
+            (costs.free_after_s(0.0, start + seconds(5.0)), costs.pass_s(&work("a", 2.0), start + seconds(5.0))),
+            (0.0, 10.0)
+        );
+        costs.end(0, start + seconds(6.0), start);
+        costs.start(0, start + seconds(6.0), vec![work("a", 1.0)]);
         let now = start + seconds(8.0);
-        assert_eq!((costs.left_s(now), costs.running(now)), (4.0, Some(seconds(2.0))));
+        assert_eq!((costs.free_after_s(0.0, now), costs.running(now)), (4.0, Some(seconds(2.0))));
         assert_eq!(costs.pass_s(&work("b", 1.0), start + seconds(20.0)), 6.0, "it says nothing about other kinds");
     }
 
     #[test]
     fn a_kind_is_sure_after_two_passes_and_for_a_while() {
-        let (mut costs, start) = (Costs::default(), Instant::now());
+        let (mut costs, start) = (Costs::new(1), Instant::now());
         let kind = Kind::of("a");
         for (at, sure) in [(1.0, false), (2.0, true)] {
-            costs.start(start + seconds(at - 1.0), vec![work("a", 1.0)]);
-            costs.end(start + seconds(at), start + seconds(at - 1.0));
+            costs.start(0, start + seconds(at - 1.0), vec![work("a", 1.0)]);
+            costs.end(0, start + seconds(at), start + seconds(at - 1.0));
             assert_eq!(costs.is_sure(kind, start + seconds(at)), sure);
         }
         assert!(!costs.is_sure(Kind::of("b"), start + seconds(2.0)));
@@ -200,10 +264,29 @@ mod tests {
 
     #[test]
     fn waiting_for_input_is_part_of_the_cost() {
-        let (mut costs, start) = (Costs::default(), Instant::now());
-        costs.start(start + seconds(2.0), vec![work("a", 1.0)]);
-        assert_eq!(costs.end(start + seconds(3.0), start), seconds(3.0));
-        costs.start(start + seconds(3.0), vec![work("a", 1.0)]);
-        assert_eq!(costs.end(start + seconds(4.0), start), seconds(1.0), "read while the other ran");
+        let (mut costs, start) = (Costs::new(1), Instant::now());
+        costs.start(0, start + seconds(2.0), vec![work("a", 1.0)]);
+        assert_eq!(costs.end(0, start + seconds(3.0), start), seconds(3.0));
+        costs.start(0, start + seconds(3.0), vec![work("a", 1.0)]);
+        assert_eq!(costs.end(0, start + seconds(4.0), start), seconds(1.0), "read while the other ran");
+    }
+
+    #[test]
+    fn devices_do_what_waits_together_from_when_each_is_free() {
+        let (mut costs, start) = (Costs::new(2), Instant::now());
+        let mut long = work("a", 1.0);
+        costs.start(0, start, vec![long]);
+        costs.end(0, start + seconds(1.0), start);
+        let now = start + seconds(1.0);
+        long.size = 10.0;
+        costs.start(1, now, vec![long]);
+        let free_after = |waiting_s| costs.free_after_s(waiting_s, now);
+        assert_eq!([0.0, 4.0, 10.0, 20.0].map(free_after), [0.0, 4.0, 10.0, 15.0]);
+        long.passes = 5;
+        assert_eq!((costs.device_s(&long, now), costs.alone_s(&long, now)), (50.0, 30.0));
+        assert!(costs.is_one_free());
+        costs.start(0, now, vec![long]);
+        assert!(!costs.is_one_free());
+        assert_eq!(costs.running(now + seconds(2.0)), Some(seconds(2.0)));
     }
 }

@@ -61,8 +61,8 @@ pub(super) struct Line<P: Pass> {
     /// Of each class, in the order of [`Class::ALL`].
     clients: [Shares<ClientId>; Class::ALL.len()],
     pub(super) costs: Costs,
-    /// The class for whose input the device is kept waiting, since then.
-    pub(super) held: Option<(Class, Instant)>,
+    /// Of each device: the class for whose input it is kept waiting, since then.
+    pub(super) held: Vec<Option<(Class, Instant)>>,
     /// Answers that would come later are refused, because the server stops then.
     pub(super) closing: Option<Instant>,
     pub(super) stopping: bool,
@@ -70,7 +70,7 @@ pub(super) struct Line<P: Pass> {
 }
 
 impl<P: Pass> Line<P> {
-    pub(super) fn new(options: BatchOptions) -> Self {
+    pub(super) fn new(options: BatchOptions, devices: usize) -> Self {
         Self {
             options,
             orders: Vec::new(),
@@ -78,8 +78,8 @@ impl<P: Pass> Line<P> {
             reading: Vec::new(),
             classes: Shares::new(),
             clients: Class::ALL.map(|_| Shares::new()),
-            costs: Costs::default(),
-            held: None,
+            costs: Costs::new(devices),
+            held: vec![None; devices],
             closing: None,
             stopping: false,
             next_id: 0,
@@ -222,10 +222,10 @@ impl<P: Pass> Line<P> {
         }
     }
 
-    /// Lets waiting steps read, as many of each class as may be prepared ahead of the device.
+    /// Lets waiting steps read, as many of each class as may be prepared ahead of the devices.
     pub(super) fn grant(&mut self, now: Instant) {
-        // One batch and two more, so that the device need not wait for the next input.
-        let ahead = self.options.max_batch + 2;
+        // One batch for each and two more, so that no device need wait for the next input.
+        let ahead = self.options.max_batch * self.costs.devices() + 2;
         for class in Class::ALL {
             while self.prepared(class, now) < ahead
                 && let Some(index) = self.next_to_read(class)
@@ -286,12 +286,13 @@ impl<P: Pass> Line<P> {
     /// Refuses what will not be answered by `at`, now and from now on.
     pub(super) fn close(&mut self, at: Instant, now: Instant) {
         self.closing = Some(at);
-        let mut finish = now + Duration::from_secs_f64(self.costs.left_s(now));
+        let mut ahead_s = 0.0;
         for index in 0..self.orders.len() {
             let Order { work, ref refused, .. } = self.orders[index];
             if refused.is_none() && work.passes > 0 {
-                finish += Duration::from_secs_f64(self.costs.pass_s(&work, now) * work.passes as f64);
-                if finish > at {
+                let answered = now + self.after(ahead_s, &work, now);
+                ahead_s += self.costs.device_s(&work, now);
+                if answered > at {
                     self.refuse(index, EngineError::Stopping);
                 }
             }

@@ -1,24 +1,27 @@
-//! The scheduler: who gets the device, in which order, and who is told at once that it would take too long.
+//! The scheduler: who gets a device, in which order, and who is told at once that it would take too long.
 //!
 //! A request takes a [`Place`] before anything is read for it. For each forward pass that it needs, it waits for its [`Turn`], reads
 //! the input, and hands it over. Dropping a place or a turn gives it back, so a caller that has gone costs nothing more. What a pass
-//! does is up to [`Pass`]: a network's forward pass in [`super::device`], a scripted one in the tests.
+//! does is up to [`Pass`]: a network's forward pass in [`super::device`], a scripted one in the tests. One line feeds all devices.
 //!
 //! # The rules
 //!
 //! 1. **Admission.** The cost of passes is measured by kind ([`costs`]). From it and from everything that waits follows when a
 //!    request would be answered ([`admission`]). If that is later than four fifths of its time, it is refused at once, and told when
-//!    the work that waits now will be done. A free device takes anything that may be one pass.
+//!    the work that waits now will be done. A free device takes anything that may be one pass. Several devices do what waits
+//!    together, and the passes of one request side by side.
 //! 2. **Classes.** When several [`Class`](super::caller::Class)es want the device, each gets its share of the time, measured in
-//!    seconds. A class that wanted nothing before comes first, so a cold tile waits for at most the pass under way of any scene or job.
+//!    seconds of all devices. A class that wanted nothing before comes first, so a cold tile waits for at most the pass under way of
+//!    any scene or job.
 //! 3. **Clients.** Within a class, clients get equal time; what one client asks is served in order of arrival. In a full queue, the
 //!    latest request of the client with the most places gives way to a client with fewer.
-//! 4. **Reading ahead.** Of each class, one batch and two more inputs are read or lie ready. An input that takes longer than half a
-//!    second does not count any more: it waits for a remote host. The device waits for an input of a class that is more interactive
-//!    and has its turn, but no longer than that.
+//! 4. **Reading ahead.** Of each class, one batch for each device and two more inputs are read or lie ready. An input that takes
+//!    longer than half a second does not count any more: it waits for a remote host. One device waits for each input of a class that is
+//!    more interactive and has its turn, but no longer than that.
 //! 5. **Lateness.** A pass whose answer would come after the caller's deadline is not begun, unless nobody else waits. A request of
 //!    many passes ends as soon as two of them have shown that the others cannot be done in its time.
 //! 6. **Batches.** A pass takes along what is ready and can share it, up to the batch limit, whatever its class.
+//! 7. **Devices.** A device that is free takes the next pass; what lies in the memory of one device waits for that one.
 
 mod admission;
 mod costs;
@@ -62,10 +65,15 @@ pub(super) trait Pass: Send + Sync + 'static {
     /// True if both requests can run in one pass. A request that cannot share even with one like itself never waits for others.
     fn can_share(&self, first: &Self::Request, other: &Self::Request) -> bool;
 
-    /// Runs one pass. Answers come in the order of the requests, one for each.
-    fn run(&self, requests: Vec<Self::Request>) -> Result<Vec<Self::Answer>, EngineError>;
+    /// True unless the request needs what lies in the memory of another device.
+    fn can_run(&self, _device: usize, _request: &Self::Request) -> bool {
+        true
+    }
 
-    /// Called on the device's thread whenever nothing has been asked for a while.
+    /// Runs one pass on a device. Answers come in the order of the requests, one for each.
+    fn run(&self, device: usize, requests: Vec<Self::Request>) -> Result<Vec<Self::Answer>, EngineError>;
+
+    /// Called on a device's thread whenever nothing has been asked for a while.
     fn idle(&self) {}
 
     /// The time. Tests set their own.
@@ -87,7 +95,7 @@ pub(super) struct Answered<A> {
 
 type Outcome<A> = Result<Answered<A>, EngineError>;
 
-/// What callers and the thread share.
+/// What callers and the devices' threads share.
 struct Desk<P: Pass> {
     pass: P,
     line: Mutex<Line<P>>,
@@ -108,27 +116,34 @@ impl<P: Pass> Desk<P> {
             line.grant(now);
             changed
         };
-        self.changed.notify_one();
+        // Not each device can do what one of them cannot.
+        self.changed.notify_all();
         changed
     }
 }
 
-/// The queue with the device's thread.
+/// The queue with the devices' threads.
 pub(super) struct Scheduler<P: Pass> {
     desk: Arc<Desk<P>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl<P: Pass> Scheduler<P> {
-    /// Starts the thread under `name`.
+    /// Starts a thread for each of `devices`, which are the names of those that `pass` runs on. At least one is needed.
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub(super) fn start(name: &str, pass: P, options: BatchOptions) -> std::io::Result<Self> {
-        let desk = Arc::new(Desk { pass, line: Mutex::new(Line::new(options)), changed: Condvar::new() });
-        let served = desk.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || serve::serve(&served))?;
-        Ok(Self { desk, thread: Some(thread) })
+    pub(super) fn start(devices: &[String], pass: P, options: BatchOptions) -> std::io::Result<Self> {
+        let line = Mutex::new(Line::new(options, devices.len()));
+        let desk = Arc::new(Desk { pass, line, changed: Condvar::new() });
+        // If the system refuses one, those before end with this.
+        let mut scheduler = Self { desk, threads: Vec::new() };
+        for (device, name) in devices.iter().enumerate() {
+            let (desk, name) = (scheduler.desk.clone(), name.clone());
+            let thread = std::thread::Builder::new().name(format!("device {name}"));
+            scheduler.threads.push(thread.spawn(move || serve::serve(&desk, device, &name))?);
+        }
+        Ok(scheduler)
     }
 
     /// Takes a place for a request.
@@ -165,7 +180,7 @@ impl<P: Pass> Scheduler<P> {
         self.desk.lock().depth()
     }
 
-    /// How long the pass under way has run; `None` between passes.
+    /// How long the pass under way has run, of several devices the longest; `None` between passes.
     pub(super) fn running(&self) -> Option<Duration> {
         self.desk.lock().costs.running(self.desk.pass.now())
     }
@@ -175,17 +190,17 @@ impl<P: Pass> Scheduler<P> {
         self.desk.change(|line, now| line.close(at, now));
     }
 
-    /// Refuses what waits and what comes. A pass under way still ends, and its callers get their answers.
+    /// Refuses what waits and what comes. Passes under way still end, and their callers get their answers.
     pub(super) fn stop(&self) {
         self.desk.change(|line, _| line.stop());
     }
 }
 
 impl<P: Pass> Drop for Scheduler<P> {
-    /// Waits for the pass under way.
+    /// Waits for the passes under way.
     fn drop(&mut self) {
         self.stop();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // Passes that panic are caught and reported to their callers; nothing is left to say here.
             let _ = thread.join();
         }

@@ -1,4 +1,4 @@
-//! Which pass the device runs next, and with whom in it.
+//! Which pass a device runs next, and with whom in it.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(super) struct Member<P: Pass> {
     pub(super) reading_since: Instant,
 }
 
-/// What the device does next.
+/// What a device does next.
 pub(super) enum Next {
     /// The pass of the step at this index, and of those that can share it.
     Pass(usize),
@@ -29,33 +29,49 @@ pub(super) enum Next {
 }
 
 impl<P: Pass> Line<P> {
-    /// What the device does now.
-    pub(super) fn choose(&mut self, pass: &P, now: Instant) -> Next {
+    /// What a device does now.
+    pub(super) fn choose(&mut self, pass: &P, device: usize, now: Instant) -> Next {
         let mut classes = Class::ALL;
         classes.sort_by(|a, b| self.classes.had(*a).total_cmp(&self.classes.had(*b)));
         let mut held = None;
         for class in classes {
-            if let Some(index) = self.first_ready(class) {
+            if let Some(index) = self.first_ready(pass, device, class) {
                 if let Some((slow, wait)) = held.filter(|(preferred, _)| *preferred < class) {
-                    self.held.get_or_insert((slow, now));
+                    self.held[device].get_or_insert((slow, now));
                     return Next::Hold(wait);
                 }
                 return self.batch_or_wait(pass, index, now);
             }
-            let reading = self.steps.iter().filter(|step| step.class == class).filter_map(|step| match step.state {
-                State::InputInProgress { since } => Some(READING.saturating_sub(now.saturating_duration_since(since))),
-                State::Waiting(_) | State::Ready { .. } => None,
-            });
-            let left = reading.max();
-            held = held.or(left.filter(|left| !left.is_zero()).map(|left| (class, left)));
+            let mut reading: Vec<Duration> = self
+                .steps
+                .iter()
+                .filter(|step| step.class == class)
+                .filter_map(|step| match step.state {
+                    State::InputInProgress { since } => Some(READING.saturating_sub(now.saturating_duration_since(since))),
+                    State::Waiting(_) | State::Ready { .. } => None,
+                })
+                .filter(|left| !left.is_zero())
+                .collect();
+            reading.sort_unstable_by(|a, b| b.cmp(a));
+            // For each of them one device waits.
+            held = held.or(reading.get(self.held_beside(device, class)).map(|left| (class, *left)));
         }
+        self.held[device] = None;
         Next::Nothing
     }
 
-    /// The ready step of a class that was let in first.
-    fn first_ready(&self, class: Class) -> Option<usize> {
-        let ready = self.steps.iter().enumerate().filter_map(|(index, step)| match step.state {
-            State::Ready { reading_since, .. } if step.class == class => Some((reading_since, step.id, index)),
+    /// How many other devices wait for inputs of a class.
+    fn held_beside(&self, device: usize, class: Class) -> usize {
+        let others = self.held.iter().enumerate().filter(|(other, _)| *other != device);
+        others.filter(|(_, held)| held.is_some_and(|(of, _)| of == class)).count()
+    }
+
+    /// The step of a class that was let in first, of those that are ready for a device.
+    fn first_ready(&self, pass: &P, device: usize, class: Class) -> Option<usize> {
+        let ready = self.steps.iter().enumerate().filter_map(|(index, step)| match &step.state {
+            State::Ready { request, reading_since, .. } if step.class == class && pass.can_run(device, request) => {
+                Some((*reading_since, step.id, index))
+            }
             _ => None,
         });
         ready.min().map(|(.., index)| index)
@@ -75,9 +91,9 @@ impl<P: Pass> Line<P> {
         Next::Pass(index)
     }
 
-    /// Takes the step at `index` and those that can share its pass. Steps whose answer would come too late are refused instead, so
-    /// the batch may be empty.
-    pub(super) fn take(&mut self, pass: &P, index: usize, now: Instant) -> Vec<Member<P>> {
+    /// Takes the step at `index` for a device, and those that can share its pass. Steps whose answer would come too late are refused
+    /// instead, so the batch may be empty.
+    pub(super) fn take(&mut self, pass: &P, device: usize, index: usize, now: Instant) -> Vec<Member<P>> {
         let mut sharing = vec![self.steps[index].id];
         if let State::Ready { request: first, .. } = &self.steps[index].state {
             let others = self.steps.iter().filter(|step| {
@@ -104,20 +120,20 @@ impl<P: Pass> Line<P> {
         }
         if !batch.is_empty() {
             // A pass of the class that was waited for pays for the wait as part of its cost.
-            if let Some((class, since)) = self.held.take()
+            if let Some((class, since)) = self.held[device].take()
                 && batch[0].caller.class != class
             {
                 self.classes.charge(class, now.saturating_duration_since(since).as_secs_f64() / class.share());
             }
-            self.costs.start(now, works);
+            self.costs.start(device, now, works);
         }
         self.count();
         batch
     }
 
-    /// The pass under way has ended; its members were of these orders and classes, and the first input was asked for at `begun`.
-    pub(super) fn ended(&mut self, members: &[(u64, Class)], begun: Instant, now: Instant) {
-        let cost = self.costs.end(now, begun) / u32::try_from(members.len().max(1)).unwrap_or(u32::MAX);
+    /// A device's pass has ended; its members were of these orders and classes, and the first input was asked for at `begun`.
+    pub(super) fn ended(&mut self, device: usize, members: &[(u64, Class)], begun: Instant, now: Instant) {
+        let cost = self.costs.end(device, now, begun) / u32::try_from(members.len().max(1)).unwrap_or(u32::MAX);
         for (order, class) in members {
             self.classes.charge(*class, cost.as_secs_f64() / class.share());
             if let Some(order) = self.orders.iter_mut().find(|known| known.id == *order) {

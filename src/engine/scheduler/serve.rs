@@ -1,4 +1,4 @@
-//! The device's thread: pass after pass until the scheduler stops.
+//! A device's thread: pass after pass until the scheduler stops.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -12,19 +12,19 @@ use crate::telemetry;
 /// How long nothing must be asked before [`Pass::idle`] is called, and the time between such calls.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Runs passes until the scheduler stops.
-pub(super) fn serve<P: Pass>(desk: &Desk<P>) {
-    while let Some((batch, started)) = next_batch(desk) {
+/// Runs passes on the device of this name until the scheduler stops.
+pub(super) fn serve<P: Pass>(desk: &Desk<P>, device: usize, name: &str) {
+    while let Some((batch, started)) = next_batch(desk, device) {
         metrics::histogram!(telemetry::BATCH_SIZE).record(batch.len() as f64);
         let members: Vec<_> = batch.iter().map(|member| (member.order, member.caller.class)).collect();
         let begun = batch.iter().map(|member| member.reading_since).min().unwrap_or(started);
         let (requests, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Member { request, reply, queued, .. }| (request, (reply, queued))).unzip();
-        let outcome = catch_unwind(AssertUnwindSafe(|| desk.pass.run(requests)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| desk.pass.run(device, requests)));
         let now = desk.pass.now();
         let ran = now.saturating_duration_since(started);
-        desk.lock().ended(&members, begun, now);
-        metrics::histogram!(telemetry::FORWARD_SECONDS).record(ran.as_secs_f64());
+        desk.lock().ended(device, &members, begun, now);
+        metrics::histogram!(telemetry::FORWARD_SECONDS, "device" => name.to_owned()).record(ran.as_secs_f64());
         let failure = match outcome {
             Ok(Ok(answers)) if answers.len() == callers.len() => {
                 for (answer, (reply, queued)) in answers.into_iter().zip(callers) {
@@ -58,8 +58,8 @@ pub(super) fn serve<P: Pass>(desk: &Desk<P>) {
     }
 }
 
-/// Waits for requests and takes a batch of them, with the time at which its pass starts; `None` once the scheduler stops.
-fn next_batch<P: Pass>(desk: &Desk<P>) -> Option<(Vec<Member<P>>, Instant)> {
+/// Waits for requests and takes a batch of them for a device, with the time at which its pass starts; `None` once the scheduler stops.
+fn next_batch<P: Pass>(desk: &Desk<P>, device: usize) -> Option<(Vec<Member<P>>, Instant)> {
     let mut line = desk.lock();
     loop {
         if line.stopping {
@@ -67,9 +67,9 @@ fn next_batch<P: Pass>(desk: &Desk<P>) -> Option<(Vec<Member<P>>, Instant)> {
         }
         let now = desk.pass.now();
         line.grant(now);
-        match line.choose(&desk.pass, now) {
+        match line.choose(&desk.pass, device, now) {
             Next::Pass(index) => {
-                let batch = line.take(&desk.pass, index, now);
+                let batch = line.take(&desk.pass, device, index, now);
                 // The places of those that run may be prepared now.
                 line.grant(now);
                 if !batch.is_empty() {
@@ -80,7 +80,9 @@ fn next_batch<P: Pass>(desk: &Desk<P>) -> Option<(Vec<Member<P>>, Instant)> {
             Next::Nothing => {
                 let (now, waited) = desk.changed.wait_timeout(line, IDLE).ignore_poison();
                 line = now;
-                if waited.timed_out() && line.depth() == 0 && !line.stopping {
+                let is_idle = line.depth() == 0 && line.costs.running(desk.pass.now()).is_none();
+                // One device's thread is enough for that.
+                if waited.timed_out() && device == 0 && is_idle && !line.stopping {
                     // Not under the lock: callers need not wait for it.
                     drop(line);
                     desk.pass.idle();

@@ -1,8 +1,9 @@
 //! The scheduler over a scripted pass: the test decides when a pass ends, how, and what time it is. Nothing sleeps.
 
+mod devices;
 mod order;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -18,19 +19,21 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The longest that a test waits for the scheduler's thread before it fails; no assertion depends on it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A number, and what it shares passes with: requests of the same shape, or nothing where there is none.
+/// A number, what it shares passes with (requests of the same shape, or nothing where there is none), and the only device that can run
+/// it where not all can.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Numbered {
     number: u32,
     shape: Option<char>,
+    device: Option<usize>,
 }
 
 const fn shaped(number: u32, shape: char) -> Numbered {
-    Numbered { number, shape: Some(shape) }
+    Numbered { number, shape: Some(shape), device: None }
 }
 
 const fn alone(number: u32) -> Numbered {
-    Numbered { number, shape: None }
+    Numbered { number, shape: None, device: None }
 }
 
 /// How a pass ends.
@@ -45,9 +48,10 @@ enum End {
 
 /// A pass that tells the test what it was given, and then does as it is told.
 struct Scripted {
-    started: Sender<Vec<u32>>,
-    ends: Mutex<Receiver<End>>,
-    /// Told whenever the scheduler's thread asks for the time.
+    started: Sender<(usize, Vec<u32>)>,
+    /// Of each device.
+    ends: Vec<Mutex<Receiver<End>>>,
+    /// Told whenever a device's thread asks for the time.
     looked: Sender<()>,
     time: Arc<Mutex<Instant>>,
 }
@@ -60,10 +64,15 @@ impl Pass for Scripted {
         first.shape.is_some() && first.shape == other.shape
     }
 
-    fn run(&self, requests: Vec<Numbered>) -> Result<Vec<u32>, EngineError> {
-        self.started.send(requests.iter().map(|request| request.number).collect()).expect("the test listens");
+    fn can_run(&self, device: usize, request: &Numbered) -> bool {
+        request.device.is_none_or(|only| only == device)
+    }
+
+    fn run(&self, device: usize, requests: Vec<Numbered>) -> Result<Vec<u32>, EngineError> {
+        let numbers = requests.iter().map(|request| request.number).collect();
+        self.started.send((device, numbers)).expect("the test listens");
         let mut answers: Vec<u32> = requests.iter().map(|request| request.number * 10).collect();
-        let end = self.ends.lock().expect("no panic").recv_timeout(PATIENCE).expect("the test says how it ends");
+        let end = self.ends[device].lock().expect("no panic").recv_timeout(PATIENCE).expect("the test says how it ends");
         match end {
             End::Answers => Ok(answers),
             End::OneTooFew => {
@@ -76,7 +85,7 @@ impl Pass for Scripted {
     }
 
     fn now(&self) -> Instant {
-        if std::thread::current().name() == Some("scripted") {
+        if std::thread::current().name().is_some_and(|name| name.starts_with("device")) {
             // A test that does not wait for it may have ended.
             let _ = self.looked.send(());
         }
@@ -91,8 +100,11 @@ struct Ticket(Rc<RefCell<Option<Asking>>>);
 
 /// A scheduler over a scripted pass, from the test's side. It goes last: a failed test leaves no pass waiting for its end.
 struct Rig {
-    ends: Sender<End>,
-    started: Receiver<Vec<u32>>,
+    /// Of each device.
+    ends: Vec<Sender<End>>,
+    started: Receiver<(usize, Vec<u32>)>,
+    /// The device of the pass that started last.
+    latest: Cell<usize>,
     looked: Receiver<()>,
     time: Arc<Mutex<Instant>>,
     client: ClientId,
@@ -102,12 +114,19 @@ struct Rig {
 
 impl Rig {
     fn new(queue_capacity: usize, max_batch: usize, max_delay: Duration) -> Self {
-        let ((started_in, started), (ends, ends_out), (looked_in, looked)) = (channel(), channel(), channel());
+        Self::on(1, BatchOptions { queue_capacity, max_batch, max_delay })
+    }
+
+    fn on(devices: usize, options: BatchOptions) -> Self {
+        let ((started_in, started), (looked_in, looked)) = (channel(), channel());
+        let (ends, ends_out): (Vec<_>, Vec<_>) = (0..devices).map(|_| channel()).unzip();
         let time = Arc::new(Mutex::new(Instant::now()));
-        let pass = Scripted { started: started_in, ends: Mutex::new(ends_out), looked: looked_in, time: time.clone() };
-        let options = BatchOptions { queue_capacity, max_batch, max_delay };
-        let scheduler = Scheduler::start("scripted", pass, options).expect("a thread");
-        Self { scheduler, started, ends, looked, time, client: ClientId::named("somebody"), asking: RefCell::default() }
+        let ends_out = ends_out.into_iter().map(Mutex::new).collect();
+        let pass = Scripted { started: started_in, ends: ends_out, looked: looked_in, time: time.clone() };
+        let names: Vec<String> = (0..devices).map(|device| device.to_string()).collect();
+        let scheduler = Scheduler::start(&names, pass, options).expect("a thread");
+        let client = ClientId::named("somebody");
+        Self { scheduler, started, latest: Cell::new(0), ends, looked, time, client, asking: RefCell::default() }
     }
 
     fn now(&self) -> Instant {
@@ -157,13 +176,19 @@ impl Rig {
 
     /// The requests of the next pass, once it runs.
     fn next_pass(&self) -> Vec<u32> {
-        let started = self.started.recv_timeout(PATIENCE).expect("a pass starts");
+        let (device, started) = self.started.recv_timeout(PATIENCE).expect("a pass starts");
+        self.latest.set(device);
         self.read();
         started
     }
 
+    /// Ends the pass that started last.
     fn end(&self, end: End) {
-        self.ends.send(end).expect("the pass listens");
+        self.end_on(self.latest.get(), end);
+    }
+
+    fn end_on(&self, device: usize, end: End) {
+        self.ends[device].send(end).expect("the pass listens");
     }
 
     fn pass_time(&self, passed: Duration) {
@@ -350,12 +375,12 @@ fn a_delay_ends_without_another_request_to_end_it() {
         fn can_share(&self, _: &u32, _: &u32) -> bool {
             true
         }
-        fn run(&self, requests: Vec<u32>) -> Result<Vec<u32>, EngineError> {
+        fn run(&self, _: usize, requests: Vec<u32>) -> Result<Vec<u32>, EngineError> {
             Ok(requests)
         }
     }
     let options = BatchOptions { queue_capacity: 1, max_batch: 2, max_delay: Duration::from_millis(1) };
-    let scheduler = Scheduler::start("instantly", Instantly, options).expect("a thread");
+    let scheduler = Scheduler::start(&["instantly".to_owned()], Instantly, options).expect("a thread");
     let place = scheduler.enter(&Caller::patient(Class::Tile), Rig::work(1)).unwrap_or_else(|error| panic!("{error}"));
     let answered = block_on(async { place.turn().await?.run(7).await }).expect("an answer");
     assert!(answered.answer == 7 && answered.queued >= options.max_delay, "{answered:?}");
