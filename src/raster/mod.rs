@@ -24,7 +24,7 @@ pub use error::RasterError;
 pub use extent::Extent;
 pub use formats::{ChunkCache, GeoTiff, Jpeg2000, Limits, MemoryRaster};
 pub use input::{BandNumbers, InputOptions, InputPlan, Preset, resolution_warning};
-pub use open::{Capture, Imagery, Location, OpenOptions, open, split};
+pub use open::{Capture, Imagery, Location, OpenOptions, open, open_indices, split};
 pub use pixels::{BandColour, BandInfo, Overview, Patch, PixelWindow, Raster, RasterInfo, Resampling, SampleType};
 pub use source::{BandSummary, CaptureSelection, NewestCaptures, RgbaTile, Source, SourceInfo};
 pub use warp::{Composite, Mosaic, warp};

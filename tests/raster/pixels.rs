@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use satlas_serve::error::ErrorKind;
-use satlas_serve::raster::{ChunkCache, GeoTiff, Overview, PixelWindow, Raster, RasterError};
+use satlas_serve::raster::{
+    ChunkCache, GeoTiff, Imagery, Limits, OpenOptions, Overview, PixelWindow, Raster, RasterError, open_indices,
+};
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -59,6 +61,36 @@ fn samples_of_every_meaning_become_the_bands_that_rasterio_shows() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The first pixels of a file whose palette is not looked up; `None` where there is no data.
+fn indices(imagery: Imagery<'_>, count: usize) -> Vec<Option<f32>> {
+    let options = OpenOptions { limits: Limits::NONE, chunks: ChunkCache::new(1 << 20), remote: None };
+    let raster = open_indices(imagery, &options).unwrap().swap_remove(0);
+    let info = raster.info();
+    assert_eq!(info.bands.len(), 1);
+    let window = PixelWindow { col: 0, row: 0, width: info.width, height: info.height };
+    let patch = raster.read(0, window, &[0]).unwrap();
+    patch.pixels.iter().zip(patch.valid).map(|(value, valid)| valid.then_some(*value)).take(count).collect()
+}
+
+#[test]
+fn the_indices_of_a_palette_are_its_pixels_where_they_are_wanted() {
+    for (name, step, nodata) in [("palette_4", 1, None), ("palette_8", 3, None), ("palette_nodata", 1, Some(5))] {
+        let path = fixture(&format!("pixels/{name}.tif"));
+        let expected: Vec<Option<f32>> =
+            (0..12).map(|at| at * step).map(|index| (nodata != Some(index)).then_some(index as f32)).collect();
+        assert_eq!(indices(Imagery::File { name, path: &path }, 12), expected, "{name}");
+    }
+    // Two rows of five indices with two bits each.
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 5, 2);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Two);
+    encoder.set_palette([7; 12].as_slice());
+    encoder.write_header().unwrap().write_image_data(&[0b0001_1011, 0b1100_0000, 0b1101_0101, 0b0000_0000]).unwrap();
+    let expected = [0, 1, 2, 3, 3, 3, 1, 1, 1, 0].map(|index: u8| Some(f32::from(index)));
+    assert_eq!(indices(Imagery::Bytes { name: "mask.png", bytes: file.into() }, 10), expected);
 }
 
 #[test]

@@ -37,8 +37,32 @@ impl PictureFile {
         limits: &Limits,
         cache: &ChunkCache,
     ) -> Result<Self, RasterError> {
+        Self::open_as(name, source, (is_png, false), limits, cache)
+    }
+
+    /// The same for a PNG, whose pixels are the indices of its palette if it has one.
+    ///
+    /// # Errors
+    /// As [`PictureFile::open`].
+    pub(crate) fn open_indices(
+        name: &str,
+        source: Arc<dyn ByteSource>,
+        limits: &Limits,
+        cache: &ChunkCache,
+    ) -> Result<Self, RasterError> {
+        Self::open_as(name, source, (true, true), limits, cache)
+    }
+
+    fn open_as(
+        name: &str,
+        source: Arc<dyn ByteSource>,
+        (is_png, indices): (bool, bool),
+        limits: &Limits,
+        cache: &ChunkCache,
+    ) -> Result<Self, RasterError> {
         let (format, format_name) = if is_png { (ImageFormat::Png, "PNG") } else { (ImageFormat::Jpeg, "JPEG") };
         let bytes = whole(&*source).map_err(|error| error.in_file(name, format_name))?;
+        let indices = indices && bytes.get(PNG_COLOUR_TYPE) == Some(&PNG_PALETTE);
         let header = without_panic(|| {
             let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder();
             let decoder = decoder.map_err(|error| damaged(error.to_string()))?;
@@ -46,6 +70,7 @@ impl PictureFile {
         });
         let ((width, height), color) = header.map_err(|error| error.in_file(name, format_name))?;
         limits.check_pixels(name, width.into(), height.into())?;
+        let color = if indices { ColorType::L8 } else { color };
         let (bands, has_alpha) = (usize::from(color.channel_count()), color.has_alpha());
         let alpha = has_alpha.then(|| bands - 1);
         let info = RasterInfo {
@@ -60,7 +85,7 @@ impl PictureFile {
         let one = |len: usize| Axis::Even { size: len, before: 0, len };
         let grid =
             Grid { columns: one(info.width), rows: one(info.height), layout: SampleOrder::Interleaved(bands), batch: 1 };
-        let image = WholePicture { source, format, color, grid };
+        let image = WholePicture { source, format, color, indices, grid };
         Ok(Self { reader: ChunkReader::new(name, format_name, cache), info, image, alpha })
     }
 
@@ -88,6 +113,30 @@ impl Raster for PictureFile {
     }
 }
 
+/// Where a PNG says what its samples are, and that they are indices of a palette.
+const PNG_COLOUR_TYPE: usize = 25;
+const PNG_PALETTE: u8 = 3;
+
+/// The indices of a PNG with a palette, one byte for each of its `count` pixels.
+fn indices(file: Bytes, count: usize) -> Result<Vec<u8>, DecodeError> {
+    let failed = |error: png::DecodingError| damaged(error.to_string());
+    let limits = png::Limits { bytes: 2 * count + (16 << 20) };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(file), limits);
+    decoder.set_transformations(png::Transformations::IDENTITY);
+    let mut reader = decoder.read_info().map_err(failed)?;
+    // At least a bit for each pixel: the buffer has at most as many bytes as the pixels that were checked when the file was opened.
+    let bytes = reader.output_buffer_size().filter(|bytes| *bytes <= count);
+    let mut packed = vec![0; bytes.ok_or_else(|| damaged("it has other pixels than its header says"))?];
+    let frame = reader.next_frame(&mut packed).map_err(failed)?;
+    let bits = frame.bit_depth as usize;
+    let row = |row: &[u8]| -> Vec<u8> {
+        let sample = |at: usize| (row[at * bits / 8] >> (8 - bits - at * bits % 8)) & (u8::MAX >> (8 - bits));
+        (0..frame.width as usize).map(sample).collect()
+    };
+    let samples: Vec<u8> = packed.chunks_exact(frame.line_size.max(1)).flat_map(row).collect();
+    if samples.len() == count { Ok(samples) } else { Err(damaged("it has other pixels than its header says")) }
+}
+
 fn sample_type(color: ColorType) -> SampleType {
     match color.bytes_per_pixel() / color.channel_count() {
         1 => SampleType::U8,
@@ -106,6 +155,8 @@ struct WholePicture {
     source: Arc<dyn ByteSource>,
     format: ImageFormat,
     color: ColorType,
+    /// Whether the pixels are those of a PNG's palette.
+    indices: bool,
     grid: Grid,
 }
 
@@ -132,6 +183,10 @@ impl ChunkedImage for WholePicture {
     }
 
     fn decode(&self, _chunk: ChunkAt, _stored: Option<&Bytes>) -> Result<Samples, DecodeError> {
+        let needed = self.grid.columns.len() * self.grid.rows.len() * usize::from(self.color.channel_count());
+        if self.indices {
+            return indices(whole(&*self.source)?, needed).map(Samples::U8);
+        }
         let mut reader = ImageReader::with_format(Cursor::new(whole(&*self.source)?), self.format);
         // As much again as the pixels for the decoder.
         let mut limits = image::Limits::default();
@@ -150,7 +205,6 @@ impl ChunkedImage for WholePicture {
             other if self.color.has_alpha() => Samples::F32(other.into_rgba32f().into_raw()),
             other => Samples::F32(other.into_rgb32f().into_raw()),
         };
-        let needed = self.grid.columns.len() * self.grid.rows.len() * usize::from(self.color.channel_count());
         if samples.len() == needed { Ok(samples) } else { Err(damaged("it has other pixels than its header says")) }
     }
 }

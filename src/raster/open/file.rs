@@ -119,6 +119,24 @@ impl ImageFile {
         Ok(vec![Arc::new(picture.beside(&self.name, &self.beside)?)])
     }
 
+    /// The same as for [`ImageFile::windowed`] or [`ImageFile::decoded`], but of a GeoTIFF or PNG with a palette the pixels are its indices.
+    ///
+    /// # Errors
+    /// As for these.
+    pub(crate) fn indexed(&self, options: &OpenOptions) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
+        let OpenOptions { limits, chunks, .. } = options;
+        match self.format {
+            FileFormat::GeoTiff => Ok(vec![Arc::new(GeoTiff::open_indices(&self.name, self.bytes.clone(), chunks)?)]),
+            FileFormat::Png => {
+                Ok(vec![Arc::new(PictureFile::open_indices(&self.name, self.bytes.clone(), limits, chunks)?)])
+            }
+            _ => match self.windowed(options, |_, _| {})? {
+                Some(image) => Ok(vec![image.raster]),
+                None => self.decoded(options),
+            },
+        }
+    }
+
     /// Its first `len` bytes, or fewer if it is shorter.
     fn read(&self, len: u64) -> Result<bytes::Bytes, RasterError> {
         let bytes = self.bytes.read_at(0, self.bytes.len().min(len) as usize);

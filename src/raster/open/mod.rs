@@ -17,6 +17,6 @@ pub(crate) use capture::CaptureSet;
 pub use location::Location;
 pub use names::OpenOptions;
 pub(crate) use names::{file_name, title_of, version_hash};
-pub use opener::{Imagery, open};
+pub use opener::{Imagery, open, open_indices};
 pub(crate) use stac::{Catalogue, is_search, open_search};
 pub use stacked::split;

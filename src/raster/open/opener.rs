@@ -14,6 +14,7 @@ use crate::raster::open::sidecar::version_with_sidecars;
 use crate::raster::open::single::{open_path, open_remote};
 use crate::raster::open::stac::is_search;
 use crate::raster::open::stacked::divide;
+use crate::raster::pixels::Raster;
 use crate::storage::is_remote;
 
 /// What can be opened.
@@ -68,6 +69,27 @@ pub fn open(imagery: Imagery<'_>, images: Option<usize>, options: &OpenOptions) 
     };
     captures.sort_by_key(|capture| capture.datetime);
     divide(captures, images)
+}
+
+/// Opens a client's file whose values stand for something: of a GeoTIFF or PNG with a palette the pixels are its indices, not its colours.
+///
+/// # Errors
+/// As [`open`], and for a location.
+pub fn open_indices(imagery: Imagery<'_>, options: &OpenOptions) -> Result<Vec<Arc<dyn Raster>>, RasterError> {
+    let file = match imagery {
+        Imagery::File { name, path } => ImageFile::on_disk(name, path)?,
+        Imagery::Bytes { name, bytes } => ImageFile::new(name, Arc::new(bytes))?,
+        Imagery::Location(location) => {
+            let needed = "a file in a request is needed".to_owned();
+            return Err(RasterError::InvalidOption { what: "location", value: location.to_owned(), needed });
+        }
+    };
+    options.limits.check_bytes(&file.name, file.bytes.len())?;
+    let rasters = file.indexed(options)?;
+    for raster in &rasters {
+        options.limits.check_pixels(&file.name, raster.info().width as u64, raster.info().height as u64)?;
+    }
+    Ok(rasters)
 }
 
 fn open_location(location: &str, options: &OpenOptions) -> Result<Vec<Capture>, RasterError> {

@@ -52,6 +52,8 @@ pub(super) struct SharedColours<'a> {
     pub(super) directory: &'a ImageDirectory,
     /// The "no data" value, if it is stated outside of the file, where it comes first.
     pub(super) nodata: Option<f64>,
+    /// True if a palette's indices are wanted, and not its colours.
+    pub(super) indices: bool,
 }
 
 /// What becomes of stored samples.
@@ -95,6 +97,7 @@ impl Colours {
             MASK => Ok(Self::AsStored),
             MIN_IS_BLACK | RGB | LINEAR_RAW => Ok(of_bits(false)),
             MIN_IS_WHITE => Ok(of_bits(is_unsigned && colour_samples == 1 && pixel.bits <= 32)),
+            PALETTE if shared.indices => Ok(Self::AsStored),
             PALETTE => {
                 let of = if directory.has(tag::COLOR_MAP) { directory } else { shared.directory };
                 let map = of.unsigneds(source, tag::COLOR_MAP)?;

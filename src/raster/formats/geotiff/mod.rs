@@ -106,10 +106,28 @@ impl GeoTiff {
         beside: Sidecars,
         cache: &ChunkCache,
     ) -> Result<Self, RasterError> {
+        Self::open_as(name, source, beside, cache, false)
+    }
+
+    /// The same as [`GeoTiff::open`], but the pixels of an image with a palette are its indices.
+    ///
+    /// # Errors
+    /// As [`GeoTiff::open`].
+    pub(crate) fn open_indices(name: &str, source: Arc<dyn ByteSource>, cache: &ChunkCache) -> Result<Self, RasterError> {
+        Self::open_as(name, source, Sidecars::default(), cache, true)
+    }
+
+    fn open_as(
+        name: &str,
+        source: Arc<dyn ByteSource>,
+        beside: Sidecars,
+        cache: &ChunkCache,
+        indices: bool,
+    ) -> Result<Self, RasterError> {
         let failed = |error: DecodeError| error.in_file(name, FORMAT);
         let (big_endian, directories) = ifd::read_directories(&*source).map_err(failed)?;
         let main = &directories[0];
-        let shared = SharedColours { directory: main, nodata: beside.pam.nodata_of(0) };
+        let shared = SharedColours { directory: main, nodata: beside.pam.nodata_of(0), indices };
         let read = |directory| -> Result<StoredLevel, RasterError> {
             let image = Image::read(&*source, big_endian, directory, &shared).map_err(failed)?;
             let in_file = SharedColours { nodata: None, ..shared };

@@ -27,7 +27,7 @@ pub(super) fn overviews(
     stated: Option<f64>,
 ) -> Result<(Vec<StoredLevel>, Vec<StoredLevel>), DecodeError> {
     let (big_endian, directories) = ifd::read_directories(&**file)?;
-    let shared = SharedColours { directory: &directories[0], nodata: None };
+    let shared = SharedColours { directory: &directories[0], nodata: None, indices: false };
     let level = |directory: &ImageDirectory| -> Result<StoredLevel, DecodeError> {
         let own = colours::nodata_of(&**file, directory, &shared)?.or(nodata);
         let colours = SharedColours { nodata: stated.or(own), ..shared };
@@ -50,7 +50,7 @@ pub(super) fn masks(file: &Arc<dyn ByteSource>) -> Result<Vec<StoredLevel>, Deco
     if !masks_all_bands(&directories[0].text(&**file, tag::GDAL_METADATA)?) {
         return Ok(Vec::new());
     }
-    let shared = SharedColours { directory: &directories[0], nodata: None };
+    let shared = SharedColours { directory: &directories[0], nodata: None, indices: false };
     let level =
         |directory: &ImageDirectory| Ok((Image::read(&**file, big_endian, directory, &shared)?, None, file.clone()));
     directories.iter().map(level).collect()
