@@ -57,11 +57,20 @@ impl Folds {
 /// The block of each label, numbered by first appearance: chains of labels with less than `apart_px` between neighbours.
 fn blocks(places: &[[f64; 2]], apart_px: f64) -> Vec<usize> {
     let mut parent: Vec<usize> = (0..places.len()).collect();
-    let mut by_x: Vec<usize> = (0..places.len()).collect();
-    by_x.sort_by(|a, b| places[*a][0].total_cmp(&places[*b][0]).then(a.cmp(b)));
-    for (at, &label) in by_x.iter().enumerate() {
+    let mut by_place: Vec<usize> = (0..places.len()).collect();
+    let order = |a: &[f64; 2], b: &[f64; 2]| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]));
+    by_place.sort_by(|a, b| order(&places[*a], &places[*b]).then(a.cmp(b)));
+    // Of labels in one place, such as the pixels of a chip, which may be thousands, only the first is compared with others.
+    by_place.dedup_by(|label, first| {
+        let is_same = places[*label] == places[*first];
+        if is_same {
+            parent[*label] = *first;
+        }
+        is_same
+    });
+    for (at, &label) in by_place.iter().enumerate() {
         let [x, y] = places[label];
-        for &other in by_x[at + 1..].iter().take_while(|other| places[**other][0] - x < apart_px) {
+        for &other in by_place[at + 1..].iter().take_while(|other| places[**other][0] - x < apart_px) {
             let [other_x, other_y] = places[other];
             if (other_x - x).hypot(other_y - y) < apart_px {
                 let (a, b) = (root(&mut parent, label), root(&mut parent, other));
@@ -176,6 +185,15 @@ mod tests {
         let places: Vec<[f64; 2]> = (0..100).map(|i| [f64::from(i % 10) * 20.0, f64::from(i / 10) * 20.0]).collect();
         let classes: Vec<usize> = (0..100).map(|i| i % 2).collect();
         assert_eq!(Folds::of(&places, &alone(&classes), 2).unwrap().apart_px, 16.0);
+    }
+
+    #[test]
+    fn labels_in_one_place_are_one_block() {
+        let places: Vec<[f64; 2]> = (0..40_000).map(|i| [f64::from(i * 7 % 4) * 1e6, 0.0]).collect();
+        let classes: Vec<usize> = (0..places.len()).map(|i| i % 3).collect();
+        let folds = Folds::of(&places, &alone(&classes), 3).unwrap();
+        assert_eq!((folds.count, folds.apart_px), (4, FIRST_APART_PX));
+        assert!(places.iter().zip(&folds.of).all(|(place, fold)| *fold == folds.of[(place[0] / 1e6) as usize * 3 % 4]));
     }
 
     #[test]
