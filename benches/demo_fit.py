@@ -1,12 +1,13 @@
 """What ten labels a class teach the demo: tree crowns on the image that its model never saw, beside scikit-learn on the same features.
 
     satlas-serve &
-    python benches/demo_fit.py [http://127.0.0.1:8080] [linear | knn] [LABELS]        (scikit-learn 1.9.1, numpy)
+    python benches/demo_fit.py [http://127.0.0.1:8080] [auto | linear | knn] [LABELS]        (scikit-learn 1.9.1, numpy)
 
 Labels are the centres of annotated crowns (static/demo/trees.geojson) and as many places outside of all crowns. For each of ten seeds, LABELS
 (ten) of each class are drawn at random and fitted by the server; the map that it then serves is compared with all labels that were not drawn.
 scikit-learn gets the feature vectors of the same pixels, a StandardScaler, the same penalties (knn: numbers of neighbours), and chooses one by folds of its
-own.
+own: as many as there are labels of a class, at most five. With one label of a class it takes what the server takes where nothing can be held out. Of auto,
+scikit-learn does what the server has chosen.
 """
 
 import io
@@ -28,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 BASE = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
 DEMO = pathlib.Path(__file__).parent.parent / "static" / "demo"
-METHOD = sys.argv[2] if len(sys.argv) > 2 else "linear"
+METHOD = sys.argv[2] if len(sys.argv) > 2 else "auto"
 SEEDS, LABELS = 10, int(sys.argv[3]) if len(sys.argv) > 3 else 10
 # Tiles of 256 pixels of about the size that the model was trained on.
 ZOOM, TILE_PX = 20, 256
@@ -122,27 +123,35 @@ def fit(model, places, classes):
     return json.loads(ask(f"/v1/models/{model}"))
 
 
+def folds_of(y):
+    return StratifiedKFold(min(5, int(np.bincount(y).min())), shuffle=True, random_state=0)
+
+
 def asked(x, y):
     """scikit-learn's nearest neighbours, as many as meet held-out labels best."""
 
     def model(count):
         return make_pipeline(StandardScaler(), KNeighborsClassifier(count, metric="cosine", algorithm="brute"))
 
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    counts = [count for count in NEIGHBOURS if count <= len(y) * 4 // 5]
+    if LABELS < 2:
+        return model(1).fit(x, y)
+    folds = folds_of(y)
+    counts = [count for count in NEIGHBOURS if count <= len(y) - len(y) // folds.n_splits]
     squares = [((cross_val_predict(model(k), x, y, cv=folds, method="predict_proba")[:, 1] - y) ** 2).sum() for k in counts]
     return model(counts[int(np.argmin(squares))]).fit(x, y)
 
 
-def learnt(x, y):
+def learnt(x, y, method):
     """scikit-learn's classifier, with the penalty under which held-out labels are likeliest."""
-    if METHOD == "knn":
+    if method == "knn":
         return asked(x, y)
 
     def model(c):
         return make_pipeline(StandardScaler(), LogisticRegression(C=c, class_weight="balanced", max_iter=10_000))
 
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    if LABELS < 2:
+        return model(1.0).fit(x, y)
+    folds = folds_of(y)
     losses = [log_loss(y, cross_val_predict(model(c), x, y, cv=folds, method="predict_proba")) for c in PENALTIES]
     return model(PENALTIES[int(np.argmin(losses))]).fit(x, y)
 
@@ -159,12 +168,13 @@ def main():
         names = [one["name"] if isinstance(one, dict) else one for one in told["tasks"][0]["categories"]]
         ours = served(model, places[others], names)
         x = np.array([feature(place) for place in places])
-        theirs = learnt(x[drawn], classes[drawn]).predict(x[others])
+        method = "knn" if "neighbours" in told["fit"] else "linear"
+        theirs = learnt(x[drawn], classes[drawn], method).predict(x[others])
         ask(f"/v1/models/{model}", method="DELETE")
         true = classes[others]
         scores.append([accuracy_score(true, ours), f1_score(true, ours), accuracy_score(true, theirs), f1_score(true, theirs), np.mean(ours == theirs)])
         told = told["fit"].get("held_out") or {}
-        print(seed, *(f"{score:.3f}" for score in scores[-1]), f"its own estimate of accuracy {told.get('accuracy')}", flush=True)
+        print(seed, method, *(f"{score:.3f}" for score in scores[-1]), f"its own estimate of accuracy {told.get('accuracy')}", flush=True)
     for name, mean, deviation in zip(["accuracy", "F1", "accuracy, scikit-learn", "F1, scikit-learn", "agreement"], np.mean(scores, 0), np.std(scores, 0, ddof=1)):
         print(f"{name:24} {mean:.3f} ± {deviation:.3f}")
 

@@ -54,7 +54,7 @@ pub(super) enum FormParts {
     Chips(usize),
     /// One table, called `table`.
     Table,
-    /// What to fit (`fit`), and the chips to fit it to (`chips`).
+    /// What to fit (`fit`), the chips to fit it to (`chips`), and perhaps their `masks`.
     Fit,
 }
 
@@ -73,9 +73,13 @@ pub(super) struct TableForm {
 pub(super) struct ChipFitForm {
     /// What to fit, as JSON.
     fit: ChipFitBody,
-    /// The chips: an npy file `[N, C, H, W]`, or a zip file of rasters.
+    /// The chips: an npy file `[N, C, H, W]`, or a zip file of rasters. For a value per pixel, a zip file holds pairs of `images/NAME` and
+    /// `masks/NAME`.
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     chips: Vec<u8>,
+    /// The masks of chips in an npy file, for a value per pixel: an npy file `[N, H, W]` or `[N, 1, H, W]`.
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
+    masks: Option<Vec<u8>>,
 }
 
 /// Chips as the parts of a form.
@@ -134,7 +138,10 @@ impl FormParts {
             Self::Fit => match field {
                 "fit" => Ok(1),
                 "chips" => Ok(2),
-                _ => Err(Problem::invalid(format!("found a part named {field:?}; the parts fit and chips are needed"))),
+                "masks" => Ok(3),
+                _ => Err(Problem::invalid(format!(
+                    "found a part named {field:?}; the parts fit and chips are needed, and for an array of chips masks"
+                ))),
             },
             Self::Chips(_) | Self::Table if field == self.name() => Ok(1),
             Self::Chips(_) | Self::Table => {
@@ -189,12 +196,29 @@ impl FormParts {
         }
     }
 
+    /// Checks that parts at these positions, which are sorted, are all that is needed.
+    ///
+    /// # Errors
+    /// If one is missing, or there twice.
+    pub(super) fn check(self, positions: &[usize]) -> Result<(), Problem> {
+        match (self, positions) {
+            (Self::Fit, [1, 2] | [1, 2, 3]) | (Self::Captures | Self::Chips(_) | Self::Table, _) => Ok(()),
+            (Self::Fit, found) => {
+                let names =
+                    found.iter().map(|position| ["fit", "chips", "masks"][position - 1]).collect::<Vec<_>>().join(", ");
+                Err(Problem::invalid(format!(
+                    "found the parts {names}; the parts fit and chips are needed, each once, and for an array of chips masks"
+                )))
+            }
+        }
+    }
+
     pub(super) fn most(self) -> usize {
         match self {
             Self::Captures => MAX_IMAGES,
             Self::Chips(most) => most,
             Self::Table => 1,
-            Self::Fit => 2,
+            Self::Fit => 3,
         }
     }
 
@@ -202,7 +226,7 @@ impl FormParts {
         match self {
             Self::Captures => Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")),
             Self::Table => Problem::invalid("found more than one table"),
-            Self::Fit => Problem::invalid("found more than two parts; one part fit and one part chips are needed"),
+            Self::Fit => Problem::invalid("found more than three parts; one of each of fit, chips and masks is needed"),
             Self::Chips(most) => {
                 let detail = format!(
                     "found more than {most} parts; one npy file of [N, C, H, W] or one zip file may hold more chips"

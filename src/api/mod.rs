@@ -21,6 +21,7 @@ mod form_parts;
 mod gate;
 mod index_work;
 mod json_body;
+mod mask_pairs;
 mod middleware;
 mod negotiate;
 mod openapi;

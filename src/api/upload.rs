@@ -194,6 +194,7 @@ async fn read_form(parts: FormParts, request: Request, spool: &Spool, limit: u64
     }
     // The sort is stable: parts of the same name stay in the order of the form.
     files.sort_by_key(|(position, _)| *position);
+    parts.check(&files.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
     Ok(files.into_iter().map(|(_, file)| file).collect())
 }
 
@@ -243,17 +244,34 @@ pub(super) fn open_chips(
     Ok(chips)
 }
 
+impl UploadedFile {
+    fn imagery(&self) -> Imagery<'_> {
+        let name = &self.name;
+        match &self.content {
+            Content::Memory(bytes) => Imagery::Bytes { name, bytes: bytes.clone() },
+            Content::Disk(path) => Imagery::File { name, path: (**path).as_ref() },
+        }
+    }
+}
+
+/// The masks in one file, whose values stand for something.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_masks(file: &UploadedFile, options: &OpenOptions) -> Result<Vec<Arc<dyn Raster>>, Problem> {
+    Ok(raster::open_indices(file.imagery(), options)?)
+}
+
 /// The captures of one file.
-fn open_one(
-    UploadedFile { name, content, .. }: &UploadedFile,
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_one(
+    file: &UploadedFile,
     images: Option<usize>,
     options: &OpenOptions,
 ) -> Result<Vec<Arc<dyn Raster>>, Problem> {
-    let imagery = match content {
-        Content::Memory(bytes) => Imagery::Bytes { name, bytes: bytes.clone() },
-        Content::Disk(path) => Imagery::File { name, path: (**path).as_ref() },
-    };
-    Ok(raster::open(imagery, images, options)?.into_iter().map(|capture| capture.raster).collect())
+    Ok(raster::open(file.imagery(), images, options)?.into_iter().map(|capture| capture.raster).collect())
 }
 
 #[cfg(test)]

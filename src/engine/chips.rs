@@ -79,7 +79,6 @@ pub(super) fn check(
     chips: Vec<Chip>,
     (options, max_batch): (&SceneOptions, usize),
 ) -> Result<Chips, EngineError> {
-    check_question(plan)?;
     EngineError::limit("chips", chips.len() as u64, MAX_CHIPS as u64)?;
     let (mut batches, mut warnings): (Vec<Batch>, Vec<String>) = (Vec::new(), Vec::new());
     let mut pixels = 0;
@@ -112,10 +111,30 @@ pub(super) fn check(
 
 /// Answers the chips in their order, a batch at a time: see [`super::Engine::predict_chips`].
 pub(super) async fn predict(
+    asked: (&ScenePlan, &Caller),
+    chips: Chips,
+    parts: (&Models, &DeviceWorkers, &Arc<Reading>),
+) -> Result<ChipAnswers, EngineError> {
+    answers(asked, chips, parts, BatchRun::prediction).await
+}
+
+/// What `put` makes of the network's answer for each chip, in their order. It is called on a blocking thread with the number of the chip,
+/// and without an answer if that has no data.
+pub(super) async fn answers_as<T: Send + 'static>(
+    asked: (&ScenePlan, &Caller),
+    chips: Chips,
+    parts: (&Models, &DeviceWorkers, &Arc<Reading>),
+    put: impl Fn(usize, Option<ModelAnswer>) -> T + Send + Sync + 'static,
+) -> Result<BoxStream<'static, Result<Vec<T>, EngineError>>, EngineError> {
+    answers(asked, chips, parts, move |_, index, answer| put(index, answer)).await
+}
+
+async fn answers<T: Send + 'static>(
     (plan, caller): (&ScenePlan, &Caller),
     chips: Chips,
     (models, workers, reading): (&Models, &DeviceWorkers, &Arc<Reading>),
-) -> Result<ChipAnswers, EngineError> {
+    put: impl Fn(&BatchRun, usize, Option<ModelAnswer>) -> T + Send + Sync + 'static,
+) -> Result<BoxStream<'static, Result<Vec<T>, EngineError>>, EngineError> {
     let ModelTask { spec, task } = &plan.model;
     let sizes: Vec<usize> = chips.batches.iter().filter_map(Batch::pixels).collect();
     // Batches of other sizes than the average cost as much as they are larger.
@@ -124,10 +143,10 @@ pub(super) async fn predict(
     let place = Arc::new(workers.scheduler().enter(caller, work)?);
     let model = models.load_spec(spec).await?;
     let query = ModelQuery::new(&model, task, (&plan.embedding, plan.limit))?;
-    let (plan, chips_of, reading) = (Arc::new(plan.clone()), chips.chips, reading.clone());
+    let (plan, chips_of, reading, put) = (Arc::new(plan.clone()), chips.chips, reading.clone(), Arc::new(put));
     let answers = futures::stream::iter(chips.batches).map(move |batch| {
         let run = BatchRun { plan: plan.clone(), chips: chips_of.clone(), model: model.clone(), query: query.clone() };
-        run.answer(batch, place.clone(), reading.clone())
+        run.answer(batch, (place.clone(), reading.clone()), put.clone())
     });
     // While each device runs one, the next is read.
     Ok(answers.buffered(workers.count() + 1).boxed())
@@ -150,14 +169,14 @@ struct BatchRun {
 }
 
 impl BatchRun {
-    async fn answer(
+    async fn answer<T: Send + 'static>(
         self,
         batch: Batch,
-        place: Arc<DevicePlace>,
-        reading: Arc<Reading>,
-    ) -> Result<Vec<Prediction>, EngineError> {
+        (place, reading): (Arc<DevicePlace>, Arc<Reading>),
+        put: Arc<impl Fn(&BatchRun, usize, Option<ModelAnswer>) -> T + Send + Sync + 'static>,
+    ) -> Result<Vec<T>, EngineError> {
         let Some([captures, height, width, bands]) = batch.shape else {
-            return Ok(batch.chips.map(|index| self.prediction(index, None)).collect());
+            return Ok(batch.chips.map(|index| put(&self, index, None)).collect());
         };
         let turn = place.turn().await?;
         let held = turn.reading();
@@ -180,11 +199,11 @@ impl BatchRun {
         let reply = turn.forward(self.model.clone(), input, self.query.clone()).await?;
         // Not reached while the device answers a batch with a batch.
         let ModelAnswer::Batch(answers) = reply.answer else { return Err(EngineError::Panicked) };
-        let put = move || {
+        let put_all = move || {
             let answers = batch.chips.zip(answers);
-            answers.map(|(index, answer)| self.prediction(index, Some(answer))).collect()
+            answers.map(|(index, answer)| put(&self, index, Some(answer))).collect()
         };
-        tokio::task::spawn_blocking(put).await.map_err(|_| EngineError::Panicked)
+        tokio::task::spawn_blocking(put_all).await.map_err(|_| EngineError::Panicked)
     }
 
     /// A chip's answer, put together as that of a scene of one window is.
@@ -243,7 +262,7 @@ fn size(plan: &ScenePlan, captures: &[Arc<dyn Raster>], options: &SceneOptions) 
 }
 
 /// The pixels of a chip as the network takes them; `None` if it has no data.
-fn read(plan: &ScenePlan, captures: &[Arc<dyn Raster>]) -> Result<Option<WindowPixels>, EngineError> {
+pub(super) fn read(plan: &ScenePlan, captures: &[Arc<dyn Raster>]) -> Result<Option<WindowPixels>, EngineError> {
     let captures = chosen_captures(captures, &plan.pixels.captures)?;
     let Some(info) = captures.first().map(|raster| raster.info()) else { return Ok(None) };
     let window = PixelWindow { col: 0, row: 0, width: info.width, height: info.height };

@@ -61,8 +61,8 @@ pub use chips::{ChipAnswers, Chips};
 pub use documents::{Document, DocumentKind, DocumentName, DocumentStore, DocumentStoreError};
 pub use error::EngineError;
 pub use fit::{
-    ChipFitRequest, FitMethod, FitRequest, Label, LabelShape, LabelValue, MAX_LABELS, SuggestRequest, Suggestion,
-    Suggestions,
+    ChipFitRequest, FitMethod, FitRequest, FoundValues, Label, LabelShape, LabelValue, MAX_LABELS, MaskFitRequest,
+    MaskRule, MaskedChip, SuggestRequest, Suggestion, Suggestions,
 };
 pub use hardware::{DeviceChoice, DeviceChoices, Devices, DtypeChoice};
 pub use indexes::{
@@ -346,6 +346,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Chip`] with the first chip that cannot be answered, or if the chips as a whole cannot be.
     pub fn check_chips(&self, plan: &ScenePlan, chips: Vec<Vec<Arc<dyn Raster>>>) -> Result<Chips, EngineError> {
+        chips::check_question(plan)?;
         chips::check(plan, chips, (&self.scenes, self.workers.max_batch()))
     }
 

@@ -21,6 +21,7 @@ mod fit;
 mod gate;
 mod indexes;
 mod jobs;
+mod mask_fit;
 mod models;
 mod predict;
 mod registrations;

@@ -9,6 +9,7 @@ mod imagery_body;
 mod index;
 mod job;
 mod limit;
+mod mask_values;
 mod model;
 mod params;
 mod render;

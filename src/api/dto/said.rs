@@ -40,7 +40,8 @@ impl LabelKind {
         })
     }
 
-    fn is_any_number(self) -> bool {
+    /// Whether a label has any number of categories.
+    pub(super) fn is_any_number(self) -> bool {
         matches!(self.task_type, TaskType::BinSegment | TaskType::MultiLabelClassification)
     }
 

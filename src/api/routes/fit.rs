@@ -74,7 +74,8 @@ pub(super) async fn fit_model(
 
 /// Fit a head to chips
 ///
-/// Learns a new classification, as `/v1/models/{model}/fit` does, from chips that are sent in place of places on a source.
+/// Learns a new task, as `/v1/models/{model}/fit` does, from chips that are sent in place of places on a source: a classification from a
+/// label for each chip, any other from a mask for each, of whose pixels up to 10000 are learnt from.
 // A path of its own for clients: generators make one function of an operation, for the first of its media types.
 #[utoipa::path(post, path = "/v1/models/{model}/fit/chips", operation_id = "fit_chips", tag = "models", params(ModelPath),
     request_body(content = ChipFitForm, description = "What to fit, and the chips", content_type = "multipart/form-data"),
@@ -97,7 +98,8 @@ pub(super) async fn fit_chips(
     let call = StoredCall::Fit { fit: FitCall { base, chips: true } };
     let stored = serde_json::to_string(&call).map_err(Problem::internal)?;
     let new = NewJob { model: id, task, request: stored, request_id };
-    jobs::submit_new(&state, new, vec![input, chips.into_input()], &prefix).await
+    let inputs = std::iter::once(input).chain(chips.into_inputs()).collect();
+    jobs::submit_new(&state, new, inputs, &prefix).await
 }
 
 /// Path of a model that was fitted.

@@ -137,7 +137,7 @@ impl Sampling<'_> {
 
 impl FeatureMap {
     /// The channels at the centre of a pixel, interpolated as a linear head does it.
-    fn at_pixel(&self, col: usize, row: usize) -> Vec<f32> {
+    pub(super) fn at_pixel(&self, col: usize, row: usize) -> Vec<f32> {
         let [rows, cols, channels] = self.shape;
         let cell = |at: usize, cells: usize| {
             let (first, part) = bilinear_cell(at as f64 + 0.5, self.stride_px, cells);

@@ -10,6 +10,7 @@ use crate::zoo::{Task, TaskType};
 pub(super) enum Lost {
     Places,
     Chips,
+    Pixels,
 }
 
 impl Lost {
@@ -17,6 +18,7 @@ impl Lost {
         match self {
             Self::Places => format!("{count} of the labels lie outside the source or where it has no data"),
             Self::Chips => format!("{count} of the chips have no data"),
+            Self::Pixels => format!("{count} of the pixels have no data"),
         }
     }
 }
@@ -78,14 +80,14 @@ impl Usable {
             TaskType::BinSegment | TaskType::MultiLabelClassification => {
                 let one_sided = indices.find(|category| [0, all].contains(&with(*category)))?;
                 let (name, found) = (&names[one_sided], with(one_sided));
-                let place = "on the source's data; at least one of each is needed";
+                let place = "where there is data; at least one of each is needed";
                 Some(format!("found {found} with {name:?} and {} without it {place}", all - found))
             }
             _ => {
                 let without = indices.find(|category| with(*category) == 0);
                 match without {
                     Some(category) => {
-                        Some(format!("found none of {:?} on the source's data; at least one is needed", names[category]))
+                        Some(format!("found none of {:?} where there is data; at least one is needed", names[category]))
                     }
                     None if names.len() < 2 => {
                         Some(format!("found one category, {:?}; two or more are needed", names.concat()))
