@@ -2,7 +2,7 @@
 
 use utoipa::ToSchema;
 
-use super::dto::{ChipFitBody, MAX_IMAGES};
+use super::dto::{ChipFitBody, MAX_IMAGES, SimilarSearch};
 use super::error::Problem;
 use crate::error::ErrorKind;
 
@@ -45,6 +45,9 @@ const TABLE_TYPES: [&str; 7] = [
     "binary/octet-stream",
 ];
 
+/// Most parts of a form with examples.
+const MAX_EXAMPLES: usize = 257;
+
 /// What the parts of a form are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FormParts {
@@ -56,6 +59,9 @@ pub(super) enum FormParts {
     Table,
     /// What to fit (`fit`), the chips to fit it to (`chips`), and perhaps their `masks`.
     Fit,
+    /// Examples of a search: what else is asked for (`search`), and chips that are like what is searched for (`positive`) or not
+    /// (`negative`).
+    Examples,
 }
 
 /// A table as the part of a form.
@@ -80,6 +86,21 @@ pub(super) struct ChipFitForm {
     /// The masks of chips in an npy file, for a value per pixel: an npy file `[N, H, W]` or `[N, 1, H, W]`.
     #[schema(value_type = Option<String>, format = Binary, content_media_type = "application/octet-stream")]
     masks: Option<Vec<u8>>,
+}
+
+/// Chips as examples of a search, as the parts of a form.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "documents the form, whose parts are read as a stream")]
+pub(super) struct ChipSearchForm {
+    /// Chips that are like what is searched for, one file each; or one npy `[N, C, H, W]` or zip file with all of them.
+    #[schema(value_type = Vec<String>, format = Binary)]
+    positive: Vec<Vec<u8>>,
+    /// Chips that are not.
+    #[schema(value_type = Vec<String>, format = Binary, required = false)]
+    negative: Vec<Vec<u8>>,
+    /// What else is asked for, as JSON: further examples, filters, how many rows.
+    #[schema(required = false)]
+    search: SimilarSearch,
 }
 
 /// Chips as the parts of a form.
@@ -143,6 +164,14 @@ impl FormParts {
                     "found a part named {field:?}; the parts fit and chips are needed, and for an array of chips masks"
                 ))),
             },
+            Self::Examples => match field {
+                "search" => Ok(1),
+                "positive" => Ok(2),
+                "negative" => Ok(3),
+                _ => {
+                    Err(Problem::invalid(format!("found a part named {field:?}; positive, negative and search are known")))
+                }
+            },
             Self::Chips(_) | Self::Table if field == self.name() => Ok(1),
             Self::Chips(_) | Self::Table => {
                 let needed = self.name();
@@ -158,6 +187,7 @@ impl FormParts {
             Self::Chips(_) => "chip",
             Self::Table => "table",
             Self::Fit => "fit",
+            Self::Examples => "positive",
         }
     }
 
@@ -166,7 +196,7 @@ impl FormParts {
         match self {
             Self::Captures | Self::Chips(_) => "raster",
             Self::Table => "table",
-            Self::Fit => "file",
+            Self::Fit | Self::Examples => "file",
         }
     }
 
@@ -176,7 +206,7 @@ impl FormParts {
             Self::Captures => &RASTER_TYPES,
             Self::Chips(_) => &CHIP_TYPES,
             Self::Table => &TABLE_TYPES,
-            Self::Fit => &[],
+            Self::Fit | Self::Examples => &[],
         }
     }
 
@@ -190,6 +220,7 @@ impl FormParts {
                 "image/tiff, image/jp2, image/png, image/jpeg, application/x-npy, application/octet-stream or multipart/form-data"
             }
             Self::Fit => "application/json or multipart/form-data",
+            Self::Examples => "multipart/form-data",
             Self::Table => {
                 "application/vnd.apache.parquet, application/x-npy, application/octet-stream or multipart/form-data"
             }
@@ -203,6 +234,8 @@ impl FormParts {
     pub(super) fn check(self, positions: &[usize]) -> Result<(), Problem> {
         match (self, positions) {
             (Self::Fit, [1, 2] | [1, 2, 3]) | (Self::Captures | Self::Chips(_) | Self::Table, _) => Ok(()),
+            (Self::Examples, [1, 1, ..]) => Err(Problem::invalid("found two parts named search; one is needed")),
+            (Self::Examples, _) => Ok(()),
             (Self::Fit, found) => {
                 let names =
                     found.iter().map(|position| ["fit", "chips", "masks"][position - 1]).collect::<Vec<_>>().join(", ");
@@ -219,6 +252,7 @@ impl FormParts {
             Self::Chips(most) => most,
             Self::Table => 1,
             Self::Fit => 3,
+            Self::Examples => MAX_EXAMPLES,
         }
     }
 
@@ -227,6 +261,10 @@ impl FormParts {
             Self::Captures => Problem::invalid(format!("found more than {MAX_IMAGES} images, which no model takes")),
             Self::Table => Problem::invalid("found more than one table"),
             Self::Fit => Problem::invalid("found more than three parts; one of each of fit, chips and masks is needed"),
+            Self::Examples => {
+                let detail = format!("found more than {MAX_EXAMPLES} parts; one npy or zip file may hold several chips");
+                Problem::new(ErrorKind::TooLarge, detail)
+            }
             Self::Chips(most) => {
                 let detail = format!(
                     "found more than {most} parts; one npy file of [N, C, H, W] or one zip file may hold more chips"

@@ -33,6 +33,7 @@ mod results;
 mod route_metrics;
 mod routes;
 mod shared_jobs;
+mod similar_chips;
 mod spool;
 mod state;
 mod stored_answer;

@@ -128,11 +128,25 @@ pub(super) async fn read_as(
     spool: &Spool,
     limit: u64,
 ) -> Result<Vec<UploadedFile>, Problem> {
+    let files = read_positions(parts, request, spool, limit).await?;
+    Ok(files.into_iter().map(|(_, file)| file).collect())
+}
+
+/// The same with the position of each among the parts.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_positions(
+    parts: FormParts,
+    request: Request,
+    spool: &Spool,
+    limit: u64,
+) -> Result<Vec<(usize, UploadedFile)>, Problem> {
     check_declared_length(request.headers(), limit)?;
     let files = match essence(request.headers()).as_deref() {
         Some(FORM) => read_form(parts, request, spool, limit).await?,
-        None => vec![read_raw(request, spool, limit).await?],
-        Some(essence) if parts.types().contains(&essence) => vec![read_raw(request, spool, limit).await?],
+        None => vec![(1, read_raw(request, spool, limit).await?)],
+        Some(essence) if parts.types().contains(&essence) => vec![(1, read_raw(request, spool, limit).await?)],
         Some(found) => {
             let needed = parts.needed_types();
             let hint = if found == "application/x-www-form-urlencoded" {
@@ -144,8 +158,8 @@ pub(super) async fn read_as(
             return Err(Problem::new(ErrorKind::UnsupportedMedia, detail));
         }
     };
-    match files.iter().find(|file| file.is_empty()) {
-        Some(file) => Err(Problem::invalid(format!("{}: found no bytes; a {} is needed", file.name, parts.noun()))),
+    match files.iter().find(|(_, file)| file.is_empty()) {
+        Some((_, file)) => Err(Problem::invalid(format!("{}: found no bytes; a {} is needed", file.name, parts.noun()))),
         None => Ok(files),
     }
 }
@@ -168,7 +182,12 @@ async fn read_raw(request: Request, spool: &Spool, limit: u64) -> Result<Uploade
     Ok(UploadedFile::received("the body", None, received))
 }
 
-async fn read_form(parts: FormParts, request: Request, spool: &Spool, limit: u64) -> Result<Vec<UploadedFile>, Problem> {
+async fn read_form(
+    parts: FormParts,
+    request: Request,
+    spool: &Spool,
+    limit: u64,
+) -> Result<Vec<(usize, UploadedFile)>, Problem> {
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| Problem::invalid(format!("the multipart form is malformed: {}", rejection.body_text())))?;
@@ -195,7 +214,7 @@ async fn read_form(parts: FormParts, request: Request, spool: &Spool, limit: u64
     // The sort is stable: parts of the same name stay in the order of the form.
     files.sort_by_key(|(position, _)| *position);
     parts.check(&files.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
-    Ok(files.into_iter().map(|(_, file)| file).collect())
+    Ok(files)
 }
 
 /// The cache of decoded chunks of one request; overlapping windows read the same chunks.

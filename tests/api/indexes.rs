@@ -183,6 +183,60 @@ async fn an_area_becomes_cells_that_are_found_by_what_they_show() {
 }
 
 #[tokio::test]
+async fn chips_are_examples_by_the_model_of_the_index() {
+    let router = fresh();
+    let area = json!({"id": "sahara", "model": "world", "source": "world", "bbox": [-30, 5, 20, 35]});
+    let reply = post_to(&router, "/v1/indexes/area", "application/json", area.to_string()).await;
+    until_state(&router, reply.header("location"), "done").await;
+    let tile = async |place: &str| request(&router, "GET", &format!("/v1/sources/world/tiles/5/{place}.png")).await.body;
+    let (desert, sea) = (tile("16/13").await, tile("13/14").await);
+    let ask = async |path: &str, parts: &[(&str, &[u8])]| {
+        let (content_type, body) = form(parts);
+        post_to(&router, &format!("/v1/indexes/{path}"), &content_type, body).await
+    };
+    let ids = |reply: &Reply| {
+        assert_eq!(reply.status.as_u16(), 200, "{}", String::from_utf8_lossy(&reply.body));
+        let features = reply.json()["features"].as_array().unwrap().clone();
+        features.iter().map(|feature| feature["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let few: (&str, &[u8]) = ("search", br#"{"limit": 6}"#);
+    let like = ids(&ask("sahara/search/chips", &[("positive", &desert), few]).await);
+    let (content_type, body) = form(&[("chip", &desert)]);
+    let vector = post_to(&router, "/v1/predict/world/embedding/batch?format=jsonl", &content_type, body).await;
+    let vector: Value = serde_json::from_slice(&vector.body).unwrap();
+    let by_vector = json!({"positive": [{"vector": vector["values"]}], "limit": 6});
+    assert_eq!(like, found(&router, "sahara", by_vector).await, "{vector}");
+
+    let land = ask("sahara/search/chips", &[("negative", &sea), ("positive", &desert), ("positive", &desert), few]).await;
+    assert_eq!(ids(&land).len(), 6);
+    for feature in land.json()["features"].as_array().unwrap() {
+        let lon = feature["geometry"]["coordinates"][0][0][0].as_f64().unwrap();
+        assert!(lon > -18.0, "{feature}");
+    }
+    for (path, parts, status, told) in [
+        ("sahara/search/chips", vec![("negative", &desert[..])], 400, "at least one"),
+        ("sahara/search/chips", vec![("positive", &b"no raster"[..])], 415, "positive"),
+        ("sahara/search/chips", vec![("positive", &desert), ("search", b"{")], 400, "the part search"),
+        ("sahara/search/chips", vec![("positive", &desert), few, few], 400, "two parts named search"),
+        ("sahara/search/chips", vec![("image", &desert)], 400, "\"image\""),
+        ("sahara/search/chips?model=trees", vec![("positive", &desert)], 400, "is of \"world\""),
+        ("sahara/search/chips?layer=fpn.0", vec![("positive", &desert)], 400, "is of \"backbone.3\""),
+        ("nowhere/search/chips", vec![("positive", &desert)], 404, "nowhere"),
+    ] {
+        let detail = ask(path, &parts).await.problem(status);
+        assert!(detail.contains(told), "{path}: {detail}");
+    }
+    let made = post_to(&router, "/v1/indexes?id=cells", "application/octet-stream", table("cells.parquet")).await;
+    assert_eq!(made.status.as_u16(), 201);
+    for (path, told) in
+        [("cells/search/chips", "model: found none"), ("cells/search/chips?model=world", "has 192 values; 5")]
+    {
+        let detail = ask(path, &[("positive", &desert)]).await.problem(400);
+        assert!(detail.contains(told), "{path}: {detail}");
+    }
+}
+
+#[tokio::test]
 async fn indexes_outlive_the_server_and_go_when_they_are_removed() {
     let directory = tempfile::tempdir().unwrap();
     let start = || {

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::words;
 use crate::api::error::Problem;
-use crate::engine::{Example, Found, Index, IndexOrigin, SimilarRequest};
+use crate::engine::{Example, Found, Index, IndexOrigin, IndexRecord, SimilarRequest};
 use crate::raster::Timestamp;
 
 /// Results without `limit`.
@@ -99,11 +100,44 @@ pub(crate) struct TableParams {
     pub times: Option<String>,
 }
 
+/// What chips are asked for that are examples.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExampleModelParams {
+    /// Model whose embeddings the index holds. Needed if the index was made of a table.
+    #[param(example = "world")]
+    pub model: Option<String>,
+    /// Layer of these embeddings. Default: that of the index, and of a table `backbone.3`.
+    #[param(value_type = Option<words::Layer>)]
+    pub layer: Option<String>,
+}
+
+impl ExampleModelParams {
+    /// The model and the layer of the vectors of an index.
+    ///
+    /// # Errors
+    /// If it was made of others, or it is not known of what.
+    pub(crate) fn of_index(self, record: &IndexRecord) -> Result<(String, String), Problem> {
+        let IndexOrigin::Area { model, layer, .. } = &record.origin else {
+            let needed = "the model whose embeddings the table held is needed";
+            let model = self.model.ok_or_else(|| Problem::invalid(format!("model: found none; {needed}")))?;
+            return Ok((model, self.layer.unwrap_or_else(|| "backbone.3".to_owned())));
+        };
+        for (name, found, own) in [("model", &self.model, model), ("layer", &self.layer, layer)] {
+            if let Some(found) = found.as_ref().filter(|found| *found != own) {
+                return Err(Problem::invalid(format!("{name}: found {found:?}; index {:?} is of {own:?}", record.id)));
+            }
+        }
+        Ok((model.clone(), layer.clone()))
+    }
+}
+
 /// What to search for.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SimilarSearch {
-    /// Examples of what is searched for; at least one.
+    /// Examples of what is searched for; at least one, here or as a chip.
+    #[serde(default)]
     pub positive: Vec<ExampleDto>,
     /// Examples of what is not.
     #[serde(default)]

@@ -27,7 +27,7 @@ pub(super) use area::{AreaBody, AreaIndexBody, AreaJobBody, AreaParams};
 pub(super) use change::{ChangeBody, ChangeParams, take_captures};
 pub(super) use chip_fit::ChipFitBody;
 pub(super) use fit::FitBody;
-pub(super) use index::{IndexDto, IndexList, SimilarRows, SimilarSearch, TableParams};
+pub(super) use index::{ExampleModelParams, IndexDto, IndexList, SimilarRows, SimilarSearch, TableParams};
 pub(super) use job::{AreaReport, JobDto, JobList, JobListParams};
 pub(super) use model::{ModelList, ModelListParams};
 pub(super) use params::{

@@ -61,6 +61,9 @@ pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
         "list_indexes" => &[Invalid],
         "get_index" | "delete_index" => &[Invalid, NotFound],
         "search_index" => &[Invalid, NotFound, TooLarge, UnsupportedMedia, Overloaded],
+        "search_index_by_chips" => {
+            &[Invalid, NotFound, TooLarge, UnsupportedMedia, Unusable, Overloaded, Upstream, NotProvided, Unavailable]
+        }
         "list_jobs" => &[Invalid],
         "get_job" | "delete_job" => &[Invalid, NotFound, NotProvided, Unavailable],
         "get_job_result" | "retry_job" => &[Invalid, NotFound, Conflict, NotProvided, Unavailable],

@@ -10,17 +10,21 @@ use utoipa::IntoParams;
 
 use super::jobs;
 use crate::api::base_url::PathPrefix;
-use crate::api::dto::{AreaIndexBody, File, IndexDto, IndexList, JobDto, SimilarRows, SimilarSearch, TableParams};
+use crate::api::dto::{
+    AreaIndexBody, ExampleModelParams, File, IndexDto, IndexList, JobDto, PixelParams, SimilarRows, SimilarSearch,
+    TableParams,
+};
 use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path, Query};
-use crate::api::form_parts::{FormParts, TableForm};
+use crate::api::form_parts::{ChipSearchForm, FormParts, TableForm};
 use crate::api::index_work::{self, IndexCall};
 use crate::api::json_body::Json;
 use crate::api::middleware::RequestId;
+use crate::api::similar_chips::{self, ChipSearch};
 use crate::api::state::AppState;
 use crate::api::work::StoredCall;
 use crate::api::{stored_body, upload};
-use crate::engine::{EMBEDDING, SimilarRequest, TableOptions};
+use crate::engine::{Caller, Class, EMBEDDING, Found, SimilarRequest, TableOptions};
 use crate::jobs::NewJob;
 
 /// Path of an index.
@@ -140,6 +144,36 @@ pub(super) async fn search_index(
     let index = state.engine().indexes().get(&index)?;
     let request = SimilarRequest::try_from(search)?;
     let found = state.engine().read_upload(move || index.similar(&request)).await?;
+    Ok(rows(found))
+}
+
+/// Search an index by chips
+///
+/// As `/v1/indexes/{index}/search`, with chips as examples: their embeddings are made by the model and layer that the index is of, and
+/// averaged over each chip. A chip should show about as much as a cell of the index.
+#[utoipa::path(post, path = "/v1/indexes/{index}/search/chips", operation_id = "search_index_by_chips", tag = "indexes",
+    params(IndexPath, ExampleModelParams, PixelParams),
+    request_body(content = ChipSearchForm, description = "Chips, and what else to search for", content_type = "multipart/form-data"),
+    responses((status = 200, description = "The rows", body = SimilarRows, content_type = "application/geo+json")))]
+pub(super) async fn search_index_by_chips(
+    State(state): State<AppState>,
+    Path(IndexPath { index }): Path<IndexPath>,
+    Query((params, pixels)): Query<(ExampleModelParams, PixelParams)>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let index = state.engine().indexes().get(&index)?;
+    let plan = similar_chips::plan(state.engine(), &index, params, pixels.upload_options()?)?;
+    let caller = caller.of(Class::Upload);
+    state.engine().check_batch(&plan, &caller)?;
+    let limit = state.options().max_upload_bytes;
+    let parts = upload::read_positions(FormParts::Examples, request, state.spool(), limit).await?;
+    let request = ChipSearch::of(parts).request((state.shared_engine(), state.limits()), &plan, &caller).await?;
+    let found = state.engine().read_upload(move || index.similar(&request)).await?;
+    Ok(rows(found))
+}
+
+fn rows(found: Vec<Found>) -> Response {
     let rows = axum::Json(SimilarRows::from(found));
-    Ok(([(header::CONTENT_TYPE, "application/geo+json")], rows).into_response())
+    ([(header::CONTENT_TYPE, "application/geo+json")], rows).into_response()
 }

@@ -43,6 +43,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
         .routes(routes!(fit::fit_model))
         .routes(routes!(fit::fit_chips))
         .routes(routes!(indexes::list_indexes, indexes::create_index))
+        .routes(routes!(indexes::search_index_by_chips))
         .routes(routes!(sources::list_sources, sources::create_source))
         .layer(DefaultBodyLimit::max(max_upload));
     OpenApiRouter::new()
