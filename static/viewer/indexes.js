@@ -39,12 +39,31 @@ function pixelsOf(bounds, { native_gsd_m: side }) {
   return (across * (north - south) * DEGREE_M) / side ** 2;
 }
 
-/** What two bounds have in common; `null` if that is nothing. The first may cross the antimeridian. */
-function common([west, south, east, north], [left, bottom, right, top]) {
-  const both = (from, to) => [Math.max(from, left), Math.max(south, bottom), Math.min(to, right), Math.min(north, top)];
-  const parts = (east < west ? [[west, 180], [-180, east]] : [[west, east]]).map(([from, to]) => both(from, to));
-  return parts.find(([w, s, e, n]) => w < e && s < n) ?? null;
+/** A longitude from -180 to 180. */
+const turned = (lon) => lon - 360 * Math.ceil((lon - 180) / 360);
+
+/**
+ * What bounds and a view have in common; `null` if that is nothing. Bounds that cross the antimeridian have a west that is greater than
+ * their east, and so has the result; a view goes on beyond 180 degrees instead. Of several parts the widest is taken.
+ */
+export function common([west, south, east, north], [left, bottom, right, top]) {
+  const end = west + widthOf([west, south, east, north]);
+  const [low, high] = [Math.max(south, bottom), Math.min(north, top)];
+  const parts = [-720, -360, 0, 360, 720].map((turn) => [Math.max(west, left + turn), Math.min(end, right + turn)]).filter(([from, to]) => from < to);
+  if (low >= high || parts.length === 0) return null;
+  // Bounds of all longitudes have no end: what ends there goes on where they begin.
+  const last = parts.find(([, to]) => to === end && end - west === 360);
+  const first = parts.find(([from]) => from === west);
+  if (last && first && last !== first) parts.push([last[0], first[1] + 360]);
+  const [from, to] = parts.reduce((widest, part) => (part[1] - part[0] > widest[1] - widest[0] ? part : widest));
+  if (to - from >= end - west) return [west, low, east, high];
+  const [start, stop] = [turned(from), turned(to)];
+  return [start === 180 ? -180 : start, low, stop, high];
 }
+
+/** Whether a place lies in bounds, which cross the antimeridian if west is greater than east. */
+export const isWithin = ([lon, lat], [west, south, east, north]) =>
+  south <= lat && lat <= north && (west <= east ? west <= lon && lon <= east : west <= lon || lon <= east);
 
 const wholeOf = ({ bounds: [west, south, east, north] }) => [west, Math.max(south, -LAST_LATITUDE), east, Math.min(north, LAST_LATITUDE)];
 

@@ -3,7 +3,7 @@
 import { BEST, Cells, holds, middleOf, scoreWriter } from "./cells.js";
 import { byId, el, plural, swatch, takesText } from "./dom.js";
 import { Dots } from "./dots.js";
-import { areaOf, canBeWhole, CELL_SIDES_PX, describeIndex, indexOf, makeIndex, MOST_FOUND, removeIndex, similarCells } from "./indexes.js";
+import { areaOf, canBeWhole, CELL_SIDES_PX, describeIndex, indexOf, isWithin, makeIndex, MOST_FOUND, removeIndex, similarCells } from "./indexes.js";
 import { boundsOf } from "./projection.js";
 import { Steps } from "./steps.js";
 
@@ -26,8 +26,6 @@ const length = (metres) => (metres >= 10_000 ? `${Math.round(metres / 1000).toLo
 const degrees = (value, [positive, negative]) => `${Math.abs(value).toFixed(2)}° ${value < 0 ? negative : positive}`;
 
 const placeText = ([lon, lat]) => `${degrees(lat, "NS")}, ${degrees(lon, "EW")}`;
-
-const isWithin = ([lon, lat], [west, south, east, north]) => west <= lon && lon <= east && south <= lat && lat <= north;
 
 /** The panel. */
 export class Search {
@@ -196,7 +194,11 @@ export class Search {
     if (isSame && (kept.isWhole || places.every((place) => isWithin(place, kept.bbox)))) return kept;
     this.#index = null;
     // What is in view, and all examples.
-    const view = boundsOf([...this.mapView.map.getBounds().toArray(), ...places]);
+    const corners = this.mapView.map.getBounds().toArray();
+    const middle = (corners[0][0] + corners[1][0]) / 2;
+    // The view may go on beyond 180 degrees, and places are before: they count on the turn that is in view.
+    const inView = places.map(([lon, lat]) => [lon + 360 * Math.round((middle - lon) / 360), lat]);
+    const view = boundsOf([...corners, ...inView]);
     const wanted = indexOf(model, source, cellPx, areaOf(model, source, view, this.#isWhole));
     let told = await describeIndex(wanted.id);
     signal.throwIfAborted();

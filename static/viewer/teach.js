@@ -4,6 +4,7 @@ import { classOfKey, drawClasses, editName } from "./classes.js";
 import { byId, el, plural, swatch, takesText } from "./dom.js";
 import { Dots } from "./dots.js";
 import { fitModel, removeModel, suggestedPlaces } from "./fit.js";
+import { common } from "./indexes.js";
 import { Labels } from "./labels.js";
 import { drawScores } from "./scores.js";
 
@@ -196,8 +197,7 @@ export class Teach {
   /** Shows places in view that the shown model is unsure of. */
   async #suggest() {
     const { model, source } = this.current();
-    const [west, south, east, north] = this.mapView.map.getBounds().toArray().flat();
-    const bbox = [Math.max(west, -180), Math.max(south, -85), Math.min(east, 180), Math.min(north, 85)];
+    const bbox = common([-180, -85, 180, 85], this.mapView.map.getBounds().toArray().flat());
     const button = byId("teach-suggest");
     button.setAttribute("aria-busy", "true");
     try {

@@ -440,7 +440,7 @@ async fn places_that_the_model_is_unsure_of_are_suggested() {
         ("nobody", 404, json!({"source": "world"}), "nobody"),
         ("probe", 404, json!({"source": "moon"}), "moon"),
         ("probe", 400, json!({"source": "world", "count": 0}), "count"),
-        ("probe", 400, json!({"source": "world", "bbox": [1.0, 0.0, 0.0, 1.0]}), "bbox"),
+        ("probe", 400, json!({"source": "world", "bbox": [0.0, 1.0, 1.0, 0.0]}), "bbox"),
         ("probe", 422, json!({"source": "trees", "bbox": [1.0, 0.0, 2.0, 1.0]}), "part of the source"),
     ] {
         let found = suggest(model, body).await.problem(status);

@@ -21,7 +21,8 @@ imagery_body! {
         /// Id of the source to look at, as in `GET /v1/sources`.
         #[schema(example = "world")]
         pub source: String,
-        /// Where to look: west, south, east, north in degrees. Default: the whole source.
+        /// Where to look: west, south, east, north in degrees; west is greater than east in a box that crosses the antimeridian. Default:
+        /// the whole source.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4, example = json!([-20.0, 0.0, 40.0, 40.0]))]
         pub bbox: Option<[f64; 4]>,
@@ -40,17 +41,24 @@ impl SuggestBody {
         if !(1..=MAX_COUNT).contains(&count) {
             return Err(Problem::invalid(format!("count: found {count}; 1 to {MAX_COUNT} is needed")));
         }
-        let area = self.bbox.map(|[min_x, min_y, max_x, max_y]| Bounds { min_x, min_y, max_x, max_y });
-        if let Some(Bounds { min_x, min_y, max_x, max_y }) =
-            area.filter(|area| area.min_x >= area.max_x || area.min_y >= area.max_y)
-        {
-            let found = format!("[{min_x}, {min_y}, {max_x}, {max_y}]");
-            return Err(Problem::invalid(format!(
-                "bbox: found {found}; west, south, east, north in rising order are needed"
-            )));
-        }
-        Ok(SuggestRequest { model, source: self.source.clone(), area, count, pixels: self.pixels()? })
+        let areas = self.bbox.map_or(Ok(Vec::new()), areas_of)?;
+        Ok(SuggestRequest { model, source: self.source.clone(), areas, count, pixels: self.pixels()? })
     }
+}
+
+/// A box as one or, across the antimeridian, two.
+///
+/// # Errors
+/// If it is none.
+fn areas_of(bbox: [f64; 4]) -> Result<Vec<Bounds>, Problem> {
+    let [west, south, east, north] = bbox;
+    let is_lon = |lon: &f64| (-180.0..=180.0).contains(lon);
+    if south >= north || west == east || ![west, east].iter().all(is_lon) {
+        let needed = "west, south, east and north in degrees, south below north, are needed";
+        return Err(Problem::invalid(format!("bbox: found {bbox:?}; {needed}")));
+    }
+    let part = |min_x, max_x| Bounds { min_x, min_y: south, max_x, max_y: north };
+    Ok(if west < east { vec![part(west, east)] } else { vec![part(west, 180.0), part(-180.0, east)] })
 }
 
 /// Places to label (GeoJSON, RFC 7946), the most helpful first.

@@ -24,8 +24,8 @@ pub struct SuggestRequest {
     pub model: String,
     /// Id of the source to look at.
     pub source: String,
-    /// Where to look, in degrees; `None` for the whole source.
-    pub area: Option<Bounds>,
+    /// Where to look, in degrees: boxes beside each other; none for the whole source.
+    pub areas: Vec<Bounds>,
     /// How many places, at most.
     pub count: usize,
     /// Bands, scaling, captures.
@@ -63,7 +63,7 @@ impl Engine {
     /// # Errors
     /// If the model has no fitted head that tells categories apart, the area lies beyond the source, or as of tiles.
     pub async fn suggest_labels(&self, request: SuggestRequest, caller: &Caller) -> Result<Suggestions, EngineError> {
-        let SuggestRequest { model, source, area, count, pixels } = request;
+        let SuggestRequest { model, source, areas, count, pixels } = request;
         let spec = self.models.spec(&model)?;
         let head = fitted_head(&spec)?;
         let layers = head.kind.named_layers();
@@ -71,7 +71,7 @@ impl Engine {
         let opened = self.sources.opened(&source).await?;
         let of_source = opened.describe().extent.map(|extent| extent.bounds_lon_lat);
         let unit = unit_of(head.task.task_type);
-        let candidates = candidates(area, of_source, base.native_zoom_512, unit)?;
+        let candidates = candidates(&areas, of_source, base.native_zoom_512, unit)?;
         let sampling = Sampling { engine: self, caller, base, source: &source, pixels: &pixels, layers, unit };
         let sampled = sampling.run(&candidates, &|_, _| ()).await?;
         let (mut places, mut features) = (Vec::new(), Vec::new());
@@ -178,15 +178,29 @@ fn fitted_head(spec: &ModelSpec) -> Result<&Head, EngineError> {
     }
 }
 
-/// The places in the area that are compared: on up to [`MAX_WINDOWS`] tiles, spread evenly.
+/// The places in the areas that are compared, each on its share of [`MAX_WINDOWS`] tiles.
 ///
 /// # Errors
-/// If the area and the source have nothing in common.
-fn candidates(
+/// If no area has anything in common with the source.
+fn candidates(areas: &[Bounds], source: Option<Bounds>, zoom: u8, unit: LabelUnit) -> Result<Vec<WorldPixel>, EngineError> {
+    let wanted: Vec<Option<Bounds>> = if areas.is_empty() { vec![None] } else { areas.iter().copied().map(Some).collect() };
+    let windows = (MAX_WINDOWS / wanted.len() as u64).max(1);
+    let (mut found, mut beyond) = (Vec::new(), None);
+    for area in wanted {
+        match candidates_in(area, source, (zoom, unit), windows) {
+            Ok(places) => found.extend(places),
+            Err(error) => beyond = Some(error),
+        }
+    }
+    beyond.filter(|_| found.is_empty()).map_or(Ok(found), Err)
+}
+
+/// The places in one area that are compared: on up to `windows` tiles, spread evenly.
+fn candidates_in(
     area: Option<Bounds>,
     source: Option<Bounds>,
-    zoom: u8,
-    unit: LabelUnit,
+    (zoom, unit): (u8, LabelUnit),
+    windows: u64,
 ) -> Result<Vec<WorldPixel>, EngineError> {
     const MAX_LAT: f64 = 85.05;
     let world = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
@@ -214,7 +228,7 @@ fn candidates(
         LabelUnit::Tile => TILE_PX / unit.side_px() as u64,
     };
     let mut found = Vec::new();
-    for (col, row) in spread(cols, rows) {
+    for (col, row) in spread(cols, rows, windows) {
         let (col, row) = (left / TILE_PX + col, top / TILE_PX + row);
         // The part of the tile that lies in the area.
         let span = |tile: u64, first: u64, last: u64| (first.max(tile * TILE_PX), last.min(tile * TILE_PX + TILE_PX - 1));
@@ -231,18 +245,18 @@ fn candidates(
     Ok(found)
 }
 
-/// All cells of a grid if they are few, else some that fill it evenly: Roberts' R2 sequence.
-fn spread(cols: u64, rows: u64) -> Vec<(u64, u64)> {
+/// All cells of a grid if they are at most so many, else some that fill it evenly: Roberts' R2 sequence.
+fn spread(cols: u64, rows: u64, most: u64) -> Vec<(u64, u64)> {
     /// The inverses of the plastic number and of its square.
     const STEPS: [f64; 2] = [0.754_877_666_246_693, 0.569_840_290_998_053];
-    if cols * rows <= MAX_WINDOWS {
+    if cols * rows <= most {
         return (0..rows).flat_map(|row| (0..cols).map(move |col| (col, row))).collect();
     }
     let cell = |i: u64| {
         let [x, y] = STEPS.map(|step| (0.5 + i as f64 * step).fract());
         ((x * cols as f64) as u64, (y * rows as f64) as u64)
     };
-    let mut cells: Vec<_> = (0..MAX_WINDOWS).map(cell).collect();
+    let mut cells: Vec<_> = (0..most).map(cell).collect();
     cells.sort_unstable();
     cells.dedup();
     cells
@@ -254,19 +268,28 @@ mod tests {
 
     #[test]
     fn candidates_are_spread_over_the_common_area() {
-        let bounds = |min_x, min_y, max_x, max_y| Some(Bounds { min_x, min_y, max_x, max_y });
-        let world = candidates(None, None, 5, LabelUnit::Pixel).unwrap();
+        let bounds = |min_x, min_y, max_x, max_y| Bounds { min_x, min_y, max_x, max_y };
+        let world = candidates(&[], None, 5, LabelUnit::Pixel).unwrap();
         assert_eq!(world.len(), 16 * 64);
         assert!(world.iter().any(|place| place.at[0] > 12000) && world.iter().any(|place| place.at[0] < 4000));
         let small =
-            candidates(bounds(10.0, 50.0, 10.5, 50.3), bounds(-20.0, 0.0, 40.0, 60.0), 5, LabelUnit::Pixel).unwrap();
+            candidates(&[bounds(10.0, 50.0, 10.5, 50.3)], Some(bounds(-20.0, 0.0, 40.0, 60.0)), 5, LabelUnit::Pixel)
+                .unwrap();
         for place in &small {
             let [lon, lat] = PixelGrid::place(place.at.map(|at| at as f64 + 0.5), 5).unwrap();
             assert!((9.97..10.53).contains(&lon) && (49.97..50.33).contains(&lat), "{lon} {lat}");
         }
-        let tiles = candidates(bounds(10.0, 50.0, 10.5, 50.3), None, 5, LabelUnit::Tile).unwrap();
+        let tiles = candidates(&[bounds(10.0, 50.0, 10.5, 50.3)], None, 5, LabelUnit::Tile).unwrap();
         assert_eq!(tiles.len(), 1);
-        let error = candidates(bounds(50.0, 0.0, 60.0, 9.0), bounds(0.0, 0.0, 9.0, 9.0), 5, LabelUnit::Pixel).unwrap_err();
+        let both_sides = [bounds(170.0, -10.0, 180.0, 10.0), bounds(-180.0, -10.0, -170.0, 10.0)];
+        let across = candidates(&both_sides, None, 5, LabelUnit::Pixel).unwrap();
+        let side = 512 << 5;
+        assert!(across.iter().all(|place| place.at[0] < side / 36 || place.at[0] >= side * 35 / 36));
+        assert!(across.len() <= 16 * 64 && across.iter().any(|place| place.at[0] < side / 36));
+        let east = candidates(&both_sides, Some(bounds(0.0, -9.0, 180.0, 9.0)), 5, LabelUnit::Pixel).unwrap();
+        assert!(!east.is_empty() && east.iter().all(|place| place.at[0] > side / 2));
+        let (beyond, source) = ([bounds(50.0, 0.0, 60.0, 9.0)], Some(bounds(0.0, 0.0, 9.0, 9.0)));
+        let error = candidates(&beyond, source, 5, LabelUnit::Pixel).unwrap_err();
         assert!(error.to_string().contains("part of the source"), "{error}");
     }
 }
