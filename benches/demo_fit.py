@@ -83,12 +83,12 @@ def tile(kind, x, y, query):
     return TILES[key]
 
 
-def feature(place):
+def feature(place, layer="fpn.0", stride=STRIDE):
     """The feature vector at the pixel of a place, interpolated between cells as the server does it (but within the tile)."""
     col, row = (int(at) for at in pixel_of(place))
-    cells = tile("trees/embedding", col // TILE_PX, row // TILE_PX, "&layer=fpn.0&pool=none")
+    cells = tile("trees/embedding", col // TILE_PX, row // TILE_PX, f"&layer={layer}&pool=none")
     cells = cells.reshape(cells.shape[-3:])
-    at = [np.clip(((pixel % TILE_PX) + 0.5) / STRIDE - 0.5, 0, cells.shape[1] - 1) for pixel in (row, col)]
+    at = [np.clip(((pixel % TILE_PX) + 0.5) / stride - 0.5, 0, cells.shape[1] - 1) for pixel in (row, col)]
     (top, left), (down, across) = [int(v) for v in at], [v % 1 for v in at]
     bottom, right = min(top + 1, cells.shape[1] - 1), min(left + 1, cells.shape[2] - 1)
     upper = cells[:, top, left] * (1 - across) + cells[:, top, right] * across
@@ -133,7 +133,7 @@ def asked(x, y):
     def model(count):
         return make_pipeline(StandardScaler(), KNeighborsClassifier(count, metric="cosine", algorithm="brute"))
 
-    if LABELS < 2:
+    if np.bincount(y).min() < 2:
         return model(1).fit(x, y)
     folds = folds_of(y)
     counts = [count for count in NEIGHBOURS if count <= len(y) - len(y) // folds.n_splits]
@@ -149,7 +149,7 @@ def learnt(x, y, method):
     def model(c):
         return make_pipeline(StandardScaler(), LogisticRegression(C=c, class_weight="balanced", max_iter=10_000))
 
-    if LABELS < 2:
+    if np.bincount(y).min() < 2:
         return model(1.0).fit(x, y)
     folds = folds_of(y)
     losses = [log_loss(y, cross_val_predict(model(c), x, y, cv=folds, method="predict_proba")) for c in PENALTIES]
@@ -179,4 +179,5 @@ def main():
         print(f"{name:24} {mean:.3f} ± {deviation:.3f}")
 
 
-main()
+if __name__ == "__main__":
+    main()
