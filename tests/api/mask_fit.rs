@@ -14,6 +14,9 @@ use zip::{CompressionMethod, ZipWriter};
 
 use crate::common::{Reply, form, npy, post_to, router_with, send, settings};
 
+/// A file of a zip file: its name and its bytes.
+type PackedFile = (String, Vec<u8>);
+
 const SIDE: usize = 64;
 const CHIPS: usize = 10;
 const LAND: u8 = 3;
@@ -60,7 +63,7 @@ fn masks(shape: &[usize]) -> Vec<u8> {
     npy(shape, &(0..CHIPS).flat_map(mask).collect::<Vec<u8>>())
 }
 
-fn zipped(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+fn zipped(files: &[PackedFile]) -> Vec<u8> {
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in files {
@@ -91,11 +94,11 @@ fn palette(values: &[u8]) -> Vec<u8> {
 }
 
 /// Pairs of an array and a picture.
-fn pairs() -> Vec<(String, Vec<u8>)> {
+fn pairs() -> Vec<PackedFile> {
     let image_file = |chip: usize| (format!("set/images/{chip:02}.npy"), npy(&[3, SIDE, SIDE], &image(chip)));
     let mask_file = |chip: usize| {
         let values = mask(chip);
-        (format!("set/masks/{chip:02}.png"), if chip % 2 == 0 { grey(values) } else { palette(&values) })
+        (format!("set/masks/{chip:02}.png"), if chip.is_multiple_of(2) { grey(values) } else { palette(&values) })
     };
     (0..CHIPS).flat_map(|chip| [image_file(chip), mask_file(chip)]).collect()
 }
@@ -222,7 +225,7 @@ async fn masks_that_cannot_be_learnt_from_are_told_before_there_is_a_job() {
         fit
     };
     let arrays = |masks: Vec<u8>| vec![("chips", images()), ("masks", masks)];
-    let zip = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let zip = |change: &dyn Fn(&mut Vec<PackedFile>)| {
         let mut files = pairs();
         change(&mut files);
         vec![("chips", zipped(&files))]
