@@ -82,8 +82,8 @@ async fn the_windows_of_a_scene_fill_the_batches() {
     let _alone = ALONE.lock().await;
     // A batch that is not full would keep its windows waiting until the test fails.
     let router = router_on("cpu", |server| {
-        (server.max_batch, server.batch_delay) = (Some(4), Some(Span::seconds(3000)));
-        server.request_timeout = Span::seconds(3000);
+        (server.max_batch, server.batch_delay) = (Some(4), Some(Span::seconds(120)));
+        server.request_timeout = Span::seconds(120);
     });
     let windows = async || {
         let figure = async |of| metric(&router, &format!("satlas_batch_size_{of}")).await;
