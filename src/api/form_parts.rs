@@ -96,7 +96,7 @@ pub(super) struct ChipSearchForm {
     #[schema(value_type = Vec<String>, format = Binary)]
     positive: Vec<Vec<u8>>,
     /// Chips that are not.
-    #[schema(value_type = Vec<String>, format = Binary, required = false)]
+    #[schema(value_type = Vec<String>, format = Binary, required = false, example = json!([]))]
     negative: Vec<Vec<u8>>,
     /// What else is asked for, as JSON: further examples, filters, how many rows.
     #[schema(required = false)]

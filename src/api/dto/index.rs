@@ -104,8 +104,7 @@ pub(crate) struct TableParams {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ExampleModelParams {
-    /// Model whose embeddings the index holds. Needed if the index was made of a table.
-    #[param(example = "world")]
+    /// Model whose embeddings the index holds, such as `world`. Needed if the index was made of a table.
     pub model: Option<String>,
     /// Layer of these embeddings. Default: that of the index, and of a table `backbone.3`.
     #[param(value_type = Option<words::Layer>)]
@@ -135,6 +134,7 @@ impl ExampleModelParams {
 /// What to search for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"limit": 10}))]
 pub(crate) struct SimilarSearch {
     /// Examples of what is searched for; at least one, here or as a chip.
     #[serde(default)]
