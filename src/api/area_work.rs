@@ -94,7 +94,7 @@ impl AreaCall {
         let files = Destination::Folder(folder.clone());
         let report = run(&engine, (&job, &plan, &area), &files, &RunOptions::default(), show).await?;
         if let (0, Some(first)) = (report.done, report.failed.first()) {
-            return Err(Problem::new(ErrorKind::Unusable, &first.reason));
+            return Err(Problem::unusable(&first.reason));
         }
         let state = report.state;
         let zipped = tokio::task::spawn_blocking(move || archive(&folder, MAX_RESULT_BYTES));

@@ -12,7 +12,6 @@ use super::upload::{self, UploadedFile};
 use super::zip_files::unpacked;
 use crate::budget::MemoryGrant;
 use crate::engine::{Caller, ChipFitRequest, Class, Engine, MaskFitRequest, MaskedChip};
-use crate::error::ErrorKind;
 use crate::jobs::{JobInput, JobOutcome, JobProgress};
 use crate::raster::{Limits, OpenOptions, Raster};
 
@@ -74,7 +73,7 @@ impl ChipFit {
             let learning = match (body.mask_rule()?, &masks) {
                 (None, Some(_)) => {
                     let needed = "labels for whole chips and no masks are needed";
-                    return Err(unusable(format!("masks: found some for the type {}; {needed}", body.task_type)));
+                    return Err(Problem::unusable(format!("masks: found some for the type {}; {needed}", body.task_type)));
                 }
                 (None, None) => {
                     let paths: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
@@ -88,12 +87,14 @@ impl ChipFit {
                         (Some(masks), [chips]) if !in_folders => mask_pairs::in_arrays((chips, masks), &options)?,
                         (Some(_), _) => {
                             let needed = "masks/NAME for each images/NAME in the zip file is needed instead";
-                            return Err(unusable(format!("masks: found a part of its own beside a zip file; {needed}")));
+                            return Err(Problem::unusable(format!(
+                                "masks: found a part of its own beside a zip file; {needed}"
+                            )));
                         }
                         (None, _) => {
                             let needed =
                                 "a part with one for each chip is needed, or a zip file of images/NAME and masks/NAME";
-                            return Err(unusable(format!("masks: found none; {needed}")));
+                            return Err(Problem::unusable(format!("masks: found none; {needed}")));
                         }
                     };
                     let found = reader.find_mask_values(&pairs, &rule)?;
@@ -171,8 +172,4 @@ pub(super) async fn run(
         Learning::Masks(request, pairs) => engine.fit_masks(request, pairs, &caller, report).await?,
     };
     stored_body::outcome(&ModelDto::from(model))
-}
-
-fn unusable(detail: String) -> Problem {
-    Problem::new(ErrorKind::Unusable, detail)
 }

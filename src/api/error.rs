@@ -47,6 +47,11 @@ impl Problem {
         Self::new(ErrorKind::Invalid, detail)
     }
 
+    /// For a file or a part of a body that can be read and not be used.
+    pub(super) fn unusable(detail: impl Display) -> Self {
+        Self::new(ErrorKind::Unusable, detail)
+    }
+
     /// For a parameter whose value is malformed or out of range.
     pub(super) fn parameter(name: &str, found: &str, needed: impl Display) -> Self {
         Self::invalid(format!("{name}: found {found:?}; {needed} is needed"))

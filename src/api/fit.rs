@@ -9,7 +9,6 @@ use super::dto::{FitBody, ModelDto};
 use super::error::Problem;
 use super::stored_body;
 use crate::engine::{Caller, Class, Engine, FitRequest};
-use crate::error::ErrorKind;
 use crate::jobs::{JobOutcome, JobProgress};
 use crate::zoo::{ModelOrigin, ModelSpec};
 
@@ -31,7 +30,7 @@ pub(super) fn built_in(engine: &Engine, id: &str) -> Result<Arc<ModelSpec>, Prob
     let base = engine.models().spec(id)?;
     if base.origin == ModelOrigin::Registered {
         let detail = format!("model {id:?} was registered; a built-in model is needed to put a head on");
-        return Err(Problem::new(ErrorKind::Unusable, detail));
+        return Err(Problem::unusable(detail));
     }
     Ok(base)
 }

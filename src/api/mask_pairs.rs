@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::error::Problem;
 use super::upload::{UploadedFile, open_masks, open_one};
 use crate::engine::MaskedChip;
-use crate::error::ErrorKind;
 use crate::raster::{OpenOptions, Raster};
 
 /// The folders of a zip file that tell images from masks.
@@ -21,11 +20,14 @@ pub(super) fn in_folders(files: &[UploadedFile], options: &OpenOptions) -> Resul
     for file in files {
         let Some((name, side)) = paired_name(&file.name) else {
             let needed = "images/NAME or masks/NAME is needed, or a part masks for an array of chips";
-            return Err(unusable(format!("{}: found a file in neither folder; {needed}", file.name)));
+            return Err(Problem::unusable(format!("{}: found a file in neither folder; {needed}", file.name)));
         };
         if let Some(other) = pairs.entry(name).or_default()[side].replace(file) {
             let needed = "their names without extension have to differ";
-            return Err(unusable(format!("{} and {}: found two files of one name; {needed}", other.name, file.name)));
+            return Err(Problem::unusable(format!(
+                "{} and {}: found two files of one name; {needed}",
+                other.name, file.name
+            )));
         }
     }
     let open = |(name, pair): (String, [Option<&UploadedFile>; 2])| match pair {
@@ -35,7 +37,7 @@ pub(super) fn in_folders(files: &[UploadedFile], options: &OpenOptions) -> Resul
             let found = found.map_or(name.as_str(), |file| &file.name);
             let stem = name.rsplit('/').next().unwrap_or_default();
             let needed = format!("a file {stem} of any extension in {lacking} is needed");
-            Err(unusable(format!("{found}: found no partner; {needed}")))
+            Err(Problem::unusable(format!("{found}: found no partner; {needed}")))
         }
     };
     pairs.into_iter().map(open).collect()
@@ -83,7 +85,7 @@ pub(super) fn in_arrays(
     };
     if masks.len() != chips.len() {
         let (found, needed) = (masks.len(), chips.len());
-        return Err(unusable(format!("masks: found {found}; {needed} are needed, one for each chip")));
+        return Err(Problem::unusable(format!("masks: found {found}; {needed} are needed, one for each chip")));
     }
     let mut pairs = Vec::with_capacity(chips.len());
     for (index, (chip, (mask, band))) in chips.into_iter().zip(masks).enumerate() {
@@ -97,7 +99,7 @@ pub(super) fn in_arrays(
 fn only(rasters: Vec<Arc<dyn Raster>>, name: &str) -> Result<Arc<dyn Raster>, Problem> {
     <[Arc<dyn Raster>; 1]>::try_from(rasters)
         .map(|[raster]| raster)
-        .map_err(|rasters| unusable(format!("{name}: found {} images; one is needed", rasters.len())))
+        .map_err(|rasters| Problem::unusable(format!("{name}: found {} images; one is needed", rasters.len())))
 }
 
 /// How many bands hold values, and not whether a pixel has data.
@@ -107,11 +109,7 @@ fn values_of(mask: &dyn Raster) -> usize {
 
 fn bands(name: &str, found: usize) -> Problem {
     let needed = "one with a value for each pixel is needed, such as grey or a palette";
-    unusable(format!("{name}: found {found} bands; {needed}"))
-}
-
-fn unusable(detail: String) -> Problem {
-    Problem::new(ErrorKind::Unusable, detail)
+    Problem::unusable(format!("{name}: found {found} bands; {needed}"))
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ async fn vectors(
             let at = vectors.len();
             vectors.push(vector.filter(|vector| !vector.is_empty()).ok_or_else(|| {
                 let detail = format!("chip {at} (they are counted from 0): found no data; an example needs some");
-                Problem::new(ErrorKind::Unusable, detail)
+                Problem::unusable(detail)
             })?);
         }
     }

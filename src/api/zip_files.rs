@@ -84,7 +84,9 @@ impl Zipped {
                 continue;
             }
             if file.encrypted() {
-                return Err(unusable(format!("{name}: found an encrypted file; files without a password are needed")));
+                return Err(Problem::unusable(format!(
+                    "{name}: found an encrypted file; files without a password are needed"
+                )));
             }
             total = total.saturating_add(file.size());
             if total > limit {
@@ -95,7 +97,7 @@ impl Zipped {
             files.push((index, name));
         }
         if files.is_empty() {
-            return Err(unusable("the zip file holds no files; at least one is needed".to_owned()));
+            return Err(Problem::unusable("the zip file holds no files; at least one is needed"));
         }
         files.sort_by(|(_, a), (_, b)| a.cmp(b));
         Ok(Self { archive, files, total })
@@ -125,14 +127,16 @@ impl Zipped {
             CompressionMethod::STORE => read(packed, size),
             CompressionMethod::DEFLATE => read(DeflateDecoder::new(packed), size),
             other => {
-                return Err(unusable(format!("{name}: found a file packed by {other}; deflate or no packing is needed")));
+                return Err(Problem::unusable(format!(
+                    "{name}: found a file packed by {other}; deflate or no packing is needed"
+                )));
             }
         };
-        let bytes = bytes.map_err(|error| unusable(format!("{name}: the zip file is damaged: {error}")))?;
+        let bytes = bytes.map_err(|error| Problem::unusable(format!("{name}: the zip file is damaged: {error}")))?;
         let mut found = Crc::new();
         found.update(&bytes);
         if found.sum() != crc {
-            return Err(unusable(format!("{name}: the zip file is damaged: the checksum of the file differs")));
+            return Err(Problem::unusable(format!("{name}: the zip file is damaged: the checksum of the file differs")));
         }
         Ok(bytes.into())
     }
@@ -150,11 +154,7 @@ fn read(packed: impl Read, size: u64) -> io::Result<Vec<u8>> {
 }
 
 fn damaged(error: &ZipError) -> Problem {
-    unusable(format!("the zip file is damaged: {error}"))
-}
-
-fn unusable(detail: String) -> Problem {
-    Problem::new(ErrorKind::Unusable, detail)
+    Problem::unusable(format!("the zip file is damaged: {error}"))
 }
 
 fn too_large(detail: String) -> Problem {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::fit::{HeadWords, categories_of, method, unusable};
+use super::fit::{HeadWords, categories_of, method};
 use super::imagery_body::pixel_body;
 use super::mask_values::Meanings;
 use super::said::{LabelKind, Said, short};
@@ -82,7 +82,7 @@ impl ChipFitBody {
     pub(crate) fn mask_rule(&self) -> Result<Option<MaskRule>, Problem> {
         let kind = self.kind()?;
         let unwanted = |member: &str, needed: &str| {
-            Err(unusable(format!("{member}: found some for the type {}, which {needed}", self.task_type)))
+            Err(Problem::unusable(format!("{member}: found some for the type {}, which {needed}", self.task_type)))
         };
         let has_names = self.values.is_some();
         if kind.task_type.is_label() {
@@ -139,7 +139,8 @@ impl ChipFitBody {
         let said = match &self.labels {
             Some(labels) => {
                 let read = |(index, value): (usize, &Value)| {
-                    let wrong = |needed| unusable(format!("labels: label {index}: found {}; {needed}", short(value)));
+                    let wrong =
+                        |needed| Problem::unusable(format!("labels: label {index}: found {}; {needed}", short(value)));
                     Said::of(value, "label", kind).map_err(wrong)
                 };
                 labels.iter().enumerate().map(read).collect::<Result<Vec<_>, Problem>>()?
@@ -149,16 +150,16 @@ impl ChipFitBody {
                     let folder = path.rsplit('/').nth(1).filter(|folder| !folder.is_empty());
                     let name = folder.ok_or_else(|| {
                         let needed = "a folder with the name of its category is needed, or labels";
-                        unusable(format!("{path}: found no folder; {needed}"))
+                        Problem::unusable(format!("{path}: found no folder; {needed}"))
                     })?;
                     Said::of(&Value::from(name), "folder", kind)
-                        .map_err(|needed| unusable(format!("{path}: found the folder {name:?}; {needed}")))
+                        .map_err(|needed| Problem::unusable(format!("{path}: found the folder {name:?}; {needed}")))
                 };
                 paths.iter().map(of_folder).collect::<Result<Vec<_>, Problem>>()?
             }
             None => {
                 let needed = "one for each chip is needed, or a zip file with a folder for each category";
-                return Err(unusable(format!("labels: found none; {needed}")));
+                return Err(Problem::unusable(format!("labels: found none; {needed}")));
             }
         };
         let categories = categories_of(said.iter(), "the labels", kind)?;

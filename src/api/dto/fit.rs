@@ -115,7 +115,7 @@ pub(super) fn method(name: Option<&str>) -> Result<FitMethod, Problem> {
     match name {
         None | Some("auto" | "linear") => Ok(FitMethod::Linear),
         Some("knn") => Ok(FitMethod::Nearest),
-        Some(found) => Err(unusable(format!("method: found {found:?}; one of auto, linear, knn is needed"))),
+        Some(found) => Err(Problem::unusable(format!("method: found {found:?}; one of auto, linear, knn is needed"))),
     }
 }
 
@@ -167,19 +167,20 @@ impl HeadWords<'_> {
             return Ok(Vec::new());
         }
         if let Some(unknown) = self.colors.keys().find(|name| categories.binary_search(name).is_err()) {
-            return Err(unusable(format!("colors: found {unknown:?}; the labels have the categories {categories:?}")));
+            return Err(Problem::unusable(format!(
+                "colors: found {unknown:?}; the labels have the categories {categories:?}"
+            )));
         }
         let color = |name: &String| {
-            let missing =
-                || unusable(format!("colors: found none for {name:?}; one for each category is needed, or none at all"));
+            let missing = || {
+                Problem::unusable(format!(
+                    "colors: found none for {name:?}; one for each category is needed, or none at all"
+                ))
+            };
             self.colors.get(name).copied().ok_or_else(missing)
         };
         categories.iter().map(color).collect()
     }
-}
-
-pub(super) fn unusable(detail: String) -> Problem {
-    Problem::new(ErrorKind::Unusable, detail)
 }
 
 /// The categories of all labels, in alphabetical order; `place` says where they were found.
@@ -199,7 +200,7 @@ pub(super) fn categories_of<'a>(
         return Ok(categories);
     }
     let (found, least, most) = (categories.len(), needed.start(), needed.end());
-    Err(unusable(format!("labels: found {found} categories in {place}; {least} to {most} are needed")))
+    Err(Problem::unusable(format!("labels: found {found} categories in {place}; {least} to {most} are needed")))
 }
 
 impl LabelCollection {
@@ -210,10 +211,10 @@ impl LabelCollection {
     fn read(&self, property: &str, kind: LabelKind) -> Result<(Vec<String>, Vec<Label>), Problem> {
         if self.collection_type != "FeatureCollection" {
             let found = &self.collection_type;
-            return Err(unusable(format!("labels: found {found:?}; a GeoJSON FeatureCollection is needed")));
+            return Err(Problem::unusable(format!("labels: found {found:?}; a GeoJSON FeatureCollection is needed")));
         }
         if let Some(crs) = self.crs.as_ref().filter(|crs| !is_lon_lat(crs)) {
-            return Err(unusable(format!(
+            return Err(Problem::unusable(format!(
                 "labels: found the coordinate system {crs}; longitude and latitude (RFC 7946) are needed"
             )));
         }
@@ -228,7 +229,7 @@ impl LabelCollection {
         let said: Vec<(Said, Vec<LabelShape>)> = self.features.iter().enumerate().map(read).collect::<Result<_, _>>()?;
         let categories = categories_of(said.iter().map(|(said, _)| said), &format!("{property:?}"), kind)?;
         if said.is_empty() {
-            return Err(unusable("labels: found no feature; some are needed".to_owned()));
+            return Err(Problem::unusable("labels: found no feature; some are needed"));
         }
         let mut labels = Vec::new();
         for (feature, (said, shapes)) in said.into_iter().enumerate() {
@@ -248,7 +249,8 @@ fn is_lon_lat(crs: &Value) -> bool {
 impl LabelFeature {
     /// What it says, and the places it is about.
     fn read(&self, index: usize, property: &str, kind: LabelKind) -> Result<(Said, Vec<LabelShape>), Problem> {
-        let at = |found: String, needed: &str| unusable(format!("labels: feature {index}: found {found}; {needed}"));
+        let at =
+            |found: String, needed: &str| Problem::unusable(format!("labels: feature {index}: found {found}; {needed}"));
         if self.feature_type != "Feature" {
             return Err(at(format!("{:?}", self.feature_type), "a GeoJSON Feature is needed"));
         }

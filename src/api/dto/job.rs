@@ -8,7 +8,6 @@ use super::{limit, words};
 use crate::api::base_url::PathPrefix;
 use crate::api::error::{Problem, ProblemBody};
 use crate::api::shared_jobs::SharedJob;
-use crate::error::ErrorKind;
 use crate::jobs::{Job, JobState};
 
 /// Jobs, the newest first.
@@ -175,7 +174,7 @@ impl JobDto {
         let failures: Option<Vec<BlockFailure>> =
             failures.map(|failures| failures.into_iter().map(block_failure).collect());
         let first = failures.as_ref().and_then(|failures| failures.first()).filter(|_| state == JobState::Failed);
-        let error = first.map(|first| Problem::new(ErrorKind::Unusable, &first.reason).body(&id, prefix));
+        let error = first.map(|first| Problem::unusable(&first.reason).body(&id, prefix));
         let left = job.blocks.saturating_sub(job.done + job.failed);
         let is_over = !matches!(state, JobState::Queued | JobState::Running);
         let seconds_left = (job.rate > 0.0 && !is_over).then(|| left as f64 / job.rate);

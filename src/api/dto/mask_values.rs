@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::fit::{categories_of, unusable};
+use super::fit::categories_of;
 use super::said::{LabelKind, Said, short};
 use crate::api::error::Problem;
 use crate::engine::LabelValue;
@@ -37,7 +37,7 @@ impl Meanings {
                 if let Some((value, mask)) = found.iter().find(|(value, _)| !said.contains_key(value)) {
                     let known = said.keys().map(i32::to_string).collect::<Vec<_>>().join(", ");
                     let name = mask_names.get(*mask).unwrap_or(&"a mask");
-                    return Err(unusable(format!(
+                    return Err(Problem::unusable(format!(
                         "values: found {value} in {name}; one of {known} is needed, or {value} among ignore"
                     )));
                 }
@@ -67,13 +67,13 @@ impl Meanings {
 fn read(given: &BTreeMap<String, Value>, kind: LabelKind) -> Result<BTreeMap<i32, Said>, Problem> {
     let read = |(value, says): (&String, &Value)| {
         let number = value.parse::<i32>().map_err(|_| {
-            unusable(format!(
+            Problem::unusable(format!(
                 "values: found {:?}; whole numbers, the values of masks, are needed",
                 short(&value.as_str().into())
             ))
         })?;
         let said = Said::of(says, value, kind)
-            .map_err(|needed| unusable(format!("values: {number}: found {}; {needed}", short(says))))?;
+            .map_err(|needed| Problem::unusable(format!("values: {number}: found {}; {needed}", short(says))))?;
         Ok((number, said))
     };
     given.iter().map(read).collect()

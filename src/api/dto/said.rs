@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::api::error::Problem;
 use crate::engine::LabelValue;
-use crate::error::ErrorKind;
 use crate::zoo::TaskType;
 
 /// Most categories of a fit.
@@ -36,7 +35,7 @@ impl LabelKind {
         let found = FITTED.iter().find(|(name, _)| *name == task_type);
         found.map(|(_, task_type)| Self { task_type: *task_type }).ok_or_else(|| {
             let names = FITTED.map(|(name, _)| name).join(", ");
-            Problem::new(ErrorKind::Unusable, format!("type: found {task_type:?}; one of {names} is needed"))
+            Problem::unusable(format!("type: found {task_type:?}; one of {names} is needed"))
         })
     }
 

@@ -19,7 +19,6 @@ use crate::api::extract::{Path, Query};
 use crate::api::negotiate;
 use crate::api::state::AppState;
 use crate::engine::{Caller, ModelTask, zoom_range};
-use crate::error::ErrorKind;
 use crate::outputs::Format;
 use crate::raster::{CaptureSelection, Source};
 use crate::zoo::TaskType;
@@ -151,7 +150,7 @@ pub(super) async fn get_tilejson(
 /// If `wanted` has a `datetime` that matches no capture.
 pub(super) fn check_datetime(source: &Source, wanted: &CaptureSelection) -> Result<(), Problem> {
     match source.unmatched(wanted).filter(|_| !source.is_searched()) {
-        Some(found) => Err(Problem::new(ErrorKind::Unusable, found)),
+        Some(found) => Err(Problem::unusable(found)),
         None => Ok(()),
     }
 }
