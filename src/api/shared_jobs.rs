@@ -132,10 +132,13 @@ impl SharedJobs {
     /// # Errors
     /// If there is none, or the database does not answer.
     pub(super) async fn get(&self, number: JobId) -> Result<SharedJob, Problem> {
-        let queue = self.queue().await?;
-        let job = queue.jobs(Some(number), 1).await?.pop().ok_or(FleetError::UnknownJob { id: number })?;
-        let failures = queue.failures(number, MOST_FAILURES).await?;
+        let job = self.job(number).await?;
+        let failures = self.queue().await?.failures(number, MOST_FAILURES).await?;
         Ok(self.seen(job, Some(failures)))
+    }
+
+    async fn job(&self, number: JobId) -> Result<FleetJob, FleetError> {
+        self.queue().await?.jobs(Some(number), 1).await?.pop().ok_or(FleetError::UnknownJob { id: number })
     }
 
     /// The job with this number, which has a result.
@@ -180,7 +183,8 @@ impl SharedJobs {
     /// # Errors
     /// If this server does not see it, there is no such job, or the database or the place of the results does not answer.
     pub(super) async fn file(&self, number: JobId, name: &str) -> Result<ResultFile, Problem> {
-        let SharedJob { job, is_readable, .. } = self.get(number).await?;
+        // Without its failures: readers of rasters ask for one part after another.
+        let SharedJob { job, is_readable, .. } = self.seen(self.job(number).await?, None);
         let missing = |what: &str| {
             let detail = format!(
                 "this server sees no {name:?} of job {:?}{what}; its results lie at {}",
