@@ -7,18 +7,15 @@ use futures::StreamExt;
 use super::labels::LabelValue;
 use super::sampling::PlaceFeatures;
 use super::usable::{Lost, Usable};
-use super::{FitMethod, FitPlan, MAX_LABELS};
+use super::{APART_PX, FitMethod, MAX_LABELS};
+use crate::engine::Engine;
 use crate::engine::caller::Caller;
 use crate::engine::error::EngineError;
 use crate::engine::models::ModelStatus;
-use crate::engine::options::{EmbeddingOptions, Layers, ObjectLimit, PixelOptions};
-use crate::engine::{EMBEDDING, Engine, ModelTask, ScenePlan, SceneRequest, manifests};
+use crate::engine::options::PixelOptions;
 use crate::prediction::Output;
 use crate::raster::Raster;
-use crate::zoo::{FitReport, Layer, Manifest};
-
-/// How far chips lie from each other for the folds, which hold out whole chips: nothing is known of where they were taken.
-const APART_PX: f64 = 1e6;
+use crate::zoo::{FitReport, Manifest};
 
 /// What to fit to chips.
 #[derive(Clone, Debug)]
@@ -42,11 +39,8 @@ impl Engine {
     /// # Errors
     /// If the id is taken, the manifest describes no such model, labels and chips are not equally many or too many, or a chip cannot be used.
     pub fn check_chip_fit(&self, request: &ChipFitRequest, chips: Chips) -> Result<(), EngineError> {
-        let ChipFitRequest { manifest, method, labels, .. } = request;
-        if self.models.spec(&manifest.id).is_ok() {
-            return Err(EngineError::Exists { what: "model", id: manifest.id.clone() });
-        }
-        let plan = FitPlan::of(manifests::describe_fitted(manifest, &self.models)?)?;
+        let ChipFitRequest { manifest, method, pixels, labels } = request;
+        let plan = self.plan_new(manifest)?;
         if !plan.task.task_type.is_label() {
             let needed = "classification or multi_label_classification, whose labels are about whole chips, is needed";
             return Err(EngineError::Unusable { detail: format!("type: found one with values per pixel; {needed}") });
@@ -60,17 +54,9 @@ impl Engine {
         EngineError::limit("chips of a fit", chips.len() as u64, MAX_LABELS as u64)?;
         method.check(labels.len())?;
         match plan.layers.first() {
-            Some(layer) => self.check_chips(&self.layer_of_chips(&plan, request, *layer)?, chips).map(drop),
+            Some(layer) => self.check_chips(&self.layers_of_chips(&plan, pixels, vec![*layer])?, chips).map(drop),
             None => Ok(()),
         }
-    }
-
-    /// What is asked of chips: the mean of one layer.
-    fn layer_of_chips(&self, plan: &FitPlan, request: &ChipFitRequest, layer: Layer) -> Result<ScenePlan, EngineError> {
-        let model = ModelTask::find(plan.base.clone(), EMBEDDING)?;
-        let embedding = EmbeddingOptions { layers: Layers(vec![layer]), ..EmbeddingOptions::default() };
-        let pixels = request.pixels.clone();
-        Ok(self.plan_scene(SceneRequest { model, pixels, embedding, limit: ObjectLimit::default() }))
     }
 
     /// Fits a head to chips and registers the model that has it. `report` is called with the chips that are done and all there are, each
@@ -85,7 +71,7 @@ impl Engine {
         caller: &Caller,
         report: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<ModelStatus, EngineError> {
-        let plan = FitPlan::of(manifests::describe_fitted(&request.manifest, &self.models)?)?;
+        let plan = self.plan_fit(&request.manifest)?;
         let bytes = plan.bytes(request.labels.len());
         let _memory = self.memory().answer("the features of the chips", bytes).await?;
         let total = chips.len() * plan.layers.len();
@@ -93,7 +79,7 @@ impl Engine {
         let (mut warnings, mut done) = (Vec::new(), 0);
         report(0, total);
         for layer in &plan.layers {
-            let scene = self.layer_of_chips(&plan, &request, *layer)?;
+            let scene = self.layers_of_chips(&plan, &request.pixels, vec![*layer])?;
             let (engine, planned, of_layer) = (self.clone(), scene.clone(), chips.clone());
             let looked_at = self.read_upload(move || engine.check_chips(&planned, of_layer)).await?;
             for warning in looked_at.warnings() {

@@ -11,18 +11,15 @@ use super::labels::LabelValue;
 use super::mask_pixels::{choose, shares};
 use super::sampling::PlaceFeatures;
 use super::usable::{Lost, Usable};
-use super::{FitMethod, FitPlan, MAX_LABELS};
+use super::{APART_PX, FitMethod, MAX_LABELS};
 use crate::engine::caller::Caller;
 use crate::engine::device::ModelAnswer;
 use crate::engine::error::EngineError;
 use crate::engine::models::ModelStatus;
-use crate::engine::options::{EmbeddingOptions, Layers, ObjectLimit, PixelOptions};
-use crate::engine::{Chips, EMBEDDING, Engine, ModelTask, ScenePlan, SceneRequest, chips, manifests};
+use crate::engine::options::PixelOptions;
+use crate::engine::{Chips, Engine, ScenePlan, chips};
 use crate::raster::{Patch, PixelWindow, Raster};
 use crate::zoo::{FitReport, MAX_EXAMPLES, Manifest};
-
-/// How far images lie from each other for the folds: nothing is known of where they were taken.
-const APART_PX: f64 = 1e6;
 
 /// Most different values of masks whose values stand for categories.
 const MAX_VALUES: usize = 256;
@@ -140,22 +137,13 @@ impl Engine {
     /// If the id is taken, the manifest describes no such model, an image cannot be used, or what masks say does not suffice.
     pub fn check_mask_fit(&self, request: &MaskFitRequest, pairs: &[MaskedChip]) -> Result<(), EngineError> {
         let MaskFitRequest { manifest, pixels, .. } = request;
-        if self.models.spec(&manifest.id).is_ok() {
-            return Err(EngineError::Exists { what: "model", id: manifest.id.clone() });
-        }
-        let plan = FitPlan::of(manifests::describe_fitted(manifest, &self.models)?)?;
+        let plan = self.plan_new(manifest)?;
         EngineError::limit("chips of a fit", pairs.len() as u64, MAX_LABELS as u64)?;
         if let Some(lacking) = request.lacking(&plan.task.categories) {
             return Err(EngineError::Unusable { detail: format!("masks: {lacking}") });
         }
-        self.check_maps(&self.maps_of_chips(&plan, pixels)?, pairs).map(drop)
-    }
-
-    /// What is asked of images: all layers, as they are.
-    fn maps_of_chips(&self, plan: &FitPlan, pixels: &PixelOptions) -> Result<ScenePlan, EngineError> {
-        let model = ModelTask::find(plan.base.clone(), EMBEDDING)?;
-        let embedding = EmbeddingOptions { layers: Layers(plan.layers.clone()), ..EmbeddingOptions::default() };
-        Ok(self.plan_scene(SceneRequest { model, pixels: pixels.clone(), embedding, limit: ObjectLimit::default() }))
+        let layers = plan.layers.clone();
+        self.check_maps(&self.layers_of_chips(&plan, pixels, layers)?, pairs).map(drop)
     }
 
     /// Looks at the images. Blocks.
@@ -176,9 +164,9 @@ impl Engine {
         caller: &Caller,
         report: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<ModelStatus, EngineError> {
-        let plan = FitPlan::of(manifests::describe_fitted(&request.manifest, &self.models)?)?;
+        let plan = self.plan_fit(&request.manifest)?;
         let MaskFitRequest { manifest, method, pixels, mut warnings, .. } = request.clone();
-        let scene = self.maps_of_chips(&plan, &pixels)?;
+        let scene = self.layers_of_chips(&plan, &pixels, plan.layers.clone())?;
         let total = pairs.len();
         report(0, total);
         let (engine, planned) = (self.clone(), scene.clone());

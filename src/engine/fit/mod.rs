@@ -28,8 +28,8 @@ use self::usable::{Lost, Usable};
 use super::caller::Caller;
 use super::error::EngineError;
 use super::models::ModelStatus;
-use super::options::PixelOptions;
-use super::{Engine, manifests};
+use super::options::{EmbeddingOptions, Layers, ObjectLimit, PixelOptions};
+use super::{EMBEDDING, Engine, ModelTask, ScenePlan, SceneRequest, manifests};
 use crate::fit::{HeldOut, LinearFit, Penalty};
 use crate::zoo::{FitReport, Head, HeadKind, HeadNetwork, Layer, MAX_EXAMPLES, Manifest, ModelSpec, Task, TaskType};
 
@@ -48,6 +48,9 @@ pub struct FitRequest {
     pub labels: Vec<Label>,
 }
 
+/// How far chips lie from each other for the folds, which hold out whole chips: nothing is known of where they were taken.
+const APART_PX: f64 = 1e6;
+
 /// Bytes that a fit takes per value of a feature: float32 as it is, and as float64 standardised, once more by columns, and those held out.
 const BYTES_PER_VALUE: usize = 32;
 
@@ -61,10 +64,7 @@ impl Engine {
     /// If the id is taken, the manifest describes no such model, labels contradict each other, or there are more than the method takes.
     pub fn check_fit(&self, request: &FitRequest) -> Result<(), EngineError> {
         let FitRequest { manifest, labels, method, .. } = request;
-        if self.models.spec(&manifest.id).is_ok() {
-            return Err(EngineError::Exists { what: "model", id: manifest.id.clone() });
-        }
-        let FitPlan { base, task, .. } = FitPlan::of(manifests::describe_fitted(manifest, &self.models)?)?;
+        let FitPlan { base, task, .. } = self.plan_new(manifest)?;
         let placed = place(labels, base.native_zoom_512, unit_of(task.task_type), &task.categories)?;
         method.check(placed.labels.len())
     }
@@ -84,7 +84,7 @@ impl Engine {
         report: impl Fn(usize, usize) + Send + Sync,
     ) -> Result<ModelStatus, EngineError> {
         let FitRequest { manifest, method, source, pixels, labels } = request;
-        let plan = FitPlan::of(manifests::describe_fitted(&manifest, &self.models)?)?;
+        let plan = self.plan_fit(&manifest)?;
         let FitPlan { base, layers, task, .. } = &plan;
         let (zoom, unit, names) = (base.native_zoom_512, unit_of(task.task_type), task.categories.clone());
         let placed = tokio::task::spawn_blocking(move || place(&labels, zoom, unit, &names));
@@ -98,6 +98,32 @@ impl Engine {
         let usable = Usable::of(labels, samples, (Lost::Places, beyond), task)?;
         let report = FitReport { source: Some(source), warnings, ..FitReport::default() };
         self.finish_fit(manifest, plan, usable, (method, report)).await
+    }
+
+    /// What a fit needs to know of the model that it makes.
+    ///
+    /// # Errors
+    /// If the manifest describes no such model.
+    fn plan_fit(&self, manifest: &Manifest) -> Result<FitPlan, EngineError> {
+        FitPlan::of(manifests::describe_fitted(manifest, &self.models)?)
+    }
+
+    /// The same, where the model must be new.
+    ///
+    /// # Errors
+    /// [`EngineError::Exists`] if its id is taken, and as [`Engine::plan_fit`].
+    fn plan_new(&self, manifest: &Manifest) -> Result<FitPlan, EngineError> {
+        match self.models.spec(&manifest.id) {
+            Ok(_) => Err(EngineError::Exists { what: "model", id: manifest.id.clone() }),
+            Err(_) => self.plan_fit(manifest),
+        }
+    }
+
+    /// What is asked of chips: these layers of the base model.
+    fn layers_of_chips(&self, plan: &FitPlan, pixels: &PixelOptions, layers: Vec<Layer>) -> Result<ScenePlan, EngineError> {
+        let model = ModelTask::find(plan.base.clone(), EMBEDDING)?;
+        let embedding = EmbeddingOptions { layers: Layers(layers), ..EmbeddingOptions::default() };
+        Ok(self.plan_scene(SceneRequest { model, pixels: pixels.clone(), embedding, limit: ObjectLimit::default() }))
     }
 
     /// Makes a head of features with labels, and registers the model that has it.
