@@ -45,10 +45,7 @@ impl Network {
     /// If tensors are missing or have the wrong shape, those of heads included (the error names each); if the specification
     /// cannot be built, a tensor cannot be read, or the device is out of memory.
     pub fn load(weights: Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
-        let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
-        let ops = OpsContext::new(device, dtype).map_err(device_error)?;
-        let variant = weights.fit(spec).variant;
-        Self::load_with(weights, spec, variant, ops)
+        Self::load_in(weights, spec, OpsContext::new(device, dtype))
     }
 
     /// As [`Network::load`], on a GPU without fused kernels: in plain operations, which they are compared with.
@@ -56,8 +53,11 @@ impl Network {
     /// # Errors
     /// As [`Network::load`].
     pub fn load_unfused(weights: Weights, spec: &ModelSpec, device: &Device, dtype: DType) -> Result<Self, LoadError> {
-        let device_error = |source| LoadError::Device { model: spec.id.clone(), source };
-        let ops = OpsContext::new(device, dtype).map_err(device_error)?.without_fusion();
+        Self::load_in(weights, spec, OpsContext::new(device, dtype).map(OpsContext::without_fusion))
+    }
+
+    fn load_in(weights: Weights, spec: &ModelSpec, ops: candle_core::Result<OpsContext>) -> Result<Self, LoadError> {
+        let ops = ops.map_err(|source| LoadError::Device { model: spec.id.clone(), source })?;
         let variant = weights.fit(spec).variant;
         Self::load_with(weights, spec, variant, ops)
     }
