@@ -1,8 +1,8 @@
 //! Operators that a GPU runs as one kernel where candle would launch many over intermediate copies.
 //!
-//! The kernels are CUDA C++ in `src/kernels/cuda`; [`launch`] describes how one is started, [`attention`] and [`rows`] are the
-//! operators, and [`trust`] compares each with its plain form when a model is loaded. Plain operations remain the reference,
-//! and what runs wherever a fused operator is not available, does not fit or is not trusted.
+//! The kernels are CUDA C++ in `src/kernels/cuda`; [`launch`] describes how one is started, [`operator`] makes that an operator of
+//! candle, [`attention`] and [`rows`] are those of networks, and [`trust`] compares each with its plain form when a model is loaded.
+//! Plain operations remain the reference, and what runs wherever a fused operator is not available, does not fit or is not trusted.
 
 mod attention;
 #[cfg(feature = "cuda")]
@@ -10,6 +10,7 @@ mod cuda;
 #[cfg(test)]
 mod emulator;
 mod launch;
+mod operator;
 mod rows;
 #[cfg(test)]
 mod tests;
