@@ -227,8 +227,6 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory(prefix="satlas-fleet-") as folder:
         work = pathlib.Path(folder)
-        # For the user of the services.
-        work.chmod(0o755)
         postgres = Postgres(work)
         bouncer = Pgbouncer(work, postgres)
         fleet = Fleet(arguments.program.resolve(), work, bouncer.url)

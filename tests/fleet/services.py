@@ -53,6 +53,8 @@ class Postgres:
         self.user, self.root = unprivileged(), work / "postgres"
         self.root.mkdir()
         if self.user:
+            # Temporary folders are their owner's alone, and the services' user has to pass.
+            work.chmod(0o755)
             shutil.chown(self.root, self.user)
         self.data, self.port = self.root / "data", free_port()
         self._do("initdb", "-D", self.data, "-A", "trust", "-U", "satlas", "-E", "UTF8", "--locale=C")

@@ -71,5 +71,4 @@ def main(work):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        pathlib.Path(folder).chmod(0o755)
         main(pathlib.Path(folder))
