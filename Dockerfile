@@ -3,6 +3,7 @@
 #   docker build -t satlas-serve .
 #   docker build -t satlas-serve:gpu --build-arg FEATURES=cuda --build-arg BUILD_IMAGE=nvidia/cuda:13.0.1-devel-ubuntu24.04 \
 #     --build-arg RUN_IMAGE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 .
+# With FEATURES=cudnn, the images are 13.0.1-cudnn-devel-ubuntu24.04 and 13.0.1-cudnn-runtime-ubuntu24.04.
 ARG BUILD_IMAGE=debian:13-slim
 ARG RUN_IMAGE=debian:13-slim
 

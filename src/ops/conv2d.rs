@@ -6,12 +6,14 @@
 //!
 //! In plain operations, 1x1 convolutions and those whose kernel is as large as their stride (patch embedding, patch merging)
 //! see every pixel once, so they are one matrix product. 3x3 convolutions that keep the map's size are one product over
-//! neighbours placed side by side. The others go to candle, which wants channels first.
+//! neighbours placed side by side. The others go to candle, which wants channels first. On a GPU, cuDNN takes both kinds if this build
+//! has it.
 
 use candle_core::{Result, Tensor};
 
 use super::activation::activate;
 use super::flat::{Flat, in_parts};
+use super::fused::{self, FusedConvolution, Subject};
 use super::{LayerActivation, Linear, OpsContext, kernel};
 use crate::kernels::{DirectConvolution, GatheredConvolution, Maps, Precision, Walk, Winograd};
 
@@ -20,7 +22,7 @@ use crate::kernels::{DirectConvolution, GatheredConvolution, Maps, Precision, Wa
 const LEAST_CHANNELS: usize = 16;
 
 /// How a square kernel moves over the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvShape {
     /// Side of the kernel.
     pub kernel: usize,
@@ -54,6 +56,8 @@ enum Conv2dForm {
     Neighbours { linear: Linear, activation: LayerActivation },
     /// candle's convolution; `weight` is `[out, in, k, k]`.
     Sliding { shape: ConvShape, weight: Tensor, bias: Option<Tensor>, activation: LayerActivation },
+    /// cuDNN's kernel.
+    Fused(FusedConvolution),
     /// A CPU kernel.
     Kernel { kernel: ConvKernel, inputs: usize, outputs: usize, activation: LayerActivation },
 }
@@ -91,6 +95,35 @@ impl Conv2d {
             let weight = weight.permute((0, 2, 3, 1))?.reshape((out, rows * cols * inputs))?;
             return Ok(Self(Conv2dForm::Patches { shape, linear: Linear::new(ops, &weight, bias, activation)? }));
         }
+        let plain = Self::over_neighbours_or_sliding(ops, weight, bias, shape, activation)?;
+        let Some(fused) = ops.fused() else { return Ok(plain) };
+        let Some(convolution) = FusedConvolution::new(ops, weight, bias, shape, activation)? else { return Ok(plain) };
+        let subject = Subject {
+            operator: "convolution",
+            sizes: vec![
+                inputs,
+                out,
+                shape.kernel,
+                shape.stride,
+                shape.padding,
+                usize::from(activation == LayerActivation::Relu),
+            ],
+        };
+        let sample = fused::sample(&[2, 9, 11, inputs], ops.device(), ops.dtype())?;
+        fused.choose(subject, plain, Self(Conv2dForm::Fused(convolution)), |conv| {
+            conv.forward_add(&sample, &conv.forward(&sample)?)
+        })
+    }
+
+    /// In plain operations, where kernels overlap or reach over the border.
+    fn over_neighbours_or_sliding(
+        ops: &OpsContext,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        shape: ConvShape,
+        activation: LayerActivation,
+    ) -> Result<Self> {
+        let (out, inputs, rows, cols) = weight.dims4()?;
         if shape == ConvShape::SAME_3X3 {
             let weight = weight.permute((0, 2, 3, 1))?.reshape((out, rows * cols * inputs))?;
             return Ok(Self(Conv2dForm::Neighbours {
@@ -108,10 +141,16 @@ impl Conv2d {
         match &self.0 {
             Conv2dForm::Patches { linear, .. } | Conv2dForm::Neighbours { linear, .. } => linear.bytes(),
             Conv2dForm::Sliding { weight, bias, .. } => OpsContext::bytes([weight].into_iter().chain(bias)),
+            Conv2dForm::Fused(convolution) => convolution.bytes(),
             Conv2dForm::Kernel { kernel: ConvKernel::Direct(layer), .. } => layer.bytes(),
             Conv2dForm::Kernel { kernel: ConvKernel::Winograd(layer), .. } => layer.bytes(),
             Conv2dForm::Kernel { kernel: ConvKernel::Gathered(layer), .. } => layer.bytes(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_fused(&self) -> bool {
+        matches!(self.0, Conv2dForm::Fused(_))
     }
 
     /// This convolution as a linear layer, if its kernel is 1x1 with stride 1.
@@ -133,6 +172,7 @@ impl Conv2d {
             Conv2dForm::Sliding { shape, weight, bias, activation } => {
                 activate(slide(x, *shape, weight, bias.as_ref())?, *activation)
             }
+            Conv2dForm::Fused(convolution) => convolution.forward(x, None),
             Conv2dForm::Kernel { kernel, inputs, outputs, activation } => {
                 let (maps, shape) = kernel.shapes(x, *inputs, *outputs)?;
                 kernel::map("conv2d", x, shape.to_vec(), |x| kernel.forward(x, maps, None, *activation))
@@ -153,6 +193,7 @@ impl Conv2d {
             Conv2dForm::Sliding { shape, weight, bias, activation } => {
                 activate((slide(x, *shape, weight, bias.as_ref())? + residual)?, *activation)
             }
+            Conv2dForm::Fused(convolution) => convolution.forward(x, Some(residual)),
             Conv2dForm::Kernel { kernel, inputs, outputs, activation } => {
                 let (maps, shape) = kernel.shapes(x, *inputs, *outputs)?;
                 if residual.dims() != shape {

@@ -1,12 +1,16 @@
 //! Operators that a GPU runs as one kernel where candle would launch many over intermediate copies.
 //!
 //! The kernels are CUDA C++ in `src/kernels/cuda`; [`launch`] describes how one is started, [`operator`] makes that an operator of
-//! candle, [`attention`] and [`rows`] are those of networks, and [`trust`] compares each with its plain form when a model is loaded.
+//! candle, [`attention`] and [`rows`] are those of networks. [`convolution`] has no kernel of ours: cuDNN runs it, in builds that have
+//! it. [`trust`] compares each with its plain form when a model is loaded.
 //! Plain operations remain the reference, and what runs wherever a fused operator is not available, does not fit or is not trusted.
 
 mod attention;
+mod convolution;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 #[cfg(test)]
 mod emulator;
 mod launch;
@@ -21,6 +25,7 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 
 pub(super) use attention::FusedAttention;
+pub(super) use convolution::FusedConvolution;
 #[cfg(test)]
 pub(crate) use emulator::kernels_can_be_emulated;
 pub(super) use rows::{bias_gelu, gelu_fits, norm_fits, residual_norm};

@@ -20,7 +20,7 @@ impl Launch {
 }
 
 /// The tensor without gaps, from a multiple of [`CHUNK_BYTES`] on.
-fn in_chunks(tensor: &Tensor) -> Result<Tensor> {
+pub(super) fn in_chunks(tensor: &Tensor) -> Result<Tensor> {
     let tensor = tensor.contiguous()?;
     let start = tensor.layout().start_offset() * tensor.dtype().size_in_bytes();
     if start.is_multiple_of(CHUNK_BYTES) { Ok(tensor) } else { tensor.force_contiguous() }

@@ -6,14 +6,15 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::launch::{Launch, int};
 use super::trust::difference;
 use super::{FusedOps, Subject, kernels_can_be_emulated, residual_norm, sample};
 use crate::ops::{
-    LayerActivation, LayerNorm, Linear, OpsContext, RowLayer, WindowAttention, WindowAttentionWeights, forward_rows,
+    Conv2d, ConvShape, LayerActivation, LayerNorm, Linear, OpsContext, RowLayer, WindowAttention, WindowAttentionWeights,
+    forward_rows,
 };
 
 const TYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
@@ -35,6 +36,18 @@ fn weights(shape: &[usize], most: f64) -> Tensor {
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// A tensor of candle's memory.
+pub(super) fn tensor_of(storage: &CpuStorage, layout: &Layout) -> Result<Tensor> {
+    let Some((start, end)) = layout.contiguous_offsets() else { candle_core::bail!("{layout:?} has gaps") };
+    let shape = layout.shape();
+    match storage {
+        CpuStorage::F32(values) => Tensor::from_slice(&values[start..end], shape, &Device::Cpu),
+        CpuStorage::BF16(values) => Tensor::from_slice(&values[start..end], shape, &Device::Cpu),
+        CpuStorage::F16(values) => Tensor::from_slice(&values[start..end], shape, &Device::Cpu),
+        _ => candle_core::bail!("activations are f32, bf16 or f16"),
+    }
 }
 
 /// Both forms of an operator, and their results.
@@ -191,6 +204,29 @@ fn bias_and_gelu_are_those_of_plain_operations() {
             compare(&what, dtype, load, |layer| layer.forward_add(&x, &residual), Linear::is_fused);
         }
     }
+}
+
+#[test]
+fn convolutions_by_cudnn_are_those_of_plain_operations() {
+    let shape = |kernel, stride, padding| ConvShape { kernel, stride, padding };
+    for shape in [ConvShape::SAME_3X3, shape(3, 2, 1), shape(7, 2, 3), shape(3, 1, 0)] {
+        for (activation, bias) in [(LayerActivation::Relu, true), (LayerActivation::None, false)] {
+            for dtype in TYPES {
+                let load = |ops: &OpsContext| {
+                    let (weight, bias) =
+                        (weights(&[5, 3, shape.kernel, shape.kernel], 0.4), bias.then(|| weights(&[5], 0.5)));
+                    Conv2d::new(ops, &weight, bias.as_ref(), shape, activation).unwrap()
+                };
+                // A part of a larger batch, so that the maps do not begin where their memory does.
+                let x = sample(&[3, 13, 8, 3], &Device::Cpu, dtype).unwrap().narrow(0, 1, 2).unwrap();
+                let run = |conv: &Conv2d| conv.forward_add(&x, &conv.forward(&x)?);
+                compare(&format!("{shape:?}"), dtype, load, run, Conv2d::is_fused);
+            }
+        }
+    }
+    let ops = OpsContext::emulated(DType::F32).unwrap();
+    let gelu = Conv2d::new(&ops, &weights(&[2, 2, 3, 3], 1.0), None, ConvShape::SAME_3X3, LayerActivation::Gelu);
+    assert!(!gelu.unwrap().is_fused());
 }
 
 #[test]
