@@ -41,7 +41,7 @@ impl ChipSearch {
         form
     }
 
-    /// The search with the vectors of the chips among its examples.
+    /// The search with the vectors of the chips among its examples, and warnings about their pixels.
     ///
     /// # Errors
     /// If what else is asked for cannot be read, a chip cannot be used, there are too many, or the network fails.
@@ -50,18 +50,23 @@ impl ChipSearch {
         (engine, limits): (&Arc<Engine>, Limits),
         plan: &ScenePlan,
         caller: &Caller,
-    ) -> Result<SimilarRequest, Problem> {
+    ) -> Result<(SimilarRequest, Vec<String>), Problem> {
         let search = self.search.map(UploadedFile::into_bytes).transpose()?;
         let search = search.map_or(Ok(SimilarSearch::default()), |text| {
             serde_json::from_slice(&text).map_err(|error| Problem::invalid(format!("the part search: {error}")))
         });
         let mut request = SimilarRequest::try_from(search?)?;
-        for (files, examples) in [(self.positive, &mut request.positive), (self.negative, &mut request.negative)] {
+        let mut warnings = Vec::new();
+        let kinds =
+            [("positive", self.positive, &mut request.positive), ("negative", self.negative, &mut request.negative)];
+        for (kind, files, examples) in kinds {
             if !files.is_empty() {
-                examples.extend(vectors((engine, limits), plan, caller, files).await?.into_iter().map(Example::Vector));
+                let (vectors, about) = vectors((engine, limits), plan, caller, files).await?;
+                examples.extend(vectors.into_iter().map(Example::Vector));
+                warnings.extend(about.into_iter().map(|warning| format!("{kind}: {warning}")));
             }
         }
-        Ok(request)
+        Ok((request, warnings))
     }
 }
 
@@ -81,13 +86,13 @@ pub(super) fn plan(
     Ok(engine.plan_scene(SceneRequest { model, pixels, embedding, limit: ObjectLimit::default() }))
 }
 
-/// The vector of each chip: the mean of the layer over it.
+/// The vector of each chip, the mean of the layer over it, and warnings about their pixels.
 async fn vectors(
     (engine, limits): (&Arc<Engine>, Limits),
     plan: &ScenePlan,
     caller: &Caller,
     files: Vec<UploadedFile>,
-) -> Result<Vec<Vec<f32>>, Problem> {
+) -> Result<(Vec<Vec<f32>>, Vec<String>), Problem> {
     let (files, _memory) = unpacked(engine, files, limits.max_bytes).await?;
     let chunks = upload::chunk_cache(engine.memory());
     let (of, planned) = (engine.clone(), plan.clone());
@@ -101,6 +106,7 @@ async fn vectors(
     };
     // The chips are read from the files until the last one is answered.
     let (chips, _files) = engine.read_upload(open).await?;
+    let warnings = chips.warnings().to_vec();
     let mut answers = engine.predict_chips(plan, caller, chips).await?;
     let mut vectors = Vec::new();
     while let Some(batch) = answers.next().await {
@@ -116,5 +122,5 @@ async fn vectors(
             })?);
         }
     }
-    Ok(vectors)
+    Ok((vectors, warnings))
 }

@@ -1,6 +1,6 @@
 //! Indexes over HTTP: made of tables, searched by examples, kept over a restart.
 
-use crate::common::{Reply, form, fresh, post_to, router_with, send, settings};
+use crate::common::{Reply, form, fresh, npy, post_to, router_with, send, settings};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -213,6 +213,10 @@ async fn chips_are_examples_by_the_model_of_the_index() {
         let lon = feature["geometry"]["coordinates"][0][0][0].as_f64().unwrap();
         assert!(lon > -18.0, "{feature}");
     }
+    assert!(land.json().get("warnings").is_none());
+    let dark = npy(&[3, 32, 32], &[0; 3 * 32 * 32]);
+    let warned = ask("sahara/search/chips", &[("positive", &desert), ("negative", &dark), few]).await.json();
+    assert!(warned["warnings"][0].as_str().unwrap().starts_with("negative: chip 0: All pixels are 0"), "{warned}");
     for (path, parts, status, told) in [
         ("sahara/search/chips", vec![("negative", &desert[..])], 400, "at least one"),
         ("sahara/search/chips", vec![("positive", &b"no raster"[..])], 415, "positive"),

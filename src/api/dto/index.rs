@@ -210,6 +210,9 @@ pub(crate) struct SimilarRows {
     kind: &'static str,
     /// The rows.
     features: Vec<SimilarRow>,
+    /// Warnings about suspicious pixels of chips; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// A row that was found.
@@ -241,14 +244,14 @@ pub(crate) struct SimilarRowProperties {
     datetime: Option<String>,
 }
 
-impl From<Vec<Found>> for SimilarRows {
-    fn from(found: Vec<Found>) -> Self {
+impl SimilarRows {
+    pub(crate) fn new(found: Vec<Found>, warnings: Vec<String>) -> Self {
         let feature = |Found { name, row, score, geometry, datetime }: Found| SimilarRow {
             kind: "Feature",
             id: name,
             geometry,
             properties: SimilarRowProperties { score, row, datetime: datetime.map(|time| time.to_string()) },
         };
-        Self { kind: "FeatureCollection", features: found.into_iter().map(feature).collect() }
+        Self { kind: "FeatureCollection", features: found.into_iter().map(feature).collect(), warnings }
     }
 }

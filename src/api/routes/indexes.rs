@@ -144,7 +144,7 @@ pub(super) async fn search_index(
     let index = state.engine().indexes().get(&index)?;
     let request = SimilarRequest::try_from(search)?;
     let found = state.engine().read_upload(move || index.similar(&request)).await?;
-    Ok(rows(found))
+    Ok(rows(found, Vec::new()))
 }
 
 /// Search an index by chips
@@ -168,12 +168,13 @@ pub(super) async fn search_index_by_chips(
     state.engine().check_batch(&plan, &caller)?;
     let limit = state.options().max_upload_bytes;
     let parts = upload::read_positions(FormParts::Examples, request, state.spool(), limit).await?;
-    let request = ChipSearch::of(parts).request((state.shared_engine(), state.limits()), &plan, &caller).await?;
+    let (request, warnings) =
+        ChipSearch::of(parts).request((state.shared_engine(), state.limits()), &plan, &caller).await?;
     let found = state.engine().read_upload(move || index.similar(&request)).await?;
-    Ok(rows(found))
+    Ok(rows(found, warnings))
 }
 
-fn rows(found: Vec<Found>) -> Response {
-    let rows = axum::Json(SimilarRows::from(found));
+fn rows(found: Vec<Found>, warnings: Vec<String>) -> Response {
+    let rows = axum::Json(SimilarRows::new(found, warnings));
     ([(header::CONTENT_TYPE, "application/geo+json")], rows).into_response()
 }
