@@ -79,6 +79,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     (
         "config",
         &[
+            "areas",
             "budget",
             "engine",
             "fleet",

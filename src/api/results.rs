@@ -1,7 +1,7 @@
 //! Where area jobs over HTTP may put their results: below one place that the operator names.
 
 use super::error::Problem;
-use crate::error::ErrorKind;
+use crate::areas::is_of_results;
 
 /// Most characters of a name.
 const MAX_NAME: usize = 200;
@@ -29,9 +29,16 @@ impl Results {
             return Err(Problem::invalid(detail));
         };
         if !is_plain(name) {
-            let needed =
-                "a name such as water/2024 is needed: letters, digits, _, - and . between slashes, none of them first";
-            return Err(Problem::new(ErrorKind::Invalid, format!("destination: found {name:?}; {needed}")));
+            let needed = format!(
+                "a name such as water/2024 of at most {MAX_NAME} characters is needed: letters, digits, _, - and . between slashes, none of \
+                 them first"
+            );
+            return Err(Problem::invalid(format!("destination: found {name:?}; {needed}")));
+        }
+        if let Some(part) = name.split('/').skip(1).find(|part| is_of_results(part)) {
+            let detail =
+                format!("destination: found {name:?}; results have a file or folder {part}, so another name is needed");
+            return Err(Problem::invalid(detail));
         }
         Ok(format!("{}/{name}", root.trim_end_matches('/')))
     }
@@ -62,6 +69,10 @@ mod tests {
         for name in ["", "/etc", "..", "a/../b", "a//b", ".hidden", "a b", "s3://other", "a\\b", &"a".repeat(201)] {
             assert!(results.place(name).unwrap_err().detail.contains("a name such as"), "{name}");
         }
+        for name in ["water/items/block-0000000-0000000.json", "water/collection.json", "a/rasters", "a/b/features/c"] {
+            assert!(results.place(name).unwrap_err().detail.contains("results have a file or folder"), "{name}");
+        }
+        assert!(results.place("items/2024").is_ok());
         for (place, is_there) in [
             ("s3://bucket/results/water/2024-06", true),
             ("s3://bucket/results", false),

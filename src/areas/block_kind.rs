@@ -1,6 +1,7 @@
 //! What the files of a job's blocks are.
 
 use super::error::AreaError;
+use super::names;
 use crate::outputs::Format;
 use crate::zoo::{Task, TaskType};
 
@@ -44,8 +45,8 @@ impl BlockKind {
     /// The folder that its files are in.
     pub(super) fn folder(self) -> &'static str {
         match self {
-            Self::Raster => "rasters",
-            Self::Table => "features",
+            Self::Raster => names::RASTERS,
+            Self::Table => names::FEATURES,
         }
     }
 

@@ -20,6 +20,26 @@ pub enum Destination {
     Bucket(Bucket),
 }
 
+/// True if a place begins as an address does.
+fn has_scheme(place: &str) -> bool {
+    // A single letter is a drive of Windows.
+    let is_scheme =
+        |scheme: &str| scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    place.split_once(":/").is_some_and(|(scheme, _)| is_scheme(scheme))
+}
+
+/// Refuses what is no path of a folder.
+fn check_folder(place: &str) -> Result<(), AreaError> {
+    let needed = "a path, or a location that begins with s3://, gs:// or az://, is needed";
+    if has_scheme(place) || place.trim().is_empty() {
+        return Err(AreaError::Invalid { detail: format!("destination: found {place:?}; {needed}") });
+    }
+    if Path::new(place).is_file() {
+        return Err(AreaError::Invalid { detail: format!("destination: found the file {place:?}; a folder is needed") });
+    }
+    Ok(())
+}
+
 impl Destination {
     /// What an operator has written: a path, or a location such as `s3://bucket/prefix`. A folder is made if it does not exist.
     ///
@@ -29,12 +49,26 @@ impl Destination {
         if is_remote(place) {
             return Ok(Self::Bucket(Bucket::open(place, &ObjectStores::from_environment())?));
         }
+        check_folder(place)?;
         Ok(Self::Folder(Folder::open(Path::new(place))?))
+    }
+
+    /// Whether a place can be one, so that a mistake shows before there are results: nothing is made or asked.
+    ///
+    /// # Errors
+    /// If its scheme is not known, or there is a file.
+    pub fn check(place: &str) -> Result<(), AreaError> {
+        if is_remote(place) {
+            Ok(Bucket::open(place, &ObjectStores::from_environment()).map(drop)?)
+        } else {
+            check_folder(place)
+        }
     }
 
     /// `place` as it is meant in a file: a relative path lies beside it.
     pub fn beside(file: &Path, place: String) -> String {
-        if is_remote(&place) {
+        // What is no path stays as it is, for `open` to refuse it.
+        if is_remote(&place) || has_scheme(&place) {
             return place;
         }
         let path = file.parent().map_or_else(|| PathBuf::from(&place), |parent| parent.join(&place));
@@ -129,5 +163,27 @@ impl Destination {
         if let Self::Folder(files) = self {
             files.clean();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_that_is_not_known_is_no_folder() {
+        for place in ["gcs://bucket/results", "s3:/bucket/results", "ftp://host/results", "file:///results", "", " "] {
+            let error = Destination::check(place).unwrap_err().to_string();
+            assert!(error.contains("s3://, gs:// or az://"), "{place}: {error}");
+            assert!(Destination::open(place).is_err(), "{place}");
+        }
+        let job = Path::new("jobs/water.json");
+        assert_eq!(Destination::beside(job, "gcs://bucket/results".to_owned()), "gcs://bucket/results");
+        assert_eq!(Destination::beside(job, "results".to_owned()), "jobs/results");
+        for place in ["results/2024", "/mnt/results", "C:/results", "a:b", "s3://bucket/results"] {
+            Destination::check(place).unwrap();
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(Destination::check(&file.path().to_string_lossy()).unwrap_err().to_string().contains("a folder is needed"));
     }
 }

@@ -7,11 +7,9 @@ use super::block_kind::BlockKind;
 use super::destination::Destination;
 use super::error::AreaError;
 use super::job::AreaJob;
+use super::names;
 use crate::engine::{Area, Caller, CellEncoding, Class, EncodingOptions, Engine};
 use crate::prediction::CellPrecision;
-
-/// The file in the folder of results.
-pub(super) const FILE: &str = "encoding.json";
 
 /// What has to be found from a sample; `None` if nothing has.
 pub(super) fn options(job: &AreaJob) -> Option<EncodingOptions> {
@@ -33,13 +31,14 @@ pub(super) async fn agreed(
 ) -> Result<Option<Arc<CellEncoding>>, AreaError> {
     let Some(options) = options(job) else { return Ok(None) };
     let find = async || {
-        if destination.read(FILE).await?.is_none() {
+        if destination.read(names::ENCODING).await?.is_none() {
             let found = engine.cell_encoding(&job.scene, (area, &Caller::patient(Class::Job)), options).await?;
             let text = serde_json::to_vec(&found).map_err(|error| AreaError::Invalid { detail: error.to_string() })?;
-            destination.put_new(FILE, text).await?;
+            destination.put_new(names::ENCODING, text).await?;
         }
-        let text = destination.read(FILE).await?.unwrap_or_default();
-        let detail = |error| format!("the destination's {FILE} cannot be read ({error}); an empty folder is needed");
+        let text = destination.read(names::ENCODING).await?.unwrap_or_default();
+        let detail =
+            |error| format!("the destination's {} cannot be read ({error}); an empty folder is needed", names::ENCODING);
         serde_json::from_slice(&text).map(Arc::new).map_err(|error| AreaError::Conflict { detail: detail(error) })
     };
     Ok(Some(job.encoding.get_or_try_init(find).await?.clone()))

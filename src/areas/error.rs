@@ -26,8 +26,8 @@ pub enum AreaError {
     /// There are more blocks than a plan may have.
     #[error("the area has {found} blocks, and the limit is {limit}; a larger block_px or a smaller area is needed")]
     TooManyBlocks {
-        /// Blocks found.
-        found: usize,
+        /// How many were found.
+        found: String,
         /// Most blocks.
         limit: usize,
     },

@@ -30,7 +30,7 @@ impl Folder {
 
     /// True if there is a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.root.join(name).exists()
+        self.root.join(name).is_file()
     }
 
     /// Where a file of this name lies.
@@ -49,8 +49,11 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashSet::new()),
             Err(error) => return Err(failed(error)),
         };
-        let name = |entry: io::Result<std::fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
-        entries.map(name).collect::<io::Result<_>>().map_err(failed)
+        let name = |entry: io::Result<std::fs::DirEntry>| {
+            let entry = entry?;
+            Ok((!entry.file_type()?.is_dir()).then(|| entry.file_name().to_string_lossy().into_owned()))
+        };
+        entries.filter_map(|entry| name(entry).transpose()).collect::<io::Result<_>>().map_err(failed)
     }
 
     /// The names of all files, in order.
@@ -102,9 +105,9 @@ impl Folder {
         let target = self.root.join(name);
         let put = |unfinished: &Path| match std::fs::hard_link(unfinished, &target) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(_) if target.is_file() => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
             // Some file systems have no links. Two that come at once both write the same.
-            Err(_) if target.exists() => Ok(false),
             Err(_) => std::fs::rename(unfinished, &target).map(|()| true),
         };
         self.written(name, bytes, put).map_err(AreaError::io(format!("writing {}", target.display())))
@@ -172,6 +175,10 @@ mod tests {
         assert_eq!(folder.read("x/1").unwrap().unwrap(), b"third");
         folder.remove("x/1");
         assert_eq!(folder.read("x/1").unwrap(), None);
+        std::fs::create_dir(folder.path("x/2")).unwrap();
+        assert!(!folder.has("x/2") && folder.names_in("x").unwrap().is_empty(), "a folder is no file");
+        assert!(folder.put_new("x/2", b"file").is_err());
+        std::fs::remove_dir(folder.path("x/2")).unwrap();
         folder.clean();
         assert_eq!(std::fs::read_dir(root.path().join("a/b")).unwrap().count(), 1, "nothing but x");
     }

@@ -12,7 +12,7 @@
 //! | `block_kind` | what the files of blocks are |
 //! | `block` | one block from imagery to the bytes of its file |
 //! | `encoding` | how the cells of embeddings are stored in all blocks |
-//! | `destination`, `folder` | where files go: each put there once |
+//! | `destination`, `folder`, `names` | where files go: each put there once |
 //! | `result_file` | one of those files, read in pieces |
 //! | `run` | the blocks of a shard, one after the other |
 //! | `archive` | the folder as one file |
@@ -31,6 +31,7 @@ mod map;
 mod map_features;
 mod map_rasters;
 mod mosaic;
+mod names;
 mod plan;
 mod pmtiles;
 mod result_file;
@@ -46,6 +47,7 @@ pub use error::AreaError;
 pub use folder::Folder;
 pub use job::{AreaJob, BlockOptions};
 pub use map::{MapReport, write_map};
+pub(crate) use names::is_of_results;
 pub use plan::{AreaPlan, Block, Estimate};
 pub use result_file::ResultFile;
 pub use run::{FailedBlock, Progress, Report, RunOptions, run};

@@ -69,27 +69,34 @@ impl AreaPlan {
     /// Opens the job's source and model, and divides its area. The area is returned with the plan.
     ///
     /// # Errors
-    /// If the source, the model or the grid cannot be had, or there are too many blocks.
+    /// If the source, the model or the grid cannot be had, the area holds no pixel, or there are too many blocks.
     pub async fn new(engine: &Engine, job: &AreaJob) -> Result<(Self, Area), AreaError> {
         let area = engine.plan_area(&job.scene, job.request.clone()).await?;
         let weights = engine.weights_revision(&job.scene).await?;
         let Georef { crs, transform: t, width, height } = area.grid().clone();
-        let most = width.div_ceil(job.block_px).saturating_mul(height.div_ceil(job.block_px));
-        // Refused before the blocks are listed; those that a polygon leaves out do not count below.
-        if most > 100 * MAX_BLOCKS {
-            return Err(AreaError::TooManyBlocks { found: most, limit: MAX_BLOCKS });
+        // Refused before any are listed; those that a polygon leaves out do not count below.
+        let most = area.box_blocks(job.block_px);
+        if most > if area.is_box() { MAX_BLOCKS } else { 100 * MAX_BLOCKS } {
+            return Err(AreaError::TooManyBlocks { found: most.to_string(), limit: MAX_BLOCKS });
         }
         check_cells(job, &area)?;
         let (divided, block_px) = (area.clone(), job.block_px);
         let counted = tokio::task::spawn_blocking(move || {
-            let parts = divided.blocks(block_px);
+            let parts = divided.blocks(block_px, MAX_BLOCKS + 1);
             if parts.len() > MAX_BLOCKS {
-                return Err(AreaError::TooManyBlocks { found: parts.len(), limit: MAX_BLOCKS });
+                return Err(AreaError::TooManyBlocks { found: format!("more than {MAX_BLOCKS}"), limit: MAX_BLOCKS });
             }
             let windows = parts.iter().map(|(cols, rows)| divided.block(cols.clone(), rows.clone()).window_count()).sum();
             Ok((parts, windows))
         });
         let (parts, windows) = counted.await.map_err(|_| EngineError::Panicked)??;
+        if parts.is_empty() {
+            let detail = format!(
+                "the area holds no pixel: of the grid's {width} x {height} pixels around it, none has its centre in it; a larger area, or \
+                 a smaller pixel_size, is needed"
+            );
+            return Err(AreaError::Invalid { detail });
+        }
         if let Some((cols, rows)) = parts.iter().max_by_key(|(cols, rows)| cols.len() * rows.len()) {
             engine.check_area_size(&job.scene, &area.block(cols.clone(), rows.clone()), &*job.sink())?;
         }

@@ -13,7 +13,7 @@ use super::error::AreaError;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
 use super::shard::Shard;
-use super::{encoding, mosaic, stac};
+use super::{encoding, mosaic, names, stac};
 use crate::engine::{Area, Engine};
 use crate::error::ErrorKind;
 
@@ -136,16 +136,11 @@ pub async fn run(
     };
     let seconds = started.elapsed().as_secs_f64();
     let report = Report { state, blocks: plan.blocks.len(), done, made, failed, seconds, warnings };
-    destination.replace("report.json", json!(report).to_string()).await?;
+    destination.replace(names::REPORT, json!(report).to_string()).await?;
     if done == plan.blocks.len() {
         destination.clean().await;
     }
     Ok(report)
-}
-
-/// The file that says why a block failed.
-fn failure_name(block: &str) -> String {
-    format!("failed/{block}.json")
 }
 
 /// Writes down why a block failed.
@@ -154,7 +149,7 @@ fn failure_name(block: &str) -> String {
 /// If the destination cannot be written.
 pub(crate) async fn note_failure(block: &str, reason: String, destination: &Destination) -> Result<FailedBlock, AreaError> {
     let failure = FailedBlock { block: block.to_owned(), reason };
-    destination.replace(&failure_name(block), json!(failure).to_string()).await?;
+    destination.replace(&names::failure(block), json!(failure).to_string()).await?;
     Ok(failure)
 }
 
@@ -163,7 +158,7 @@ pub(crate) async fn note_failure(block: &str, reason: String, destination: &Dest
 /// # Errors
 /// If the destination cannot be asked.
 pub(crate) async fn is_made(block: &Block, destination: &Destination) -> Result<bool, AreaError> {
-    destination.has(&stac::item_name(&block.name)).await
+    destination.has(&names::item(&block.name)).await
 }
 
 /// The plan that the destination holds, which is put there first if it holds none.
@@ -171,14 +166,13 @@ pub(crate) async fn is_made(block: &Block, destination: &Destination) -> Result<
 /// # Errors
 /// If it holds that of another job, or cannot be written.
 pub(crate) async fn agreed(plan: &AreaPlan, destination: &Destination) -> Result<AreaPlan, AreaError> {
-    const PLAN: &str = "plan.json";
-    let found = match destination.read(PLAN).await? {
+    let found = match destination.read(names::PLAN).await? {
         Some(found) => found,
         None => {
             let text = serde_json::to_vec_pretty(plan).map_err(|error| AreaError::Invalid { detail: error.to_string() })?;
-            destination.put_new(PLAN, text).await?;
+            destination.put_new(names::PLAN, text).await?;
             // That of another run may have come first.
-            destination.read(PLAN).await?.unwrap_or_default()
+            destination.read(names::PLAN).await?.unwrap_or_default()
         }
     };
     let conflict = |what: &str| AreaError::Conflict {
@@ -229,14 +223,14 @@ pub(crate) async fn make(
     };
     let item = stac::item((job, plan, area), block, encoding.as_deref(), &warnings);
     destination.put_new(&job.kind.file(&block.name), bytes).await?;
-    destination.put_new(&stac::item_name(&block.name), item.to_string()).await?;
-    destination.remove(&failure_name(&block.name)).await;
+    destination.put_new(&names::item(&block.name), item.to_string()).await?;
+    destination.remove(&names::failure(&block.name)).await;
     Ok(warnings)
 }
 
 /// The blocks that are there: those with an item.
 async fn done_blocks(destination: &Destination) -> Result<HashSet<String>, AreaError> {
-    let items = destination.names(stac::ITEMS).await?;
+    let items = destination.names(names::ITEMS).await?;
     Ok(items.iter().filter_map(|item| Some(item.strip_suffix(".json")?.to_owned())).collect())
 }
 
@@ -253,10 +247,10 @@ pub(crate) async fn cover(
     loop {
         let blocks: Vec<&Block> = plan.blocks.iter().filter(|block| there.contains(&block.name)).collect();
         let collection = stac::collection((job, plan, area), &blocks);
-        destination.replace("collection.json", collection.to_string()).await?;
+        destination.replace(names::COLLECTION, collection.to_string()).await?;
         if mosaic::exists(job, plan) {
             let encoding = encoding::agreed(engine, (job, area), destination).await?;
-            destination.replace("mosaic.vrt", mosaic::vrt((job, plan), &blocks, encoding.as_deref())).await?;
+            destination.replace(names::MOSAIC, mosaic::vrt((job, plan), &blocks, encoding.as_deref())).await?;
         }
         // A run beside this one may have come to its end meanwhile, and then been written over.
         let now = done_blocks(destination).await?;

@@ -6,20 +6,12 @@ use super::block_kind::BlockKind;
 use super::job::AreaJob;
 use super::plan::{AreaPlan, Block};
 use super::stac_embeddings::{ASSET, EMBEDDINGS, bands};
-use super::{encoding, mosaic, stac_embeddings};
+use super::{encoding, mosaic, names, stac_embeddings};
 use crate::engine::{Area, CellEncoding};
 
 const VERSION: &str = "1.1.0";
 const PROJECTION: &str = "https://stac-extensions.github.io/projection/v2.0.0/schema.json";
 const CLASSIFICATION: &str = "https://stac-extensions.github.io/classification/v2.0.0/schema.json";
-
-/// The folder of the items.
-pub(super) const ITEMS: &str = "items";
-
-/// The file of a block's item, which is written when the block is whole.
-pub(super) fn item_name(block: &str) -> String {
-    format!("{ITEMS}/{block}.json")
-}
 
 /// The item of a block.
 pub(super) fn item(
@@ -62,6 +54,7 @@ pub(super) fn item(
             })
             .collect();
     }
+    let collection = format!("../{}", names::COLLECTION);
     let mut item = json!({
         "type": "Feature",
         "stac_version": VERSION,
@@ -79,9 +72,9 @@ pub(super) fn item(
             "satlas:warnings": warnings,
         },
         "links": [
-            {"rel": "root", "href": "../collection.json", "type": "application/json"},
-            {"rel": "parent", "href": "../collection.json", "type": "application/json"},
-            {"rel": "collection", "href": "../collection.json", "type": "application/json"},
+            {"rel": "root", "href": collection, "type": "application/json"},
+            {"rel": "parent", "href": collection, "type": "application/json"},
+            {"rel": "collection", "href": collection, "type": "application/json"},
         ],
         "assets": {if cells.is_some() { ASSET } else { "data" }: data},
     });
@@ -105,9 +98,9 @@ pub(super) fn collection((job, plan, area): (&AreaJob, &AreaPlan, &Area), blocks
     let around = around.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]);
     let [west, south, east, north] = around.unwrap_or([-180.0, -90.0, 180.0, 90.0]);
     let east = if east > 180.0 { east - 360.0 } else { east };
-    let mut links = vec![json!({"rel": "root", "href": "./collection.json", "type": "application/json"})];
+    let mut links = vec![json!({"rel": "root", "href": format!("./{}", names::COLLECTION), "type": "application/json"})];
     links.extend(blocks.iter().map(
-        |block| json!({"rel": "item", "href": format!("./{}", item_name(&block.name)), "type": "application/geo+json"}),
+        |block| json!({"rel": "item", "href": format!("./{}", names::item(&block.name)), "type": "application/geo+json"}),
     ));
     let mut collection = json!({
         "type": "Collection",
@@ -132,7 +125,7 @@ pub(super) fn collection((job, plan, area): (&AreaJob, &AreaPlan, &Area), blocks
     }
     if encoding::options(job).is_some() {
         collection["assets"]["encoding"] = json!({
-            "href": format!("./{}", encoding::FILE),
+            "href": format!("./{}", names::ENCODING),
             "type": "application/json",
             "roles": ["metadata"],
             "title": "What was done to the vectors before they were stored",
@@ -140,7 +133,7 @@ pub(super) fn collection((job, plan, area): (&AreaJob, &AreaPlan, &Area), blocks
     }
     if mosaic::exists(job, plan) {
         collection["assets"]["mosaic"] = json!({
-            "href": "./mosaic.vrt",
+            "href": format!("./{}", names::MOSAIC),
             "type": "application/xml",
             "roles": ["data"],
             "title": "All blocks as one raster, for GDAL and QGIS",

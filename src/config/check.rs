@@ -1,6 +1,7 @@
 //! The bounds of values.
 
 use super::{ConfigError, NO_ORIGIN, ServerSettings};
+use crate::areas::Destination;
 
 /// Side of the windows' raster: a tile of 512 px must fit into one window.
 const WINDOW_STEP_PX: usize = 512;
@@ -78,6 +79,10 @@ pub(super) fn check(server: &ServerSettings) -> Result<(), ConfigError> {
     let is_odd = |host: &&String| host.contains(['/', '@', '?', '#', ' ']) || host.trim_start_matches("*.").contains('*');
     if let Some(host) = server.remote.allow_host.iter().filter(|host| *host != "*").find(is_odd) {
         return invalid("allow-host", host, "a host such as example.org, *.example.org or *");
+    }
+    if let Some(Err(error)) = server.result_root.as_deref().map(Destination::check) {
+        let needed = "a folder, or a prefix of a bucket such as s3://bucket/results,";
+        return invalid("result-root", &format!("a place that cannot be used ({error})"), needed);
     }
     if let Some(root) = server.source_root.as_ref().filter(|root| !root.is_dir()) {
         return invalid("source-root", &root.display(), "a directory that exists");

@@ -125,13 +125,26 @@ impl Area {
         &self.source.version
     }
 
-    /// The blocks of about `block_px` x `block_px` that the whole area consists of, row by row: their columns and rows. Of those that
-    /// a polygon does not touch, none is returned.
-    pub fn blocks(&self, block_px: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    /// How many blocks of about `block_px` x `block_px` the box around the area has. An area that is a box has all of them.
+    pub fn box_blocks(&self, block_px: usize) -> usize {
+        let count = |length| blocks(length, block_px, self.windows).len();
+        count(self.grid.width).saturating_mul(count(self.grid.height))
+    }
+
+    /// Whether the area is a box.
+    pub fn is_box(&self) -> bool {
+        self.outline.is_none()
+    }
+
+    /// The first `most` blocks of about `block_px` x `block_px` that the whole area consists of, row by row: their columns and rows. Of
+    /// those that a polygon does not touch, none is returned.
+    pub fn blocks(&self, block_px: usize, most: usize) -> Vec<(Range<usize>, Range<usize>)> {
         let across = blocks(self.grid.width, block_px, self.windows);
         let down = blocks(self.grid.height, block_px, self.windows);
         let all = down.iter().flat_map(|rows| across.iter().map(move |cols| (cols.clone(), rows.clone())));
-        all.filter(|(cols, rows)| self.outline.as_ref().is_none_or(|outline| outline.meets(cols, rows))).collect()
+        all.filter(|(cols, rows)| self.outline.as_ref().is_none_or(|outline| outline.meets(cols, rows)))
+            .take(most)
+            .collect()
     }
 
     /// The size of its windows.

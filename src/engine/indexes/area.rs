@@ -70,7 +70,7 @@ impl Engine {
         let area = self.plan_area_index(&request).await?;
         let (indexes, id, title) = (self.indexes.clone(), request.id.clone(), request.title.clone());
         let mut new = blocking(move || indexes.begin(&id, title)).await?;
-        let blocks = area.blocks(BLOCK_PX);
+        let blocks = area.blocks(BLOCK_PX, usize::MAX);
         report(0, blocks.len());
         for (done, (cols, rows)) in blocks.iter().enumerate() {
             let block = area.block(cols.clone(), rows.clone());
