@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::area::{self, Job};
 use super::{CommandError, engine_config, print, progress_bar, runtime};
 use crate::api;
-use crate::config::{Config, EngineSettings, Given, ServerSettings, Span};
+use crate::config::{Config, EngineSettings, Given, SecretValue, ServerSettings, Span};
 use crate::engine::Engine;
 use crate::fleet::{self, BlockQueue, DatabaseUrl, FleetJob, JobId, Worker, WorkerOptions};
 use crate::server::{self, WorkerServer};
@@ -23,7 +23,7 @@ const MOST_LISTED: u32 = 1000;
 #[derive(Args)]
 struct DatabaseArgs {
     /// Where jobs are kept: postgres://USER:PASSWORD@HOST:PORT/DATABASE with pgmq for many machines, or sqlite:FILE for one
-    #[arg(long, value_name = "URL", env = "SATLAS_DATABASE_URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "SATLAS_DATABASE_URL", hide_env_values = true, value_parser = SecretValue::<DatabaseUrl>::parser())]
     database_url: DatabaseUrl,
 }
 

@@ -26,6 +26,7 @@ mod check;
 mod error;
 mod layers;
 mod options;
+mod secret;
 mod settings;
 mod sources;
 mod units;
@@ -35,6 +36,7 @@ use std::net::SocketAddr;
 
 pub use error::ConfigError;
 pub use layers::Given;
+pub(crate) use secret::SecretValue;
 pub use settings::{EngineSettings, RemoteSettings, ServerSettings};
 pub use units::{ByteSize, Span};
 pub use weights_choice::WeightsChoice;

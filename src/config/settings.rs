@@ -8,6 +8,7 @@ use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
 use super::layers::defaults;
+use super::secret::SecretValue;
 use super::units::{ByteSize, Span};
 use super::weights_choice::WeightsChoice;
 use crate::engine::{DeviceChoices, DtypeChoice};
@@ -150,10 +151,10 @@ pub struct ServerSettings {
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub tile_memory: ByteSize,
     /// Share sources by reference, registered models and area jobs that have a destination with other servers and workers through this database: postgres://USER:PASSWORD@HOST:PORT/DATABASE; sqlite:FILE shares jobs with the workers of one machine
-    #[arg(long, value_name = "URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", hide_env_values = true, value_parser = SecretValue::<DatabaseUrl>::parser())]
     pub database_url: Option<DatabaseUrl>,
     /// Share encoded tiles with other servers through the Redis or Valkey at this address: redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS
-    #[arg(long, value_name = "URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", hide_env_values = true, value_parser = SecretValue::<RedisUrl>::parser())]
     pub redis_url: Option<RedisUrl>,
     /// Largest tile that is shared
     #[arg(long, default_value = "1MiB", value_name = "SIZE")]

@@ -77,7 +77,7 @@ fn the_printed_configuration_can_be_read_again_and_hides_keys() {
     let shared = resolve(&["--redis-url", "redis://me:correct-horse@cache:6379/1"]).unwrap().to_toml().unwrap();
     assert!(shared.contains("redis://:********@cache:6379/1") && !shared.contains("correct-horse"), "{shared}");
     let database = resolve(&["--database-url", "postgres://me:correct-horse@db/satlas"]).unwrap().to_toml().unwrap();
-    assert!(database.contains("postgres://********@db/satlas") && !database.contains("correct-horse"), "{database}");
+    assert!(database.contains("postgres://********@db:5432/satlas") && !database.contains("correct-horse"), "{database}");
     let again = resolve(&["--config", file(&printed).path().to_str().unwrap()]).unwrap();
     let server = ServerSettings { api_key: config.server.api_key.clone(), ..again.server };
     assert_eq!(Config { server, ..again }, config);

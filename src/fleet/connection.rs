@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Config, Row};
@@ -59,7 +59,13 @@ impl Connection {
     /// # Errors
     /// If there is none in time.
     pub(super) async fn take(&self) -> Result<Object, FleetError> {
-        self.pool.get().await.map_err(|error| FleetError::database(&error))
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => FleetError::database(&error),
+            PoolError::Timeout(_) => {
+                FleetError::Database { reason: format!("no connection within {} s", PATIENCE.as_secs()) }
+            }
+            error => FleetError::database(&error),
+        })
     }
 
     /// The rows of one statement, which is a transaction of its own.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio_postgres::config::Host;
 
 use super::connection::Connection;
 use super::documents::PostgresDocuments;
@@ -85,12 +86,19 @@ impl DatabaseUrl {
     pub fn hidden(&self) -> Self {
         let text = match &self.database {
             Database::Sqlite(_) => self.text.clone(),
-            // The part before the host, and parameters, one of which may be a password.
-            Database::Postgres(_) => {
-                let (scheme, rest) = self.text.split_once("://").unwrap_or(("postgres", &self.text));
-                let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-                let place = place.split_once('?').map_or(place, |(place, _)| place);
-                format!("{scheme}://{}{place}", if rest.contains('@') { "********@" } else { "" })
+            // As it was understood: what stands before the host or among the parameters may be a password.
+            Database::Postgres(config) => {
+                // One for all hosts, or one for each, or none.
+                let port = |number: usize| config.get_ports().get(number).or(config.get_ports().last());
+                let host = |(number, host): (usize, &Host)| match host {
+                    Host::Tcp(name) => port(number).map_or_else(|| name.clone(), |port| format!("{name}:{port}")),
+                    #[cfg(unix)]
+                    Host::Unix(path) => path.display().to_string(),
+                };
+                let hosts: Vec<String> = config.get_hosts().iter().enumerate().map(host).collect();
+                let has_login = config.get_user().is_some() || config.get_password().is_some();
+                let login = if has_login { "********@" } else { "" };
+                format!("postgres://{login}{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default())
             }
         };
         Self { text, ..self.clone() }
@@ -150,6 +158,8 @@ mod tests {
             assert!(hidden.contains("********@h") && !hidden.contains("secret"), "{hidden}");
             assert_eq!(String::from(url), text);
         }
+        let hidden = "postgres://u@h,i:7/d?password=sec@ret".parse::<DatabaseUrl>().map(|url| String::from(url.hidden()));
+        assert!(hidden.is_ok_and(|hidden| !hidden.contains("ret") && hidden.contains("/d")));
         for text in ["", "jobs.db", "sqlite:", "mysql://u:secret@h", "postgres://u:secret@h:x", "u:secret@h"] {
             let error = text.parse::<DatabaseUrl>().unwrap_err().to_string();
             assert!(error.contains("sqlite:FILE") && !error.contains("secret"), "{error}");
