@@ -233,7 +233,7 @@ class Client:
     def __init__(self, fuzz, number):
         self.fuzz, self.seeds, self.server = fuzz, fuzz.seeds, fuzz.server
         self.rng = random.Random("%d-%d" % (fuzz.seed, number))
-        self.socket = None
+        self.socket, self.before = None, b""
 
     def run(self, count):
         for _ in range(count):
@@ -338,13 +338,16 @@ class Client:
 
     def send(self, operation, method, wire, is_framed):
         started = time.monotonic()
+        # What came before on the same connection, which may be why this one ends without an answer.
+        before = self.before if self.socket else b""
         try:
             status, answer = self.exchange(method, wire, is_framed)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             status, answer = type(error).__name__, None
         taken = time.monotonic() - started
-        self.fuzz.note(operation, status, answer, taken, wire, is_framed)
+        self.before = wire
+        self.fuzz.note(operation, status, answer, taken, (before, wire), is_framed)
 
     def exchange(self, method, wire, is_framed):
         if self.socket is None:
@@ -385,7 +388,7 @@ class Fuzz:
         self.findings = []
         self.jobs = collections.deque(maxlen=50)
 
-    def note(self, operation, status, answer, taken, wire, is_framed):
+    def note(self, operation, status, answer, taken, wires, is_framed):
         with self.lock:
             self.counts[operation][status] += 1
             self.slowest[operation] = max(self.slowest[operation], taken)
@@ -400,8 +403,9 @@ class Fuzz:
             if not is_fault and taken <= LATEST_S:
                 return
             path = os.path.join(self.folder, "%d.http" % len(self.findings))
-            with open(path, "wb") as file:
-                file.write(wire)
+            for name, wire in zip((path + ".before", path), wires):
+                with open(name, "wb") as file:
+                    file.write(wire)
             said = getattr(answer, "body", b"")[:300]
             self.findings.append("%s: %s after %.1f s, %s: %s" % (operation, status, taken, path, said))
             print(self.findings[-1], file=sys.stderr, flush=True)

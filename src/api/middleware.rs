@@ -39,12 +39,12 @@ pub(super) struct RequestId(pub String);
 
 /// The outermost layer: gives the request its id, logs and measures it, and turns a [`Problem`] into JSON.
 pub(super) async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let mut request = drain::drain_unread(request);
+    let (mut request, sent) = drain::drain_unread(request);
     gate::drop_untrusted(&mut request, state.options());
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.clone()));
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
     let prefix = PathPrefix::of(request.headers());
     let started = Instant::now();
     let mut response = match check_host(&request) {
@@ -59,6 +59,7 @@ pub(super) async fn observe(State(state): State<AppState>, request: Request, nex
         response = as_json(&problem, &id, &prefix, response.headers().clone());
     }
     complete_headers(response.headers_mut(), &prefix);
+    sent.close_unsent(version, response.headers_mut());
     if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         // The length of an empty stream is unknown, so that no `Content-Length: 0` is added, which RFC 9110, 8.6 forbids here.
         *response.body_mut() = Body::from_stream(futures::stream::empty::<Result<Bytes, Infallible>>());
