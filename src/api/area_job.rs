@@ -33,14 +33,18 @@ pub(crate) fn area_job(engine: &Engine, text: Map<String, Value>) -> Result<(Are
     // The same job at another place has the same results.
     kept.remove("destination");
     let (own, others): (Map<_, _>, Map<_, _>) = text.into_iter().partition(|(name, _)| MEMBERS.contains(&name.as_str()));
-    let JobMembers { model, task, block_px, destination, format, pca } =
-        serde_json::from_value(own.into()).map_err(|error| Problem::invalid(format!("the job: {error}")))?;
+    let JobMembers { model, task, block_px, destination, format, pca } = serde_path_to_error::deserialize(Value::from(own))
+        .map_err(|error| {
+            // Rust's word for it says nothing to others.
+            Problem::invalid(format!("{}: {}", error.path(), error.inner()).replace("usize", "a whole number"))
+        })?;
     let needed =
         |name: &str| Problem::invalid(format!("{name}: found none; a job needs model, task, source and bbox or geometry"));
     let (model, task) = (model.ok_or_else(|| needed("model"))?, task.ok_or_else(|| needed("task"))?);
     let (area, options) = AreaParams::split(others)?;
+    let known = [&MEMBERS[..], &AreaParams::MEMBERS].concat();
     let Query((pixels, embedding, cells, render)) =
-        Query::<(PixelParams, EmbeddingParams, CellParams, RenderParams)>::of(&options)?;
+        Query::<(PixelParams, EmbeddingParams, CellParams, RenderParams)>::beside(&known, &options)?;
     let model = engine.models().task(&model, &task)?;
     let mut render = render.options(&model.task)?;
     render.precision = cells.precision()?;

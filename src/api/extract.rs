@@ -113,8 +113,16 @@ macro_rules! query_of_groups {
             /// # Errors
             /// As of a query.
             pub(super) fn of(pairs: &[(String, String)]) -> Result<Self, Problem> {
+                Self::beside(&[], pairs)
+            }
+
+            /// As [`of`](Self::of), where there are `others` beside those of the groups.
+            ///
+            /// # Errors
+            /// As of a query.
+            pub(super) fn beside(others: &[&str], pairs: &[(String, String)]) -> Result<Self, Problem> {
                 let groups = ($(group::<$group>(pairs)?,)+);
-                reject_unknown(pairs, &[$(names::<$group>()),+])?;
+                reject_unknown(pairs, &[$(names::<$group>()),+], others)?;
                 Ok(Self(groups))
             }
         }
@@ -133,11 +141,12 @@ fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
         .map_err(|rejection| Problem::rejected(rejection.status(), rejection.body_text()))
 }
 
-fn reject_unknown(pairs: &[(String, String)], groups: &[&[String]]) -> Result<(), Problem> {
+fn reject_unknown(pairs: &[(String, String)], groups: &[&[String]], others: &[&str]) -> Result<(), Problem> {
     match pairs.iter().find(|(name, _)| !groups.iter().any(|names| names.contains(name))) {
         None => Ok(()),
         Some((name, _)) => {
-            let known: BTreeSet<&str> = groups.iter().copied().flatten().map(String::as_str).collect();
+            let known: BTreeSet<&str> =
+                groups.iter().copied().flatten().map(String::as_str).chain(others.iter().copied()).collect();
             let known: Vec<&str> = known.into_iter().collect();
             Err(Problem::invalid(format!("there is no parameter {name:?}; there are {}", known.join(", "))))
         }

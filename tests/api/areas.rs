@@ -205,6 +205,8 @@ async fn a_job_with_a_destination_writes_below_the_servers_place_for_results() {
     assert_eq!(ended(&job).await["made"], json!(0), "a job that is sent again finds its blocks");
     job["task"] = json!("coast");
     assert!(ended(&job).await.to_string().contains("results of another job"));
+    job["destination"] = json!("water/1/items/2");
+    assert!(post_to(&router, "/v1/jobs", JSON, job.to_string()).await.problem(400).contains("results have"));
     job["destination"] = json!("../elsewhere");
     assert!(post_to(&router, "/v1/jobs", JSON, job.to_string()).await.problem(400).contains("a name such as"));
 }
@@ -237,6 +239,22 @@ async fn an_area_in_blocks_is_a_job_whose_result_is_a_zip_file() {
         }
     }
     assert!(post("/v1/jobs?dry_run=yes", JSON, job.to_string()).await.problem(400).contains("true or false"));
+    for (change, status, words) in [
+        (json!({"block_px": "512"}), 400, "block_px: invalid type"),
+        (json!({"blok_px": 512}), 400, "block_px"),
+        (
+            json!({"bbox": null, "geometry": {"type": "Polygon",
+            "coordinates": [[[10, 10], [10.0001, 10], [10.0001, 10.0001], [10, 10.0001], [10, 10]]]}}),
+            400,
+            "holds no pixel",
+        ),
+        (json!({"model": "trees", "task": "tree_crown", "bbox": [0, 40, 20, 55]}), 413, "larger block_px"),
+    ] {
+        let mut wrong = job.clone();
+        wrong.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let detail = post("/v1/jobs?dry_run=true", JSON, wrong.to_string()).await.problem(status);
+        assert!(detail.contains(words), "{change}: {detail}");
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::words::{Layer, Pool};
-use super::{IndexDto, ModelDto};
+use super::{IndexDto, ModelDto, SharedAreaReport};
 
 /// The bytes of a file. Client generators know `format: binary`; OpenAPI 3.1 alone would leave such a schema empty.
 pub(crate) struct File;
@@ -132,10 +132,10 @@ one_of! {
 
 one_of! {
     /// What a job has made, as JSON: a prediction, the model of a fit, the index of an area, or a report of results that lie elsewhere.
-    JsonResult = Detections | Classification | Embedding | EmbeddingList | ModelDto | IndexDto | AreaReport
+    JsonResult = Detections | Classification | Embedding | EmbeddingList | ModelDto | IndexDto | AreaReport | SharedAreaReport
 }
 
-/// How an area job ended whose results lie at its destination.
+/// How an area job ended that this server did and whose results lie at its destination.
 #[derive(ToSchema)]
 pub(crate) struct AreaReport {
     /// `done` or `done with failures`.

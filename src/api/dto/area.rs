@@ -119,18 +119,19 @@ pub(crate) struct AreaParams {
     pub pixel_size: Option<f64>,
 }
 
-/// The names of its members.
-const MEMBERS: [&str; 7] = ["source", "bbox", "geometry", "datetime", "resampling", "crs", "pixel_size"];
-
 impl AreaParams {
+    /// The names of its members.
+    pub(crate) const MEMBERS: [&str; 7] = ["source", "bbox", "geometry", "datetime", "resampling", "crs", "pixel_size"];
+
     /// Divides a body into the area and its other members as pairs of texts, as a query has them.
     ///
     /// # Errors
     /// If a member is of a type that it cannot have.
     pub(crate) fn split(body: Map<String, Value>) -> Result<(Self, Vec<(String, String)>), Problem> {
         let (own, others): (Map<_, _>, Map<_, _>) =
-            body.into_iter().partition(|(name, _)| MEMBERS.contains(&name.as_str()));
-        let area = serde_json::from_value(own.into()).map_err(|error| Problem::invalid(format!("the body: {error}")))?;
+            body.into_iter().partition(|(name, _)| Self::MEMBERS.contains(&name.as_str()));
+        let area = serde_path_to_error::deserialize(Value::from(own))
+            .map_err(|error| Problem::invalid(format!("{}: {}", error.path(), error.inner())))?;
         let given = others.into_iter().filter(|(_, value)| !value.is_null());
         let options = given.map(|(name, value)| {
             let text = text(&value).ok_or_else(|| {

@@ -103,9 +103,10 @@ pub(crate) struct BlockFailure {
 }
 
 /// What an area job that workers did has ended in: its result.
-#[derive(Debug, Serialize)]
-pub(crate) struct AreaReport {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SharedAreaReport {
     /// `done` or `done with failures`.
+    #[schema(example = "done")]
     pub state: &'static str,
     /// Blocks of the plan.
     pub blocks: u64,
@@ -114,9 +115,11 @@ pub(crate) struct AreaReport {
     /// Blocks that failed, at most 100 of them.
     pub failed: Vec<BlockFailure>,
     /// Where the files lie.
+    #[schema(example = "s3://bucket/results/water/2024")]
     pub destination: String,
     /// The address of the STAC collection over them, if this server reads them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/v1/jobs/shared-7/files/collection.json")]
     pub collection: Option<String>,
 }
 
@@ -206,7 +209,7 @@ impl JobDto {
     }
 }
 
-impl AreaReport {
+impl SharedAreaReport {
     /// The result of a shared job that is done.
     pub(crate) fn of(shared: SharedJob, prefix: &PathPrefix) -> Self {
         let collection = shared.is_readable.then(|| collection(&format!("{}/v1/jobs/{}", prefix.0, shared.id())));

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use crate::api::base_url::PathPrefix;
 use crate::api::byte_range;
 use crate::api::conditional;
-use crate::api::dto::{AreaReport, FeatureCollection, File, JobDto, JobList, JobListParams, JsonResult};
+use crate::api::dto::{FeatureCollection, File, JobDto, JobList, JobListParams, JsonResult, SharedAreaReport};
 use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::prediction::PredictCall;
@@ -87,7 +87,7 @@ pub(super) async fn get_job(
         ("If-Range" = Option<String>, Header, description = "ETag of the result that the range belongs to"),
     ),
     responses(
-        (status = 200, description = "The prediction; of an area job, a zip file of its folder", content(
+        (status = 200, description = "The prediction; of an area job, a zip file of its folder, or a report where its results lie at a destination", content(
             (inline(File) = "image/png"), (inline(File) = "image/webp"), (inline(File) = "image/tiff"),
             (inline(File) = "application/x-npy"), (inline(File) = "application/x-safetensors"),
             (inline(File) = "application/vnd.apache.parquet"), (inline(File) = "application/zip"),
@@ -107,7 +107,7 @@ pub(super) async fn get_job_result(
     // A result can be removed, and that of a job whose blocks are tried again changes, so caches must ask.
     let cache_control = "private, no-cache";
     if let Some((shared, number)) = shared(&state, &job)? {
-        let report = AreaReport::of(shared.done(number).await?, &prefix);
+        let report = SharedAreaReport::of(shared.done(number).await?, &prefix);
         return Ok(([(header::CACHE_CONTROL, cache_control)], axum::Json(report)).into_response());
     }
     let JobAnswer { headers: stored, hash, bytes, file } = off_the_runtime(&state, move |jobs| jobs.result(&job)).await?;
