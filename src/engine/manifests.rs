@@ -195,6 +195,29 @@ pub(super) fn heads_name(id: &str) -> String {
     format!("{id}.heads.safetensors")
 }
 
+/// The files by which a models directory has a model whose heads have weights of their own: its manifest, and those weights.
+///
+/// # Errors
+/// [`EngineError::Unusable`] for other models, and if the weights cannot be read.
+pub(super) async fn files(spec: &ModelSpec) -> Result<[(String, Bytes); 2], EngineError> {
+    let name = heads_name(&spec.id);
+    let (Some(manifest), WeightsSpec::OnBase { heads, .. }) = (Manifest::of_fitted(spec, name.clone()), &spec.weights)
+    else {
+        let detail =
+            format!("model: found {:?}, which has no fitted heads; a model that a fit has made is needed", spec.id);
+        return Err(EngineError::Unusable { detail });
+    };
+    let heads = match heads {
+        HeadsFile::Memory(bytes) => bytes.clone(),
+        HeadsFile::Path(path) => {
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
+            read.map_err(|_| EngineError::Panicked)?.map_err(|source| store_error(&spec.id, source))?.into()
+        }
+    };
+    Ok([(format!("{}.toml", spec.id), manifest.to_toml()?.into()), (name, heads)])
+}
+
 /// Checks that a model may be registered, and that its weights are here and fit.
 pub(super) async fn check(models: &Models, manifest: &Manifest, spec: &ModelSpec) -> Result<(), EngineError> {
     let limit = |what, found, limit| {

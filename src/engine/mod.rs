@@ -455,6 +455,14 @@ impl Engine {
         self.manifests.remove(id).await
     }
 
+    /// The files by which a models directory has a fitted model: its manifest, and the weights of its heads. Names and contents.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`], or [`EngineError::Unusable`] if its heads were not fitted.
+    pub async fn model_files(&self, id: &str) -> Result<[(String, Bytes); 2], EngineError> {
+        manifests::files(&*self.models.spec(id)?).await
+    }
+
     /// Requests waiting for a device.
     pub fn waiting(&self) -> usize {
         self.workers.scheduler().waiting()

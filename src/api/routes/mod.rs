@@ -49,6 +49,7 @@ pub(super) fn v1(options: &ApiOptions) -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(models::list_models, models::create_model))
         .routes(routes!(models::get_model, models::delete_model))
+        .routes(routes!(models::download_model))
         .routes(routes!(models::load_model))
         .routes(routes!(models::unload_model))
         .routes(routes!(fit::suggest_labels))

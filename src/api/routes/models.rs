@@ -6,11 +6,12 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::dto::{ModelDto, ModelList, ModelListParams};
+use crate::api::dto::{File, ModelDto, ModelList, ModelListParams};
 use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::json_body::Json;
 use crate::api::state::AppState;
+use crate::api::zip_answer::zipped;
 use crate::zoo::Manifest;
 
 /// Path of a model.
@@ -71,6 +72,25 @@ pub(super) async fn create_model(
     let model = ModelDto::from(state.engine().register_model(manifest).await?);
     let location = format!("/v1/models/{}", model.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(model)))
+}
+
+/// Download a fitted model
+///
+/// A zip file with the model's manifest and the weights of its heads. Unpacked into the models directory of another server that has the
+/// base model (`--models-dir`), it is the same model there. Other models are 422: their weights are files already.
+#[utoipa::path(get, path = "/v1/models/{model}/files", operation_id = "download_model", tag = "models",
+    params(("model" = String, Path, description = "Id of a model that a fit has made", example = "probe")),
+    responses((status = 200, description = "The files", body = inline(File), content_type = "application/zip")))]
+pub(super) async fn download_model(
+    State(state): State<AppState>,
+    Path(ModelPath { model }): Path<ModelPath>,
+    _: NoQuery,
+) -> Result<impl IntoResponse, Problem> {
+    let files = state.engine().model_files(&model).await?;
+    let zipped = tokio::task::spawn_blocking(move || zipped(&files)).await.map_err(Problem::internal)??;
+    // The id is a plain name.
+    let disposition = format!("attachment; filename=\"{model}.zip\"");
+    Ok(([(header::CONTENT_TYPE, "application/zip".to_owned()), (header::CONTENT_DISPOSITION, disposition)], zipped))
 }
 
 /// Remove a registered model
