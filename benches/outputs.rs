@@ -22,6 +22,7 @@ fn task(task_type: TaskType, categories: usize) -> Task {
         categories: (0..categories).map(|id| format!("category_{id}")).collect(),
         colors: Vec::new(),
         background_invalid: true,
+        value_range: None,
     }
 }
 

@@ -25,6 +25,7 @@ fn task(task_type: TaskType, categories: &[&str]) -> Task {
         categories: categories.iter().map(|name| (*name).to_owned()).collect(),
         colors: vec![[10, 20, 30], [40, 50, 60], [70, 80, 90]],
         background_invalid: false,
+        value_range: None,
     }
 }
 

@@ -57,6 +57,7 @@ fn task(task_type: TaskType, categories: &[&str]) -> Task {
         categories: categories.iter().map(|name| (*name).to_owned()).collect(),
         colors: vec![[10, 20, 30]; categories.len()],
         background_invalid: false,
+        value_range: None,
     }
 }
 

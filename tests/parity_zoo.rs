@@ -263,7 +263,14 @@ impl PackageCase {
         let heads = head.into_iter().map(|(task_type, kind)| {
             let categories = (0..self.num_categories.unwrap_or(0)).map(|i| i.to_string()).collect();
             let (colors, background_invalid) = (Vec::new(), false);
-            let task = Arc::new(Task { name: self.head.clone(), task_type, categories, colors, background_invalid });
+            let task = Arc::new(Task {
+                name: self.head.clone(),
+                task_type,
+                categories,
+                colors,
+                background_invalid,
+                value_range: None,
+            });
             Head { index: 0, task, kind, class_mask: None }
         });
         let band = |i: usize| Band { name: format!("band_{i}"), offset: 0.0, scale: 1.0 };

@@ -137,7 +137,14 @@ mod tests {
     use crate::zoo::TaskType;
 
     fn task(task_type: TaskType) -> Task {
-        Task { name: "ships".into(), task_type, categories: vec![], colors: vec![], background_invalid: false }
+        Task {
+            name: "ships".into(),
+            task_type,
+            categories: vec![],
+            colors: vec![],
+            background_invalid: false,
+            value_range: None,
+        }
     }
 
     fn accept(task_type: TaskType, accept: &str) -> Result<Format, Problem> {

@@ -185,7 +185,7 @@ fn distances(before: &CellMap, after: &CellMap, options: ChangeOptions) -> (Outp
 /// The task of a map of changes, whose first category is `unchanged`.
 fn change_task(categories: Vec<String>, colors: Vec<[u8; 3]>) -> Task {
     let (name, task_type) = ("change".to_owned(), TaskType::Segment);
-    Task { name, task_type, categories, colors, background_invalid: true }
+    Task { name, task_type, categories, colors, background_invalid: true, value_range: None }
 }
 
 /// 1 less the cosine of the angle; 0 for two vectors without direction, 1 for one of them.
@@ -297,7 +297,7 @@ mod tests {
     fn task(names: [&str; 2]) -> Task {
         let categories = names.map(str::to_owned).to_vec();
         let (name, colors) = ("land".to_owned(), vec![[1, 2, 3], [4, 5, 6]]);
-        Task { name, task_type: TaskType::Segment, categories, colors, background_invalid: false }
+        Task { name, task_type: TaskType::Segment, categories, colors, background_invalid: false, value_range: None }
     }
 
     #[test]

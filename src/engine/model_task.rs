@@ -16,6 +16,7 @@ static EMBEDDING_TASK: LazyLock<Arc<Task>> = LazyLock::new(|| {
         categories: Vec::new(),
         colors: Vec::new(),
         background_invalid: false,
+        value_range: None,
     })
 });
 

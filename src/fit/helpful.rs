@@ -34,7 +34,8 @@ pub fn chances_of_each(logits: &[f64]) -> Vec<f64> {
 
 /// The indices of up to `count` candidates with `features`, `[candidates, channels]`, whose labels would help most, the most helpful
 /// first. The first is the one of most `uncertainty` (0 to 1, one for each candidate); each next one has the greatest product of
-/// uncertainty and distance to the nearest one that was chosen before. Of equals, the first is taken.
+/// uncertainty and distance to the nearest one that was chosen before, or of equal products the greatest distance. Of equals, the first
+/// is taken.
 pub fn most_helpful(features: &[f32], channels: usize, uncertainty: &[f64], count: usize) -> Vec<usize> {
     let rows: Vec<usize> = (0..uncertainty.len()).collect();
     let standardised = Standard::of(features, channels, &rows).apply(features, &rows);
@@ -47,7 +48,9 @@ pub fn most_helpful(features: &[f32], channels: usize, uncertainty: &[f64], coun
         let help = |index: usize| if chosen.is_empty() { uncertainty[index] } else { uncertainty[index] * nearest[index] };
         let left = rows.iter().copied().filter(|index| nearest[*index] > 0.0);
         // The last of equals is the maximum: from the end, that is the first.
-        let Some(next) = left.rev().max_by(|a, b| help(*a).total_cmp(&help(*b))) else { break };
+        // Where the model is sure of all, they differ from each other at least.
+        let better = |a: &usize, b: &usize| help(*a).total_cmp(&help(*b)).then(nearest[*a].total_cmp(&nearest[*b]));
+        let Some(next) = left.rev().max_by(better) else { break };
         for (index, nearest) in nearest.iter_mut().enumerate() {
             *nearest = nearest.min(distance(index, next));
         }
@@ -67,6 +70,11 @@ mod tests {
         let uncertainty = [0.8, 0.9, 0.9, 0.5, 0.0];
         assert_eq!(most_helpful(&features, 2, &uncertainty, 2), [1, 3]);
         assert_eq!(most_helpful(&features, 2, &uncertainty, 9).len(), 5);
+    }
+
+    #[test]
+    fn what_is_sure_is_different_at_least() {
+        assert_eq!(most_helpful(&[0.0, 0.1, 0.2, 9.0, 5.0], 1, &[0.0; 5], 3), [0, 3, 4]);
     }
 
     #[test]

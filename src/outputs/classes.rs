@@ -115,7 +115,7 @@ mod tests {
 
     fn task(task_type: TaskType, background_invalid: bool) -> Task {
         let categories = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        Task { name: "t".to_owned(), task_type, categories, colors: Vec::new(), background_invalid }
+        Task { name: "t".to_owned(), task_type, categories, colors: Vec::new(), background_invalid, value_range: None }
     }
 
     fn dense(values: &[[f32; 3]]) -> Dense {

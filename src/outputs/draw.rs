@@ -86,6 +86,7 @@ mod tests {
             categories: vec!["ship".into()],
             colors: vec![],
             background_invalid: false,
+            value_range: None,
         };
         let Picture { pixels, .. } = detections(&[object], (8, 8), &task, &RenderOptions::default());
         let Pixels::Rgba(rgba) = pixels else { unreachable!("objects have colours of their own") };

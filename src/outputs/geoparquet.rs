@@ -54,6 +54,7 @@ mod tests {
             categories: vec!["background".into(), "ship".into()],
             colors: vec![],
             background_invalid: false,
+            value_range: None,
         };
         let object = |x: f32| Object { bbox_px: [x, 1.0, x + 2.0, 3.0], score: 0.75, category_id: 1, mask: None };
         let transform = GeoTransform::north_up(10.0, 50.0, 0.5, 0.5);

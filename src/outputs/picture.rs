@@ -103,7 +103,7 @@ fn category_colors(map: ClassMap, task: &Task, options: &RenderOptions) -> Pixel
 
 /// One value of a regression through the colour map, over the task's range.
 fn regressed(dense: &Dense, channel: usize, task: &Task, options: &RenderOptions) -> Pixels {
-    let (low, high) = task.value_range();
+    let (low, high) = task.shown_range();
     let [low, high] = options.rescale.unwrap_or([low, high]);
     // In such a task 0 means "no valid label". Labels are whole numbers, so 0.5 separates 0 from the rest.
     let least = if task.background_invalid { 0.5 } else { f32::NEG_INFINITY };

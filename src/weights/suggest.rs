@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::tensors::Weights;
-use crate::zoo::{
-    Backbone, BackboneChoice, Checkpoint, Head, HeadKind, HeadNetwork, Layout, Manifest, ManifestHead, ModelSpec, TaskType,
-};
+use crate::zoo::{Backbone, BackboneChoice, Checkpoint, HeadNetwork, Layout, Manifest, ManifestHead, ModelSpec, TaskType};
 
 /// Names in checkpoint order and shapes of a file's tensors.
 type Shapes = BTreeMap<String, Vec<usize>>;
@@ -61,7 +59,7 @@ fn of_model(spec: &ModelSpec, variant: usize) -> Option<Manifest> {
         upsample_channels: spec.upsample.map(|upsample| upsample.out_channels),
         multi_image: Some(spec.multi_image),
         max_images: Some(spec.max_images),
-        heads: heads.iter().map(of_head).collect(),
+        heads: heads.iter().map(ManifestHead::of).collect(),
         ..like(spec, spec.layout)
     })
 }
@@ -96,37 +94,6 @@ fn named(backbone: &Backbone) -> BackboneChoice {
     const NAMES: [&str; 7] = ["swin_v2_t", "swin_v2_b", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"];
     let name = NAMES.into_iter().find(|name| Backbone::by_name(name).as_ref() == Some(backbone));
     name.map_or_else(|| BackboneChoice::Sizes(backbone.clone()), |name| BackboneChoice::Name(name.to_owned()))
-}
-
-fn of_head(head: &Head) -> ManifestHead {
-    let task = &head.task;
-    let (network, activation, use_layers, anchor_sizes) = match &head.kind {
-        HeadKind::Simple { activation } => (HeadNetwork::Simple, Some(*activation), None, None),
-        HeadKind::Classify { activation } => (HeadNetwork::Classify, Some(*activation), None, None),
-        HeadKind::Frcnn { use_layers, anchor_sizes } => {
-            (HeadNetwork::Frcnn, None, Some(use_layers.clone()), Some(anchor_sizes.clone()))
-        }
-        HeadKind::Linear { activation, .. } => (HeadNetwork::Linear, Some(*activation), None, None),
-        HeadKind::Nearest { .. } => (HeadNetwork::Nearest, None, None, None),
-    };
-    let (examples, neighbours) = match head.kind {
-        HeadKind::Nearest { examples, neighbours, .. } => (Some(examples), Some(neighbours)),
-        _ => (None, None),
-    };
-    ManifestHead {
-        task: task.name.clone(),
-        task_type: task.task_type,
-        categories: task.categories.clone(),
-        colors: task.colors.clone(),
-        background_invalid: task.background_invalid,
-        network: Some(network),
-        activation,
-        use_layers,
-        anchor_sizes,
-        layers: head.kind.named_layers().to_vec(),
-        examples,
-        neighbours,
-    }
 }
 
 /// The manifest that names and shapes suggest.
@@ -233,6 +200,7 @@ fn heads_of(shapes: &Shapes, start: &str, task: &str) -> Option<ManifestHead> {
         categories: (0..count).map(|i| format!("class{i}")).collect(),
         colors: Vec::new(),
         background_invalid: false,
+        value_range: None,
         network: Some(network),
         activation: None,
         use_layers: None,

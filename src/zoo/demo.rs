@@ -94,6 +94,7 @@ pub fn demo_models(demo_json: &str) -> Result<Vec<ModelSpec>, CatalogError> {
                     categories: head.categories.unwrap_or_default(),
                     colors: head.colors.unwrap_or_default(),
                     background_invalid: false,
+                    value_range: None,
                 });
                 Ok(Head { index: head.index, task, kind, class_mask: None })
             })

@@ -233,6 +233,9 @@ pub struct Task {
     /// Whether category 0 (in a regression, value 0) means "no valid label" and is drawn transparent.
     #[serde(default)]
     pub background_invalid: bool,
+    /// The lowest and the highest value of a regression, if they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_range: Option<[f32; 2]>,
 }
 
 impl Task {
@@ -256,9 +259,14 @@ impl Task {
         self.categories.get(category_id).map_or("", String::as_str)
     }
 
-    /// The range of a regression's values: tree cover was trained on 0 to 200, everything else on 0 to 255.
-    pub fn value_range(&self) -> (f32, f32) {
-        if self.name == "tree_cover" { (0.0, 200.0) } else { (0.0, 255.0) }
+    /// The range of a regression's values that pictures show: its own; else tree cover was trained on 0 to 200, and everything else on
+    /// 0 to 255.
+    pub fn shown_range(&self) -> (f32, f32) {
+        match self.value_range {
+            Some([least, greatest]) => (least, greatest),
+            None if self.name == "tree_cover" => (0.0, 200.0),
+            None => (0.0, 255.0),
+        }
     }
 }
 

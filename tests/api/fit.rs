@@ -1,5 +1,6 @@
 //! Heads fitted to labels over HTTP, on the demo's `world`: from ten labels a class to a map.
 
+use std::io::Cursor;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -219,6 +220,28 @@ async fn a_fit_is_the_same_twice_survives_a_restart_and_leaves_nothing_behind() 
 }
 
 #[tokio::test]
+async fn a_fitted_model_moves_to_another_server_by_its_files() {
+    let (memory, kept, other) = (fresh(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let on_disk = router_over(kept.path());
+    let mut downloads = Vec::new();
+    for router in [&memory, &on_disk] {
+        fitted(router, &ten_a_class("probe")).await;
+        let reply = ask(router, "GET", "/v1/models/probe/files").await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, "application/zip"));
+        assert!(reply.header("content-disposition").contains("probe.zip"));
+        downloads.push(reply.body);
+    }
+    assert!(downloads[0] == downloads[1], "the same files, wherever they are kept");
+    zip::ZipArchive::new(Cursor::new(&downloads[0])).unwrap().extract(other.path()).unwrap();
+    let moved = router_over(other.path());
+    let [here, there] = [ask(&memory, "GET", "/v1/models/probe").await, ask(&moved, "GET", "/v1/models/probe").await];
+    assert_eq!((&here.json()["tasks"], &here.json()["fit"]), (&there.json()["tasks"], &there.json()["fit"]));
+    assert!(tile(&memory, "probe", "ground", "8/6").await == tile(&moved, "probe", "ground", "8/6").await);
+    assert!(ask(&moved, "GET", "/v1/models/world/files").await.problem(422).contains("no fitted heads"));
+    ask(&moved, "GET", "/v1/models/prob/files").await.problem(404);
+}
+
+#[tokio::test]
 async fn polygons_and_other_properties_are_labels_too() {
     let router = fresh();
     let square = |[lon, lat]: [f64; 2], kind: u32| {
@@ -385,6 +408,7 @@ async fn the_nearest_labels_say_numbers_and_sets_and_kinds_of_tiles() {
     };
     let heights = fitted(&router, &labelled("heights", "regress", 50.into(), (-50).into())).await;
     assert!(heights["fit"]["held_out_errors"]["r2"].as_f64().unwrap() > 0.8, "{heights}");
+    assert_eq!(heights["tasks"][0]["value_range"], json!([-50.0, 50.0]), "pictures show the labels' range");
     let found = tile(&router, "heights", "ground", "8/6").await;
     assert!(found.len() == 256 * 256 && found.iter().all(|height| (-50.0..=50.0).contains(height)));
     let sets = fitted(&router, &labelled("sets", "bin_segment", json!(["dry"]), json!(["wet", "deep"]))).await;

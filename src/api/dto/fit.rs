@@ -154,6 +154,7 @@ impl HeadWords<'_> {
             colors: self.colors_of(&categories)?,
             categories,
             background_invalid: false,
+            value_range: None,
         };
         Ok(Manifest { title: Some(title), ..Manifest::linear(self.id, &base.id, task, layers) })
     }

@@ -28,7 +28,7 @@ pub(super) use change::{ChangeBody, ChangeParams, take_captures};
 pub(super) use chip_fit::ChipFitBody;
 pub(super) use fit::FitBody;
 pub(super) use index::{ExampleModelParams, IndexDto, IndexList, SimilarRows, SimilarSearch, TableParams};
-pub(super) use job::{AreaReport, JobDto, JobList, JobListParams};
+pub(super) use job::{JobDto, JobList, JobListParams, SharedAreaReport};
 pub(super) use model::{ModelList, ModelListParams};
 pub(super) use params::{
     BatchParams, CellParams, EmbeddingParams, MAX_IMAGES, PixelParams, PredictParams, TileParams, images,

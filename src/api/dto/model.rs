@@ -251,7 +251,7 @@ impl From<&Backbone> for BackboneDto {
 
 impl From<&Task> for TaskDto {
     fn from(task: &Task) -> Self {
-        let (least, greatest) = task.value_range();
+        let (least, greatest) = task.shown_range();
         Self {
             name: task.name.clone(),
             task_type: word(&task.task_type),
@@ -279,6 +279,7 @@ fn tasks(spec: &ModelSpec) -> Vec<TaskDto> {
         categories: Vec::new(),
         colors: Vec::new(),
         background_invalid: false,
+        value_range: None,
     };
     tasks.push(TaskDto::from(&embedding));
     tasks

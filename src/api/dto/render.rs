@@ -76,7 +76,14 @@ mod tests {
 
     fn task(categories: &[&str]) -> Task {
         let categories = categories.iter().map(|name| (*name).to_owned()).collect();
-        Task { name: "cover".into(), task_type: TaskType::Segment, categories, colors: vec![], background_invalid: false }
+        Task {
+            name: "cover".into(),
+            task_type: TaskType::Segment,
+            categories,
+            colors: vec![],
+            background_invalid: false,
+            value_range: None,
+        }
     }
 
     fn params(pairs: &[(&str, &str)]) -> RenderParams {

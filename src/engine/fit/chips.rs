@@ -74,7 +74,8 @@ impl Engine {
         let plan = self.plan_fit(&request.manifest)?;
         let bytes = plan.bytes(request.labels.len());
         let _memory = self.memory().answer("the features of the chips", bytes).await?;
-        let total = chips.len() * plan.layers.len();
+        // And one more for the fit itself.
+        let total = chips.len() * plan.layers.len() + 1;
         let mut features: Vec<Option<Vec<f32>>> = vec![Some(Vec::with_capacity(plan.channels)); chips.len()];
         let (mut warnings, mut done) = (Vec::new(), 0);
         report(0, total);

@@ -1,6 +1,7 @@
 //! Labels as clients give them, and the pixels they stand for.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::engine::area::encloses;
 use crate::engine::error::EngineError;
@@ -11,6 +12,8 @@ use crate::tiles::{TileCoord, WORLD_M, WindowGrid, resolution_m};
 pub const MAX_LABELS: usize = 10_000;
 /// Most pixels that stand for a polygon.
 const MAX_POLYGON_PIXELS: usize = 64;
+/// Most edges of polygons that are looked at to find labels which contradict each other: about a second.
+const MAX_EDGES_LOOKED_AT: usize = 200_000_000;
 /// Side of the tiles that a window is found by: the largest, so that there are few.
 pub(super) const TILE_PX: u64 = 512;
 
@@ -142,11 +145,19 @@ pub(super) fn place(labels: &[Label], zoom: u8, unit: LabelUnit, categories: &[S
     let mut placed = Placed::default();
     let mut taken: HashMap<[u64; 2], PlacedLabel> = HashMap::new();
     let mut repeated = 0;
+    let mut polygons = Vec::new();
     let side = unit.side_px() as u64;
     for Label { feature, says, shape } in labels {
         let pixels = match shape {
             LabelShape::Point(point) => grid.pixel(*point).into_iter().collect(),
-            LabelShape::Polygon(rings) => grid.inside(rings),
+            LabelShape::Polygon(rings) => match grid.polygon(rings) {
+                Some(polygon) => {
+                    let inside = polygon.pixels();
+                    polygons.push((*feature, says, polygon));
+                    inside
+                }
+                None => Vec::new(),
+            },
         };
         placed.beyond += usize::from(pixels.is_empty());
         for pixel in pixels {
@@ -177,7 +188,32 @@ pub(super) fn place(labels: &[Label], zoom: u8, unit: LabelUnit, categories: &[S
             .warnings
             .push(format!("{repeated} labels repeat what another says about the same {} and count once", unit.name()));
     }
+    if unit == LabelUnit::Pixel {
+        placed.warnings.extend(contradiction(&placed.labels, &polygons));
+    }
     Ok(placed)
+}
+
+/// Says how many labels lie in polygons that say something else. Of polygons that overlap, the pixels that stand for them need not be
+/// the same.
+fn contradiction(labels: &[PlacedLabel], polygons: &[(usize, &LabelValue, PixelPolygon)]) -> Option<String> {
+    let mut edges_left = MAX_EDGES_LOOKED_AT;
+    let (mut count, mut first) = (0, None);
+    for label in labels {
+        let against = polygons.iter().find(|(_, says, polygon)| {
+            let is_near = **says != label.says && polygon.is_near(label.place.at);
+            edges_left = edges_left.saturating_sub(if is_near { polygon.edges() } else { 1 });
+            is_near && edges_left > 0 && polygon.contains(label.place.at)
+        });
+        if let Some((feature, ..)) = against {
+            count += 1;
+            first.get_or_insert((label.feature, *feature));
+        }
+    }
+    let (one, other) = first?;
+    Some(format!(
+        "{count} labelled pixels lie in polygons that say something else, such as one of feature {one} in feature {other}; all count"
+    ))
 }
 
 /// The pixels of the world at one zoom.
@@ -202,9 +238,11 @@ impl PixelGrid {
 
     /// Column and row of a place, in pixels with fractions; `None` beyond the map.
     pub(super) fn position(&self, [lon_deg, lat_deg]: [f64; 2]) -> Option<[f64; 2]> {
-        if lon_deg.abs() > 180.0 {
+        if !(-180.0..=180.0).contains(&lon_deg) {
             return None;
         }
+        // The eastern edge of the world belongs to its last pixel.
+        let lon_deg = lon_deg.min(180.0 - 1e-9);
         let (x, y) = Crs::web_mercator().from_lon_lat(lon_deg, lat_deg)?;
         let at = [(x + WORLD_M / 2.0) / self.resolution_m, (WORLD_M / 2.0 - y) / self.resolution_m];
         at.iter().all(|at| (0.0..self.side as f64).contains(at)).then_some(at)
@@ -214,17 +252,32 @@ impl PixelGrid {
         Some(self.position(place)?.map(|at| at as u64))
     }
 
-    /// Pixels whose centres lie inside: all, or of a large polygon those of a coarser grid. If there is none, the pixel of a corner
-    /// stands for it. Empty if a corner lies beyond the map.
-    fn inside(&self, rings: &[Vec<[f64; 2]>]) -> Vec<[u64; 2]> {
+    /// A polygon in pixels; `None` if a corner lies beyond the map.
+    fn polygon(&self, rings: &[Vec<[f64; 2]>]) -> Option<PixelPolygon> {
         let position = |ring: &Vec<[f64; 2]>| ring.iter().map(|place| self.position(*place)).collect::<Option<Vec<_>>>();
-        let Some(rings) = rings.iter().map(position).collect::<Option<Vec<_>>>() else { return Vec::new() };
+        let rings = rings.iter().map(position).collect::<Option<Vec<_>>>()?;
         let range = |axis: usize| {
             let outer = rings.first().into_iter().flatten().map(|place| place[axis]);
             let (least, most) = outer.fold((f64::INFINITY, 0.0f64), |(least, most), at| (least.min(at), most.max(at)));
-            (least as u64, most.ceil() as u64)
+            least as u64..most.ceil() as u64
         };
-        let ((first_col, end_col), (first_row, end_row)) = (range(0), range(1));
+        let ranges = [range(0), range(1)];
+        Some(PixelPolygon { rings, ranges })
+    }
+}
+
+/// A polygon whose corners are positions in pixels.
+struct PixelPolygon {
+    rings: Vec<Vec<[f64; 2]>>,
+    /// The columns and the rows that it reaches into.
+    ranges: [Range<u64>; 2],
+}
+
+impl PixelPolygon {
+    /// Pixels whose centres lie inside: all, or of a large polygon those of a coarser grid. If there is none, the pixel of a corner
+    /// stands for it.
+    fn pixels(&self) -> Vec<[u64; 2]> {
+        let [Range { start: first_col, end: end_col }, Range { start: first_row, end: end_row }] = self.ranges;
         // As many candidates as there may be pixels, if the polygon fills its box; each later step is wider.
         let mut step = 1usize;
         loop {
@@ -233,9 +286,9 @@ impl PixelGrid {
                 .flat_map(|row| (first_col..end_col).step_by(step).map(move |col| [col, row]));
             let candidates = (end_col - first_col).div_ceil(step as u64) * (end_row - first_row).div_ceil(step as u64);
             if candidates <= 4 * MAX_POLYGON_PIXELS as u64 {
-                let inside: Vec<[u64; 2]> = places.filter(|place| contains(&rings, *place)).collect();
+                let inside: Vec<[u64; 2]> = places.filter(|place| self.contains(*place)).collect();
                 if inside.is_empty() {
-                    let corner = rings.iter().flatten().next();
+                    let corner = self.rings.iter().flatten().next();
                     return corner.map(|corner| corner.map(|at| at as u64)).into_iter().collect();
                 }
                 if inside.len() <= MAX_POLYGON_PIXELS {
@@ -245,13 +298,22 @@ impl PixelGrid {
             step *= 2;
         }
     }
-}
 
-/// Whether the centre of a pixel lies inside.
-fn contains(rings: &[Vec<[f64; 2]>], pixel: [u64; 2]) -> bool {
-    let edges = rings.iter().flat_map(|ring| ring.iter().zip(ring.iter().cycle().skip(1)));
-    let [x, y] = pixel.map(|at| at as f64 + 0.5);
-    encloses(edges.map(|(from, to)| ((*from).into(), (*to).into())), (x, y))
+    /// Whether the centre of a pixel lies inside.
+    fn contains(&self, pixel: [u64; 2]) -> bool {
+        let edges = self.rings.iter().flat_map(|ring| ring.iter().zip(ring.iter().cycle().skip(1)));
+        let [x, y] = pixel.map(|at| at as f64 + 0.5);
+        encloses(edges.map(|(from, to)| ((*from).into(), (*to).into())), (x, y))
+    }
+
+    /// Whether a pixel lies in the box around it.
+    fn is_near(&self, pixel: [u64; 2]) -> bool {
+        self.ranges.iter().zip(pixel).all(|(range, at)| range.contains(&at))
+    }
+
+    fn edges(&self) -> usize {
+        self.rings.iter().map(Vec::len).sum()
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +366,24 @@ mod tests {
         assert_eq!(placed.labels[1].place.at, [2304, 1792]);
         let error = place(&[point(0, 0, [1.0, 1.0]), point(1, 1, [20.0, 3.0])], 3, LabelUnit::Tile, &names()).unwrap_err();
         assert!(error.to_string().contains("one label a tile"), "{error}");
+    }
+
+    #[test]
+    fn labels_in_polygons_that_say_something_else_are_named() {
+        let square = |feature, category, [west, east]: [f64; 2]| {
+            let ring = vec![[west, 10.0], [east, 10.0], [east, 20.0], [west, 20.0], [west, 10.0]];
+            Label { feature, says: LabelValue::Category(category), shape: LabelShape::Polygon(vec![ring]) }
+        };
+        let warnings = |labels: &[Label]| place(labels, 3, LabelUnit::Pixel, &names()).unwrap().warnings;
+        let overlapping = warnings(&[square(0, 0, [0.0, 10.0]), square(1, 1, [9.0, 20.0])]);
+        assert!(overlapping.len() == 1 && overlapping[0].contains("feature"), "{overlapping:?}");
+        let inside = warnings(&[square(3, 0, [0.0, 10.0]), point(4, 1, [5.03, 15.04])]);
+        assert!(
+            inside.len() == 1 && inside[0].starts_with("1 labelled pixels") && inside[0].contains("feature 3"),
+            "{inside:?}"
+        );
+        assert!(warnings(&[square(0, 0, [0.0, 10.0]), square(1, 1, [10.0, 20.0])]).is_empty());
+        assert!(warnings(&[square(0, 0, [0.0, 10.0]), point(1, 0, [5.03, 15.04])]).is_empty());
     }
 
     #[test]

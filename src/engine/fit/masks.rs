@@ -167,7 +167,8 @@ impl Engine {
         let plan = self.plan_fit(&request.manifest)?;
         let MaskFitRequest { manifest, method, pixels, mut warnings, .. } = request.clone();
         let scene = self.layers_of_chips(&plan, &pixels, plan.layers.clone())?;
-        let total = pairs.len();
+        // And one more for the fit itself.
+        let total = pairs.len() + 1;
         report(0, total);
         let (engine, planned) = (self.clone(), scene.clone());
         let choose = move || {

@@ -93,6 +93,8 @@ impl Engine {
         let _memory = self.memory().answer("the features of the labels", plan.bytes(labels.len())).await?;
         let sampling = Sampling { engine: self, caller, base, source: &source, pixels: &pixels, layers, unit };
         let places: Vec<WorldPixel> = labels.iter().map(|label| label.place).collect();
+        // And one more for the fit itself.
+        let report = |done, all| report(done, all + 1);
         let samples = sampling.run(&places, &report).await?;
         let labels = labels.into_iter().map(|label| (label.says, label.place.at.map(|at| at as f64)));
         let usable = Usable::of(labels, samples, (Lost::Places, beyond), task)?;
@@ -135,6 +137,9 @@ impl Engine {
         (method, mut report): (FitMethod, FitReport),
     ) -> Result<ModelStatus, EngineError> {
         report.labels = usable.labels.len();
+        for head in &mut manifest.heads {
+            head.value_range = usable.range();
+        }
         report.warnings.extend(usable.warnings.iter().cloned());
         let fit = Fitting { usable, channels, task, method }.run().await?;
         match &fit {

@@ -14,6 +14,7 @@ use crate::engine::options::PixelOptions;
 use crate::fit::{chances_between, chances_of_each, doubt_between, doubt_of_each, most_helpful};
 use crate::georef::Bounds;
 use crate::nn::{Neighbours, NnError};
+use crate::tiles::resolution_m;
 use crate::weights::WeightsLocator;
 use crate::zoo::{Activation, Head, HeadKind, ModelSpec, TaskType};
 
@@ -82,7 +83,12 @@ impl Engine {
         }
         let ranking = Ranking { locator: self.models.locator().clone(), spec: spec.clone(), places, features, count };
         let places = tokio::task::spawn_blocking(move || ranking.run()).await.map_err(|_| EngineError::Panicked)??;
-        Ok(Suggestions { places, warnings: sampled.warnings })
+        let mut warnings = sampled.warnings;
+        if places.is_empty() {
+            let resolution = resolution_m(base.native_zoom_512, TILE_PX as usize);
+            warnings.push(format!("the source has no pixel with data there at the model's resolution, {resolution:.2} m"));
+        }
+        Ok(Suggestions { places, warnings })
     }
 }
 
@@ -206,8 +212,7 @@ fn candidates_in(
     let world = Bounds { min_x: -180.0, min_y: -MAX_LAT, max_x: 180.0, max_y: MAX_LAT };
     let wanted = [area, source].into_iter().flatten().fold(world, Bounds::intersection);
     let grid = PixelGrid::of(zoom);
-    // The eastern edge of the world belongs to no pixel.
-    let corner = |lon: f64, lat: f64| grid.position([lon.min(180.0 - 1e-9), lat]).map(|at| at.map(|at| at as u64));
+    let corner = |lon: f64, lat: f64| grid.position([lon, lat]).map(|at| at.map(|at| at as u64));
     let (Some([left, top]), Some([right, bottom]), true) = (
         corner(wanted.min_x, wanted.max_y),
         corner(wanted.max_x, wanted.min_y),
@@ -219,7 +224,11 @@ fn candidates_in(
                 |b| format!("{:.4}, {:.4}, {:.4}, {:.4}", b.min_x, b.min_y, b.max_x, b.max_y),
             )
         };
-        let detail = format!("bbox: found {}; a part of the source is needed, which covers {}", shown(area), shown(source));
+        let detail = format!(
+            "bbox: found {}; a part of the source between {MAX_LAT} degrees south and north is needed; it covers {}",
+            shown(area),
+            shown(source)
+        );
         return Err(EngineError::Unusable { detail });
     };
     let (cols, rows) = (right / TILE_PX - left / TILE_PX + 1, bottom / TILE_PX - top / TILE_PX + 1);

@@ -16,7 +16,9 @@ pub(super) enum Lost {
 impl Lost {
     fn told(self, count: usize) -> String {
         match self {
-            Self::Places => format!("{count} of the labels lie outside the source or where it has no data"),
+            Self::Places => format!(
+                "{count} of the labels lie outside the source, beyond the latitudes of the map (85.05 degrees), or where there is no data"
+            ),
             Self::Chips => format!("{count} of the chips have no data"),
             Self::Pixels => format!("{count} of the pixels have no data"),
         }
@@ -58,12 +60,23 @@ impl Usable {
         }
         let lost = lost.told(missing);
         if let Some(lacking) = usable.lacking(task) {
-            let detail = if missing > 0 { format!("labels: {lacking} ({lost})") } else { format!("labels: {lacking}") };
-            return Err(EngineError::Unusable { detail });
+            // What is said of the imagery may be why there is no data: captures that were not chosen, for one.
+            let why: Vec<String> = (missing > 0).then_some(lost).into_iter().chain(samples.warnings).collect();
+            let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+            return Err(EngineError::Unusable { detail: format!("labels: {lacking}{why}") });
         }
         usable.warnings.extend((missing > 0).then(|| format!("{lost} and do not count")));
         usable.warnings.extend(samples.warnings);
         Ok(usable)
+    }
+
+    /// The lowest and the highest number; `None` for categories, and if there is but one.
+    pub(super) fn range(&self) -> Option<[f32; 2]> {
+        let number = |says: &LabelValue| if let LabelValue::Number(number) = says { Some(*number as f32) } else { None };
+        let mut numbers = self.labels.iter().filter_map(number);
+        let first = numbers.next()?;
+        let (least, greatest) = numbers.fold((first, first), |(least, most), number| (least.min(number), most.max(number)));
+        (least < greatest && (greatest - least).is_finite()).then_some([least, greatest])
     }
 
     /// What was found and is needed, if these labels do not suffice.

@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::zoo::backbone::Backbone;
 use crate::zoo::fit_report::FitReport;
 use crate::zoo::layer::Layer;
-use crate::zoo::spec::{Activation, Band, Layout, Task, TaskType};
+use crate::zoo::spec::{Activation, Band, Layout, ModelSpec, Task, TaskType};
 
 /// The description of a model that a user adds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -137,6 +137,9 @@ pub struct ManifestHead {
     /// Whether category 0 means "no valid label" and is drawn transparent.
     #[serde(default)]
     pub background_invalid: bool,
+    /// Lowest and highest value of a regression, which pictures of it show; 0 to 255 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_range: Option<[f32; 2]>,
     /// The network; the default depends on type and layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<HeadNetwork>,
@@ -225,6 +228,7 @@ impl Manifest {
             categories: task.categories,
             colors: task.colors,
             background_invalid: false,
+            value_range: None,
             network: Some(HeadNetwork::Linear),
             activation: None,
             use_layers: None,
@@ -233,6 +237,11 @@ impl Manifest {
             examples: None,
             neighbours: None,
         };
+        Self { heads: vec![head], ..Self::empty(id, base) }
+    }
+
+    /// A model on another one, without heads.
+    fn empty(id: &str, base: &str) -> Self {
         Self {
             id: id.to_owned(),
             title: None,
@@ -252,9 +261,27 @@ impl Manifest {
             head_weights: None,
             backbone: None,
             bands: Vec::new(),
-            heads: vec![head],
+            heads: Vec::new(),
             fit: None,
         }
+    }
+
+    /// The manifest of a model whose heads stand on another model and have their weights in the file `head_weights`; `None` of other
+    /// models.
+    pub fn of_fitted(spec: &ModelSpec, head_weights: String) -> Option<Self> {
+        let base = spec.base()?;
+        let own = |text: &String, of_base: &String| (text != of_base).then(|| text.clone());
+        Some(Self {
+            title: Some(spec.title.clone()),
+            sensor: own(&spec.sensor, &base.sensor),
+            native_gsd_m: (spec.native_gsd_m != base.native_gsd_m).then_some(spec.native_gsd_m),
+            native_zoom_512: (spec.native_zoom_512 != base.native_zoom_512).then_some(spec.native_zoom_512),
+            licence: own(&spec.licence, &base.licence),
+            head_weights: Some(head_weights),
+            heads: spec.head_variants.first()?.iter().map(ManifestHead::of).collect(),
+            fit: spec.fit.clone(),
+            ..Self::empty(&spec.id, &base.id)
+        })
     }
 
     /// Reads the text of a manifest file.

@@ -44,6 +44,39 @@ pub(super) fn heads(given: &[ManifestHead], spec: &ModelSpec) -> Result<Vec<Head
 }
 
 impl ManifestHead {
+    /// The description of a head, from which the head can be made again.
+    pub fn of(head: &Head) -> Self {
+        let task = &head.task;
+        let (network, activation, use_layers, anchor_sizes) = match &head.kind {
+            HeadKind::Simple { activation } => (HeadNetwork::Simple, Some(*activation), None, None),
+            HeadKind::Classify { activation } => (HeadNetwork::Classify, Some(*activation), None, None),
+            HeadKind::Frcnn { use_layers, anchor_sizes } => {
+                (HeadNetwork::Frcnn, None, Some(use_layers.clone()), Some(anchor_sizes.clone()))
+            }
+            HeadKind::Linear { activation, .. } => (HeadNetwork::Linear, Some(*activation), None, None),
+            HeadKind::Nearest { .. } => (HeadNetwork::Nearest, None, None, None),
+        };
+        let (examples, neighbours) = match head.kind {
+            HeadKind::Nearest { examples, neighbours, .. } => (Some(examples), Some(neighbours)),
+            _ => (None, None),
+        };
+        Self {
+            task: task.name.clone(),
+            task_type: task.task_type,
+            categories: task.categories.clone(),
+            colors: task.colors.clone(),
+            background_invalid: task.background_invalid,
+            value_range: task.value_range,
+            network: Some(network),
+            activation,
+            use_layers,
+            anchor_sizes,
+            layers: head.kind.named_layers().to_vec(),
+            examples,
+            neighbours,
+        }
+    }
+
     fn task(&self, at: &impl Fn(&str) -> String) -> Result<Task, ManifestError> {
         let count = self.categories.len();
         let least = match self.task_type {
@@ -55,8 +88,14 @@ impl ManifestHead {
         check((least..=MAX_CATEGORIES).contains(&count), at("categories"), count, format!("{least} to {MAX_CATEGORIES}"))?;
         let colors = self.colors.len();
         check(colors == 0 || colors == count, at("colors"), colors, format!("none or {count}, one a category"))?;
+        if let Some([least, greatest]) = self.value_range {
+            let needed = "two finite numbers of a regression, the lower one first";
+            let ok = self.task_type == TaskType::Regress && least < greatest && (greatest - least).is_finite();
+            check(ok, at("value_range"), format!("[{least}, {greatest}]"), needed)?;
+        }
         for (i, category) in self.categories.iter().enumerate() {
-            let ok = !category.is_empty() && category.len() <= MAX_TEXT_LEN && !self.categories[..i].contains(category);
+            let is_name = !category.is_empty() && category.len() <= MAX_TEXT_LEN && !category.contains(char::is_control);
+            let ok = is_name && !self.categories[..i].contains(category);
             check(ok, at(&format!("categories[{i}]")), format!("{category:?}"), "a name for each category")?;
         }
         Ok(Task {
@@ -65,6 +104,7 @@ impl ManifestHead {
             categories: self.categories.clone(),
             colors: self.colors.clone(),
             background_invalid: self.background_invalid,
+            value_range: self.value_range,
         })
     }
 
