@@ -6,7 +6,7 @@
 Paths, queries, headers and bodies are sound ones with a few faults each; files come from the demo bundle and tests/fixtures. Each
 client's requests follow from the seed. Prints answers by operation and status, and as findings every server error that is no
 refusal of overload, every answer that took longer than ten seconds, every connection that ended without an answer, every panic in
-the log, and a peak of memory beyond the budgets that the server was started with. The bytes of findings are kept in a folder.
+the log, and a peak of memory beyond the budgets that the server was started with and a forward pass. The bytes of findings are kept in a folder.
 """
 
 import collections
@@ -35,6 +35,9 @@ BUDGETS_MIB = {
     "request-memory": 512, "model-memory": 512, "source-memory": 64, "feature-memory": 64, "answer-memory": 64,
     "tile-memory": 32, "chunk-memory": 64, "remote-memory": 32,
 }
+# The program itself, and what a forward pass of the largest model here has in memory, which no option limits.
+BEYOND_MIB = 448
+MOST_MIB = sum(BUDGETS_MIB.values()) + BEYOND_MIB
 OPTIONS = [word for name, size in BUDGETS_MIB.items() for word in ("--" + name, "%dMiB" % size)] + \
     ["--request-timeout", "10s", "--max-pixels", "4194304", "--job-storage", "256MiB", "--queue", "64"]
 
@@ -443,15 +446,15 @@ def main(requests=50_000, seed=1):
                 fuzz.findings.append("/health/live is not 200")
         panics = [line.decode(errors="replace") for line in server.log if b"panic" in line]
     fuzz.findings += panics[:20]
-    if peak > sum(BUDGETS_MIB.values()):
-        fuzz.findings.append("a peak of %d MiB; the budgets are %d" % (peak, sum(BUDGETS_MIB.values())))
+    if peak > MOST_MIB:
+        fuzz.findings.append("a peak of %d MiB; the budgets and a pass are %d" % (peak, MOST_MIB))
     print("| operation | requests | answers | slowest, s |\n| --- | --- | --- | --- |")
     for operation, counts in sorted(fuzz.counts.items(), key=lambda entry: entry[0].split()[::-1]):
         answers = ", ".join("%d x %s" % (count, status) for status, count in sorted(counts.items()))
         print("| `%s` | %d | %s | %.1f |" % (operation, sum(counts.values()), answers, fuzz.slowest[operation]))
     total = sum(sum(counts.values()) for counts in fuzz.counts.values())
     print("\n%d requests, seed %d, in %.0f s; peak %d MiB of %d; %d lines in the log, %d of panics; %d findings" % (
-        total, seed, taken, peak, sum(BUDGETS_MIB.values()), len(server.log), len(panics), len(fuzz.findings)))
+        total, seed, taken, peak, MOST_MIB, len(server.log), len(panics), len(fuzz.findings)))
     for finding in fuzz.findings:
         print("- " + finding)
     return 1 if fuzz.findings else 0
