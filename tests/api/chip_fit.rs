@@ -121,7 +121,7 @@ async fn what_cannot_be_learnt_from_is_told_before_there_is_a_job() {
         (422, fit(json!({"labels": ["a", ["b"]]})), array(), "label 1"),
         (422, fit(json!({"labels": vec!["a"; 16]})), array(), "found 1 categories"),
         (422, fit(json!({"type": "segment"})), array(), "a mask for each chip"),
-        (422, fit(json!({"method": "svm"})), array(), "knn"),
+        (400, fit(json!({"method": "svm"})), array(), "knn"),
         (400, fit(json!({"layers": ["fpn.9"]})), array(), "fpn"),
         (400, fit(json!({"colour": 1})), array(), "colour"),
         (409, fit(json!({"id": "trees"})), array(), "trees"),

@@ -483,9 +483,9 @@ async fn a_fit_that_cannot_be_is_refused_with_what_is_needed() {
     };
     let features = |features: Vec<Value>| body("probe", features);
     for (status, request, told) in [
-        (422, with("type", "detect".into()), "segment, bin_segment"),
+        (400, with("type", "detect".into()), "segment, bin_segment"),
         (422, with("type", "regress".into()), "a number is needed"),
-        (422, with("method", "svm".into()), "auto, linear, knn"),
+        (400, with("method", "svm".into()), "auto, linear, knn"),
         (404, with("source", "moon".into()), "moon"),
         (400, with("layers", json!(["backbone.9"])), "backbone.3"),
         (400, with("layers", json!([])), "layers"),

@@ -115,7 +115,7 @@ pub(super) fn method(name: Option<&str>) -> Result<FitMethod, Problem> {
     match name {
         None | Some("auto" | "linear") => Ok(FitMethod::Linear),
         Some("knn") => Ok(FitMethod::Nearest),
-        Some(found) => Err(Problem::unusable(format!("method: found {found:?}; one of auto, linear, knn is needed"))),
+        Some(found) => Err(Problem::invalid(format!("method: found {found:?}; one of auto, linear, knn is needed"))),
     }
 }
 

@@ -35,7 +35,7 @@ impl LabelKind {
         let found = FITTED.iter().find(|(name, _)| *name == task_type);
         found.map(|(_, task_type)| Self { task_type: *task_type }).ok_or_else(|| {
             let names = FITTED.map(|(name, _)| name).join(", ");
-            Problem::unusable(format!("type: found {task_type:?}; one of {names} is needed"))
+            Problem::invalid(format!("type: found {task_type:?}; one of {names} is needed"))
         })
     }
 
