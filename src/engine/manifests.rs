@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::blocking::blocking;
 use super::error::EngineError;
 use super::models::{ModelStatus, Models};
 use crate::private_file;
@@ -22,6 +23,10 @@ const MAX_SENT_BYTES: u64 = 128 << 10;
 
 /// Most models that clients may register.
 const MAX_REGISTERED: u64 = 256;
+
+/// Largest file of weights that is sent to clients. 500 labels of `knn` over all layers of the widest model have some 5 MB; a file that an
+/// operator has put into the models directory may have any size.
+const MAX_HEADS_BYTES: u64 = 64 << 20;
 
 /// The end of the name of a manifest that is being written.
 const UNFINISHED: &str = ".toml-part";
@@ -198,7 +203,7 @@ pub(super) fn heads_name(id: &str) -> String {
 /// The files by which a models directory has a model whose heads have weights of their own: its manifest, and those weights.
 ///
 /// # Errors
-/// [`EngineError::Unusable`] for other models, and if the weights cannot be read.
+/// [`EngineError::Unusable`] for other models, [`EngineError::TooLarge`] for larger weights than a fit makes, and if they cannot be read.
 pub(super) async fn files(spec: &ModelSpec) -> Result<[(String, Bytes); 2], EngineError> {
     let name = heads_name(&spec.id);
     let (Some(manifest), WeightsSpec::OnBase { heads, .. }) = (Manifest::of_fitted(spec, name.clone()), &spec.weights)
@@ -210,9 +215,14 @@ pub(super) async fn files(spec: &ModelSpec) -> Result<[(String, Bytes); 2], Engi
     let heads = match heads {
         HeadsFile::Memory(bytes) => bytes.clone(),
         HeadsFile::Path(path) => {
-            let path = path.clone();
-            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
-            read.map_err(|_| EngineError::Panicked)?.map_err(|source| store_error(&spec.id, source))?.into()
+            let (path, id) = (path.clone(), spec.id.clone());
+            let read = move || {
+                let failed = |source| store_error(&id, source);
+                let found = std::fs::metadata(&path).map_err(failed)?.len();
+                EngineError::limit("bytes of the weights of heads", found, MAX_HEADS_BYTES)?;
+                Ok::<_, EngineError>(std::fs::read(path).map_err(failed)?.into())
+            };
+            blocking(read).await?
         }
     };
     Ok([(format!("{}.toml", spec.id), manifest.to_toml()?.into()), (name, heads)])

@@ -13,7 +13,8 @@ use crate::error::ErrorKind::{self, *};
 pub(super) fn problems_of(operation_id: &str) -> &'static [ErrorKind] {
     match operation_id {
         "list_models" | "list_sources" => &[Invalid],
-        "get_model" | "download_model" | "unload_model" => &[Invalid, NotFound, Unusable],
+        "get_model" | "unload_model" => &[Invalid, NotFound, Unusable],
+        "download_model" => &[Invalid, NotFound, TooLarge, Unusable],
         "get_source" | "get_imagery_tilejson" => &[Invalid, NotFound, Unusable, Upstream, Unavailable],
         "create_model" => &[Invalid, NotFound, Conflict, TooLarge, UnsupportedMedia, Unusable, Overloaded, Unavailable],
         "fit_model" | "fit_chips" => {
