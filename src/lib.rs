@@ -52,6 +52,7 @@ pub mod threads;
 pub mod tiles;
 pub mod vectors;
 pub mod weights;
+mod zip_file;
 pub mod zoo;
 
 pub use satlas_kernels as kernels;

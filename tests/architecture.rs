@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the crate and the modules it may import.
-const MAY_IMPORT: [(&str, &[&str]); 34] = [
+const MAY_IMPORT: [(&str, &[&str]); 35] = [
     ("error", &[]),
     ("identity", &[]),
     ("ip_range", &[]),
@@ -19,6 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("private_file", &[]),
     ("sync", &[]),
     ("temporary_folder", &["sync"]),
+    ("zip_file", &[]),
     ("budget", &["error", "sync"]),
     ("storage", &["budget", "error", "sync"]),
     ("georef", &["error"]),
@@ -70,6 +71,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
             "raster",
             "storage",
             "tiles",
+            "zip_file",
             "zoo",
         ],
     ),
@@ -117,6 +119,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
             "temporary_folder",
             "tiles",
             "weights",
+            "zip_file",
             "zoo",
         ],
     ),

@@ -41,7 +41,6 @@ mod stored_body;
 mod tile_cache;
 mod upload;
 mod work;
-mod zip_answer;
 mod zip_files;
 
 use axum::Router;

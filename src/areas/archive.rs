@@ -1,14 +1,10 @@
 //! A folder of results as one zip file, for those who fetch them over HTTP.
 
-use std::io::{Cursor, Write};
-
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
-
 use super::error::AreaError;
 use super::folder::Folder;
+use crate::zip_file::ZipFile;
 
-/// The folder's files in the order of their names. They are compressed already, so they are only stored.
+/// The folder's files in the order of their names.
 ///
 /// # Errors
 /// If a file cannot be read, or all of them have more than `limit` bytes.
@@ -18,19 +14,19 @@ pub fn archive(folder: &Folder, limit: u64) -> Result<Vec<u8>, AreaError> {
     if found > limit {
         return Err(AreaError::TooManyBytes { found, limit });
     }
-    let failed = |error: zip::result::ZipError| AreaError::io("writing a zip file")(error.into());
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let failed = |error| AreaError::io("writing a zip file")(error);
+    let mut zip = ZipFile::new();
     for name in names {
         let Some(bytes) = folder.read(&name)? else { continue };
-        zip.start_file(&name, options).map_err(failed)?;
-        zip.write_all(&bytes).map_err(AreaError::io("writing a zip file"))?;
+        zip.add(&name, &bytes).map_err(failed)?;
     }
-    Ok(zip.finish().map_err(failed)?.into_inner())
+    zip.finish().map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     #[test]

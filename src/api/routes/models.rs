@@ -11,7 +11,7 @@ use crate::api::error::Problem;
 use crate::api::extract::{NoQuery, Path, Query};
 use crate::api::json_body::Json;
 use crate::api::state::AppState;
-use crate::api::zip_answer::zipped;
+use crate::zip_file::ZipFile;
 use crate::zoo::Manifest;
 
 /// Path of a model.
@@ -86,8 +86,11 @@ pub(super) async fn download_model(
     Path(ModelPath { model }): Path<ModelPath>,
     _: NoQuery,
 ) -> Result<impl IntoResponse, Problem> {
-    let files = state.engine().model_files(&model).await?;
-    let zipped = tokio::task::spawn_blocking(move || zipped(&files)).await.map_err(Problem::internal)??;
+    let mut zip = ZipFile::new();
+    for (name, content) in state.engine().model_files(&model).await? {
+        zip.add(&name, &content).map_err(Problem::internal)?;
+    }
+    let zipped = zip.finish().map_err(Problem::internal)?;
     // The id is a plain name.
     let disposition = format!("attachment; filename=\"{model}.zip\"");
     Ok(([(header::CONTENT_TYPE, "application/zip".to_owned()), (header::CONTENT_DISPOSITION, disposition)], zipped))
