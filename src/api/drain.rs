@@ -20,16 +20,20 @@ const MAX_TIME: Duration = Duration::from_secs(30);
 /// The longest pause of the client.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Whether the body of a request is on its way. A client that waits for `100 Continue` sends none before it is told to, which reading
-/// the body does.
+/// Whether the body of a request is on its way: always, unless the client waits for `100 Continue`. Such a one sends none before it is
+/// told to, which reading the body does.
 #[derive(Clone)]
-pub(super) struct Sent(Arc<AtomicBool>);
+pub(super) struct Sent(Option<Arc<AtomicBool>>);
 
 impl Sent {
+    fn is_certain(&self) -> bool {
+        self.0.as_ref().is_none_or(|asked| asked.load(Ordering::Relaxed))
+    }
+
     /// Says in the answer that the connection ends with it if the client was never told to send its body: some send it all the same,
     /// and it would be taken for their next request.
     pub(super) fn close_unsent(&self, version: Version, headers: &mut HeaderMap) {
-        if !self.0.load(Ordering::Relaxed) && version <= Version::HTTP_11 {
+        if !self.is_certain() && version <= Version::HTTP_11 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
@@ -39,7 +43,7 @@ impl Sent {
 pub(super) fn drain_unread(request: Request) -> (Request, Sent) {
     let is_empty = request.body().is_end_stream();
     let waits = !is_empty && request.headers().get(header::EXPECT).is_some_and(is_continue);
-    let sent = Sent(Arc::new(AtomicBool::new(!waits)));
+    let sent = Sent(waits.then(Arc::default));
     if is_empty {
         return (request, sent);
     }
@@ -61,14 +65,16 @@ impl Stream for DrainedBody {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.sent.0.store(true, Ordering::Relaxed);
+        if let Some(asked) = &self.sent.0 {
+            asked.store(true, Ordering::Relaxed);
+        }
         self.chunks.poll_next_unpin(context)
     }
 }
 
 impl Drop for DrainedBody {
     fn drop(&mut self) {
-        if !self.sent.0.load(Ordering::Relaxed) {
+        if !self.sent.is_certain() {
             return;
         }
         let rest = std::mem::replace(&mut self.chunks, Body::empty().into_data_stream());
