@@ -76,7 +76,8 @@ impl AreaPlan {
         let Georef { crs, transform: t, width, height } = area.grid().clone();
         // Refused before any are listed; those that a polygon leaves out do not count below.
         let most = area.box_blocks(job.block_px);
-        if most > if area.is_box() { MAX_BLOCKS } else { 100 * MAX_BLOCKS } {
+        let limit = if area.is_box() { MAX_BLOCKS } else { 100 * MAX_BLOCKS };
+        if most > limit {
             return Err(AreaError::TooManyBlocks { found: most.to_string(), limit: MAX_BLOCKS });
         }
         check_cells(job, &area)?;

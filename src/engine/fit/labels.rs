@@ -12,7 +12,7 @@ use crate::tiles::{TileCoord, WORLD_M, WindowGrid, resolution_m};
 pub const MAX_LABELS: usize = 10_000;
 /// Most pixels that stand for a polygon.
 const MAX_POLYGON_PIXELS: usize = 64;
-/// Most edges of polygons that are looked at to find labels which contradict each other: about a second.
+/// Most edges of polygons that are looked at to find labels which contradict each other, so that labels made for it keep no thread for long.
 const MAX_EDGES_LOOKED_AT: usize = 200_000_000;
 /// Side of the tiles that a window is found by: the largest, so that there are few.
 pub(super) const TILE_PX: u64 = 512;
